@@ -1,0 +1,1 @@
+//! Replication latency and its parts.

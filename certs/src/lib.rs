@@ -1,0 +1,1 @@
+//! The cluster CA, its certificates, and the rustls configurations made from them.

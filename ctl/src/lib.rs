@@ -1,0 +1,1 @@
+//! logctl, the command line.

@@ -1,0 +1,1 @@
+//! The replicated state machine: commands and how they apply; pure.

@@ -1,0 +1,1 @@
+//! QUIC endpoints, framing, peer links and the client.

@@ -1,0 +1,198 @@
+//! The closed set of errors that a node answers with, and what each asks of the caller.
+
+use std::fmt;
+
+/// Why a request was refused or left open. The numbers are the wire format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum ErrorCode {
+    /// A bug or a state nobody foresaw; the operator should look at the node's log.
+    Internal = 0,
+    /// The request breaks a rule: name, size, range, unknown field.
+    Invalid = 1,
+    /// The certificate does not allow this.
+    Denied = 2,
+    /// The recipient, message, cursor or node is not known.
+    NotFound = 3,
+    /// The name is taken, the id was used for another message, the state forbids it.
+    Conflict = 4,
+    /// Nobody can say whether it was done. Retrying with the same message id is safe.
+    Unknown = 5,
+    /// The node has too much to do; come back after a while.
+    Busy = 6,
+    /// There is no primary, or it cannot reach a majority.
+    NoQuorum = 7,
+    /// The clock cannot vouch for a stamp.
+    ClockUnavailable = 8,
+    /// The token is ahead of what the cluster's clock may mint.
+    ClockAhead = 9,
+    /// A checksum, a chain hash or a digest does not match.
+    Integrity = 10,
+    /// This node is not the primary; `Failure::primary` names it if known.
+    NotPrimary = 11,
+    /// The slot moved to another shard.
+    Moved = 12,
+    /// The data disk has no room for new messages.
+    DiskFull = 13,
+    /// The node is stopping or still starting; ask another one.
+    Stopping = 14,
+    /// The two sides speak different protocol or format versions.
+    Version = 15,
+    /// The node cannot prove its own store intact and takes no part.
+    Repairing = 16,
+    /// The time given was over before the work was begun; nothing was done.
+    Deadline = 17,
+}
+
+/// Whether a request that ended in an error may have taken effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Executed {
+    /// It did not and never will.
+    No,
+    /// It may or may not have.
+    Unknown,
+}
+
+/// What the caller can do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Send the same request again after a pause.
+    Retry,
+    /// Send the same request to another node.
+    GoElsewhere,
+    /// Change the request.
+    FixInput,
+    /// A person must look at the cluster.
+    CallOperator,
+}
+
+impl ErrorCode {
+    /// What the caller can do.
+    #[must_use]
+    pub fn action(self) -> Action {
+        match self {
+            Self::Busy | Self::Unknown | Self::NoQuorum | Self::Deadline => Action::Retry,
+            Self::NotPrimary | Self::Moved | Self::Stopping | Self::Repairing => {
+                Action::GoElsewhere
+            }
+            Self::Invalid | Self::Denied | Self::NotFound | Self::Conflict | Self::ClockAhead => {
+                Action::FixInput
+            }
+            Self::Internal
+            | Self::ClockUnavailable
+            | Self::Integrity
+            | Self::DiskFull
+            | Self::Version => Action::CallOperator,
+        }
+    }
+
+    /// Whether the request may have taken effect all the same.
+    #[must_use]
+    pub fn executed(self) -> Executed {
+        match self {
+            Self::Unknown | Self::Internal => Executed::Unknown,
+            _ => Executed::No,
+        }
+    }
+
+    /// The exit code of `logctl` (see the table in the README).
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Internal => 1,
+            Self::Invalid => 2,
+            Self::Denied => 4,
+            Self::NotFound => 5,
+            Self::Conflict | Self::Version | Self::Moved => 6,
+            Self::Unknown | Self::Deadline => 7,
+            Self::Busy | Self::DiskFull | Self::Stopping => 10,
+            Self::NoQuorum | Self::NotPrimary => 11,
+            Self::ClockUnavailable | Self::ClockAhead => 12,
+            Self::Integrity | Self::Repairing => 13,
+        }
+    }
+
+    /// What to try, in one line.
+    #[must_use]
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::Internal => "look at the node's log: journalctl -u logd",
+            Self::Invalid => "logctl help, or the limits in the README",
+            Self::Denied => "another context: logctl context list, then --as NAME",
+            Self::NotFound => "logctl clients, or check the id",
+            Self::Conflict => "another name or id, or leave --id away",
+            Self::Unknown => "the same command with the same --id: it is safe, it cannot double",
+            Self::Busy => "the same command again in a moment",
+            Self::NoQuorum => "logctl status; reads still work with --stale",
+            Self::ClockUnavailable => "logctl clock",
+            Self::ClockAhead => "wait until the cluster's clock has passed the given stamp",
+            Self::Integrity | Self::Repairing => "logctl status; the node's log names the file",
+            Self::NotPrimary | Self::Moved => {
+                "the same command again; logctl status names the primary"
+            }
+            Self::DiskFull => "free space on the node's disk, or lower the retention",
+            Self::Stopping => "the same command again, or --via another node",
+            Self::Version => "the same release of logctl and logd",
+            Self::Deadline => "a longer --timeout; logctl status",
+        }
+    }
+}
+
+/// An error as it travels in an answer.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Failure {
+    /// Which error.
+    #[prost(enumeration = "ErrorCode", tag = "1")]
+    pub code: i32,
+    /// What was attempted and why it was refused, for a person.
+    #[prost(string, tag = "2")]
+    pub message: String,
+    /// Address of the primary, if the node knows it; empty otherwise.
+    #[prost(string, tag = "3")]
+    pub primary: String,
+    /// When to come back, in milliseconds; 0 if nothing is known.
+    #[prost(uint32, tag = "4")]
+    pub retry_after_ms: u32,
+    /// For `Moved`: the shard that holds the slot now, and the epoch of that knowledge.
+    #[prost(uint32, tag = "5")]
+    pub shard: u32,
+    /// See `shard`.
+    #[prost(uint64, tag = "6")]
+    pub epoch: u64,
+}
+
+impl Failure {
+    /// A failure with a message and nothing else.
+    #[must_use]
+    pub fn new(code: ErrorCode, message: impl fmt::Display) -> Self {
+        Self { code: code.into(), message: message.to_string(), ..Self::default() }
+    }
+
+    /// Adds when to come back.
+    #[must_use]
+    pub fn retry_after_ms(mut self, after_ms: u32) -> Self {
+        self.retry_after_ms = after_ms;
+        self
+    }
+
+    /// Adds the address of the primary.
+    #[must_use]
+    pub fn primary(mut self, address: impl Into<String>) -> Self {
+        self.primary = address.into();
+        self
+    }
+
+    /// The code; a number from a newer release reads as `Internal`.
+    #[must_use]
+    pub fn error_code(&self) -> ErrorCode {
+        ErrorCode::try_from(self.code).unwrap_or(ErrorCode::Internal)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,0 +1,22 @@
+//! What is said on the wire and kept on disk: names, limits, records, messages and error codes.
+//!
+//! Pure: nothing here opens a socket, reads a clock or draws a random number. Messages are
+//! protobuf structs written by hand for `prost`, so no compiler for `.proto` files is needed; the
+//! tag numbers are the format and never change their meaning.
+//!
+//! Not here: how frames travel (`net`), what commands do (`model`), what a log entry looks like
+//! inside (`model::command`).
+
+pub mod error;
+pub mod frame;
+pub mod identity;
+pub mod limits;
+pub mod name;
+pub mod peer;
+pub mod record;
+pub mod wire;
+
+pub use error::{Action, ErrorCode, Executed, Failure};
+pub use identity::{ClusterId, Identity, Role};
+pub use name::{MessageId, Name, Stream};
+pub use record::{Header, Record, Tombstone};

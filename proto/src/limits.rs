@@ -1,0 +1,67 @@
+//! Every limit of the product, each with its reason. A limit that nothing enforces does not belong
+//! here.
+
+/// Largest body of one message, in bytes. One record must fit a batch with room for its headers.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+/// Most headers of one message. A message is not a database row.
+pub const HEADERS_MAX: usize = 64;
+/// Headers of one message together, keys and values, in bytes.
+pub const HEADER_BYTES_MAX: usize = 8 << 10;
+/// Longest client, node, group or cursor name. One DNS label, since names stand in certificates.
+pub const NAME_BYTES_MAX: usize = 63;
+/// Longest message id. A UUID takes 36; people's own ids are rarely longer than a path segment.
+pub const ID_BYTES_MAX: usize = 128;
+/// Longest reason of a delete. A sentence.
+pub const REASON_BYTES_MAX: usize = 512;
+/// Largest frame on any stream. Checked before anything is allocated.
+pub const FRAME_BYTES_MAX: usize = 4 << 20;
+/// Most commands in one log entry. Bounds the time that one apply holds the machine.
+pub const BATCH_COMMANDS_MAX: usize = 4096;
+/// Commands of one log entry together, in bytes: an entry must fit a frame several times, so that
+/// a lagging backup is fed in few requests without one of them holding up the stream. One command
+/// of the largest size is always let through.
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Entries in one append request between nodes, in bytes; at least one entry is always sent.
+pub const APPEND_BYTES_MAX: usize = 2 << 20;
+/// Records in one page of a read.
+pub const PAGE_RECORDS_MAX: usize = 1000;
+/// Records in one page of a read together, in bytes; at least one record is always returned.
+pub const PAGE_BYTES_MAX: usize = 2 << 20;
+/// Requests that wait for the proposer. Beyond it a client is told to come back, see `Busy`.
+pub const PROPOSER_QUEUE_MAX: usize = 8192;
+/// Bytes that wait for the proposer or sit in entries that are not yet committed.
+pub const PROPOSER_BYTES_MAX: usize = 32 << 20;
+/// Bytes that wait for the disk before a backup stops reading its append stream.
+pub const WRITER_BYTES_MAX: usize = 64 << 20;
+/// Connections that one node serves to clients at a time.
+pub const CLIENT_CONNECTIONS_MAX: usize = 1024;
+/// Requests that one client connection may have open: each costs a stream and a task.
+pub const CLIENT_STREAMS_MAX: u32 = 256;
+/// Handshakes under way at a time; beyond it new ones must prove their address (Retry).
+pub const HANDSHAKES_MAX: usize = 64;
+/// Longest time a client may ask the cluster to work on one request, in milliseconds.
+pub const DEADLINE_MAX_MS: u32 = 600_000;
+/// One chunk of a snapshot, in bytes. Memory of a transfer is a small multiple of it.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 512 << 10;
+/// Registered clients in one cluster. The registry is small rows, but it is listed whole.
+pub const CLIENTS_MAX: usize = 100_000;
+/// Named cursors that one client may own.
+pub const CURSORS_PER_CLIENT_MAX: usize = 256;
+/// Records that one expiry command removes. Bounds the time that one apply holds the machine.
+pub const EXPIRE_RECORDS_MAX: usize = 1000;
+/// Dedup entries that one applied batch retires per command it holds, so the table drains faster
+/// than it fills.
+pub const DEDUP_RETIRE_PER_COMMAND: usize = 2;
+/// How long a (sender, id) is remembered, in nanoseconds of log time: 24 h.
+pub const DEDUP_WINDOW_NS: u64 = 24 * 3600 * 1_000_000_000;
+/// Least free space on the data disk for new sends. Below it only votes, snapshots and purges go
+/// on, so the node can still free what it holds.
+pub const DISK_RESERVE_BYTES: u64 = 128 << 20;
+/// Slots of the placement table (`scale.md`, 2).
+pub const SLOTS: usize = 4096;
+
+const _: () = assert!(BODY_BYTES_MAX + HEADER_BYTES_MAX + (64 << 10) < FRAME_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX + BODY_BYTES_MAX + (64 << 10) < FRAME_BYTES_MAX);
+const _: () = assert!(APPEND_BYTES_MAX <= FRAME_BYTES_MAX / 2);
+const _: () = assert!(PAGE_BYTES_MAX + BODY_BYTES_MAX + (64 << 10) < FRAME_BYTES_MAX);
+const _: () = assert!(SNAPSHOT_CHUNK_BYTES < FRAME_BYTES_MAX);

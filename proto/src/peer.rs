@@ -1,0 +1,157 @@
+//! What nodes say to each other besides Raft: who they are, how they are, and forwarded requests.
+//!
+//! Raft's own messages are encoded where openraft is known, in `daemon::raft`.
+
+use crate::wire::{ClockReport, Request};
+
+/// Name of the peer protocol in the TLS handshake.
+pub const PEER_ALPN: &[u8] = b"logd-peer/1";
+
+/// The first frame on a new connection between nodes, from both sides. Before both are accepted,
+/// nothing else is said.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Hello {
+    /// Id of the cluster.
+    #[prost(string, tag = "1")]
+    pub cluster: String,
+    /// Name of the speaker; must match its certificate.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// Raft id of the speaker's store.
+    #[prost(uint64, tag = "3")]
+    pub raft_id: u64,
+    /// Incarnation of the speaker's store, 16 bytes.
+    #[prost(bytes = "vec", tag = "4")]
+    pub incarnation: Vec<u8>,
+    /// Name of the node that the speaker wanted to reach.
+    #[prost(string, tag = "5")]
+    pub wanted: String,
+    /// Release of the speaker.
+    #[prost(string, tag = "6")]
+    pub version: String,
+    /// Why the speaker refuses the other side; empty if it does not.
+    #[prost(string, tag = "7")]
+    pub refusal: String,
+}
+
+/// How a node is; exchanged on the urgent lane, waits for no disk.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct NodeInfo {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// See `wire::NodeRow::role`.
+    #[prost(string, tag = "2")]
+    pub role: String,
+    /// Its term.
+    #[prost(uint64, tag = "3")]
+    pub term: u64,
+    /// Name of the primary it follows; empty if none.
+    #[prost(string, tag = "4")]
+    pub primary: String,
+    /// Index of the last applied entry.
+    #[prost(uint64, tag = "5")]
+    pub applied: u64,
+    /// Index of the last entry in its log.
+    #[prost(uint64, tag = "6")]
+    pub last_index: u64,
+    /// Its clock; sources are left out.
+    #[prost(message, optional, tag = "7")]
+    pub clock: Option<ClockReport>,
+    /// Release.
+    #[prost(string, tag = "8")]
+    pub version: String,
+    /// What it complains of.
+    #[prost(string, repeated, tag = "9")]
+    pub problems: Vec<String>,
+    /// Advertised address.
+    #[prost(string, tag = "10")]
+    pub address: String,
+    /// Whether it is stopping: a stop is not a failure.
+    #[prost(bool, tag = "11")]
+    pub leaving: bool,
+    /// Number of starts of this store: the incarnation that people see.
+    #[prost(uint64, tag = "12")]
+    pub starts: u64,
+}
+
+/// A request that a gateway hands to the primary, and others that nodes ask of each other.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PeerRequest {
+    /// What to do.
+    #[prost(oneof = "PeerOp", tags = "1, 2, 3")]
+    pub op: Option<PeerOp>,
+}
+
+/// What a node asks of another.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum PeerOp {
+    /// Serve a client's request. Answered with `wire::Response`.
+    #[prost(message, tag = "1")]
+    Forward(Forward),
+    /// The log id that a linearizable read must wait for. Answered with `ReadBarrier`.
+    #[prost(message, tag = "2")]
+    Barrier(crate::wire::Empty),
+    /// Which clients are connected. Answered with `Sessions`.
+    #[prost(message, tag = "3")]
+    Sessions(crate::wire::Empty),
+}
+
+/// A client's request with what the gateway knows of the client.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Forward {
+    /// Synthetic DNS name of the client.
+    #[prost(string, tag = "1")]
+    pub identity: String,
+    /// SHA-256 of the client's public key.
+    #[prost(bytes = "vec", tag = "2")]
+    pub fingerprint: Vec<u8>,
+    /// Name of the gateway.
+    #[prost(string, tag = "3")]
+    pub gateway: String,
+    /// The request.
+    #[prost(message, optional, tag = "4")]
+    pub request: Option<Request>,
+}
+
+/// The primary's answer to a barrier.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ReadBarrier {
+    /// Raft id of the primary.
+    #[prost(uint64, tag = "1")]
+    pub primary: u64,
+    /// Term of the log id to wait for; meaningless if `none`.
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
+    /// Raft id of the leader of that term.
+    #[prost(uint64, tag = "3")]
+    pub leader: u64,
+    /// Index of the log id to wait for.
+    #[prost(uint64, tag = "4")]
+    pub index: u64,
+    /// Set when the barrier was refused.
+    #[prost(message, optional, tag = "5")]
+    pub failure: Option<crate::Failure>,
+}
+
+/// Clients that a node has seen since it started.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Sessions {
+    /// The clients.
+    #[prost(message, repeated, tag = "1")]
+    pub sessions: Vec<Session>,
+}
+
+/// One client at one gateway.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Session {
+    /// The client.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Whether it has a connection now.
+    #[prost(bool, tag = "2")]
+    pub connected: bool,
+    /// When it was last active, nanoseconds since 1970.
+    #[prost(uint64, tag = "3")]
+    pub last_seen_ns: u64,
+}

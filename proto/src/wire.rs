@@ -1,0 +1,504 @@
+//! What clients and nodes say to each other: one request, one answer (or, for a followed read, many
+//! pages) per QUIC stream.
+
+use crate::error::Failure;
+use crate::record::{Header, Record};
+
+/// Name of the client protocol in the TLS handshake.
+pub const CLIENT_ALPN: &[u8] = b"logd-client/1";
+
+/// One request.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Request {
+    /// Time that the caller still has, in milliseconds; 0 means the node's default.
+    #[prost(uint32, tag = "1")]
+    pub deadline_ms: u32,
+    /// Highest stamp that the caller has seen, 12 bytes, or empty: what it sends gets a later one.
+    #[prost(bytes = "vec", tag = "2")]
+    pub token: Vec<u8>,
+    /// Epoch of the slot table that the caller knows; 0 if none.
+    #[prost(uint64, tag = "3")]
+    pub slot_epoch: u64,
+    /// What to do.
+    #[prost(oneof = "Op", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21")]
+    pub op: Option<Op>,
+}
+
+/// What a request asks for.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Op {
+    /// Store a message.
+    #[prost(message, tag = "10")]
+    Send(Send),
+    /// Read a page of records, or follow them.
+    #[prost(message, tag = "11")]
+    Read(Read),
+    /// Read one message by its id.
+    #[prost(message, tag = "12")]
+    Get(Get),
+    /// Delete one message by its id.
+    #[prost(message, tag = "13")]
+    Delete(Delete),
+    /// Admit a client: sign its certificate request.
+    #[prost(message, tag = "14")]
+    Register(Register),
+    /// List the registered clients.
+    #[prost(message, tag = "15")]
+    Clients(Empty),
+    /// List the nodes: the live list.
+    #[prost(message, tag = "16")]
+    Nodes(Empty),
+    /// The cluster's health as this node sees it.
+    #[prost(message, tag = "17")]
+    Status(Empty),
+    /// This node's clock.
+    #[prost(message, tag = "18")]
+    Clock(Empty),
+    /// An answer and nothing else.
+    #[prost(message, tag = "19")]
+    Ping(Empty),
+    /// Move a named cursor.
+    #[prost(message, tag = "20")]
+    SetCursor(SetCursor),
+    /// Make this node drop what is deleted, expired or snapshotted from its disk.
+    #[prost(message, tag = "21")]
+    Compact(Empty),
+}
+
+/// No arguments.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Empty {}
+
+/// Store a message. The sender is the connection's identity, never a field.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Send {
+    /// Recipient: a client, `@group` or `*`.
+    #[prost(string, tag = "1")]
+    pub to: String,
+    /// Message id, drawn once and kept across every retry.
+    #[prost(string, tag = "2")]
+    pub id: String,
+    /// Headers.
+    #[prost(message, repeated, tag = "3")]
+    pub headers: Vec<Header>,
+    /// Body.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub body: bytes::Bytes,
+}
+
+/// Where a read begins or ends in time.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TimePoint {
+    /// The instant.
+    #[prost(oneof = "Instant", tags = "1, 2")]
+    pub at: Option<Instant>,
+}
+
+/// An instant: exact, or relative to the serving node's disciplined clock.
+#[derive(Clone, PartialEq, Eq, prost::Oneof)]
+pub enum Instant {
+    /// A 12-byte stamp.
+    #[prost(bytes, tag = "1")]
+    Hlc(Vec<u8>),
+    /// Nanoseconds before now.
+    #[prost(uint64, tag = "2")]
+    AgoNs(u64),
+}
+
+/// A place in one shard's order.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Position {
+    /// The shard.
+    #[prost(uint32, tag = "1")]
+    pub shard: u32,
+    /// Highest seq already seen.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+}
+
+/// Read records in log order. A client reads its inbox and what it sent; an admin reads everything.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Read {
+    /// Not before this instant.
+    #[prost(message, optional, tag = "1")]
+    pub since: Option<TimePoint>,
+    /// Before this instant.
+    #[prost(message, optional, tag = "2")]
+    pub until: Option<TimePoint>,
+    /// Only from this sender; empty = all.
+    #[prost(string, tag = "3")]
+    pub from: String,
+    /// Only to this recipient; empty = all.
+    #[prost(string, tag = "4")]
+    pub to: String,
+    /// Most records in all; 0 = no limit of the caller's.
+    #[prost(uint64, tag = "5")]
+    pub limit: u64,
+    /// Stay and send what comes.
+    #[prost(bool, tag = "6")]
+    pub follow: bool,
+    /// Begin after the position of this named cursor; empty = none.
+    #[prost(string, tag = "7")]
+    pub cursor: String,
+    /// Begin after these positions.
+    #[prost(message, repeated, tag = "8")]
+    pub after: Vec<Position>,
+    /// Answer from this node's own state without asking the primary.
+    #[prost(bool, tag = "9")]
+    pub stale: bool,
+}
+
+/// Read one message.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Get {
+    /// Its id.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// Answer from this node's own state without asking the primary.
+    #[prost(bool, tag = "2")]
+    pub stale: bool,
+    /// Its sender, where several senders used the id; empty = any that the caller may see.
+    #[prost(string, tag = "3")]
+    pub from: String,
+}
+
+/// Delete one message.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Delete {
+    /// Its id.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// Why; may be empty.
+    #[prost(string, tag = "2")]
+    pub reason: String,
+    /// Its sender: for an admin, where several senders used the id; empty = the caller, or the
+    /// only one.
+    #[prost(string, tag = "3")]
+    pub from: String,
+}
+
+/// Admit a client.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Register {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Preferred gateway; empty = derived from the slot table.
+    #[prost(string, tag = "2")]
+    pub home: String,
+    /// Certificate request (PKCS #10, DER). The key never leaves the client.
+    #[prost(bytes = "vec", tag = "3")]
+    pub csr: Vec<u8>,
+}
+
+/// Move a named cursor of the caller.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SetCursor {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Where it stands now.
+    #[prost(message, repeated, tag = "2")]
+    pub positions: Vec<Position>,
+}
+
+/// One answer.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Response {
+    /// The node that the client is connected to.
+    #[prost(string, tag = "1")]
+    pub gateway: String,
+    /// Epoch of the live list; when it differs from the client's, the client asks for the list.
+    #[prost(uint64, tag = "2")]
+    pub members_epoch: u64,
+    /// The result.
+    #[prost(oneof = "Reply", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22")]
+    pub reply: Option<Reply>,
+}
+
+/// The result of a request.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Reply {
+    /// It was refused, or its outcome is unknown.
+    #[prost(message, tag = "10")]
+    Failure(Failure),
+    /// The message is stored.
+    #[prost(message, tag = "11")]
+    Ack(Ack),
+    /// Records.
+    #[prost(message, tag = "12")]
+    Page(Page),
+    /// One record.
+    #[prost(message, tag = "13")]
+    Record(Record),
+    /// The client is admitted.
+    #[prost(message, tag = "14")]
+    Registered(Registered),
+    /// The registry.
+    #[prost(message, tag = "15")]
+    Clients(Clients),
+    /// The live list.
+    #[prost(message, tag = "16")]
+    Nodes(Nodes),
+    /// The cluster's health.
+    #[prost(message, tag = "17")]
+    Status(Status),
+    /// The clock.
+    #[prost(message, tag = "18")]
+    Clock(ClockReport),
+    /// The answer to a ping.
+    #[prost(message, tag = "19")]
+    Pong(Empty),
+    /// The cursor stands where it was told to.
+    #[prost(message, tag = "20")]
+    CursorSet(Empty),
+    /// The message is deleted; the record with its tombstone.
+    #[prost(message, tag = "21")]
+    Deleted(Record),
+    /// The node's disk is compacted.
+    #[prost(message, tag = "22")]
+    Compacted(Empty),
+}
+
+/// A message is in fsynced storage on a majority of voters.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Ack {
+    /// Its shard.
+    #[prost(uint32, tag = "1")]
+    pub shard: u32,
+    /// Its number there.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+    /// Its final 20-byte stamp.
+    #[prost(bytes = "vec", tag = "3")]
+    pub stamp: Vec<u8>,
+    /// The primary that ordered it.
+    #[prost(string, tag = "4")]
+    pub primary: String,
+    /// The node that took the request from the client.
+    #[prost(string, tag = "5")]
+    pub gateway: String,
+    /// Its id.
+    #[prost(string, tag = "6")]
+    pub id: String,
+    /// Whether this id was stored before; then everything above is what the first ack said.
+    #[prost(bool, tag = "7")]
+    pub duplicate: bool,
+    /// Index of the log entry.
+    #[prost(uint64, tag = "8")]
+    pub index: u64,
+}
+
+/// Records, in log order.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Page {
+    /// The records.
+    #[prost(message, repeated, tag = "1")]
+    pub records: Vec<Record>,
+    /// Where to go on.
+    #[prost(message, repeated, tag = "2")]
+    pub next: Vec<Position>,
+    /// Whether the end of what the reader may see was reached.
+    #[prost(bool, tag = "3")]
+    pub end: bool,
+    /// 12-byte stamp up to which this answer is complete.
+    #[prost(bytes = "vec", tag = "4")]
+    pub safe: Vec<u8>,
+    /// For a stale read: how long ago this node last heard from a primary, in milliseconds.
+    /// `u64::MAX` if it never did. 0 for a fresh read.
+    #[prost(uint64, tag = "5")]
+    pub behind_ms: u64,
+}
+
+/// A client is admitted.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Registered {
+    /// Its certificate (PEM).
+    #[prost(string, tag = "1")]
+    pub certificate: String,
+    /// The cluster's authority (PEM).
+    #[prost(string, tag = "2")]
+    pub ca: String,
+    /// Its home.
+    #[prost(string, tag = "3")]
+    pub home: String,
+}
+
+/// The registry.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Clients {
+    /// By name.
+    #[prost(message, repeated, tag = "1")]
+    pub clients: Vec<ClientRow>,
+}
+
+/// One registered client.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ClientRow {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// The gateway it prefers.
+    #[prost(string, tag = "2")]
+    pub home: String,
+    /// The gateway it used last; empty if no live node remembers one.
+    #[prost(string, tag = "3")]
+    pub via: String,
+    /// Whether it has a connection now.
+    #[prost(bool, tag = "4")]
+    pub connected: bool,
+    /// When it was last active, in nanoseconds since 1970; 0 if no live node remembers.
+    #[prost(uint64, tag = "5")]
+    pub last_seen_ns: u64,
+}
+
+/// The live list.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Nodes {
+    /// Id of the cluster.
+    #[prost(string, tag = "1")]
+    pub cluster: String,
+    /// Epoch of the list.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// By name.
+    #[prost(message, repeated, tag = "3")]
+    pub nodes: Vec<NodeRow>,
+}
+
+/// One node as another sees it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct NodeRow {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// `primary`, `backup`, `candidate`, `learner`, `repairing` or `unknown`.
+    #[prost(string, tag = "2")]
+    pub role: String,
+    /// Advertised address, `host:port`.
+    #[prost(string, tag = "3")]
+    pub address: String,
+    /// Whether it answers.
+    #[prost(bool, tag = "4")]
+    pub up: bool,
+    /// Index of the last applied entry.
+    #[prost(uint64, tag = "5")]
+    pub applied: u64,
+    /// Entries behind the most advanced node.
+    #[prost(uint64, tag = "6")]
+    pub lag: u64,
+    /// Release.
+    #[prost(string, tag = "7")]
+    pub version: String,
+    /// Clock state, see `clock::ClockState`.
+    #[prost(string, tag = "8")]
+    pub clock_state: String,
+    /// Half-width of the clock's interval, in microseconds; absent if it is not known.
+    #[prost(uint64, optional, tag = "9")]
+    pub error_bound_us: Option<u64>,
+    /// Its term.
+    #[prost(uint64, tag = "10")]
+    pub term: u64,
+    /// What it complains of, empty if nothing.
+    #[prost(string, repeated, tag = "11")]
+    pub problems: Vec<String>,
+    /// Round trip to it from the answering node, in microseconds; 0 for itself or if unknown.
+    #[prost(uint64, tag = "12")]
+    pub rtt_us: u64,
+}
+
+/// The cluster's health as one node sees it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Status {
+    /// Id of the cluster.
+    #[prost(string, tag = "1")]
+    pub cluster: String,
+    /// Current term.
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
+    /// Name of the primary; empty if none is known.
+    #[prost(string, tag = "3")]
+    pub primary: String,
+    /// Whether a write would find a majority.
+    #[prost(bool, tag = "4")]
+    pub quorum: bool,
+    /// By name.
+    #[prost(message, repeated, tag = "5")]
+    pub nodes: Vec<NodeRow>,
+    /// What a person should look at; empty if the cluster is healthy.
+    #[prost(string, repeated, tag = "6")]
+    pub problems: Vec<String>,
+    /// Highest seq of the data shard on the answering node.
+    #[prost(uint64, tag = "7")]
+    pub last_seq: u64,
+    /// Lowest seq that is still kept.
+    #[prost(uint64, tag = "8")]
+    pub first_seq: u64,
+    /// Records kept, in bytes.
+    #[prost(uint64, tag = "9")]
+    pub bytes: u64,
+}
+
+/// One node's clock.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ClockReport {
+    /// The node.
+    #[prost(string, tag = "1")]
+    pub node: String,
+    /// See `clock::ClockState`.
+    #[prost(string, tag = "2")]
+    pub state: String,
+    /// The reading, nanoseconds since 1970.
+    #[prost(uint64, tag = "3")]
+    pub now_ns: u64,
+    /// True time is not before this; absent if not known.
+    #[prost(uint64, optional, tag = "4")]
+    pub earliest_ns: Option<u64>,
+    /// True time is not after this; absent if not known.
+    #[prost(uint64, optional, tag = "5")]
+    pub latest_ns: Option<u64>,
+    /// Drift allowance, in parts per billion.
+    #[prost(uint64, tag = "6")]
+    pub drift_ppb: u64,
+    /// Limit of the error bound for a primary, in microseconds.
+    #[prost(uint64, tag = "7")]
+    pub max_error_us: u64,
+    /// Highest stamp minted or seen, 12 bytes.
+    #[prost(bytes = "vec", tag = "8")]
+    pub hlc: Vec<u8>,
+    /// Persisted ceiling of stamps, nanoseconds since 1970.
+    #[prost(uint64, tag = "9")]
+    pub ceiling_ns: u64,
+    /// Time servers.
+    #[prost(message, repeated, tag = "10")]
+    pub sources: Vec<ClockSource>,
+}
+
+/// One time server as a node sees it.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ClockSource {
+    /// Configured address.
+    #[prost(string, tag = "1")]
+    pub address: String,
+    /// Success of the last eight polls, newest in the lowest bit.
+    #[prost(uint32, tag = "2")]
+    pub reach: u32,
+    /// Stratum.
+    #[prost(uint32, tag = "3")]
+    pub stratum: u32,
+    /// Its time minus ours, in nanoseconds.
+    #[prost(int64, tag = "4")]
+    pub offset_ns: i64,
+    /// Round trip without its own processing, in nanoseconds.
+    #[prost(uint64, tag = "5")]
+    pub delay_ns: u64,
+    /// Root distance: bound on its error as seen from here, in nanoseconds.
+    #[prost(uint64, tag = "6")]
+    pub distance_ns: u64,
+    /// What we make of it: `selected`, `falseticker`, `unreachable`, `kiss …`, `rejected …`.
+    #[prost(string, tag = "7")]
+    pub verdict: String,
+    /// Milliseconds until the next poll.
+    #[prost(uint64, tag = "8")]
+    pub next_poll_ms: u64,
+}
