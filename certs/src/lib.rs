@@ -1,1 +1,29 @@
 //! The cluster CA, its certificates, and the rustls configurations made from them.
+//!
+//! A certificate proves one synthetic DNS name, `<name>.<role>.<cluster>.logd.internal`, and that
+//! name is the identity of whoever holds the key. No address stands in it, so no change of address
+//! ever breaks it. TLS 1.3 only, both sides always show a certificate, nothing is resumed and
+//! nothing is sent before the handshake is over.
+//!
+//! Where a handshake is refused, the verifier writes one sentence a person can act on. It travels
+//! in the closing frame, so both sides can log the same one: see [`refusal`].
+//!
+//! Not here: sockets and QUIC (`net`), who may do what (`daemon`), where files lie (`ctl`).
+
+mod authority;
+mod credentials;
+mod date;
+mod error;
+mod files;
+mod identity;
+mod request;
+mod verify;
+
+pub use authority::{Authority, IssueOptions, Issued, SignedCsr};
+pub use credentials::Credentials;
+pub use date::Date;
+pub use error::CertError;
+pub use files::{write_private, write_public};
+pub use identity::{Peer, peer_of};
+pub use request::{new_request, request_for_key};
+pub use verify::{any_node, refusal};

@@ -1,0 +1,169 @@
+//! A member's own certificate, key and trusted authorities, and the TLS configurations from them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use proto::{ClusterId, Identity};
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::TLS13;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+use crate::CertError;
+use crate::date::Date;
+use crate::files::{content, read_certs, read_key};
+use crate::identity::{Peer, peer_of};
+use crate::verify::{Callers, Nodes};
+
+/// What a member proves itself with. Cheap to clone; the key is never shown.
+#[derive(Clone)]
+pub struct Credentials {
+    own: Arc<CertifiedKey>,
+    roots: Arc<RootCertStore>,
+    peer: Peer,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+impl Credentials {
+    /// Reads and checks the three files: present, PEM, key private and the certificate's own, the
+    /// certificate signed by an authority in `ca` (several while it is rotated), and in time.
+    ///
+    /// # Errors
+    /// See [`CertError`]; the message names the file.
+    pub fn load(ca: &Path, cert: &Path, key: &Path) -> Result<Self, CertError> {
+        let credentials = Self::load_any_age(ca, cert, key)?;
+        let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
+        let Peer { not_before_unix, not_after_unix, .. } = credentials.peer;
+        if now > not_after_unix {
+            return Err(CertError::Expired { path: cert.to_owned(), at: Date(not_after_unix) });
+        }
+        if now < not_before_unix {
+            let at = Date(not_before_unix);
+            return Err(CertError::NotYetValid { path: cert.to_owned(), at });
+        }
+        Ok(credentials)
+    }
+
+    /// Like [`Credentials::load`], but leaves the dates to the other side, whose clock may be the
+    /// better one. For clients: the answer is then the cluster's, and both sides know the reason.
+    ///
+    /// # Errors
+    /// See [`CertError`]; the message names the file.
+    pub fn load_any_age(ca: &Path, cert: &Path, key: &Path) -> Result<Self, CertError> {
+        let provider = provider();
+        let mut roots = RootCertStore::empty();
+        for authority in read_certs(ca)? {
+            roots.add(authority).map_err(|error| content(ca, error))?;
+        }
+        let chain = read_certs(cert)?;
+        let peer = peer_of(&chain).map_err(|error| content(cert, error))?;
+        let roots = Arc::new(roots);
+        check_issuer(&chain, &peer, &roots)
+            .map_err(|_| CertError::Untrusted { cert: cert.to_owned(), ca: ca.to_owned() })?;
+        let own = CertifiedKey::from_der(chain, read_key(key)?, &provider);
+        let own = own.map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => {
+                CertError::KeyMismatch { key: key.to_owned(), cert: cert.to_owned() }
+            }
+            other => content(key, other),
+        })?;
+        Ok(Self { own: Arc::new(own), roots, peer })
+    }
+
+    /// Who this is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.peer.identity
+    }
+
+    /// Last second of the certificate's validity, since 1970.
+    #[must_use]
+    pub fn not_after_unix(&self) -> i64 {
+        self.peer.not_after_unix
+    }
+
+    /// SHA-256 of the public key (SubjectPublicKeyInfo).
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.peer.fingerprint
+    }
+
+    /// The side that is dialled. Whoever connects must show a certificate of this cluster.
+    ///
+    /// # Errors
+    /// When the TLS library refuses the configuration.
+    pub fn server_config(&self, alpns: &[&[u8]]) -> Result<Arc<ServerConfig>, CertError> {
+        let verifier = Callers { inner: callers(&self.roots)?, cluster: self.cluster() };
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13])
+            .map_err(CertError::crypto("configure TLS"))?
+            .with_client_cert_verifier(Arc::new(verifier))
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.own))));
+        config.alpn_protocols = alpns.iter().map(|alpn| alpn.to_vec()).collect();
+        // A resumed session would skip the check of the certificate, and so outlive it.
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.max_early_data_size = 0;
+        Ok(Arc::new(config))
+    }
+
+    /// The side that dials. Whoever answers must be a node of this cluster, and the one dialled.
+    ///
+    /// # Errors
+    /// When the TLS library refuses the configuration.
+    pub fn client_config(&self, alpn: &[u8]) -> Result<Arc<ClientConfig>, CertError> {
+        let roots = Arc::clone(&self.roots);
+        let inner = WebPkiServerVerifier::builder_with_provider(roots, provider())
+            .build()
+            .map_err(CertError::crypto("trust the cluster's authority"))?;
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13])
+            .map_err(CertError::crypto("configure TLS"))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Nodes { inner, cluster: self.cluster() }))
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.own))));
+        config.alpn_protocols = vec![alpn.to_vec()];
+        config.resumption = Resumption::disabled();
+        config.enable_early_data = false;
+        Ok(Arc::new(config))
+    }
+
+    fn cluster(&self) -> ClusterId {
+        self.peer.identity.cluster.clone()
+    }
+}
+
+/// Whether an authority in `roots` signed the chain; asked for the first second of its validity,
+/// so that its age plays no part.
+fn check_issuer(
+    chain: &[CertificateDer<'static>],
+    peer: &Peer,
+    roots: &Arc<RootCertStore>,
+) -> Result<(), CertError> {
+    let untrusted = CertError::crypto("verify the certificate");
+    let (first, rest) = chain.split_first().ok_or_else(|| untrusted("no certificate"))?;
+    let since = u64::try_from(peer.not_before_unix).unwrap_or(0);
+    let then = UnixTime::since_unix_epoch(std::time::Duration::from_secs(since));
+    let verified = callers(roots)?.verify_client_cert(first, rest, then);
+    verified.map(drop).map_err(CertError::crypto("verify the certificate"))
+}
+
+fn callers(roots: &Arc<RootCertStore>) -> Result<Arc<dyn ClientCertVerifier>, CertError> {
+    WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), provider())
+        .build()
+        .map_err(CertError::crypto("trust the cluster's authority"))
+}
+
+/// The one provider of cryptography, named here and nowhere taken from a process-wide default.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
