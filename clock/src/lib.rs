@@ -8,5 +8,15 @@
 pub mod hlc;
 pub mod stamp;
 
+pub mod generator;
+
+pub mod interval;
+pub mod reading;
+pub mod state;
+
+pub use generator::{HlcClock, TickError};
 pub use hlc::{Hlc, HlcError};
+pub use interval::Interval;
+pub use reading::{ClockView, Reading};
 pub use stamp::Stamp;
+pub use state::ClockState;
