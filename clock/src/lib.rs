@@ -1,7 +1,14 @@
 //! Time that says how exact it is: the hybrid logical clock, stamps with error bounds, and the
 //! arithmetic that turns SNTP exchanges into an interval which contains UTC.
 //!
-//! Pure: no I/O and no clock of its own; readings, packets and randomness come in as arguments.
+//! ```text
+//! packet -> sample -> filter -> select -> discipline -> reading -> generator -> stamp
+//! 48 bytes  judged   per server  hull    bound, slew    D, [e, l]  floor, cap   20 bytes
+//! ```
+//! `source` is one server with its schedule (`poll`), `tracker` all of them with the clock.
+//!
+//! Pure: no I/O and no clock of its own; raw counter values, packets and randomness come in as
+//! arguments. Nanoseconds everywhere, unless a name ends in another unit.
 //!
 //! Not here: sockets and the operating system's clocks (`daemon::time`).
 
@@ -14,9 +21,24 @@ pub mod interval;
 pub mod reading;
 pub mod state;
 
+pub mod packet;
+pub mod sample;
+
+pub mod filter;
+pub mod poll;
+pub mod source;
+
+pub mod select;
+
+pub mod discipline;
+pub mod tracker;
+
 pub use generator::{HlcClock, TickError};
 pub use hlc::{Hlc, HlcError};
 pub use interval::Interval;
 pub use reading::{ClockView, Reading};
+pub use sample::{RawExchange, Reject, Sample, Scale};
+pub use source::{Answer, Failure, Source, Verdict};
 pub use stamp::Stamp;
 pub use state::ClockState;
+pub use tracker::Tracker;
