@@ -1,0 +1,113 @@
+//! What can be said of a request without knowing any state. Gateways refuse with it before
+//! anything is proposed; apply refuses with it again, because the log is the only authority.
+
+use bytes::Bytes;
+use proto::limits::{
+    BODY_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX, NAME_BYTES_MAX, REASON_BYTES_MAX,
+};
+use proto::wire::Position;
+use proto::{Failure, Header, MessageId, Name, Stream};
+
+use crate::SHARD;
+use crate::command::CommandOp;
+use crate::error::{denied, invalid};
+
+/// The reserved name of the cluster's administrator: it sends and has an inbox, but is never
+/// registered.
+pub const ADMIN: &str = "admin";
+
+/// Checks everything about a request that does not depend on state.
+///
+/// # Errors
+/// `Invalid` where a rule or limit is broken, `Denied` where nobody may do this.
+pub fn check(op: &CommandOp) -> Result<(), Failure> {
+    match op {
+        CommandOp::Send { to, id, headers, body } => check_send(to, id, headers, body).map(|_| ()),
+        CommandOp::Delete { id, from, reason } => check_delete(id, from, reason),
+        CommandOp::Register { name, home, .. } => check_register(name, home),
+        CommandOp::SetCursor { name, positions } => check_cursor(name, positions),
+        CommandOp::Expire { .. } | CommandOp::TermStart { .. } | CommandOp::Tick => Ok(()),
+    }
+}
+
+pub(crate) fn check_send(
+    to: &str,
+    id: &str,
+    headers: &[Header],
+    body: &Bytes,
+) -> Result<Stream, Failure> {
+    let stream: Stream = to.parse().map_err(invalid)?;
+    id.parse::<MessageId>().map_err(invalid)?;
+    if stream == Stream::Events {
+        return Err(denied("'$events' is written by the cluster alone"));
+    }
+    if body.len() > BODY_BYTES_MAX {
+        let len = body.len();
+        return Err(invalid(format!(
+            "a body of {len} bytes; at most {BODY_BYTES_MAX} are allowed"
+        )));
+    }
+    check_headers(headers)?;
+    Ok(stream)
+}
+
+fn check_headers(headers: &[Header]) -> Result<(), Failure> {
+    if headers.len() > HEADERS_MAX {
+        let n = headers.len();
+        return Err(invalid(format!("{n} headers; at most {HEADERS_MAX} are allowed")));
+    }
+    let bytes: usize = headers.iter().map(|h| h.key.len() + h.value.len()).sum();
+    if bytes > HEADER_BYTES_MAX {
+        return Err(invalid(format!(
+            "headers of {bytes} bytes together; at most {HEADER_BYTES_MAX} are allowed"
+        )));
+    }
+    let fits =
+        |key: &str| !key.is_empty() && key.bytes().all(|b| b.is_ascii_graphic() && b != b'=');
+    match headers.iter().position(|h| !fits(&h.key)) {
+        Some(i) => Err(invalid(format!(
+            "header {}: a key is 1 or more printable ASCII characters, no space and no '='",
+            i + 1
+        ))),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn check_delete(id: &str, from: &str, reason: &str) -> Result<(), Failure> {
+    id.parse::<MessageId>().map_err(invalid)?;
+    check_optional_name(from)?;
+    if reason.len() > REASON_BYTES_MAX {
+        let len = reason.len();
+        return Err(invalid(format!(
+            "a reason of {len} bytes; at most {REASON_BYTES_MAX} are allowed"
+        )));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_register(name: &str, home: &str) -> Result<(), Failure> {
+    name.parse::<Name>().map_err(invalid)?;
+    check_optional_name(home)?;
+    if name == ADMIN {
+        return Err(invalid(format!("the name '{ADMIN}' is reserved")));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_cursor(name: &str, positions: &[Position]) -> Result<(), Failure> {
+    if name.parse::<Name>().is_err() {
+        return Err(invalid(format!(
+            "a cursor's name is 1 to {NAME_BYTES_MAX} of a-z 0-9 . _ -, the first and last a \
+             letter or digit"
+        )));
+    }
+    match positions {
+        [Position { shard, .. }] if *shard == u32::from(SHARD) => Ok(()),
+        [Position { shard, .. }] => Err(invalid(format!("there is no shard {shard}"))),
+        _ => Err(invalid("a cursor takes exactly one position per shard")),
+    }
+}
+
+fn check_optional_name(name: &str) -> Result<(), Failure> {
+    if name.is_empty() { Ok(()) } else { name.parse::<Name>().map(|_| ()).map_err(invalid) }
+}

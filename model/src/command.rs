@@ -1,0 +1,243 @@
+//! What one log entry carries: a batch of commands under one base stamp.
+//!
+//! Layout: `format: u8 ‖ base stamp: 20 bytes ‖ number of commands: u32 BE ‖ protobuf`. The fixed
+//! part in front lets the log and the stamp guard read the stamps without touching the commands.
+//!
+//! Invariants of every batch that decodes:
+//! - it holds 1 to [`BATCH_COMMANDS_MAX`] commands, as many as its header says;
+//! - its protobuf part is exactly what this release would write, so a field that an older node
+//!   would ignore, and then diverge over, is refused instead.
+//!
+//! Not here: whether a command is allowed or what it does (`check`, `machine`).
+
+use bytes::{BufMut, Bytes, BytesMut};
+use clock::Stamp;
+use proto::limits::BATCH_COMMANDS_MAX;
+use proto::wire::Position;
+use proto::{Header, Name};
+
+use crate::wire;
+
+/// Version of the entry's format.
+const FORMAT: u8 = 1;
+/// Bytes in front of the protobuf part.
+const HEAD_BYTES: usize = 1 + Stamp::BYTES + 4;
+
+/// The commands of one log entry. Command `i` is stamped `base.hlc.advance(i)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Proposed stamp of the first command; its bounds hold for all of them.
+    pub base: Stamp,
+    /// The node that stamped.
+    pub primary: String,
+    /// 1 to [`BATCH_COMMANDS_MAX`] commands.
+    pub commands: Vec<Command>,
+}
+
+/// One change that somebody asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// Who asks, as its certificate says.
+    pub caller: Caller,
+    /// The node that took the request from the caller.
+    pub gateway: String,
+    /// What to do.
+    pub op: CommandOp,
+}
+
+/// The proven identity behind a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The certificate's name; for commands of the cluster's own, the node's.
+    pub name: String,
+    /// Whether the certificate's role is admin.
+    pub admin: bool,
+    /// SHA-256 of the caller's public key; zeros for commands of the cluster's own.
+    pub fingerprint: [u8; 32],
+}
+
+impl Caller {
+    /// The caller of commands that a node proposes by itself: `Expire`, `TermStart`, `Tick`.
+    #[must_use]
+    pub fn node(name: &Name) -> Self {
+        Self { name: name.to_string(), admin: false, fingerprint: [0; 32] }
+    }
+}
+
+/// What a command does. The last three are proposed by the primary alone and never come from a
+/// client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommandOp {
+    /// Store a message.
+    Send {
+        /// Recipient: a client, `@group` or `*`.
+        to: String,
+        /// Message id, drawn by the sender.
+        id: String,
+        /// Headers.
+        headers: Vec<Header>,
+        /// Body.
+        body: Bytes,
+    },
+    /// Put a tombstone where a message was.
+    Delete {
+        /// Its id.
+        id: String,
+        /// Its sender; empty = the caller, or for an admin the only one who used the id.
+        from: String,
+        /// Why; may be empty.
+        reason: String,
+    },
+    /// Admit a client.
+    Register {
+        /// Its name.
+        name: String,
+        /// SHA-256 of its public key.
+        fingerprint: [u8; 32],
+        /// Preferred gateway; empty = derived from the slot, or kept as it is.
+        home: String,
+    },
+    /// Set a named cursor of the caller.
+    SetCursor {
+        /// Its name.
+        name: String,
+        /// Where it stands now.
+        positions: Vec<Position>,
+    },
+    /// Remove the oldest records beyond the given measures, 0 = no limit.
+    Expire {
+        /// Largest age in nanoseconds of log time.
+        max_age_ns: u64,
+        /// Most records.
+        max_records: u64,
+        /// Most bytes.
+        max_bytes: u64,
+    },
+    /// The first command of a new primary.
+    TermStart {
+        /// The primary.
+        node: String,
+        /// Its term.
+        term: u64,
+    },
+    /// Moves log time on and changes nothing else.
+    Tick,
+}
+
+/// Why bytes are not a batch.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Too short for the fixed part.
+    #[error("an entry of {0} bytes; the fixed part alone takes {HEAD_BYTES}")]
+    Short(usize),
+    /// A format that this release does not know.
+    #[error("entry format {0}; this release reads {FORMAT}")]
+    Format(u8),
+    /// No command, or more than a batch may hold.
+    #[error("{0} commands in one entry; 1 to {BATCH_COMMANDS_MAX} are allowed")]
+    Count(u32),
+    /// The header and the content disagree.
+    #[error("{found} commands where the header says {said}")]
+    Miscounted {
+        /// What the header says.
+        said: u32,
+        /// What there is.
+        found: usize,
+    },
+    /// The protobuf part does not parse.
+    #[error("the commands do not parse")]
+    Protobuf(#[from] prost::DecodeError),
+    /// A required field is missing or has the wrong length.
+    #[error("field '{0}' is missing or malformed")]
+    Field(&'static str),
+    /// It parses, but this release would write it differently.
+    #[error("the commands hold fields or forms that this release does not write")]
+    NotCanonical,
+}
+
+impl Batch {
+    /// The bytes of the log entry.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        use prost::Message;
+        let content = wire::BatchContent::from(self);
+        let mut out = BytesMut::with_capacity(HEAD_BYTES + content.encoded_len());
+        out.put_u8(FORMAT);
+        out.put_slice(&self.base.to_bytes());
+        out.put_u32(u32::try_from(self.commands.len()).unwrap_or(u32::MAX));
+        out.put_slice(&content.encode_to_vec());
+        out.freeze()
+    }
+
+    /// Reads a log entry, copying it once.
+    ///
+    /// # Errors
+    /// See [`DecodeError`]. Never panics, whatever the bytes are.
+    pub fn decode(encoded: &[u8]) -> Result<Self, DecodeError> {
+        Self::decode_shared(Bytes::copy_from_slice(encoded))
+    }
+
+    /// Reads a log entry without copying: bodies share the memory of `encoded`.
+    ///
+    /// # Errors
+    /// See [`DecodeError`]. Never panics, whatever the bytes are.
+    pub fn decode_shared(mut encoded: Bytes) -> Result<Self, DecodeError> {
+        use prost::Message;
+        let (base, said) = stamps_of(&encoded)?;
+        let content_bytes = encoded.split_off(HEAD_BYTES);
+        let len = content_bytes.len();
+        let content = wire::BatchContent::decode(content_bytes)?;
+        let found = content.commands.len();
+        if usize::try_from(said) != Ok(found) {
+            return Err(DecodeError::Miscounted { said, found });
+        }
+        if content.encoded_len() != len {
+            return Err(DecodeError::NotCanonical);
+        }
+        content.into_batch(base)
+    }
+}
+
+impl Command {
+    /// About how many bytes the command takes in a log entry; never too few.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        const FIXED: usize = 128;
+        const PER_ITEM: usize = 24;
+        let op = match &self.op {
+            CommandOp::Send { to, id, headers, body } => {
+                let headers: usize =
+                    headers.iter().map(|h| PER_ITEM + h.key.len() + h.value.len()).sum();
+                to.len() + id.len() + headers + body.len()
+            }
+            CommandOp::Delete { id, from, reason } => id.len() + from.len() + reason.len(),
+            CommandOp::Register { name, home, .. } => name.len() + home.len() + 32,
+            CommandOp::SetCursor { name, positions } => name.len() + positions.len() * PER_ITEM,
+            CommandOp::TermStart { node, .. } => node.len(),
+            CommandOp::Expire { .. } | CommandOp::Tick => 0,
+        };
+        FIXED + self.caller.name.len() + self.gateway.len() + op
+    }
+}
+
+/// The base stamp and the number of commands of an encoded batch, from its fixed part alone.
+/// Command `i` is stamped `base.hlc.advance(i)`.
+///
+/// # Errors
+/// When the bytes are too short, of another format, or claim an impossible number of commands.
+pub fn stamps_of(encoded: &[u8]) -> Result<(Stamp, u32), DecodeError> {
+    let short = DecodeError::Short(encoded.len());
+    let Some((&[format], rest)) = encoded.split_first_chunk::<1>() else { return Err(short) };
+    if format != FORMAT {
+        return Err(DecodeError::Format(format));
+    }
+    let Some((stamp, rest)) = rest.split_first_chunk::<{ Stamp::BYTES }>() else {
+        return Err(short);
+    };
+    let Some((count, _)) = rest.split_first_chunk::<4>() else { return Err(short) };
+    let count = u32::from_be_bytes(*count);
+    if count == 0 || usize::try_from(count).map_or(true, |n| n > BATCH_COMMANDS_MAX) {
+        return Err(DecodeError::Count(count));
+    }
+    Ok((Stamp::from_bytes(*stamp), count))
+}

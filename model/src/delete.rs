@@ -1,0 +1,86 @@
+//! Delete: a tombstone takes the place of headers and body. Seq, stamp and hashes stay, so proofs
+//! over the log still hold; the bytes leave the disk with the store's next compaction.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use proto::{Record, Tombstone};
+
+use crate::check::check_delete;
+use crate::command::Caller;
+use crate::error::{QueryError, StateError, denied, not_found};
+use crate::find::{each_with_id, record, record_row, seq_of, visible};
+use crate::machine::{Machine, Outcome, Place};
+use crate::query::{Reader, SENDERS_SHOWN_MAX, ambiguous};
+use crate::view::Table;
+
+impl Machine<'_> {
+    /// Deletes a message. Deleting it again changes nothing and returns the first tombstone.
+    pub(crate) fn delete(
+        &mut self,
+        place: &Place<'_>,
+        caller: &Caller,
+        id: &str,
+        from: &str,
+        reason: &str,
+    ) -> Result<Outcome, QueryError> {
+        check_delete(id, from, reason)?;
+        self.require_registered(caller)?;
+        let seq = self.find_deletable(caller, id, from)?;
+        let mut record = record(&self.rows, seq)?;
+        if record.deleted.is_none() {
+            let before = record_row(&self.rows, seq)?.len() as u64;
+            erase(&mut record, place, caller, reason);
+            let after = self.put_record(&mut record);
+            let rest = self.state.bytes.checked_sub(before).ok_or_else(|| {
+                StateError::corrupt(Table::Meta, "fewer bytes counted than one record has")
+            })?;
+            self.state.bytes = rest + after;
+        }
+        Ok(Outcome::Deleted(Box::new(record)))
+    }
+
+    /// The seq that an id means to this caller, if the caller may delete it.
+    fn find_deletable(&self, caller: &Caller, id: &str, from: &str) -> Result<u64, QueryError> {
+        let unknown = || not_found(format!("no message '{id}'"));
+        let own = if from.is_empty() { &caller.name } else { from };
+        if let Some(seq) = seq_of(&self.rows, id, own)? {
+            if caller.admin || own == caller.name {
+                return Ok(seq);
+            }
+        } else if !from.is_empty() {
+            return Err(unknown().into());
+        }
+        let reader = Reader { name: caller.name.clone(), admin: caller.admin };
+        let mut found = Vec::new();
+        each_with_id(&self.rows, id, |sender, seq| {
+            let asked = from.is_empty() || sender == from;
+            if asked && visible(&reader, &record(&self.rows, seq)?) {
+                found.push((sender.to_owned(), seq));
+            }
+            let full = found.len() > SENDERS_SHOWN_MAX;
+            Ok(if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        match &found[..] {
+            [] => Err(unknown().into()),
+            [(_, seq)] if caller.admin => Ok(*seq),
+            _ if caller.admin => {
+                Err(ambiguous(id, found.into_iter().map(|f| f.0).collect()).into())
+            }
+            [(sender, _), ..] => Err(denied(format!(
+                "'{id}' is a message of '{sender}': its sender or an admin deletes it"
+            ))
+            .into()),
+        }
+    }
+}
+
+fn erase(record: &mut Record, place: &Place<'_>, caller: &Caller, reason: &str) {
+    record.headers = Vec::new();
+    record.body = Bytes::new();
+    record.deleted = Some(Tombstone {
+        by: caller.name.clone(),
+        stamp: place.stamp.to_bytes().to_vec(),
+        reason: reason.to_owned(),
+    });
+}

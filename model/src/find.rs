@@ -1,0 +1,70 @@
+//! Single records: by seq, by id, and who may see them.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use proto::Record;
+
+use crate::error::StateError;
+use crate::keys;
+use crate::query::Reader;
+use crate::rows::{decode_record, decode_seq};
+use crate::view::{Direction, Table, View};
+
+/// Rows fetched at a time.
+const CHUNK: usize = 64;
+
+/// The row of a record that must exist.
+pub(crate) fn record_row(view: &dyn View, seq: u64) -> Result<Bytes, StateError> {
+    view.get(Table::Records, &keys::seq(seq))?
+        .ok_or_else(|| StateError::corrupt(Table::Records, "a record is missing"))
+}
+
+/// A record that must exist.
+pub(crate) fn record(view: &dyn View, seq: u64) -> Result<Record, StateError> {
+    let record = decode_record(record_row(view, seq)?)?;
+    if record.seq != seq {
+        return Err(StateError::corrupt(Table::Records, "a record stands under another's seq"));
+    }
+    Ok(record)
+}
+
+/// Seq of the newest kept record with this id and sender.
+pub(crate) fn seq_of(view: &dyn View, id: &str, from: &str) -> Result<Option<u64>, StateError> {
+    view.get(Table::Ids, &keys::pair(id, from))?.map(|seq| decode_seq(&seq)).transpose()
+}
+
+/// Calls `each` with the (sender, seq) of every kept record with this id, by sender.
+pub(crate) fn each_with_id(
+    view: &dyn View,
+    id: &str,
+    mut each: impl FnMut(&str, u64) -> Result<ControlFlow<()>, StateError>,
+) -> Result<(), StateError> {
+    let (mut from, to) = (keys::pair(id, ""), keys::after(id));
+    loop {
+        let rows = view.scan(Table::Ids, &from, &to, Direction::Forward, CHUNK)?;
+        let last_chunk = rows.len() < CHUNK;
+        for (mut key, seq) in rows {
+            let sender = keys::second(&key)
+                .ok_or_else(|| StateError::corrupt(Table::Ids, "a key has no sender"))?;
+            if each(sender, decode_seq(&seq)?)?.is_break() {
+                return Ok(());
+            }
+            key.push(0);
+            from = key;
+        }
+        if last_chunk {
+            return Ok(());
+        }
+    }
+}
+
+/// Whether a record lies in the reader's inbox or was sent by the reader; an admin sees all.
+pub(crate) fn visible(reader: &Reader, record: &Record) -> bool {
+    reader.admin || record.from == reader.name || in_inbox(reader, &record.to)
+}
+
+/// Whether a stream belongs to the reader's inbox.
+pub(crate) fn in_inbox(reader: &Reader, to: &str) -> bool {
+    to == reader.name || to == "*"
+}

@@ -1,0 +1,246 @@
+//! The machine: applies log entries, one after the other, to what a view shows, and hands out the
+//! rows that changed.
+//!
+//! Invariants, asserted for every entry:
+//! - I1: final stamps strictly increase over the log, refused commands and blank entries included;
+//! - seq is dense from 1: every stored message takes the next one, a refused one takes none;
+//! - a refused command changes nothing but the last stamp;
+//! - how entries are spread over machines changes neither rows nor digest.
+//!
+//! Not here: what each command does (`send`, `dedup`, `delete`, `registry`, `cursors`, `retention`).
+
+use std::collections::HashMap;
+
+use clock::{Hlc, Stamp};
+use prost::Message;
+use proto::limits::DEDUP_RETIRE_PER_COMMAND;
+use proto::wire::Ack;
+use proto::{Failure, Record};
+
+use crate::command::{Batch, Command, CommandOp};
+use crate::digest::EntryDigest;
+use crate::error::{ApplyError, QueryError, StateError};
+use crate::keys;
+use crate::overlay::Overlay;
+use crate::rows::{ClientRow, State, encode_record};
+use crate::slots::SlotTable;
+use crate::view::{Change, Table, View};
+
+/// Applies entries on top of a view. After an error it must be dropped: its changes are half of an
+/// entry's.
+pub struct Machine<'v> {
+    pub(crate) rows: Overlay<'v>,
+    pub(crate) state: State,
+    /// Registry rows looked up so far: every send asks for two of them.
+    pub(crate) clients: HashMap<String, Option<ClientRow>>,
+    digest: EntryDigest,
+    ratcheted: u64,
+    applied: bool,
+}
+
+/// What a command came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The message is stored, or was before: see [`Ack::duplicate`].
+    Sent(Ack),
+    /// The record with its tombstone.
+    Deleted(Box<Record>),
+    /// The client is registered.
+    Registered {
+        /// Its pinned home; empty if none.
+        home: String,
+    },
+    /// The cursor stands where it was told to.
+    CursorSet,
+    /// The oldest records are gone.
+    Expired {
+        /// How many.
+        records: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// Whether there are more to remove: propose the command again.
+        more: bool,
+    },
+    /// Done, and there is nothing to say.
+    Done,
+    /// Nothing was done, on any node.
+    Refused(Failure),
+}
+
+/// Where a command stands in the log.
+pub(crate) struct Place<'a> {
+    pub(crate) index: u64,
+    pub(crate) primary: &'a str,
+    pub(crate) stamp: Stamp,
+}
+
+impl<'v> Machine<'v> {
+    /// A machine on top of `view`.
+    ///
+    /// # Errors
+    /// When the view fails or its counters do not parse.
+    pub fn new(view: &'v dyn View) -> Result<Self, StateError> {
+        Ok(Self {
+            rows: Overlay::new(view),
+            state: State::load(view)?,
+            clients: HashMap::new(),
+            digest: EntryDigest::new(),
+            ratcheted: 0,
+            applied: false,
+        })
+    }
+
+    /// Applies one log entry and returns one outcome per command. `batch` is `None` for a blank or
+    /// membership entry, which takes the next stamp.
+    ///
+    /// # Errors
+    /// When the state cannot be read or an invariant is broken: the node must stop.
+    pub fn apply(
+        &mut self,
+        index: u64,
+        term: u64,
+        batch: Option<&Batch>,
+    ) -> Result<Vec<Outcome>, ApplyError> {
+        self.begin(index, term)?;
+        let mut outcomes = Vec::new();
+        match batch {
+            None => {
+                let stamp = Stamp::unbounded(self.state.last.succ());
+                self.advance(index, stamp)?;
+            }
+            Some(batch) => {
+                outcomes.reserve_exact(batch.commands.len());
+                for (i, command) in (0u64..).zip(&batch.commands) {
+                    let stamp = self.stamp(index, batch.base, i)?;
+                    let place = Place { index, primary: &batch.primary, stamp };
+                    outcomes.push(self.command(&place, command)?);
+                }
+                self.retire_dedup(batch.commands.len() * DEDUP_RETIRE_PER_COMMAND)?;
+            }
+        }
+        self.state.digest = self.digest.end(&self.state);
+        Ok(outcomes)
+    }
+
+    /// How many proposed stamps were not later than the one before them and had to be raised.
+    /// Expected to stay 0.
+    #[must_use]
+    pub fn ratcheted(&self) -> u64 {
+        self.ratcheted
+    }
+
+    /// Final stamp of the last command or entry applied.
+    #[must_use]
+    pub fn last_stamp(&self) -> Hlc {
+        self.state.last
+    }
+
+    /// The rows to write, by table and key; nothing if no entry was applied.
+    #[must_use]
+    pub fn into_changes(mut self) -> Vec<Change> {
+        if !self.applied {
+            return Vec::new();
+        }
+        self.rows.set(Table::Meta, keys::ONLY.to_vec(), Some(self.state.encode()));
+        self.rows.into_changes().collect()
+    }
+
+    fn begin(&mut self, index: u64, term: u64) -> Result<(), ApplyError> {
+        let (last_index, last_term) = (self.state.index, self.state.term);
+        let first = self.state.last == Hlc::ZERO;
+        if !first && (index <= last_index || term < last_term) {
+            return Err(ApplyError::Order { index, term, last_index, last_term });
+        }
+        self.digest.begin(&self.state.digest, index, term);
+        (self.state.index, self.state.term) = (index, term);
+        self.applied = true;
+        if first {
+            self.put(Table::Slots, keys::ONLY, SlotTable::initial().encode());
+        }
+        Ok(())
+    }
+
+    /// The final stamp of command `i`: the proposed one, ratcheted.
+    fn stamp(&mut self, index: u64, base: Stamp, i: u64) -> Result<Stamp, ApplyError> {
+        let proposed = Stamp { hlc: base.hlc.advance(i), ..base };
+        let stamp = proposed.ratcheted(self.state.last);
+        if stamp.hlc != proposed.hlc {
+            self.ratcheted += 1;
+        }
+        self.advance(index, stamp)?;
+        Ok(stamp)
+    }
+
+    /// Makes `stamp` the last one (I1).
+    fn advance(&mut self, index: u64, stamp: Stamp) -> Result<(), ApplyError> {
+        let (stamp, last) = (stamp.hlc, self.state.last);
+        if stamp <= last {
+            return Err(ApplyError::Stamp { index, stamp, last });
+        }
+        self.state.last = stamp;
+        Ok(())
+    }
+
+    fn command(&mut self, place: &Place<'_>, command: &Command) -> Result<Outcome, StateError> {
+        let Command { caller, gateway, op } = command;
+        let result = match op {
+            CommandOp::Send { to, id, headers, body } => {
+                self.send(place, caller, gateway, (to, id, headers, body))
+            }
+            CommandOp::Delete { id, from, reason } => self.delete(place, caller, id, from, reason),
+            CommandOp::Register { name, fingerprint, home } => {
+                self.register(place, caller, name, fingerprint, home)
+            }
+            CommandOp::SetCursor { name, positions } => self.set_cursor(caller, name, positions),
+            &CommandOp::Expire { max_age_ns, max_records, max_bytes } => {
+                self.expire(place, max_age_ns, max_records, max_bytes)
+            }
+            CommandOp::TermStart { .. } | CommandOp::Tick => Ok(Outcome::Done),
+        };
+        match result {
+            Ok(outcome) => Ok(outcome),
+            Err(QueryError::Refused(failure)) => Ok(Outcome::Refused(failure)),
+            Err(QueryError::State(error)) => Err(error),
+        }
+    }
+}
+
+/// What commands have in common.
+impl Machine<'_> {
+    pub(crate) fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: Vec<u8>) {
+        let key = key.into();
+        self.digest.change(table, &key, Some(&value));
+        self.rows.set(table, key, Some(value));
+    }
+
+    pub(crate) fn remove(&mut self, table: Table, key: impl Into<Vec<u8>>) {
+        let key = key.into();
+        self.digest.change(table, &key, None);
+        self.rows.set(table, key, None);
+    }
+
+    /// Writes a record and returns the length of its row. In the digest its leaf hash and tombstone
+    /// stand for it, so that a body is hashed once.
+    pub(crate) fn put_record(&mut self, record: &mut Record) -> u64 {
+        let row = encode_record(record);
+        let len = row.len() as u64;
+        let key = keys::seq(record.seq);
+        let mut short = record.leaf_hash.clone();
+        if let Some(tombstone) = &record.deleted {
+            tombstone.encode_raw(&mut short);
+        }
+        self.digest.change(Table::Records, &key, Some(&short));
+        self.rows.set(Table::Records, key.to_vec(), Some(row));
+        len
+    }
+
+    /// The registry row of a name.
+    pub(crate) fn client(&mut self, name: &str) -> Result<Option<&ClientRow>, StateError> {
+        if !self.clients.contains_key(name) {
+            let row = self.rows.get(Table::Clients, name.as_bytes())?;
+            let row = row.map(ClientRow::decode).transpose()?;
+            self.clients.insert(name.to_owned(), row);
+        }
+        Ok(self.clients.get(name).and_then(Option::as_ref))
+    }
+}

@@ -1,0 +1,121 @@
+//! Changes that are not stored yet, in front of a view: a command sees what earlier commands of
+//! the same machine did.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::iter::Peekable;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use crate::view::{Change, Direction, Row, Table, View, ViewError};
+
+type Rows = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+pub(crate) struct Overlay<'v> {
+    view: &'v dyn View,
+    changes: BTreeMap<Table, Rows>,
+}
+
+impl<'v> Overlay<'v> {
+    pub(crate) fn new(view: &'v dyn View) -> Self {
+        Self { view, changes: BTreeMap::new() }
+    }
+
+    /// Writes a row, or removes it where `value` is `None`.
+    pub(crate) fn set(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.changes.entry(table).or_default().insert(key, value);
+    }
+
+    /// All changes, by table and key.
+    pub(crate) fn into_changes(self) -> impl Iterator<Item = Change> {
+        self.changes.into_iter().flat_map(|(table, rows)| {
+            rows.into_iter().map(move |(key, value)| Change { table, key, value })
+        })
+    }
+}
+
+impl View for Overlay<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, ViewError> {
+        match self.changes.get(&table).and_then(|rows| rows.get(key)) {
+            Some(Some(value)) => Ok(Some(Bytes::copy_from_slice(value))),
+            Some(None) => Ok(None),
+            None => self.view.get(table, key),
+        }
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<Row>, ViewError> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let rows = self.changes.get(&table);
+        let range = rows
+            .map(|rows| rows.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))))
+            .into_iter()
+            .flatten();
+        match direction {
+            Direction::Forward => self.merge(table, (from, to), direction, limit, range.peekable()),
+            Direction::Backward => {
+                self.merge(table, (from, to), direction, limit, range.rev().peekable())
+            }
+        }
+    }
+}
+
+impl Overlay<'_> {
+    /// Merges stored rows, fetched in chunks, with changed ones; a changed row hides a stored one.
+    fn merge<'r>(
+        &self,
+        table: Table,
+        (from, to): (&[u8], &[u8]),
+        direction: Direction,
+        limit: usize,
+        mut changed: Peekable<impl Iterator<Item = (&'r Vec<u8>, &'r Option<Vec<u8>>)>>,
+    ) -> Result<Vec<Row>, ViewError> {
+        let (mut from, mut to) = (from.to_vec(), to.to_vec());
+        let mut out = Vec::new();
+        while out.len() < limit {
+            let wanted = limit - out.len();
+            let stored = self.view.scan(table, &from, &to, direction, wanted)?;
+            let last_chunk = stored.len() < wanted;
+            for (key, value) in stored {
+                let mut hidden = false;
+                while let Some((changed_key, new)) =
+                    changed.next_if(|(other, _)| order(direction, other, &key).is_le())
+                {
+                    hidden = *changed_key == key;
+                    out.extend(new.clone().map(|new| (changed_key.clone(), new)));
+                }
+                match direction {
+                    Direction::Forward => from = [&key[..], &[0]].concat(),
+                    Direction::Backward => to.clone_from(&key),
+                }
+                if !hidden {
+                    out.push((key, value));
+                }
+            }
+            if last_chunk {
+                let rest = changed.filter_map(|(key, new)| Some((key.clone(), new.clone()?)));
+                let room = limit.saturating_sub(out.len());
+                out.extend(rest.take(room));
+                break;
+            }
+        }
+        out.truncate(limit);
+        Ok(out)
+    }
+}
+
+fn order(direction: Direction, a: &[u8], b: &[u8]) -> Ordering {
+    match direction {
+        Direction::Forward => a.cmp(b),
+        Direction::Backward => b.cmp(a),
+    }
+}

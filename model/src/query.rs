@@ -1,0 +1,377 @@
+//! Reads: pure functions of a view and of who asks.
+//!
+//! A client reads its inbox (its own stream and everyone's, merged in log order) and, when it asks
+//! for its own name as sender, what it sent. An admin reads everything.
+//!
+//! Not here: whether the view is fresh enough (`daemon::reader`), instants relative to a clock.
+
+use std::ops::ControlFlow;
+
+use clock::Hlc;
+use proto::limits::{PAGE_BYTES_MAX, PAGE_RECORDS_MAX};
+use proto::wire::Position;
+use proto::{Failure, MessageId, Name, Record, Stream};
+
+use crate::command::Caller;
+use crate::cursors::read_cursor;
+use crate::error::{QueryError, StateError, conflict, denied, invalid, not_found};
+use crate::find::{each_with_id, in_inbox, record, record_row, seq_of, visible};
+use crate::hash::Hash;
+use crate::keys;
+use crate::registry::{admit, client_row};
+use crate::rows::{ClientRow, State, decode_record, record_hlc};
+use crate::slots::{SlotTable, stream_key};
+use crate::source::Source;
+use crate::view::{Direction, Table, View};
+
+/// Most senders that an answer about an ambiguous id names.
+pub(crate) const SENDERS_SHOWN_MAX: usize = 8;
+/// Registry rows fetched at a time.
+const CHUNK: usize = 1000;
+
+/// Who reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reader {
+    /// The certificate's name.
+    pub name: String,
+    /// Whether the certificate's role is admin.
+    pub admin: bool,
+}
+
+/// Which records to read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Query {
+    /// Not stamped before this.
+    pub since: Option<Hlc>,
+    /// Stamped before this.
+    pub until: Option<Hlc>,
+    /// Only from this sender; empty = all.
+    pub from: String,
+    /// Only to this recipient; empty = all.
+    pub to: String,
+    /// Only seqs above this one.
+    pub after: u64,
+    /// Most records; 0, or more than a page may hold = as many as a page may hold.
+    pub limit: usize,
+}
+
+/// Records in log order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// The records.
+    pub records: Vec<Record>,
+    /// [`Query::after`] of the next page: everything up to here was looked at.
+    pub next: u64,
+    /// Whether the next page would be empty for now.
+    pub end: bool,
+    /// The answer is complete up to this clock value.
+    pub safe: Hlc,
+}
+
+/// What an id led to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// Nothing that the reader may see.
+    Nothing,
+    /// One record.
+    One(Box<Record>),
+    /// Records of several senders, who are named: say which. At most a few are listed.
+    Several(Vec<String>),
+}
+
+impl Found {
+    /// The record.
+    ///
+    /// # Errors
+    /// `NotFound` without one, `Conflict` with several.
+    pub fn into_record(self, id: &str) -> Result<Record, Failure> {
+        match self {
+            Self::One(record) => Ok(*record),
+            Self::Nothing => Err(not_found(format!("no message '{id}'"))),
+            Self::Several(senders) => Err(ambiguous(id, senders)),
+        }
+    }
+}
+
+/// A registered client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of its public key.
+    pub fingerprint: [u8; 32],
+    /// Its pinned home; empty = derived, see [`crate::home_of`].
+    pub home: String,
+    /// When it was registered.
+    pub since: Hlc,
+}
+
+/// The state in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// Index of the last applied entry; 0 before any.
+    pub index: u64,
+    /// Its term.
+    pub term: u64,
+    /// Final stamp of the last command; no later entry can be stamped at or before it.
+    pub last_stamp: Hlc,
+    /// Lowest kept seq; `last_seq + 1` if no record is kept.
+    pub first_seq: u64,
+    /// Highest seq ever given; 0 before any.
+    pub last_seq: u64,
+    /// Kept records, in bytes.
+    pub bytes: u64,
+    /// Registered clients.
+    pub clients: u64,
+    /// Digest of everything ever applied, equal on every replica at the same index.
+    pub digest: Hash,
+}
+
+/// One page of what the reader may see and asked for.
+///
+/// # Errors
+/// Refused where a filter is malformed, asks for somebody else's messages, or ends before it
+/// begins.
+pub fn page(view: &dyn View, reader: &Reader, query: &Query) -> Result<Page, QueryError> {
+    let mut source = source(view, reader, query)?;
+    let state = State::load(view)?;
+    let (first, last) = range(view, &state, query)?;
+    let limit = match query.limit {
+        0 => PAGE_RECORDS_MAX,
+        limit => limit.min(PAGE_RECORDS_MAX),
+    };
+    let (mut records, mut bytes, mut seq) = (Vec::new(), 0, first);
+    let end = loop {
+        let Some(found) = source.seek(seq)?.filter(|&found| found <= last) else { break true };
+        if records.len() == limit {
+            break false;
+        }
+        let row = record_row(view, found)?;
+        if !records.is_empty() && bytes + row.len() > PAGE_BYTES_MAX {
+            break false;
+        }
+        bytes += row.len();
+        records.push(decode_record(row)?);
+        seq = found + 1;
+    };
+    let (next, safe) = match records.last() {
+        Some(record) if !end => (record.seq, stamp_of(record)?),
+        _ => (query.after.max(last), query.until.map_or(state.last, |until| until.min(state.last))),
+    };
+    Ok(Page { records, next, end, safe })
+}
+
+/// The record with an id; `from` names its sender, or is empty.
+///
+/// # Errors
+/// Refused where the id or the sender is malformed.
+pub fn get(view: &dyn View, reader: &Reader, id: &str, from: &str) -> Result<Found, QueryError> {
+    id.parse::<MessageId>().map_err(invalid)?;
+    if !from.is_empty() {
+        from.parse::<Name>().map_err(invalid)?;
+        let Some(seq) = seq_of(view, id, from)? else { return Ok(Found::Nothing) };
+        let found = record(view, seq)?;
+        let seen = visible(reader, &found);
+        return Ok(if seen { Found::One(Box::new(found)) } else { Found::Nothing });
+    }
+    let mut found: Vec<Record> = Vec::new();
+    each_with_id(view, id, |_, seq| {
+        let record = record(view, seq)?;
+        if visible(reader, &record) {
+            found.push(record);
+        }
+        let full = found.len() == SENDERS_SHOWN_MAX;
+        Ok(if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    Ok(match (found.pop(), &found[..]) {
+        (None, _) => Found::Nothing,
+        (Some(only), []) => Found::One(Box::new(only)),
+        (Some(last), _) => {
+            found.push(last);
+            Found::Several(found.into_iter().map(|record| record.from).collect())
+        }
+    })
+}
+
+/// All registered clients, by name.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn clients(view: &dyn View) -> Result<Vec<Client>, StateError> {
+    let (mut clients, mut from) = (Vec::new(), Vec::new());
+    loop {
+        let rows = view.scan(Table::Clients, &from, keys::END, Direction::Forward, CHUNK)?;
+        let last_chunk = rows.len() < CHUNK;
+        if let Some((key, _)) = rows.last() {
+            from = [&key[..], &[0]].concat();
+        }
+        for (key, row) in rows {
+            clients.push(client(key, ClientRow::decode(row.into())?)?);
+        }
+        if last_chunk {
+            return Ok(clients);
+        }
+    }
+}
+
+/// The state in numbers.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn stats(view: &dyn View) -> Result<Stats, StateError> {
+    let state = State::load(view)?;
+    Ok(Stats {
+        index: state.index,
+        term: state.term,
+        last_stamp: state.last,
+        first_seq: state.first_seq,
+        last_seq: state.last_seq,
+        bytes: state.bytes,
+        clients: state.clients,
+        digest: state.digest,
+    })
+}
+
+/// Where a named cursor stands; empty if nobody has set it yet.
+///
+/// # Errors
+/// Refused where the name is malformed or the cursor belongs to another client.
+pub fn cursor(view: &dyn View, caller: &str, name: &str) -> Result<Vec<Position>, QueryError> {
+    name.parse::<Name>().map_err(invalid)?;
+    Ok(read_cursor(view, caller, name)?.map_or_else(Vec::new, |row| row.positions))
+}
+
+/// The highest kept seq of a stream: its head.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn head(view: &dyn View, stream: &Stream) -> Result<Option<u64>, StateError> {
+    let text = stream_key(stream);
+    let (from, to) = (keys::indexed(&text, 0), keys::after(&text));
+    let rows = view.scan(Table::Streams, &from, &to, Direction::Backward, 1)?;
+    Ok(rows.first().and_then(|(key, _)| keys::seq_of(key)))
+}
+
+/// The slot table.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn slots(view: &dyn View) -> Result<SlotTable, StateError> {
+    match view.get(Table::Slots, keys::ONLY)? {
+        Some(row) => SlotTable::decode(&row),
+        None => Ok(SlotTable::initial()),
+    }
+}
+
+/// Whether the caller may use the log at all: an admin, or registered with the key it shows.
+///
+/// # Errors
+/// `Denied` where it is neither.
+pub fn admitted(view: &dyn View, caller: &Caller) -> Result<(), QueryError> {
+    if caller.admin {
+        return Ok(());
+    }
+    let row = client_row(view, &caller.name)?;
+    Ok(admit(&caller.name, &caller.fingerprint, row.as_ref())?)
+}
+
+/// The refusal of an id that several senders used.
+pub(crate) fn ambiguous(id: &str, senders: Vec<String>) -> Failure {
+    conflict(format!("the id '{id}' was used by {}: say which with --from", senders.join(", ")))
+}
+
+/// Checks what the reader asks for and finds where to read it.
+fn source<'v>(
+    view: &'v dyn View,
+    reader: &Reader,
+    query: &Query,
+) -> Result<Source<'v>, QueryError> {
+    if let (Some(since), Some(until)) = (query.since, query.until)
+        && until < since
+    {
+        return Err(invalid(format!("until {until} lies before since {since}")).into());
+    }
+    let (from, to) = (&query.from, &query.to);
+    if !from.is_empty() {
+        from.parse::<Name>().map_err(invalid)?;
+    }
+    let stream = if to.is_empty() { None } else { Some(to.parse::<Stream>().map_err(invalid)?) };
+    if let Some(Stream::Group(name)) = &stream {
+        return Err(not_found(format!("no group @{name}")).into());
+    }
+    let own = reader.admin || *from == reader.name;
+    if !own && !to.is_empty() && !in_inbox(reader, to) {
+        return Err(denied(format!(
+            "'{}' reads its own messages, everyone's ('*') and those it sent, not those to '{to}'",
+            reader.name
+        ))
+        .into());
+    }
+    let of = |stream: &Stream| Source::index(view, Table::Streams, stream_key(stream));
+    let recipients = match stream {
+        Some(stream) => of(&stream),
+        None if own => Source::All,
+        None => {
+            let name = reader.name.parse().map_err(invalid)?;
+            Source::Any(vec![of(&Stream::Client(name)), of(&Stream::Everyone)])
+        }
+    };
+    if from.is_empty() {
+        return Ok(recipients);
+    }
+    let sender = Source::index(view, Table::Senders, from.clone());
+    Ok(match recipients {
+        Source::All => sender,
+        recipients => Source::Both(Box::new([recipients, sender])),
+    })
+}
+
+/// First and last seq that the query's time range and position leave.
+fn range(view: &dyn View, state: &State, query: &Query) -> Result<(u64, u64), StateError> {
+    let mut first = query.after.saturating_add(1).max(state.first_seq);
+    let mut last = state.last_seq;
+    if let Some(since) = query.since {
+        first = seq_at(view, state, since, first)?;
+    }
+    if let Some(until) = query.until {
+        // The lowest seq is at least 1, so this does not underflow.
+        last = seq_at(view, state, until, state.first_seq)? - 1;
+    }
+    Ok((first, last))
+}
+
+/// The lowest seq, not below `low`, whose record is stamped at or after `hlc`; one beyond the last
+/// if there is none. Stamps ascend with seq, so halving finds it.
+fn seq_at(view: &dyn View, state: &State, hlc: Hlc, low: u64) -> Result<u64, StateError> {
+    let (mut low, mut high) = (low, state.last_seq + 1);
+    if low >= high || hlc > state.last {
+        return Ok(high.max(low));
+    }
+    // A reader that goes on where it stopped is past the instant already.
+    let mut probe = low;
+    while low < high {
+        if record_hlc(&record_row(view, probe)?)? < hlc {
+            low = probe + 1;
+        } else {
+            high = probe;
+        }
+        probe = low + (high - low) / 2;
+    }
+    Ok(low)
+}
+
+fn stamp_of(record: &Record) -> Result<Hlc, StateError> {
+    record.hlc().map_err(|_| StateError::corrupt(Table::Records, "a record has no stamp"))
+}
+
+fn client(key: Vec<u8>, row: ClientRow) -> Result<Client, StateError> {
+    let corrupt = |what| StateError::corrupt(Table::Clients, what);
+    Ok(Client {
+        name: String::from_utf8(key).map_err(|_| corrupt("a name is not text"))?,
+        fingerprint: (&row.fingerprint[..])
+            .try_into()
+            .map_err(|_| corrupt("a fingerprint has no 32 bytes"))?,
+        home: row.home,
+        since: Hlc::from_slice(&row.since).ok_or_else(|| corrupt("a stamp has no 12 bytes"))?,
+    })
+}

@@ -1,0 +1,103 @@
+//! Retention: how old, how many and how large the kept records may be. The rule looks at stamps
+//! inside the log, never at a clock, and removes from the oldest end alone, so what is kept is
+//! always one unbroken run of seqs.
+//!
+//! The dedup window is apart from this: a (sender, id) is remembered even if its record is gone.
+
+use clock::Hlc;
+use proto::Record;
+use proto::limits::EXPIRE_RECORDS_MAX;
+
+use crate::error::{QueryError, StateError};
+use crate::find::{record_row, seq_of};
+use crate::keys;
+use crate::machine::{Machine, Outcome, Place};
+use crate::rows::decode_record;
+use crate::slots::stream_key;
+use crate::view::Table;
+
+/// The measures of an expiry command; 0 = no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Policy {
+    /// Largest age in nanoseconds of log time.
+    pub max_age_ns: u64,
+    /// Most records.
+    pub max_records: u64,
+    /// Most bytes.
+    pub max_bytes: u64,
+}
+
+/// What is kept at present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Records.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Clock value of the oldest.
+    pub oldest: Hlc,
+}
+
+/// Whether the oldest record must go at log time `now`.
+#[must_use]
+pub fn expired(policy: Policy, kept: Kept, now: Hlc) -> bool {
+    let over = |limit: u64, value: u64| limit != 0 && value > limit;
+    let aged = policy.max_age_ns != 0 && kept.oldest.ns.saturating_add(policy.max_age_ns) <= now.ns;
+    aged || over(policy.max_records, kept.records) || over(policy.max_bytes, kept.bytes)
+}
+
+impl Machine<'_> {
+    /// Removes expired records, at most [`EXPIRE_RECORDS_MAX`].
+    pub(crate) fn expire(
+        &mut self,
+        place: &Place<'_>,
+        max_age_ns: u64,
+        max_records: u64,
+        max_bytes: u64,
+    ) -> Result<Outcome, QueryError> {
+        let policy = Policy { max_age_ns, max_records, max_bytes };
+        let (mut records, mut bytes) = (0, 0);
+        let more = loop {
+            if self.state.records() == 0 {
+                break false;
+            }
+            let row = record_row(&self.rows, self.state.first_seq)?;
+            let len = row.len() as u64;
+            let record = decode_record(row)?;
+            let oldest = record
+                .hlc()
+                .map_err(|_| StateError::corrupt(Table::Records, "a record has no stamp"))?;
+            let kept = Kept { records: self.state.records(), bytes: self.state.bytes, oldest };
+            if !expired(policy, kept, place.stamp.hlc) {
+                break false;
+            }
+            if records == EXPIRE_RECORDS_MAX as u64 {
+                break true;
+            }
+            self.drop_oldest(&record, len)?;
+            records += 1;
+            bytes += len;
+        };
+        Ok(Outcome::Expired { records, bytes, more })
+    }
+
+    /// Removes the oldest record and every row that leads to it.
+    fn drop_oldest(&mut self, record: &Record, len: u64) -> Result<(), StateError> {
+        let stream = record
+            .stream()
+            .map_err(|_| StateError::corrupt(Table::Records, "a record has no recipient"))?;
+        let seq = record.seq;
+        self.remove(Table::Records, keys::seq(seq));
+        self.remove(Table::Streams, keys::indexed(&stream_key(&stream), seq));
+        self.remove(Table::Senders, keys::indexed(&record.from, seq));
+        // After the dedup window the sender may have used the id again: that row stays.
+        if seq_of(&self.rows, &record.id, &record.from)? == Some(seq) {
+            self.remove(Table::Ids, keys::pair(&record.id, &record.from));
+        }
+        self.state.first_seq = seq + 1;
+        self.state.bytes = self.state.bytes.checked_sub(len).ok_or_else(|| {
+            StateError::corrupt(Table::Meta, "fewer bytes counted than one record has")
+        })?;
+        Ok(())
+    }
+}

@@ -1,0 +1,79 @@
+//! Placement: 4096 slots, each pointing at a shard. Version 1 has one shard, so the table says 1
+//! everywhere; it exists so that nothing on disk changes when there are more.
+
+use proto::limits::SLOTS;
+use proto::{Name, Stream};
+
+use crate::SHARD;
+use crate::error::StateError;
+use crate::view::Table;
+
+/// Which shard each slot points at. A slot has never pointed anywhere else while the epoch is 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotTable {
+    /// Grows with every change.
+    pub epoch: u64,
+    shards: Vec<u16>,
+}
+
+impl SlotTable {
+    /// The table of a new cluster.
+    #[must_use]
+    pub fn initial() -> Self {
+        Self { epoch: 1, shards: vec![SHARD; SLOTS] }
+    }
+
+    /// The shard of a slot; `None` for a number that is not a slot.
+    #[must_use]
+    pub fn shard_of(&self, slot: u16) -> Option<u16> {
+        self.shards.get(usize::from(slot)).copied()
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(8 + 2 * SLOTS);
+        out.extend_from_slice(&self.epoch.to_be_bytes());
+        out.extend(self.shards.iter().flat_map(|shard| shard.to_be_bytes()));
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, StateError> {
+        let corrupt = || StateError::corrupt(Table::Slots, "the slot table has a wrong length");
+        let (epoch, rest) = bytes.split_first_chunk::<8>().ok_or_else(corrupt)?;
+        let (pairs, rest) = rest.as_chunks::<2>();
+        if pairs.len() != SLOTS || !rest.is_empty() {
+            return Err(corrupt());
+        }
+        let shards = pairs.iter().map(|pair| u16::from_be_bytes(*pair)).collect();
+        Ok(Self { epoch: u64::from_be_bytes(*epoch), shards })
+    }
+}
+
+/// What a stream is called in keys and in placement: `c:bob`, `g:ops`, `*`, `$events`.
+#[must_use]
+pub fn stream_key(stream: &Stream) -> String {
+    match stream {
+        Stream::Client(name) => format!("c:{name}"),
+        Stream::Group(name) => format!("g:{name}"),
+        Stream::Everyone | Stream::Events => stream.to_string(),
+    }
+}
+
+/// The slot of a stream: the first 12 bits of the BLAKE3 hash of its key.
+#[must_use]
+pub fn slot_of(stream: &Stream) -> u16 {
+    let [a, b, ..] = *blake3::hash(stream_key(stream).as_bytes()).as_bytes();
+    u16::from_be_bytes([a, b]) >> 4
+}
+
+/// The home of a client that pinned none: the node that ranks highest for the client's slot. When
+/// a node comes or goes, only the clients that it gains or had move. `None` without nodes.
+#[must_use]
+pub fn home_of<'n>(name: &Name, nodes: &'n [Name]) -> Option<&'n Name> {
+    let slot = slot_of(&Stream::Client(name.clone()));
+    let rank = |node: &Name| {
+        let mut input = slot.to_be_bytes().to_vec();
+        input.extend_from_slice(node.as_str().as_bytes());
+        *blake3::hash(&input).as_bytes()
+    };
+    nodes.iter().max_by_key(|node| (rank(node), node.as_str()))
+}

@@ -1,0 +1,218 @@
+//! The protobuf shape of a log entry's commands. It is a disk format of its own, apart from the
+//! client protocol's messages, so that neither can change the other by accident.
+
+use bytes::Bytes;
+use clock::Stamp;
+use prost::{Message, Oneof};
+use proto::Header;
+use proto::wire::Position;
+
+use crate::command::{Batch, Caller, Command, CommandOp, DecodeError};
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct BatchContent {
+    #[prost(string, tag = "1")]
+    primary: String,
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) commands: Vec<CommandContent>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CommandContent {
+    #[prost(string, tag = "1")]
+    caller: String,
+    #[prost(bool, tag = "2")]
+    admin: bool,
+    #[prost(bytes = "bytes", tag = "3")]
+    fingerprint: Bytes,
+    #[prost(string, tag = "4")]
+    gateway: String,
+    #[prost(oneof = "OpContent", tags = "10, 11, 12, 13, 14, 15, 16")]
+    op: Option<OpContent>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum OpContent {
+    #[prost(message, tag = "10")]
+    Send(SendContent),
+    #[prost(message, tag = "11")]
+    Delete(DeleteContent),
+    #[prost(message, tag = "12")]
+    Register(RegisterContent),
+    #[prost(message, tag = "13")]
+    SetCursor(SetCursorContent),
+    #[prost(message, tag = "14")]
+    Expire(ExpireContent),
+    #[prost(message, tag = "15")]
+    TermStart(TermStartContent),
+    #[prost(message, tag = "16")]
+    Tick(TickContent),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SendContent {
+    #[prost(string, tag = "1")]
+    to: String,
+    #[prost(string, tag = "2")]
+    id: String,
+    #[prost(message, repeated, tag = "3")]
+    headers: Vec<Header>,
+    #[prost(bytes = "bytes", tag = "4")]
+    body: Bytes,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct DeleteContent {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(string, tag = "2")]
+    from: String,
+    #[prost(string, tag = "3")]
+    reason: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RegisterContent {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    fingerprint: Bytes,
+    #[prost(string, tag = "3")]
+    home: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SetCursorContent {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, repeated, tag = "2")]
+    positions: Vec<Position>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct ExpireContent {
+    #[prost(uint64, tag = "1")]
+    max_age_ns: u64,
+    #[prost(uint64, tag = "2")]
+    max_records: u64,
+    #[prost(uint64, tag = "3")]
+    max_bytes: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TermStartContent {
+    #[prost(string, tag = "1")]
+    node: String,
+    #[prost(uint64, tag = "2")]
+    term: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct TickContent {}
+
+impl From<&Batch> for BatchContent {
+    fn from(batch: &Batch) -> Self {
+        Self {
+            primary: batch.primary.clone(),
+            commands: batch.commands.iter().map(CommandContent::from).collect(),
+        }
+    }
+}
+
+impl From<&Command> for CommandContent {
+    fn from(command: &Command) -> Self {
+        Self {
+            caller: command.caller.name.clone(),
+            admin: command.caller.admin,
+            fingerprint: Bytes::copy_from_slice(&command.caller.fingerprint),
+            gateway: command.gateway.clone(),
+            op: Some(OpContent::from(&command.op)),
+        }
+    }
+}
+
+impl From<&CommandOp> for OpContent {
+    fn from(op: &CommandOp) -> Self {
+        match op {
+            CommandOp::Send { to, id, headers, body } => Self::Send(SendContent {
+                to: to.clone(),
+                id: id.clone(),
+                headers: headers.clone(),
+                body: body.clone(),
+            }),
+            CommandOp::Delete { id, from, reason } => Self::Delete(DeleteContent {
+                id: id.clone(),
+                from: from.clone(),
+                reason: reason.clone(),
+            }),
+            CommandOp::Register { name, fingerprint, home } => Self::Register(RegisterContent {
+                name: name.clone(),
+                fingerprint: Bytes::copy_from_slice(fingerprint),
+                home: home.clone(),
+            }),
+            CommandOp::SetCursor { name, positions } => Self::SetCursor(SetCursorContent {
+                name: name.clone(),
+                positions: positions.clone(),
+            }),
+            &CommandOp::Expire { max_age_ns, max_records, max_bytes } => {
+                Self::Expire(ExpireContent { max_age_ns, max_records, max_bytes })
+            }
+            CommandOp::TermStart { node, term } => {
+                Self::TermStart(TermStartContent { node: node.clone(), term: *term })
+            }
+            CommandOp::Tick => Self::Tick(TickContent {}),
+        }
+    }
+}
+
+impl BatchContent {
+    pub(crate) fn into_batch(self, base: Stamp) -> Result<Batch, DecodeError> {
+        let commands =
+            self.commands.into_iter().map(Command::try_from).collect::<Result<_, _>>()?;
+        Ok(Batch { base, primary: self.primary, commands })
+    }
+}
+
+impl TryFrom<CommandContent> for Command {
+    type Error = DecodeError;
+
+    fn try_from(content: CommandContent) -> Result<Self, DecodeError> {
+        let caller = Caller {
+            name: content.caller,
+            admin: content.admin,
+            fingerprint: fingerprint(&content.fingerprint)?,
+        };
+        let op = content.op.ok_or(DecodeError::Field("op"))?.try_into()?;
+        Ok(Self { caller, gateway: content.gateway, op })
+    }
+}
+
+impl TryFrom<OpContent> for CommandOp {
+    type Error = DecodeError;
+
+    fn try_from(content: OpContent) -> Result<Self, DecodeError> {
+        Ok(match content {
+            OpContent::Send(SendContent { to, id, headers, body }) => {
+                Self::Send { to, id, headers, body }
+            }
+            OpContent::Delete(DeleteContent { id, from, reason }) => {
+                Self::Delete { id, from, reason }
+            }
+            OpContent::Register(RegisterContent { name, fingerprint: print, home }) => {
+                Self::Register { name, fingerprint: fingerprint(&print)?, home }
+            }
+            OpContent::SetCursor(SetCursorContent { name, positions }) => {
+                Self::SetCursor { name, positions }
+            }
+            OpContent::Expire(ExpireContent { max_age_ns, max_records, max_bytes }) => {
+                Self::Expire { max_age_ns, max_records, max_bytes }
+            }
+            OpContent::TermStart(TermStartContent { node, term }) => Self::TermStart { node, term },
+            OpContent::Tick(TickContent {}) => Self::Tick,
+        })
+    }
+}
+
+fn fingerprint(bytes: &[u8]) -> Result<[u8; 32], DecodeError> {
+    bytes.try_into().map_err(|_| DecodeError::Field("fingerprint"))
+}
