@@ -16,7 +16,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use crate::CertError;
 use crate::date::Date;
 use crate::files::{content, read_certs, read_key};
-use crate::identity::{Peer, peer_of};
+use crate::identity::{Peer, hmac_sha256, peer_of, sha256};
 use crate::verify::{Callers, Nodes};
 
 /// What a member proves itself with. Cheap to clone; the key is never shown.
@@ -25,6 +25,7 @@ pub struct Credentials {
     own: Arc<CertifiedKey>,
     roots: Arc<RootCertStore>,
     peer: Peer,
+    seed: [u8; 32],
 }
 
 impl std::fmt::Debug for Credentials {
@@ -69,14 +70,16 @@ impl Credentials {
         let roots = Arc::new(roots);
         check_issuer(&chain, &peer, &roots)
             .map_err(|_| CertError::Untrusted { cert: cert.to_owned(), ca: ca.to_owned() })?;
-        let own = CertifiedKey::from_der(chain, read_key(key)?, &provider);
+        let private = read_key(key)?;
+        let seed = sha256(private.secret_der());
+        let own = CertifiedKey::from_der(chain, private, &provider);
         let own = own.map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => {
                 CertError::KeyMismatch { key: key.to_owned(), cert: cert.to_owned() }
             }
             other => content(key, other),
         })?;
-        Ok(Self { own: Arc::new(own), roots, peer })
+        Ok(Self { own: Arc::new(own), roots, peer, seed })
     }
 
     /// Who this is.
@@ -95,6 +98,13 @@ impl Credentials {
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         self.peer.fingerprint
+    }
+
+    /// A secret that only the holder of the private key can make, and makes again after a restart.
+    /// Different labels give unrelated secrets.
+    #[must_use]
+    pub fn secret(&self, label: &str) -> [u8; 32] {
+        hmac_sha256(&self.seed, label.as_bytes())
     }
 
     /// The side that is dialled. Whoever connects must show a certificate of this cluster.

@@ -3,6 +3,7 @@
 use proto::Identity;
 use proto::identity::DOMAIN;
 use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
+use rustls::crypto::tls13::OkmBlock;
 use rustls::pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
@@ -82,9 +83,26 @@ pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {
     out
 }
 
+/// HMAC-SHA-256, from the library that TLS uses.
+pub fn hmac_sha256(key: &[u8; 32], data: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    if let Some(suite) = TLS13_AES_128_GCM_SHA256.tls13() {
+        let tag = suite.hkdf_provider.hmac_sign(&OkmBlock::new(key), data);
+        out.copy_from_slice(tag.as_ref());
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hmac_is_hmac() {
+        let hex: String =
+            hmac_sha256(&[0x0b; 32], b"Hi There").iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hex, "198a607eb44bfbc69903a0f1cf2bbdc5ba0aa3f3d9ae3c1c7a3b1696a0b68cf7");
+    }
 
     #[test]
     fn sha256_is_sha256() {

@@ -24,6 +24,9 @@ pub use credentials::Credentials;
 pub use date::Date;
 pub use error::CertError;
 pub use files::{write_private, write_public};
-pub use identity::{Peer, peer_of};
+pub use identity::{Peer, hmac_sha256, peer_of};
 pub use request::{new_request, request_for_key};
 pub use verify::{any_node, refusal};
+
+#[cfg(test)]
+mod certs_test;

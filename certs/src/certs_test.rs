@@ -1,0 +1,278 @@
+//! What certificates prove and what is refused, on real files.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proto::{ClusterId, Identity, Role};
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use tempfile::TempDir;
+use x509_parser::prelude::FromDer;
+
+use crate::*;
+
+fn cluster(byte: u8) -> ClusterId {
+    ClusterId::from_bytes([byte; 16])
+}
+
+fn identity(role: Role, name: &str) -> Identity {
+    Identity { cluster: cluster(7), role, name: name.parse().unwrap() }
+}
+
+fn days_ago(days: u64) -> UnixTime {
+    let now = UnixTime::now().as_secs();
+    UnixTime::since_unix_epoch(Duration::from_secs(now - days * 24 * 3600))
+}
+
+fn parse(pem: &str) -> CertificateDer<'static> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()
+}
+
+/// One member's three files.
+struct Files {
+    _folder: TempDir,
+    ca: PathBuf,
+    cert: PathBuf,
+    key: PathBuf,
+}
+
+impl Files {
+    fn new(ca_pem: &str, issued: &Issued) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let (ca, cert, key) = (path("ca.crt"), path("m.crt"), path("m.key"));
+        write_public(&ca, ca_pem).unwrap();
+        write_public(&cert, &issued.cert_pem).unwrap();
+        write_private(&key, &issued.key_pem).unwrap();
+        Self { _folder: folder, ca, cert, key }
+    }
+
+    fn load(&self) -> Result<Credentials, CertError> {
+        Credentials::load(&self.ca, &self.cert, &self.key)
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn an_authority_survives_its_files() {
+    let made = Authority::create(&cluster(7)).unwrap();
+    let read = Authority::load(made.cert_pem(), &made.key_pem()).unwrap();
+    assert_eq!(read.cluster(), &cluster(7));
+    let issued = read.issue(&identity(Role::Node, "n1"), &IssueOptions::default()).unwrap();
+    let files = Files::new(made.cert_pem(), &issued);
+    let credentials = files.load().unwrap();
+    assert_eq!(credentials.identity(), &identity(Role::Node, "n1"));
+    assert!(credentials.server_config(&[b"x"]).is_ok());
+    assert!(credentials.client_config(b"x").is_ok());
+}
+
+#[test]
+fn an_authority_is_refused_with_another_key_or_as_a_member() {
+    let one = Authority::create(&cluster(7)).unwrap();
+    let two = Authority::create(&cluster(8)).unwrap();
+    let error = Authority::load(one.cert_pem(), &two.key_pem()).err().unwrap();
+    assert!(error.to_string().contains("does not belong"), "{error}");
+    let member = one.issue(&identity(Role::Node, "n1"), &IssueOptions::default()).unwrap();
+    let error = Authority::load(&member.cert_pem, &member.key_pem).err().unwrap();
+    assert!(error.to_string().contains("not that of an authority"), "{error}");
+    assert!(Authority::load("", &one.key_pem()).is_err());
+    assert!(Authority::load(one.cert_pem(), "").is_err());
+}
+
+#[test]
+fn a_certificate_says_role_uses_and_dates() {
+    let authority = Authority::create(&cluster(7)).unwrap();
+    let opts =
+        IssueOptions { alt_names: vec!["localhost".into(), "::1".into()], ..Default::default() };
+    for (role, server) in [(Role::Node, true), (Role::Client, false), (Role::Admin, false)] {
+        let issued = authority.issue(&identity(role, "m"), &opts).unwrap();
+        let der = parse(&issued.cert_pem);
+        let peer = peer_of(std::slice::from_ref(&der)).unwrap();
+        assert_eq!(peer.identity, identity(role, "m"));
+        assert_eq!(peer.not_after_unix - peer.not_before_unix, 90 * 24 * 3600 + 3600);
+        let (_, cert) = x509_parser::parse_x509_certificate(&der).unwrap();
+        let uses = cert.extended_key_usage().unwrap().unwrap().value;
+        assert_eq!((uses.client_auth, uses.server_auth), (true, server));
+        assert!(!cert.is_ca());
+    }
+}
+
+#[test]
+fn an_authority_signs_for_its_own_cluster_only() {
+    let authority = Authority::create(&cluster(8)).unwrap();
+    let error = authority.issue(&identity(Role::Node, "n1"), &IssueOptions::default());
+    assert!(matches!(error.err(), Some(CertError::Identity(_))));
+}
+
+#[test]
+fn two_certificates_of_one_key_have_two_serials() {
+    let authority = Authority::create(&cluster(7)).unwrap();
+    let (key, csr) = new_request().unwrap();
+    let opts = IssueOptions::default();
+    let bob = identity(Role::Client, "bob");
+    let one = authority.sign_csr(&csr, &bob, &opts).unwrap();
+    let two = authority.sign_csr(&request_for_key(&key).unwrap(), &bob, &opts).unwrap();
+    assert_eq!(one.fingerprint, two.fingerprint);
+    let serial = |pem: &str| peer_of(&[parse(pem)]).unwrap().serial;
+    assert_ne!(serial(&one.cert_pem), serial(&two.cert_pem));
+    let issued = Issued { cert_pem: one.cert_pem, key_pem: key };
+    let credentials = Files::new(authority.cert_pem(), &issued).load().unwrap();
+    assert_eq!(credentials.fingerprint(), one.fingerprint);
+}
+
+#[test]
+fn names_in_a_request_are_ignored() {
+    let authority = Authority::create(&cluster(7)).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params =
+        CertificateParams::new(vec![identity(Role::Admin, "admin").dns_name()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let csr = params.serialize_request(&key).unwrap();
+    let bob = identity(Role::Client, "bob");
+    let signed = authority.sign_csr(csr.der(), &bob, &IssueOptions::default()).unwrap();
+    let der = parse(&signed.cert_pem);
+    assert_eq!(peer_of(std::slice::from_ref(&der)).unwrap().identity, bob);
+    let (_, cert) = x509_parser::parse_x509_certificate(&der).unwrap();
+    assert!(!cert.is_ca());
+    assert_eq!(cert.subject_alternative_name().unwrap().unwrap().value.general_names.len(), 1);
+}
+
+#[test]
+fn a_request_that_its_key_did_not_sign_is_refused() {
+    let authority = Authority::create(&cluster(7)).unwrap();
+    let (_, mut csr) = new_request().unwrap();
+    let bob = identity(Role::Client, "bob");
+    *csr.last_mut().unwrap() ^= 1;
+    let opts = IssueOptions::default();
+    assert!(matches!(authority.sign_csr(&csr, &bob, &opts), Err(CertError::Request(_))));
+    for garbage in [vec![], vec![0x30], vec![0xff; 100], vec![0x30; 1 << 20]] {
+        assert!(matches!(authority.sign_csr(&garbage, &bob, &opts), Err(CertError::Request(_))));
+    }
+    // Well-formed and signed, but of a kind of key that we do not use.
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+    let csr = CertificateParams::default().serialize_request(&key).unwrap();
+    let error = authority.sign_csr(csr.der(), &bob, &opts).unwrap_err();
+    assert!(error.to_string().contains("P-256"), "{error}");
+}
+
+#[test]
+fn a_request_carries_no_name() {
+    let (_, csr) = new_request().unwrap();
+    let (_, csr) =
+        x509_parser::certification_request::X509CertificationRequest::from_der(&csr).unwrap();
+    assert_eq!(csr.certification_request_info.subject.iter().count(), 0);
+    assert!(csr.requested_extensions().is_none_or(|mut all| all.next().is_none()));
+}
+
+#[test]
+fn exactly_one_name_of_ours_is_required() {
+    let key = KeyPair::generate().unwrap();
+    let bob = identity(Role::Client, "bob").dns_name();
+    let admin = identity(Role::Admin, "admin").dns_name();
+    for (names, wrong) in [
+        (vec![], "no name under"),
+        (vec!["localhost".to_owned()], "no name under"),
+        (vec![bob.clone(), admin], "more than one name"),
+        (vec![bob.to_ascii_uppercase()], "names no member"),
+        (vec!["logd.internal".to_owned()], "names no member"),
+    ] {
+        let cert = CertificateParams::new(names.clone()).unwrap().self_signed(&key).unwrap();
+        let error = peer_of(&[cert.der().clone()]).unwrap_err().to_string();
+        assert!(error.contains(wrong), "{names:?}: {error}");
+    }
+    assert!(peer_of(&[]).is_err());
+    assert!(peer_of(&[CertificateDer::from(vec![1, 2, 3])]).is_err());
+}
+
+#[test]
+fn each_wrong_file_is_named() {
+    let authority = Authority::create(&cluster(7)).unwrap();
+    let opts = IssueOptions::default();
+    let issue = || authority.issue(&identity(Role::Client, "bob"), &opts).unwrap();
+    let wrong = |spoil: &dyn Fn(&Files), file: fn(&Files) -> &PathBuf, reason: &str| {
+        let files = Files::new(authority.cert_pem(), &issue());
+        spoil(&files);
+        let error = files.load().unwrap_err().to_string();
+        let path = file(&files).display().to_string();
+        assert!(error.contains(&path) && error.contains(reason), "{error}");
+    };
+    wrong(&|f| fs::remove_file(&f.ca).unwrap(), |f| &f.ca, "cannot read");
+    wrong(&|f| fs::remove_file(&f.cert).unwrap(), |f| &f.cert, "cannot read");
+    wrong(&|f| fs::remove_file(&f.key).unwrap(), |f| &f.key, "cannot read");
+    wrong(&|f| fs::write(&f.ca, "x").unwrap(), |f| &f.ca, "no certificate in PEM");
+    wrong(&|f| fs::write(&f.cert, "x").unwrap(), |f| &f.cert, "no certificate in PEM");
+    wrong(&|f| fs::write(&f.key, "x").unwrap(), |f| &f.key, "no private key in PEM");
+    wrong(&|f| fs::write(&f.key, issue().key_pem).unwrap(), |f| &f.key, "does not belong");
+    wrong(&|f| fs::write(&f.ca, vec![b'x'; 2 << 20]).unwrap(), |f| &f.ca, "too large");
+    wrong(
+        &|f| fs::set_permissions(&f.key, fs::Permissions::from_mode(0o644)).unwrap(),
+        |f| &f.key,
+        "chmod 600",
+    );
+    let other = Authority::create(&cluster(7)).unwrap();
+    wrong(&|f| fs::write(&f.ca, other.cert_pem()).unwrap(), |f| &f.cert, "not signed by");
+}
+
+#[test]
+fn age_is_checked_unless_left_to_the_other_side() {
+    let authority = Authority::create(&cluster(7)).unwrap();
+    let bob = identity(Role::Client, "bob");
+    let old = IssueOptions { now: days_ago(1), days: 0, ..Default::default() };
+    let files = Files::new(authority.cert_pem(), &authority.issue(&bob, &old).unwrap());
+    let error = files.load().unwrap_err();
+    assert!(matches!(error, CertError::Expired { .. }), "{error}");
+    assert!(error.to_string().contains(&files.cert.display().to_string()), "{error}");
+    assert!(Credentials::load_any_age(&files.ca, &files.cert, &files.key).is_ok());
+    let later = UnixTime::since_unix_epoch(Duration::from_secs(days_ago(0).as_secs() + 7200));
+    let young = IssueOptions { now: later, ..Default::default() };
+    let files = Files::new(authority.cert_pem(), &authority.issue(&bob, &young).unwrap());
+    assert!(matches!(files.load(), Err(CertError::NotYetValid { .. })));
+}
+
+#[test]
+fn two_authorities_are_trusted_while_one_replaces_the_other() {
+    let (old, new) =
+        (Authority::create(&cluster(7)).unwrap(), Authority::create(&cluster(7)).unwrap());
+    let both = format!("{}{}", old.cert_pem(), new.cert_pem());
+    for authority in [&old, &new] {
+        let issued = authority.issue(&identity(Role::Node, "n1"), &IssueOptions::default());
+        Files::new(&both, &issued.unwrap()).load().unwrap();
+    }
+}
+
+#[test]
+fn a_private_key_is_private_and_never_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("k");
+    write_private(&path, "one").unwrap();
+    assert_eq!(mode(&path), 0o600);
+    let error = write_private(&path, "two").unwrap_err();
+    assert!(error.to_string().contains("cannot write"), "{error}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "one");
+    let public = folder.path().join("c");
+    write_public(&public, "one").unwrap();
+    write_public(&public, "two").unwrap();
+    assert_eq!((mode(&public), fs::read_to_string(&public).unwrap()), (0o644, "two".to_owned()));
+    let names: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(names.len(), 2, "a draft was left behind");
+}
+
+#[test]
+fn secrets_hang_on_key_and_label() {
+    let authority = Authority::create(&cluster(7)).unwrap();
+    let load = || {
+        let issued = authority.issue(&identity(Role::Node, "n1"), &IssueOptions::default());
+        Files::new(authority.cert_pem(), &issued.unwrap())
+    };
+    let (one, two) = (load(), load());
+    let secret = |files: &Files, label: &str| files.load().unwrap().secret(label);
+    assert_eq!(secret(&one, "a"), secret(&one, "a"));
+    assert_ne!(secret(&one, "a"), secret(&one, "b"));
+    assert_ne!(secret(&one, "a"), secret(&two, "a"));
+}
