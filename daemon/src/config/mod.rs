@@ -1,0 +1,187 @@
+//! The configuration file of one node: TOML, read strictly, validated once, then plain data.
+//!
+//! A key that nobody knows, a value of the wrong type or out of range, and a file that is not there
+//! are all reported together, each with line, column and what to write instead. Relative paths are
+//! relative to the folder of the file, so a cluster's folder can be moved as a whole. Whoever holds
+//! a [`Config`] may trust every value in it.
+//!
+//! Not here: whether the certificates fit together (`certs`), whether the data directory belongs to
+//! this node (`store`), and settings that all nodes must agree on (the replicated state).
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proto::Name;
+
+mod address;
+mod error;
+mod files;
+mod parse;
+pub(crate) mod reader;
+mod suggest;
+
+#[cfg(test)]
+mod config_test;
+
+pub(crate) use address::host_port;
+pub use error::{ConfigError, Problem};
+pub(crate) use files::read_bounded;
+
+/// Everything that one node is told about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The file that all this was read from.
+    pub file: PathBuf,
+    /// Name of the node; its certificate must carry the same.
+    pub node: Name,
+    /// Address and UDP port to serve on.
+    pub listen: SocketAddr,
+    /// `host:port` that other nodes and clients dial; the listen address unless given.
+    pub advertise: String,
+    /// Folder of the store. Only a seed (`init.toml`) makes a node create it.
+    pub data_dir: PathBuf,
+    /// Certificates and keys.
+    pub tls: Tls,
+    /// Where time comes from.
+    pub clock: Clock,
+    /// Heartbeats and elections.
+    pub raft: Raft,
+    /// How long records are kept.
+    pub retention: Retention,
+    /// What is logged.
+    pub log: Log,
+    /// What this node allows itself and its clients.
+    pub limits: Limits,
+}
+
+/// Certificates and keys, as PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The cluster's authority.
+    pub ca: PathBuf,
+    /// The node's certificate.
+    pub cert: PathBuf,
+    /// The key that belongs to `cert`.
+    pub key: PathBuf,
+    /// The authority's key: lets this node sign certificates of clients that register.
+    pub ca_key: Option<PathBuf>,
+}
+
+/// Where time comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clock {
+    /// Whether time servers are asked.
+    pub mode: ClockMode,
+    /// A node whose clock may be wrong by more than this cannot be primary, in milliseconds.
+    pub max_error_ms: u32,
+    /// The time servers; empty in local mode, never empty otherwise.
+    pub servers: Vec<ClockServer>,
+}
+
+/// Whether time servers are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockMode {
+    /// Ask the configured servers; bounds are computed from their answers.
+    Sntp,
+    /// Trust the machine's clock, with unknown bounds; every status says so.
+    Local,
+}
+
+/// One time server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClockServer {
+    /// `host:port`.
+    pub address: String,
+    /// Seconds between polls.
+    pub poll_s: u32,
+    /// Whether it is ours: then it may be asked more often.
+    pub private: bool,
+    /// Longest wait for an answer, in milliseconds.
+    pub timeout_ms: u32,
+}
+
+/// Heartbeats and elections. All nodes should have the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Raft {
+    /// Milliseconds between heartbeats of a primary.
+    pub heartbeat_ms: u32,
+    /// Shortest silence before a backup stands for election, in milliseconds.
+    pub election_min_ms: u32,
+    /// Longest silence before a backup stands for election, in milliseconds.
+    pub election_max_ms: u32,
+}
+
+/// How long records are kept. What goes first, by any of the three, is expired through the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// Longest age of a record; `None` keeps it.
+    pub max_age: Option<Duration>,
+    /// Most records; 0 = no limit.
+    pub max_records: u64,
+    /// Most bytes of records; 0 = no limit.
+    pub max_bytes: u64,
+}
+
+/// What is logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// A filter in the syntax of `tracing`, for example `info,net=debug`.
+    pub filter: String,
+}
+
+/// What this node allows itself and its clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections served to clients at a time.
+    pub client_connections: usize,
+    /// Free space on the data disk below which sends are refused, in bytes.
+    pub disk_reserve_bytes: u64,
+}
+
+impl Config {
+    /// Reads and validates a file, and checks that the files it names can be read.
+    /// `listen` replaces the address in the file.
+    ///
+    /// # Errors
+    /// When the file cannot be read or anything in it is wrong; all problems at once.
+    pub fn load(file: &Path, listen: Option<SocketAddr>) -> Result<Self, ConfigError> {
+        let text = read_bounded(file)
+            .map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
+        let (config, marks) = parse::parse(&text, file, listen)?;
+        let problems = files::check(&config, &marks);
+        if problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError::invalid(file, &text, problems))
+        }
+    }
+
+    /// Validates a text as if it were read from `file`. Touches no file.
+    ///
+    /// # Errors
+    /// When anything in it is wrong; all problems at once.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        parse::parse(text, file, None).map(|(config, _)| config)
+    }
+
+    /// What is allowed but rarely meant; one sentence each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        if self.clock.mode == ClockMode::Local {
+            out.push(
+                "clock.mode is \"local\": no time server is asked, so nobody can say how wrong the \
+                 stamps are"
+                    .to_owned(),
+            );
+        }
+        if (1..3).contains(&self.clock.servers.len()) {
+            out.push(format!(
+                "{} time server(s): from three on, one that lies is found out",
+                self.clock.servers.len()
+            ));
+        }
+        out
+    }
+}

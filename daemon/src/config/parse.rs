@@ -1,0 +1,240 @@
+//! The keys of the file: their types, ranges and defaults, and how they depend on each other.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proto::Name;
+use proto::limits::{CLIENT_CONNECTIONS_MAX, DISK_RESERVE_BYTES};
+
+use super::address::host_port;
+use super::reader::{Marks, Notes, Section, table};
+use super::{
+    Clock, ClockMode, ClockServer, Config, ConfigError, Limits, Log, Raft, Retention, Tls,
+};
+
+/// The port of time servers.
+const NTP_PORT: u16 = 123;
+/// What is logged unless the file says otherwise.
+const FILTER: &str = "info";
+
+/// Reads a text; `listen` replaces the address in it.
+pub(super) fn parse(
+    text: &str,
+    file: &Path,
+    listen: Option<SocketAddr>,
+) -> Result<(Config, Marks), ConfigError> {
+    let root = table(text).map_err(|note| ConfigError::invalid(file, text, vec![note]))?;
+    let notes = Notes::default();
+    let config = read(&Section::top(&notes, root.get_ref()), file, listen);
+    let (wrong, marks) = notes.finish();
+    match config {
+        Some(config) if wrong.is_empty() => Ok((config, marks)),
+        _ => Err(ConfigError::invalid(file, text, wrong)),
+    }
+}
+
+/// `None` if something is missing or makes no sense; what, was noted.
+fn read(top: &Section<'_>, file: &Path, listen: Option<SocketAddr>) -> Option<Config> {
+    let node = top.need_as("node", "n1", str::parse::<Name>);
+    let (listen, advertise) = addresses(top, listen);
+    let folder = file.parent().unwrap_or_else(|| Path::new(""));
+    let data_dir = top.need_as("data_dir", "data/n1", |text| path(folder, text));
+    let tls = tls(&top.table("tls"), folder);
+    let clock = clock(&top.table("clock"));
+    let raft = raft(&top.table("raft"));
+    let retention = retention(&top.table("retention"));
+    let log = log(&top.table("log"));
+    let limits = limits(&top.table("limits"));
+    Some(Config {
+        file: file.to_owned(),
+        node: node?.value,
+        listen: listen?,
+        advertise: advertise?,
+        data_dir: data_dir?.value,
+        tls: tls?,
+        clock: clock?,
+        raft,
+        retention,
+        log,
+        limits,
+    })
+}
+
+/// Where to serve and what to tell the others. A command line's address wins over the file's.
+fn addresses(top: &Section<'_>, given: Option<SocketAddr>) -> (Option<SocketAddr>, Option<String>) {
+    let example = "127.0.0.1:7101";
+    let socket = |text: &str| {
+        text.parse::<SocketAddr>()
+            .map_err(|_| format!("'{text}' is not an IP address and a port: {example}, [::1]:7101"))
+    };
+    let in_file = match given {
+        None => top.need_as("listen", example, socket),
+        Some(_) => top.text_as("listen", example, socket),
+    };
+    let listen = given.or_else(|| in_file.as_ref().map(|spot| spot.value));
+    let at = in_file.map_or_else(|| top.at(), |spot| spot.at);
+    if listen.is_some_and(|address| address.port() == 0) {
+        top.wrong(
+            at,
+            "listen",
+            "port 0 is drawn anew at every start; the others could not find it",
+        );
+    }
+    let example = "node1.example.org:7101";
+    let in_file = top.text("advertise", example);
+    let told = in_file.is_some();
+    let at = in_file.as_ref().map_or(at, |spot| spot.at);
+    let advertise = in_file.map(|spot| spot.value.to_owned()).or_else(|| {
+        listen.filter(|address| address.port() != 0).map(|address| address.to_string())
+    });
+    let advertise = advertise.and_then(|text| match host_port(&text, None) {
+        Ok(address) => Some(address),
+        Err(error) if told => {
+            top.wrong(at, "advertise", error);
+            None
+        }
+        Err(error) => {
+            top.wrong(at, "listen", format!("{error}; add advertise = \"{example}\""));
+            None
+        }
+    });
+    (listen, advertise)
+}
+
+fn tls(section: &Section<'_>, folder: &Path) -> Option<Tls> {
+    let ca = section.need_as("ca", "pki/ca.crt", |text| path(folder, text));
+    let cert = section.need_as("cert", "pki/n1.crt", |text| path(folder, text));
+    let key = section.need_as("key", "pki/n1.key", |text| path(folder, text));
+    let ca_key = section.text_as("ca_key", "pki/ca.key", |text| path(folder, text));
+    Some(Tls {
+        ca: ca?.value,
+        cert: cert?.value,
+        key: key?.value,
+        ca_key: ca_key.map(|spot| spot.value),
+    })
+}
+
+fn clock(section: &Section<'_>) -> Option<Clock> {
+    let max_error_ms = section.number32("max_error_ms", "milliseconds", 1..=10_000, 100).value;
+    let tables = section.tables("server");
+    let servers: Vec<_> = tables.iter().map(clock_server).collect();
+    let mode = section.text_as("mode", "sntp", |text| match text {
+        "sntp" => Ok(ClockMode::Sntp),
+        "local" => Ok(ClockMode::Local),
+        _ => Err(format!("'{text}' is neither \"sntp\" nor \"local\"")),
+    });
+    let at = mode.as_ref().map_or_else(|| section.at(), |spot| spot.at);
+    let mode = mode.map(|spot| spot.value);
+    // Without servers the bounds are unknown; that is never a default, it has to be said.
+    if mode != Some(ClockMode::Local) && tables.is_empty() {
+        let text = "no time server: add [[clock.server]] with an address, or say mode = \"local\"";
+        section.wrong(at, "mode", text);
+    }
+    if let (Some(ClockMode::Local), Some(server)) = (mode, tables.first()) {
+        let text = "mode is \"local\", so nobody would ask it: take it out, or say mode = \"sntp\"";
+        section.wrong(server.at(), "server", text);
+    }
+    let servers: Option<Vec<_>> = servers.into_iter().collect();
+    Some(Clock { mode: mode.unwrap_or(ClockMode::Sntp), max_error_ms, servers: servers? })
+}
+
+fn clock_server(section: &Section<'_>) -> Option<ClockServer> {
+    let address =
+        section.need_as("address", "time.example.org:123", |text| host_port(text, Some(NTP_PORT)));
+    let private = section.flag("private", false);
+    let poll_s = section.number32("poll_s", "seconds", 4..=1024, if private { 16 } else { 64 });
+    let timeout_ms = section.number32("timeout_ms", "milliseconds", 50..=10_000, 1000);
+    Some(ClockServer {
+        address: address?.value,
+        poll_s: poll_s.value,
+        private,
+        timeout_ms: timeout_ms.value,
+    })
+}
+
+fn raft(section: &Section<'_>) -> Raft {
+    let heartbeat = section.number32("heartbeat_ms", "milliseconds", 10..=5000, 100);
+    let min = section.number32("election_min_ms", "milliseconds", 30..=30_000, 300);
+    let max = section.number32("election_max_ms", "milliseconds", 60..=60_000, 600);
+    if min.value < 3 * heartbeat.value {
+        let text = format!(
+            "{} is less than three heartbeats of {} ms: one lost packet would start an election",
+            min.value, heartbeat.value
+        );
+        section.wrong(min.at.max(heartbeat.at), "election_min_ms", text);
+    }
+    if max.value < min.value.saturating_add(min.value / 2) {
+        let text = format!(
+            "{} is less than one and a half times election_min_ms = {}: candidates would collide",
+            max.value, min.value
+        );
+        section.wrong(max.at.max(min.at), "election_max_ms", text);
+    }
+    Raft { heartbeat_ms: heartbeat.value, election_min_ms: min.value, election_max_ms: max.value }
+}
+
+fn retention(section: &Section<'_>) -> Retention {
+    Retention {
+        max_age: section.text_as("max_age", "30d", age).map(|spot| spot.value),
+        max_records: section.number("max_records", "records", 0..=u64::MAX, 0).value,
+        max_bytes: section.number("max_bytes", "bytes", 0..=u64::MAX, 0).value,
+    }
+}
+
+fn log(section: &Section<'_>) -> Log {
+    let filter = section.text_as("filter", FILTER, |text| {
+        crate::logging::check_filter(text).map(|()| text.to_owned())
+    });
+    Log { filter: filter.map_or_else(|| FILTER.to_owned(), |spot| spot.value) }
+}
+
+fn limits(section: &Section<'_>) -> Limits {
+    let most = u32::try_from(CLIENT_CONNECTIONS_MAX).unwrap_or(u32::MAX);
+    let connections = section.number32("client_connections", "connections", 1..=most, most).value;
+    let reserve = section.number("disk_reserve_mib", "MiB", 0..=1 << 20, DISK_RESERVE_BYTES >> 20);
+    Limits {
+        client_connections: usize::try_from(connections).unwrap_or(CLIENT_CONNECTIONS_MAX),
+        disk_reserve_bytes: reserve.value << 20,
+    }
+}
+
+/// Relative paths are relative to the folder of the file that names them.
+fn path(folder: &Path, text: &str) -> Result<PathBuf, &'static str> {
+    if text.is_empty() { Err("a path is wanted; this is empty") } else { Ok(folder.join(text)) }
+}
+
+/// An age: a whole number and one of s, m, h, d, w.
+fn age(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is not an age: a whole number and s, m, h, d or w, as in 30d");
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds: u64 = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 24 * 3600,
+        'w' => 7 * 24 * 3600,
+        _ => return Err(wrong()),
+    };
+    let count: u64 = text.strip_suffix(unit).and_then(|n| n.parse().ok()).ok_or_else(wrong)?;
+    // Stamps count nanoseconds in 64 bits; an age beyond that would never end anyway.
+    match count.checked_mul(seconds).filter(|s| (1..=100 * 366 * 24 * 3600).contains(s)) {
+        Some(seconds) => Ok(Duration::from_secs(seconds)),
+        None => Err(format!("'{text}' is not between 1s and 100 years; leave it out to keep all")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_a_number_and_a_unit() {
+        for (text, seconds) in [("1s", 1), ("5m", 300), ("12h", 43_200), ("30d", 2_592_000)] {
+            assert_eq!(age(text), Ok(Duration::from_secs(seconds)));
+        }
+        for bad in ["", "d", "30", "30 d", "-1d", "1.5h", "1y", "0s", "99999999999w", "1d12h"] {
+            assert!(age(bad).is_err(), "{bad}");
+        }
+    }
+}

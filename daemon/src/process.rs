@@ -1,0 +1,162 @@
+//! The process around a node: from the command line to an exit code.
+//!
+//! In order: configuration, log, runtime, signals, then the node. What goes wrong before the log
+//! runs, and the reason why the process ends, are plain text on stderr: they must be seen even
+//! where nothing is logged.
+//!
+//! Not here: what a node does (`node`).
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::Cli;
+use crate::config::Config;
+use crate::exit::{Exit, Failed};
+use crate::logging::Logging;
+use crate::notify::Notifier;
+use crate::proof::Proof;
+use crate::signals::Signals;
+
+/// Time for tasks to notice that the runtime ends. Nothing durable depends on it: what was acked is
+/// on disk.
+const RUNTIME_GRACE: Duration = Duration::from_secs(1);
+
+/// What a node gets from the process around it.
+#[derive(Debug)]
+pub struct Process {
+    /// The service manager.
+    pub notifier: Notifier,
+    /// Cancelled when the node shall hand over, drain and stop.
+    pub stop: CancellationToken,
+    /// Reloads that were asked for.
+    pub reloads: Reloads,
+}
+
+/// Starts the process as the command line says, and returns when it may end.
+///
+/// # Errors
+/// When it did not end because it was asked to; the error carries the exit code.
+pub fn start<Run, Running>(cli: &Cli, run: Run) -> Result<(), Failed>
+where
+    Run: FnOnce(Config, Proof, Process) -> Running,
+    Running: Future<Output = Result<(), Failed>>,
+{
+    let config = Config::load(&cli.config, cli.listen)?;
+    if cli.check_config {
+        Proof::load(&config)?;
+        return say_right(&config).map_err(Failed::other("write to stdout"));
+    }
+    let logging = Logging::start(&config.log.filter)?;
+    let proof = Proof::load(&config)?;
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let runtime = Builder::new_multi_thread().enable_all().thread_name("logd").build();
+    let runtime = runtime.map_err(Failed::other("start the runtime"))?;
+    let ended = runtime.block_on(supervise(config, proof, logging, run));
+    runtime.shutdown_timeout(RUNTIME_GRACE);
+    ended
+}
+
+async fn supervise<Run, Running>(
+    config: Config,
+    proof: Proof,
+    logging: Logging,
+    run: Run,
+) -> Result<(), Failed>
+where
+    Run: FnOnce(Config, Proof, Process) -> Running,
+    Running: Future<Output = Result<(), Failed>>,
+{
+    let signals = Signals::listen().map_err(Failed::other("listen to signals"))?;
+    let notifier = Notifier::new();
+    let reloads = Reloads {
+        asked: signals.reload,
+        config: config.clone(),
+        logging,
+        notifier: notifier.clone(),
+    };
+    let process = Process { notifier: notifier.clone(), stop: signals.stop.clone(), reloads };
+    let stopping = async {
+        signals.stop.cancelled().await;
+        notifier.stopping();
+        signals.abort.cancelled().await;
+    };
+    tokio::select! {
+        ended = run(config, proof, process) => ended,
+        () = stopping => {
+            let why = anyhow::anyhow!("a second signal: ended before the node had stopped");
+            Err(Failed::new(Exit::Other, why, "nothing that was acknowledged is lost; start it"))
+        }
+    }
+}
+
+/// Reads certificates and log filter again, whenever the process is told to.
+#[derive(Debug)]
+pub struct Reloads {
+    asked: mpsc::Receiver<()>,
+    config: Config,
+    logging: Logging,
+    notifier: Notifier,
+}
+
+impl Reloads {
+    /// Waits for reloads until `stop`, and hands each new proof to `apply`. A reload that fails
+    /// changes nothing, or at most the log filter; it is logged, and the node serves on as before.
+    pub async fn serve<E: std::fmt::Display>(
+        mut self,
+        stop: CancellationToken,
+        mut apply: impl FnMut(Proof) -> Result<(), E>,
+    ) {
+        loop {
+            let asked = tokio::select! {
+                () = stop.cancelled() => return,
+                asked = self.asked.recv() => asked,
+            };
+            if asked.is_none() {
+                return;
+            }
+            self.notifier.reloading();
+            match self.reload(&mut apply) {
+                Ok(()) => tracing::info!("reloaded certificates and log filter"),
+                Err(error) => tracing::error!("reload refused, all stays as it was: {error:#}"),
+            }
+            self.notifier.ready();
+        }
+    }
+
+    fn reload<E: std::fmt::Display>(
+        &self,
+        apply: &mut impl FnMut(Proof) -> Result<(), E>,
+    ) -> anyhow::Result<()> {
+        let fresh = Config::load(&self.config.file, Some(self.config.listen))?;
+        let proof = Proof::load(&fresh)?;
+        apply(proof).map_err(|error| anyhow::anyhow!("{error}"))?;
+        self.logging.set_filter(&fresh.log.filter)?;
+        if !self.config.same_but_reloadable(&fresh) {
+            tracing::warn!("only certificates and log filter are reloaded; restart for the rest");
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// Whether a reload can bring about everything in which the other one differs.
+    fn same_but_reloadable(&self, other: &Self) -> bool {
+        let rest = Self { tls: self.tls.clone(), log: self.log.clone(), ..other.clone() };
+        *self == rest
+    }
+}
+
+fn say_right(config: &Config) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for warning in config.warnings() {
+        writeln!(io::stderr(), "warning: {warning}")?;
+    }
+    writeln!(out, "{}: right, for node {} on {}", config.file.display(), config.node, config.listen)
+}

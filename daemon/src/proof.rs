@@ -1,0 +1,166 @@
+//! Who this node is, proven: its certificate and key, loaded and checked against the configuration.
+//!
+//! Loaded at the start and again at every reload; whoever holds a [`Proof`] may serve with it.
+//!
+//! Not here: how certificates are made and verified (`certs`).
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use certs::{Authority, CertError, Credentials};
+use proto::{ClusterId, Identity, Name, Role};
+
+use crate::config::Config;
+
+/// What lets this node prove who it is.
+pub struct Proof {
+    /// Certificate, key and the authority of the cluster.
+    pub credentials: Credentials,
+    /// The authority with its key, if this node may sign certificates of clients that register.
+    pub signer: Option<Authority>,
+}
+
+/// Names the node, and never a key.
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let signer = self.signer.is_some();
+        let identity = self.credentials.identity();
+        f.debug_struct("Proof").field("identity", identity).field("signer", &signer).finish()
+    }
+}
+
+/// Why the files do not prove that this is the configured node.
+#[derive(Debug, thiserror::Error)]
+pub enum ProofError {
+    /// A file is wrong, or two do not belong together.
+    #[error(transparent)]
+    Cert(#[from] CertError),
+    /// The certificate is somebody else's.
+    #[error(
+        "the certificate in {} is that of {found}, but the configuration is for node {wanted}",
+        cert.display()
+    )]
+    Other {
+        /// The file.
+        cert: PathBuf,
+        /// Whom it names.
+        found: Identity,
+        /// The configured node.
+        wanted: Name,
+    },
+    /// The key that shall sign for clients is another cluster's.
+    #[error(
+        "the key in {} is that of the authority of cluster {found}, this node is in {wanted}",
+        ca_key.display()
+    )]
+    Signer {
+        /// The file.
+        ca_key: PathBuf,
+        /// The cluster it signs for.
+        found: ClusterId,
+        /// The node's cluster.
+        wanted: ClusterId,
+    },
+}
+
+impl ProofError {
+    /// What to try, in one line.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Cert(error) => error.hint(),
+            Self::Other { .. } => "tls.cert and tls.key of this node, or node = \"…\" as they say",
+            Self::Signer { .. } => "tls.ca and tls.ca_key of the same cluster, or no tls.ca_key",
+        }
+    }
+}
+
+impl Proof {
+    /// Loads and checks the files that a configuration names.
+    ///
+    /// # Errors
+    /// When they do not prove that this is the configured node.
+    pub fn load(config: &Config) -> Result<Self, ProofError> {
+        let tls = &config.tls;
+        let credentials = Credentials::load(&tls.ca, &tls.cert, &tls.key)?;
+        let identity = credentials.identity();
+        if identity.role != Role::Node || identity.name != config.node {
+            let (found, wanted) = (identity.clone(), config.node.clone());
+            return Err(ProofError::Other { cert: tls.cert.clone(), found, wanted });
+        }
+        let wanted = &identity.cluster;
+        let signer = tls.ca_key.as_deref().map(|key| signer(&tls.ca, key, wanted)).transpose()?;
+        Ok(Self { credentials, signer })
+    }
+}
+
+fn signer(ca: &Path, ca_key: &Path, wanted: &ClusterId) -> Result<Authority, ProofError> {
+    let read = |path: &Path| {
+        fs::read_to_string(path).map_err(|source| {
+            let path = path.to_owned();
+            CertError::File { verb: "read", path, source }
+        })
+    };
+    let authority = Authority::load(&read(ca)?, &read(ca_key)?)?;
+    if authority.cluster() != wanted {
+        let (ca_key, found) = (ca_key.to_owned(), authority.cluster().clone());
+        return Err(ProofError::Signer { ca_key, found, wanted: wanted.clone() });
+    }
+    Ok(authority)
+}
+
+#[cfg(test)]
+mod tests {
+    use certs::{IssueOptions, write_private, write_public};
+
+    use super::*;
+
+    /// A folder with an authority, and one certificate of `role` named `n1`.
+    fn folder(role: Role) -> (tempfile::TempDir, Config) {
+        let folder = tempfile::tempdir().unwrap();
+        let pki = folder.path();
+        let authority = Authority::create(&ClusterId::from_bytes([1; 16])).unwrap();
+        write_public(&pki.join("ca.crt"), authority.cert_pem()).unwrap();
+        write_private(&pki.join("ca.key"), &authority.key_pem()).unwrap();
+        let cluster = authority.cluster().clone();
+        let identity = Identity { cluster, role, name: "n1".parse().unwrap() };
+        let issued = authority.issue(&identity, &IssueOptions::default()).unwrap();
+        write_public(&pki.join("n1.crt"), &issued.cert_pem).unwrap();
+        write_private(&pki.join("n1.key"), &issued.key_pem).unwrap();
+        let text = "node = \"n1\"\nlisten = \"127.0.0.1:1\"\ndata_dir = \"d\"\n\
+                    clock.mode = \"local\"\n[tls]\nca = \"ca.crt\"\ncert = \"n1.crt\"\n\
+                    key = \"n1.key\"\nca_key = \"ca.key\"\n";
+        let config = Config::parse(text, &pki.join("node1.toml")).unwrap();
+        (folder, config)
+    }
+
+    #[test]
+    fn files_that_fit_prove_the_node() {
+        let (_folder, mut config) = folder(Role::Node);
+        assert!(Proof::load(&config).unwrap().signer.is_some());
+        config.tls.ca_key = None;
+        assert!(Proof::load(&config).unwrap().signer.is_none());
+    }
+
+    #[test]
+    fn another_name_role_or_cluster_is_refused_with_the_reason() {
+        let (_folder, mut config) = folder(Role::Node);
+        config.node = "n2".parse().unwrap();
+        let error = Proof::load(&config).unwrap_err().to_string();
+        assert!(error.contains("that of node n1, but the configuration is for node n2"), "{error}");
+
+        let (_folder, config) = folder(Role::Client);
+        let error = Proof::load(&config).unwrap_err().to_string();
+        assert!(error.contains("that of client n1"), "{error}");
+
+        let (_mine, mut config) = folder(Role::Node);
+        let (_other, others) = folder(Role::Node);
+        config.tls.key = others.tls.key;
+        let error = Proof::load(&config).unwrap_err().to_string();
+        assert!(error.contains("does not belong to the certificate"), "{error}");
+        config.tls.key = config.tls.cert.with_file_name("n1.key");
+        config.tls.ca_key = others.tls.ca_key;
+        assert!(Proof::load(&config).is_err());
+    }
+}

@@ -1,0 +1,274 @@
+//! The seed of a store: `init.toml` in the data directory, written by `logctl cluster create`.
+//!
+//! It is the permission to create a store, and says what the store shall believe at its birth: the
+//! cluster, the node, and all first members with their raft ids and incarnations. It is equal on
+//! all nodes but for `node`. A node without store and without seed is not admitted and starts
+//! nothing: an empty data directory may be a wrong mount, and a store made anew would forget its
+//! votes. Once the store is durable the seed is renamed, so that it can never create a second one.
+//!
+//! Not here: creating the store (`store`), and nodes that join later (through the log).
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use proto::{ClusterId, Name};
+use uuid::Uuid;
+
+use crate::config::ConfigError;
+use crate::config::reader::{Notes, Section, Spot, table};
+use crate::config::{host_port, read_bounded};
+
+/// File name of a seed that waits to be used.
+pub const SEED_FILE: &str = "init.toml";
+/// File name of a seed whose store exists.
+pub const USED_SEED_FILE: &str = "init.done.toml";
+/// Most first members: more voters cost latency and bring nothing.
+const MEMBERS_MAX: usize = 9;
+
+/// What a new store believes at its birth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seed {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The node whose store this becomes; one of `members`.
+    pub node: Name,
+    /// The first voters, by name; never empty, at most nine.
+    pub members: Vec<Member>,
+}
+
+/// One of the first voters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub name: Name,
+    /// Its raft id, from 1; no other store ever has it.
+    pub raft_id: u64,
+    /// The incarnation of its store.
+    pub incarnation: Uuid,
+    /// Where the others dial it, `host:port`.
+    pub address: String,
+}
+
+/// Why a seed could not be read, written or put away.
+#[derive(Debug, thiserror::Error)]
+pub enum SeedError {
+    /// What it says is wrong.
+    #[error(transparent)]
+    Invalid(#[from] ConfigError),
+    /// The disk refused.
+    #[error("cannot {attempt} {}", file.display())]
+    Io {
+        /// What was attempted, for example `rename`.
+        attempt: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Seed {
+    /// Reads the seed that waits in a data directory; `None` if there is none.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read, or does not make sense.
+    pub fn read(data_dir: &Path) -> Result<Option<Self>, SeedError> {
+        let file = data_dir.join(SEED_FILE);
+        match read_bounded(&file) {
+            Ok(text) => Ok(Some(Self::parse(&text, &file)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(SeedError::Io { attempt: "read", file, source }),
+        }
+    }
+
+    /// Reads a text as if it stood in `file`.
+    ///
+    /// # Errors
+    /// When it does not make sense; all problems at once.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        let root = table(text).map_err(|note| ConfigError::invalid(file, text, vec![note]))?;
+        let notes = Notes::default();
+        let seed = read_top(&Section::top(&notes, root.get_ref()));
+        let (wrong, _) = notes.finish();
+        match seed {
+            Some(seed) if wrong.is_empty() => Ok(seed),
+            _ => Err(ConfigError::invalid(file, text, wrong)),
+        }
+    }
+
+    /// The member that this node is.
+    #[must_use]
+    pub fn myself(&self) -> Option<&Member> {
+        self.members.iter().find(|member| member.name == self.node)
+    }
+
+    /// Writes the seed into a data directory, durably. Never overwrites one.
+    ///
+    /// # Errors
+    /// When one is there already or the disk refuses.
+    pub fn write(&self, data_dir: &Path) -> Result<(), SeedError> {
+        let file = data_dir.join(SEED_FILE);
+        let written = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&file)
+            .and_then(|mut open| open.write_all(self.to_text().as_bytes()).map(|()| open))
+            .and_then(|open| open.sync_all())
+            .and_then(|()| sync_folder(data_dir));
+        written.map_err(|source| SeedError::Io { attempt: "write", file, source })
+    }
+
+    /// Puts the seed away, durably: its store exists and is on disk. Harmless if there is none.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn put_away(data_dir: &Path) -> Result<(), SeedError> {
+        let file = data_dir.join(SEED_FILE);
+        match fs::rename(&file, data_dir.join(USED_SEED_FILE)).and_then(|()| sync_folder(data_dir))
+        {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(SeedError::Io { attempt: "rename", file, source }),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// The text of the file.
+    fn to_text(&self) -> String {
+        let mut out = format!("cluster = \"{}\"\nnode = \"{}\"\n", self.cluster, self.node);
+        for Member { name, raft_id, incarnation, address } in &self.members {
+            // Writing to a String cannot fail.
+            let _ = write!(
+                out,
+                "\n[[member]]\nname = \"{name}\"\nraft_id = {raft_id}\n\
+                 incarnation = \"{incarnation}\"\naddress = \"{address}\"\n"
+            );
+        }
+        out
+    }
+}
+
+fn read_top(top: &Section<'_>) -> Option<Seed> {
+    let cluster =
+        top.need_as("cluster", "32 hexadecimal digits", str::parse::<ClusterId>).map(|c| c.value);
+    let node = top.need_as("node", "n1", str::parse::<Name>);
+    let tables = top.tables("member");
+    if tables.is_empty() || tables.len() > MEMBERS_MAX {
+        let text = format!("{} of them; 1 to {MEMBERS_MAX} are allowed", tables.len());
+        top.wrong(top.at(), "member", text);
+    }
+    let read: Vec<_> = tables.iter().map(read_member).collect();
+    distinct(&tables, &read, "name", |member| member.name.to_string());
+    distinct(&tables, &read, "raft_id", |member| member.raft_id.to_string());
+    distinct(&tables, &read, "incarnation", |member| member.incarnation.to_string());
+    distinct(&tables, &read, "address", |member| member.address.clone());
+    let mut members: Vec<Member> = read.into_iter().collect::<Option<_>>()?;
+    let Spot { at, value: node } = node?;
+    if !members.iter().any(|member| member.name == node) {
+        top.wrong(at, "node", format!("{node} is not among the members"));
+    }
+    members.sort_by(|a, b| a.name.cmp(&b.name));
+    Some(Seed { cluster: cluster?, node, members })
+}
+
+fn read_member(section: &Section<'_>) -> Option<Member> {
+    let name = section.need_as("name", "n1", str::parse::<Name>);
+    // 0 is no raft id, so leaving the key out is noticed below.
+    let raft_id = section.number("raft_id", "(a number of its own)", 0..=u64::MAX, 0);
+    if raft_id.value == 0 {
+        section.wrong(raft_id.at, "raft_id", "missing or 0; raft ids begin at 1");
+    }
+    let incarnation = section.need_as("incarnation", "a UUID", |text| Uuid::parse_str(text.trim()));
+    let address = section.need_as("address", "127.0.0.1:7101", |text| host_port(text, None));
+    Some(Member {
+        name: name?.value,
+        raft_id: raft_id.value,
+        incarnation: incarnation?.value,
+        address: address?.value,
+    })
+}
+
+/// Two members with the same of something would be two nodes that take each other's messages.
+fn distinct(
+    tables: &[Section<'_>],
+    members: &[Option<Member>],
+    key: &'static str,
+    of: impl Fn(&Member) -> String,
+) {
+    let mut seen = BTreeSet::new();
+    for (section, member) in tables.iter().zip(members) {
+        let Some(value) = member.as_ref().map(&of) else { continue };
+        if !seen.insert(value.clone()) {
+            section.wrong(section.at(), key, format!("{value} is given twice"));
+        }
+    }
+}
+
+/// A name in a folder is durable when the folder is synced.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seed() -> Seed {
+        let member = |n: u64| Member {
+            name: format!("n{n}").parse().unwrap(),
+            raft_id: n,
+            incarnation: Uuid::from_u128(u128::from(n)),
+            address: format!("127.0.0.1:710{n}"),
+        };
+        Seed {
+            cluster: ClusterId::from_bytes([7; 16]),
+            node: "n2".parse().unwrap(),
+            members: (1..=3).map(member).collect(),
+        }
+    }
+
+    #[test]
+    fn a_seed_is_written_once_read_back_and_put_away() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Seed::read(folder.path()).unwrap(), None);
+        seed().write(folder.path()).unwrap();
+        assert!(seed().write(folder.path()).is_err(), "a seed was overwritten");
+        let read = Seed::read(folder.path()).unwrap().unwrap();
+        assert_eq!(read, seed());
+        assert_eq!(read.myself().unwrap().raft_id, 2);
+        Seed::put_away(folder.path()).unwrap();
+        Seed::put_away(folder.path()).unwrap();
+        assert_eq!(Seed::read(folder.path()).unwrap(), None);
+        assert!(folder.path().join(USED_SEED_FILE).exists());
+    }
+
+    #[test]
+    fn seeds_that_make_no_sense_are_refused() {
+        let good = seed().to_text();
+        let file = Path::new("init.toml");
+        assert_eq!(Seed::parse(&good, file).unwrap(), seed());
+        for (from, to, part) in [
+            ("node = \"n2\"", "node = \"n9\"", "n9 is not among the members"),
+            ("raft_id = 3", "raft_id = 1", "raft_id': 1 is given twice"),
+            ("raft_id = 3", "raft_id = 0", "begin at 1"),
+            ("raft_id = 3\n", "", "begin at 1"),
+            ("name = \"n3\"", "name = \"n1\"", "n1 is given twice"),
+            ("127.0.0.1:7103", "127.0.0.1:7101", "given twice"),
+            ("127.0.0.1:7103", "0.0.0.0:7103", "nobody can dial it"),
+            ("-000000000003\"", "-000000000002\"", "given twice"),
+            ("incarnation = \"0", "incarnation = \"x0", "incarnation"),
+            ("cluster = \"07", "cluster = \"7", "cluster"),
+            ("raft_id = 3", "raftid = 3", "did you mean 'raft_id'"),
+        ] {
+            let error = Seed::parse(&good.replace(from, to), file).unwrap_err().to_string();
+            assert!(error.contains(part), "{from} -> {to}: {error}");
+        }
+        let none = good.split("\n[[member]]").next().unwrap();
+        let error = Seed::parse(none, file).unwrap_err().to_string();
+        assert!(error.contains("1 to 9"), "{error}");
+    }
+}
