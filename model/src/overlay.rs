@@ -119,3 +119,54 @@ fn order(direction: Direction, a: &[u8], b: &[u8]) -> Ordering {
         Direction::Backward => b.cmp(a),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::view::MemoryView;
+
+    fn changes() -> impl Strategy<Value = Vec<Change>> {
+        let key = prop::collection::vec(0u8..4, 0..3);
+        let row = (key, prop::option::weighted(0.6, prop::collection::vec(any::<u8>(), 0..3)));
+        let change = |(key, value)| Change { table: Table::Ids, key, value };
+        prop::collection::vec(row.prop_map(change), 0..30)
+    }
+
+    proptest! {
+        /// An overlay shows what its view would show with the changes written.
+        ///
+        /// Seen to fail with `hidden` never set, and with `to.clone_from` left out.
+        #[test]
+        fn an_overlay_shows_what_writing_would(
+            stored in changes(),
+            changed in changes(),
+            from in prop::collection::vec(0u8..4, 0..3),
+            to in prop::collection::vec(0u8..5, 0..3),
+            limit in 0usize..9,
+        ) {
+            let mut view = MemoryView::default();
+            view.write(stored);
+            let mut overlay = Overlay::new(&view);
+            for Change { table, key, value } in changed.clone() {
+                overlay.set(table, key, value);
+            }
+            let mut written = view.clone();
+            written.write(changed);
+            for direction in [Direction::Forward, Direction::Backward] {
+                prop_assert_eq!(
+                    overlay.scan(Table::Ids, &from, &to, direction, limit).unwrap(),
+                    written.scan(Table::Ids, &from, &to, direction, limit).unwrap()
+                );
+            }
+            prop_assert_eq!(
+                overlay.get(Table::Ids, &from).unwrap(),
+                written.get(Table::Ids, &from).unwrap()
+            );
+            let mut flushed = view.clone();
+            flushed.write(overlay.into_changes());
+            prop_assert_eq!(flushed, written);
+        }
+    }
+}

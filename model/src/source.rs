@@ -18,9 +18,9 @@ pub(crate) enum Source<'v> {
     /// The rows of one text in an index table.
     Index(Index<'v>),
     /// What is in any of them.
-    Any(Vec<Source<'v>>),
+    Any(Vec<Self>),
     /// What is in both.
-    Both(Box<[Source<'v>; 2]>),
+    Both(Box<[Self; 2]>),
 }
 
 /// Rows of `Streams` or `Senders`, read ahead in chunks.

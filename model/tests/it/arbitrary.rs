@@ -1,0 +1,112 @@
+//! Random histories: a few senders and ids, so that they meet often; time that mostly goes on,
+//! sometimes jumps hours and sometimes is proposed too low.
+
+use bytes::Bytes;
+use clock::{Hlc, Stamp};
+use model::{Batch, Caller, Command, CommandOp, Machine, MemoryView, Outcome};
+use proptest::prelude::*;
+use proto::Header;
+use proto::wire::Position;
+
+pub(crate) const NAMES: [&str; 4] = ["alice", "bob", "carol", "admin"];
+const HOUR_NS: u64 = 3_600_000_000_000;
+
+pub(crate) fn caller(name: &str) -> Caller {
+    Caller { name: name.to_owned(), admin: name == "admin", fingerprint: [7; 32] }
+}
+
+fn name() -> impl Strategy<Value = String> {
+    prop::sample::select(&NAMES[..]).prop_map(str::to_owned)
+}
+
+fn id() -> impl Strategy<Value = String> {
+    "[a-e]"
+}
+
+fn send() -> impl Strategy<Value = CommandOp> {
+    let to = prop_oneof![6 => name(), 2 => Just("*".to_owned()), 1 => Just("nobody".to_owned())];
+    let headers = prop::collection::vec(("[a-z]{1,3}", "[a-z]{0,3}"), 0..2);
+    (to, id(), headers, prop::sample::select(&["", "x", "yy"][..])).prop_map(
+        |(to, id, headers, body)| CommandOp::Send {
+            to,
+            id,
+            headers: headers.into_iter().map(|(key, value)| Header { key, value }).collect(),
+            body: Bytes::from_static(body.as_bytes()),
+        },
+    )
+}
+
+fn op() -> impl Strategy<Value = CommandOp> {
+    let delete = (id(), prop_oneof![Just(String::new()), name()]);
+    let expire = (prop_oneof![Just(0), 1..30 * HOUR_NS], 0u64..30, 0u64..5000);
+    prop_oneof![
+        20 => send(),
+        3 => delete.prop_map(|(id, from)| CommandOp::Delete { id, from, reason: "r".into() }),
+        1 => (name(), any::<bool>()).prop_map(|(name, same)| CommandOp::Register {
+            name,
+            fingerprint: if same { [7; 32] } else { [8; 32] },
+            home: "n1".into(),
+        }),
+        1 => (name(), 0u64..20).prop_map(|(name, seq)| CommandOp::SetCursor {
+            name,
+            positions: vec![Position { shard: 1, seq }],
+        }),
+        1 => expire.prop_map(|(max_age_ns, max_records, max_bytes)| {
+            CommandOp::Expire { max_age_ns, max_records, max_bytes }
+        }),
+        1 => Just(CommandOp::Tick),
+    ]
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    (name(), op()).prop_map(|(name, op)| Command {
+        caller: caller(&name),
+        gateway: "n2".into(),
+        op,
+    })
+}
+
+/// One entry: how far its proposed stamp lies from the one before, and its commands; blank if none.
+fn entry() -> impl Strategy<Value = (i64, Vec<Command>)> {
+    let step = prop_oneof![
+        6 => 1..1_000_000_000i64,
+        1 => -2_000_000_000..0i64,
+        1 => 0..(10 * HOUR_NS as i64),
+    ];
+    (step, prop::collection::vec(command(), 0..6))
+}
+
+/// A history whose first entry registers everybody.
+pub(crate) fn history() -> impl Strategy<Value = Vec<Option<Batch>>> {
+    prop::collection::vec(entry(), 1..40).prop_map(|entries| {
+        let mut ns = 1_700_000_000_000_000_000u64;
+        let mut history = vec![Some(batch(ns, NAMES[..3].iter().map(|n| register(n)).collect()))];
+        for (step, commands) in entries {
+            ns = ns.saturating_add_signed(step);
+            history.push((!commands.is_empty()).then(|| batch(ns, commands)));
+        }
+        history
+    })
+}
+
+fn batch(ns: u64, commands: Vec<Command>) -> Batch {
+    let base = Stamp { hlc: Hlc::from_ns(ns), early_us: 3, late_us: 4 };
+    Batch { base, primary: "n1".into(), commands }
+}
+
+fn register(name: &str) -> Command {
+    let op = CommandOp::Register { name: name.into(), fingerprint: [7; 32], home: String::new() };
+    Command { caller: caller("admin"), gateway: "n2".into(), op }
+}
+
+/// Applies a history, one machine per entry, and returns what every entry came to.
+pub(crate) fn apply_all(view: &mut MemoryView, history: &[Option<Batch>]) -> Vec<Vec<Outcome>> {
+    let mut all = Vec::new();
+    for (index, batch) in (1u64..).zip(history) {
+        let mut machine = Machine::new(view).unwrap();
+        all.push(machine.apply(index, 1, batch.as_ref()).unwrap());
+        let changes = machine.into_changes();
+        view.write(changes);
+    }
+    all
+}

@@ -1,0 +1,14 @@
+//! Tests of the state machine: golden scripts in `testscripts/`, and one file per property.
+
+mod arbitrary;
+mod golden;
+mod script;
+mod world;
+
+mod decode_any_bytes;
+mod dense_seqs;
+mod grouping;
+mod once;
+mod page_is_a_scan;
+mod retention_bounds;
+mod stamps_ascend;

@@ -1,0 +1,44 @@
+//! Promise 2, I1: final stamps strictly ascend with seq and over entries, whatever was proposed;
+//! a raised stamp still covers the proposed instant.
+//!
+//! Seen to fail with `Machine::stamp` returning the proposed stamp.
+
+use clock::Hlc;
+use model::{Machine, MemoryView, Outcome};
+use proptest::prelude::*;
+use proto::record::read_stamp;
+
+use crate::arbitrary::history;
+
+proptest! {
+    #[test]
+    fn stamps_ascend(history in history()) {
+        let mut view = MemoryView::default();
+        let mut last = Hlc::ZERO;
+        for (index, batch) in (1u64..).zip(&history) {
+            let mut machine = Machine::new(&view).unwrap();
+            prop_assert_eq!(machine.last_stamp(), last);
+            let outcomes = machine.apply(index, 1, batch.as_ref()).unwrap();
+            for (i, outcome) in (0u64..).zip(outcomes) {
+                let Outcome::Sent(ack) = outcome else { continue };
+                if ack.duplicate {
+                    continue;
+                }
+                let stamp = read_stamp(&ack.stamp).unwrap();
+                prop_assert!(stamp.hlc > last);
+                last = stamp.hlc;
+                let base = batch.as_ref().unwrap().base;
+                let proposed = base.hlc.advance(i);
+                prop_assert!(stamp.hlc >= proposed);
+                let earliest = base.hlc.ns - u64::from(base.early_us) * 1000;
+                prop_assert!(stamp.earliest_ns().is_none_or(|ns| ns <= earliest));
+                prop_assert_eq!(machine.ratcheted() > 0 || stamp.hlc == proposed, true);
+            }
+            prop_assert!(machine.last_stamp() > Hlc::ZERO && machine.last_stamp() >= last);
+            prop_assert_eq!(machine.last_stamp().ns == 0, false);
+            last = machine.last_stamp();
+            let changes = machine.into_changes();
+            view.write(changes);
+        }
+    }
+}

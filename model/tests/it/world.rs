@@ -1,0 +1,374 @@
+//! What a golden script acts on: a stored state and a primary that stamps entries for it.
+
+use bytes::Bytes;
+use clock::{Hlc, Stamp};
+use model::{
+    Batch, Caller, Command, CommandOp, Found, Machine, MemoryView, Outcome, Page, Query, Reader,
+    Table, query,
+};
+use proto::wire::Position;
+use proto::{Header, Name, Record};
+
+use crate::script::Line;
+
+/// Second 0 of every script: 2026-11-21T01:00:00Z.
+const START_NS: u64 = 1_795_222_800_000_000_000;
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// What a script can do.
+#[derive(Debug, Clone, Copy)]
+enum Verb {
+    // Commands of the log; the first word is who asks.
+    Register,
+    Send,
+    Delete,
+    Cursor,
+    Expire,
+    Tick,
+    Term,
+    // The log itself.
+    Blank,
+    Clock,
+    Propose,
+    // Reads.
+    Page,
+    Get,
+    Clients,
+    CursorOf,
+    Head,
+    Stats,
+    Rows,
+    Slot,
+    Home,
+}
+
+impl Verb {
+    fn parse(word: &str) -> Self {
+        match word {
+            "register" => Self::Register,
+            "send" => Self::Send,
+            "delete" => Self::Delete,
+            "cursor" => Self::Cursor,
+            "expire" => Self::Expire,
+            "tick" => Self::Tick,
+            "term" => Self::Term,
+            "blank" => Self::Blank,
+            "clock" => Self::Clock,
+            "propose" => Self::Propose,
+            "page" => Self::Page,
+            "get" => Self::Get,
+            "clients" => Self::Clients,
+            "cursor-of" => Self::CursorOf,
+            "head" => Self::Head,
+            "stats" => Self::Stats,
+            "rows" => Self::Rows,
+            "slot" => Self::Slot,
+            "home" => Self::Home,
+            _ => panic!("unknown command {word}"),
+        }
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct World {
+    view: MemoryView,
+    index: u64,
+    term: u64,
+    /// Nanoseconds since `START_NS`.
+    clock_ns: u64,
+    /// Stamp to propose for the next entry instead of a proper one.
+    proposed: Option<Hlc>,
+    last: Hlc,
+}
+
+impl World {
+    /// Runs the commands of one block and returns what they print.
+    pub(crate) fn run(&mut self, commands: &[String]) -> Vec<String> {
+        let (mut out, mut batch) = (Vec::new(), Vec::new());
+        for text in commands {
+            let mut line = Line::parse(text);
+            let verb = Verb::parse(line.word(0));
+            if !line.joins {
+                self.apply(std::mem::take(&mut batch), &mut out);
+            }
+            match self.command(verb, &mut line) {
+                Some(command) => batch.push(command),
+                None => self.control(verb, &mut line, &mut out),
+            }
+            line.end();
+        }
+        self.apply(batch, &mut out);
+        out
+    }
+
+    fn command(&mut self, verb: Verb, line: &mut Line) -> Option<Command> {
+        let op = match verb {
+            Verb::Register => CommandOp::Register {
+                name: line.text("name"),
+                fingerprint: fingerprint(&line.text("with")),
+                home: line.text("home"),
+            },
+            Verb::Send => CommandOp::Send {
+                to: line.text("to"),
+                id: line.text("id"),
+                headers: headers(line),
+                body: body(line),
+            },
+            Verb::Delete => CommandOp::Delete {
+                id: line.text("id"),
+                from: line.text("from"),
+                reason: line.text("reason"),
+            },
+            Verb::Cursor => CommandOp::SetCursor {
+                name: line.text("name"),
+                positions: positions(&line.text("at")),
+            },
+            Verb::Expire => CommandOp::Expire {
+                max_age_ns: line.number::<u64>("age") * SECOND_NS,
+                max_records: line.number("records"),
+                max_bytes: line.number("bytes"),
+            },
+            Verb::Tick => CommandOp::Tick,
+            Verb::Term => {
+                self.term = line.number("of");
+                CommandOp::TermStart { node: line.word(1).to_owned(), term: self.term }
+            }
+            _ => return None,
+        };
+        let name = line.words.get(1).map_or("n1", String::as_str).to_owned();
+        let key = line.options.remove("key").unwrap_or_else(|| name.clone());
+        let admin = line.text("role") == "admin" || name == "admin";
+        let caller = Caller { name, admin, fingerprint: fingerprint(&key) };
+        let gateway = line.options.remove("via").unwrap_or_else(|| "n2".to_owned());
+        Some(Command { caller, gateway, op })
+    }
+
+    /// Stamps, encodes, decodes and applies one entry.
+    fn apply(&mut self, commands: Vec<Command>, out: &mut Vec<String>) {
+        if commands.is_empty() {
+            return;
+        }
+        let now = Hlc::from_ns(START_NS + self.clock_ns);
+        let tick = if now > self.last { now } else { self.last.succ() };
+        let hlc = self.proposed.take().unwrap_or(tick);
+        let base = Stamp { hlc, early_us: 5, late_us: 7 };
+        let batch = Batch { base, primary: "n1".to_owned(), commands };
+        let decoded = Batch::decode(&batch.encode()).unwrap();
+        assert_eq!(decoded, batch);
+        for outcome in self.entry(Some(&decoded), out) {
+            out.push(describe(outcome));
+        }
+    }
+
+    fn entry(&mut self, batch: Option<&Batch>, out: &mut Vec<String>) -> Vec<Outcome> {
+        self.index += 1;
+        let mut machine = Machine::new(&self.view).unwrap();
+        let outcomes = machine.apply(self.index, self.term, batch).unwrap();
+        if machine.ratcheted() > 0 {
+            out.push(format!("({} stamps ratcheted)", machine.ratcheted()));
+        }
+        self.last = machine.last_stamp();
+        let changes = machine.into_changes();
+        self.view.write(changes);
+        outcomes
+    }
+
+    fn control(&mut self, verb: Verb, line: &mut Line, out: &mut Vec<String>) {
+        match verb {
+            Verb::Blank => {
+                self.entry(None, out);
+                out.push(format!("last stamp {}", short(self.last)));
+            }
+            Verb::Clock => self.clock_ns = nanos(line.word(1)),
+            Verb::Propose => self.proposed = Some(Hlc::from_ns(START_NS + nanos(line.word(1)))),
+            _ => self.read(verb, line, out),
+        }
+    }
+
+    fn read(&self, verb: Verb, line: &mut Line, out: &mut Vec<String>) {
+        let view = &self.view;
+        match verb {
+            Verb::Page => out.extend(page(view, line)),
+            Verb::Get => {
+                let (id, from) = (line.text("id"), line.text("from"));
+                out.push(match query::get(view, &reader(line), &id, &from) {
+                    Ok(Found::One(record)) => describe_record(&record),
+                    Ok(Found::Nothing) => "nothing".to_owned(),
+                    Ok(Found::Several(senders)) => format!("several: {}", senders.join(", ")),
+                    Err(error) => refused(&error.into_failure()),
+                });
+            }
+            Verb::Clients => out.extend(query::clients(view).unwrap().into_iter().map(|client| {
+                format!("{} home={} since {}", client.name, client.home, short(client.since))
+            })),
+            Verb::CursorOf => {
+                let name = line.text("name");
+                out.push(match query::cursor(view, line.word(1), &name) {
+                    Ok(positions) => format!("{positions:?}"),
+                    Err(error) => refused(&error.into_failure()),
+                });
+            }
+            Verb::Head => {
+                let head = query::head(view, &line.word(1).parse().unwrap()).unwrap();
+                out.push(format!("{head:?}"));
+            }
+            Verb::Stats => out.push(stats(view)),
+            Verb::Rows => {
+                let table = Table::ALL.into_iter().find(|t| format!("{t:?}") == line.word(1));
+                let keys = view.rows(table.unwrap());
+                out.extend(keys.map(|(key, _)| key.escape_ascii().to_string()));
+            }
+            Verb::Slot => {
+                let slot = model::slot_of(&line.word(1).parse().unwrap());
+                let table = query::slots(view).unwrap();
+                let shard = table.shard_of(slot).unwrap();
+                out.push(format!("slot {slot}, shard {shard}, epoch {}", table.epoch));
+            }
+            Verb::Home => {
+                let nodes: Vec<Name> = line.words[2..].iter().map(|n| n.parse().unwrap()).collect();
+                let home = model::home_of(&line.word(1).parse().unwrap(), &nodes);
+                out.push(home.map_or("none".to_owned(), Name::to_string));
+            }
+            other => unreachable!("{other:?} is not a read"),
+        }
+    }
+}
+
+fn page(view: &MemoryView, line: &mut Line) -> Vec<String> {
+    let instant = |text: String| (!text.is_empty()).then(|| Hlc::from_ns(START_NS + nanos(&text)));
+    let query = Query {
+        since: instant(line.text("since")),
+        until: instant(line.text("until")),
+        from: line.text("from"),
+        to: line.text("to"),
+        after: line.number("after"),
+        limit: line.number("limit"),
+    };
+    match query::page(view, &reader(line), &query) {
+        Ok(Page { records, next, end, safe }) => {
+            let end = if end { "end" } else { "more" };
+            let last = format!("next {next}, {end}, safe {}", short(safe));
+            records.iter().map(describe_record).chain([last]).collect()
+        }
+        Err(error) => vec![refused(&error.into_failure())],
+    }
+}
+
+fn reader(line: &Line) -> Reader {
+    let name = line.word(1).to_owned();
+    Reader { admin: name == "admin", name }
+}
+
+fn describe(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Sent(ack) => format!(
+            "{} {} seq {} index {} stamp {} primary {} gateway {}",
+            if ack.duplicate { "duplicate" } else { "stored" },
+            ack.id,
+            ack.seq,
+            ack.index,
+            stamp(&ack.stamp),
+            ack.primary,
+            ack.gateway
+        ),
+        Outcome::Deleted(record) => describe_record(&record),
+        Outcome::Registered { home } => format!("registered home={home}"),
+        Outcome::CursorSet => "cursor set".to_owned(),
+        Outcome::Expired { records, bytes, more } => {
+            format!("expired {records} records, {bytes} bytes, more: {more}")
+        }
+        Outcome::Done => "done".to_owned(),
+        Outcome::Refused(failure) => refused(&failure),
+    }
+}
+
+fn describe_record(record: &Record) -> String {
+    assert!(model::hash::verify(record), "hashes of {record:?}");
+    let headers = record.headers.iter().map(|h| format!(" {}={}", h.key, h.value));
+    let content = match &record.deleted {
+        Some(gone) => format!("deleted by {} at {} '{}'", gone.by, stamp(&gone.stamp), gone.reason),
+        None if record.body.len() > 80 => format!("{} bytes", record.body.len()),
+        None => format!("'{}'", record.body.escape_ascii()),
+    };
+    format!(
+        "{} at {} {} -> {} {}{} {content}",
+        record.seq,
+        short(record.hlc().unwrap()),
+        record.from,
+        record.to,
+        record.id,
+        headers.collect::<String>()
+    )
+}
+
+fn refused(failure: &proto::Failure) -> String {
+    format!("{:?}: {}", failure.error_code(), failure.message)
+}
+
+fn stats(view: &MemoryView) -> String {
+    let stats = query::stats(view).unwrap();
+    let digest: String = stats.digest[..4].iter().map(|b| format!("{b:02x}")).collect();
+    format!(
+        "index {} term {} last {} seqs {}..={} bytes {} clients {} digest {digest}",
+        stats.index,
+        stats.term,
+        short(stats.last_stamp),
+        stats.first_seq,
+        stats.last_seq,
+        stats.bytes,
+        stats.clients,
+    )
+}
+
+/// Seconds since the script's start, and the logical part.
+fn short(hlc: Hlc) -> String {
+    let ns = hlc.ns - START_NS;
+    let (secs, nanos) = (ns / SECOND_NS, ns % SECOND_NS);
+    let fraction = format!(".{nanos:09}");
+    format!("{secs}{}~{}", fraction.trim_end_matches('0').trim_end_matches('.'), hlc.logical)
+}
+
+fn stamp(bytes: &[u8]) -> String {
+    let stamp = proto::record::read_stamp(bytes).unwrap();
+    format!("{} -{}/+{} us", short(stamp.hlc), stamp.early_us, stamp.late_us)
+}
+
+/// `2.5`, `3h`: seconds or hours as nanoseconds.
+fn nanos(text: &str) -> u64 {
+    if let Some(hours) = text.strip_suffix('h') {
+        return hours.parse::<u64>().unwrap() * 3600 * SECOND_NS;
+    }
+    let (secs, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    secs.parse::<u64>().unwrap() * SECOND_NS + format!("{fraction:0<9}").parse::<u64>().unwrap()
+}
+
+fn fingerprint(key: &str) -> [u8; 32] {
+    *blake3::hash(key.as_bytes()).as_bytes()
+}
+
+fn body(line: &mut Line) -> Bytes {
+    match line.number("body-bytes") {
+        0 => line.text("body").into(),
+        len => vec![b'x'; len].into(),
+    }
+}
+
+/// `headers=a:1,b:2`, or `header-count=N` of `header-bytes=B` each.
+fn headers(line: &mut Line) -> Vec<Header> {
+    let (count, bytes): (usize, usize) = (line.number("header-count"), line.number("header-bytes"));
+    let many = (0..count).map(|i| Header { key: format!("k{i}"), value: "v".repeat(bytes) });
+    let listed = line.text("headers");
+    let listed = listed.split(',').filter_map(|pair| pair.split_once(':'));
+    let one = |(key, value): (&str, &str)| Header { key: key.into(), value: value.into() };
+    listed.map(one).chain(many).collect()
+}
+
+/// `7`, or `shard:seq` pairs.
+fn positions(text: &str) -> Vec<Position> {
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    let one = |part: &str| {
+        let (shard, seq) = part.split_once(':').unwrap_or(("1", part));
+        Position { shard: shard.parse().unwrap(), seq: seq.parse().unwrap() }
+    };
+    parts.map(one).collect()
+}
