@@ -1,0 +1,56 @@
+# `make demo` and `make test` are the two commands of the README; each does all that it needs, from
+# the machine's packages on. There is one profile, --release, so that RocksDB is built once.
+
+# Outside the work tree: a fresh clone finds what another one has built.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/logd/target
+# ccache stands in for the compilers where it is installed; a folder that is missing does no harm.
+export PATH := /usr/lib/ccache:$(PATH):$(HOME)/.cargo/bin
+export RUSTDOCFLAGS ?= -D warnings
+
+CARGO := cargo
+FLAGS := --release --locked
+BIN := $(CARGO_TARGET_DIR)/release
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build test lint doc deny check bench setup setup-test
+
+help:
+	@echo 'make demo    a three-node cluster on this machine: messages, a killed primary, nothing lost'
+	@echo 'make test    format, lints, documentation and all tests'
+	@echo 'make build   logd and logctl, in $(BIN)'
+	@echo 'make lint    format and lints'
+	@echo 'make check   everything of make test but the tests, and cargo deny where it is installed'
+	@echo 'make bench   replication latency beside the disk and the network, as JSON'
+
+demo: build
+	$(BIN)/logctl demo
+
+build: setup
+	$(CARGO) build $(FLAGS) --package daemon --package ctl --bins
+
+test: lint doc build
+	$(CARGO) test $(FLAGS) --workspace
+
+lint: setup-test
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(FLAGS) --workspace --all-targets -- -D warnings
+
+doc: setup
+	$(CARGO) doc $(FLAGS) --workspace --no-deps --quiet
+
+# Licences, sources and banned crates are checked by `make test` too, from cargo's own metadata;
+# cargo-deny adds the advisories, for which it needs the network.
+deny:
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
+	else echo 'cargo-deny is not installed (cargo install cargo-deny): advisories not checked'; fi
+
+check: lint doc deny
+
+bench: build
+	$(CARGO) run $(FLAGS) --package benches
+
+setup:
+	@tools/setup
+
+setup-test:
+	@tools/setup test
