@@ -93,11 +93,12 @@ impl Discipline {
         outcome
     }
 
-    /// Marks the clock as not to be trusted until the next hull, which then replaces the bound.
+    /// Says that the bound may be wrong: it is unknown until the next hull, and so is trust.
     pub fn suspect(&mut self, raw_ns: u64) {
         self.advance(raw_ns);
         if self.view.epoch > 0 {
             self.view.state = ClockState::Suspect;
+            self.view.bound = None;
         }
     }
 
@@ -114,35 +115,26 @@ impl Discipline {
     }
 
     fn combine(&mut self, hull: Interval, majority: Option<Interval>, new: bool) -> Outcome {
-        let was_suspect = self.view.state == ClockState::Suspect;
-        let common = match self.view.bound {
-            Some(grown) if !was_suspect => grown.intersect(hull),
-            Some(_) | None => None,
-        };
-        let (bound, outcome) = match (common, self.view.bound) {
-            (Some(common), _) => {
-                self.contradictions = 0;
-                (common, Outcome::Narrowed)
-            }
-            (None, None) => (hull, Outcome::FirstSync),
-            (None, Some(_)) if was_suspect => (hull, Outcome::Disrupted),
-            (None, Some(grown)) => {
-                self.contradictions += u32::from(new);
-                if self.contradictions < DISRUPTION_ROUNDS {
+        let (bound, outcome) = match self.view.bound {
+            None if self.view.epoch == 0 => (hull, Outcome::FirstSync),
+            None => (hull, Outcome::Disrupted),
+            Some(grown) => match grown.intersect(hull) {
+                Some(common) => (common, Outcome::Narrowed),
+                None if self.contradictions + u32::from(new) < DISRUPTION_ROUNDS => {
+                    self.contradictions += u32::from(new);
                     (grown, Outcome::Contradicted)
-                } else {
-                    (hull, Outcome::Disrupted)
                 }
-            }
+                None => (hull, Outcome::Disrupted),
+            },
         };
-        if matches!(outcome, Outcome::FirstSync | Outcome::Disrupted) {
-            self.view.epoch += 1;
-            self.contradictions = 0;
-        }
-        self.view.bound = Some(bound);
         if outcome != Outcome::Contradicted {
+            self.contradictions = 0;
             self.view.state = ClockState::Synced;
         }
+        if matches!(outcome, Outcome::FirstSync | Outcome::Disrupted) {
+            self.view.epoch += 1;
+        }
+        self.view.bound = Some(bound);
         self.aim(bound, majority, outcome);
         outcome
     }
@@ -163,7 +155,7 @@ impl Discipline {
     }
 
     fn coast(&mut self, state: ClockState) -> Outcome {
-        if self.view.bound.is_some() && self.view.state != ClockState::Suspect {
+        if self.view.bound.is_some() {
             self.view.state = state;
         }
         Outcome::Coasting

@@ -22,6 +22,9 @@ use crate::stamp::Stamp;
 pub const CEILING_LEAD_NS: u64 = 3_000_000_000;
 /// How near to the ceiling the highest value comes before a new one is wanted, nanoseconds.
 pub const CEILING_MARGIN_NS: u64 = 2_000_000_000;
+/// A floor that lies this far beyond the cap is no restart's lead: the clock was set back. Waiting
+/// for it could take hours, so the floor is used as the log floor is. Nanoseconds.
+pub const WAIT_MAX_NS: u64 = 2 * CEILING_LEAD_NS;
 
 /// A hybrid logical clock; shared by reference between threads.
 ///
@@ -119,9 +122,9 @@ impl HlcClock {
         let physical = Hlc::from_ns(reading.now_ns);
         let first = if physical > inner.floor { physical } else { inner.floor.succ() };
         let last = first.advance(u64::from(count.saturating_sub(1)));
-        let cap_ns = cap_ns.max(inner.log_floor.ns);
-        if last.ns > cap_ns {
-            return Err(TickError::Ahead { by_ns: last.ns - cap_ns });
+        let ahead_ns = last.ns.saturating_sub(cap_ns.max(inner.log_floor.ns));
+        if (1..=WAIT_MAX_NS).contains(&ahead_ns) {
+            return Err(TickError::Ahead { by_ns: ahead_ns });
         }
         if last.ns > inner.ceiling_ns {
             inner.reach_ns = inner.reach_ns.max(last.ns);
@@ -197,6 +200,12 @@ impl HlcClock {
         let mut inner = self.lock();
         inner.sealed = true;
         inner.floor.ns
+    }
+
+    /// Whether minting has ended.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.lock().sealed
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

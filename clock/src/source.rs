@@ -180,6 +180,12 @@ impl Source {
         self.reach
     }
 
+    /// How often it was asked.
+    #[must_use]
+    pub fn queries(&self) -> u64 {
+        self.queries
+    }
+
     /// Whether its address should be looked up again: eight queries in a row have failed.
     #[must_use]
     pub fn is_lost(&self) -> bool {

@@ -1,0 +1,281 @@
+//! The node's clock with servers that are told what to say and a counter that is moved by hand.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+
+use clock::packet::{NtpShort, NtpTime, Packet};
+use clock::{Answer, ClockState, Hlc, RawExchange, Stamp, TickError};
+use tokio_util::sync::CancellationToken;
+
+use super::fake::{Fake, WALL_NS, asking, local, utc_ns};
+use super::keeper::{Counter, Keeper, ManualClock};
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+fn started(servers: &[&Fake], clock: &Arc<ManualClock>) -> (Keeper, CancellationToken) {
+    let cancel = CancellationToken::new();
+    let counter = Counter::Manual(clock.clone());
+    (Keeper::with_counter(&asking(servers), 0, cancel.clone(), counter), cancel)
+}
+
+fn started_local(clock: &Arc<ManualClock>, ceiling_ns: u64) -> Keeper {
+    let cancel = CancellationToken::new();
+    Keeper::with_counter(&local(), ceiling_ns, cancel, Counter::Manual(clock.clone()))
+}
+
+#[tokio::test]
+async fn three_good_servers_give_a_narrow_interval_that_holds_the_truth() {
+    let clock = ManualClock::new(WALL_NS - 3600 * SECOND_NS);
+    let truth_ns = || utc_ns(&clock, 0);
+    let fakes = [
+        Fake::good(&clock, 0).await,
+        Fake::good(&clock, 200_000).await,
+        Fake::good(&clock, -200_000).await,
+    ];
+    let (keeper, cancel) = started(&fakes.each_ref(), &clock);
+    keeper.decided().await;
+    keeper.asked(2).await;
+    assert_eq!(keeper.state(), ClockState::Synced);
+    let reading = keeper.reading();
+    assert!(reading.earliest_ns.unwrap() <= truth_ns());
+    assert!(reading.latest_ns.unwrap() >= truth_ns());
+    assert!(reading.error_ns().unwrap() < 10_000_000, "{reading:?}");
+    let report = keeper.report("n1");
+    assert_eq!((report.node.as_str(), report.state.as_str()), ("n1", "synced"));
+    assert_eq!(report.sources.len(), 3);
+    for source in &report.sources {
+        assert_eq!(source.verdict, "selected");
+        assert_eq!(source.reach & 1, 1);
+        assert!(source.offset_ns.abs_diff(3_600_000_000_000) < 1_000_000, "{source:?}");
+    }
+    cancel.cancel();
+    keeper.stopped().await;
+}
+
+#[tokio::test]
+async fn a_liar_among_three_is_named_and_changes_nothing() {
+    let clock = ManualClock::new(WALL_NS);
+    let fakes = [
+        Fake::good(&clock, 0).await,
+        Fake::good(&clock, 100_000).await,
+        Fake::good(&clock, 10_000_000_000).await,
+    ];
+    let (keeper, cancel) = started(&fakes.each_ref(), &clock);
+    keeper.asked(2).await;
+    let reading = keeper.reading();
+    assert!(reading.earliest_ns.unwrap() <= utc_ns(&clock, 0));
+    assert!(reading.latest_ns.unwrap() >= utc_ns(&clock, 0));
+    let verdicts: Vec<_> = keeper.report("n1").sources.into_iter().map(|s| s.verdict).collect();
+    assert_eq!(verdicts, ["selected", "selected", "falseticker"]);
+    cancel.cancel();
+    keeper.stopped().await;
+}
+
+#[tokio::test]
+async fn without_a_server_the_clock_waits_and_mints_nothing() {
+    let clock = ManualClock::new(WALL_NS);
+    let gone = Fake::start(|_| Vec::new()).await;
+    let mut config = asking(&[&gone]);
+    config.servers[0].timeout_ms = 50;
+    let cancel = CancellationToken::new();
+    let keeper = Keeper::with_counter(&config, 0, cancel.clone(), Counter::Manual(clock));
+    keeper.asked(1).await;
+    assert_eq!(keeper.state(), ClockState::Unsynced);
+    assert_eq!(keeper.reading().earliest_ns, None);
+    assert_eq!(keeper.tick(), Err(TickError::Unsynced));
+    assert_eq!(keeper.refused(), [(config.servers[0].address.clone(), "timeout", 1)]);
+    cancel.cancel();
+    keeper.stopped().await;
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_is_asked_no_more() {
+    let clock = ManualClock::new(WALL_NS);
+    let asked = Arc::new(AtomicU64::new(0));
+    let counted = asked.clone();
+    let deny = Fake::one(move |asked| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        asked.kiss(*b"DENY")
+    })
+    .await;
+    let (keeper, cancel) = started(&[&deny], &clock);
+    keeper.asked(1).await;
+    assert_eq!(keeper.report("n1").sources[0].verdict, "kiss DENY");
+    assert_eq!(keeper.report("n1").sources[0].next_poll_ms, 0);
+    cancel.cancel();
+    keeper.stopped().await;
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn losing_the_servers_is_holdover_and_then_expiry() {
+    let clock = ManualClock::new(WALL_NS);
+    let fake = Fake::good(&clock, 0).await;
+    let (keeper, cancel) = started(&[&fake], &clock);
+    keeper.reached(ClockState::Synced).await;
+    cancel.cancel();
+    keeper.stopped().await;
+    let before = keeper.reading();
+    clock.advance(1025 * SECOND_NS);
+    assert_eq!(keeper.state(), ClockState::Holdover);
+    let after = keeper.reading();
+    assert_eq!(after.now_ns - before.now_ns, 1025 * SECOND_NS);
+    let grown_ns = after.error_ns().unwrap() - before.error_ns().unwrap();
+    assert!(grown_ns.abs_diff(51_250_000) < 1000, "50 ppm of 1025 s, not {grown_ns}");
+    clock.advance(1000 * SECOND_NS);
+    assert_eq!(keeper.state(), ClockState::Expired);
+    // Bounds stay honest: the truth is still inside.
+    let late = keeper.reading();
+    assert!(late.earliest_ns.unwrap() <= utc_ns(&clock, 0));
+    assert!(late.latest_ns.unwrap() >= utc_ns(&clock, 0));
+}
+
+#[tokio::test]
+async fn a_local_clock_starts_at_the_wall_clock_and_says_so() {
+    let clock = ManualClock::new(WALL_NS);
+    let keeper = started_local(&clock, 0);
+    keeper.decided().await;
+    clock.advance(5 * SECOND_NS);
+    let reading = keeper.reading();
+    assert_eq!(reading.now_ns, WALL_NS + 5 * SECOND_NS);
+    assert_eq!((reading.earliest_ns, reading.latest_ns), (None, None));
+    assert_eq!(keeper.state(), ClockState::Local);
+    keeper.ceiling_persisted(keeper.reading().now_ns + 10 * SECOND_NS);
+    assert_eq!(keeper.tick(), Ok(Stamp::unbounded(Hlc::from_ns(WALL_NS + 5 * SECOND_NS))));
+    keeper.stopped().await;
+}
+
+#[tokio::test]
+async fn a_stamp_waits_for_its_ceiling() {
+    let clock = ManualClock::new(WALL_NS);
+    let keeper = started_local(&clock, 0);
+    assert_eq!(keeper.ceiling_wanted(), None, "an idle clock writes nothing");
+    assert_eq!(keeper.tick(), Err(TickError::Ceiling { needed_ns: WALL_NS }));
+    let persist = async {
+        let wanted_ns = keeper.next_ceiling().await;
+        assert_eq!(wanted_ns, WALL_NS + 3 * SECOND_NS);
+        keeper.ceiling_persisted(wanted_ns);
+    };
+    let (stamp, ()) = tokio::join!(keeper.stamp(2), persist);
+    assert_eq!(stamp.unwrap().hlc, Hlc::from_ns(WALL_NS));
+    assert_eq!(keeper.hlc().floor(), Hlc { ns: WALL_NS, logical: 1 });
+    assert_eq!(keeper.ceiling_wanted(), None);
+    clock.advance(2 * SECOND_NS);
+    keeper.tick().unwrap();
+    assert_eq!(keeper.ceiling_wanted(), Some(WALL_NS + 5 * SECOND_NS));
+    assert_eq!(keeper.next_ceiling().await, WALL_NS + 5 * SECOND_NS);
+}
+
+#[tokio::test]
+async fn a_sealed_clock_refuses_those_who_wait() {
+    let clock = ManualClock::new(WALL_NS);
+    let keeper = started_local(&clock, 0);
+    let other = keeper.clone();
+    let (stamp, last) = tokio::join!(keeper.stamp(1), async move { other.seal() });
+    assert_eq!(stamp, Err(TickError::Sealed));
+    assert_eq!(last, 0, "nothing was issued");
+}
+
+#[tokio::test]
+async fn a_restart_waits_out_its_ceiling_and_repeats_nothing() {
+    let clock = ManualClock::new(WALL_NS);
+    let ceiling_ns = WALL_NS + 3 * SECOND_NS;
+    let keeper = started_local(&clock, ceiling_ns);
+    assert!(matches!(keeper.tick(), Err(TickError::Ahead { .. })));
+    assert_eq!(keeper.ceiling_wanted(), None, "a restart does not push the ceiling on");
+    clock.advance(3 * SECOND_NS + 1);
+    assert!(matches!(keeper.tick(), Err(TickError::Ceiling { .. })));
+    keeper.ceiling_persisted(keeper.ceiling_wanted().unwrap());
+    assert!(keeper.tick().unwrap().hlc.ns > ceiling_ns);
+}
+
+#[tokio::test]
+async fn a_token_is_admitted_within_reach_and_never_bent() {
+    let clock = ManualClock::new(WALL_NS);
+    let keeper = started_local(&clock, 0);
+    keeper.ceiling_persisted(WALL_NS + 10 * SECOND_NS);
+    let near = Hlc { ns: WALL_NS + 150_000_000, logical: 9 };
+    keeper.admit(near).unwrap();
+    assert_eq!(keeper.tick().unwrap().hlc, near.succ());
+    let far = Hlc::from_ns(WALL_NS + 250_000_000);
+    assert_eq!(keeper.admit(far), Err(TickError::Ahead { by_ns: 50_000_000 }));
+    // The log may be ahead of any clock: what it holds is only counted on from.
+    keeper.observe(far);
+    assert_eq!(keeper.tick().unwrap().hlc, far.succ());
+    assert_eq!(keeper.admit(far), Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn real_counters_run_and_readings_never_go_back() {
+    for counter in [Counter::Raw, Counter::Boot] {
+        let cancel = CancellationToken::new();
+        let keeper = Keeper::with_counter(&local(), 0, cancel, counter);
+        let threads = (0..4).map(|_| {
+            let keeper = keeper.clone();
+            tokio::task::spawn_blocking(move || {
+                let readings: Vec<u64> = (0..20_000).map(|_| keeper.reading().now_ns).collect();
+                (readings.is_sorted(), readings[readings.len() - 1])
+            })
+        });
+        let first_ns = keeper.reading().now_ns;
+        for thread in threads.collect::<Vec<_>>() {
+            let (sorted, last_ns) = thread.await.unwrap();
+            assert!(sorted);
+            assert!(last_ns > first_ns);
+        }
+    }
+}
+
+/// Seen to fail: without the ratchet in `Keeper::look`, readers see time go back by some
+/// nanoseconds when they are held between the view and the counter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readings_never_go_back_while_views_change() {
+    let idle = Fake::start(|_| Vec::new()).await;
+    let cancel = CancellationToken::new();
+    let keeper = Keeper::with_counter(&asking(&[&idle]), 0, cancel.clone(), Counter::Raw);
+    let feed = |offset_ns: i64| {
+        let raw_ns = keeper.raw_ns();
+        let utc_ns = keeper.scale().local_ns(raw_ns).checked_add_signed(offset_ns).unwrap();
+        let now = NtpTime::from_unix_ns(utc_ns);
+        let packet = Packet {
+            version: 4,
+            mode: 4,
+            stratum: 1,
+            precision: -20,
+            root_dispersion: NtpShort(1 << 12),
+            receive: now,
+            transmit: now,
+            ..Packet::default()
+        };
+        let packet = packet.to_bytes();
+        let exchange = RawExchange { t1_raw_ns: raw_ns, t4_raw_ns: raw_ns, packet };
+        keeper.answered(0, &Answer::Exchange(exchange), 0);
+    };
+    feed(0);
+    let ready = Arc::new(Barrier::new(4));
+    let readers = (0..3).map(|_| {
+        let (keeper, ready) = (keeper.clone(), ready.clone());
+        tokio::task::spawn_blocking(move || {
+            let mut last_ns = 0;
+            ready.wait();
+            while keeper.state() == ClockState::Synced && !keeper.hlc().is_sealed() {
+                let now_ns = keeper.reading().now_ns;
+                assert!(now_ns >= last_ns, "{now_ns} after {last_ns}");
+                last_ns = now_ns;
+            }
+            last_ns
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    ready.wait();
+    // Longer than the filter remembers, so the target moves and the slew changes its direction.
+    for round in 0..40_000 {
+        feed(if round / 16 % 2 == 0 { 60_000_000 } else { 0 });
+    }
+    keeper.seal();
+    for reader in readers {
+        assert!(reader.await.unwrap() > 0);
+    }
+    cancel.cancel();
+    keeper.stopped().await;
+}

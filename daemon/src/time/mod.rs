@@ -1,0 +1,22 @@
+//! Time on this machine: the operating system's counters, the time servers, and the node's clock.
+//!
+//! All arithmetic is in the crate `clock`; here are the sockets, the timers and the one place that
+//! reads the operating system's clocks. The wall clock is read once, at start, and only says which
+//! century it is; afterwards a raw counter is the only scale, so nobody's step of the wall clock
+//! can enter.
+//!
+//! Not here: persisting the ceiling (`node` gives it to the store), peers' clocks, and what a node
+//! with a bad clock may not do.
+
+mod keeper;
+mod poller;
+mod sntp;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod keeper_test;
+#[cfg(test)]
+mod sntp_test;
+
+pub use keeper::{Counter, Keeper, ManualClock};
