@@ -1,1 +1,37 @@
 //! QUIC endpoints, framing, peer links and the client.
+//!
+//! One UDP port per node carries two protocols, told apart in the TLS handshake: clients ask one
+//! request per stream and get one answer (or, when they follow, many); nodes keep streams open to
+//! each other, in lanes. Certificates are required on both sides and 0-RTT is off.
+//!
+//! **Peers.** Each node dials each other node and opens all its streams on what it dialled. The
+//! urgent lane has a connection of its own: flow control, congestion control and the send buffer
+//! of a QUIC connection are shared by its streams, so priorities alone could let a full send
+//! buffer hold up a heartbeat. Before any stream, both sides say who they are ([`proto::peer::Hello`])
+//! and check it: cluster, name against certificate, store incarnation.
+//!
+//! **Link** is one of the product's two seams: QUIC in production, [`switchboard`] in simulation.
+//!
+//! Not here: what requests mean (`daemon`), what is in a certificate (`certs`), message layouts
+//! (`proto`).
+
+//CLIENT mod client;
+mod client_conn;
+mod endpoint;
+mod error;
+mod frames;
+mod link;
+mod peer_conn;
+mod quic_link;
+mod reason;
+pub mod switchboard;
+mod tune;
+
+//CLIENT pub use client::{Client, ClientConfig, ClientError, Follow};
+pub use client_conn::{ClientConn, Incoming, ReplyTx};
+pub use endpoint::{Accepted, Endpoint};
+pub use error::{CloseCode, LinkError, NetError};
+pub use frames::{FrameRx, FrameTx};
+pub use link::{Lane, Link, PeerAddr};
+pub use peer_conn::{PeerConn, PeerStream};
+pub use quic_link::QuicLink;

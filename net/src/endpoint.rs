@@ -1,0 +1,263 @@
+//! A node's UDP port: accepts clients and peers, dials peers.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use certs::{Credentials, Peer};
+use proto::limits::{CLIENT_CONNECTIONS_MAX, HANDSHAKES_MAX};
+use proto::peer::{Hello, PEER_ALPN};
+use proto::wire::CLIENT_ALPN;
+use proto::{Identity, Role};
+use quinn::crypto::rustls::HandshakeData;
+use quinn::rustls::pki_types::CertificateDer;
+use quinn::{Connecting, Connection, Incoming};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::client_conn::CLIENTS_BYTES;
+use crate::reason::end_of;
+use crate::{ClientConn, CloseCode, NetError, PeerConn, QuicLink, tune};
+
+/// Time for a handshake.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
+/// Handshakes under way beyond which new ones are refused, although they proved their address.
+const HANDSHAKES_REFUSED: usize = 4 * HANDSHAKES_MAX;
+
+/// A node's UDP port.
+#[derive(Debug, Clone)]
+pub struct Endpoint(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    dialer: Dialer,
+    handshakes: tokio::sync::Mutex<JoinSet<Option<Accepted>>>,
+    admission: Arc<Admission>,
+}
+
+/// What a new connection is checked against.
+#[derive(Debug)]
+struct Admission {
+    own: Identity,
+    client_places: Arc<Semaphore>,
+    client_bytes: Arc<Semaphore>,
+}
+
+/// A new connection whose certificate and role are checked.
+#[derive(Debug)]
+pub enum Accepted {
+    /// From a client or an admin.
+    Client(ClientConn),
+    /// From a node.
+    Peer(PeerConn),
+}
+
+impl Endpoint {
+    /// Binds the port; must be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// When the port cannot be had or the certificates cannot be used.
+    pub fn bind(listen: SocketAddr, credentials: &Credentials) -> Result<Self, NetError> {
+        let server = tune::server(credentials, &[CLIENT_ALPN, PEER_ALPN])?;
+        let quic = tune::endpoint(listen, tune::node_endpoint(credentials), Some(server))?;
+        let address =
+            quic.local_addr().map_err(|source| NetError::Bind { address: listen, source })?;
+        let own = credentials.identity().clone();
+        let dialing = Arc::new(Mutex::new(tune::peer(credentials, PEER_ALPN)?));
+        Ok(Self(Arc::new(Inner {
+            dialer: Dialer { quic, address, own: own.clone(), dialing },
+            handshakes: tokio::sync::Mutex::default(),
+            admission: Arc::new(Admission {
+                own,
+                client_places: Arc::new(Semaphore::new(CLIENT_CONNECTIONS_MAX)),
+                client_bytes: Arc::new(Semaphore::new(CLIENTS_BYTES)),
+            }),
+        })))
+    }
+
+    /// The address that is listened on, with the port that was given.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.0.dialer.address
+    }
+
+    /// Uses other certificates from now on, in both directions. Connections that stand go on.
+    ///
+    /// # Errors
+    /// When they cannot be used, or are another member's; the old ones stay in use then.
+    pub fn reload(&self, credentials: &Credentials) -> Result<(), NetError> {
+        let dialer = &self.0.dialer;
+        if *credentials.identity() != dialer.own {
+            return Err(NetError::Config(format!(
+                "the new certificate is that of {} in cluster {}",
+                credentials.identity(),
+                credentials.identity().cluster
+            )));
+        }
+        let server = tune::server(credentials, &[CLIENT_ALPN, PEER_ALPN])?;
+        let client = tune::peer(credentials, PEER_ALPN)?;
+        dialer.quic.set_server_config(Some(server));
+        *dialer.dialing.lock().unwrap_or_else(PoisonError::into_inner) = client;
+        Ok(())
+    }
+
+    /// The next connection whose certificate is in order; `None` once the endpoint is closed.
+    /// Handshakes go on in the background, a bounded number of them, while this is being called;
+    /// refused ones are logged with the reason.
+    pub async fn accept(&self) -> Option<Accepted> {
+        let mut handshakes = self.0.handshakes.lock().await;
+        loop {
+            tokio::select! {
+                incoming = self.0.dialer.quic.accept() => self.0.begin(incoming?, &mut handshakes),
+                Some(done) = handshakes.join_next() => {
+                    if let Ok(Some(accepted)) = done {
+                        return Some(accepted);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A link that dials peers from this port. `hello` says who this node is; the link fills in
+    /// whom it wants.
+    pub fn link(&self, hello: impl Fn() -> Hello + Send + Sync + 'static) -> QuicLink {
+        QuicLink::new(self.0.dialer.clone(), Arc::new(hello))
+    }
+
+    /// Closes every connection and accepts no more. What is not yet delivered is lost: wait for
+    /// replies with [`crate::ReplyTx::stopped`] before.
+    pub fn close(&self, code: CloseCode, reason: &str) {
+        self.0.dialer.quic.close(code.code(), reason.as_bytes());
+    }
+
+    /// Waits until every closed connection has told its other side.
+    pub async fn wait_idle(&self) {
+        self.0.dialer.quic.wait_idle().await;
+    }
+}
+
+impl Inner {
+    /// Begins a handshake, unless too many are under way.
+    fn begin(&self, incoming: Incoming, handshakes: &mut JoinSet<Option<Accepted>>) {
+        let remote = incoming.remote_address();
+        let under_way = handshakes.len();
+        if under_way >= HANDSHAKES_REFUSED {
+            tracing::warn!(%remote, under_way, "refused a connection: too many handshakes");
+            incoming.refuse();
+            return;
+        }
+        if under_way >= HANDSHAKES_MAX && incoming.may_retry() {
+            // An address that is not its sender's cannot come back with the token.
+            if incoming.retry().is_err() {
+                tracing::debug!(%remote, "a retry was not possible");
+            }
+            return;
+        }
+        match incoming.accept() {
+            Ok(connecting) => {
+                let admission = Arc::clone(&self.admission);
+                handshakes.spawn(async move { admission.handshake(connecting, remote).await });
+            }
+            Err(error) => tracing::debug!(%remote, %error, "a connection attempt was malformed"),
+        }
+    }
+}
+
+impl Admission {
+    async fn handshake(&self, connecting: Connecting, remote: SocketAddr) -> Option<Accepted> {
+        let connection = match timeout(HANDSHAKE_TIME, connecting).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => {
+                let end = end_of(&error);
+                tracing::warn!(%remote, reason = end.reason(), "refused a connection");
+                return None;
+            }
+            Err(_) => {
+                tracing::info!(%remote, "a handshake took too long");
+                return None;
+            }
+        };
+        match self.admit(connection.clone()) {
+            Ok(accepted) => Some(accepted),
+            Err((code, reason)) => {
+                tracing::warn!(%remote, reason, "refused a connection");
+                connection.close(code.code(), reason.as_bytes());
+                None
+            }
+        }
+    }
+
+    /// Checks who connected and what for.
+    fn admit(&self, connection: Connection) -> Result<Accepted, (CloseCode, String)> {
+        let peer = certified(&connection).map_err(|reason| (CloseCode::WrongRole, reason))?;
+        let who = &peer.identity;
+        if who.cluster != self.own.cluster {
+            let reason = format!("{who} is of cluster {}, not {}", who.cluster, self.own.cluster);
+            return Err((CloseCode::WrongCluster, reason));
+        }
+        let for_peers = protocol(&connection).as_deref() == Some(PEER_ALPN);
+        match (for_peers, who.role) {
+            (true, Role::Node) if who.name == self.own.name => {
+                Err((CloseCode::Refused, format!("{who} is this very node")))
+            }
+            (true, Role::Node) => {
+                Ok(Accepted::Peer(PeerConn::new(connection, peer, self.own.clone())))
+            }
+            (false, Role::Client | Role::Admin) => {
+                let place = Arc::clone(&self.client_places).try_acquire_owned();
+                let place = place.map_err(|_| {
+                    let full = format!("{CLIENT_CONNECTIONS_MAX} clients are connected");
+                    (CloseCode::Busy, full)
+                })?;
+                let bytes = Arc::clone(&self.client_bytes);
+                Ok(Accepted::Client(ClientConn::new(connection, peer, bytes, place)))
+            }
+            (true, Role::Client | Role::Admin) => {
+                Err((CloseCode::WrongRole, format!("the certificate of {who} is not a node's")))
+            }
+            (false, Role::Node) => {
+                Err((CloseCode::WrongRole, format!("the certificate of {who} is not a client's")))
+            }
+        }
+    }
+}
+
+/// Reads the certificate that TLS has verified.
+pub(crate) fn certified(connection: &Connection) -> Result<Peer, String> {
+    let shown = connection.peer_identity();
+    let chain = shown.and_then(|shown| shown.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let chain = chain.ok_or_else(|| "no certificate was shown".to_owned())?;
+    certs::peer_of(&chain).map_err(|error| error.to_string())
+}
+
+fn protocol(connection: &Connection) -> Option<Vec<u8>> {
+    connection.handshake_data()?.downcast::<HandshakeData>().ok()?.protocol
+}
+
+/// What dialling a peer takes.
+#[derive(Debug, Clone)]
+pub(crate) struct Dialer {
+    quic: quinn::Endpoint,
+    address: SocketAddr,
+    own: Identity,
+    dialing: Arc<Mutex<quinn::ClientConfig>>,
+}
+
+impl Dialer {
+    /// Who dials.
+    pub(crate) fn own(&self) -> Identity {
+        self.own.clone()
+    }
+
+    pub(crate) async fn resolve(&self, address: &str) -> Result<SocketAddr, String> {
+        crate::quic_link::resolve(address, self.address).await
+    }
+
+    pub(crate) fn connect(&self, address: SocketAddr, name: &str) -> Result<Connecting, String> {
+        let config = self.dialing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.quic
+            .connect_with(config, address, name)
+            .map_err(|error| format!("cannot dial {address}: {error}"))
+    }
+}

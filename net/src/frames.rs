@@ -1,0 +1,280 @@
+//! Frames on a stream: `length: u32 BE ‖ version: u8 ‖ payload`, over QUIC or a switchboard pipe.
+//!
+//! A length is checked against the limit before anything is allocated for it. After the first
+//! wrong byte nothing on the stream can be trusted, so every error is final for its stream.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use proto::frame::{HEADER_BYTES, header, payload_len};
+use quinn::{ReadError, RecvStream, SendStream, WriteError};
+
+use crate::LinkError;
+use crate::error::CloseCode;
+use crate::reason::end_of;
+use crate::switchboard::{PipeRx, PipeTx};
+
+/// Most bytes taken from a QUIC stream at once.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// The sending half of a stream. Frames arrive whole and in order, or the stream breaks.
+///
+/// Dropping it between frames ends the stream as [`FrameTx::finish`] does, so a transfer of many
+/// frames carries its own end mark; dropping it inside a frame breaks the stream.
+#[derive(Debug)]
+pub struct FrameTx(Tx);
+
+#[derive(Debug)]
+enum Tx {
+    Quic(QuicTx),
+    Pipe(PipeTx),
+}
+
+#[derive(Debug)]
+struct QuicTx {
+    stream: SendStream,
+    /// What is not written yet: the lane byte with a header, a payload. Kept here, so that a
+    /// cancelled send leaves no torn frame behind.
+    pending: Vec<Bytes>,
+    lane: Option<u8>,
+}
+
+/// The receiving half of a stream.
+#[derive(Debug)]
+pub struct FrameRx(Rx);
+
+#[derive(Debug)]
+enum Rx {
+    Quic(QuicRx),
+    Pipe(PipeRx),
+}
+
+#[derive(Debug)]
+struct QuicRx {
+    stream: RecvStream,
+    buffer: BytesMut,
+}
+
+impl FrameTx {
+    pub(crate) fn quic(stream: SendStream) -> Self {
+        Self(Tx::Quic(QuicTx { stream, pending: Vec::new(), lane: None }))
+    }
+
+    /// A stream whose first byte, sent with the first frame, is its lane.
+    pub(crate) fn quic_in_lane(stream: SendStream, lane: u8) -> Self {
+        Self(Tx::Quic(QuicTx { stream, pending: Vec::new(), lane: Some(lane) }))
+    }
+
+    pub(crate) fn pipe(pipe: PipeTx) -> Self {
+        Self(Tx::Pipe(pipe))
+    }
+
+    /// Sends one frame with this payload; waits while the stream's window is full. Safe to cancel:
+    /// a frame begun is completed by the next call.
+    ///
+    /// # Errors
+    /// When the payload is longer than a frame may be, or the stream is lost.
+    pub async fn send(&mut self, payload: Bytes) -> Result<(), LinkError> {
+        let head = header(payload.len())?;
+        match &mut self.0 {
+            Tx::Quic(quic) => {
+                quic.flush().await?;
+                let mut front = BytesMut::with_capacity(1 + HEADER_BYTES);
+                front.extend(quic.lane.take());
+                front.put_slice(&head);
+                quic.pending.extend([front.freeze(), payload]);
+                quic.flush().await
+            }
+            Tx::Pipe(pipe) => pipe.send(payload).await,
+        }
+    }
+
+    /// Encodes a message and sends it as one frame.
+    ///
+    /// # Errors
+    /// See [`FrameTx::send`].
+    pub async fn send_message(&mut self, message: &impl prost::Message) -> Result<(), LinkError> {
+        match &mut self.0 {
+            Tx::Quic(quic) => {
+                quic.flush().await?;
+                quic.pending.push(encode(quic.lane, message)?);
+                quic.lane = None;
+                quic.flush().await
+            }
+            Tx::Pipe(pipe) => {
+                header(message.encoded_len())?;
+                pipe.send(message.encode_to_vec().into()).await
+            }
+        }
+    }
+
+    /// Says that no more frames come. Does not wait for the other side.
+    ///
+    /// # Errors
+    /// When the stream is lost.
+    pub async fn finish(&mut self) -> Result<(), LinkError> {
+        if let Tx::Quic(quic) = &mut self.0 {
+            quic.flush().await?;
+        }
+        self.finish_now();
+        Ok(())
+    }
+
+    /// Like [`FrameTx::finish`], for a stream whose last frame is out. A stream that is closed
+    /// already has no end to mark.
+    pub(crate) fn finish_now(&mut self) {
+        match &mut self.0 {
+            Tx::Quic(quic) => drop(quic.stream.finish()),
+            Tx::Pipe(pipe) => pipe.finish(),
+        }
+    }
+
+    /// Breaks the stream: the other side gets an error, also for frames under way.
+    pub fn abort(&mut self) {
+        match &mut self.0 {
+            // A stream that is closed already needs no reset.
+            Tx::Quic(quic) => drop(quic.stream.reset(CloseCode::Done.code())),
+            Tx::Pipe(pipe) => pipe.abort(),
+        }
+    }
+
+    /// Completes when the other side stops reading or is gone; after [`FrameTx::finish`] also when
+    /// it has received everything.
+    pub async fn stopped(&self) {
+        match &self.0 {
+            Tx::Quic(quic) => drop(quic.stream.stopped().await),
+            Tx::Pipe(pipe) => pipe.stopped().await,
+        }
+    }
+}
+
+impl QuicTx {
+    async fn flush(&mut self) -> Result<(), LinkError> {
+        while !self.pending.is_empty() {
+            let written = self.stream.write_chunks(&mut self.pending).await.map_err(write_lost)?;
+            self.pending.drain(..written.chunks);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for QuicTx {
+    fn drop(&mut self) {
+        if !self.pending.is_empty() {
+            drop(self.stream.reset(CloseCode::Protocol.code()));
+        }
+    }
+}
+
+impl FrameRx {
+    pub(crate) fn quic(stream: RecvStream) -> Self {
+        Self(Rx::Quic(QuicRx { stream, buffer: BytesMut::new() }))
+    }
+
+    pub(crate) fn pipe(pipe: PipeRx) -> Self {
+        Self(Rx::Pipe(pipe))
+    }
+
+    /// The next frame's payload; `None` when the other side has finished. Safe to cancel.
+    ///
+    /// # Errors
+    /// When a frame breaks the rules or the stream is lost, also in the middle of a frame.
+    pub async fn recv(&mut self) -> Result<Option<Bytes>, LinkError> {
+        match &mut self.0 {
+            Rx::Quic(quic) => quic.recv().await,
+            Rx::Pipe(pipe) => pipe.recv().await,
+        }
+    }
+
+    /// Waits for the next frame's header and returns the payload's length without taking it.
+    pub(crate) async fn peek_len(&mut self) -> Result<Option<usize>, LinkError> {
+        match &mut self.0 {
+            Rx::Quic(quic) => quic.peek_len().await,
+            Rx::Pipe(_) => Ok(Some(0)),
+        }
+    }
+
+    /// Takes one byte that stands before the first frame.
+    pub(crate) async fn first_byte(&mut self) -> Result<Option<u8>, LinkError> {
+        let Rx::Quic(quic) = &mut self.0 else { return Ok(None) };
+        while quic.buffer.is_empty() {
+            if !quic.fill().await? {
+                return Ok(None);
+            }
+        }
+        Ok(quic.buffer.split_to(1).first().copied())
+    }
+
+    /// If the end of the stream is here already, takes note of it: QUIC then need not tell the
+    /// other side to stop.
+    pub(crate) fn close(mut self) {
+        if let Rx::Quic(quic) = &mut self.0 {
+            let end = futures::FutureExt::now_or_never(quic.stream.read_chunk(1, true));
+            drop(end);
+        }
+    }
+}
+
+impl QuicRx {
+    async fn recv(&mut self) -> Result<Option<Bytes>, LinkError> {
+        let Some(len) = self.peek_len().await? else { return Ok(None) };
+        let whole = HEADER_BYTES + len;
+        // Not more than the limit: `peek_len` has checked.
+        self.buffer.reserve(whole.saturating_sub(self.buffer.len()));
+        while self.buffer.len() < whole {
+            if !self.fill().await? {
+                return Err(LinkError::Lost("the stream ended inside a frame".to_owned()));
+            }
+        }
+        let frame = self.buffer.split_to(whole).freeze();
+        Ok(Some(frame.slice(HEADER_BYTES..)))
+    }
+
+    async fn peek_len(&mut self) -> Result<Option<usize>, LinkError> {
+        loop {
+            if let Some(head) = self.buffer.first_chunk::<HEADER_BYTES>() {
+                return Ok(Some(payload_len(*head)?));
+            }
+            if !self.fill().await? {
+                return match self.buffer.is_empty() {
+                    true => Ok(None),
+                    false => Err(LinkError::Lost("the stream ended inside a header".to_owned())),
+                };
+            }
+        }
+    }
+
+    /// Takes what is there, at least one byte; `false` at the end of the stream.
+    async fn fill(&mut self) -> Result<bool, LinkError> {
+        match self.stream.read_chunk(CHUNK_BYTES, true).await.map_err(read_lost)? {
+            Some(chunk) => {
+                self.buffer.extend_from_slice(&chunk.bytes);
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+}
+
+/// A message as one frame, after the lane byte if the stream has not sent it yet.
+pub(crate) fn encode(lane: Option<u8>, message: &impl prost::Message) -> Result<Bytes, LinkError> {
+    let len = message.encoded_len();
+    let head = header(len)?;
+    let mut out = BytesMut::with_capacity(1 + HEADER_BYTES + len);
+    out.extend(lane);
+    out.put_slice(&head);
+    message.encode(&mut out).map_err(|error| LinkError::Lost(error.to_string()))?;
+    Ok(out.freeze())
+}
+
+pub(crate) fn write_lost(error: WriteError) -> LinkError {
+    match error {
+        WriteError::ConnectionLost(error) => LinkError::Lost(end_of(&error).reason().to_owned()),
+        other => LinkError::Lost(other.to_string()),
+    }
+}
+
+pub(crate) fn read_lost(error: ReadError) -> LinkError {
+    match error {
+        ReadError::ConnectionLost(error) => LinkError::Lost(end_of(&error).reason().to_owned()),
+        other => LinkError::Lost(other.to_string()),
+    }
+}

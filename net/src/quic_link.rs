@@ -1,0 +1,225 @@
+//! Links to peers over QUIC: one pooled connection per peer for the urgent lane and one for the
+//! rest, dialled on demand.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use prost::Message;
+use proto::peer::Hello;
+use proto::{Identity, Name, Role};
+use quinn::Connection;
+use tokio::time::timeout;
+
+use crate::endpoint::Dialer;
+use crate::frames::{FrameRx, FrameTx};
+use crate::peer_conn::check_hello;
+use crate::reason::{End, end_of};
+use crate::{CloseCode, Lane, Link, LinkError, PeerAddr};
+
+/// Time to reach a peer and to exchange hellos with it.
+const DIAL_TIME: Duration = Duration::from_secs(3);
+
+/// Says who this node is; asked anew for every connection.
+pub(crate) type HelloFn = Arc<dyn Fn() -> Hello + Send + Sync>;
+
+/// The production [`Link`].
+#[derive(Clone)]
+pub struct QuicLink {
+    dialer: Dialer,
+    hello: HelloFn,
+    pool: Arc<Mutex<HashMap<(Name, bool), Pooled>>>,
+}
+
+/// A connection to a peer, or the attempt to have one. Whoever needs it waits for the same attempt.
+struct Pooled {
+    to: PeerAddr,
+    dial: Shared<BoxFuture<'static, Result<Connection, LinkError>>>,
+}
+
+impl fmt::Debug for QuicLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QuicLink").finish_non_exhaustive()
+    }
+}
+
+impl Link for QuicLink {
+    fn open<'a>(
+        &'a self,
+        to: &'a PeerAddr,
+        lane: Lane,
+    ) -> BoxFuture<'a, Result<(FrameTx, FrameRx), LinkError>> {
+        self.open_stream(to, lane).boxed()
+    }
+}
+
+impl QuicLink {
+    pub(crate) fn new(dialer: Dialer, hello: HelloFn) -> Self {
+        Self { dialer, hello, pool: Arc::default() }
+    }
+
+    /// Closes the connections to a peer that is no longer a member.
+    pub fn forget(&self, peer: &Name) {
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        for urgent in [false, true] {
+            let pooled = pool.remove(&(peer.clone(), urgent));
+            if let Some(Ok(connection)) = pooled.as_ref().and_then(|pooled| pooled.dial.peek()) {
+                connection.close(CloseCode::Done.code(), b"no longer a member");
+            }
+        }
+    }
+
+    async fn open_stream(
+        &self,
+        to: &PeerAddr,
+        lane: Lane,
+    ) -> Result<(FrameTx, FrameRx), LinkError> {
+        let connection = self.connection(to, lane == Lane::Urgent).await?;
+        let lost = |error| LinkError::Lost(end_of(&error).reason().to_owned());
+        let (tx, rx) = timeout(DIAL_TIME, connection.open_bi())
+            .await
+            .map_err(|_| LinkError::Unreachable {
+                peer: to.name.to_string(),
+                reason: "it takes no more streams".to_owned(),
+            })?
+            .map_err(lost)?;
+        drop(tx.set_priority(lane.priority()));
+        Ok((FrameTx::quic_in_lane(tx, lane.byte()), FrameRx::quic(rx)))
+    }
+
+    async fn connection(&self, to: &PeerAddr, urgent: bool) -> Result<Connection, LinkError> {
+        let dial = {
+            let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+            let key = (to.name.clone(), urgent);
+            match pool.get(&key).filter(|pooled| pooled.serves(to)) {
+                Some(pooled) => pooled.dial.clone(),
+                None => {
+                    let dial = self.dial(to.clone(), urgent);
+                    pool.insert(key, Pooled { to: to.clone(), dial: dial.clone() });
+                    dial
+                }
+            }
+        };
+        dial.await
+    }
+
+    /// Dials in a task of its own, so that the attempt goes on when whoever began it gives up.
+    fn dial(
+        &self,
+        to: PeerAddr,
+        urgent: bool,
+    ) -> Shared<BoxFuture<'static, Result<Connection, LinkError>>> {
+        let (dialer, hello) = (self.dialer.clone(), Arc::clone(&self.hello));
+        let task = tokio::spawn(async move {
+            let dialled = timeout(DIAL_TIME, dial(&dialer, &to, hello())).await;
+            let unreachable = || LinkError::Unreachable {
+                peer: to.name.to_string(),
+                reason: format!("no answer from {} in {DIAL_TIME:?}", to.address),
+            };
+            let dialled = dialled.unwrap_or_else(|_| Err(unreachable()));
+            match &dialled {
+                Ok(_) => tracing::debug!(peer = %to.name, urgent, "connected to a peer"),
+                Err(error @ LinkError::Refused { .. }) => {
+                    tracing::warn!(peer = %to.name, address = to.address, %error, "refused");
+                }
+                Err(error) => tracing::debug!(peer = %to.name, %error, "cannot reach a peer"),
+            }
+            dialled
+        });
+        let stopped = |_| LinkError::Lost("this node is stopping".to_owned());
+        async move { task.await.map_err(stopped)? }.boxed().shared()
+    }
+}
+
+impl Pooled {
+    /// Whether this is, or may become, a connection to that very store.
+    fn serves(&self, to: &PeerAddr) -> bool {
+        let fine = match self.dial.peek() {
+            None => true,
+            Some(Ok(connection)) => connection.close_reason().is_none(),
+            Some(Err(_)) => false,
+        };
+        fine && self.to == *to
+    }
+}
+
+async fn dial(dialer: &Dialer, to: &PeerAddr, hello: Hello) -> Result<Connection, LinkError> {
+    let peer = || to.name.to_string();
+    let unreachable = |reason: String| LinkError::Unreachable { peer: peer(), reason };
+    let ended = |error: quinn::ConnectionError| match end_of(&error) {
+        End::RefusedUs(reason) => {
+            LinkError::Refused { peer: peer(), reason: format!("it refuses this node: {reason}") }
+        }
+        End::WeRefused(reason) => LinkError::Refused { peer: peer(), reason },
+        End::Moving(reason) | End::Lost(reason) => {
+            LinkError::Unreachable { peer: peer(), reason: format!("{}: {reason}", to.address) }
+        }
+    };
+    let identity = Identity { name: to.name.clone(), role: Role::Node, ..dialer.own() };
+    let address = dialer.resolve(&to.address).await.map_err(&unreachable)?;
+    let connecting = dialer.connect(address, &identity.dns_name()).map_err(&unreachable)?;
+    let connection = connecting.await.map_err(&ended)?;
+    // The connection stands as soon as this side is content; whether the other side is, only its
+    // first answer tells.
+    match exchange(&connection, dialer, to, &identity, hello).await {
+        Ok(()) => Ok(connection),
+        Err(error) => {
+            let error = match (connection.close_reason(), error) {
+                (Some(closed), LinkError::Lost(_)) => ended(closed),
+                (_, error) => error,
+            };
+            connection.close(CloseCode::Refused.code(), error.to_string().as_bytes());
+            Err(error)
+        }
+    }
+}
+
+/// Says who this node is and checks who answers.
+async fn exchange(
+    connection: &Connection,
+    dialer: &Dialer,
+    to: &PeerAddr,
+    identity: &Identity,
+    mut hello: Hello,
+) -> Result<(), LinkError> {
+    let refused = |reason| LinkError::Refused { peer: to.name.to_string(), reason };
+    let lost = |error| LinkError::Lost(end_of(&error).reason().to_owned());
+    let (tx, rx) = connection.open_bi().await.map_err(lost)?;
+    let (mut tx, mut rx) = (FrameTx::quic(tx), FrameRx::quic(rx));
+    hello.wanted = to.name.to_string();
+    tx.send_message(&hello).await?;
+    tx.finish().await?;
+    let said = rx.recv().await?;
+    let theirs = said.and_then(|frame| Hello::decode(frame).ok());
+    let theirs = theirs.ok_or_else(|| refused("it answered with no hello".to_owned()))?;
+    if !theirs.refusal.is_empty() {
+        return Err(refused(format!("it refuses this node: {}", theirs.refusal)));
+    }
+    check_hello(&theirs, identity, &dialer.own()).map_err(&refused)?;
+    if theirs.raft_id != to.raft_id {
+        let (got, want) = (theirs.raft_id, to.raft_id);
+        return Err(refused(format!("its raft id is {got}, the membership says {want}")));
+    }
+    if theirs.incarnation != to.incarnation {
+        return Err(refused("its store is another incarnation than the member's".to_owned()));
+    }
+    rx.close();
+    Ok(())
+}
+
+/// Picks the address of a name that a socket of this family can send to.
+pub(crate) async fn resolve(address: &str, own: SocketAddr) -> Result<SocketAddr, String> {
+    if let Ok(literal) = address.parse() {
+        return Ok(literal);
+    }
+    let found = tokio::net::lookup_host(address).await;
+    let found = found.map_err(|error| format!("cannot resolve {address}: {error}"))?;
+    let mut found: Vec<SocketAddr> = found.collect();
+    // A socket of version 6 sends to both, one of version 4 to its own only.
+    found.sort_by_key(|candidate| candidate.is_ipv4() != own.is_ipv4());
+    found.first().copied().ok_or_else(|| format!("{address} has no address"))
+}
