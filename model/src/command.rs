@@ -5,8 +5,8 @@
 //!
 //! Invariants of every batch that decodes:
 //! - it holds 1 to [`BATCH_COMMANDS_MAX`] commands, as many as its header says;
-//! - its protobuf part is exactly what this release would write, so a field that an older node
-//!   would ignore, and then diverge over, is refused instead.
+//! - nothing in its protobuf part was skipped: a field of a newer release, which this one would
+//!   ignore and then diverge over, is refused instead.
 //!
 //! Not here: whether a command is allowed or what it does (`check`, `machine`).
 
@@ -150,9 +150,9 @@ pub enum DecodeError {
     /// A required field is missing or has the wrong length.
     #[error("field '{0}' is missing or malformed")]
     Field(&'static str),
-    /// It parses, but this release would write it differently.
-    #[error("the commands hold fields or forms that this release does not write")]
-    NotCanonical,
+    /// It parses, but not all of its bytes have a meaning.
+    #[error("the commands hold fields that this release does not know")]
+    Surplus,
 }
 
 impl Batch {
@@ -192,7 +192,7 @@ impl Batch {
             return Err(DecodeError::Miscounted { said, found });
         }
         if content.encoded_len() != len {
-            return Err(DecodeError::NotCanonical);
+            return Err(DecodeError::Surplus);
         }
         content.into_batch(base)
     }

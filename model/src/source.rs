@@ -84,3 +84,54 @@ impl Index<'_> {
         Ok(self.ahead.front().copied())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::view::{Change, MemoryView};
+
+    fn all(mut source: Source<'_>, from: u64) -> Vec<u64> {
+        let mut seqs = Vec::new();
+        let mut next = from;
+        while let Some(seq) = source.seek(next).unwrap() {
+            seqs.push(seq);
+            next = seq + 1;
+        }
+        seqs
+    }
+
+    proptest! {
+        /// Sources over many chunks are set operations.
+        ///
+        /// Seen to fail with `exhausted` set at a full chunk, with `Both` going on from `b + 1`,
+        /// and with `Any` returning the highest.
+        #[test]
+        fn sources_are_set_operations(
+            sets in prop::array::uniform3(prop::collection::btree_set(1u64..3000, 0..900)),
+            from in 1u64..3000,
+        ) {
+            let mut view = MemoryView::default();
+            for (text, set) in ["a", "b", "c"].into_iter().zip(&sets) {
+                view.write(set.iter().map(|&seq| Change {
+                    table: Table::Streams,
+                    key: keys::indexed(text, seq),
+                    value: Some(Vec::new()),
+                }));
+            }
+            let index = |text: &str| Source::index(&view, Table::Streams, text.to_owned());
+            let union: BTreeSet<u64> = sets[0].union(&sets[1]).copied().collect();
+            let both = union.intersection(&sets[2]).copied();
+            let any = Source::Any(vec![index("a"), index("b")]);
+            let found = all(Source::Both(Box::new([any, index("c")])), from);
+            prop_assert_eq!(found, both.filter(|&seq| seq >= from).collect::<Vec<_>>());
+            prop_assert_eq!(
+                all(Source::Any(vec![index("a"), index("b")]), from),
+                union.into_iter().filter(|&seq| seq >= from).collect::<Vec<_>>()
+            );
+        }
+    }
+}

@@ -1,5 +1,11 @@
 //! Tests of the state machine: golden scripts in `testscripts/`, and one file per property.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail by panicking, as tests do"
+)]
+
 mod arbitrary;
 mod golden;
 mod script;
@@ -8,6 +14,7 @@ mod world;
 mod decode_any_bytes;
 mod dense_seqs;
 mod grouping;
+mod many;
 mod once;
 mod page_is_a_scan;
 mod retention_bounds;

@@ -227,7 +227,7 @@ impl World {
             Verb::Home => {
                 let nodes: Vec<Name> = line.words[2..].iter().map(|n| n.parse().unwrap()).collect();
                 let home = model::home_of(&line.word(1).parse().unwrap(), &nodes);
-                out.push(home.map_or("none".to_owned(), Name::to_string));
+                out.push(home.map_or_else(|| "none".to_owned(), Name::to_string));
             }
             other => unreachable!("{other:?} is not a read"),
         }
@@ -284,20 +284,22 @@ fn describe(outcome: Outcome) -> String {
 
 fn describe_record(record: &Record) -> String {
     assert!(model::hash::verify(record), "hashes of {record:?}");
-    let headers = record.headers.iter().map(|h| format!(" {}={}", h.key, h.value));
+    let headers = match record.headers.len() {
+        many @ 4.. => format!(" {many} headers"),
+        _ => record.headers.iter().map(|h| format!(" {}={}", h.key, h.value)).collect(),
+    };
     let content = match &record.deleted {
         Some(gone) => format!("deleted by {} at {} '{}'", gone.by, stamp(&gone.stamp), gone.reason),
         None if record.body.len() > 80 => format!("{} bytes", record.body.len()),
         None => format!("'{}'", record.body.escape_ascii()),
     };
     format!(
-        "{} at {} {} -> {} {}{} {content}",
+        "{} at {} {} -> {} {}{headers} {content}",
         record.seq,
         short(record.hlc().unwrap()),
         record.from,
         record.to,
         record.id,
-        headers.collect::<String>()
     )
 }
 
