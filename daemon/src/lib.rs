@@ -1,4 +1,8 @@
-//! logd, the daemon.
+//! logd, the daemon: one node of a cluster.
+//!
+//! From the outside in: `process` turns a command line into an exit code around `node::run`;
+//! `server` takes connections; `node` tells requests apart; `proposer` stamps and orders what
+//! changes something, `reader` answers what does not; `raft` replicates; `store` keeps.
 
 pub mod cli;
 pub mod config;
@@ -9,3 +13,16 @@ pub mod process;
 pub mod proof;
 pub mod seed;
 pub mod signals;
+
+pub mod node;
+pub mod server;
+
+pub mod janitor;
+pub mod members;
+pub mod proposer;
+pub mod reader;
+pub mod sessions;
+
+pub mod raft;
+pub mod store;
+pub mod time;

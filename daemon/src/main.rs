@@ -1,19 +1,16 @@
 //! `logd`: see `daemon::process` for what happens in which order.
 
-use std::convert::Infallible;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 use daemon::cli::Cli;
-use daemon::config::Config;
-use daemon::exit::{Exit, Failed};
-use daemon::process::{self, Process};
-use daemon::proof::Proof;
+use daemon::exit::Exit;
+use daemon::process;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match process::start(&cli, run) {
+    match process::start(&cli, daemon::node::run) {
         Ok(()) => Exit::Stopped.into(),
         Err(failed) => {
             // A closed stderr is no reason to end in another way.
@@ -21,10 +18,4 @@ fn main() -> ExitCode {
             failed.exit().into()
         }
     }
-}
-
-async fn run(_config: Config, _proof: Proof, process: Process) -> Result<(), Failed> {
-    let stop = process.stop.clone();
-    process.reloads.serve(stop, |_proof| Ok::<(), Infallible>(())).await;
-    Ok(())
 }

@@ -77,7 +77,18 @@ impl Seed {
     /// # Errors
     /// When it is there and cannot be read, or does not make sense.
     pub fn read(data_dir: &Path) -> Result<Option<Self>, SeedError> {
-        let file = data_dir.join(SEED_FILE);
+        Self::read_file(data_dir.join(SEED_FILE))
+    }
+
+    /// Reads the seed that a store was created from; `None` if there is none.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read, or does not make sense.
+    pub fn read_used(data_dir: &Path) -> Result<Option<Self>, SeedError> {
+        Self::read_file(data_dir.join(USED_SEED_FILE))
+    }
+
+    fn read_file(file: PathBuf) -> Result<Option<Self>, SeedError> {
         match read_bounded(&file) {
             Ok(text) => Ok(Some(Self::parse(&text, &file)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -1,0 +1,100 @@
+//! Expiry: the primary looks at what is kept and, if anything has to go, proposes so. What goes is
+//! decided at apply, by stamps inside the log, so it is the same on every replica.
+
+use std::time::Duration;
+
+use clock::Hlc;
+use model::query::{self, Query, Reader};
+use model::retention::{Kept, Policy, expired};
+use model::{Caller, Command, CommandOp, Outcome};
+use proto::Name;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Retention;
+use crate::proposer::Proposer;
+use crate::raft::Handle;
+use crate::store::{Store, StoreError};
+use crate::time::Keeper;
+
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What expiry needs of a node.
+pub struct Janitor {
+    /// The engine.
+    pub engine: Handle,
+    /// The proposer.
+    pub proposer: Proposer,
+    /// The state.
+    pub store: Store,
+    /// The clock.
+    pub keeper: Keeper,
+    /// The node's name.
+    pub node: Name,
+}
+
+impl Janitor {
+    /// Runs until `stop`. Returns at once on a node that keeps everything.
+    pub async fn run(self, retention: Retention, stop: CancellationToken) {
+        let max_age = retention.max_age.map_or(0, |age| age.as_nanos());
+        let policy = Policy {
+            max_age_ns: u64::try_from(max_age).unwrap_or(u64::MAX),
+            max_records: retention.max_records,
+            max_bytes: retention.max_bytes,
+        };
+        if policy == Policy::default() {
+            return;
+        }
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            let mut more = self.engine.leadership().is_some();
+            while more {
+                more = match is_due(&self.store, policy, self.keeper.reading().now_ns) {
+                    Ok(due) => due && self.expire(policy).await,
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot look at what is kept");
+                        false
+                    }
+                };
+            }
+        }
+    }
+
+    /// Proposes one expiry; true if there may be more to do.
+    async fn expire(&self, policy: Policy) -> bool {
+        let op = CommandOp::Expire {
+            max_age_ns: policy.max_age_ns,
+            max_records: policy.max_records,
+            max_bytes: policy.max_bytes,
+        };
+        let (caller, gateway) = (Caller::node(&self.node), self.node.to_string());
+        match self.proposer.propose(Command { caller, gateway, op }, None).await {
+            Ok(Outcome::Expired { records, more, .. }) => {
+                tracing::info!(records, more, "expired");
+                more
+            }
+            Ok(_) => false,
+            Err(failure) => {
+                tracing::debug!(%failure, "expiry waits");
+                false
+            }
+        }
+    }
+}
+
+/// Whether the oldest record must go.
+fn is_due(store: &Store, policy: Policy, now_ns: u64) -> Result<bool, StoreError> {
+    let damaged = |error: &dyn std::fmt::Display| StoreError::Damaged(error.to_string());
+    let view = store.snapshot()?;
+    let stats = query::stats(&view).map_err(|error| damaged(&error))?;
+    let records = (stats.last_seq + 1).saturating_sub(stats.first_seq);
+    let all = Reader { name: String::new(), admin: true };
+    let oldest = query::page(&view, &all, &Query { limit: 1, ..Query::default() });
+    let oldest = oldest.map_err(|error| damaged(&error))?;
+    let Some(oldest) = oldest.records.first() else { return Ok(false) };
+    let oldest = oldest.hlc().map_err(|error| damaged(&error))?;
+    Ok(expired(policy, Kept { records, bytes: stats.bytes, oldest }, Hlc::from_ns(now_ns)))
+}

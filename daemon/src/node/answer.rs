@@ -1,0 +1,252 @@
+//! Requests that change nothing in the log: reads, lists, and this node's own housekeeping.
+
+use std::time::Duration;
+
+use model::query;
+use net::PeerAddr;
+use prost::Message as _;
+use proto::peer::{PeerOp, ReadBarrier, Session, Sessions};
+use proto::wire::{ClientRow, Clients, Empty, Get, Page, Read};
+use proto::{ErrorCode, Failure, Record};
+
+use crate::raft::{Barrier, peer_address};
+use crate::reader::{self, Reading, barrier_failure, store_failure};
+
+use super::{Core, Deadline, Node, Principal};
+
+/// Longest wait for another node's list of clients.
+const SESSIONS_WITHIN: Duration = Duration::from_millis(500);
+/// Longest wait for news before a barrier is tried again.
+const NEWS: Duration = Duration::from_millis(20);
+
+impl Node {
+    /// One page. With `stale` it comes from this node's own state.
+    pub(super) async fn read(
+        &self,
+        principal: &Principal,
+        read: &Read,
+        deadline: Deadline,
+    ) -> Result<Page, Failure> {
+        let core = self.core()?;
+        self.fresh(core, principal, read.stale, deadline).await?;
+        let now_ns = self.inner.keeper.reading().now_ns;
+        let mut reading = Reading::resolve(&core.store, principal.asker(), read, now_ns)?;
+        let page = reading.page(&core.store)?;
+        Ok(Page { behind_ms: if read.stale { self.behind_ms(core) } else { 0 }, ..page })
+    }
+
+    /// Begins a followed read: the first page is fresh unless it is stale on purpose.
+    pub(crate) async fn follow(
+        &self,
+        principal: &Principal,
+        read: &Read,
+        deadline: Deadline,
+    ) -> Result<Following<'_>, Failure> {
+        let core = self.core()?;
+        self.fresh(core, principal, read.stale, deadline).await?;
+        let now_ns = self.inner.keeper.reading().now_ns;
+        let reading = Reading::resolve(&core.store, principal.asker(), read, now_ns)?;
+        let mut progress = core.engine.progress();
+        progress.mark_changed();
+        Ok(Following { node: self, core, reading, progress, stale: read.stale, first: true })
+    }
+
+    pub(super) async fn get(
+        &self,
+        principal: &Principal,
+        get: &Get,
+        deadline: Deadline,
+    ) -> Result<Record, Failure> {
+        let core = self.core()?;
+        self.fresh(core, principal, get.stale, deadline).await?;
+        reader::get(&core.store, &principal.asker(), get)
+    }
+
+    /// Waits until this node's state holds everything that was acknowledged before now, and checks
+    /// that the caller is registered.
+    async fn fresh(
+        &self,
+        core: &Core,
+        principal: &Principal,
+        stale: bool,
+        deadline: Deadline,
+    ) -> Result<(), Failure> {
+        if !stale {
+            self.barrier(core, deadline).await?;
+        }
+        let view = core.store.snapshot().map_err(store_failure)?;
+        let admitted = query::admitted(&view, &principal.caller());
+        admitted.map_err(model::QueryError::into_failure)
+    }
+
+    async fn barrier(&self, core: &Core, deadline: Deadline) -> Result<(), Failure> {
+        let mut view = core.engine.view();
+        loop {
+            let failure = match self.try_barrier(core, deadline).await {
+                Ok(barrier) => return reader::reach(&core.engine, barrier, deadline.left()).await,
+                Err(failure) => failure,
+            };
+            if deadline.is_over() || self.is_leaving() {
+                // A barrier changes nothing: whatever happened to it, nothing was done.
+                let message = format!("no primary that reaches a majority: {failure}");
+                return Err(Failure::new(ErrorCode::NoQuorum, message));
+            }
+            // Either news of a primary or time to try again.
+            drop(tokio::time::timeout(NEWS.min(deadline.left()), view.changed()).await);
+        }
+    }
+
+    async fn try_barrier(&self, core: &Core, deadline: Deadline) -> Result<Barrier, Failure> {
+        let (own, primary) = {
+            let view = core.engine.view();
+            let view = view.borrow();
+            let primary = view.primary_member();
+            (view.is_primary(), primary.and_then(|(id, member)| peer_address(id, member)))
+        };
+        if own {
+            let barrier = tokio::time::timeout_at(deadline.at(), core.engine.barrier()).await;
+            let late = |_| Failure::new(ErrorCode::NoQuorum, "no majority answered in time");
+            return barrier.map_err(late)?.map_err(|error| barrier_failure(&error));
+        }
+        let primary = primary.filter(|primary| primary.name != self.inner.name);
+        let none = || Failure::new(ErrorCode::NoQuorum, "there is no primary");
+        let primary = primary.ok_or_else(none)?;
+        let answer = self.ask_peer(&primary, PeerOp::Barrier(Empty {}), deadline).await?;
+        let answer = ReadBarrier::decode(answer);
+        let answer = answer.map_err(|error| Failure::new(ErrorCode::NotPrimary, error))?;
+        match answer.failure {
+            Some(failure) => Err(failure),
+            None => Ok(Barrier { primary: answer.primary, term: answer.term, index: answer.index }),
+        }
+    }
+
+    /// Gives a barrier to another node, if this one is the primary.
+    pub(crate) async fn give_barrier(&self) -> ReadBarrier {
+        let given = match self.core() {
+            Ok(core) => core.engine.barrier().await.map_err(|error| barrier_failure(&error)),
+            Err(failure) => Err(failure),
+        };
+        match given {
+            Ok(Barrier { primary, term, index }) => {
+                ReadBarrier { primary, term, leader: primary, index, failure: None }
+            }
+            Err(failure) => ReadBarrier { failure: Some(failure), ..ReadBarrier::default() },
+        }
+    }
+
+    /// How long ago this node last heard from a primary, in milliseconds.
+    fn behind_ms(&self, core: &Core) -> u64 {
+        let view = core.engine.view().borrow().clone();
+        if view.is_primary() {
+            return view.quorum_ack_ms().unwrap_or(u64::MAX);
+        }
+        let primary = view.primary_member().map(|(_, member)| member.name.clone());
+        let heard = primary.and_then(|name| self.inner.members.heard(&name));
+        heard.map_or(u64::MAX, |heard| heard.age_ms())
+    }
+
+    pub(super) async fn clients(
+        &self,
+        principal: &Principal,
+        deadline: Deadline,
+    ) -> Result<Clients, Failure> {
+        let core = self.core()?;
+        self.fresh(core, principal, false, deadline).await?;
+        let registered = {
+            let view = core.store.snapshot().map_err(store_failure)?;
+            query::clients(&view).map_err(|error| Failure::new(ErrorCode::Integrity, error))?
+        };
+        let mut seen = Vec::new();
+        let asked = self.peers().into_iter().map(|peer| async move {
+            let sessions = self.sessions_of(&peer, deadline).await;
+            (peer.name.to_string(), sessions.unwrap_or_default())
+        });
+        seen.extend(futures::future::join_all(asked).await);
+        seen.push((self.inner.name.to_string(), self.inner.sessions.list()));
+        let clients = registered.into_iter().map(|client| {
+            let home =
+                if client.home.is_empty() { self.derived_home(&client.name) } else { client.home };
+            let mut row = ClientRow { name: client.name, home, ..ClientRow::default() };
+            for (node, sessions) in &seen {
+                let found = sessions.sessions.iter().find(|session| session.name == row.name);
+                if let Some(session) = found {
+                    merge(&mut row, node, session);
+                }
+            }
+            row
+        });
+        Ok(Clients { clients: clients.collect() })
+    }
+
+    async fn sessions_of(&self, peer: &PeerAddr, deadline: Deadline) -> Option<Sessions> {
+        // A node that is down is known to be: asking it would only cost time.
+        self.inner.members.heard(peer.name.as_str()).filter(crate::members::Heard::is_up)?;
+        let asked = self.ask_peer(peer, PeerOp::Sessions(Empty {}), deadline);
+        let answer = tokio::time::timeout(SESSIONS_WITHIN, asked).await.ok()?.ok()?;
+        Sessions::decode(answer).ok()
+    }
+
+    /// Drops what is deleted, expired or snapshotted from this node's disk.
+    pub(super) async fn compact(&self, principal: &Principal) -> Result<(), Failure> {
+        if !principal.is_admin() {
+            let message = format!("{} may not compact a node", principal.identity);
+            return Err(Failure::new(ErrorCode::Denied, message));
+        }
+        let core = self.core()?;
+        core.engine.purge().await.map_err(store_failure)?;
+        let store = core.store.clone();
+        let compacted = tokio::task::spawn_blocking(move || store.compact()).await;
+        let ended = |error| Failure::new(ErrorCode::Internal, format!("compaction: {error}"));
+        compacted.map_err(ended)?.map_err(store_failure)
+    }
+}
+
+/// The gateway seen last wins, and a connection anywhere is a connection.
+fn merge(row: &mut ClientRow, node: &str, session: &Session) {
+    let newer = session.last_seen_ns > row.last_seen_ns;
+    if (session.connected && !row.connected) || (newer && session.connected == row.connected) {
+        node.clone_into(&mut row.via);
+    }
+    row.connected |= session.connected;
+    row.last_seen_ns = row.last_seen_ns.max(session.last_seen_ns);
+}
+
+/// A followed read.
+pub(crate) struct Following<'n> {
+    node: &'n Node,
+    core: &'n Core,
+    reading: Reading,
+    progress: tokio::sync::watch::Receiver<crate::raft::Progress>,
+    stale: bool,
+    first: bool,
+}
+
+impl Following<'_> {
+    /// The next page with something in it (the first comes even if empty); `None` once nothing more
+    /// can come.
+    ///
+    /// # Errors
+    /// When the node stops or the state cannot be read.
+    pub(crate) async fn next(&mut self) -> Result<Option<Page>, Failure> {
+        loop {
+            if self.reading.is_done() {
+                return Ok(None);
+            }
+            // Looked at before the page is read: what comes later wakes the wait below.
+            self.progress.borrow_and_update();
+            let past = self.reading.is_past(self.node.last_stamp());
+            let mut page = self.reading.page(&self.core.store)?;
+            if !page.records.is_empty() || std::mem::take(&mut self.first) {
+                self.first = false;
+                page.behind_ms = if self.stale { self.node.behind_ms(self.core) } else { 0 };
+                return Ok(Some(page));
+            }
+            if past && page.end {
+                return Ok(None);
+            }
+            if page.end && self.progress.changed().await.is_err() {
+                return Err(Failure::new(ErrorCode::Stopping, "the node is stopping"));
+            }
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! One node: what it holds, and the one place where requests are told apart.
+//!
+//! Not here: how requests arrive (`server`), the order of start and stop (`run`), what commands do
+//! (`model`).
+
+mod answer;
+mod run;
+mod status;
+mod write;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use certs::{Authority, Peer};
+use clock::Hlc;
+use model::Caller;
+use model::query::Reader as Asker;
+use net::Link;
+use proto::limits::DEADLINE_MAX_MS;
+use proto::peer::NodeInfo;
+use proto::wire::{ClockReport, Empty, Op, Reply, Request, Response};
+use proto::{ErrorCode, Failure, Identity, Name, Role};
+use tokio::time::Instant;
+
+use crate::members::Members;
+use crate::proposer::Proposer;
+use crate::raft::Handle;
+use crate::sessions::SessionTable;
+use crate::store::Store;
+use crate::time::Keeper;
+
+pub use self::run::run;
+
+/// Time that a request gets if it names none.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Release, as others are told.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A running node. Cheap to clone.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: Name,
+    identity: Identity,
+    fingerprint: [u8; 32],
+    advertise: String,
+    keeper: Keeper,
+    link: Arc<dyn Link>,
+    members: Members,
+    sessions: SessionTable,
+    signer: arc_swap::ArcSwapOption<Authority>,
+    body: Body,
+    leaving: Arc<AtomicBool>,
+    disk_full: AtomicBool,
+}
+
+/// What a node can do.
+enum Body {
+    /// Its store is proven intact: it takes part.
+    Whole(Box<Core>),
+    /// It is not: no Raft, no reads of its own, and it says why.
+    Repairing {
+        /// What was expected and what was found.
+        reason: String,
+        /// The members as the seed knew them.
+        seed: Vec<(u64, crate::raft::Member)>,
+    },
+}
+
+/// The parts that only an intact node has.
+struct Core {
+    engine: Handle,
+    proposer: Proposer,
+    store: Store,
+}
+
+/// Who asks: what the connection proves, and through which gateway.
+#[derive(Debug, Clone)]
+pub struct Principal {
+    /// Cluster, role and name from the certificate.
+    pub identity: Identity,
+    /// SHA-256 of the certificate's public key.
+    pub fingerprint: [u8; 32],
+    /// The node that took the request from the client.
+    pub gateway: Name,
+}
+
+impl Principal {
+    /// The other end of a connection to this node.
+    #[must_use]
+    pub fn of(peer: &Peer, gateway: &Name) -> Self {
+        let (identity, fingerprint) = (peer.identity.clone(), peer.fingerprint);
+        Self { identity, fingerprint, gateway: gateway.clone() }
+    }
+
+    fn is_admin(&self) -> bool {
+        self.identity.role == Role::Admin
+    }
+
+    fn asker(&self) -> Asker {
+        Asker { name: self.identity.name.to_string(), admin: self.is_admin() }
+    }
+
+    fn caller(&self) -> Caller {
+        let name = self.identity.name.to_string();
+        Caller { name, admin: self.is_admin(), fingerprint: self.fingerprint }
+    }
+}
+
+/// Until when a request may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// From what the request says.
+    #[must_use]
+    pub fn of(request: &Request) -> Self {
+        let asked = match request.deadline_ms {
+            0 => DEADLINE,
+            ms => Duration::from_millis(u64::from(ms.min(DEADLINE_MAX_MS))),
+        };
+        Self(Instant::now() + asked)
+    }
+
+    /// What is left.
+    #[must_use]
+    pub fn left(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+
+    fn is_over(self) -> bool {
+        self.left().is_zero()
+    }
+
+    fn at(self) -> Instant {
+        self.0
+    }
+}
+
+impl Node {
+    /// The node's name.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.inner.name
+    }
+
+    /// The clients seen here.
+    #[must_use]
+    pub fn sessions(&self) -> &SessionTable {
+        &self.inner.sessions
+    }
+
+    /// How the other nodes are.
+    #[must_use]
+    pub fn members(&self) -> &Members {
+        &self.inner.members
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn keeper(&self) -> &Keeper {
+        &self.inner.keeper
+    }
+
+    /// The engine, if the node takes part.
+    #[must_use]
+    pub fn engine(&self) -> Option<&Handle> {
+        match &self.inner.body {
+            Body::Whole(core) => Some(&core.engine),
+            Body::Repairing { .. } => None,
+        }
+    }
+
+    /// Whether the node is handing over and stopping.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.inner.leaving.load(Ordering::Acquire)
+    }
+
+    fn core(&self) -> Result<&Core, Failure> {
+        match &self.inner.body {
+            Body::Whole(core) => Ok(core),
+            Body::Repairing { reason, .. } => Err(Failure::new(
+                ErrorCode::Repairing,
+                format!("{} cannot prove its store intact: {reason}", self.inner.name),
+            )),
+        }
+    }
+
+    /// Serves one request that ends with one answer. Followed reads are [`Node::follow`]'s.
+    pub async fn handle(&self, principal: &Principal, request: Request) -> Response {
+        let reply = match self.answer(principal, request).await {
+            Ok(reply) => reply,
+            Err(failure) => Reply::Failure(failure),
+        };
+        self.response(&principal.gateway, reply)
+    }
+
+    /// Wraps a reply for the client of a gateway.
+    #[must_use]
+    pub fn response(&self, gateway: &Name, reply: Reply) -> Response {
+        let gateway = gateway.to_string();
+        Response { gateway, members_epoch: self.members_epoch(), reply: Some(reply) }
+    }
+
+    /// The one dispatch.
+    async fn answer(&self, principal: &Principal, request: Request) -> Result<Reply, Failure> {
+        let deadline = Deadline::of(&request);
+        let stopping = || Failure::new(ErrorCode::Stopping, "the node is stopping");
+        let op = request.op.as_ref().ok_or_else(|| {
+            Failure::new(ErrorCode::Invalid, "a request that this release does not know")
+        })?;
+        if self.is_leaving() {
+            return Err(stopping());
+        }
+        match op {
+            Op::Send(_) | Op::Delete(_) | Op::Register(_) | Op::SetCursor(_) => {
+                self.write(principal, request, deadline).await
+            }
+            Op::Read(read) => self.read(principal, read, deadline).await.map(Reply::Page),
+            Op::Get(get) => self.get(principal, get, deadline).await.map(Reply::Record),
+            Op::Clients(Empty {}) => self.clients(principal, deadline).await.map(Reply::Clients),
+            Op::Nodes(Empty {}) => Ok(Reply::Nodes(self.nodes())),
+            Op::Status(Empty {}) => Ok(Reply::Status(self.status())),
+            Op::Clock(Empty {}) => Ok(Reply::Clock(self.clock())),
+            Op::Ping(Empty {}) => Ok(Reply::Pong(Empty {})),
+            Op::Compact(Empty {}) => {
+                self.compact(principal).await.map(|()| Reply::Compacted(Empty {}))
+            }
+        }
+    }
+
+    fn clock(&self) -> ClockReport {
+        self.inner.keeper.report(self.inner.name.as_str())
+    }
+
+    /// How this node is, as its peers are told ten times a second.
+    #[must_use]
+    pub fn info(&self) -> NodeInfo {
+        let inner = &self.inner;
+        let mut info = NodeInfo {
+            name: inner.name.to_string(),
+            role: "repairing".to_owned(),
+            clock: Some(ClockReport { sources: Vec::new(), ..self.clock() }),
+            version: VERSION.to_owned(),
+            problems: self.own_problems(),
+            address: inner.advertise.clone(),
+            leaving: self.is_leaving(),
+            ..NodeInfo::default()
+        };
+        if let Body::Whole(core) = &inner.body {
+            let view = core.engine.view().borrow().clone();
+            let primary = view.primary_member().map(|(_, member)| member.name.clone());
+            view.role.as_str().clone_into(&mut info.role);
+            info.term = view.term;
+            info.primary = primary.unwrap_or_default();
+            info.last_index = view.last_index.unwrap_or(0);
+            info.applied = core.engine.progress().borrow().index.unwrap_or(0);
+            info.starts = core.store.starts();
+        }
+        info
+    }
+
+    /// Final stamp of the last entry that this node has applied.
+    fn last_stamp(&self) -> Hlc {
+        self.engine().map_or(Hlc::ZERO, Handle::last_stamp)
+    }
+}

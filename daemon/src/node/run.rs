@@ -1,0 +1,529 @@
+//! Start and stop of a node, in order.
+//!
+//! Start: port, store, verdict, clock, engine, proposer, server, then READY once the node can
+//! serve. Stop: announce, hand the primary role over, drain, close, then the store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use net::{CloseCode, Endpoint, Link, PeerAddr};
+use proto::peer::{Hello, NodeInfo};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::exit::{Exit, Failed};
+use crate::janitor::Janitor;
+use crate::members::Members;
+use crate::process::Process;
+use crate::proof::Proof;
+use crate::proposer::Proposer;
+use crate::raft::{Handle, Member, Timing};
+use crate::seed::Seed;
+use crate::server::Server;
+use crate::store::format::Identity as StoreIdentity;
+use crate::store::{Op, Opened, Store, StoreError};
+use crate::time::Keeper;
+
+use super::{Body, Core, Inner, Node};
+
+/// Longest wait for a primary before a node that could serve stale reads calls itself ready.
+const READY_WITHIN: Duration = Duration::from_secs(5);
+/// Longest wait for a successor to take the primary role over.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
+/// Longest wait for requests under way when stopping.
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+/// Longest wait for connections to say goodbye.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+/// Between two looks at the disk.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// A primary whose sync takes this long gives the role away.
+const SYNC_HUNG: Duration = Duration::from_secs(3);
+/// A sync that takes this long is worth a word.
+const SYNC_SLOW: Duration = Duration::from_secs(1);
+
+/// Runs a node until it is told to stop or cannot go on.
+///
+/// # Errors
+/// Why it could not start or go on, with the exit code.
+pub async fn run(config: Config, proof: Proof, process: Process) -> Result<(), Failed> {
+    let endpoint = Endpoint::bind(config.listen, &proof.credentials).map_err(|error| {
+        Failed::new(Exit::Network, error, "another address in listen, or stop who uses it")
+    })?;
+    let (opened, seed) = open_store(&config, &proof)?;
+    let work = CancellationToken::new();
+    let node = match opened {
+        Opened::Intact(store) => start_whole(&config, proof, &endpoint, store, seed, &work)
+            .await
+            .map_err(store_failed)?,
+        Opened::Repairing { identity, reason } => {
+            tracing::error!(
+                reason,
+                "this node cannot prove its store intact: it takes no part and serves nothing of \
+                 its own. Replace it by hand: stop it, keep its data directory aside"
+            );
+            start_repairing(&config, proof, &endpoint, identity, reason, seed, &work)
+        }
+    };
+    announce(&config, &node, &endpoint);
+    let server = start_server(&node, &endpoint, &work);
+    let running = Running { config, node, endpoint, server, work };
+    running.until_the_end(process).await
+}
+
+/// Logs the one line that says who runs where.
+fn announce(config: &Config, node: &Node, endpoint: &Endpoint) {
+    let fingerprint = node.inner.fingerprint.iter().take(8);
+    let fingerprint: String = fingerprint.map(|byte| format!("{byte:02x}")).collect();
+    tracing::info!(
+        node = %node.name(),
+        listen = %endpoint.local_addr(),
+        advertise = %config.advertise,
+        cluster = %node.inner.identity.cluster,
+        certificate = fingerprint,
+        version = super::VERSION,
+        "logd is running"
+    );
+}
+
+fn store_failed(error: StoreError) -> Failed {
+    match error {
+        StoreError::Foreign(_) | StoreError::NotAdmitted(_) | StoreError::Damaged(_) => {
+            Failed::new(Exit::Store, error, "check data_dir; logctl status on another node")
+        }
+        StoreError::Database { .. } | StoreError::File { .. } | StoreError::Stopped(_) => {
+            Failed::new(Exit::Other, error, "look at the disk of data_dir, then start it again")
+        }
+    }
+}
+
+/// Opens the store, after creating it if a seed allows that.
+fn open_store(config: &Config, proof: &Proof) -> Result<(Opened, Option<Seed>), Failed> {
+    let identity = proof.credentials.identity();
+    let seed = Seed::read(&config.data_dir)?;
+    if let Some(seed) = &seed {
+        let fits = seed.cluster == identity.cluster && seed.node == identity.name;
+        let myself = seed.myself().filter(|_| fits);
+        let Some(myself) = myself else {
+            let found = format!(
+                "the seed in {} is for node {} of cluster {}, this is {} of {}",
+                config.data_dir.display(),
+                seed.node,
+                seed.cluster,
+                identity.name,
+                identity.cluster
+            );
+            return Err(store_failed(StoreError::Foreign(found)));
+        };
+        if !Store::exists(&config.data_dir) {
+            let identity = StoreIdentity {
+                format: 0,
+                cluster: seed.cluster.to_string(),
+                node: seed.node.to_string(),
+                raft_id: myself.raft_id,
+                incarnation: myself.incarnation.as_bytes().to_vec(),
+            };
+            Store::create(&config.data_dir, &identity).map_err(store_failed)?;
+        }
+    }
+    let opened = Store::open(&config.data_dir, identity.cluster.as_str(), identity.name.as_str());
+    Ok((opened.map_err(store_failed)?, seed))
+}
+
+fn seed_members(seed: &Seed) -> Vec<(u64, Member)> {
+    let member = |member: &crate::seed::Member| {
+        let (name, address) = (member.name.to_string(), member.address.clone());
+        (member.raft_id, Member { name, address, incarnation: *member.incarnation.as_bytes() })
+    };
+    seed.members.iter().map(member).collect()
+}
+
+async fn start_whole(
+    config: &Config,
+    proof: Proof,
+    endpoint: &Endpoint,
+    store: Store,
+    seed: Option<Seed>,
+    work: &CancellationToken,
+) -> Result<Node, StoreError> {
+    let keeper = Keeper::start(&config.clock, store.ceiling_ns()?, work.clone());
+    tokio::spawn(persist_ceiling(keeper.clone(), store.clone(), work.clone()));
+    let link: Arc<dyn Link> =
+        Arc::new(endpoint.link(hello_maker(proof_name(&proof), store.identity())));
+    let timing = Timing {
+        heartbeat_ms: u64::from(config.raft.heartbeat_ms),
+        election_min_ms: u64::from(config.raft.election_min_ms),
+        election_max_ms: u64::from(config.raft.election_max_ms),
+    };
+    let observing = keeper.clone();
+    let observe: crate::raft::Observe = Arc::new(move |seen| observing.observe(seen));
+    let engine = Handle::start(store.clone(), timing, Arc::clone(&link), observe).await?;
+    if let Some(seed) = seed {
+        engine.initialize(seed_members(&seed).into_iter().collect()).await?;
+        let used = Seed::put_away(&config.data_dir);
+        used.map_err(|error| StoreError::Foreign(error.to_string()))?;
+    }
+    let name = proof.credentials.identity().name.clone();
+    let proposer = Proposer::start(engine.clone(), keeper.clone(), name.clone(), work.clone());
+    let janitor = Janitor {
+        engine: engine.clone(),
+        proposer: proposer.clone(),
+        store: store.clone(),
+        keeper: keeper.clone(),
+        node: name,
+    };
+    tokio::spawn(janitor.run(config.retention.clone(), work.clone()));
+    let core = Core { engine, proposer, store };
+    Ok(make_node(config, proof, keeper, link, Body::Whole(Box::new(core))))
+}
+
+fn start_repairing(
+    config: &Config,
+    proof: Proof,
+    endpoint: &Endpoint,
+    identity: Option<StoreIdentity>,
+    reason: String,
+    seed: Option<Seed>,
+    work: &CancellationToken,
+) -> Node {
+    let keeper = Keeper::start(&config.clock, 0, work.clone());
+    let identity = identity.unwrap_or_default();
+    let link: Arc<dyn Link> = Arc::new(endpoint.link(hello_maker(proof_name(&proof), &identity)));
+    let used = || Seed::read_used(&config.data_dir).ok().flatten();
+    let seed = seed.or_else(used).map(|seed| seed_members(&seed)).unwrap_or_default();
+    make_node(config, proof, keeper, link, Body::Repairing { reason, seed })
+}
+
+fn proof_name(proof: &Proof) -> proto::Identity {
+    proof.credentials.identity().clone()
+}
+
+fn make_node(
+    config: &Config,
+    proof: Proof,
+    keeper: Keeper,
+    link: Arc<dyn Link>,
+    body: Body,
+) -> Node {
+    let leaving = Arc::new(AtomicBool::new(false));
+    let slot: Arc<std::sync::OnceLock<std::sync::Weak<Inner>>> = Arc::default();
+    let weak = Arc::clone(&slot);
+    // The table of members asks the node how it is, and the node holds the table.
+    let myself = move || {
+        let inner = weak.get().and_then(std::sync::Weak::upgrade);
+        inner.map_or_else(NodeInfo::default, |inner| Node { inner }.info())
+    };
+    let inner = Arc::new(Inner {
+        name: proof.credentials.identity().name.clone(),
+        identity: proof.credentials.identity().clone(),
+        fingerprint: proof.credentials.fingerprint(),
+        advertise: config.advertise.clone(),
+        keeper,
+        link,
+        members: Members::new(Arc::new(myself)),
+        sessions: crate::sessions::SessionTable::default(),
+        signer: arc_swap::ArcSwapOption::from_pointee(proof.signer),
+        body,
+        leaving,
+        disk_full: AtomicBool::new(false),
+    });
+    // Set once, right here.
+    let _ = slot.set(Arc::downgrade(&inner));
+    Node { inner }
+}
+
+fn hello_maker(
+    me: proto::Identity,
+    store: &StoreIdentity,
+) -> impl Fn() -> Hello + Send + Sync + Clone + 'static {
+    let (raft_id, incarnation) = (store.raft_id, store.incarnation.clone());
+    move || Hello {
+        cluster: me.cluster.to_string(),
+        name: me.name.to_string(),
+        raft_id,
+        incarnation: incarnation.clone(),
+        wanted: String::new(),
+        version: super::VERSION.to_owned(),
+        refusal: String::new(),
+    }
+}
+
+/// Writes every ceiling of stamps that the clock asks for.
+async fn persist_ceiling(keeper: Keeper, store: Store, stop: CancellationToken) {
+    loop {
+        let ceiling_ns = tokio::select! {
+            () = stop.cancelled() => return,
+            ceiling_ns = keeper.next_ceiling() => ceiling_ns,
+        };
+        let written = match store.writer() {
+            Ok(writer) => writer.run(Op::Ceiling(ceiling_ns)).await,
+            Err(error) => Err(error),
+        };
+        match written {
+            Ok(()) => keeper.ceiling_persisted(ceiling_ns),
+            Err(error) => {
+                // The store's failure ends the process; until then no stamp passes the old ceiling.
+                tracing::error!(%error, "the ceiling of stamps could not be written");
+                return;
+            }
+        }
+    }
+}
+
+fn start_server(node: &Node, endpoint: &Endpoint, work: &CancellationToken) -> Server {
+    let identity = match &node.inner.body {
+        Body::Whole(core) => core.store.identity().clone(),
+        Body::Repairing { .. } => StoreIdentity::default(),
+    };
+    let hello = hello_maker(node.inner.identity.clone(), &identity);
+    let checking = node.clone();
+    let check = move |hello: &Hello| {
+        let list = checking.member_list();
+        let known = list.iter().find(|(_, member)| member.name == hello.name);
+        let Some((raft_id, member)) = known else {
+            return Err(format!("{} is not a member of this cluster", hello.name));
+        };
+        if *raft_id != hello.raft_id || member.incarnation.as_slice() != hello.incarnation {
+            return Err(format!(
+                "{} comes with another store than the one that was admitted",
+                hello.name
+            ));
+        }
+        Ok(())
+    };
+    let server = Server {
+        node: node.clone(),
+        hello: Arc::new(hello),
+        check: Arc::new(check),
+        stop: work.clone(),
+        drain: CancellationToken::new(),
+        requests: TaskTracker::new(),
+    };
+    tokio::spawn(server.clone().run(endpoint.clone()));
+    tokio::spawn(ask_members(node.clone(), work.clone()));
+    server
+}
+
+/// Keeps one question going to every other member.
+async fn ask_members(node: Node, stop: CancellationToken) {
+    let mut asked: Vec<(PeerAddr, CancellationToken)> = Vec::new();
+    loop {
+        let peers = node.peers();
+        asked.retain(|(peer, asking)| {
+            let stays = peers.contains(peer);
+            if !stays {
+                asking.cancel();
+            }
+            stays
+        });
+        for peer in peers {
+            if !asked.iter().any(|(known, _)| *known == peer) {
+                let asking = stop.child_token();
+                let link = Arc::clone(&node.inner.link);
+                tokio::spawn(node.members().clone().ask(link, peer.clone(), asking.clone()));
+                asked.push((peer, asking));
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_millis(500)) => {}
+        }
+    }
+}
+
+struct Running {
+    config: Config,
+    node: Node,
+    endpoint: Endpoint,
+    server: Server,
+    work: CancellationToken,
+}
+
+impl Running {
+    async fn until_the_end(self, process: Process) -> Result<(), Failed> {
+        let Process { notifier, stop, reloads } = process;
+        let (endpoint, node) = (self.endpoint.clone(), self.node.clone());
+        tokio::spawn(reloads.serve(stop.clone(), move |proof| {
+            endpoint.reload(&proof.credentials)?;
+            node.inner.signer.store(proof.signer.map(Arc::new));
+            Ok::<(), net::NetError>(())
+        }));
+        tokio::spawn(watch_disk(
+            self.node.clone(),
+            self.config.limits.disk_reserve_bytes,
+            self.work.clone(),
+        ));
+        let (status, node) = (notifier.clone(), self.node.clone());
+        let work = self.work.clone();
+        tokio::spawn(async move {
+            while !work.is_cancelled() {
+                status.status(&node.summary());
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let (fed, node) = (notifier.clone(), self.node.clone());
+        let work = self.work.clone();
+        tokio::spawn(async move { fed.watchdog(move || progress(&node), work).await });
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.can_serve() => notifier.ready(),
+        }
+        let ended = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            why = cannot_go_on(&self.node) => Err(why),
+        };
+        match ended {
+            Ok(()) => {
+                self.stop().await;
+                Ok(())
+            }
+            Err(why) => {
+                // The disk or the engine is in doubt: nothing is handed over or tried again.
+                self.endpoint.close(CloseCode::Moving, "moving");
+                Err(why)
+            }
+        }
+    }
+
+    /// Waits until the node can serve: a primary is known, or known to be absent, and the clock has
+    /// decided what it is.
+    async fn can_serve(&self) {
+        let decided = self.node.keeper().decided();
+        if let Some(engine) = self.node.engine() {
+            let mut view = engine.view();
+            let led = view.wait_for(|view| view.primary.is_some());
+            drop(tokio::time::timeout(READY_WITHIN, led).await);
+        }
+        drop(tokio::time::timeout(READY_WITHIN, decided).await);
+    }
+
+    async fn stop(self) {
+        tracing::info!("stopping");
+        self.node.inner.leaving.store(true, Ordering::Release);
+        self.server.drain.cancel();
+        if let Some(engine) = self.node.engine() {
+            self.node.hand_over(engine).await;
+        }
+        self.server.requests.close();
+        if tokio::time::timeout(DRAIN_WITHIN, self.server.requests.wait()).await.is_err() {
+            tracing::warn!("requests were still under way; their clients ask elsewhere");
+        }
+        self.endpoint.close(CloseCode::Moving, "moving");
+        self.work.cancel();
+        drop(tokio::time::timeout(CLOSE_WITHIN, self.endpoint.wait_idle()).await);
+        self.node.keeper().stopped().await;
+        if let Body::Whole(core) = &self.node.inner.body {
+            core.engine.stop().await;
+            let ceiling_ns = self.node.keeper().seal();
+            if let Ok(writer) = core.store.writer()
+                && let Err(error) = writer.run(Op::Ceiling(ceiling_ns)).await
+            {
+                tracing::warn!(%error, "the last ceiling of stamps could not be written");
+            }
+            let store = core.store.clone();
+            // Joins threads: not on a thread of the runtime.
+            drop(tokio::task::spawn_blocking(move || store.close()).await);
+        }
+        tracing::info!("stopped");
+    }
+}
+
+impl Node {
+    /// Gives the primary role to the voter that is furthest, if this node has it.
+    async fn hand_over(&self, engine: &Handle) {
+        let mut view = engine.view();
+        let (id, voters) = {
+            let now = view.borrow();
+            if !now.is_primary() {
+                return;
+            }
+            let voters = now.voters.iter().filter(|voter| **voter != now.id);
+            let named = voters.filter_map(|id| Some((*id, now.members.get(id)?.name.clone())));
+            (now.id, named.collect::<Vec<_>>())
+        };
+        let mut known: Vec<_> = voters
+            .iter()
+            .filter_map(|(id, name)| {
+                let heard = self.inner.members.heard(name).filter(crate::members::Heard::is_up)?;
+                Some((heard.info.last_index, *id, name))
+            })
+            .collect();
+        known.sort_unstable();
+        while let Some((_, to, name)) = known.pop() {
+            tracing::info!(to = %name, "handing the primary role over");
+            if let Err(error) = engine.transfer(to).await {
+                tracing::warn!(%error, "the role could not be handed over");
+                return;
+            }
+            let taken = view.wait_for(|now| now.primary.is_some_and(|primary| primary != id));
+            if tokio::time::timeout(HAND_OVER_WITHIN, taken).await.is_ok() {
+                return;
+            }
+        }
+    }
+}
+
+/// Looks at free space and at the age of the running sync.
+async fn watch_disk(node: Node, reserve_bytes: u64, stop: CancellationToken) {
+    let Body::Whole(core) = &node.inner.body else { return };
+    let (mut warned, mut gave_away) = (false, false);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        match core.store.free_bytes() {
+            Ok(free) => {
+                let full = free < reserve_bytes;
+                if full != node.inner.disk_full.swap(full, Ordering::Relaxed) {
+                    tracing::warn!(free, reserve_bytes, full, "free space on the data disk");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot ask for free space"),
+        }
+        let Ok(writer) = core.store.writer() else { return };
+        let age = writer.sync_age().unwrap_or_default();
+        if age > SYNC_SLOW && !std::mem::replace(&mut warned, true) {
+            tracing::warn!(?age, "the disk takes long to sync");
+        }
+        if age > SYNC_HUNG && !gave_away && core.engine.leadership().is_some() {
+            tracing::error!(?age, "the disk hangs: the primary role goes to another node");
+            node.hand_over(&core.engine).await;
+            gave_away = true;
+        }
+        if age < SYNC_SLOW {
+            (warned, gave_away) = (false, false);
+        }
+    }
+}
+
+/// Whether the commit path moves: what the watchdog is fed with.
+fn progress(node: &Node) -> Result<(), String> {
+    let Body::Whole(core) = &node.inner.body else { return Ok(()) };
+    let writer = core.store.writer().map_err(|error| error.to_string())?;
+    match writer.sync_age() {
+        Some(age) if age > 5 * SYNC_HUNG => Err(format!("a sync has taken {} s", age.as_secs())),
+        _ => Ok(()),
+    }
+}
+
+/// Completes when the store or the engine has failed for good.
+async fn cannot_go_on(node: &Node) -> Failed {
+    let Body::Whole(core) = &node.inner.body else { return std::future::pending().await };
+    let mut view = core.engine.view();
+    let mut failed = match core.store.writer() {
+        Ok(writer) => writer.failed(),
+        Err(error) => return store_failed(error),
+    };
+    let reason = tokio::select! {
+        reason = failed.wait_for(Option::is_some) => {
+            reason.ok().and_then(|reason| reason.clone())
+        }
+        view = view.wait_for(|view| view.stopped.is_some()) => {
+            view.ok().and_then(|view| view.stopped.clone())
+        }
+    };
+    let reason = reason.unwrap_or_else(|| "the engine ended".to_owned());
+    store_failed(StoreError::Stopped(reason))
+}

@@ -1,0 +1,227 @@
+//! The cluster as this node sees it: members, their state, and what a person should look at.
+
+use std::sync::atomic::Ordering;
+
+use clock::ClockState;
+use model::query;
+use net::PeerAddr;
+use proto::Name;
+use proto::peer::NodeInfo;
+use proto::wire::{NodeRow, Nodes, Status};
+
+use crate::raft::{Member, peer_address};
+
+use super::{Body, Node};
+
+/// A primary that no majority has answered for this long is one no more, in milliseconds.
+const QUORUM_FRESH_MS: u64 = 1000;
+/// A backup that is this many entries behind is worth a word.
+const LAG_WORTH_SAYING: u64 = 10_000;
+
+impl Node {
+    /// Members by raft id.
+    pub(super) fn member_list(&self) -> Vec<(u64, Member)> {
+        match &self.inner.body {
+            Body::Whole(core) => {
+                let view = core.engine.view();
+                let view = view.borrow();
+                view.members.iter().map(|(id, member)| (*id, member.clone())).collect()
+            }
+            Body::Repairing { seed, .. } => seed.clone(),
+        }
+    }
+
+    /// The other members as the link addresses them.
+    pub(crate) fn peers(&self) -> Vec<PeerAddr> {
+        let list = self.member_list();
+        let peers = list.iter().filter_map(|(id, member)| peer_address(*id, member));
+        peers.filter(|peer| peer.name != self.inner.name).collect()
+    }
+
+    pub(super) fn is_member(&self, name: &str) -> bool {
+        self.member_list().iter().any(|(_, member)| member.name == name)
+    }
+
+    /// Epoch of the live list: changes whenever a member or its address does.
+    pub(super) fn members_epoch(&self) -> u64 {
+        let mut hasher = blake3::Hasher::new();
+        for (id, member) in self.member_list() {
+            hasher.update(&id.to_be_bytes());
+            hasher.update(member.name.as_bytes());
+            hasher.update(member.address.as_bytes());
+        }
+        let [a, b, c, d, e, f, g, h, ..] = *hasher.finalize().as_bytes();
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
+    /// The home of a client that pinned none.
+    pub(super) fn derived_home(&self, client: &str) -> String {
+        let Ok(client) = client.parse::<Name>() else { return String::new() };
+        let mut nodes: Vec<Name> =
+            self.member_list().iter().filter_map(|(_, m)| m.name.parse().ok()).collect();
+        nodes.sort();
+        model::home_of(&client, &nodes).map(ToString::to_string).unwrap_or_default()
+    }
+
+    pub(super) fn is_disk_full(&self) -> bool {
+        self.inner.disk_full.load(Ordering::Relaxed)
+    }
+
+    /// What this node itself complains of.
+    pub(super) fn own_problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let Body::Repairing { reason, .. } = &self.inner.body {
+            problems.push(format!("cannot prove its store intact: {reason}"));
+        }
+        if self.is_disk_full() {
+            problems.push("its data disk is nearly full: sends are refused".to_owned());
+        }
+        let state = self.inner.keeper.state();
+        if !matches!(state, ClockState::Synced | ClockState::Local) {
+            problems.push(format!("its clock is {state}"));
+        }
+        if let Some(engine) = self.engine()
+            && engine.ratcheted() > 0
+        {
+            problems.push(format!("{} stamps had to be raised at apply", engine.ratcheted()));
+        }
+        problems
+    }
+
+    pub(super) fn nodes(&self) -> Nodes {
+        Nodes {
+            cluster: self.inner.identity.cluster.to_string(),
+            epoch: self.members_epoch(),
+            nodes: self.rows(),
+        }
+    }
+
+    fn rows(&self) -> Vec<NodeRow> {
+        let mut rows: Vec<_> = self.member_list().iter().map(|(_, m)| self.row(m)).collect();
+        let front = rows.iter().filter(|row| row.up).map(|row| row.applied).max().unwrap_or(0);
+        for row in &mut rows {
+            row.lag = front.saturating_sub(row.applied);
+        }
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        rows
+    }
+
+    fn row(&self, member: &Member) -> NodeRow {
+        if member.name == self.inner.name.as_str() {
+            return row_of(&self.info(), member, true, 0);
+        }
+        match self.inner.members.heard(&member.name) {
+            Some(heard) => row_of(&heard.info, member, heard.is_up(), heard.rtt_us),
+            None => {
+                let silent = NodeInfo { role: "unknown".to_owned(), ..NodeInfo::default() };
+                row_of(&silent, member, false, 0)
+            }
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let nodes = self.rows();
+        let (term, primary, quorum) = self.leader(&nodes);
+        let mut problems = Vec::new();
+        if !quorum {
+            problems.push("no quorum: writes are refused, reads work with --stale".to_owned());
+        }
+        for node in &nodes {
+            if node.up {
+                let own = node.problems.iter();
+                problems.extend(own.map(|problem| format!("{}: {problem}", node.name)));
+                if node.lag > LAG_WORTH_SAYING {
+                    problems.push(format!("{}: {} entries behind", node.name, node.lag));
+                }
+            } else {
+                problems.push(format!("{} is down", node.name));
+            }
+        }
+        let stats = match &self.inner.body {
+            Body::Whole(core) => core.store.snapshot().ok().and_then(|v| query::stats(&v).ok()),
+            Body::Repairing { .. } => None,
+        };
+        Status {
+            cluster: self.inner.identity.cluster.to_string(),
+            term,
+            primary,
+            quorum,
+            nodes,
+            problems,
+            last_seq: stats.map_or(0, |stats| stats.last_seq),
+            first_seq: stats.map_or(0, |stats| stats.first_seq),
+            bytes: stats.map_or(0, |stats| stats.bytes),
+        }
+    }
+
+    /// Term, name of a primary that a write would reach, and whether it would find a majority.
+    fn leader(&self, nodes: &[NodeRow]) -> (u64, String, bool) {
+        let up = |name: &str| nodes.iter().any(|node| node.name == name && node.up);
+        let Body::Whole(core) = &self.inner.body else {
+            let primary = nodes.iter().filter(|node| node.up && node.role == "primary");
+            let primary = primary.max_by_key(|node| node.term);
+            let found = primary.map(|node| (node.term, node.name.clone()));
+            let (term, name) = found.unwrap_or_default();
+            let quorum =
+                !name.is_empty() && nodes.iter().filter(|n| n.up).count() * 2 > nodes.len();
+            return (term, name, quorum);
+        };
+        let view = core.engine.view().borrow().clone();
+        let voters = view.voters.iter().filter_map(|id| view.members.get(id));
+        let voters: Vec<_> = voters.map(|member| member.name.as_str()).collect();
+        let majority = voters.iter().filter(|name| up(name)).count() * 2 > voters.len();
+        let primary = view.primary_member().map(|(_, member)| member.name.clone());
+        let primary = primary.filter(|name| up(name)).unwrap_or_default();
+        // A primary that nobody follows any more does not know it at once; the lease tells it.
+        let fresh = view.quorum_ack_ms().is_none_or(|ms| ms < QUORUM_FRESH_MS);
+        let quorum = majority && !primary.is_empty() && fresh;
+        (view.term, if quorum { primary } else { String::new() }, quorum)
+    }
+
+    /// One line for the service manager.
+    pub(crate) fn summary(&self) -> String {
+        let info = self.info();
+        let clock = info.clock.unwrap_or_default();
+        let bound = match (clock.earliest_ns, clock.latest_ns) {
+            (Some(earliest), Some(latest)) => {
+                let half_us = latest.saturating_sub(earliest) / 2000;
+                format!("±{}.{:03} ms", half_us / 1000, half_us % 1000)
+            }
+            _ => "without bounds".to_owned(),
+        };
+        let role = match info.role.as_str() {
+            "backup" if !info.primary.is_empty() => format!("backup of {}", info.primary),
+            role => role.to_owned(),
+        };
+        let trouble = if info.problems.is_empty() {
+            String::new()
+        } else {
+            format!("; {}", info.problems.join("; "))
+        };
+        let (term, applied, state) = (info.term, info.applied, clock.state);
+        format!("{role}, term {term}, applied {applied}, clock {state} {bound}{trouble}")
+    }
+}
+
+fn row_of(info: &NodeInfo, member: &Member, up: bool, rtt_us: u64) -> NodeRow {
+    let clock = info.clock.clone().unwrap_or_default();
+    let bound = clock.earliest_ns.zip(clock.latest_ns).map(|(earliest, latest)| {
+        let (before, after) =
+            (clock.now_ns.saturating_sub(earliest), latest.saturating_sub(clock.now_ns));
+        before.max(after).div_ceil(1000)
+    });
+    NodeRow {
+        name: member.name.clone(),
+        role: info.role.clone(),
+        address: member.address.clone(),
+        up,
+        applied: info.applied,
+        lag: 0,
+        version: info.version.clone(),
+        clock_state: clock.state,
+        error_bound_us: bound,
+        term: info.term,
+        problems: info.problems.clone(),
+        rtt_us,
+    }
+}

@@ -1,0 +1,295 @@
+//! Requests that change something: checked here, ordered by the primary, wherever that is.
+//!
+//! A gateway forwards the unstamped request to the primary and returns its answer. While the
+//! primary changes it goes on trying until the client's time is over: all writes carry an id or are
+//! idempotent, so trying again is safe. What it then says is *not done* or *unknown*, never wrong.
+
+use std::time::Duration;
+
+use certs::IssueOptions;
+use clock::Hlc;
+use model::{Command, CommandOp, Outcome};
+use net::{Lane, PeerAddr};
+use prost::Message as _;
+use proto::peer::{Forward, PeerOp, PeerRequest};
+use proto::wire::{Delete, Empty, Op, Register, Registered, Reply, Request, Response, Send};
+use proto::{Action, ErrorCode, Executed, Failure, Identity, Role};
+
+use crate::raft::peer_address;
+
+use super::{Core, Deadline, Node, Principal};
+
+/// Longest wait for news of a primary before trying again.
+const NEWS: Duration = Duration::from_millis(20);
+/// A gateway without a primary gives up after this, so that the client can look elsewhere.
+const NO_PRIMARY: Duration = Duration::from_secs(3);
+
+impl Node {
+    pub(super) async fn write(
+        &self,
+        principal: &Principal,
+        request: Request,
+        deadline: Deadline,
+    ) -> Result<Reply, Failure> {
+        let core = self.core()?;
+        let op = self.command_op(principal, request.op.as_ref())?;
+        model::check(&op)?;
+        let mut view = core.engine.view();
+        let mut unknown = false;
+        let since = tokio::time::Instant::now();
+        loop {
+            let tried = match self.try_write(core, principal, &op, &request, deadline).await {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => failure,
+            };
+            unknown |= tried.error_code().executed() == Executed::Unknown;
+            let again = matches!(tried.error_code().action(), Action::GoElsewhere)
+                || matches!(tried.error_code(), ErrorCode::NoQuorum | ErrorCode::Unknown);
+            let nobody = tried.error_code() == ErrorCode::NoQuorum && since.elapsed() > NO_PRIMARY;
+            if !again || deadline.is_over() || nobody || self.is_leaving() {
+                return Err(self.verdict(tried, unknown));
+            }
+            let news = tokio::time::timeout(NEWS.min(deadline.left()), view.changed()).await;
+            if matches!(news, Ok(Err(_))) {
+                return Err(self.verdict(tried, unknown));
+            }
+        }
+    }
+
+    /// What the client is told in the end, given that some try may have taken effect.
+    fn verdict(&self, last: Failure, unknown: bool) -> Failure {
+        if unknown {
+            let message = format!("nobody can say whether it was done: {last}");
+            return Failure::new(ErrorCode::Unknown, message);
+        }
+        match last.error_code() {
+            ErrorCode::NotPrimary => {
+                Failure::new(ErrorCode::NoQuorum, "no primary that reaches a majority")
+            }
+            _ if self.is_leaving() => Failure::new(ErrorCode::Stopping, "the node is stopping"),
+            _ => last,
+        }
+    }
+
+    /// One try: here if this node is the primary, else there.
+    async fn try_write(
+        &self,
+        core: &Core,
+        principal: &Principal,
+        op: &CommandOp,
+        request: &Request,
+        deadline: Deadline,
+    ) -> Result<Reply, Failure> {
+        let no_primary = || Failure::new(ErrorCode::NoQuorum, "there is no primary");
+        let (primary, own) = {
+            let view = core.engine.view();
+            let view = view.borrow();
+            let primary = view.primary_member();
+            let primary = primary.and_then(|(id, member)| peer_address(id, member));
+            (primary, view.is_primary())
+        };
+        if own {
+            return self.order(core, principal, op.clone(), request, deadline).await;
+        }
+        let primary = primary.filter(|primary| primary.name != self.inner.name);
+        self.forward(&primary.ok_or_else(no_primary)?, principal, request, deadline).await
+    }
+
+    /// Orders a command on the primary and makes its answer.
+    async fn order(
+        &self,
+        core: &Core,
+        principal: &Principal,
+        op: CommandOp,
+        request: &Request,
+        deadline: Deadline,
+    ) -> Result<Reply, Failure> {
+        if matches!(op, CommandOp::Send { .. }) && self.is_disk_full() {
+            let message = format!("the data disk of {} has no room for messages", self.inner.name);
+            return Err(Failure::new(ErrorCode::DiskFull, message));
+        }
+        let token = match request.token.as_slice() {
+            [] => None,
+            bytes => Some(
+                Hlc::from_slice(bytes)
+                    .ok_or_else(|| Failure::new(ErrorCode::Invalid, "a token has 12 bytes"))?,
+            ),
+        };
+        let gateway = principal.gateway.to_string();
+        let command = Command { caller: principal.caller(), gateway, op };
+        let proposed = core.proposer.propose(command, token);
+        let outcome = tokio::time::timeout_at(deadline.at(), proposed).await;
+        let outcome = outcome.unwrap_or_else(|_| {
+            Err(Failure::new(ErrorCode::Unknown, "the majority did not confirm it in time"))
+        })?;
+        match outcome {
+            Outcome::Sent(ack) => Ok(Reply::Ack(ack)),
+            Outcome::Deleted(record) => Ok(Reply::Deleted(*record)),
+            Outcome::CursorSet => Ok(Reply::CursorSet(Empty {})),
+            Outcome::Registered { home } => self.certificate(request.op.as_ref(), home),
+            Outcome::Refused(failure) => Err(failure),
+            Outcome::Expired { .. } | Outcome::Done => {
+                Err(Failure::new(ErrorCode::Internal, "an outcome that belongs to no request"))
+            }
+        }
+    }
+
+    /// The command that a request stands for. The sender comes from the connection alone.
+    fn command_op(&self, principal: &Principal, op: Option<&Op>) -> Result<CommandOp, Failure> {
+        match op {
+            Some(Op::Send(Send { to, id, headers, body })) => Ok(CommandOp::Send {
+                to: to.clone(),
+                id: id.clone(),
+                headers: headers.clone(),
+                body: body.clone(),
+            }),
+            Some(Op::Delete(Delete { id, reason, from })) => {
+                Ok(CommandOp::Delete { id: id.clone(), from: from.clone(), reason: reason.clone() })
+            }
+            Some(Op::SetCursor(set)) => Ok(CommandOp::SetCursor {
+                name: set.name.clone(),
+                positions: set.positions.clone(),
+            }),
+            Some(Op::Register(register)) => self.register_op(principal, register),
+            _ => Err(Failure::new(ErrorCode::Internal, "not a request that changes anything")),
+        }
+    }
+
+    fn register_op(
+        &self,
+        principal: &Principal,
+        register: &Register,
+    ) -> Result<CommandOp, Failure> {
+        if principal.identity.role != Role::Admin {
+            let message = format!("{} may not register clients", principal.identity);
+            return Err(Failure::new(ErrorCode::Denied, message));
+        }
+        if !register.home.is_empty() && !self.is_member(&register.home) {
+            let message = format!("no node '{}' to be a home", register.home);
+            return Err(Failure::new(ErrorCode::NotFound, message));
+        }
+        let (fingerprint, _) = self.sign(register)?;
+        let (name, home) = (register.name.clone(), register.home.clone());
+        Ok(CommandOp::Register { name, fingerprint, home })
+    }
+
+    /// Signs a client's certificate request; what it says about names is ignored.
+    fn sign(&self, register: &Register) -> Result<([u8; 32], Registered), Failure> {
+        let signer = self.inner.signer.load_full();
+        let signer = signer.ok_or_else(|| {
+            let message = format!("{} holds no key of the authority (tls.ca_key)", self.inner.name);
+            Failure::new(ErrorCode::Denied, message)
+        })?;
+        let name = register.name.parse();
+        let name = name.map_err(|error| Failure::new(ErrorCode::Invalid, error))?;
+        let cluster = self.inner.identity.cluster.clone();
+        let identity = Identity { cluster, role: Role::Client, name };
+        let signed = signer.sign_csr(&register.csr, &identity, &IssueOptions::default());
+        let signed = signed.map_err(|error| Failure::new(ErrorCode::Invalid, error))?;
+        let ca = signer.cert_pem().to_owned();
+        let registered = Registered { certificate: signed.cert_pem, ca, home: String::new() };
+        Ok((signed.fingerprint, registered))
+    }
+
+    /// The certificate of a client whose registration is committed.
+    fn certificate(&self, op: Option<&Op>, home: String) -> Result<Reply, Failure> {
+        let Some(Op::Register(register)) = op else {
+            return Err(Failure::new(ErrorCode::Internal, "a registration nobody asked for"));
+        };
+        let home = if home.is_empty() { self.derived_home(&register.name) } else { home };
+        let (_, registered) = self.sign(register)?;
+        Ok(Reply::Registered(Registered { home, ..registered }))
+    }
+
+    /// Hands a request to the primary.
+    async fn forward(
+        &self,
+        primary: &PeerAddr,
+        principal: &Principal,
+        request: &Request,
+        deadline: Deadline,
+    ) -> Result<Reply, Failure> {
+        let left_ms = u32::try_from(deadline.left().as_millis()).unwrap_or(u32::MAX);
+        let forward = Forward {
+            identity: principal.identity.dns_name(),
+            fingerprint: principal.fingerprint.to_vec(),
+            gateway: principal.gateway.to_string(),
+            request: Some(Request { deadline_ms: left_ms.max(1), ..request.clone() }),
+        };
+        let answer = self.ask_peer(primary, PeerOp::Forward(forward), deadline).await?;
+        let response = Response::decode(answer);
+        let response = response.map_err(|error| Failure::new(ErrorCode::Unknown, error))?;
+        match response.reply {
+            Some(Reply::Failure(failure)) => Err(failure),
+            Some(reply) => Ok(reply),
+            None => Err(Failure::new(ErrorCode::Unknown, "the primary sent an empty answer")),
+        }
+    }
+
+    /// One request to another node. An error before it was sent says that nothing was done.
+    pub(super) async fn ask_peer(
+        &self,
+        peer: &PeerAddr,
+        op: PeerOp,
+        deadline: Deadline,
+    ) -> Result<bytes::Bytes, Failure> {
+        let not_sent = |error: &dyn std::fmt::Display| {
+            Failure::new(ErrorCode::NotPrimary, format!("{}: {error}", peer.name))
+        };
+        let lost = |error: &dyn std::fmt::Display| {
+            Failure::new(ErrorCode::Unknown, format!("{}: {error}", peer.name))
+        };
+        let opened = self.inner.link.open(peer, Lane::Request);
+        let opened = tokio::time::timeout_at(deadline.at(), opened).await;
+        let opened = opened.map_err(|_| not_sent(&"no connection in time"))?;
+        let (mut tx, mut rx) = opened.map_err(|error| not_sent(&error))?;
+        let exchange = async {
+            tx.send_message(&PeerRequest { op: Some(op) }).await?;
+            tx.finish().await?;
+            rx.recv().await
+        };
+        match tokio::time::timeout_at(deadline.at(), exchange).await {
+            Ok(Ok(Some(answer))) => Ok(answer),
+            Ok(Ok(None)) => Err(lost(&"it ended without an answer")),
+            Ok(Err(error)) => Err(lost(&error)),
+            Err(_) => Err(lost(&"no answer in time")),
+        }
+    }
+
+    /// Serves a request that a gateway forwarded. It is never forwarded again: a node that is not
+    /// the primary says so, and the gateway looks anew.
+    pub(crate) async fn forwarded(&self, forward: Forward, from: &proto::Name) -> Response {
+        let reply = match self.forwarded_reply(forward, from).await {
+            Ok(reply) => reply,
+            Err(failure) => Reply::Failure(failure),
+        };
+        self.response(from, reply)
+    }
+
+    async fn forwarded_reply(
+        &self,
+        forward: Forward,
+        from: &proto::Name,
+    ) -> Result<Reply, Failure> {
+        let invalid = |what: &dyn std::fmt::Display| Failure::new(ErrorCode::Invalid, what);
+        let identity = Identity::from_dns_name(&forward.identity).map_err(|e| invalid(&e))?;
+        let fingerprint = forward.fingerprint.as_slice().try_into();
+        let fingerprint = fingerprint.map_err(|_| invalid(&"a fingerprint has 32 bytes"))?;
+        let request = forward.request.ok_or_else(|| invalid(&"nothing was forwarded"))?;
+        if identity.cluster != self.inner.identity.cluster {
+            return Err(Failure::new(ErrorCode::Denied, "a client of another cluster"));
+        }
+        if self.is_leaving() {
+            return Err(Failure::new(ErrorCode::NotPrimary, "the node is stopping"));
+        }
+        let principal = Principal { identity, fingerprint, gateway: from.clone() };
+        let core = self.core()?;
+        let op = self.command_op(&principal, request.op.as_ref())?;
+        model::check(&op)?;
+        if !core.engine.view().borrow().is_primary() {
+            return Err(Failure::new(ErrorCode::NotPrimary, "this node is not the primary"));
+        }
+        let deadline = Deadline::of(&request);
+        self.order(core, &principal, op, &request, deadline).await
+    }
+}

@@ -1,0 +1,200 @@
+//! The one task that stamps: it collects what is queued, learns the leader id, ticks the clock,
+//! hands one entry to the engine, and does not wait for the result.
+//!
+//! Invariant: leader id before stamp, stamp before submission, one task, one queue. Read the leader
+//! id after the stamp and an entry stamped under an old leadership can be appended under a new one,
+//! out of order. A gateway that is not the primary never stamps.
+
+use std::sync::Arc;
+
+use clock::{Hlc, TickError};
+use model::{Batch, Caller, Command, CommandOp, Outcome};
+use proto::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, PROPOSER_BYTES_MAX, PROPOSER_QUEUE_MAX};
+use proto::{ErrorCode, Failure, Name};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::raft::{Handle, Leadership, Payload, ProposeError};
+use crate::time::Keeper;
+
+/// When a client that was told "busy" may come back, in milliseconds.
+const BUSY_MS: u32 = 20;
+
+type Answer = oneshot::Sender<Result<Outcome, Failure>>;
+
+struct Proposal {
+    command: Command,
+    answer: Answer,
+    /// Bytes of the queue and of what is under way; given back when the answer is.
+    bytes: OwnedSemaphorePermit,
+}
+
+/// Hands commands to the proposer. Cheap to clone.
+#[derive(Clone)]
+pub struct Proposer {
+    queue: mpsc::Sender<Proposal>,
+    bytes: Arc<Semaphore>,
+    keeper: Keeper,
+}
+
+impl Proposer {
+    /// Starts the task. It ends when `stop` is cancelled.
+    #[must_use]
+    pub fn start(engine: Handle, keeper: Keeper, node: Name, stop: CancellationToken) -> Self {
+        let (queue, proposals) = mpsc::channel(PROPOSER_QUEUE_MAX);
+        let task = Task { engine, keeper: keeper.clone(), node, proposals, term: 0 };
+        tokio::spawn(task.run(stop));
+        Self { queue, bytes: Arc::new(Semaphore::new(PROPOSER_BYTES_MAX)), keeper }
+    }
+
+    /// Proposes a command and waits for its outcome. `token` is the highest stamp that the caller
+    /// has seen: the command gets a later one.
+    ///
+    /// # Errors
+    /// `NotPrimary` and `Busy` say that nothing was done; `Unknown` that nobody can say.
+    pub async fn propose(&self, command: Command, token: Option<Hlc>) -> Result<Outcome, Failure> {
+        let size = u32::try_from(command.size()).unwrap_or(u32::MAX);
+        let busy = || Failure::new(ErrorCode::Busy, "the primary has too much to do");
+        let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(size);
+        let bytes = bytes.map_err(|_| busy().retry_after_ms(BUSY_MS))?;
+        if let Some(token) = token {
+            self.keeper.admit(token).map_err(clock_failure)?;
+        }
+        let (answer, outcome) = oneshot::channel();
+        let sent = self.queue.try_send(Proposal { command, answer, bytes });
+        sent.map_err(|_| busy().retry_after_ms(BUSY_MS))?;
+        outcome.await.unwrap_or_else(|_| Err(unknown("the node is stopping")))
+    }
+}
+
+fn unknown(why: &str) -> Failure {
+    Failure::new(ErrorCode::Unknown, format!("nobody can say whether it was done: {why}"))
+}
+
+fn clock_failure(error: TickError) -> Failure {
+    let code = match error {
+        TickError::Ahead { .. } => ErrorCode::ClockAhead,
+        TickError::Sealed => ErrorCode::Stopping,
+        TickError::Unsynced | TickError::Ceiling { .. } => ErrorCode::ClockUnavailable,
+    };
+    Failure::new(code, error)
+}
+
+struct Task {
+    engine: Handle,
+    keeper: Keeper,
+    node: Name,
+    proposals: mpsc::Receiver<Proposal>,
+    /// The last term that this node began as primary.
+    term: u64,
+}
+
+impl Task {
+    async fn run(mut self, stop: CancellationToken) {
+        let mut view = self.engine.view();
+        loop {
+            let first = tokio::select! {
+                () = stop.cancelled() => return,
+                changed = view.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    None
+                }
+                first = self.proposals.recv() => {
+                    if first.is_none() {
+                        return;
+                    }
+                    first
+                }
+            };
+            view.mark_unchanged();
+            let leadership = self.engine.leadership();
+            if leadership.is_none_or(|leadership| leadership.term() == self.term) && first.is_none()
+            {
+                continue;
+            }
+            let batch = self.collect(first);
+            self.submit(leadership, batch).await;
+        }
+    }
+
+    /// Takes what is queued, up to what one entry may hold.
+    fn collect(&mut self, first: Option<Proposal>) -> Vec<Proposal> {
+        let mut bytes = first.as_ref().map_or(0, |first| first.command.size());
+        let mut batch: Vec<_> = first.into_iter().collect();
+        // One place stays free for the command that begins a term.
+        while !batch.is_empty() && batch.len() < BATCH_COMMANDS_MAX - 1 && bytes < BATCH_BYTES_MAX {
+            let Ok(next) = self.proposals.try_recv() else { break };
+            bytes += next.command.size();
+            batch.push(next);
+        }
+        batch
+    }
+
+    async fn submit(&mut self, leadership: Option<Leadership>, batch: Vec<Proposal>) {
+        let Some(leadership) = leadership else {
+            fail(batch, &Failure::new(ErrorCode::NotPrimary, "this node is not the primary"));
+            return;
+        };
+        let begins = leadership.term() != self.term;
+        let (mut commands, mut waiting) = (Vec::with_capacity(batch.len() + 1), Vec::new());
+        if begins {
+            let (node, term) = (self.node.to_string(), leadership.term());
+            let op = CommandOp::TermStart { node: node.clone(), term };
+            commands.push(Command { caller: Caller::node(&self.node), gateway: node, op });
+        }
+        for Proposal { command, answer, bytes } in batch {
+            commands.push(command);
+            waiting.push((answer, bytes));
+        }
+        let count = u32::try_from(commands.len()).unwrap_or(u32::MAX);
+        let base = match self.keeper.stamp(count).await {
+            Ok(base) => base,
+            Err(error) => {
+                answer_all(waiting, &clock_failure(error));
+                return;
+            }
+        };
+        let batch = Batch { base, primary: self.node.to_string(), commands };
+        let payload = Payload::new(&batch.encode());
+        let skip = usize::from(begins);
+        let reply = move |result: Result<Vec<Outcome>, ProposeError>| match result {
+            Ok(outcomes) => {
+                for ((answer, _bytes), outcome) in
+                    waiting.into_iter().zip(outcomes.into_iter().skip(skip))
+                {
+                    // Whoever asked may have given up; the command is done all the same.
+                    let _ = answer.send(Ok(outcome));
+                }
+            }
+            Err(error) => answer_all(waiting, &propose_failure(&error)),
+        };
+        match self.engine.propose(leadership, payload, reply).await {
+            Ok(()) => self.term = leadership.term(),
+            // The callback is dropped with all answers, which reads as unknown.
+            Err(error) => tracing::error!(%error, "a proposal was not taken"),
+        }
+    }
+}
+
+fn propose_failure(error: &ProposeError) -> Failure {
+    match error {
+        ProposeError::NotDone => Failure::new(ErrorCode::NotPrimary, error),
+        ProposeError::Unknown | ProposeError::Stopped(_) => unknown(&error.to_string()),
+    }
+}
+
+fn fail(batch: Vec<Proposal>, failure: &Failure) {
+    answer_all(batch.into_iter().map(|proposal| (proposal.answer, proposal.bytes)), failure);
+}
+
+fn answer_all(
+    waiting: impl IntoIterator<Item = (Answer, OwnedSemaphorePermit)>,
+    failure: &Failure,
+) {
+    for (answer, _bytes) in waiting {
+        // Whoever asked may have given up.
+        let _ = answer.send(Err(failure.clone()));
+    }
+}

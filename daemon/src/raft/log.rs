@@ -1,0 +1,201 @@
+//! The engine's log on our store.
+//!
+//! `append` runs inside the engine's core and never touches the disk: entries go to the in-memory
+//! tail and to the writer's queue, and the clock's floor is raised before it returns. So whatever a
+//! later leader stamps on this node lies above everything in its log.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use clock::Hlc;
+use openraft::entry::RaftEntry as _;
+use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
+use proto::limits::APPEND_BYTES_MAX;
+
+use crate::store::{Op, SHARD, Store, StoreError, Writer};
+
+use super::codec;
+use super::types::{Entry, LogId, Types, Vote};
+
+/// Told the highest stamp of every accepted entry.
+pub type Observe = Arc<dyn Fn(Hlc) + Send + Sync>;
+
+/// The engine's handle to the log. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct LogStore {
+    store: Store,
+    writer: Writer,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    observe: Observe,
+    /// The stamp that the log's last entry will have when it is applied.
+    last_stamp: Mutex<Hlc>,
+    vote: Mutex<Option<Vote>>,
+}
+
+impl LogStore {
+    /// A log on a store whose state machine stands at `last_stamp`. What the log holds beyond the
+    /// machine is observed at once.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(super) fn new(store: Store, last_stamp: Hlc, observe: Observe) -> Result<Self, StoreError> {
+        let writer = store.writer()?;
+        let vote = store.vote()?.map(codec::vote);
+        let shared = Shared { observe, last_stamp: Mutex::new(last_stamp), vote: Mutex::new(vote) };
+        let this = Self { store, writer, shared: Arc::new(shared) };
+        this.observe_unapplied()?;
+        Ok(this)
+    }
+
+    fn observe_unapplied(&self) -> Result<(), StoreError> {
+        let applied = self.store.applied()?.last;
+        let mut next = applied.map_or(0, |last| last.index + 1);
+        loop {
+            let entries = self.store.entries(next, u64::MAX, APPEND_BYTES_MAX)?;
+            let Some(last) = entries.last() else { break };
+            next = last.index + 1;
+            for stored in entries {
+                let entry = codec::entry(stored);
+                self.note_stamp(&entry.map_err(|error| StoreError::Damaged(error.to_string()))?);
+            }
+        }
+        self.tell_stamp();
+        Ok(())
+    }
+
+    /// Moves the last stamp on as the state machine will when it applies the entry.
+    fn note_stamp(&self, entry: &Entry) {
+        let mut last = self.shared.last_stamp.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = match &entry.payload {
+            EntryPayload::Normal(payload) => match model::stamps_of(payload.batch()) {
+                Ok((base, count)) => {
+                    base.hlc.max(last.succ()).advance(u64::from(count.saturating_sub(1)))
+                }
+                // Apply will stop the node on it; the order must not depend on this node alone.
+                Err(_) => last.succ(),
+            },
+            EntryPayload::Blank | EntryPayload::Membership(_) => last.succ(),
+        };
+    }
+
+    fn tell_stamp(&self) {
+        let last = *self.shared.last_stamp.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.shared.observe)(last);
+    }
+
+    fn cached_vote(&self) -> Option<Vote> {
+        *self.shared.vote.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self, from: u64, to: u64, bytes: usize) -> Result<Vec<Entry>, io::Error> {
+        let stored = self.store.entries(from, to, bytes)?;
+        stored.into_iter().map(|entry| codec::entry(entry).map_err(io::Error::other)).collect()
+    }
+}
+
+impl RaftLogReader<Types> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let from = match range.start_bound() {
+            Bound::Included(from) => *from,
+            Bound::Excluded(before) => before.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(last) => last.saturating_add(1),
+            Bound::Excluded(to) => *to,
+            Bound::Unbounded => u64::MAX,
+        };
+        self.read(from, to, usize::MAX)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.cached_vote())
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
+        self.read(start, end, APPEND_BYTES_MAX)
+    }
+}
+
+impl RaftLogStorage<Types> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
+        let floor = self.store.floor()?.as_ref().map(codec::mark_log_id);
+        let (first, end) = self.store.tail().range();
+        let last = match self.read(end.saturating_sub(1).max(first), end, usize::MAX)?.pop() {
+            Some(entry) => Some(entry.log_id()),
+            None => floor,
+        };
+        Ok(LogState { last_purged_log_id: floor, last_log_id: last })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        let op = Op::Vote(SHARD, codec::stored_vote(vote));
+        self.writer.run(op).await?;
+        *self.shared.vote.lock().unwrap_or_else(PoisonError::into_inner) = Some(*vote);
+        Ok(())
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut stored = Vec::new();
+        for entry in entries {
+            self.note_stamp(&entry);
+            stored.push(codec::stored_entry(&entry));
+        }
+        // Before the engine may act on the entries: what is stamped here next lies above them.
+        self.tell_stamp();
+        let Some(last) = stored.last() else {
+            callback.io_completed(Ok(()));
+            return Ok(());
+        };
+        let end = last.index + 1;
+        let epoch = self.store.tail().append(&stored);
+        let store = self.store.clone();
+        let done = move |result: Result<(), StoreError>| {
+            if result.is_ok() {
+                store.tail().set_durable(end, epoch);
+            }
+            callback.io_completed(result.map_err(io::Error::from));
+        };
+        self.writer.submit(Op::Append(SHARD, stored), Box::new(done));
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        let end = last_log_id.map_or(0, |last| last.index() + 1);
+        // The first index that a truncated log may begin at lies above the purge floor.
+        let end = end.max(self.store.tail().range().0);
+        self.store.tail().truncate(end);
+        self.writer.submit(Op::Truncate(SHARD, end), Box::new(drop));
+        Ok(())
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        self.store.tail().purge(log_id.index() + 1);
+        let op = Op::Purge(SHARD, log_id.index(), log_id.committed_leader_id().term);
+        self.writer.submit(op, Box::new(drop));
+        Ok(())
+    }
+}

@@ -1,0 +1,281 @@
+//! The engine's state machine on our store: decode, let the model compute, write one batch, answer.
+//!
+//! Invariants:
+//! - what is applied is written to the log first (`Writer::wait_written`): the engine applies what
+//!   a quorum has flushed even if this node has not, and a crash must leave a prefix;
+//! - effects and the place of the last applied entry lie in one batch;
+//! - an error that is not an answer for a client stops the engine: replicas must not diverge.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use clock::Hlc;
+use futures::{Stream, StreamExt as _};
+use model::Batch;
+use openraft::entry::RaftEntry as _;
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use tokio::sync::watch;
+
+use crate::store::format::{Applied as StoredApplied, LogMark};
+use crate::store::{ChunkReader, Incoming, SHARD, SnapshotHead, Store, StoreError, Writer};
+
+use super::codec;
+use super::types::{Applied, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
+
+/// Entries that one batch of the state machine takes at most.
+const CHUNK_ENTRIES: usize = 64;
+/// Bytes of entries that one batch of the state machine takes at most, but never less than one.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Data of a snapshot, by where it comes from.
+#[derive(Debug)]
+pub(super) enum SnapshotData {
+    /// Known to exist, not read.
+    Meta,
+    /// Read out of this node's store.
+    Out(Box<ChunkReader>),
+    /// Written beside the live state, complete and checked.
+    In(Box<Incoming>),
+}
+
+/// Where the state machine stands, for those who wait for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Index of the last applied entry; `None` before the first.
+    pub index: Option<u64>,
+    /// Final stamp of the last applied entry.
+    pub stamp: Hlc,
+}
+
+/// The engine's state machine.
+pub(super) struct StateMachine {
+    store: Store,
+    writer: Writer,
+    applied: StoredApplied,
+    progress: watch::Sender<Progress>,
+    ratcheted: Arc<AtomicU64>,
+}
+
+/// What others may know of the state machine.
+#[derive(Debug, Clone)]
+pub(super) struct Watch {
+    /// Where it stands.
+    pub progress: watch::Receiver<Progress>,
+    /// How many stamps had to be raised at apply; expected to stay 0.
+    pub ratcheted: Arc<AtomicU64>,
+}
+
+impl StateMachine {
+    /// The state machine of a store.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(super) fn new(store: Store) -> Result<(Self, Watch), StoreError> {
+        let applied = store.applied()?;
+        let stamp = last_stamp(&store)?;
+        let progress =
+            watch::Sender::new(Progress { index: applied.last.as_ref().map(|l| l.index), stamp });
+        let ratcheted = Arc::new(AtomicU64::new(0));
+        let watch = Watch { progress: progress.subscribe(), ratcheted: Arc::clone(&ratcheted) };
+        let writer = store.writer()?;
+        Ok((Self { store, writer, applied, progress, ratcheted }, watch))
+    }
+
+    fn last_index(&self) -> Option<u64> {
+        self.applied.last.as_ref().map(|last| last.index)
+    }
+
+    /// Applies entries and returns what each gave. Synchronous: reads and one unsynced write.
+    fn apply_chunk(&mut self, entries: &[Entry]) -> Result<Vec<Applied>, io::Error> {
+        let view = self.store.live();
+        let mut machine = model::Machine::new(&view).map_err(io::Error::other)?;
+        let mut results = Vec::with_capacity(entries.len());
+        let mut applied = self.applied.clone();
+        for entry in entries {
+            let id = entry.log_id();
+            // After a crash, entries whose effects survived are handed over again.
+            if applied.last.as_ref().is_some_and(|last| last.index >= id.index()) {
+                results.push(Applied::default());
+                continue;
+            }
+            let batch = match &entry.payload {
+                EntryPayload::Normal(payload) => {
+                    Some(Batch::decode(payload.batch()).map_err(io::Error::other)?)
+                }
+                EntryPayload::Blank => None,
+                EntryPayload::Membership(membership) => {
+                    applied.membership = codec::encode_membership(membership);
+                    applied.membership_at = Some(mark(&id, Vec::new()));
+                    None
+                }
+            };
+            let term = id.committed_leader_id().term;
+            let outcomes = machine.apply(id.index(), term, batch.as_ref());
+            results.push(Applied { outcomes: outcomes.map_err(io::Error::other)? });
+            applied.last = Some(mark(&id, Vec::new()));
+        }
+        if applied == self.applied {
+            return Ok(results);
+        }
+        if let Some(last) = &mut applied.last {
+            let chain = self.store.applied_mark(last.index)?;
+            assert_eq!(chain.term, last.term, "an applied entry is not the one in the log");
+            last.hash = chain.hash;
+        }
+        let ratcheted = machine.ratcheted();
+        let stamp = machine.last_stamp();
+        let changes = machine.into_changes();
+        drop(view);
+        self.store.apply(changes, &applied)?;
+        self.applied = applied;
+        self.note(stamp, ratcheted);
+        Ok(results)
+    }
+
+    fn note(&self, stamp: Hlc, ratcheted: u64) {
+        if ratcheted > 0 {
+            self.ratcheted.fetch_add(ratcheted, Ordering::Relaxed);
+            tracing::warn!(ratcheted, "stamps were raised at apply");
+        }
+        let index = self.last_index();
+        if let Some(index) = index {
+            self.store.tail().set_applied(index + 1);
+        }
+        self.progress.send_replace(Progress { index, stamp });
+    }
+
+    fn meta(applied: &StoredApplied) -> Result<SnapshotMeta, io::Error> {
+        let last_membership = codec::applied_membership(applied).map_err(io::Error::other)?;
+        Ok(SnapshotMeta {
+            last_log_id: applied.last.as_ref().map(codec::mark_log_id),
+            last_membership,
+        })
+    }
+}
+
+fn mark(id: &LogId, hash: Vec<u8>) -> LogMark {
+    LogMark { index: id.index(), term: id.committed_leader_id().term, hash }
+}
+
+/// Final stamp of the last applied entry of a store.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(super) fn last_stamp(store: &Store) -> Result<Hlc, StoreError> {
+    let stats = model::query::stats(&store.snapshot()?);
+    Ok(stats.map_err(|error| StoreError::Damaged(error.to_string()))?.last_stamp)
+}
+
+impl RaftStateMachine<Types> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let membership = codec::applied_membership(&self.applied).map_err(io::Error::other)?;
+        Ok((self.applied.last.as_ref().map(codec::mark_log_id), membership))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        loop {
+            let (mut chunk, mut responders) = (Vec::new(), Vec::new());
+            let mut bytes = 0;
+            while chunk.len() < CHUNK_ENTRIES && bytes < CHUNK_BYTES {
+                let Some(next) = entries.next().await else { break };
+                let (entry, responder) = next?;
+                if let EntryPayload::Normal(payload) = &entry.payload {
+                    bytes += payload.batch().len();
+                }
+                chunk.push(entry);
+                responders.push(responder);
+            }
+            let Some(last) = chunk.last() else { return Ok(()) };
+            self.writer.wait_written(SHARD, last.log_id().index()).await?;
+            let results = blocking(|| self.apply_chunk(&chunk))?;
+            for (responder, result) in responders.into_iter().zip(results) {
+                if let Some(responder) = responder {
+                    responder.send(result);
+                }
+            }
+        }
+    }
+
+    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder> {
+        Some(Builder { store: self.store.clone() })
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder { store: self.store.clone() }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotData,
+    ) -> Result<(), io::Error> {
+        let incoming = match snapshot {
+            SnapshotData::In(incoming) => incoming,
+            SnapshotData::Out(reader) => Box::new(copy(&self.store, *reader).await?),
+            SnapshotData::Meta => {
+                return Err(io::Error::other("a snapshot without data cannot be installed"));
+            }
+        };
+        let applied = incoming.head.applied.clone().unwrap_or_default();
+        let found = applied.last.as_ref().map(codec::mark_log_id);
+        if found != meta.last_log_id {
+            return Err(io::Error::other(format!("a snapshot of {found:?} announced as {meta}")));
+        }
+        self.store.flip(*incoming).await?;
+        self.applied = applied;
+        self.note(last_stamp(&self.store)?, 0);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        if self.applied.last.is_none() {
+            return Ok(None);
+        }
+        let reader = self.store.read_out().await?;
+        let applied = reader.head.applied.clone().unwrap_or_default();
+        Ok(Some(Snapshot {
+            meta: Self::meta(&applied)?,
+            snapshot: SnapshotData::Out(reader.into()),
+        }))
+    }
+}
+
+/// Runs work that may wait for the disk without holding up the runtime's other tasks.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    let multi = tokio::runtime::Handle::try_current()
+        .is_ok_and(|h| h.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread);
+    if multi { tokio::task::block_in_place(work) } else { work() }
+}
+
+/// Writes a snapshot of this node's own store back into it.
+async fn copy(store: &Store, mut reader: ChunkReader) -> Result<Incoming, io::Error> {
+    let mut incoming = store.write_in(reader.head.clone())?;
+    while let Some(chunk) = reader.next().await {
+        incoming.push(&chunk?)?;
+    }
+    Ok(incoming)
+}
+
+/// Makes a snapshot: it notes where the state machine stands, nothing is copied.
+#[derive(Debug)]
+pub(super) struct Builder {
+    store: Store,
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let head: SnapshotHead = self.store.head()?;
+        let applied = head.applied.unwrap_or_default();
+        Ok(Snapshot { meta: StateMachine::meta(&applied)?, snapshot: SnapshotData::Meta })
+    }
+}

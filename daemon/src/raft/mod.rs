@@ -1,0 +1,334 @@
+//! The replication engine: openraft behind a handle of our own. The only module that names it.
+//!
+//! What the handle promises to the rest of the daemon:
+//! - a proposal that is answered with outcomes is in fsynced storage on a majority of voters;
+//! - one that is answered with [`ProposeError::NotDone`] never takes effect;
+//! - everything else is unknown, and the same message id may be sent again;
+//! - proposals handed over in order under one leadership are in the log in that order.
+//!
+//! Not here: stamps (`proposer`), who may ask for what (`node`), lease reads (never: the lease is
+//! void after a restart).
+
+mod codec;
+mod log;
+mod machine;
+mod network;
+mod server;
+mod types;
+mod view;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use clock::Hlc;
+use model::Outcome;
+use net::Link;
+use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
+use openraft::raft::linearizable_read::{Linearizer, ReadLogId};
+use openraft::{Config, ReadPolicy, SnapshotPolicy};
+use tokio::sync::watch;
+
+use crate::store::{Store, StoreError, Writer};
+
+pub use self::log::Observe;
+pub use self::machine::Progress;
+pub use self::network::peer_address;
+pub(crate) use self::network::{URGENT_INFO, URGENT_RAFT};
+pub use self::types::{Member, Payload};
+pub use self::view::{Role, View};
+
+use self::log::LogStore;
+use self::machine::StateMachine;
+use self::network::Network;
+use self::server::Receiving;
+use self::types::{CommittedLeader, LogId, Reply, Types};
+
+type Raft = openraft::Raft<Types, StateMachine>;
+
+/// Timing of elections, in milliseconds. The lower limit of the election timeout must exceed the
+/// time to connect and to answer, else every vote comes too late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// Between heartbeats.
+    pub heartbeat_ms: u64,
+    /// Lower limit of the random election timeout.
+    pub election_min_ms: u64,
+    /// Upper limit; also how long a leader is believed in without a heartbeat.
+    pub election_max_ms: u64,
+}
+
+/// Proof of leadership at one moment: a proposal under it is refused once it is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leadership(CommittedLeader);
+
+impl Leadership {
+    /// The term.
+    #[must_use]
+    pub fn term(self) -> u64 {
+        self.0.term
+    }
+}
+
+/// Why a proposal gave no outcomes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Refused before it was appended; it will never take effect.
+    #[error("this node is not the primary")]
+    NotDone,
+    /// It may or may not take effect.
+    #[error("the primary changed while the entry was under way")]
+    Unknown,
+    /// The engine stopped; the process must end. The outcome is unknown.
+    #[error("the engine stopped: {0}")]
+    Stopped(String),
+}
+
+/// A place that a linearizable read has to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Barrier {
+    /// Raft id of the primary that gave it.
+    pub primary: u64,
+    /// Term of the log id.
+    pub term: u64,
+    /// Index of the log id.
+    pub index: u64,
+}
+
+/// Why there is no barrier, or it was not reached.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BarrierError {
+    /// This node is not the primary.
+    #[error("this node is not the primary")]
+    NotPrimary,
+    /// The primary cannot reach a majority.
+    #[error("the primary cannot reach a majority")]
+    NoQuorum,
+    /// The state machine did not reach it in time.
+    #[error("this node lags behind the primary")]
+    Behind,
+    /// The engine stopped.
+    #[error("the engine stopped: {0}")]
+    Stopped(String),
+}
+
+/// The running engine. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    raft: Raft,
+    store: Store,
+    writer: Writer,
+    observe: Observe,
+    machine: machine::Watch,
+    receiving: Arc<Receiving>,
+    view: watch::Receiver<View>,
+}
+
+impl Handle {
+    /// Starts the engine on a store that is proven intact. `observe` is told the highest stamp of
+    /// everything that enters the log, before anything else can be stamped.
+    ///
+    /// # Errors
+    /// When the store cannot be read or the timing is out of range.
+    pub async fn start(
+        store: Store,
+        timing: Timing,
+        link: Arc<dyn Link>,
+        observe: Observe,
+    ) -> Result<Self, StoreError> {
+        let id = store.identity().raft_id;
+        let last_stamp = machine::last_stamp(&store)?;
+        let log = LogStore::new(store.clone(), last_stamp, Arc::clone(&observe))?;
+        let (state_machine, machine) = StateMachine::new(store.clone())?;
+        let config = engine_config(timing);
+        let config = config.map_err(|error| StoreError::Foreign(error.to_string()))?;
+        let network = Network::new(link, id);
+        let raft = Raft::new(id, Arc::new(config), network, log, state_machine).await;
+        let raft = raft.map_err(|error| StoreError::Damaged(error.to_string()))?;
+        let writer = store.writer()?;
+        let view = view::follow(&raft);
+        let receiving = Arc::default();
+        Ok(Self { raft, store, writer, observe, machine, receiving, view })
+    }
+
+    /// Makes the first membership of a new cluster; every first member says the same. Does nothing
+    /// where the log holds something already.
+    ///
+    /// # Errors
+    /// When the engine stopped.
+    pub async fn initialize(&self, members: BTreeMap<u64, Member>) -> Result<(), StoreError> {
+        let stopped = |error: &dyn std::fmt::Display| StoreError::Stopped(error.to_string());
+        if self.raft.is_initialized().await.map_err(|error| stopped(&error))? {
+            return Ok(());
+        }
+        match self.raft.initialize(members).await {
+            Ok(()) => Ok(()),
+            // Another node's log arrived in between: it is the same membership.
+            Err(RaftError::APIError(error)) => {
+                tracing::debug!(%error, "initialized already");
+                Ok(())
+            }
+            Err(RaftError::Fatal(error)) => Err(stopped(&error)),
+        }
+    }
+
+    /// Role, term, primary and members, as they change.
+    #[must_use]
+    pub fn view(&self) -> watch::Receiver<View> {
+        self.view.clone()
+    }
+
+    /// Where the state machine stands, as it moves.
+    #[must_use]
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.machine.progress.clone()
+    }
+
+    /// How many stamps had to be raised at apply; expected to stay 0.
+    #[must_use]
+    pub fn ratcheted(&self) -> u64 {
+        self.machine.ratcheted.load(Ordering::Relaxed)
+    }
+
+    /// Proof that this node leads now; `None` if it does not.
+    #[must_use]
+    pub fn leadership(&self) -> Option<Leadership> {
+        let leader = self.raft.as_leader().ok()?;
+        Some(Leadership(leader.to_committed_leader_id()))
+    }
+
+    /// Hands an entry to the engine, bound to a leadership, and returns once it is queued. `reply`
+    /// is called when it is applied, or when that will not be known.
+    ///
+    /// # Errors
+    /// When the engine stopped; `reply` is then not called.
+    pub async fn propose(
+        &self,
+        leadership: Leadership,
+        payload: Payload,
+        reply: impl FnOnce(Result<Vec<Outcome>, ProposeError>) + Send + 'static,
+    ) -> Result<(), ProposeError> {
+        let reply = Reply::new(move |result: openraft::raft::ClientWriteResult<Types>| {
+            reply(match result {
+                Ok(response) => Ok(response.data.outcomes),
+                Err(ClientWriteError::ForwardToLeader(_)) => Err(ProposeError::NotDone),
+                Err(_) => Err(ProposeError::Unknown),
+            });
+        });
+        let write = self.raft.write(payload).with_leader(leadership.0).responder(reply);
+        write.await.map_err(|error| ProposeError::Stopped(error.to_string()))
+    }
+
+    /// Confirms with a majority that this node leads, and gives the place that reads wait for.
+    ///
+    /// # Errors
+    /// See [`BarrierError`].
+    pub async fn barrier(&self) -> Result<Barrier, BarrierError> {
+        let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
+        let linearizer = linearizer.map_err(|error| match error {
+            RaftError::APIError(LinearizableReadError::ForwardToLeader(_)) => {
+                BarrierError::NotPrimary
+            }
+            RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)) => {
+                BarrierError::NoQuorum
+            }
+            RaftError::Fatal(error) => BarrierError::Stopped(error.to_string()),
+        })?;
+        let place = linearizer.read_log_id();
+        Ok(Barrier {
+            primary: *linearizer.node_id(),
+            term: place.committed_leader_id().term,
+            index: place.index(),
+        })
+    }
+
+    /// Waits until this node's state machine has reached a barrier.
+    ///
+    /// # Errors
+    /// See [`BarrierError`].
+    pub async fn reach(&self, barrier: Barrier, timeout: Duration) -> Result<(), BarrierError> {
+        let place = LogId::new(CommittedLeader::new(barrier.term), barrier.index);
+        let place = ReadLogId::from_log_id(place);
+        let linearizer = Linearizer::<Types>::new(barrier.primary, place, None);
+        match linearizer.try_await_ready(&self.raft, Some(timeout)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(BarrierError::Behind),
+            Err(error) => Err(BarrierError::Stopped(error.to_string())),
+        }
+    }
+
+    /// Asks a voter to take the primary role over; whether it did shows in the view.
+    ///
+    /// # Errors
+    /// When the engine stopped.
+    pub async fn transfer(&self, to: u64) -> Result<(), StoreError> {
+        let asked = self.raft.trigger().transfer_leader(to).await;
+        asked.map_err(|error| StoreError::Stopped(error.to_string()))
+    }
+
+    /// Purges the log up to what is applied, so that nothing deleted is left in it.
+    ///
+    /// # Errors
+    /// When the engine stopped.
+    pub async fn purge(&self) -> Result<(), StoreError> {
+        let stopped =
+            |error: openraft::errors::Fatal<Types>| StoreError::Stopped(error.to_string());
+        let Some(applied) = self.progress().borrow().index else { return Ok(()) };
+        self.raft.trigger().snapshot().await.map_err(stopped)?;
+        let metrics = self.raft.wait(Some(Duration::from_secs(10)));
+        let has = |m: &openraft::RaftMetrics<Types>| {
+            m.snapshot.as_ref().is_some_and(|at| at.index() >= applied)
+        };
+        let waited = metrics.metrics(has, "a snapshot before a purge").await;
+        waited.map_err(|error| StoreError::Stopped(error.to_string()))?;
+        self.raft.trigger().purge_log(applied).await.map_err(stopped)?;
+        // The purge is queued behind everything before it; its durability is the barrier's.
+        let purged = self.raft.wait(Some(Duration::from_secs(10)));
+        let has = |m: &openraft::RaftMetrics<Types>| {
+            m.purged.as_ref().is_some_and(|at| at.index() >= applied)
+        };
+        let waited = purged.metrics(has, "a purge").await;
+        waited.map_err(|error| StoreError::Stopped(error.to_string()))?;
+        self.writer.run(crate::store::Op::Barrier).await
+    }
+
+    /// Stops the engine.
+    pub async fn stop(&self) {
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::error!(%error, "the engine did not stop cleanly");
+        }
+    }
+
+    /// Final stamp of the last applied entry.
+    #[must_use]
+    pub fn last_stamp(&self) -> Hlc {
+        self.machine.progress.borrow().stamp
+    }
+}
+
+fn engine_config(timing: Timing) -> Result<Config, openraft::ConfigError> {
+    Config {
+        cluster_name: "logd".to_owned(),
+        heartbeat_interval: timing.heartbeat_ms,
+        election_timeout_min: timing.election_min_ms,
+        election_timeout_max: timing.election_max_ms,
+        enable_pre_vote: Some(true),
+        // Else a restarted leader leads without an election and can serve old state.
+        enable_leader_restore: Some(false),
+        allow_log_reversion: None,
+        // Lets a connected majority elect past a leader that only a bridge node still hears.
+        quorum_loss_probe_interval: Some(2 * timing.election_max_ms),
+        max_payload_entries: 512,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(5_000),
+        max_in_snapshot_log_to_keep: 20_000,
+        purge_batch_size: 1024,
+        replication_lag_threshold: 64,
+        // Our own idle limit per chunk is the one that counts.
+        install_snapshot_timeout: 600_000,
+        backoff: "50ms 100ms 200ms 400ms 1s".to_owned(),
+        broadcast_submitted_on_append: Some(true),
+        ..Config::default()
+    }
+    .validate()
+}

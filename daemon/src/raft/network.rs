@@ -1,0 +1,357 @@
+//! The engine's messages to other nodes, over [`net::Link`].
+//!
+//! Routed by which client the engine asked for: entries on the append lane, heartbeats and ballots
+//! on the urgent lane, snapshots on their own. Urgent never waits behind bulk.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt as _, Stream, StreamExt as _};
+use net::{FrameRx, FrameTx, Lane, Link, LinkError, PeerAddr};
+use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
+use openraft::network::{RPCOption, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{OptionalSend, RPCTypes, RaftNetworkFactory};
+use prost::Message as _;
+use tokio::task::AbortHandle;
+
+use super::codec::{self, CodecError, Request, RequestKind, Response, ResponseKind};
+use super::machine::SnapshotData;
+use super::types::{Member, Snapshot, Types, Vote};
+
+/// How long the next chunk of a snapshot, or its receipt, may take.
+const SNAPSHOT_IDLE: Duration = Duration::from_secs(30);
+/// First byte of a frame on the urgent lane that carries a message of the engine.
+pub(crate) const URGENT_RAFT: u8 = 1;
+/// First byte of a frame on the urgent lane that carries how a node is.
+pub(crate) const URGENT_INFO: u8 = 2;
+
+type RpcError = RPCError<Types>;
+
+/// Makes the engine's clients.
+pub(super) struct Network {
+    link: Arc<dyn Link>,
+    id: u64,
+}
+
+impl Network {
+    /// A network over a link, for the node with this raft id.
+    #[must_use]
+    pub(super) fn new(link: Arc<dyn Link>, id: u64) -> Self {
+        Self { link, id }
+    }
+
+    fn client(&self, target: u64, member: &Member, lane: Lane) -> Peer {
+        let address = peer_address(target, member);
+        Peer { link: Arc::clone(&self.link), id: self.id, target, address, lane }
+    }
+}
+
+/// A member as the link addresses it; `None` if its name is not one.
+pub fn peer_address(raft_id: u64, member: &Member) -> Option<PeerAddr> {
+    let name = member.name.parse().ok()?;
+    let (address, incarnation) = (member.address.clone(), member.incarnation);
+    Some(PeerAddr { name, raft_id, address, incarnation })
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: u64, node: &Member) -> Peer {
+        self.client(target, node, Lane::Append)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> Peer {
+        self.client(target, node, Lane::Urgent)
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, node: &Member) -> Peer {
+        self.client(target, node, Lane::Snapshot)
+    }
+}
+
+/// The engine's client of one other node on one lane.
+pub(super) struct Peer {
+    link: Arc<dyn Link>,
+    id: u64,
+    target: u64,
+    address: Option<PeerAddr>,
+    lane: Lane,
+}
+
+fn unreachable(error: &(impl std::error::Error + 'static)) -> RpcError {
+    RPCError::Unreachable(Unreachable::new(error))
+}
+
+fn codec_error(error: &CodecError) -> RpcError {
+    unreachable(error)
+}
+
+impl Peer {
+    async fn open(&self, lane: Lane, ttl: Duration) -> Result<(FrameTx, FrameRx), RpcError> {
+        let Some(address) = &self.address else {
+            return Err(codec_error(&CodecError("a member without a name".to_owned())));
+        };
+        match tokio::time::timeout(ttl, self.link.open(address, lane)).await {
+            Ok(opened) => opened.map_err(|error| unreachable(&error)),
+            Err(_) => Err(self.timed_out(RPCTypes::Vote, ttl)),
+        }
+    }
+
+    fn timed_out(&self, action: RPCTypes, timeout: Duration) -> RpcError {
+        let (id, target) = (self.id, self.target);
+        RPCError::Timeout(Timeout { action, id, target, timeout })
+    }
+
+    /// One request and its answer on the urgent lane.
+    async fn ask(&self, kind: RequestKind, ttl: Duration) -> Result<ResponseKind, RpcError> {
+        let exchange = async {
+            let (mut tx, mut rx) = self.open(Lane::Urgent, ttl).await?;
+            let request = Request { kind: Some(kind) };
+            tx.send(frame(Lane::Urgent, &request)).await.map_err(|error| unreachable(&error))?;
+            tx.finish().await.map_err(|error| unreachable(&error))?;
+            receive(&mut rx).await
+        };
+        let answer = tokio::time::timeout(ttl, exchange).await;
+        match answer.unwrap_or_else(|_| Err(self.timed_out(RPCTypes::Vote, ttl)))? {
+            ResponseKind::Refused(why) => Err(codec_error(&CodecError(why))),
+            kind => Ok(kind),
+        }
+    }
+
+    async fn ballot(
+        &self,
+        kind: RequestKind,
+        option: &RPCOption,
+    ) -> Result<VoteResponse<Types>, RpcError> {
+        match self.ask(kind, option.hard_ttl()).await? {
+            ResponseKind::Voted(voted) => {
+                codec::decode_voted(voted).map_err(|error| codec_error(&error))
+            }
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn send_snapshot(
+        &self,
+        vote: Vote,
+        snapshot: Snapshot,
+        ttl: Duration,
+    ) -> Result<SnapshotResponse<Types>, RpcError> {
+        let SnapshotData::Out(mut reader) = snapshot.snapshot else {
+            return Err(codec_error(&CodecError("a snapshot without data".to_owned())));
+        };
+        let (mut tx, mut rx) = self.open(Lane::Snapshot, ttl).await?;
+        let open = codec::SnapshotOpen {
+            vote: Some(codec::stored_vote(&vote)),
+            head: Some(reader.head.clone()),
+        };
+        let request = Request { kind: Some(RequestKind::Snapshot(open)) };
+        send_chunk(&mut tx, request.encode_to_vec().into()).await?;
+        while let Some(chunk) = reader.next().await {
+            let chunk = chunk.map_err(|error| unreachable(&error))?;
+            send_chunk(&mut tx, chunk.encode_to_vec().into()).await?;
+        }
+        tx.finish().await.map_err(|error| unreachable(&error))?;
+        let answer = tokio::time::timeout(SNAPSHOT_IDLE, receive(&mut rx)).await;
+        match answer
+            .unwrap_or_else(|_| Err(self.timed_out(RPCTypes::InstallSnapshot, SNAPSHOT_IDLE)))?
+        {
+            ResponseKind::Installed(vote) => Ok(SnapshotResponse::new(codec::vote(vote))),
+            ResponseKind::Refused(why) => Err(codec_error(&CodecError(why))),
+            _ => Err(unexpected()),
+        }
+    }
+}
+
+async fn send_chunk(tx: &mut FrameTx, frame: Bytes) -> Result<(), RpcError> {
+    match tokio::time::timeout(SNAPSHOT_IDLE, tx.send(frame)).await {
+        Ok(sent) => sent.map_err(|error| unreachable(&error)),
+        Err(_) => Err(codec_error(&CodecError("the receiver takes no more chunks".to_owned()))),
+    }
+}
+
+fn unexpected() -> RpcError {
+    codec_error(&CodecError("an answer of another kind".to_owned()))
+}
+
+/// A frame for a lane: on the urgent one, whose streams carry two protocols, a byte in front says
+/// which.
+pub(crate) fn frame(lane: Lane, message: &impl prost::Message) -> Bytes {
+    match lane {
+        Lane::Urgent => {
+            let mut out = vec![URGENT_RAFT];
+            out.extend_from_slice(&message.encode_to_vec());
+            out.into()
+        }
+        Lane::Append | Lane::Snapshot | Lane::Request => message.encode_to_vec().into(),
+    }
+}
+
+async fn receive(rx: &mut FrameRx) -> Result<ResponseKind, RpcError> {
+    let frame = rx.recv().await.map_err(|error| unreachable(&error))?;
+    let frame = frame
+        .ok_or_else(|| unreachable(&LinkError::Lost("it ended without an answer".to_owned())))?;
+    decode_response(frame).map_err(|error| codec_error(&error))
+}
+
+fn decode_response(frame: Bytes) -> Result<ResponseKind, CodecError> {
+    let response = Response::decode(frame)?;
+    response.kind.ok_or_else(|| CodecError("an empty answer".to_owned()))
+}
+
+impl RaftNetworkV2<Types> for Peer {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RpcError> {
+        let input = futures::stream::iter([rpc]);
+        let mut answers = self.stream_append(input, option).await?;
+        match answers.next().await {
+            Some(answer) => answer.map(Into::into),
+            None => Err(unreachable(&LinkError::Lost("it ended without an answer".to_owned()))),
+        }
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Types>, RpcError>>, RpcError>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        async move {
+            let lane = self.lane;
+            let (tx, rx) = self.open(lane, option.hard_ttl()).await?;
+            let sender = tokio::spawn(send_appends(lane, tx, input)).abort_handle();
+            // A late answer on the append lane is a slow disk and no reason to send all again; a
+            // heartbeat that is late is of no use to anyone.
+            let patience = (lane == Lane::Urgent).then(|| option.hard_ttl());
+            let state = Answers { rx, patience, peer: self, _sender: AbortOnDrop(sender) };
+            let answers = futures::stream::unfold(Some(state), |state| async move {
+                let mut state = state?;
+                match state.next().await {
+                    Some(Ok(answer)) => {
+                        let go_on = answer.is_ok().then_some(state);
+                        Some((Ok(answer), go_on))
+                    }
+                    Some(Err(error)) => Some((Err(error), None)),
+                    None => None,
+                }
+            });
+            Ok(answers.boxed())
+        }
+        .boxed()
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RpcError> {
+        self.ballot(RequestKind::Vote(codec::encode_ballot(&rpc)), &option).await
+    }
+
+    // The default grants: a peer that cannot be reached would count as a vote.
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RpcError> {
+        self.ballot(RequestKind::PreVote(codec::encode_ballot(&rpc)), &option).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let ttl = option.hard_ttl().min(SNAPSHOT_IDLE);
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = self.send_snapshot(vote, snapshot, ttl) => Ok(sent?),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RpcError> {
+        let kind = RequestKind::Transfer(codec::encode_transfer(&req));
+        match self.ask(kind, option.hard_ttl()).await? {
+            ResponseKind::Transferred(why) if why.is_empty() => Ok(Ok(())),
+            ResponseKind::Transferred(why) => Err(codec_error(&CodecError(why))),
+            _ => Err(unexpected()),
+        }
+    }
+}
+
+async fn send_appends<S>(lane: Lane, mut tx: FrameTx, mut input: S)
+where
+    S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
+{
+    while let Some(request) = input.next().await {
+        let request = codec::encode_append(request);
+        if let Err(error) = tx.send(frame(lane, &request)).await {
+            // The receiving half sees the same end and tells the engine.
+            tracing::debug!(%error, "an append stream ended");
+            return;
+        }
+    }
+    if let Err(error) = tx.finish().await {
+        tracing::debug!(%error, "an append stream ended");
+    }
+}
+
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+struct Answers<'s> {
+    rx: FrameRx,
+    patience: Option<Duration>,
+    peer: &'s Peer,
+    _sender: AbortOnDrop,
+}
+
+impl Answers<'_> {
+    async fn next(&mut self) -> Option<Result<StreamAppendResult<Types>, RpcError>> {
+        let frame = match self.patience {
+            Some(patience) => match tokio::time::timeout(patience, self.rx.recv()).await {
+                Ok(frame) => frame,
+                Err(_) => {
+                    return Some(Err(self.peer.timed_out(RPCTypes::AppendEntries, patience)));
+                }
+            },
+            None => self.rx.recv().await,
+        };
+        let frame = match frame {
+            Ok(frame) => frame?,
+            Err(error) => return Some(Err(unreachable(&error))),
+        };
+        Some(match decode_response(frame) {
+            Ok(ResponseKind::Appended(appended)) => Ok(codec::decode_appended(&appended)),
+            Ok(ResponseKind::Refused(why)) => Err(codec_error(&CodecError(why))),
+            Ok(_) => Err(unexpected()),
+            Err(error) => Err(codec_error(&error)),
+        })
+    }
+}

@@ -1,0 +1,235 @@
+//! The engine's side of streams that other nodes open.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use net::{FrameRx, FrameTx, Lane};
+use openraft::raft::AppendEntriesRequest;
+use prost::Message as _;
+use proto::limits::WRITER_BYTES_MAX;
+use tokio::task::AbortHandle;
+
+use crate::store::{Chunk, Incoming, StoreError};
+
+use super::Handle;
+use super::codec::{self, CodecError, Request, RequestKind, Response, ResponseKind, SnapshotOpen};
+use super::machine::SnapshotData;
+use super::network::frame;
+use super::types::{Snapshot, SnapshotMeta, Types};
+
+/// How long the next chunk of a snapshot may take before the transfer is given up.
+const SNAPSHOT_IDLE: Duration = Duration::from_secs(30);
+
+/// The one snapshot that is being received, so that a newer one can end it.
+#[derive(Debug, Default)]
+pub(crate) struct Receiving(Mutex<Option<AbortHandle>>);
+
+impl Receiving {
+    fn replace(&self, next: Option<AbortHandle>) {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(current) = std::mem::replace(&mut *current, next) {
+            current.abort();
+        }
+    }
+}
+
+impl Handle {
+    /// Serves an append stream until either side ends it.
+    pub async fn serve_append(&self, mut tx: FrameTx, rx: FrameRx) {
+        self.serve_appends(Lane::Append, None, &mut tx, rx).await;
+    }
+
+    /// Serves one exchange of the engine on the urgent lane, whose first frame is given without its
+    /// leading byte.
+    pub async fn serve_urgent(&self, first: Bytes, mut tx: FrameTx, rx: FrameRx) {
+        let kind = match Request::decode(first) {
+            Ok(Request { kind: Some(kind) }) => kind,
+            _ => return,
+        };
+        let answer = match kind {
+            RequestKind::Append(append) => {
+                self.serve_appends(Lane::Urgent, Some(append), &mut tx, rx).await;
+                return;
+            }
+            RequestKind::Vote(ballot) => self.vote(ballot).await,
+            RequestKind::PreVote(ballot) => self.pre_vote(ballot).await,
+            RequestKind::Transfer(transfer) => self.take_over(transfer).await,
+            RequestKind::Snapshot(_) => Err(CodecError("a snapshot on the urgent lane".to_owned())),
+        };
+        let kind = answer.unwrap_or_else(|error| ResponseKind::Refused(error.to_string()));
+        send_last(Lane::Urgent, &mut tx, kind).await;
+    }
+
+    async fn vote(&self, ballot: codec::Ballot) -> Result<ResponseKind, CodecError> {
+        let answer = self.raft.vote(codec::decode_ballot(ballot)?).await;
+        let answer = answer.map_err(|error| CodecError(error.to_string()))?;
+        Ok(ResponseKind::Voted(codec::encode_voted(&answer)))
+    }
+
+    async fn pre_vote(&self, ballot: codec::Ballot) -> Result<ResponseKind, CodecError> {
+        let answer = self.raft.pre_vote(codec::decode_ballot(ballot)?).await;
+        let answer = answer.map_err(|error| CodecError(error.to_string()))?;
+        Ok(ResponseKind::Voted(codec::encode_voted(&answer)))
+    }
+
+    async fn take_over(&self, transfer: codec::Transfer) -> Result<ResponseKind, CodecError> {
+        let request = codec::decode_transfer(transfer)?;
+        let answer = self.raft.handle_transfer_leader(request).await;
+        let answer = answer.map_err(|error| CodecError(error.to_string()))?;
+        let why = answer.err().map(|error| error.to_string());
+        Ok(ResponseKind::Transferred(why.unwrap_or_default()))
+    }
+
+    async fn serve_appends(
+        &self,
+        lane: Lane,
+        first: Option<codec::Append>,
+        tx: &mut FrameTx,
+        rx: FrameRx,
+    ) {
+        let writer = self.writer.clone();
+        let requests = futures::stream::unfold((first, rx), move |(first, rx)| {
+            let writer = writer.clone();
+            async move { next_append(first, rx, &writer).await }
+        });
+        let mut answers = std::pin::pin!(self.raft.stream_append(requests));
+        while let Some(answer) = answers.next().await {
+            let answer = match answer {
+                Ok(answer) => codec::encode_appended(&answer),
+                Err(error) => Response { kind: Some(ResponseKind::Refused(error.to_string())) },
+            };
+            if let Err(error) = tx.send(frame(Lane::Append, &answer)).await {
+                tracing::debug!(%error, ?lane, "an append stream ended");
+                return;
+            }
+        }
+        // The sender may be gone; then nobody waits for the end.
+        let _ = tx.finish().await;
+    }
+
+    /// Receives a snapshot and installs it. A newer transfer ends an older one.
+    pub async fn serve_snapshot(&self, mut tx: FrameTx, rx: FrameRx) {
+        let this = self.clone();
+        let task = tokio::spawn(async move { this.receive_snapshot(rx).await });
+        self.receiving.replace(Some(task.abort_handle()));
+        let kind = match task.await {
+            Ok(Ok(kind)) => kind,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "a snapshot was refused; nothing was changed");
+                ResponseKind::Refused(error.to_string())
+            }
+            Err(_) => ResponseKind::Refused("a newer snapshot took its place".to_owned()),
+        };
+        send_last(Lane::Snapshot, &mut tx, kind).await;
+    }
+
+    async fn receive_snapshot(&self, mut rx: FrameRx) -> Result<ResponseKind, SnapshotError> {
+        let first = next_frame(&mut rx).await?;
+        let Some(RequestKind::Snapshot(SnapshotOpen { vote: Some(vote), head: Some(head) })) =
+            Request::decode(first)?.kind
+        else {
+            return Err(SnapshotError::Codec(CodecError("no head of a snapshot".to_owned())));
+        };
+        let applied = head.applied.clone().unwrap_or_default();
+        let stamp = clock::Hlc::from_slice(&head.last_stamp)
+            .ok_or_else(|| CodecError("no last stamp".to_owned()))?;
+        let meta = SnapshotMeta {
+            last_log_id: applied.last.as_ref().map(codec::mark_log_id),
+            last_membership: codec::applied_membership(&applied)?,
+        };
+        tracing::info!(%meta, "receiving a snapshot");
+        let mut incoming: Incoming = self.store.write_in(head)?;
+        loop {
+            let chunk = Chunk::decode(next_frame(&mut rx).await?)?;
+            if incoming.push(&chunk)? {
+                break;
+            }
+            // Rows go to the database as fast as it takes them; others get their turn.
+            tokio::task::yield_now().await;
+        }
+        if rx.recv().await?.is_some() {
+            return Err(SnapshotError::Codec(CodecError("something is left over".to_owned())));
+        }
+        // Before the engine may act on it: what is stamped here next lies above it.
+        (self.observe)(stamp);
+        let snapshot = Snapshot { meta, snapshot: SnapshotData::In(Box::new(incoming)) };
+        let installed = self.raft.install_full_snapshot(codec::vote(vote), snapshot).await;
+        let installed = installed.map_err(|error| CodecError(error.to_string()))?;
+        Ok(ResponseKind::Installed(codec::stored_vote(&installed.vote)))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum SnapshotError {
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    #[error(transparent)]
+    Decode(#[from] prost::DecodeError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Link(#[from] net::LinkError),
+    #[error("no chunk for {} s", SNAPSHOT_IDLE.as_secs())]
+    Idle,
+    #[error("the sender stopped in the middle")]
+    Cut,
+}
+
+async fn next_frame(rx: &mut FrameRx) -> Result<Bytes, SnapshotError> {
+    let frame = tokio::time::timeout(SNAPSHOT_IDLE, rx.recv()).await;
+    frame.map_err(|_| SnapshotError::Idle)??.ok_or(SnapshotError::Cut)
+}
+
+type AppendState = (Option<codec::Append>, FrameRx);
+
+/// The next append request of a stream; `None` ends it. What cannot be read ends it as well: the
+/// sender opens the next one.
+async fn next_append(
+    first: Option<codec::Append>,
+    mut rx: FrameRx,
+    writer: &crate::store::Writer,
+) -> Option<(AppendEntriesRequest<Types>, AppendState)> {
+    let append = match first {
+        Some(append) => append,
+        None => {
+            // Before the engine's queue and not in it: there it would stop heartbeats as well.
+            writer.wait_drained(WRITER_BYTES_MAX).await;
+            let frame = match rx.recv().await {
+                Ok(frame) => frame?,
+                Err(error) => {
+                    tracing::debug!(%error, "an append stream ended");
+                    return None;
+                }
+            };
+            match Request::decode(frame).map(|request| request.kind) {
+                Ok(Some(RequestKind::Append(append))) => append,
+                Ok(_) | Err(_) => {
+                    tracing::warn!("an append stream carried something else");
+                    return None;
+                }
+            }
+        }
+    };
+    match codec::decode_append(append) {
+        Ok(request) => Some((request, (None, rx))),
+        Err(error) => {
+            tracing::warn!(%error, "an append request cannot be read");
+            None
+        }
+    }
+}
+
+async fn send_last(lane: Lane, tx: &mut FrameTx, kind: ResponseKind) {
+    let response = Response { kind: Some(kind) };
+    // Answers carry no leading byte: the asker knows what it asked.
+    let sent = tx.send(frame(Lane::Append, &response)).await;
+    let sent = match sent {
+        Ok(()) => tx.finish().await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = sent {
+        tracing::debug!(%error, ?lane, "an answer was not taken");
+    }
+}

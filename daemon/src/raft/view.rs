@@ -1,0 +1,132 @@
+//! What the rest of the daemon sees of the engine's state.
+
+use std::collections::BTreeMap;
+
+use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver as _;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Raft;
+use super::types::{Member, Types};
+
+/// A node's role in its term.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Orders and replicates.
+    Primary,
+    /// Follows a primary.
+    Backup,
+    /// Asks for votes.
+    Candidate,
+    /// Follows without a vote.
+    Learner,
+    /// The engine is starting or stopping.
+    #[default]
+    Unknown,
+}
+
+impl Role {
+    /// The word that users see.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Backup => "backup",
+            Self::Candidate => "candidate",
+            Self::Learner => "learner",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The engine's state at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct View {
+    /// Raft id of this node.
+    pub id: u64,
+    /// This node's role.
+    pub role: Role,
+    /// Current term.
+    pub term: u64,
+    /// Raft id of the primary, if one is known.
+    pub primary: Option<u64>,
+    /// Index of the last entry in the log.
+    pub last_index: Option<u64>,
+    /// On the primary: when what a majority last answered was sent; `None` elsewhere.
+    pub quorum_acked: Option<Instant>,
+    /// Members by raft id.
+    pub members: BTreeMap<u64, Member>,
+    /// Raft ids that vote.
+    pub voters: Vec<u64>,
+    /// Why the engine stopped, if it did.
+    pub stopped: Option<String>,
+}
+
+impl View {
+    /// The primary as a member, if one is known.
+    #[must_use]
+    pub fn primary_member(&self) -> Option<(u64, &Member)> {
+        let id = self.primary?;
+        self.members.get(&id).map(|member| (id, member))
+    }
+
+    /// On the primary: milliseconds since a majority was last heard; `None` elsewhere.
+    #[must_use]
+    pub fn quorum_ack_ms(&self) -> Option<u64> {
+        let at = self.quorum_acked?;
+        Some(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Whether this node is the primary.
+    #[must_use]
+    pub fn is_primary(&self) -> bool {
+        self.role == Role::Primary
+    }
+}
+
+/// Follows the engine's metrics until the engine is gone.
+pub(crate) fn follow(raft: &Raft) -> watch::Receiver<View> {
+    let mut metrics = raft.metrics();
+    let (tx, rx) = watch::channel(read(&metrics.borrow_watched()));
+    tokio::spawn(async move {
+        while metrics.changed().await.is_ok() {
+            let view = read(&metrics.borrow_and_update());
+            tx.send_if_modified(|old| {
+                let changed = *old != view;
+                *old = view;
+                changed
+            });
+        }
+        tx.send_modify(|view| {
+            view.role = Role::Unknown;
+            view.primary = None;
+            view.stopped.get_or_insert_with(|| "the engine ended".to_owned());
+        });
+    });
+    rx
+}
+
+fn read(metrics: &openraft::RaftMetrics<Types>) -> View {
+    let membership = &metrics.membership_config;
+    View {
+        id: metrics.id,
+        role: match metrics.state {
+            ServerState::Leader => Role::Primary,
+            ServerState::Follower => Role::Backup,
+            ServerState::Candidate => Role::Candidate,
+            ServerState::Learner => Role::Learner,
+            ServerState::Shutdown => Role::Unknown,
+        },
+        term: metrics.current_term,
+        primary: metrics.current_leader,
+        last_index: metrics.last_log_index,
+        quorum_acked: metrics
+            .last_quorum_acked
+            .as_ref()
+            .and_then(|at| Instant::now().checked_sub(openraft::Instant::elapsed(&**at))),
+        members: membership.nodes().map(|(id, member)| (*id, member.clone())).collect(),
+        voters: membership.voter_ids().collect(),
+        stopped: metrics.running_state.as_ref().err().map(ToString::to_string),
+    }
+}

@@ -1,0 +1,164 @@
+//! Reads: the barrier that makes them fresh, pages, single records, and following.
+//!
+//! Any node serves any read. A fresh one asks the primary, which confirms with a majority that it
+//! still leads, for the place that this node's state must have reached. A stale one skips that and
+//! says how far behind it may be.
+
+use std::time::Duration;
+
+use clock::Hlc;
+use model::query::{self, Query, Reader as Asker};
+use model::{QueryError, SHARD};
+use proto::wire::{Get, Instant as When, Page, Position, Read, TimePoint};
+use proto::{ErrorCode, Failure, Record};
+
+use crate::raft::{Barrier, BarrierError};
+use crate::store::Store;
+
+/// Turns why a barrier failed into what the caller is told.
+pub fn barrier_failure(error: &BarrierError) -> Failure {
+    let code = match error {
+        BarrierError::NotPrimary => ErrorCode::NotPrimary,
+        BarrierError::NoQuorum => ErrorCode::NoQuorum,
+        BarrierError::Behind => ErrorCode::Deadline,
+        BarrierError::Stopped(_) => ErrorCode::Stopping,
+    };
+    Failure::new(code, error)
+}
+
+/// Waits until this node has reached a barrier.
+///
+/// # Errors
+/// See [`barrier_failure`].
+pub async fn reach(
+    engine: &crate::raft::Handle,
+    barrier: Barrier,
+    timeout: Duration,
+) -> Result<(), Failure> {
+    engine.reach(barrier, timeout).await.map_err(|error| barrier_failure(&error))
+}
+
+/// A read with its instants resolved and its cursor looked up: what is left is a position.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    asker: Asker,
+    query: Query,
+    /// Records that may still be returned; `None` = no limit of the caller's.
+    left: Option<u64>,
+}
+
+impl Reading {
+    /// Resolves a request against the state and the node's clock.
+    ///
+    /// # Errors
+    /// When an instant, a position or the cursor is not one, or belongs to somebody else.
+    pub fn resolve(store: &Store, asker: Asker, read: &Read, now_ns: u64) -> Result<Self, Failure> {
+        let since = read.since.as_ref().map(|at| instant(at, now_ns)).transpose()?;
+        let until = read.until.as_ref().map(|at| instant(at, now_ns)).transpose()?;
+        if let (Some(since), Some(until)) = (since, until)
+            && until < since
+        {
+            let message = format!("the range ends at {until}, before it begins at {since}");
+            return Err(Failure::new(ErrorCode::Invalid, message));
+        }
+        let mut after = position(&read.after)?;
+        if !read.cursor.is_empty() {
+            let view = store.snapshot().map_err(store_failure)?;
+            let stored = query::cursor(&view, &asker.name, &read.cursor);
+            let stored = stored.map_err(QueryError::into_failure)?;
+            after = after.max(position(&stored)?);
+        }
+        let (from, to) = (read.from.clone(), read.to.clone());
+        let query = Query { since, until, from, to, after, limit: 0 };
+        let left = (read.limit > 0).then_some(read.limit);
+        Ok(Self { asker, query, left })
+    }
+
+    /// The next page from the state as it is now.
+    ///
+    /// # Errors
+    /// When the reader may not see what it asks for, or the state cannot be read.
+    pub fn page(&mut self, store: &Store) -> Result<Page, Failure> {
+        self.query.limit = match self.left {
+            Some(left) => usize::try_from(left).unwrap_or(usize::MAX),
+            None => 0,
+        };
+        let view = store.snapshot().map_err(store_failure)?;
+        let found = query::page(&view, &self.asker, &self.query);
+        let found = found.map_err(QueryError::into_failure)?;
+        self.query.after = found.next;
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(found.records.len() as u64);
+        }
+        Ok(Page {
+            records: found.records,
+            next: vec![Position { shard: u32::from(SHARD), seq: found.next }],
+            end: found.end || self.is_done(),
+            safe: found.safe.to_bytes().to_vec(),
+            behind_ms: 0,
+        })
+    }
+
+    /// Whether the caller's limit is reached.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    /// Whether nothing later can belong to it any more, given the state's last stamp.
+    #[must_use]
+    pub fn is_past(&self, last: Hlc) -> bool {
+        self.query.until.is_some_and(|until| last >= until)
+    }
+}
+
+/// One record by its id.
+///
+/// # Errors
+/// When there is none that the caller may see, or several.
+pub fn get(store: &Store, asker: &Asker, get: &Get) -> Result<Record, Failure> {
+    let view = store.snapshot().map_err(store_failure)?;
+    let found = query::get(&view, asker, &get.id, &get.from);
+    found.map_err(QueryError::into_failure)?.into_record(&get.id)
+}
+
+/// What a caller is told when the store cannot be read.
+pub fn store_failure(error: crate::store::StoreError) -> Failure {
+    Failure::new(ErrorCode::Integrity, error)
+}
+
+fn instant(at: &TimePoint, now_ns: u64) -> Result<Hlc, Failure> {
+    let invalid = |what: &str| Failure::new(ErrorCode::Invalid, what);
+    match &at.at {
+        Some(When::Hlc(bytes)) => {
+            Hlc::from_slice(bytes).ok_or_else(|| invalid("a stamp has 12 bytes"))
+        }
+        Some(When::AgoNs(ago)) => Ok(Hlc::from_ns(now_ns.saturating_sub(*ago))),
+        None => Err(invalid("an instant that says nothing")),
+    }
+}
+
+fn position(positions: &[Position]) -> Result<u64, Failure> {
+    match positions {
+        [] => Ok(0),
+        [Position { shard, seq }] if *shard == u32::from(SHARD) => Ok(*seq),
+        _ => Err(Failure::new(ErrorCode::Invalid, "a position in a shard that is not here")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_are_exact_or_relative_to_the_nodes_clock() {
+        let stamp = Hlc { ns: 5, logical: 6 };
+        let exact = TimePoint { at: Some(When::Hlc(stamp.to_bytes().to_vec())) };
+        assert_eq!(instant(&exact, 100).unwrap(), stamp);
+        let ago = |ns| TimePoint { at: Some(When::AgoNs(ns)) };
+        assert_eq!(instant(&ago(40), 100).unwrap(), Hlc::from_ns(60));
+        assert_eq!(instant(&ago(400), 100).unwrap(), Hlc::ZERO);
+        assert!(instant(&TimePoint { at: Some(When::Hlc(vec![1])) }, 0).is_err());
+        assert!(instant(&TimePoint { at: None }, 0).is_err());
+    }
+}

@@ -1,0 +1,219 @@
+//! How requests arrive: connections from clients and from other nodes, told apart in the TLS
+//! handshake, one task per connection and one per request.
+//!
+//! Not here: what requests mean (`node`).
+
+use std::sync::Arc;
+
+use net::{
+    Accepted, ClientConn, Endpoint, Incoming, Lane, LinkError, PeerConn, PeerStream, ReplyTx,
+};
+use prost::Message as _;
+use proto::peer::{Hello, PeerOp, PeerRequest};
+use proto::wire::{Op, Read, Reply};
+use proto::{ErrorCode, Failure};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::node::{Deadline, Node, Principal};
+use crate::raft::URGENT_RAFT;
+
+/// Says who this node is, for the first frame on a connection between nodes.
+pub type MakeHello = Arc<dyn Fn() -> Hello + Send + Sync>;
+/// Says why a peer's hello does not fit the membership.
+pub type CheckHello = Arc<dyn Fn(&Hello) -> Result<(), String> + Send + Sync>;
+
+/// The serving side of a node. Cheap to clone.
+#[derive(Clone)]
+pub struct Server {
+    /// The node.
+    pub node: Node,
+    /// Who this node is.
+    pub hello: MakeHello,
+    /// Whom it lets in.
+    pub check: CheckHello,
+    /// Ends every connection.
+    pub stop: CancellationToken,
+    /// Ends followed reads, so that they go on elsewhere.
+    pub drain: CancellationToken,
+    /// Requests under way.
+    pub requests: TaskTracker,
+}
+
+impl Server {
+    /// Accepts connections until the endpoint is closed.
+    pub async fn run(self, endpoint: Endpoint) {
+        while let Some(accepted) = endpoint.accept().await {
+            let this = self.clone();
+            let stop = self.stop.clone();
+            tokio::spawn(async move {
+                let serve = async {
+                    match accepted {
+                        Accepted::Client(client) => this.client(client).await,
+                        Accepted::Peer(peer) => this.peer(peer).await,
+                    }
+                };
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = serve => {}
+                }
+            });
+        }
+    }
+
+    async fn client(&self, client: ClientConn) {
+        let principal = Principal::of(client.peer(), self.node.name());
+        let name = principal.identity.name.clone();
+        let now = || self.node.keeper().reading().now_ns;
+        tracing::debug!(client = %principal.identity, remote = %client.remote(), "connected");
+        self.node.sessions().connected(&name, now());
+        while let Some(Incoming { request, reply }) = client.next().await {
+            self.node.sessions().seen(&name, now());
+            let (this, principal) = (self.clone(), principal.clone());
+            self.requests.spawn(async move {
+                match &request.op {
+                    Some(Op::Read(read)) if read.follow => {
+                        let deadline = Deadline::of(&request);
+                        this.follow(&principal, read, deadline, reply).await;
+                    }
+                    _ => {
+                        let response = this.node.handle(&principal, request).await;
+                        send(reply, &response).await;
+                    }
+                }
+            });
+        }
+        self.node.sessions().disconnected(&name, now());
+    }
+
+    /// Sends page after page until the client is gone, the range is over or the node stops.
+    async fn follow(
+        &self,
+        principal: &Principal,
+        read: &Read,
+        deadline: Deadline,
+        mut reply: ReplyTx,
+    ) {
+        let failed = |failure| self.node.response(self.node.name(), Reply::Failure(failure));
+        let mut following = match self.node.follow(principal, read, deadline).await {
+            Ok(following) => following,
+            Err(failure) => {
+                send(reply, &failed(failure)).await;
+                return;
+            }
+        };
+        loop {
+            let next = tokio::select! {
+                () = self.drain.cancelled() => {
+                    Err(Failure::new(ErrorCode::Stopping, "the node is stopping"))
+                }
+                () = reply.stopped() => return,
+                next = following.next() => next,
+            };
+            match next {
+                Ok(Some(page)) => {
+                    let response = self.node.response(self.node.name(), Reply::Page(page));
+                    // A client that does not read holds up itself alone: what it has not taken is
+                    // read from the disk when it does.
+                    if reply.send(&response).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => {
+                    reply.finish();
+                    return;
+                }
+                Err(failure) => {
+                    send(reply, &failed(failure)).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn peer(&self, mut peer: PeerConn) {
+        let check = Arc::clone(&self.check);
+        if let Err(error) = peer.handshake((self.hello)(), move |hello| check(hello)).await {
+            tracing::debug!(%error, "a peer was not let in");
+            return;
+        }
+        while let Some(stream) = peer.next().await {
+            let this = self.clone();
+            let stop = self.stop.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = this.lane(stream) => {}
+                }
+            });
+        }
+    }
+
+    /// Serves one stream of a peer whose hello was accepted.
+    pub async fn lane(&self, stream: PeerStream) {
+        let PeerStream { from, lane, tx, mut rx } = stream;
+        let Ok(name) = from.name.parse() else { return };
+        match lane {
+            Lane::Request => {
+                self.request(&name, tx, rx).await;
+            }
+            Lane::Urgent => {
+                let Ok(Some(first)) = rx.recv().await else { return };
+                match first.first() {
+                    Some(&URGENT_RAFT) => {
+                        if let Some(engine) = self.node.engine() {
+                            engine.serve_urgent(first.slice(1..), tx, rx).await;
+                        }
+                    }
+                    Some(_) => self.node.members().answer(&name, first, tx, rx).await,
+                    None => {}
+                }
+            }
+            Lane::Append => {
+                if let Some(engine) = self.node.engine() {
+                    engine.serve_append(tx, rx).await;
+                }
+            }
+            Lane::Snapshot => {
+                if let Some(engine) = self.node.engine() {
+                    engine.serve_snapshot(tx, rx).await;
+                }
+            }
+        }
+    }
+
+    async fn request(&self, from: &proto::Name, mut tx: net::FrameTx, mut rx: net::FrameRx) {
+        let Ok(Some(frame)) = rx.recv().await else { return };
+        let op = PeerRequest::decode(frame).ok().and_then(|request| request.op);
+        let sent = match op {
+            Some(PeerOp::Forward(forward)) => {
+                let serve = self.node.forwarded(forward, from);
+                // Tracked, so that a stopping node answers what it has begun.
+                let response = self.requests.track_future(serve).await;
+                tx.send_message(&response).await
+            }
+            Some(PeerOp::Barrier(_)) => tx.send_message(&self.node.give_barrier().await).await,
+            Some(PeerOp::Sessions(_)) => tx.send_message(&self.node.sessions().list()).await,
+            None => {
+                tracing::warn!(%from, "a peer asked for something that this release does not know");
+                return;
+            }
+        };
+        let sent = match sent {
+            Ok(()) => tx.finish().await,
+            Err(error) => Err(error),
+        };
+        log_lost(sent);
+    }
+}
+
+fn log_lost(sent: Result<(), LinkError>) {
+    if let Err(error) = sent {
+        tracing::debug!(%error, "an answer was not taken");
+    }
+}
+
+async fn send(mut reply: ReplyTx, response: &proto::wire::Response) {
+    log_lost(reply.send(response).await);
+    reply.finish();
+}

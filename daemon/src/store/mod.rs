@@ -1,0 +1,348 @@
+//! The store: one RocksDB, one write-ahead log, one fsync for everything queued, and a watermark
+//! file beside it that remembers what was durable.
+//!
+//! The only module that names RocksDB. The engine's types stay out: a log entry here is an index, a
+//! term and bytes.
+//!
+//! On disk, under the data directory:
+//! ```text
+//! store/db/         the database
+//! store/watermark   evidence of what was durable
+//! store.new/        a store that is being created; never used, removed at the next start
+//! ```
+//!
+//! Invariant: a normal start never creates a store. An empty directory may be a wrong mount, and a
+//! node that starts empty under an old name can vote away what it has acknowledged.
+//!
+//! Not here: repair. A store that cannot be proven intact is reported and left as it is.
+
+mod db;
+mod error;
+pub mod format;
+mod generation;
+mod keys;
+pub mod log;
+mod tail;
+mod verdict;
+mod view;
+pub mod watermark;
+mod writer;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rocksdb::WriteBatch;
+
+pub use self::error::StoreError;
+pub use self::generation::{Chunk, ChunkReader, Incoming, SnapshotHead};
+pub use self::view::{Snapshot, StateBatch};
+pub use self::writer::{Done, Op, Writer};
+
+use self::db::Database;
+use self::format::{Applied, FORMAT, Identity, LogMark, Vote, decode, encode};
+use self::keys::{META, MetaKind};
+use self::tail::Tail;
+use self::verdict::Verdict;
+use self::watermark::{Watermark, WatermarkFile};
+
+/// The one Raft group of this version; it carries the data shard and the control shard.
+pub const SHARD: u16 = 1;
+/// Table number of the applied-state row; the model's tables are numbered below it.
+const APPLIED_TABLE: u8 = 0xff;
+
+/// An open store that is proven intact. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    db: Arc<Database>,
+    writer: Mutex<Option<Writer>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    tail: Tail,
+    generation: AtomicU32,
+    /// Generation that the next incoming snapshot takes.
+    next_generation: AtomicU32,
+    identity: Identity,
+    starts: u64,
+    path: PathBuf,
+}
+
+/// What a start found.
+#[derive(Debug)]
+pub enum Opened {
+    /// The store is proven intact.
+    Intact(Store),
+    /// The store cannot be proven intact; no Raft may start on it.
+    Repairing {
+        /// Who the store says it is, as far as that can be read.
+        identity: Option<Identity>,
+        /// What was expected and what was found.
+        reason: String,
+    },
+}
+
+impl Store {
+    /// Whether the data directory holds a store.
+    #[must_use]
+    pub fn exists(data_dir: &Path) -> bool {
+        data_dir.join("store").exists()
+    }
+
+    /// Creates a store, whole or not at all. Only for a node that was just admitted.
+    ///
+    /// # Errors
+    /// When a store is there already, or the disk refuses.
+    pub fn create(data_dir: &Path, identity: &Identity) -> Result<(), StoreError> {
+        let (store, new) = (data_dir.join("store"), data_dir.join("store.new"));
+        if store.exists() {
+            let there = format!("{} exists already", store.display());
+            return Err(StoreError::Foreign(there));
+        }
+        if new.exists() {
+            // A creation that did not finish: no node has ever started on it.
+            std::fs::remove_dir_all(&new).map_err(StoreError::file(&new))?;
+        }
+        std::fs::create_dir_all(&new).map_err(StoreError::file(&new))?;
+        let identity = Identity { format: FORMAT, ..identity.clone() };
+        {
+            let db = Database::open(&new.join("db"), true)?;
+            let mut batch = WriteBatch::default();
+            let meta = db.family(META)?;
+            batch.put_cf(meta, keys::meta(0, MetaKind::Identity), encode(&identity));
+            db.write(batch)?;
+            db.sync()?;
+        }
+        let first = Watermark { identity: Some(identity), ..Watermark::default() };
+        WatermarkFile::create(&new, &first)?;
+        std::fs::rename(&new, &store).map_err(StoreError::file(&store))?;
+        let dir = File::open(data_dir).map_err(StoreError::file(data_dir))?;
+        dir.sync_all().map_err(StoreError::file(data_dir))
+    }
+
+    /// Opens the store of a node and judges whether it is intact.
+    ///
+    /// # Errors
+    /// When there is no store, or it belongs to another cluster, node or release, or another
+    /// process holds it.
+    pub fn open(data_dir: &Path, cluster: &str, node: &str) -> Result<Opened, StoreError> {
+        let path = data_dir.join("store");
+        if !path.exists() {
+            return Err(StoreError::NotAdmitted(format!(
+                "{} holds no store, and a normal start never creates one: it may be a wrong mount \
+                 or a wiped disk",
+                data_dir.display()
+            )));
+        }
+        let (file, watermark) = match WatermarkFile::open(&path) {
+            Ok(opened) => opened,
+            Err(error) => {
+                return Ok(Opened::Repairing { identity: None, reason: error.to_string() });
+            }
+        };
+        let db = match Database::open(&path.join("db"), false) {
+            Ok(db) => Arc::new(db),
+            Err(error) if error.to_string().contains("lock") => {
+                let held = format!("{} is in use by another process ({error})", path.display());
+                return Err(StoreError::Foreign(held));
+            }
+            Err(error) => {
+                let identity = watermark.and_then(|watermark| watermark.identity);
+                return Ok(Opened::Repairing { identity, reason: error.to_string() });
+            }
+        };
+        let found = match verdict::identity(&db) {
+            Ok(found) => found,
+            Err(error) => {
+                return Ok(Opened::Repairing { identity: None, reason: error.to_string() });
+            }
+        };
+        if let Some(identity) = &found {
+            verdict::check_owner(identity, cluster, node)?;
+        }
+        let opened = verdict::judge(&db, found.as_ref(), watermark.as_ref());
+        let opened = opened.and_then(|verdict| match verdict {
+            Verdict::Repairing(reason) => Err(StoreError::Damaged(reason)),
+            Verdict::Intact(identity) => Self::start(path, db, file, identity),
+        });
+        match opened {
+            Ok(store) => Ok(Opened::Intact(store)),
+            Err(error @ (StoreError::Damaged(_) | StoreError::Database { .. })) => {
+                Ok(Opened::Repairing { identity: found, reason: error.to_string() })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn start(
+        path: PathBuf,
+        db: Arc<Database>,
+        file: WatermarkFile,
+        identity: Identity,
+    ) -> Result<Self, StoreError> {
+        let starts = bump_starts(&db)?;
+        let live = live_generation(&db, SHARD)?;
+        generation::sweep(&db, SHARD, live)?;
+        let (first, last) = log::bounds(&db, SHARD)?;
+        let end = last.as_ref().map_or(first, |last| last.index + 1);
+        let vote = read_vote(&db, SHARD)?;
+        let shards = vec![watermark::ShardMark { shard: u32::from(SHARD), last, vote }];
+        let marks = Watermark { identity: Some(identity.clone()), shards, ..Watermark::default() };
+        let (writer, threads) = Writer::start(Arc::clone(&db), file, marks)?;
+        let inner = Inner {
+            db,
+            writer: Mutex::new(Some(writer)),
+            threads: Mutex::new(threads),
+            tail: Tail::new(first, end),
+            generation: AtomicU32::new(live),
+            next_generation: AtomicU32::new(live + 1),
+            identity,
+            starts,
+            path,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Who this store is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.inner.identity
+    }
+
+    /// How often this store was started, this time included.
+    #[must_use]
+    pub fn starts(&self) -> u64 {
+        self.inner.starts
+    }
+
+    /// The pipeline to the disk.
+    ///
+    /// # Errors
+    /// When the store is closed.
+    pub fn writer(&self) -> Result<Writer, StoreError> {
+        let writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.clone().ok_or_else(|| StoreError::Stopped("it is closed".to_owned()))
+    }
+
+    /// The newest entries of the log.
+    #[must_use]
+    pub fn tail(&self) -> &Tail {
+        &self.inner.tail
+    }
+
+    /// The saved vote.
+    ///
+    /// # Errors
+    /// When the database fails or the value is damaged.
+    pub fn vote(&self) -> Result<Option<Vote>, StoreError> {
+        read_vote(&self.inner.db, SHARD)
+    }
+
+    /// The purge floor of the log.
+    ///
+    /// # Errors
+    /// When the database fails or the value is damaged.
+    pub fn floor(&self) -> Result<Option<LogMark>, StoreError> {
+        log::floor(&self.inner.db, SHARD)
+    }
+
+    /// Where the state machine stands.
+    ///
+    /// # Errors
+    /// When the database fails or the value is damaged.
+    pub fn applied(&self) -> Result<Applied, StoreError> {
+        read_applied(&self.inner.db, SHARD, self.generation())
+    }
+
+    /// The persisted ceiling of stamps, nanoseconds since 1970; 0 before the first.
+    ///
+    /// # Errors
+    /// When the database fails or the value is damaged.
+    pub fn ceiling_ns(&self) -> Result<u64, StoreError> {
+        let value = self.inner.db.get_meta(keys::meta(0, MetaKind::Ceiling))?;
+        value.map_or(Ok(0), |bytes| be_u64("ceiling", &bytes))
+    }
+
+    /// The live generation of the state.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.inner.generation.load(Ordering::Acquire)
+    }
+
+    /// Bytes free on the store's disk for an unprivileged process.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        let stat = rustix::fs::statvfs(&self.inner.path)
+            .map_err(|error| StoreError::file(&self.inner.path)(error.into()))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// Moves everything to sorted files and drops what is deleted, expired or purged. Slow; runs
+    /// beside everything else.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn compact(&self) -> Result<(), StoreError> {
+        self.inner.db.compact()
+    }
+
+    /// Lets the queue run dry and joins the threads. Later calls of [`Store::writer`] fail.
+    pub fn close(&self) {
+        let writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(writer);
+        let threads: Vec<_> = {
+            let mut threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            threads.drain(..).collect()
+        };
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store ended in a panic");
+            }
+        }
+    }
+}
+
+fn be_u64(what: &str, bytes: &[u8]) -> Result<u64, StoreError> {
+    let bytes = bytes.try_into();
+    bytes.map(u64::from_be_bytes).map_err(|_| StoreError::Damaged(format!("{what}: not 8 bytes")))
+}
+
+fn bump_starts(db: &Database) -> Result<u64, StoreError> {
+    let key = keys::meta(0, MetaKind::Starts);
+    let starts = db.get_meta(key)?.map_or(Ok(0), |bytes| be_u64("starts", &bytes))? + 1;
+    let mut batch = WriteBatch::default();
+    batch.put_cf(db.family(META)?, key, starts.to_be_bytes());
+    db.write(batch)?;
+    Ok(starts)
+}
+
+fn read_vote(db: &Database, shard: u16) -> Result<Option<Vote>, StoreError> {
+    let value = db.get_meta(keys::meta(shard, MetaKind::Vote))?;
+    value.map(|bytes| decode("vote", &bytes)).transpose()
+}
+
+fn live_generation(db: &Database, shard: u16) -> Result<u32, StoreError> {
+    let Some(value) = db.get_meta(keys::meta(shard, MetaKind::Generation))? else {
+        return Ok(0);
+    };
+    let bytes = value.try_into();
+    bytes
+        .map(u32::from_be_bytes)
+        .map_err(|_| StoreError::Damaged("generation: not 4 bytes".to_owned()))
+}
+
+fn read_applied(db: &Database, shard: u16, generation: u32) -> Result<Applied, StoreError> {
+    let key = keys::state(keys::generation(shard, generation), APPLIED_TABLE, b"");
+    let value = db.get(keys::STATE, &key)?;
+    value.map_or_else(|| Ok(Applied::default()), |bytes| decode("applied state", &bytes))
+}
+
+#[cfg(test)]
+mod store_test;

@@ -1,0 +1,237 @@
+//! The model's view of stored state, and the batch that one apply writes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use model::{Change, Direction, Table, View, ViewError};
+use rocksdb::{DB, ReadOptions, SnapshotWithThreadMode, WriteBatch};
+
+use super::db::Database;
+use super::format::{Applied, encode};
+use super::keys::{self, RECORDS, STATE, STREAMS};
+use super::{APPLIED_TABLE, SHARD, Store, StoreError};
+
+/// The column family of a table.
+pub(crate) fn family(table: Table) -> &'static str {
+    match table {
+        Table::Records => RECORDS,
+        Table::Streams => STREAMS,
+        _ => STATE,
+    }
+}
+
+/// The stored key of a row.
+pub(crate) fn row_key(prefix: [u8; 6], table: Table, key: &[u8]) -> Vec<u8> {
+    match table {
+        Table::Records | Table::Streams => [prefix.as_slice(), key].concat(),
+        _ => keys::state(prefix, table.number(), key),
+    }
+}
+
+/// Stored state as the model reads it: the live state for the one task that applies, or a frozen
+/// moment for everybody else.
+pub struct Snapshot<'a> {
+    db: &'a Database,
+    frozen: Option<SnapshotWithThreadMode<'a, DB>>,
+    prefix: [u8; 6],
+}
+
+impl Snapshot<'_> {
+    fn read_options(&self) -> ReadOptions {
+        let mut options = ReadOptions::default();
+        if let Some(frozen) = &self.frozen {
+            options.set_snapshot(frozen);
+        }
+        options
+    }
+
+    fn read(&self, family: &'static str, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let handle = self.db.family(family)?;
+        let found = self.db.raw().get_pinned_cf_opt(handle, key, &self.read_options());
+        let found = found.map_err(StoreError::database("reading the state"))?;
+        Ok(found.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    /// Where the state machine stood at this moment.
+    ///
+    /// # Errors
+    /// When the database fails or the value is damaged.
+    pub fn applied(&self) -> Result<Applied, StoreError> {
+        let key = keys::state(self.prefix, APPLIED_TABLE, b"");
+        let value = self.read(STATE, &key)?;
+        value.map_or_else(
+            || Ok(Applied::default()),
+            |bytes| super::format::decode("applied state", &bytes),
+        )
+    }
+
+    /// Walks all rows of a table in key order until `each` says stop.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) fn each_row(
+        &self,
+        table: Table,
+        mut each: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        let low = row_key(self.prefix, table, b"");
+        let mut options = self.read_options();
+        if let Some(high) = keys::after_prefix(&low) {
+            options.set_iterate_upper_bound(high);
+        }
+        let handle = self.db.family(family(table))?;
+        let mut iterator = self.db.raw().raw_iterator_cf_opt(handle, options);
+        iterator.seek(&low);
+        while let (Some(key), Some(value)) = (iterator.key(), iterator.value()) {
+            if !each(key.get(low.len()..).unwrap_or_default(), value) {
+                break;
+            }
+            iterator.next();
+        }
+        iterator.status().map_err(StoreError::database("walking the state"))
+    }
+
+    fn rows(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        let name = family(table);
+        let (low, high) = (row_key(self.prefix, table, from), row_key(self.prefix, table, to));
+        let key_start = row_key(self.prefix, table, b"").len();
+        let mut options = self.read_options();
+        options.set_iterate_lower_bound(low);
+        options.set_iterate_upper_bound(high);
+        let mut iterator = self.db.raw().raw_iterator_cf_opt(self.db.family(name)?, options);
+        match direction {
+            Direction::Forward => iterator.seek_to_first(),
+            Direction::Backward => iterator.seek_to_last(),
+        }
+        let mut rows = Vec::new();
+        while rows.len() < limit {
+            let (Some(key), Some(value)) = (iterator.key(), iterator.value()) else { break };
+            rows.push((key.get(key_start..).unwrap_or_default().to_vec(), value.to_vec()));
+            match direction {
+                Direction::Forward => iterator.next(),
+                Direction::Backward => iterator.prev(),
+            }
+        }
+        // An iterator over a damaged block just ends: who forgets this sees too few rows.
+        iterator.status().map_err(StoreError::database("scanning the state"))?;
+        Ok(rows)
+    }
+}
+
+impl View for Snapshot<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, ViewError> {
+        self.read(family(table), &row_key(self.prefix, table, key)).map_err(ViewError::new)
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ViewError> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        self.rows(table, from, to, direction, limit).map_err(ViewError::new)
+    }
+}
+
+/// What one apply writes: rows and where the machine then stands, in one batch.
+pub struct StateBatch {
+    batch: WriteBatch,
+    prefix: [u8; 6],
+    db: Arc<Database>,
+}
+
+impl StateBatch {
+    pub(crate) fn new(db: Arc<Database>, generation: u32) -> Self {
+        let prefix = keys::generation(SHARD, generation);
+        Self { batch: WriteBatch::default(), prefix, db }
+    }
+
+    /// Adds rows.
+    ///
+    /// # Errors
+    /// Never after a successful opening.
+    pub fn rows(&mut self, changes: impl IntoIterator<Item = Change>) -> Result<(), StoreError> {
+        for Change { table, key, value } in changes {
+            let handle = self.db.family(family(table))?;
+            let key = row_key(self.prefix, table, &key);
+            match value {
+                Some(value) => self.batch.put_cf(handle, key, value),
+                None => self.batch.delete_cf(handle, key),
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes collected so far.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.batch.size_in_bytes()
+    }
+
+    /// Writes the rows, unsynced.
+    ///
+    /// # Errors
+    /// When the database fails; the process must end.
+    pub(crate) fn write(self) -> Result<(), StoreError> {
+        self.db.write(self.batch)
+    }
+}
+
+impl Store {
+    /// The live state, for the one task that applies.
+    #[must_use]
+    pub fn live(&self) -> Snapshot<'_> {
+        let prefix = keys::generation(SHARD, self.generation());
+        Snapshot { db: &self.inner.db, frozen: None, prefix }
+    }
+
+    /// The state at this moment; later changes, even of the generation, are not seen through it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn snapshot(&self) -> Result<Snapshot<'_>, StoreError> {
+        freeze(&self.inner.db)
+    }
+
+    /// Writes what one apply changed, with where the machine then stands, in one unsynced batch.
+    ///
+    /// # Errors
+    /// When the database fails; the process must end.
+    pub fn apply(&self, changes: Vec<Change>, applied: &Applied) -> Result<(), StoreError> {
+        let mut batch = StateBatch::new(Arc::clone(&self.inner.db), self.generation());
+        batch.rows(changes)?;
+        let key = keys::state(batch.prefix, APPLIED_TABLE, b"");
+        batch.batch.put_cf(self.inner.db.family(STATE)?, key, encode(applied));
+        batch.write()
+    }
+}
+
+/// The state at this moment.
+pub(crate) fn freeze(db: &Database) -> Result<Snapshot<'_>, StoreError> {
+    let frozen = db.raw().snapshot();
+    // The generation of that same moment: one that is swept later stays readable through it.
+    let key = keys::meta(SHARD, keys::MetaKind::Generation);
+    let value = frozen.get_cf(db.family(keys::META)?, key);
+    let value = value.map_err(StoreError::database("reading the generation"))?;
+    let live = match value {
+        None => 0,
+        Some(bytes) => u32::from_be_bytes(
+            bytes
+                .try_into()
+                .map_err(|_| StoreError::Damaged("generation: not 4 bytes".to_owned()))?,
+        ),
+    };
+    Ok(Snapshot { db, frozen: Some(frozen), prefix: keys::generation(SHARD, live) })
+}

@@ -1,0 +1,507 @@
+//! One pipeline of two threads between the engine and the disk.
+//!
+//! ```text
+//! append, vote, truncate, purge, flip, ceiling
+//!   -> queue -> WRITER: drain, one WriteBatch, write unsynced, publish `written`
+//!            -> SYNC:   one sync for all groups written so far, watermark, answers in order
+//! ```
+//!
+//! While one sync runs, the writer goes on; the next sync covers all of that. This is the whole
+//! group commit; there is no timer. The queue keeps call order: a vote and the log never overtake
+//! each other. A truncation is a group of its own, with the watermark lowered before it: otherwise
+//! a crash in between would look like lost entries.
+//!
+//! The first error of a write, a sync or the watermark fails every waiter, now and later, and ends
+//! the process; a sync is never tried again, because a failed one marks pages clean.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+use rocksdb::WriteBatch;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::StoreError;
+use super::db::Database;
+use super::format::{Applied, LogEntry, LogMark, Vote, decode, encode};
+use super::keys::{self, LOG, META, MetaKind, STATE};
+use super::watermark::{ShardMark, Watermark, WatermarkFile};
+
+/// Bytes that one write batch may take before the writer stops draining.
+const GROUP_BYTES: usize = 4 << 20;
+
+/// Told when an operation is durable, or failed for good.
+pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// What the writer is asked to do.
+pub enum Op {
+    /// Append log entries.
+    Append(u16, Vec<LogEntry>),
+    /// Save a vote.
+    Vote(u16, Vote),
+    /// Remove log entries from this index on.
+    Truncate(u16, u64),
+    /// Remove log entries up to and with this one.
+    Purge(u16, u64, u64),
+    /// Make a generation the live one, with what it holds applied.
+    Flip(u16, u32, Box<Applied>),
+    /// Raise the ceiling of stamps, nanoseconds since 1970.
+    Ceiling(u64),
+    /// Nothing; done once everything before is durable.
+    Barrier,
+}
+
+impl Op {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Append(_, entries) => entries.iter().map(|e| e.payload.len() + 64).sum(),
+            _ => 64,
+        }
+    }
+
+    /// Whether it must be written alone, after everything before it is durable.
+    fn is_alone(&self) -> bool {
+        matches!(self, Self::Truncate(..) | Self::Flip(..) | Self::Purge(..))
+    }
+}
+
+/// Hands work to the pipeline. Cheap to clone.
+#[derive(Clone)]
+pub struct Writer {
+    queue: mpsc::Sender<(Op, Done)>,
+    shared: Arc<Shared>,
+}
+
+/// What the threads and their clients share.
+struct Shared {
+    /// One past the highest written index, per shard.
+    written: watch::Sender<BTreeMap<u16, u64>>,
+    queued_bytes: AtomicUsize,
+    drained: Notify,
+    failed: watch::Sender<Option<String>>,
+    sync_began: Mutex<Option<Instant>>,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("queued_bytes", &self.queued_bytes()).finish()
+    }
+}
+
+impl Writer {
+    /// Starts the two threads. `marks` is what the log holds durably now.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start(
+        db: Arc<Database>,
+        file: WatermarkFile,
+        marks: Watermark,
+    ) -> Result<(Self, Vec<JoinHandle<()>>), StoreError> {
+        let written = marks.shards.iter().filter_map(|mark| {
+            let shard = u16::try_from(mark.shard).ok()?;
+            Some((shard, mark.last.as_ref().map_or(0, |last| last.index + 1)))
+        });
+        let shared = Arc::new(Shared {
+            written: watch::Sender::new(written.collect()),
+            queued_bytes: AtomicUsize::new(0),
+            drained: Notify::new(),
+            failed: watch::Sender::new(None),
+            sync_began: Mutex::new(None),
+        });
+        let (queue, ops) = mpsc::channel();
+        let (groups_tx, groups) = mpsc::channel();
+        let writer = WriterThread {
+            db: Arc::clone(&db),
+            shared: Arc::clone(&shared),
+            ops,
+            groups: groups_tx,
+            marks,
+        };
+        let sync = SyncThread { db, shared: Arc::clone(&shared), groups, file };
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+            thread.map_err(StoreError::file(name))
+        };
+        let threads = vec![
+            spawn("store-writer", Box::new(move || writer.run()))?,
+            spawn("store-sync", Box::new(move || sync.run()))?,
+        ];
+        Ok((Self { queue, shared }, threads))
+    }
+
+    /// Queues an operation. Never blocks; `done` is called from the sync thread.
+    pub fn submit(&self, op: Op, done: Done) {
+        let bytes = op.bytes();
+        self.shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let Err(mpsc::SendError((_, done))) = self.queue.send((op, done)) {
+            done(Err(StoreError::Stopped(self.failure())));
+        }
+    }
+
+    /// Queues an operation and waits until it is durable.
+    ///
+    /// # Errors
+    /// When the store failed; whether the operation is durable is then unknown.
+    pub async fn run(&self, op: Op) -> Result<(), StoreError> {
+        let (tx, rx) = tokio::sync::oneshot::channel();
+        self.submit(op, Box::new(move |result| drop(tx.send(result))));
+        rx.await.unwrap_or_else(|_| Err(StoreError::Stopped(self.failure())))
+    }
+
+    /// Waits until the entry at `index` is written (not synced) to the database.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn wait_written(&self, shard: u16, index: u64) -> Result<(), StoreError> {
+        let mut written = self.shared.written.subscribe();
+        let mut failed = self.shared.failed.subscribe();
+        let has = |map: &BTreeMap<u16, u64>| map.get(&shard).is_some_and(|end| *end > index);
+        tokio::select! {
+            biased;
+            result = written.wait_for(has) => {
+                result.map(drop).map_err(|_| StoreError::Stopped(self.failure()))
+            }
+            _ = failed.wait_for(Option::is_some) => Err(StoreError::Stopped(self.failure())),
+        }
+    }
+
+    /// Bytes that wait for the disk.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.shared.queued_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Waits until no more than `limit` bytes wait for the disk.
+    pub async fn wait_drained(&self, limit: usize) {
+        loop {
+            let drained = self.shared.drained.notified();
+            if self.queued_bytes() <= limit || self.shared.failed.borrow().is_some() {
+                return;
+            }
+            drained.await;
+        }
+    }
+
+    /// Why the store failed, as soon as it does.
+    #[must_use]
+    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+        self.shared.failed.subscribe()
+    }
+
+    /// How long the running sync has taken so far; `None` if none runs.
+    #[must_use]
+    pub fn sync_age(&self) -> Option<std::time::Duration> {
+        let began = *self.shared.sync_began.lock().unwrap_or_else(PoisonError::into_inner);
+        began.map(|at| at.elapsed())
+    }
+
+    fn failure(&self) -> String {
+        self.shared.failed.borrow().clone().unwrap_or_else(|| "it is closed".to_owned())
+    }
+}
+
+impl Shared {
+    fn fail(&self, error: &StoreError) {
+        self.failed.send_if_modified(|failed| {
+            let first = failed.is_none();
+            if first {
+                tracing::error!(%error, "the store failed; the process must end");
+                *failed = Some(error.to_string());
+            }
+            first
+        });
+        self.drained.notify_waiters();
+    }
+
+    fn release(&self, bytes: usize) {
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.drained.notify_waiters();
+    }
+}
+
+/// What goes from the writer to the sync thread.
+struct Group {
+    /// What is durable once this group is.
+    marks: Watermark,
+    done: Vec<Done>,
+    bytes: usize,
+    /// For a group that must be durable before the writer goes on.
+    reached: Option<mpsc::Sender<()>>,
+}
+
+struct WriterThread {
+    db: Arc<Database>,
+    shared: Arc<Shared>,
+    ops: mpsc::Receiver<(Op, Done)>,
+    groups: mpsc::Sender<Group>,
+    /// What the database holds, written but perhaps not yet durable.
+    marks: Watermark,
+}
+
+impl WriterThread {
+    fn run(mut self) {
+        let mut held = None;
+        while let Some(first) = held.take().or_else(|| self.ops.recv().ok()) {
+            if let Err(error) = self.write_group(first, &mut held) {
+                self.shared.fail(&error);
+                break;
+            }
+        }
+        // Dropping the receiver fails every later submit; those queued are failed here.
+        let reason = self.shared.failed.borrow().clone();
+        if let Some(reason) = reason {
+            let queued = held.into_iter().chain(self.ops.try_iter());
+            for (_, done) in queued {
+                done(Err(StoreError::Stopped(reason.clone())));
+            }
+        }
+    }
+
+    /// Writes one group that begins with `first`; an operation that must stand alone and came
+    /// behind it is left in `held`.
+    fn write_group(
+        &mut self,
+        first: (Op, Done),
+        held: &mut Option<(Op, Done)>,
+    ) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        let mut done = Vec::new();
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some((op, callback)) = next {
+            let alone = op.is_alone();
+            if alone && !done.is_empty() {
+                *held = Some((op, callback));
+                break;
+            }
+            bytes += op.bytes();
+            done.push(callback);
+            if let Err(error) = self.add(op, &mut batch) {
+                fail_all(done, &error);
+                return Err(error);
+            }
+            if alone || bytes >= GROUP_BYTES {
+                break;
+            }
+            next = self.ops.try_recv().ok();
+        }
+        if let Err(error) = self.db.write(batch) {
+            fail_all(done, &error);
+            return Err(error);
+        }
+        self.publish_written();
+        self.send(Group { marks: self.marks.clone(), done, bytes, reached: None })
+    }
+
+    fn send(&self, group: Group) -> Result<(), StoreError> {
+        self.groups.send(group).map_err(|mpsc::SendError(group)| {
+            let reason = self.shared.failed.borrow().clone().unwrap_or_default();
+            for done in group.done {
+                done(Err(StoreError::Stopped(reason.clone())));
+            }
+            StoreError::Stopped(reason)
+        })
+    }
+
+    fn publish_written(&self) {
+        self.shared.written.send_modify(|written| {
+            for mark in &self.marks.shards {
+                if let Ok(shard) = u16::try_from(mark.shard) {
+                    written.insert(shard, mark.last.as_ref().map_or(0, |last| last.index + 1));
+                }
+            }
+        });
+    }
+
+    fn add(&mut self, op: Op, batch: &mut WriteBatch) -> Result<(), StoreError> {
+        match op {
+            Op::Append(shard, entries) => self.append(shard, &entries, batch),
+            Op::Vote(shard, vote) => {
+                let key = keys::meta(shard, MetaKind::Vote);
+                batch.put_cf(self.db.family(META)?, key, encode(&vote));
+                self.mark(shard).vote = Some(vote);
+                Ok(())
+            }
+            Op::Truncate(shard, end) => self.truncate(shard, end, batch),
+            Op::Purge(shard, index, term) => self.purge(shard, index, term, batch),
+            Op::Flip(shard, generation, applied) => self.flip(shard, generation, &applied, batch),
+            Op::Ceiling(ns) => {
+                let key = keys::meta(0, MetaKind::Ceiling);
+                batch.put_cf(self.db.family(META)?, key, ns.to_be_bytes());
+                Ok(())
+            }
+            Op::Barrier => Ok(()),
+        }
+    }
+
+    fn append(
+        &mut self,
+        shard: u16,
+        entries: &[LogEntry],
+        batch: &mut WriteBatch,
+    ) -> Result<(), StoreError> {
+        let mut chain = match &self.mark(shard).last {
+            Some(last) => last.chain_hash()?,
+            None => [0; 32],
+        };
+        for entry in entries {
+            let last = self.mark(shard).last.as_ref().map(|last| last.index);
+            if last.is_some_and(|last| last + 1 != entry.index) {
+                let hole = format!("log entry {} after {last:?}", entry.index);
+                return Err(StoreError::Damaged(hole));
+            }
+            chain = entry.chain(&chain);
+            let key = keys::log(shard, entry.index);
+            batch.put_cf(self.db.family(LOG)?, key, entry.encode(&chain));
+            self.mark(shard).last =
+                Some(LogMark { index: entry.index, term: entry.term, hash: chain.to_vec() });
+        }
+        Ok(())
+    }
+
+    /// Lowers the watermark to the new end and waits until that is durable, then removes.
+    fn truncate(&mut self, shard: u16, end: u64, batch: &mut WriteBatch) -> Result<(), StoreError> {
+        let last = match end.checked_sub(1) {
+            Some(index) => self.mark_at(shard, index)?,
+            None => None,
+        };
+        self.mark(shard).last = last;
+        let (reached, wait) = mpsc::channel();
+        let marks = self.marks.clone();
+        self.send(Group { marks, done: Vec::new(), bytes: 0, reached: Some(reached) })?;
+        wait.recv().map_err(|_| StoreError::Stopped("lowering the watermark".to_owned()))?;
+        let (from, to) = (keys::log(shard, end), keys::log(shard, u64::MAX));
+        batch.delete_range_cf(self.db.family(LOG)?, from, to);
+        Ok(())
+    }
+
+    fn purge(
+        &mut self,
+        shard: u16,
+        index: u64,
+        term: u64,
+        batch: &mut WriteBatch,
+    ) -> Result<(), StoreError> {
+        let floor = match self.mark_at(shard, index)? {
+            Some(mark) => mark,
+            // Beyond the log's end: what an installed snapshot covers, whose hash it brought.
+            None => self.applied_mark(shard, index, term)?,
+        };
+        let (from, to) = (keys::log(shard, 0), keys::log(shard, index + 1));
+        batch.delete_range_cf(self.db.family(LOG)?, from, to);
+        let key = keys::meta(shard, MetaKind::Floor);
+        batch.put_cf(self.db.family(META)?, key, encode(&floor));
+        let mark = self.mark(shard);
+        if mark.last.as_ref().is_none_or(|last| last.index < floor.index) {
+            mark.last = Some(floor);
+        }
+        Ok(())
+    }
+
+    fn flip(
+        &mut self,
+        shard: u16,
+        generation: u32,
+        applied: &Applied,
+        batch: &mut WriteBatch,
+    ) -> Result<(), StoreError> {
+        let key = keys::meta(shard, MetaKind::Generation);
+        batch.put_cf(self.db.family(META)?, key, generation.to_be_bytes());
+        let prefix = keys::generation(shard, generation);
+        let key = keys::state(prefix, super::APPLIED_TABLE, b"");
+        batch.put_cf(self.db.family(STATE)?, key, encode(applied));
+        // Whether the log is cut, and where, is the engine's decision: it purges next.
+        Ok(())
+    }
+
+    /// The mark of an entry that the database holds, or of the purge floor.
+    fn mark_at(&self, shard: u16, index: u64) -> Result<Option<LogMark>, StoreError> {
+        if let Some(value) = self.db.get(LOG, &keys::log(shard, index))? {
+            let (entry, hash) = LogEntry::decode(index, &value)?;
+            return Ok(Some(LogMark { index, term: entry.term, hash: hash.to_vec() }));
+        }
+        let floor = self.db.get_meta(keys::meta(shard, MetaKind::Floor))?;
+        let floor = floor.map(|bytes| decode::<LogMark>("purge floor", &bytes)).transpose()?;
+        Ok(floor.filter(|floor| floor.index == index))
+    }
+
+    /// The mark that the applied state carries at this index.
+    fn applied_mark(&self, shard: u16, index: u64, term: u64) -> Result<LogMark, StoreError> {
+        let live = super::live_generation(&self.db, shard)?;
+        let applied = super::read_applied(&self.db, shard, live)?;
+        let mark = applied.last.filter(|last| last.index == index && last.term == term);
+        mark.ok_or_else(|| StoreError::Damaged(format!("no hash for a purge to {index}")))
+    }
+
+    fn mark(&mut self, shard: u16) -> &mut ShardMark {
+        let shard = u32::from(shard);
+        let at = self.marks.shards.iter().position(|mark| mark.shard == shard);
+        let at = at.unwrap_or_else(|| {
+            self.marks.shards.push(ShardMark { shard, last: None, vote: None });
+            self.marks.shards.len() - 1
+        });
+        #[expect(clippy::indexing_slicing, reason = "found or pushed just above")]
+        &mut self.marks.shards[at]
+    }
+}
+
+fn fail_all(done: Vec<Done>, error: &StoreError) {
+    for done in done {
+        done(Err(StoreError::Stopped(error.to_string())));
+    }
+}
+
+struct SyncThread {
+    db: Arc<Database>,
+    shared: Arc<Shared>,
+    groups: mpsc::Receiver<Group>,
+    file: WatermarkFile,
+}
+
+impl SyncThread {
+    fn run(mut self) {
+        while let Ok(first) = self.groups.recv() {
+            let mut groups = vec![first];
+            while groups.last().is_some_and(|group| group.reached.is_none()) {
+                match self.groups.try_recv() {
+                    Ok(group) => groups.push(group),
+                    Err(_) => break,
+                }
+            }
+            let result = self.make_durable(&groups);
+            if let Err(error) = &result {
+                self.shared.fail(error);
+            }
+            for group in groups {
+                self.shared.release(group.bytes);
+                match &result {
+                    Ok(()) => group.done.into_iter().for_each(|done| done(Ok(()))),
+                    Err(error) => fail_all(group.done, error),
+                }
+                if let (Some(reached), Ok(())) = (group.reached, &result) {
+                    // The writer waits for this; if it is gone, it has failed by itself.
+                    let _ = reached.send(());
+                }
+            }
+            if result.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn make_durable(&mut self, groups: &[Group]) -> Result<(), StoreError> {
+        let set = |began| {
+            *self.shared.sync_began.lock().unwrap_or_else(PoisonError::into_inner) = began;
+        };
+        set(Some(Instant::now()));
+        let result = self.db.sync().and_then(|()| match groups.last() {
+            Some(group) => self.file.write(group.marks.clone()),
+            None => Ok(()),
+        });
+        set(None);
+        result
+    }
+}
