@@ -1,0 +1,5 @@
+//! The one integration binary.
+
+// `cfg(test)` always holds here; it tells clippy that helpers may unwrap like the tests they serve.
+#[cfg(test)]
+mod tidy;
