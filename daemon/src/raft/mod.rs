@@ -332,3 +332,6 @@ fn engine_config(timing: Timing) -> Result<Config, openraft::ConfigError> {
     }
     .validate()
 }
+
+#[cfg(test)]
+mod suite_test;
