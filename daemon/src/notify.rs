@@ -7,6 +7,7 @@
 //! Not here: when a node counts as ready (`node`).
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Notifier {
     /// The last status, so that an unchanged one is not sent again.
     status: Arc<Mutex<String>>,
+    /// Whether the manager was told that the node can serve.
+    ready: Arc<AtomicBool>,
 }
 
 impl Notifier {
@@ -27,8 +30,9 @@ impl Notifier {
         Self::default()
     }
 
-    /// The node can serve; also after every reload.
+    /// The node can serve.
     pub fn ready(&self) {
+        self.ready.store(true, Ordering::Release);
         send(&[NotifyState::Ready]);
     }
 
@@ -41,12 +45,23 @@ impl Notifier {
         }
     }
 
-    /// A reload begins; [`Notifier::ready`] ends it. Both parts travel in one datagram: newer
+    /// A reload begins; [`Notifier::reloaded`] ends it. Both parts travel in one datagram: newer
     /// managers take a reload without its time for one that never began.
     pub fn reloading(&self) {
+        if !self.ready.load(Ordering::Acquire) {
+            return;
+        }
         match NotifyState::monotonic_usec_now() {
             Ok(now) => send(&[NotifyState::Reloading, now]),
             Err(error) => tracing::warn!(%error, "cannot tell the service manager of a reload"),
+        }
+    }
+
+    /// The reload is over. Says nothing while the node is still starting: the end of a reload is
+    /// the same message as ready, and a node that cannot serve yet must not send it.
+    pub fn reloaded(&self) {
+        if self.ready.load(Ordering::Acquire) {
+            send(&[NotifyState::Ready]);
         }
     }
 
@@ -111,8 +126,11 @@ mod tests {
         let notifier = Notifier::new();
         notifier.status("backup of n1");
         notifier.status("backup of n1");
+        notifier.reloading();
+        notifier.reloaded();
         notifier.ready();
         notifier.reloading();
+        notifier.reloaded();
         notifier.extend_timeout(Duration::from_secs(2));
         let stop = CancellationToken::new();
         let mut asked = 0;
@@ -150,9 +168,11 @@ mod tests {
         }
         let reload = heard.iter().position(|text| text.starts_with("RELOADING=1\n")).unwrap();
         let time = heard.remove(reload);
+        assert!(heard[..reload].contains(&"READY=1\n".to_owned()), "a reload before ready");
         assert!(time.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{time}");
         let want = [
             "STATUS=backup of n1\n",
+            "READY=1\n",
             "READY=1\n",
             "EXTEND_TIMEOUT_USEC=2000000\n",
             "WATCHDOG=1\n",

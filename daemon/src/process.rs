@@ -126,7 +126,7 @@ impl Reloads {
                 Ok(()) => tracing::info!("reloaded certificates and log filter"),
                 Err(error) => tracing::error!("reload refused, all stays as it was: {error:#}"),
             }
-            self.notifier.ready();
+            self.notifier.reloaded();
         }
     }
 
