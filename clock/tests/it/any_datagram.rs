@@ -1,0 +1,57 @@
+//! Any 48 bytes are judged without a panic, and what is accepted is within the limits.
+//!
+//! Seen to fail: with the negative delay clamped before the test.
+
+use clock::packet::{NtpTime, Packet};
+use clock::sample::Limits;
+use clock::{RawExchange, Scale};
+use proptest::prelude::*;
+
+const BASE_NS: u64 = 1_795_219_200_000_000_000;
+
+/// Bytes that come near enough to a packet to get past the first checks.
+fn packets() -> impl Strategy<Value = [u8; Packet::BYTES]> {
+    let near = || {
+        let units = prop_oneof![-9_000_000_000..9_000_000_000_i64, any::<i64>()];
+        units.prop_map(|units| NtpTime(NtpTime::from_unix_ns(BASE_NS).0.wrapping_add_signed(units)))
+    };
+    let crafted = (any::<[u8; Packet::BYTES]>(), 0..10_u8, -34..3_i8, near(), near()).prop_map(
+        |(bytes, stratum, precision, receive, transmit)| {
+            let packet = Packet::from_bytes(&bytes);
+            Packet { stratum, precision, receive, transmit, ..packet }.to_bytes()
+        },
+    );
+    prop_oneof![any::<[u8; Packet::BYTES]>(), crafted]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5000))]
+
+    #[test]
+    fn any_datagram_is_judged(
+        packet in packets(),
+        t1_raw_ns in prop_oneof![any::<u64>(), 0..1_000_u64],
+        took_ns in prop_oneof![any::<u64>(), 0..3_000_000_000_u64],
+    ) {
+        let scale = Scale { base_ns: BASE_NS, raw0_ns: 0 };
+        let limits = Limits::new(50_000);
+        let t4_raw_ns = t1_raw_ns.wrapping_add(took_ns);
+        let exchange = RawExchange { t1_raw_ns, t4_raw_ns, packet };
+        if let Ok(sample) = exchange.judge(&scale, &limits) {
+            let decoded = Packet::from_bytes(&packet);
+            prop_assert!(sample.lambda_ns <= limits.distance_max_ns);
+            prop_assert!((1..=8).contains(&sample.stratum) && decoded.leap != 3);
+            let held_ns = decoded.transmit.since_ns(decoded.receive);
+            prop_assert!((0..=1_000_000_000).contains(&held_ns));
+            let grain_ns = 2_001 + (1_000_000_000 >> decoded.precision.unsigned_abs().min(31));
+            let round_ns = i128::from(t4_raw_ns) - i128::from(t1_raw_ns);
+            prop_assert!(round_ns - i128::from(held_ns) >= -i128::from(grain_ns));
+            prop_assert!(sample.interval_at(u64::MAX, 500_000).width_ns() > 0);
+        }
+    }
+
+    #[test]
+    fn a_packet_reads_back(bytes in any::<[u8; Packet::BYTES]>()) {
+        prop_assert_eq!(Packet::from_bytes(&bytes).to_bytes(), bytes);
+    }
+}

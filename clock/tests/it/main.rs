@@ -1,0 +1,33 @@
+//! Tests of the clock: golden scripts in `testscripts/`, and one file per property.
+//!
+//! "Seen to fail" in a header lists what was broken on purpose to see that the test notices.
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod script;
+#[cfg(test)]
+mod world;
+
+#[cfg(test)]
+mod any_datagram;
+#[cfg(test)]
+mod bound_holds;
+#[cfg(test)]
+mod encodings;
+#[cfg(test)]
+mod eras;
+#[cfg(test)]
+mod hull_holds_truth;
+#[cfg(test)]
+mod ratchet;
+#[cfg(test)]
+mod reading_runs;
+#[cfg(test)]
+mod sample_holds_truth;
+#[cfg(test)]
+mod schedule;
+#[cfg(test)]
+mod states;
+#[cfg(test)]
+mod ticks_ascend;
