@@ -165,7 +165,7 @@ impl Batch {
         out.put_u8(FORMAT);
         out.put_slice(&self.base.to_bytes());
         out.put_u32(u32::try_from(self.commands.len()).unwrap_or(u32::MAX));
-        out.put_slice(&content.encode_to_vec());
+        content.encode_raw(&mut out);
         out.freeze()
     }
 

@@ -56,6 +56,7 @@ impl Machine<'_> {
             self.remove(Table::DedupAge, age);
             self.remove(Table::Dedup, key);
         }
+        assert!(floor.ns >= self.state.dedup_floor_ns, "what was forgotten stays forgotten");
         self.state.dedup_floor_ns = floor.ns;
         Ok(())
     }

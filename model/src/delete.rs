@@ -8,11 +8,10 @@ use proto::{Record, Tombstone};
 
 use crate::check::check_delete;
 use crate::command::Caller;
-use crate::error::{QueryError, StateError, denied, not_found};
-use crate::find::{each_with_id, record, record_row, seq_of, visible};
+use crate::error::{QueryError, denied, not_found};
+use crate::find::{each_with_id, record, seq_of, sized_record, visible};
 use crate::machine::{Machine, Outcome, Place};
 use crate::query::{Reader, SENDERS_SHOWN_MAX, ambiguous};
-use crate::view::Table;
 
 impl Machine<'_> {
     /// Deletes a message. Deleting it again changes nothing and returns the first tombstone.
@@ -27,15 +26,12 @@ impl Machine<'_> {
         check_delete(id, from, reason)?;
         self.require_registered(caller)?;
         let seq = self.find_deletable(caller, id, from)?;
-        let mut record = record(&self.rows, seq)?;
+        let (mut record, before) = sized_record(&self.rows, seq)?;
         if record.deleted.is_none() {
-            let before = record_row(&self.rows, seq)?.len() as u64;
             erase(&mut record, place, caller, reason);
             let after = self.put_record(&mut record);
-            let rest = self.state.bytes.checked_sub(before).ok_or_else(|| {
-                StateError::corrupt(Table::Meta, "fewer bytes counted than one record has")
-            })?;
-            self.state.bytes = rest + after;
+            self.release(before)?;
+            self.state.bytes += after;
         }
         Ok(Outcome::Deleted(Box::new(record)))
     }

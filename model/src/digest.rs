@@ -22,7 +22,7 @@ impl EntryDigest {
 
     /// Begins an entry: the digest so far, then what identifies the entry.
     pub(crate) fn begin(&mut self, previous: &Hash, index: u64, term: u64) {
-        debug_assert!(self.gathered.is_empty());
+        assert!(self.gathered.is_empty(), "the entry before was ended");
         self.gathered.extend_from_slice(previous);
         self.number(index);
         self.number(term);

@@ -22,11 +22,18 @@ pub(crate) fn record_row(view: &dyn View, seq: u64) -> Result<Bytes, StateError>
 
 /// A record that must exist.
 pub(crate) fn record(view: &dyn View, seq: u64) -> Result<Record, StateError> {
-    let record = decode_record(record_row(view, seq)?)?;
+    sized_record(view, seq).map(|(record, _)| record)
+}
+
+/// A record that must exist, and the bytes its row takes.
+pub(crate) fn sized_record(view: &dyn View, seq: u64) -> Result<(Record, u64), StateError> {
+    let row = record_row(view, seq)?;
+    let len = row.len() as u64;
+    let record = decode_record(row)?;
     if record.seq != seq {
         return Err(StateError::corrupt(Table::Records, "a record stands under another's seq"));
     }
-    Ok(record)
+    Ok((record, len))
 }
 
 /// Seq of the newest kept record with this id and sender.

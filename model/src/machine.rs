@@ -118,6 +118,7 @@ impl<'v> Machine<'v> {
                 self.retire_dedup(batch.commands.len() * DEDUP_RETIRE_PER_COMMAND)?;
             }
         }
+        self.state.check();
         self.state.digest = self.digest.end(&self.state);
         Ok(outcomes)
     }
@@ -232,6 +233,14 @@ impl Machine<'_> {
         self.digest.change(Table::Records, &key, Some(&short));
         self.rows.set(Table::Records, key.to_vec(), Some(row));
         len
+    }
+
+    /// Takes a row's bytes off the count.
+    pub(crate) fn release(&mut self, len: u64) -> Result<(), StateError> {
+        let wrong = "fewer bytes counted than one record has";
+        let rest = self.state.bytes.checked_sub(len);
+        self.state.bytes = rest.ok_or_else(|| StateError::corrupt(Table::Meta, wrong))?;
+        Ok(())
     }
 
     /// The registry row of a name.

@@ -9,10 +9,9 @@ use proto::Record;
 use proto::limits::EXPIRE_RECORDS_MAX;
 
 use crate::error::{QueryError, StateError};
-use crate::find::{record_row, seq_of};
+use crate::find::{seq_of, sized_record};
 use crate::keys;
 use crate::machine::{Machine, Outcome, Place};
-use crate::rows::decode_record;
 use crate::slots::stream_key;
 use crate::view::Table;
 
@@ -61,9 +60,7 @@ impl Machine<'_> {
             if self.state.records() == 0 {
                 break false;
             }
-            let row = record_row(&self.rows, self.state.first_seq)?;
-            let len = row.len() as u64;
-            let record = decode_record(row)?;
+            let (record, len) = sized_record(&self.rows, self.state.first_seq)?;
             let oldest = record
                 .hlc()
                 .map_err(|_| StateError::corrupt(Table::Records, "a record has no stamp"))?;
@@ -95,9 +92,6 @@ impl Machine<'_> {
             self.remove(Table::Ids, keys::pair(&record.id, &record.from));
         }
         self.state.first_seq = seq + 1;
-        self.state.bytes = self.state.bytes.checked_sub(len).ok_or_else(|| {
-            StateError::corrupt(Table::Meta, "fewer bytes counted than one record has")
-        })?;
-        Ok(())
+        self.release(len)
     }
 }

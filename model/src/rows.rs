@@ -113,6 +113,17 @@ impl State {
         .encode_to_vec()
     }
 
+    /// Asserts what the type promises, after every entry. What is stored was asserted before it was
+    /// written, and is checked again with an error when it is read.
+    pub(crate) fn check(&self) {
+        assert!(self.first_seq >= 1, "seqs begin at 1");
+        assert!(self.first_seq <= self.last_seq + 1, "no seq was left out");
+        assert!(self.records() > 0 || self.bytes == 0, "bytes of no record are counted");
+        assert!(self.bytes >= self.records(), "a record takes at least a byte");
+        assert!(self.last > Hlc::ZERO, "every entry is stamped");
+        assert!(self.dedup_floor_ns <= self.last.ns, "what is remembered lies in the past");
+    }
+
     /// Number of kept records.
     pub(crate) fn records(&self) -> u64 {
         self.last_seq + 1 - self.first_seq

@@ -77,6 +77,7 @@ impl Machine<'_> {
         };
         self.put(Table::Dedup, dedup_key.clone(), first.encode_to_vec());
         self.put(Table::DedupAge, keys::age(self.state.last), dedup_key);
+        assert!(seq == self.state.last_seq + 1, "seqs are dense");
         self.state.last_seq = seq;
         self.state.bytes += len;
         first

@@ -1,8 +1,8 @@
 //! Promise 2, one order: seqs are dense from 1, what is kept is one unbroken run of them, and the
 //! index rows lead to exactly the kept records.
 //!
-//! Seen to fail with `last_seq` raised for refused sends too, and with `drop_oldest` leaving the
-//! sender's index row.
+//! Seen to fail with `last_seq` raised for refused sends too, with `drop_oldest` leaving the
+//! sender's index row, and with it removing the id of a newer record.
 
 use std::collections::BTreeSet;
 

@@ -1,8 +1,8 @@
 //! Determinism: replicas that apply the same entries hold the same rows and the same digest, no
 //! matter how many entries each apply call took; another entry makes another digest.
 //!
-//! Seen to fail with the registry cache not updated by `register`, and with the outcome of the
-//! dedup queue depending on the machine (floor kept in the machine instead of the state).
+//! Seen to fail with the registry cache not updated by `register`, and with the index left out of
+//! the digest.
 
 use model::{Machine, MemoryView, query};
 use proptest::prelude::*;

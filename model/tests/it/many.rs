@@ -1,7 +1,7 @@
 //! More rows than a chunk of any scan, and more than one command may remove.
 //!
-//! Seen to fail with `from` of the next chunk left where it was, and with `last_chunk` set at a
-//! full chunk.
+//! Seen to fail with `last_chunk` set at a full chunk, in each of the scans; seen to hang with `from`
+//! of the next chunk left where it was.
 
 use bytes::Bytes;
 use clock::{Hlc, Stamp};

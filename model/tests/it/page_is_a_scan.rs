@@ -1,7 +1,7 @@
 //! I7: pages, read one after the other, are what a linear scan over all records gives, filtered.
 //!
 //! Seen to fail with `seq_at` searching `<=`, with `Source::Both` seeking from `b + 1`, and with
-//! index chunks of one row and `exhausted` set a chunk too early.
+//! `Source::Any` returning the highest.
 
 use clock::Hlc;
 use model::{MemoryView, Query, QueryError, Reader, query};
