@@ -118,7 +118,9 @@ impl<'v> Machine<'v> {
                 self.retire_dedup(batch.commands.len() * DEDUP_RETIRE_PER_COMMAND)?;
             }
         }
-        self.state.check();
+        if let Some(flaw) = self.state.flaw() {
+            return Err(StateError::corrupt(Table::Meta, flaw).into());
+        }
         self.state.digest = self.digest.end(&self.state);
         Ok(outcomes)
     }

@@ -80,10 +80,7 @@ impl State {
         let Some(bytes) = view.get(Table::Meta, keys::ONLY)? else { return Ok(Self::EMPTY) };
         let corrupt = |what| StateError::corrupt(Table::Meta, what);
         let row = StateRow::decode(bytes).map_err(|_| corrupt("the state does not parse"))?;
-        if row.first_seq == 0 || row.first_seq - 1 > row.last_seq {
-            return Err(corrupt("the first seq lies beyond the last"));
-        }
-        Ok(Self {
+        let state = Self {
             index: row.index,
             term: row.term,
             last: Hlc::from_slice(&row.last).ok_or_else(|| corrupt("the stamp has no 12 bytes"))?,
@@ -95,7 +92,8 @@ impl State {
             digest: (&row.digest[..])
                 .try_into()
                 .map_err(|_| corrupt("the digest has no 32 bytes"))?,
-        })
+        };
+        state.flaw().map_or(Ok(state), |flaw| Err(corrupt(flaw)))
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -113,15 +111,28 @@ impl State {
         .encode_to_vec()
     }
 
-    /// Asserts what the type promises, after every entry. What is stored was asserted before it was
-    /// written, and is checked again with an error when it is read.
-    pub(crate) fn check(&self) {
-        assert!(self.first_seq >= 1, "seqs begin at 1");
-        assert!(self.first_seq <= self.last_seq + 1, "no seq was left out");
-        assert!(self.records() > 0 || self.bytes == 0, "bytes of no record are counted");
-        assert!(self.bytes >= self.records(), "a record takes at least a byte");
-        assert!(self.last > Hlc::ZERO, "every entry is stamped");
-        assert!(self.dedup_floor_ns <= self.last.ns, "what is remembered lies in the past");
+    /// What is wrong with the state, if anything. Checked in pairs: after every entry, before it is
+    /// written, and whenever it is read.
+    pub(crate) fn flaw(&self) -> Option<&'static str> {
+        // Far beyond anything real, and far enough from the end of the type to add to.
+        const ABSURD: u64 = 1 << 62;
+        if self.first_seq == 0 || self.first_seq > ABSURD || self.last_seq > ABSURD {
+            return Some("a seq is out of range");
+        }
+        if self.first_seq > self.last_seq + 1 {
+            return Some("the first seq lies beyond the last");
+        }
+        // A row takes at least the 20 bytes of its stamp.
+        if self.bytes > ABSURD || self.bytes < self.records() {
+            return Some("the count of bytes is out of range");
+        }
+        if self.records() == 0 && self.bytes != 0 {
+            return Some("bytes are counted without a record");
+        }
+        if self.last == Hlc::ZERO || self.dedup_floor_ns > self.last.ns {
+            return Some("the last stamp is out of range");
+        }
+        None
     }
 
     /// Number of kept records.
@@ -250,4 +261,37 @@ pub(crate) fn decode_seq(bytes: &[u8]) -> Result<u64, StateError> {
         .try_into()
         .map(u64::from_be_bytes)
         .map_err(|_| StateError::corrupt(Table::Ids, "a seq has no 8 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::{Change, MemoryView};
+
+    fn reload(state: &State) -> Result<State, StateError> {
+        let mut view = MemoryView::default();
+        let (key, value) = (keys::ONLY.to_vec(), Some(state.encode()));
+        view.write([Change { table: Table::Meta, key, value }]);
+        State::load(&view)
+    }
+
+    /// Seen to fail with `load` returning what it parsed.
+    #[test]
+    fn impossible_counters_are_refused() {
+        let last = Hlc::from_ns(9);
+        let good = State { last, first_seq: 2, last_seq: 4, bytes: 300, ..State::EMPTY };
+        assert_eq!(reload(&good).unwrap(), good);
+        for bad in [
+            State { last_seq: u64::MAX, bytes: 1 << 61, ..good.clone() },
+            State { first_seq: 0, ..good.clone() },
+            State { first_seq: 6, bytes: 0, ..good.clone() },
+            State { bytes: u64::MAX, ..good.clone() },
+            State { bytes: 2, ..good.clone() },
+            State { first_seq: 5, ..good.clone() },
+            State { last: Hlc::ZERO, ..good.clone() },
+            State { dedup_floor_ns: 10, ..good },
+        ] {
+            assert!(reload(&bad).is_err(), "{bad:?}");
+        }
+    }
 }

@@ -11,11 +11,13 @@ mod golden;
 mod script;
 mod world;
 
+mod damage;
 mod decode_any_bytes;
 mod dense_seqs;
 mod grouping;
 mod many;
 mod once;
+mod order;
 mod page_is_a_scan;
 mod retention_bounds;
 mod stamps_ascend;
