@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::client_conn::CLIENTS_BYTES;
-use crate::reason::end_of;
+use crate::reason::{End, end_of};
 use crate::{ClientConn, CloseCode, NetError, PeerConn, QuicLink, tune};
 
 /// Time for a handshake.
@@ -169,8 +169,7 @@ impl Admission {
         let connection = match timeout(HANDSHAKE_TIME, connecting).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
-                let end = end_of(&error);
-                tracing::warn!(%remote, reason = end.reason(), "refused a connection");
+                log_refusal(remote, &end_of(&error));
                 return None;
             }
             Err(_) => {
@@ -220,6 +219,15 @@ impl Admission {
                 Err((CloseCode::WrongRole, format!("the certificate of {who} is not a client's")))
             }
         }
+    }
+}
+
+fn log_refusal(remote: SocketAddr, end: &End) {
+    let reason = end.reason();
+    match end {
+        End::WeRefused(_) => tracing::warn!(%remote, reason, "refused a connection"),
+        End::RefusedUs(_) => tracing::warn!(%remote, reason, "a caller refused this node"),
+        End::Moving(_) | End::Lost(_) => tracing::info!(%remote, reason, "a handshake failed"),
     }
 }
 

@@ -15,7 +15,7 @@
 //! Not here: what requests mean (`daemon`), what is in a certificate (`certs`), message layouts
 //! (`proto`).
 
-//CLIENT mod client;
+mod client;
 mod client_conn;
 mod endpoint;
 mod error;
@@ -27,7 +27,7 @@ mod reason;
 pub mod switchboard;
 mod tune;
 
-//CLIENT pub use client::{Client, ClientConfig, ClientError, Follow};
+pub use client::{Client, ClientConfig, ClientError, Follow};
 pub use client_conn::{ClientConn, Incoming, ReplyTx};
 pub use endpoint::{Accepted, Endpoint};
 pub use error::{CloseCode, LinkError, NetError};

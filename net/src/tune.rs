@@ -1,7 +1,7 @@
 //! Every number that QUIC is set to, and why it is not the library's own.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +68,14 @@ pub(crate) fn endpoint(
     let runtime = Arc::new(quinn::TokioRuntime);
     quinn::Endpoint::new(config, server, socket(address)?, runtime)
         .map_err(|source: io::Error| NetError::Bind { address, source })
+}
+
+/// An endpoint that only dials. Both address families, if the machine has both.
+pub(crate) fn client_endpoint() -> Result<quinn::Endpoint, NetError> {
+    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    endpoint(any, EndpointConfig::default(), None).or_else(|_| {
+        endpoint(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), EndpointConfig::default(), None)
+    })
 }
 
 /// An endpoint whose resets its next process can make as well. Without this, a connection to a

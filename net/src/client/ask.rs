@@ -1,0 +1,147 @@
+//! One question to one gateway, with an eye on whether the gateway is alive.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use proto::wire::{Op, Request, Response};
+use quinn::WriteError;
+use tokio::time::{Instant, timeout};
+
+use super::dial::Gateway;
+use super::{Inner, SILENCE};
+use crate::frames::{FrameRx, encode};
+use crate::reason::{End, end_of};
+use crate::{CloseCode, LinkError};
+
+/// Requests up to this size take no room of their own.
+const SMALL_BYTES: usize = 4 << 10;
+/// A gateway on a long way is given this many round trips before it counts as silent.
+const SILENT_ROUND_TRIPS: u32 = 6;
+/// Time that a question in the background may take.
+const ASIDE_TIME: Duration = Duration::from_secs(2);
+
+/// Why one question has no answer.
+#[derive(Debug)]
+pub(super) struct Miss {
+    /// Whether the whole request went out, so that it may have been done.
+    pub(super) sent: bool,
+    pub(super) end: End,
+}
+
+impl Miss {
+    fn unsent(end: End) -> Self {
+        Self { sent: false, end }
+    }
+
+    fn sent(end: End) -> Self {
+        Self { sent: true, end }
+    }
+}
+
+impl Inner {
+    /// Asks and waits for the one answer.
+    pub(super) async fn ask(
+        &self,
+        gateway: &Gateway,
+        frame: Bytes,
+        limit: Duration,
+    ) -> Result<Response, Miss> {
+        let _room = match u32::try_from(frame.len()) {
+            Ok(bytes) if frame.len() > SMALL_BYTES => self.room.acquire_many(bytes).await.ok(),
+            _ => None,
+        };
+        let sent = AtomicBool::new(false);
+        let answer = async {
+            let mut rx = begin(gateway, frame).await.map_err(Miss::unsent)?;
+            sent.store(true, Ordering::Relaxed);
+            let answer = rx.recv().await.map_err(|error| Miss::sent(lost(gateway, error)))?;
+            let gone = || Miss::sent(End::Lost("the answer was cut off".to_owned()));
+            let answer = answer.ok_or_else(gone)?;
+            rx.close();
+            let garbled = |_| Miss::sent(End::Lost("the answer cannot be decoded".to_owned()));
+            Response::decode(answer).map_err(garbled)
+        };
+        let mut answer = std::pin::pin!(answer);
+        let deadline = Instant::now() + limit;
+        let mut watch = Watch::new(gateway);
+        loop {
+            match timeout(watch.patience().min(limit), &mut answer).await {
+                Ok(answer) => return answer,
+                Err(_) if watch.is_silent() => {
+                    watch.hang_up();
+                    let end = End::Lost("it stopped answering".to_owned());
+                    return Err(Miss { sent: sent.load(Ordering::Relaxed), end });
+                }
+                Err(_) if Instant::now() >= deadline => {
+                    let end = End::Lost(format!("no answer in {limit:?}"));
+                    return Err(Miss { sent: sent.load(Ordering::Relaxed), end });
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Asks aside from any call; no answer is no harm.
+    pub(super) async fn ask_once(&self, gateway: &Gateway, op: Op) -> Option<Response> {
+        let request = Request { deadline_ms: 2000, op: Some(op), ..Request::default() };
+        let frame = encode(None, &request).ok()?;
+        self.ask(gateway, frame, ASIDE_TIME).await.ok()
+    }
+}
+
+/// Opens a stream and sends the request on it.
+pub(super) async fn begin(gateway: &Gateway, frame: Bytes) -> Result<FrameRx, End> {
+    let opened = gateway.connection.open_bi().await;
+    let (mut tx, rx) = opened.map_err(|error| end_of(&error))?;
+    // A request that did not go out whole cannot be done.
+    tx.write_chunk(frame).await.map_err(|error| match error {
+        WriteError::ConnectionLost(error) => end_of(&error),
+        other => End::Lost(other.to_string()),
+    })?;
+    // Nothing can follow the request, so an end that cannot be marked is no loss.
+    drop(tx.finish());
+    Ok(FrameRx::quic(rx))
+}
+
+/// How a stream ended that was lost: the connection knows better than the stream.
+pub(super) fn lost(gateway: &Gateway, error: LinkError) -> End {
+    match gateway.connection.close_reason() {
+        Some(closed) => end_of(&closed),
+        None => End::Lost(error.to_string()),
+    }
+}
+
+/// Notices that nothing comes from a gateway any more.
+#[derive(Debug)]
+pub(super) struct Watch<'a> {
+    gateway: &'a Gateway,
+    seen: u64,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(gateway: &'a Gateway) -> Self {
+        Self { gateway, seen: received(gateway) }
+    }
+
+    /// How long to wait before asking whether it is silent.
+    pub(super) fn patience(&self) -> Duration {
+        SILENCE.max(self.gateway.connection.rtt() * SILENT_ROUND_TRIPS)
+    }
+
+    /// Whether nothing has come since this was last asked.
+    pub(super) fn is_silent(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.seen, received(self.gateway));
+        before == self.seen
+    }
+
+    /// Ends the connection, and with it every call on it, so that all go elsewhere at once.
+    pub(super) fn hang_up(&self) {
+        self.gateway.connection.close(CloseCode::Silent.code(), b"no sign of life");
+    }
+}
+
+fn received(gateway: &Gateway) -> u64 {
+    gateway.connection.stats().udp_rx.datagrams
+}

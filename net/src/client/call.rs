@@ -1,0 +1,235 @@
+//! One call: ask, judge the answer, ask again where that can help.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::wire::{Op, Reply, Request, Response};
+use proto::{Action, ErrorCode, Executed, Failure};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::ask::Miss;
+use super::dial::{Gateway, Trouble};
+use super::{ClientError, Inner};
+use crate::frames::encode;
+use crate::reason::End;
+
+/// How long a call looks for a node while none can be reached at all.
+const REACH: Duration = Duration::from_secs(3);
+/// Longest and shortest time that one gateway is given.
+const ATTEMPT_MAX: Duration = Duration::from_secs(5);
+const ATTEMPT_MIN: Duration = Duration::from_millis(500);
+/// What a gateway may take longer than it was told, for its own "too late" to arrive.
+const GRACE: Duration = Duration::from_millis(500);
+/// Pauses between repetitions.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// What a call has met so far.
+#[derive(Debug)]
+pub(super) struct Story {
+    started: Instant,
+    timeout: Duration,
+    pause: Duration,
+    reached: bool,
+    /// An attempt whose outcome nobody knows, and why.
+    maybe: Option<String>,
+    /// The last clear refusal.
+    failure: Option<Failure>,
+    trouble: Option<Trouble>,
+}
+
+/// What to do after an answer that is none.
+pub(super) enum Next {
+    /// Ask again, after this pause at least.
+    Again(Duration),
+    /// The call is over.
+    Over(ClientError),
+}
+
+impl Inner {
+    pub(super) async fn call(self: &Arc<Self>, op: Op) -> Result<Response, ClientError> {
+        let writes = matches!(op, Op::Send(_) | Op::Delete(_) | Op::Register(_) | Op::SetCursor(_));
+        let mut request = Request { op: Some(op), ..Request::default() };
+        let mut story = Story::new(self.timeout);
+        loop {
+            let gateway = match self.reach(&mut story).await {
+                Ok(gateway) => gateway,
+                Err(Next::Again(pause)) => {
+                    story.rest(pause).await;
+                    continue;
+                }
+                Err(Next::Over(error)) => return Err(story.verdict_or(error, writes)),
+            };
+            let next = match self.attempt(&gateway, &mut request, &story).await {
+                Ok(response) => {
+                    self.note(&gateway, &response);
+                    match response.reply {
+                        Some(Reply::Failure(failure)) => {
+                            self.refused(&gateway, failure, &mut story)
+                        }
+                        _ => return Ok(response),
+                    }
+                }
+                Err(Attempt::Invalid(failure)) => return Err(failure.into()),
+                Err(Attempt::Missed(miss)) => self.missed(&gateway, miss, &mut story),
+            };
+            match next {
+                Next::Over(error) => return Err(error),
+                Next::Again(pause) if story.is_over(pause) => return Err(story.verdict(writes)),
+                Next::Again(pause) => story.rest(pause).await,
+            }
+        }
+    }
+
+    /// A gateway to ask, within the call's time.
+    pub(super) async fn reach(self: &Arc<Self>, story: &mut Story) -> Result<Gateway, Next> {
+        match timeout_at(story.deadline(), self.gateway()).await {
+            Ok(Ok(gateway)) => {
+                story.reached = true;
+                Ok(gateway)
+            }
+            Ok(Err(trouble)) => {
+                let refusal = trouble.is_refusal();
+                story.trouble = Some(trouble.clone());
+                let lost = !story.reached && story.started.elapsed() >= REACH;
+                let pause = story.pause();
+                if refusal || lost || story.is_over(pause) {
+                    return Err(Next::Over(trouble.into()));
+                }
+                Err(Next::Again(pause))
+            }
+            Err(_) => Err(Next::Over(story.verdict(false))),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        gateway: &Gateway,
+        request: &mut Request,
+        story: &Story,
+    ) -> Result<Response, Attempt> {
+        let limit = story.attempt_limit();
+        request.deadline_ms = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+        let seen = self.seen();
+        if seen > clock::Hlc::ZERO {
+            request.token = seen.to_bytes().to_vec();
+        }
+        let frame = encode(None, request)
+            .map_err(|error| Attempt::Invalid(Failure::new(ErrorCode::Invalid, error)))?;
+        self.ask(gateway, frame, limit + GRACE).await.map_err(Attempt::Missed)
+    }
+
+    /// Judges a refusal.
+    pub(super) fn refused(&self, gateway: &Gateway, failure: Failure, story: &mut Story) -> Next {
+        let code = failure.error_code();
+        let after = Duration::from_millis(failure.retry_after_ms.into());
+        tracing::debug!(gateway = %gateway.name, ?code, reason = failure.message, "refused");
+        let pause = match code.action() {
+            Action::FixInput | Action::CallOperator => return Next::Over(failure.into()),
+            Action::Retry => {
+                // Others may see a majority, or have time.
+                if matches!(code, ErrorCode::NoQuorum | ErrorCode::Deadline) {
+                    self.leave(gateway);
+                }
+                story.pause()
+            }
+            Action::GoElsewhere => {
+                self.leave(gateway);
+                story.pause()
+            }
+        };
+        if code.executed() == Executed::Unknown {
+            story.maybe = Some(failure.message.clone());
+        }
+        story.failure = Some(failure);
+        Next::Again(pause.max(after))
+    }
+
+    /// Judges a question without an answer.
+    pub(super) fn missed(&self, gateway: &Gateway, miss: Miss, story: &mut Story) -> Next {
+        let Miss { sent, end } = miss;
+        tracing::debug!(gateway = %gateway.name, sent, reason = end.reason(), "no answer");
+        if let End::RefusedUs(reason) | End::WeRefused(reason) = end {
+            let gateway = format!("{} at {}", gateway.name, gateway.address);
+            return Next::Over(ClientError::Denied { gateway, reason });
+        }
+        self.leave(gateway);
+        if sent {
+            story.maybe = Some(format!("{}: {}", gateway.name, end.reason()));
+        }
+        story.trouble = None;
+        // The next gateway is another one: no need to give it time.
+        Next::Again(if story.failure.is_some() { story.pause() } else { Duration::ZERO })
+    }
+}
+
+/// Why an attempt brought no answer.
+enum Attempt {
+    Invalid(Failure),
+    Missed(Miss),
+}
+
+impl Story {
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self {
+            started: Instant::now(),
+            timeout,
+            pause: PAUSE_MIN,
+            reached: false,
+            maybe: None,
+            failure: None,
+            trouble: None,
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        self.started + self.timeout
+    }
+
+    /// Whether no time is left after this pause.
+    pub(super) fn is_over(&self, pause: Duration) -> bool {
+        Instant::now() + pause >= self.deadline()
+    }
+
+    /// Time for one gateway: half the call's, so that a second one can be asked.
+    fn attempt_limit(&self) -> Duration {
+        let left = self.deadline().saturating_duration_since(Instant::now());
+        (self.timeout / 2).clamp(ATTEMPT_MIN, ATTEMPT_MAX).min(left)
+    }
+
+    /// The next pause, each about twice the one before; calls that failed together spread out.
+    pub(super) fn pause(&mut self) -> Duration {
+        let pause = self.pause;
+        self.pause = (pause * 2).min(PAUSE_MAX);
+        let [.., random] = uuid::Uuid::new_v4().into_bytes();
+        pause / 2 + pause * u32::from(random) / 256
+    }
+
+    pub(super) async fn rest(&self, pause: Duration) {
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
+    }
+
+    /// What became of a call whose time is over.
+    pub(super) fn verdict(&mut self, writes: bool) -> ClientError {
+        let timeout = self.timeout;
+        if let (true, Some(why)) = (writes, self.maybe.take()) {
+            let text = format!("nobody can say whether it was done ({why}), after {timeout:?}");
+            return Failure::new(ErrorCode::Unknown, text).into();
+        }
+        if let Some(failure) = self.failure.take() {
+            return failure.into();
+        }
+        if let Some(trouble) = self.trouble.take() {
+            return trouble.into();
+        }
+        let why = self.maybe.take().map(|why| format!(" ({why})")).unwrap_or_default();
+        Failure::new(ErrorCode::Deadline, format!("no answer in {timeout:?}{why}")).into()
+    }
+
+    /// The error, unless an earlier attempt may have been done.
+    fn verdict_or(&mut self, error: ClientError, writes: bool) -> ClientError {
+        if self.maybe.is_some() { self.verdict(writes) } else { error }
+    }
+}

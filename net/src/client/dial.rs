@@ -1,0 +1,174 @@
+//! Getting a connection: one attempt that all calls share, several nodes raced.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use proto::{ErrorCode, Failure, Identity, Name, Role};
+use quinn::Connection;
+use tokio::time::{sleep, timeout};
+
+use super::directory::Node;
+use super::{ClientError, Inner};
+use crate::endpoint::certified;
+use crate::reason::{End, end_of};
+use crate::{CloseCode, quic_link};
+
+/// A node that has not answered for so long gets company by the next one.
+const HEDGE: Duration = Duration::from_millis(150);
+/// Time for one node to answer.
+const DIAL_TIME: Duration = Duration::from_secs(2);
+
+/// A connection to a node. That it stands does not mean that the node accepts the client: in
+/// TLS 1.3 only the first answer proves that.
+#[derive(Debug, Clone)]
+pub(super) struct Gateway {
+    pub(super) name: Name,
+    pub(super) address: String,
+    pub(super) connection: Connection,
+    /// No other node is preferred to this one.
+    pub(super) at_home: bool,
+}
+
+/// Why no node can be had.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Trouble {
+    tried: Vec<String>,
+    refusals: Vec<(String, String)>,
+    /// The pinned node, if nobody knows where it is.
+    unknown: Option<String>,
+}
+
+impl Trouble {
+    /// Whether no repetition helps: every node was there and one side refused the other, or the
+    /// pinned node does not exist.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.unknown.is_some()
+            || !self.refusals.is_empty() && self.refusals.len() == self.tried.len()
+    }
+
+    fn add(&mut self, node: &Node, end: &End) {
+        self.tried.push(format!("{}: {}", node.label(), end.reason()));
+        if let End::RefusedUs(reason) | End::WeRefused(reason) = end {
+            self.refusals.push((node.label(), reason.clone()));
+        }
+    }
+}
+
+impl From<Trouble> for ClientError {
+    fn from(trouble: Trouble) -> Self {
+        if let Some(via) = trouble.unknown {
+            return Failure::new(ErrorCode::NotFound, format!("there is no node {via}")).into();
+        }
+        let refusal = trouble.is_refusal();
+        match trouble.refusals.into_iter().next() {
+            Some((gateway, reason)) if refusal => Self::Denied { gateway, reason },
+            _ => Self::Unreachable { tried: trouble.tried },
+        }
+    }
+}
+
+impl Inner {
+    /// The connection in use, or a new one.
+    pub(super) async fn gateway(self: &Arc<Self>) -> Result<Gateway, Trouble> {
+        let dialing = {
+            let mut route = self.route();
+            if let Some(current) = &route.current {
+                if current.connection.close_reason().is_none() {
+                    return Ok(current.clone());
+                }
+                route.current = None;
+            }
+            match &route.dialing {
+                Some(dialing) => dialing.clone(),
+                None => {
+                    let own = Arc::clone(self);
+                    // A task, so that the attempt goes on when the call that began it gives up.
+                    let task = tokio::spawn(async move { own.dial_any().await });
+                    let dialing =
+                        async move { task.await.unwrap_or_else(|_| Err(Trouble::default())) };
+                    route.dialing.insert(dialing.boxed().shared()).clone()
+                }
+            }
+        };
+        dialing.await
+    }
+
+    /// Lets a gateway go that was of no use, unless the others have done so already.
+    pub(super) fn leave(&self, gateway: &Gateway) {
+        self.directory.demote(&gateway.address);
+        let mut route = self.route();
+        let id = gateway.connection.stable_id();
+        if route.current.as_ref().is_some_and(|current| current.connection.stable_id() == id) {
+            route.current = None;
+        }
+    }
+
+    /// Tries the nodes, the next one as soon as one fails or takes its time.
+    async fn dial_any(self: &Arc<Self>) -> Result<Gateway, Trouble> {
+        let mut left = self.directory.candidates().into_iter();
+        let mut dials = FuturesUnordered::new();
+        let mut trouble = Trouble::default();
+        let found = loop {
+            dials.extend(left.next().map(|node| self.dial_noting(node)));
+            if dials.is_empty() {
+                break None;
+            }
+            tokio::select! {
+                Some(dialled) = dials.next() => match dialled {
+                    Ok(gateway) => break Some(gateway),
+                    Err((node, end)) => trouble.add(&node, &end),
+                },
+                () = sleep(HEDGE), if left.len() > 0 => {}
+            }
+        };
+        let mut route = self.route();
+        route.dialing = None;
+        route.current.clone_from(&found);
+        if trouble.tried.is_empty() {
+            trouble.unknown = self.directory.via().map(Name::to_string);
+        }
+        found.ok_or(trouble)
+    }
+
+    async fn dial_noting(&self, node: Node) -> Result<Gateway, (Node, End)> {
+        self.dial(node.clone()).await.map_err(|end| {
+            self.directory.demote(&node.address);
+            (node, end)
+        })
+    }
+
+    /// Connects to one node.
+    pub(super) async fn dial(&self, node: Node) -> Result<Gateway, End> {
+        let connecting = async {
+            let own = self.quic.local_addr().map_err(|error| End::Lost(error.to_string()))?;
+            let address = quic_link::resolve(&node.address, own).await.map_err(End::Lost)?;
+            let name = match &node.name {
+                Some(name) => self.node(name.clone()).dns_name(),
+                None => certs::any_node(&self.own.cluster),
+            };
+            let connecting = self.quic.connect_with(self.dialing.clone(), address, &name);
+            let connecting = connecting.map_err(|error| End::Lost(error.to_string()))?;
+            connecting.await.map_err(|error| end_of(&error))
+        };
+        let connected = timeout(DIAL_TIME, connecting).await;
+        let connection = connected.map_err(|_| End::Lost("no answer".to_owned()))??;
+        match certified(&connection) {
+            Ok(peer) => {
+                let at_home = self.directory.is_home(&peer.identity.name);
+                let name = peer.identity.name;
+                tracing::debug!(gateway = %name, address = node.address, "connected");
+                Ok(Gateway { name, address: node.address, connection, at_home })
+            }
+            Err(reason) => {
+                connection.close(CloseCode::Refused.code(), reason.as_bytes());
+                Err(End::WeRefused(reason))
+            }
+        }
+    }
+
+    fn node(&self, name: Name) -> Identity {
+        Identity { cluster: self.own.cluster.clone(), role: Role::Node, name }
+    }
+}

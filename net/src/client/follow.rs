@@ -1,0 +1,191 @@
+//! Reading page after page, through another gateway where the first one fails.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use prost::Message;
+use proto::wire::{Op, Page, Position, Read, Reply, Request, Response};
+use proto::{ErrorCode, Failure};
+use tokio::time::timeout;
+
+use super::ask::{Miss, Watch, begin, lost};
+use super::call::{Next, Story};
+use super::dial::Gateway;
+use super::{Client, ClientError};
+use crate::FrameRx;
+use crate::frames::encode;
+use crate::reason::End;
+
+/// A gateway that sends nothing for so long is taken for dead. Longer than in a call: here only
+/// the keep-alive of a second is answered.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// A read that goes on. Ends when the limit is reached or, without `follow`, at the end of the log.
+#[derive(Debug)]
+pub struct Follow {
+    client: Client,
+    read: Read,
+    /// Highest seq returned, by shard. A new gateway goes on after it.
+    positions: BTreeMap<u32, u64>,
+    stream: Option<(Gateway, FrameRx)>,
+    /// What has gone wrong since the last page.
+    story: Option<Story>,
+    done: bool,
+}
+
+impl Follow {
+    pub(super) fn new(client: Client, read: Read) -> Self {
+        let positions = read.after.iter().map(|after| (after.shard, after.seq)).collect();
+        Self { client, read, positions, stream: None, story: None, done: false }
+    }
+
+    /// The next page; `None` at the end. Safe to cancel.
+    ///
+    /// # Errors
+    /// When the cluster refuses, or no gateway could go on in the time of one call.
+    pub async fn next(&mut self) -> Result<Option<Page>, ClientError> {
+        while !self.done {
+            if self.stream.is_none() {
+                self.open().await?;
+            }
+            let next = match self.receive().await {
+                Ok(Some(response)) => match self.take(response) {
+                    Ok(page) => return Ok(Some(page)),
+                    Err(failure) => self.refused(failure),
+                },
+                Ok(None) if self.done => break,
+                Ok(None) => Next::Again(self.story().pause()),
+                Err(miss) => self.missed(miss),
+            };
+            self.stream = None;
+            match next {
+                Next::Over(error) => return Err(self.fail(error)),
+                Next::Again(pause) if self.story().is_over(pause) => {
+                    let error = self.story().verdict(false);
+                    return Err(self.fail(error));
+                }
+                Next::Again(pause) => self.story().rest(pause).await,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Asks a gateway to go on from here.
+    pub(super) async fn open(&mut self) -> Result<(), ClientError> {
+        let frame = encode(None, &self.request())
+            .map_err(|error| Failure::new(ErrorCode::Invalid, error))?;
+        loop {
+            let inner = self.client.0.clone();
+            let next = match inner.reach(self.story()).await {
+                Ok(gateway) => match begin(&gateway, frame.clone()).await {
+                    Ok(rx) => {
+                        self.stream = Some((gateway, rx));
+                        return Ok(());
+                    }
+                    Err(end) => inner.missed(&gateway, Miss { sent: false, end }, self.story()),
+                },
+                Err(next) => next,
+            };
+            match next {
+                Next::Over(error) => return Err(self.fail(error)),
+                Next::Again(pause) if self.story().is_over(pause) => {
+                    let error = self.story().verdict(false);
+                    return Err(self.fail(error));
+                }
+                Next::Again(pause) => self.story().rest(pause).await,
+            }
+        }
+    }
+
+    fn request(&self) -> Request {
+        let mut read = self.read.clone();
+        if !self.positions.is_empty() {
+            let position = |(&shard, &seq)| Position { shard, seq };
+            read.after = self.positions.iter().map(position).collect();
+            // The positions are further on than the cursor was.
+            read.cursor.clear();
+        }
+        Request { op: Some(Op::Read(read)), ..Request::default() }
+    }
+
+    /// What comes next on the stream; `None` at its end.
+    async fn receive(&mut self) -> Result<Option<Response>, Miss> {
+        let miss = |end| Miss { sent: false, end };
+        let Some((gateway, rx)) = &mut self.stream else { return Ok(None) };
+        let mut watch = Watch::new(gateway);
+        let frame = loop {
+            match timeout(SILENCE, rx.recv()).await {
+                Ok(frame) => break frame.map_err(|error| miss(lost(gateway, error)))?,
+                Err(_) if watch.is_silent() => {
+                    watch.hang_up();
+                    return Err(miss(End::Lost("it stopped answering".to_owned())));
+                }
+                Err(_) => {}
+            }
+        };
+        let Some(frame) = frame else { return Ok(None) };
+        let garbled = |_| miss(End::Lost("the answer cannot be decoded".to_owned()));
+        let response = Response::decode(frame).map_err(garbled)?;
+        self.client.0.note(gateway, &response);
+        Ok(Some(response))
+    }
+
+    /// Takes a page and moves on behind it.
+    fn take(&mut self, response: Response) -> Result<Page, Failure> {
+        let mut page = match response.reply {
+            Some(Reply::Page(page)) => page,
+            Some(Reply::Failure(failure)) => return Err(failure),
+            _ => return Err(Failure::new(ErrorCode::Version, "the answer to a read is no page")),
+        };
+        self.story = None;
+        page.records.retain(|record| {
+            let seen = self.positions.entry(record.shard).or_default();
+            let new = record.seq > *seen;
+            *seen = record.seq.max(*seen);
+            new
+        });
+        for next in &page.next {
+            let seen = self.positions.entry(next.shard).or_default();
+            *seen = next.seq.max(*seen);
+        }
+        if self.read.limit > 0 {
+            let room = usize::try_from(self.read.limit).unwrap_or(usize::MAX);
+            page.records.truncate(room);
+            self.read.limit -= page.records.len() as u64;
+            self.done = self.read.limit == 0;
+        }
+        if !self.read.follow {
+            self.done |= page.end;
+            // One page an answer: the next one is another question.
+            self.stream = None;
+        }
+        Ok(page)
+    }
+
+    fn refused(&mut self, failure: Failure) -> Next {
+        let inner = self.client.0.clone();
+        match self.stream.take() {
+            Some((gateway, _)) => inner.refused(&gateway, failure, self.story()),
+            None => Next::Over(failure.into()),
+        }
+    }
+
+    fn missed(&mut self, miss: Miss) -> Next {
+        let inner = self.client.0.clone();
+        match self.stream.take() {
+            Some((gateway, _)) => inner.missed(&gateway, miss, self.story()),
+            None => Next::Again(Duration::ZERO),
+        }
+    }
+
+    fn story(&mut self) -> &mut Story {
+        let timeout = self.client.0.timeout;
+        self.story.get_or_insert_with(|| Story::new(timeout))
+    }
+
+    /// The next call of `next` begins anew.
+    fn fail(&mut self, error: ClientError) -> ClientError {
+        self.story = None;
+        error
+    }
+}

@@ -1,0 +1,263 @@
+//! The client: finds a node that serves, asks it, and asks another one when that is of no use.
+//!
+//! One connection carries all calls at a time, one stream each. A call that gets no answer is
+//! repeated as it is, through another gateway if need be: a send carries its message id, so a
+//! repetition cannot double it. Repetitions end with the call's time; what then cannot be known is
+//! reported as unknown, never as failed.
+//!
+//! A dead process gives no sign over UDP. While a call waits, the client therefore watches whether
+//! anything at all comes from the gateway: QUIC acknowledges a request within milliseconds, long
+//! before the answer, so a gateway that sends nothing for [`SILENCE`] is taken for dead, and one
+//! that is merely slow is not.
+
+mod ask;
+mod call;
+mod dial;
+mod directory;
+mod error;
+mod follow;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use certs::Credentials;
+use clock::Hlc;
+use futures::future::{BoxFuture, Shared};
+use proto::Identity;
+use proto::record::read_stamp;
+use proto::wire::{CLIENT_ALPN, Nodes, Op, Read, Reply, Response};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use self::dial::{Gateway, Trouble};
+use self::directory::Directory;
+pub use self::error::ClientError;
+pub use self::follow::Follow;
+use crate::{CloseCode, tune};
+
+/// A gateway that sends nothing for so long, while a call waits, is taken for dead.
+const SILENCE: Duration = Duration::from_millis(300);
+/// How long a gateway that was of no use is asked last.
+const DEMOTED: Duration = Duration::from_secs(2);
+/// How often a client that is away from home looks whether home is back.
+const HOMING: Duration = Duration::from_secs(5);
+/// Bytes of large requests that are on the way at a time; the gateway would refuse more.
+const ROOM_BYTES: usize = 12 << 20;
+/// Time to finish learning the live list, and to say goodbye, when a client closes.
+const LEARN_TIME: Duration = Duration::from_millis(500);
+const GOODBYE_TIME: Duration = Duration::from_millis(10);
+
+/// How a client finds its cluster.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// Any of the cluster's addresses: `host:port` or `name=host:port`. The live list is learnt.
+    pub addresses: Vec<String>,
+    /// Who the client is.
+    pub credentials: Credentials,
+    /// The one node to use; no other is tried.
+    pub via: Option<String>,
+    /// The node to prefer while it serves.
+    pub home: Option<String>,
+    /// Time for one call, all repetitions included.
+    pub timeout: Duration,
+    /// File that keeps the live list from one process to the next.
+    pub cache: Option<PathBuf>,
+    /// Highest stamp seen by earlier processes: what this client sends gets a later one.
+    pub token: Option<Hlc>,
+}
+
+impl ClientConfig {
+    /// Ten seconds a call, no preference, nothing kept.
+    #[must_use]
+    pub fn new(addresses: Vec<String>, credentials: Credentials) -> Self {
+        let timeout = Duration::from_secs(10);
+        Self { addresses, credentials, via: None, home: None, timeout, cache: None, token: None }
+    }
+}
+
+/// A client of one cluster. Cheap to clone; clones share the connection.
+#[derive(Debug, Clone)]
+pub struct Client(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    quic: quinn::Endpoint,
+    dialing: quinn::ClientConfig,
+    own: Identity,
+    timeout: Duration,
+    directory: Directory,
+    route: Mutex<Route>,
+    /// Epoch of the live list that was last asked for.
+    asked_epoch: AtomicU64,
+    homing: AtomicBool,
+    token: Mutex<Hlc>,
+    room: Semaphore,
+}
+
+/// The connection in use, or the attempt to get one that every call waits for.
+#[derive(Debug, Default)]
+struct Route {
+    current: Option<Gateway>,
+    dialing: Option<Shared<BoxFuture<'static, Result<Gateway, Trouble>>>>,
+    learning: Option<JoinHandle<()>>,
+    next_homing: Option<Instant>,
+}
+
+impl Client {
+    /// Prepares a client; nothing is sent yet. Must be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// When there is no address, a name is malformed, or the certificates cannot be used.
+    pub fn new(config: ClientConfig) -> Result<Self, ClientError> {
+        let dialing = tune::client(&config.credentials, CLIENT_ALPN)?;
+        let own = config.credentials.identity().clone();
+        let directory = Directory::new(&config, &own.cluster)?;
+        Ok(Self(Arc::new(Inner {
+            quic: tune::client_endpoint()?,
+            dialing,
+            own,
+            timeout: config.timeout,
+            asked_epoch: AtomicU64::new(directory.epoch()),
+            directory,
+            route: Mutex::default(),
+            homing: AtomicBool::new(false),
+            token: Mutex::new(config.token.unwrap_or(Hlc::ZERO)),
+            room: Semaphore::new(ROOM_BYTES),
+        })))
+    }
+
+    /// Asks and waits for the answer; finds another gateway and asks again as long as that can
+    /// help and the call's time lasts. A refusal is an error, see [`ClientError::Failure`].
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn call(&self, op: Op) -> Result<Response, ClientError> {
+        self.0.call(op).await
+    }
+
+    /// Reads page after page, through as many gateways as it takes, without gap or repetition.
+    /// With `read.follow` it goes on with what comes; without, it ends at the end of the log.
+    ///
+    /// # Errors
+    /// When no gateway can be reached in the call's time.
+    pub async fn follow(&self, read: Read) -> Result<Follow, ClientError> {
+        let mut follow = Follow::new(self.clone(), read);
+        follow.open().await?;
+        Ok(follow)
+    }
+
+    /// Name of the node in use, if there is one.
+    #[must_use]
+    pub fn gateway(&self) -> Option<String> {
+        self.0.route().current.as_ref().map(|gateway| gateway.name.to_string())
+    }
+
+    /// Highest stamp seen in answers; what this client sends from now on gets a later one.
+    #[must_use]
+    pub fn token(&self) -> Option<Hlc> {
+        Some(self.0.seen()).filter(|seen| *seen > Hlc::ZERO)
+    }
+
+    /// Says goodbye to the gateway, so that it need not wait for more. Clones end too.
+    pub async fn close(self) {
+        let learning = self.0.route().learning.take();
+        if let Some(learning) = learning {
+            // A list that is not learnt in time is learnt by the next process.
+            drop(timeout(LEARN_TIME, learning).await);
+        }
+        self.0.quic.close(CloseCode::Done.code(), b"done");
+        drop(timeout(GOODBYE_TIME, self.0.quic.wait_idle()).await);
+    }
+}
+
+impl Inner {
+    fn route(&self) -> MutexGuard<'_, Route> {
+        self.route.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seen(&self) -> Hlc {
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes from an answer what later calls need: the highest stamp, and news of the live list.
+    fn note(self: &Arc<Self>, gateway: &Gateway, response: &Response) {
+        match &response.reply {
+            Some(Reply::Ack(ack)) => self.note_stamp(&ack.stamp),
+            Some(Reply::Record(record) | Reply::Deleted(record)) => {
+                self.note_stamp(&record.stamp);
+            }
+            Some(Reply::Page(page)) => {
+                if let Some(last) = page.records.last() {
+                    self.note_stamp(&last.stamp);
+                }
+            }
+            Some(Reply::Nodes(nodes)) => {
+                self.asked_epoch.store(nodes.epoch, Ordering::Relaxed);
+                self.learnt(nodes.clone());
+            }
+            _ => {}
+        }
+        let epoch = response.members_epoch;
+        if epoch != 0 && self.asked_epoch.swap(epoch, Ordering::Relaxed) != epoch {
+            self.learn(gateway.clone());
+        }
+        if !gateway.at_home {
+            self.drift_home();
+        }
+    }
+
+    fn note_stamp(&self, bytes: &[u8]) {
+        if let Ok(stamp) = read_stamp(bytes) {
+            let mut seen = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+            *seen = stamp.hlc.max(*seen);
+        }
+    }
+
+    /// Asks for the live list in the background.
+    fn learn(self: &Arc<Self>, gateway: Gateway) {
+        let own = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let answer = own.ask_once(&gateway, Op::Nodes(Default::default())).await;
+            if let Some(Reply::Nodes(nodes)) = answer.and_then(|answer| answer.reply) {
+                own.learnt(nodes);
+            }
+        });
+        self.route().learning = Some(task);
+    }
+
+    fn learnt(&self, nodes: Nodes) {
+        if let Some(cache) = self.directory.learn(nodes) {
+            // Not on the way of an answer: a file takes its time.
+            tokio::task::spawn_blocking(move || cache.write());
+        }
+    }
+
+    /// Looks now and then whether the preferred node is back, and goes back to it.
+    fn drift_home(self: &Arc<Self>) {
+        let Some(home) = self.directory.home() else { return };
+        {
+            let mut route = self.route();
+            let now = Instant::now();
+            if route.next_homing.is_some_and(|next| now < next) {
+                return;
+            }
+            route.next_homing = Some(now + HOMING);
+        }
+        if self.homing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let own = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Ok(gateway) = own.dial(home).await {
+                let answer = own.ask_once(&gateway, Op::Ping(Default::default())).await;
+                if matches!(answer.and_then(|answer| answer.reply), Some(Reply::Pong(_))) {
+                    own.route().current = Some(gateway);
+                }
+            }
+            own.homing.store(false, Ordering::Release);
+        });
+    }
+}
