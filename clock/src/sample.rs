@@ -67,7 +67,8 @@ pub struct Limits {
     pub not_before_ns: u64,
     /// Reference id of this very machine, if it is known: a server that follows it is no source.
     pub own_refid: Option<[u8; 4]>,
-    /// Drift allowance, parts per billion.
+    /// Drift allowance: how much true time may gain or lose on the raw counter, in parts per billion
+    /// of the counter.
     pub phi_ppb: u64,
 }
 

@@ -4,8 +4,9 @@
 //! A seeded model: a machine whose oscillator wanders, servers on ways of random length, and liars
 //! that are far off, creep, collude, answer with nonsense, or hide at the edge.
 //!
-//! Seen to fail: with the deepest overlap as the bound (max-overlap); with the interval of the
-//! smallest sample; with an allowance of 5 ppm for a drift of 50 ppm; with three liars of five.
+//! Seen to fail: with the deepest overlap as the bound (max-overlap); with the server of the smallest
+//! interval; with the smallest sample of each server, not aged; with an allowance of 5 ppm for a
+//! drift of 50 ppm; with `f` counted from the servers that answer.
 
 use clock::packet::{NtpShort, NtpTime, Packet};
 use clock::poll::Poll;
@@ -53,9 +54,10 @@ struct World {
 impl World {
     fn pass(&mut self, ns: u64) {
         self.utc_ns += ns;
-        let exact = i128::from(ns) * i128::from(1_000_000_000 + self.drift_ppb) + self.carry;
-        self.raw_ns += u64::try_from(exact / 1_000_000_000).unwrap();
-        self.carry = exact % 1_000_000_000;
+        let rate = i128::from(1_000_000_000 + self.drift_ppb);
+        let exact = i128::from(ns) * 1_000_000_000 + self.carry;
+        self.raw_ns += u64::try_from(exact / rate).unwrap();
+        self.carry = exact % rate;
     }
 
     /// What a server says the time is.

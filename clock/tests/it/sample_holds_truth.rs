@@ -1,8 +1,9 @@
 //! I3, its first part: an honest server's sample contains the true offset, now and later, whatever
 //! the network did, as long as the counter's drift stays within the allowance.
 //!
-//! Seen to fail: with `lambda` without `delta/2`; without the drift of the exchange or of the age;
-//! with half of the root dispersion; with `theta` rounded to microseconds and no local grain.
+//! Seen to fail: with `lambda` without `delta/2`, without the root delay, without the drift of the
+//! exchange, or with half of the root dispersion; with half of the drift of the age; with `theta` in
+//! steps of 4 us.
 
 use clock::filter::Filter;
 use clock::packet::{NtpShort, NtpTime, Packet};
@@ -14,7 +15,8 @@ const PHI_PPB: u64 = 50_000;
 const BASE_NS: u64 = 1_795_219_200_000_000_000;
 const SCALE: Scale = Scale { base_ns: BASE_NS, raw0_ns: 1_000_000_000 };
 
-/// A machine whose counter runs wrong by a constant rate, and whose scale started off the truth.
+/// A machine whose scale started off the truth, and how much true time gains on its counter, as the
+/// drift allowance counts it: per unit of the counter.
 #[derive(Debug, Clone, Copy)]
 struct Machine {
     offset_ns: i64,
@@ -24,8 +26,9 @@ struct Machine {
 impl Machine {
     /// The counter when `true_ns` have passed since the start.
     fn raw_ns(&self, true_ns: u64) -> u64 {
-        let drift = i128::from(true_ns) * i128::from(self.drift_ppb) / 1_000_000_000;
-        let raw = i128::from(SCALE.raw0_ns) + i128::from(true_ns) + drift;
+        let passed =
+            i128::from(true_ns) * 1_000_000_000 / i128::from(1_000_000_000 + self.drift_ppb);
+        let raw = i128::from(SCALE.raw0_ns) + passed;
         u64::try_from(raw).unwrap()
     }
 
