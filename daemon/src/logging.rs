@@ -17,6 +17,9 @@ use tracing_subscriber::{Layer, Registry, fmt, reload};
 /// The environment variable that wins over `log.filter`.
 pub const FILTER_VARIABLE: &str = "LOGD_LOG";
 
+/// Target of the replication engine's own words.
+const ENGINE: &str = "openraft";
+
 /// Why logging could not start or change.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
@@ -101,7 +104,20 @@ fn chosen_filter(configured: &str) -> Result<EnvFilter, LoggingError> {
     let text = std::env::var(FILTER_VARIABLE).ok().filter(|text| !text.is_empty());
     let text = text.unwrap_or_else(|| configured.to_owned());
     check_filter(&text).map_err(LoggingError::Filter)?;
+    let text = quieted(&text);
     EnvFilter::try_new(&text).map_err(|error| LoggingError::Filter(error.to_string()))
+}
+
+/// The engine tells its whole life at info. It is heard from warnings on, unless it is named.
+fn quieted(filter: &str) -> String {
+    let general = filter.split(',').map(str::trim).rfind(|directive| is_level(directive));
+    let loud =
+        |level: &str| ["info", "debug", "trace"].iter().any(|l| l.eq_ignore_ascii_case(level));
+    if general.is_some_and(loud) && !filter.contains(ENGINE) {
+        format!("{filter},{ENGINE}=warn")
+    } else {
+        filter.to_owned()
+    }
 }
 
 impl Format {
@@ -181,6 +197,15 @@ mod tests {
         }
         for bad in ["", " ", "inof", "info,dbug", "net=loud", "info,"] {
             assert!(check_filter(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_engine_is_quiet_unless_it_is_named() {
+        assert_eq!(quieted("info"), "info,openraft=warn");
+        assert_eq!(quieted("net=debug,DEBUG"), "net=debug,DEBUG,openraft=warn");
+        for as_is in ["off", "error", "warn", "info,openraft=info", "net=debug"] {
+            assert_eq!(quieted(as_is), as_is);
         }
     }
 }

@@ -2,4 +2,6 @@
 
 // `cfg(test)` always holds here; it tells clippy that helpers may unwrap like the tests they serve.
 #[cfg(test)]
+mod startup;
+#[cfg(test)]
 mod tidy;
