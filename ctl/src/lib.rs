@@ -1,1 +1,88 @@
 //! logctl, the command line.
+//!
+//! `cli` says what can be typed, `verb/` does it (one file a verb), `session` is the conversation
+//! with the cluster, `out` is the only place that prints. A command ends with an exit code from the
+//! README's table, and a failing one with a line that says what to try.
+//!
+//! Not here: QUIC, retries and failover (`net`), certificates (`certs`), the daemon.
+
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+
+mod cli;
+mod context;
+mod error;
+mod health;
+mod home;
+mod layout;
+mod local;
+mod out;
+mod range;
+mod session;
+mod template;
+mod verb;
+mod views;
+
+use cli::{Cli, Globals};
+use error::CtlError;
+use out::Out;
+
+/// Runs one command line and returns its exit code.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match cli::parse(args) {
+        Ok(cli) => cli,
+        Err(answer) => return not_parsed(&answer),
+    };
+    let mut out = Out::new(&cli.globals);
+    trace(&cli.globals);
+    let done = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| CtlError::File { what: "cannot start".to_owned(), source })
+        .and_then(|runtime| runtime.block_on(Box::pin(command(cli, &mut out))));
+    let done = out.flush().and(done);
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = error.exit_code();
+            if code != 0 {
+                out.failure(&error);
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+async fn command(cli: Cli, out: &mut Out) -> Result<(), CtlError> {
+    verb::run(cli, out).await
+}
+
+/// Help, version, or a command line that is not one.
+fn not_parsed(answer: &cli::NotParsed) -> ExitCode {
+    if answer.is_error() {
+        out::complain(answer.text().trim_end());
+        out::complain(&format!("try: {}", answer.hint()));
+        return ExitCode::from(2);
+    }
+    match out::announce(&answer.text()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(1),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Log lines of the client go to standard error, as far as `-v` asks for them.
+fn trace(globals: &Globals) {
+    let filter = match globals.verbose {
+        0 => return,
+        1 => "info",
+        _ => "debug",
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .finish();
+    // Only a second subscriber could be refused, and there is one per process.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}

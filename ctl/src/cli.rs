@@ -1,0 +1,445 @@
+//! The command line as clap sees it: verbs, options, help texts, completions and man pages.
+//!
+//! Not here: what the verbs do (`verb/`).
+
+use std::ffi::OsString;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::builder::FalseyValueParser;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use proto::{MessageId, Name, Stream};
+
+use crate::range::When;
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 ok, 1 other error, 2 usage, 3 no node reachable, 4 certificate or permission, \
+5 not found, 6 conflict, 7 timed out or outcome unknown, 10 degraded, 11 no primary or no quorum, \
+12 clock not trusted, 13 integrity.";
+
+/// Talk to a logd cluster: send, read, register, look after it.
+#[derive(Debug, Parser)]
+#[command(name = "logctl", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Options that every verb takes.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Globals {
+    /// Form of the output; auto is a table on a terminal and tab-separated in a pipe
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORM",
+        env = "LOGCTL_OUTPUT",
+        default_value = "auto"
+    )]
+    pub(crate) output: Form,
+    /// The same as -o json
+    #[arg(long, global = true, env = "LOGCTL_JSON", value_parser = FalseyValueParser::new())]
+    pub(crate) json: bool,
+    /// Context (identity and cluster) to use instead of the current one
+    #[arg(
+        long = "as",
+        visible_alias = "context",
+        global = true,
+        value_name = "NAME",
+        env = "LOGCTL_CONTEXT"
+    )]
+    pub(crate) context: Option<Name>,
+    /// Node to talk to; without it any healthy one, the home first
+    #[arg(long, global = true, value_name = "NODE", env = "LOGCTL_VIA")]
+    pub(crate) via: Option<Name>,
+    /// Time for the whole request, retries included: 10s, 1m, 500ms
+    #[arg(
+        long,
+        global = true,
+        value_name = "TIME",
+        env = "LOGCTL_TIMEOUT",
+        default_value = "10s",
+        value_parser = parse_timeout
+    )]
+    pub(crate) timeout: Duration,
+    /// No colour; NO_COLOR and CLICOLOR_FORCE are honoured too
+    #[arg(long, global = true, env = "LOGCTL_NO_COLOR", value_parser = FalseyValueParser::new())]
+    pub(crate) no_color: bool,
+    /// No notes on standard error, only errors
+    #[arg(short, long, global = true, env = "LOGCTL_QUIET", value_parser = FalseyValueParser::new())]
+    pub(crate) quiet: bool,
+    /// Say what is going on, on standard error; twice for more
+    #[arg(short, long, global = true, env = "LOGCTL_VERBOSE", action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Do not ask before something is destroyed
+    #[arg(short, long, global = true, env = "LOGCTL_YES", value_parser = FalseyValueParser::new())]
+    pub(crate) yes: bool,
+}
+
+/// Form of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// Table on a terminal, plain elsewhere
+    Auto,
+    /// Aligned columns with a heading
+    Table,
+    /// One row a line, tab-separated, no heading
+    Plain,
+    /// One JSON document
+    Json,
+    /// One JSON object a line
+    Ndjson,
+    /// Bodies as they are: read adds a newline after each, get adds nothing
+    Raw,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Tour of a real three-node cluster on this machine: secure, replicated, failing over
+    Demo(Demo),
+    /// Make clusters
+    #[command(subcommand)]
+    Cluster(Cluster),
+    /// Admit a client: make its key here, have its certificate signed, write its context
+    Register(Register),
+    /// Store a message for a client, a @group or everyone ('*')
+    Send(Send),
+    /// Read messages in log order: a client its inbox and what it sent, an admin everything
+    Read(Read),
+    /// Read one message by its id
+    Get(Get),
+    /// Delete one message by its id; a tombstone stays
+    Delete(Delete),
+    /// List the registered clients
+    Clients(Clients),
+    /// List the nodes
+    Nodes,
+    /// Health of the cluster, node by node; the exit code tells it too
+    Status(Status),
+    /// One line on the health of the cluster or of one node, for scripts
+    #[command(visible_alias = "check")]
+    Health(Health),
+    /// Clock of a node: state, bounds, time servers
+    Clock,
+    /// Make the nodes drop deleted and expired bodies from their disks now
+    Compact,
+    /// Contexts: which cluster, as whom
+    #[command(subcommand)]
+    Context(Context),
+    /// Completion script for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Manual pages: logctl(1) to standard output, or all of them into a folder
+    Man {
+        /// Folder for the pages; it is made if missing
+        dir: Option<PathBuf>,
+    },
+}
+
+/// The tour.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Leave the cluster running, with a context named demo
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Number of nodes
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=7))]
+    pub(crate) nodes: u8,
+    /// The daemon; default: next to logctl, else from PATH
+    #[arg(long, value_name = "PATH", env = "LOGCTL_LOGD")]
+    pub(crate) logd: Option<PathBuf>,
+}
+
+/// Make clusters.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cluster {
+    /// Make authority, certificates, keys, configurations and the admin's context of a new cluster
+    ///
+    /// Running it again adds what is missing and changes nothing else.
+    Create(Create),
+}
+
+/// A new cluster.
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// Folder of the cluster
+    pub(crate) dir: PathBuf,
+    /// Number of nodes: 3 survive the loss of one, 5 of two
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub(crate) nodes: u8,
+    /// UDP port of the first node; the others follow
+    #[arg(long, value_name = "PORT", default_value_t = 7101, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) base_port: u16,
+    /// Address that the nodes listen on
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub(crate) host: IpAddr,
+    /// Time server, host or host:port; give it several times. Without one the machine's own clock
+    /// is trusted (mode local) and every status says so
+    #[arg(long = "time-server", value_name = "ADDR")]
+    pub(crate) time_servers: Vec<String>,
+    /// Only say what would be written
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// A new client.
+#[derive(Debug, Args)]
+pub(crate) struct Register {
+    /// Name of the client, and of its context
+    pub(crate) name: Name,
+    /// Node that the client prefers
+    #[arg(long, value_name = "NODE")]
+    pub(crate) home: Option<Name>,
+}
+
+/// A message to store.
+#[derive(Debug, Args)]
+pub(crate) struct Send {
+    /// Recipient: a client, @group or '*'
+    #[arg(long, value_name = "NAME")]
+    pub(crate) to: Stream,
+    /// The message; '-' or nothing reads standard input
+    #[arg(conflicts_with = "file")]
+    pub(crate) body: Option<String>,
+    /// Take the message from a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Message id; the same id again is the same message. Default: a new UUID
+    #[arg(long)]
+    pub(crate) id: Option<MessageId>,
+    /// Header, as key=value; give it several times
+    #[arg(short = 'H', long = "header", value_name = "KEY=VALUE")]
+    pub(crate) headers: Vec<String>,
+}
+
+/// Which messages to read.
+#[derive(Debug, Args)]
+pub(crate) struct Read {
+    /// From this time on: RFC 3339, a date, 10m (before now), today, yesterday, or a stamp
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<When>,
+    /// Up to, without, this time; the same forms
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<When>,
+    /// Only from this sender
+    #[arg(long, value_name = "NAME")]
+    pub(crate) from: Option<Name>,
+    /// Only to this recipient: a client, @group, '*' or $events
+    #[arg(long, value_name = "NAME")]
+    pub(crate) to: Option<Stream>,
+    /// At most so many messages
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// Stay, and show what comes
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Begin after the place kept under this name, and move it past what was written out
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cursor: Option<Name>,
+    /// Take the node's own state without asking the primary; standard error says how far behind
+    #[arg(long)]
+    pub(crate) stale: bool,
+}
+
+/// Which message to read.
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// Message id
+    pub(crate) id: MessageId,
+    /// Its sender, where several used the id
+    #[arg(long, value_name = "NAME")]
+    pub(crate) from: Option<Name>,
+    /// Take the node's own state without asking the primary
+    #[arg(long)]
+    pub(crate) stale: bool,
+}
+
+/// Which message to delete.
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    /// Message id
+    pub(crate) id: MessageId,
+    /// Why; it is kept with the tombstone
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
+    /// Its sender, where several used the id
+    #[arg(long, value_name = "NAME")]
+    pub(crate) from: Option<Name>,
+}
+
+/// Which clients to list.
+#[derive(Debug, Args)]
+pub(crate) struct Clients {
+    /// Only those that prefer this node
+    #[arg(long, value_name = "NODE")]
+    pub(crate) home: Option<Name>,
+}
+
+/// How to show the health.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Show it again each second until Ctrl-C
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+}
+
+/// Whose health.
+#[derive(Debug, Args)]
+pub(crate) struct Health {
+    /// Ask this node, about itself
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: Option<Name>,
+}
+
+/// Contexts.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Context {
+    /// List the contexts
+    List,
+    /// Make a context the current one
+    Use {
+        /// Its name
+        name: Name,
+    },
+    /// Show a context
+    Show {
+        /// Its name; default: the one in use
+        name: Option<Name>,
+    },
+    /// Make a context from files
+    Add(ContextAdd),
+    /// Forget a context; its key and certificate stay where they are
+    Remove {
+        /// Its name
+        name: Name,
+    },
+    /// Go back to the context that was current before
+    Previous,
+}
+
+/// A context made from files.
+#[derive(Debug, Args)]
+pub(crate) struct ContextAdd {
+    /// Name of the context
+    pub(crate) name: Name,
+    /// Certificate of the cluster's authority (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: PathBuf,
+    /// Certificate (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: PathBuf,
+    /// Private key (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+    /// Node, as n1=host:port; give it several times
+    #[arg(long = "node", value_name = "NAME=ADDR", required = true)]
+    pub(crate) nodes: Vec<String>,
+    /// Preferred node
+    #[arg(long, value_name = "NODE")]
+    pub(crate) home: Option<Name>,
+}
+
+/// What clap had to say instead of a command line: help, version, or an error with exit code 2.
+#[derive(Debug)]
+pub(crate) struct NotParsed {
+    error: clap::Error,
+    /// The verb that was meant, for the closing line.
+    verb: Option<String>,
+}
+
+impl NotParsed {
+    /// Whether this is an error, and not help or version.
+    pub(crate) fn is_error(&self) -> bool {
+        self.error.use_stderr()
+    }
+
+    /// The text, without colour.
+    pub(crate) fn text(&self) -> String {
+        self.error.render().to_string()
+    }
+
+    /// What to try, in one line.
+    pub(crate) fn hint(&self) -> String {
+        match &self.verb {
+            Some(verb) => format!("logctl {verb} --help"),
+            None => "logctl --help".to_owned(),
+        }
+    }
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// When it is not one, or asks for help or the version.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, NotParsed> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    Cli::try_parse_from(&args).map_err(|error| {
+        let command = Cli::command();
+        let verb =
+            args.iter().skip(1).filter_map(|arg| arg.to_str()).find_map(|arg| {
+                command.find_subcommand(arg).map(|verb| verb.get_name().to_owned())
+            });
+        NotParsed { error, verb }
+    })
+}
+
+/// The completion script.
+pub(crate) fn completion(shell: clap_complete::Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "logctl", &mut script);
+    script
+}
+
+/// The page logctl(1).
+pub(crate) fn man_page() -> io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+    Ok(page)
+}
+
+/// All pages, one a verb, into a folder.
+pub(crate) fn man_pages(dir: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    clap_mangen::generate_to(Cli::command(), dir)
+}
+
+/// Longest time that a node works on one request.
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().map(Duration::from_secs);
+    let longest = Duration::from_millis(proto::limits::DEADLINE_MAX_MS.into());
+    match seconds.or_else(|| humantime::parse_duration(text).ok()) {
+        Some(time) if !time.is_zero() && time <= longest => Ok(time),
+        Some(_) => Err(format!("more than 0 and at most {}", humantime::format_duration(longest))),
+        None => Err("expected a time such as 10s, 1m or 500ms".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn timeouts_have_units_and_limits() {
+        assert_eq!(parse_timeout("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(parse_timeout("5"), Ok(Duration::from_secs(5)));
+        assert_eq!(parse_timeout("250ms"), Ok(Duration::from_millis(250)));
+        for bad in ["0", "0s", "", "-1s", "soon", "11m"] {
+            assert!(parse_timeout(bad).is_err(), "{bad}");
+        }
+    }
+}

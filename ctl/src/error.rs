@@ -1,0 +1,119 @@
+//! What can go wrong in a command, what the exit code is, and what to try.
+
+use std::io;
+use std::path::Path;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CtlError {
+    /// Found out on this side: bad input, a missing context, a refused overwrite, an unhealthy
+    /// answer.
+    #[error("{what}")]
+    Refused {
+        /// Exit code, from the table in the README.
+        code: u8,
+        /// What was attempted and why it cannot be.
+        what: String,
+        /// What to try.
+        hint: String,
+    },
+    /// A file could not be read or written.
+    #[error("{what}")]
+    File {
+        /// The file and what was attempted.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Standard output is gone or full.
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
+    /// A certificate or key is not usable.
+    #[error(transparent)]
+    Cert(#[from] certs::CertError),
+    /// The cluster could not be asked, or it refused.
+    #[error(transparent)]
+    Client(#[from] net::ClientError),
+}
+
+impl CtlError {
+    /// Bad input: exit code 2.
+    pub(crate) fn usage(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::refused(2, what, hint)
+    }
+
+    /// Not found on this side: exit code 5.
+    pub(crate) fn not_found(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::refused(5, what, hint)
+    }
+
+    /// Something else is in the way: exit code 6.
+    pub(crate) fn conflict(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::refused(6, what, hint)
+    }
+
+    /// Any refusal of our own.
+    pub(crate) fn refused(code: u8, what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Refused { code, what: what.into(), hint: hint.into() }
+    }
+
+    /// A file error, for `map_err`: `action` is a verb such as "read".
+    pub(crate) fn file(action: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let what = format!("cannot {action} {}", path.display());
+        move |source| Self::File { what, source }
+    }
+
+    /// An answer that does not fit the question; only a node of another release sends one.
+    pub(crate) fn strange(what: &str) -> Self {
+        Self::refused(
+            6,
+            format!("the node's answer is not one this release understands: {what}"),
+            "the same release of logctl and logd",
+        )
+    }
+
+    /// The exit code.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Refused { code, .. } => *code,
+            // The reader has what it wanted (`| head`); that is no failure.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            Self::File { .. }
+            | Self::Output(_)
+            | Self::Cert(certs::CertError::File { verb: "write", .. }) => 1,
+            Self::Cert(_) => 4,
+            Self::Client(error) => error.exit_code(),
+        }
+    }
+
+    /// What to try, in one line.
+    pub(crate) fn hint(&self) -> String {
+        match self {
+            Self::Refused { hint, .. } => hint.clone(),
+            Self::File { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => "check the path".to_owned(),
+                io::ErrorKind::PermissionDenied => {
+                    "check the owner and the mode of the file: ls -l".to_owned()
+                }
+                _ => "free space and permissions of the folder: df -h, ls -ld".to_owned(),
+            },
+            Self::Output(_) => "another place for the output".to_owned(),
+            Self::Cert(error) => error.hint().to_owned(),
+            Self::Client(error) => error.hint().to_string(),
+        }
+    }
+
+    /// The error and its causes in one line.
+    pub(crate) fn line(&self) -> String {
+        let mut line = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if !line.ends_with(&text) {
+                line = format!("{line}: {text}");
+            }
+            cause = error.source();
+        }
+        line
+    }
+}

@@ -1,0 +1,270 @@
+//! The cluster's health: the forms it is shown in, and the verdict that becomes the exit code.
+
+use clock::ClockState;
+use proto::wire::{NodeRow, Status};
+use serde::Serialize;
+
+use crate::error::CtlError;
+use crate::out::{Cell, Show, Tone};
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct NodeView {
+    id: String,
+    role: String,
+    address: String,
+    state: NodeState,
+    applied: u64,
+    lag: u64,
+    version: String,
+    clock: ClockView,
+}
+
+/// Whether a node answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum NodeState {
+    Up,
+    Down,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct ClockView {
+    state: String,
+    error_bound_us: Option<u64>,
+}
+
+impl From<&NodeRow> for NodeView {
+    fn from(row: &NodeRow) -> Self {
+        Self {
+            id: row.name.clone(),
+            role: row.role.clone(),
+            address: row.address.clone(),
+            state: if row.up { NodeState::Up } else { NodeState::Down },
+            applied: row.applied,
+            lag: row.lag,
+            version: row.version.clone(),
+            clock: ClockView { state: row.clock_state.clone(), error_bound_us: row.error_bound_us },
+        }
+    }
+}
+
+impl NodeView {
+    /// Name of the node.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether it answers.
+    pub(crate) fn is_up(&self) -> bool {
+        self.state == NodeState::Up
+    }
+
+    fn clock_text(&self) -> String {
+        match self.clock.error_bound_us {
+            Some(us) => format!("{} ±{}.{:03} ms", self.clock.state, us / 1000, us % 1000),
+            None => self.clock.state.clone(),
+        }
+    }
+}
+
+impl Show for NodeView {
+    fn headings() -> &'static [&'static str] {
+        &["NODE", "ROLE", "STATE", "ADDRESS", "APPLIED", "LAG", "VERSION", "CLOCK"]
+    }
+
+    fn row(&self) -> Vec<Cell> {
+        let state = match self.state {
+            NodeState::Up => Cell::toned("up", Tone::Good),
+            NodeState::Down => Cell::toned("down", Tone::Bad),
+        };
+        let tone = match clock_standing(&self.clock.state) {
+            Standing::Fine => Tone::Neutral,
+            Standing::Degraded => Tone::Warning,
+            Standing::Untrusted => Tone::Bad,
+        };
+        vec![
+            self.id.as_str().into(),
+            self.role.as_str().into(),
+            state,
+            self.address.as_str().into(),
+            self.applied.to_string().into(),
+            self.lag.to_string().into(),
+            self.version.as_str().into(),
+            Cell::toned(self.clock_text(), tone),
+        ]
+    }
+
+    fn plain(&self) -> Vec<String> {
+        vec![
+            self.id.clone(),
+            self.role.clone(),
+            if self.is_up() { "up" } else { "down" }.to_owned(),
+            self.address.clone(),
+            self.applied.to_string(),
+            self.lag.to_string(),
+            self.version.clone(),
+            self.clock.state.clone(),
+            self.clock.error_bound_us.map(|us| us.to_string()).unwrap_or_default(),
+        ]
+    }
+}
+
+/// The cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct StatusView {
+    cluster: String,
+    term: u64,
+    primary: Option<String>,
+    quorum: bool,
+    nodes: Vec<NodeView>,
+    healthy: bool,
+    problems: Vec<String>,
+    #[serde(skip)]
+    code: u8,
+}
+
+/// What a clock's state means for the whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Nothing to do.
+    Fine,
+    /// It works, on borrowed time.
+    Degraded,
+    /// Stamps cannot be vouched for.
+    Untrusted,
+}
+
+/// What the text of a clock state means. A machine clock that nobody measures is what the operator
+/// chose, so it is fine, and shown.
+pub(crate) fn clock_standing(state: &str) -> Standing {
+    match state.parse() {
+        Ok(ClockState::Synced | ClockState::Local) => Standing::Fine,
+        // An unknown word is of a newer release; not ours to call fine.
+        Ok(ClockState::Holdover | ClockState::Disagree) | Err(_) => Standing::Degraded,
+        Ok(ClockState::Unsynced | ClockState::Expired | ClockState::Suspect) => Standing::Untrusted,
+    }
+}
+
+impl From<Status> for StatusView {
+    fn from(status: Status) -> Self {
+        let mut verdict = Verdict { problems: status.problems, code: 0 };
+        if status.primary.is_empty() {
+            verdict.add(11, "no primary", "there is no primary".to_owned());
+        }
+        if !status.quorum {
+            verdict.add(11, "quorum", "no quorum: a majority is not reachable".to_owned());
+        }
+        for row in &status.nodes {
+            verdict.judge(row, row.name == status.primary);
+        }
+        if !verdict.problems.is_empty() && verdict.code == 0 {
+            verdict.code = 10;
+        }
+        Self {
+            cluster: status.cluster,
+            term: status.term,
+            primary: Some(status.primary).filter(|primary| !primary.is_empty()),
+            quorum: status.quorum,
+            nodes: status.nodes.iter().map(NodeView::from).collect(),
+            healthy: verdict.code == 0,
+            problems: verdict.problems,
+            code: verdict.code,
+        }
+    }
+}
+
+/// Problems so far and the gravest exit code of them.
+struct Verdict {
+    problems: Vec<String>,
+    code: u8,
+}
+
+impl Verdict {
+    fn judge(&mut self, row: &NodeRow, primary: bool) {
+        let name = &row.name;
+        if !row.up {
+            self.add(10, name, format!("{name} is down"));
+            return;
+        }
+        for problem in &row.problems {
+            self.add(10, problem, format!("{name}: {problem}"));
+        }
+        let clock = format!("the clock of {name} is {}", row.clock_state);
+        match clock_standing(&row.clock_state) {
+            Standing::Fine => {}
+            Standing::Untrusted if primary => self.add(12, &clock, clock.clone()),
+            Standing::Untrusted | Standing::Degraded => self.add(10, &clock, clock.clone()),
+        }
+    }
+
+    /// Adds a problem unless the node already reported one that says so. No quorum weighs more
+    /// than a bad clock, and that more than the rest.
+    fn add(&mut self, code: u8, known_by: &str, text: String) {
+        if !self.problems.iter().any(|problem| problem.contains(known_by)) {
+            self.problems.push(text);
+        }
+        let weight = |code: u8| match code {
+            11 => 3,
+            12 => 2,
+            10 => 1,
+            _ => 0,
+        };
+        if weight(code) > weight(self.code) {
+            self.code = code;
+        }
+    }
+}
+
+impl StatusView {
+    /// The nodes.
+    pub(crate) fn nodes(&self) -> &[NodeView] {
+        &self.nodes
+    }
+
+    /// The primary's name.
+    pub(crate) fn primary(&self) -> Option<&str> {
+        self.primary.as_deref()
+    }
+
+    /// Whether nothing needs a look.
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.healthy
+    }
+
+    /// What needs a look.
+    pub(crate) fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
+    /// Highest lag of a node, in entries.
+    pub(crate) fn lag(&self) -> u64 {
+        self.nodes.iter().map(|node| node.lag).max().unwrap_or(0)
+    }
+
+    /// Facts above the table of nodes.
+    pub(crate) fn headline(&self) -> String {
+        format!(
+            "cluster {}  term {}  primary {}  quorum {}",
+            self.cluster,
+            self.term,
+            self.primary().unwrap_or("none"),
+            if self.quorum { "yes" } else { "no" }
+        )
+    }
+
+    /// The exit code as an error: never 0 on an unhealthy answer.
+    pub(crate) fn verdict(&self) -> Result<(), CtlError> {
+        let (what, hint) = match self.code {
+            0 => return Ok(()),
+            11 => ("the cluster takes no writes", "start the nodes that are down; read --stale"),
+            12 => ("the primary's clock is not trusted", "logctl clock"),
+            _ => ("the cluster is degraded", "logctl status --watch, and the log of that node"),
+        };
+        Err(CtlError::refused(self.code, format!("{what}: {}", self.problems.join("; ")), hint))
+    }
+}
+
+#[cfg(test)]
+#[path = "health_test.rs"]
+mod tests;

@@ -1,0 +1,424 @@
+//! The folder of a cluster: authority, certificates, configurations, seeds of the stores.
+//!
+//! Making it is idempotent. What exists is checked and kept, what is missing is added, and a
+//! folder that belongs to anything else is refused before the first byte is written.
+//!
+//! Not here: the admin's context (`verb/cluster`), opening a store (`logd`).
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use certs::{Authority, Credentials, IssueOptions};
+use proto::{ClusterId, Identity, Name, Role};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::error::CtlError;
+use crate::home::{make_private_dir, write_atomic};
+use crate::template::NodeConfig;
+
+/// Name of the identity that may do everything; nobody can register it.
+pub(crate) const ADMIN: &str = "admin";
+
+/// A cluster to be made.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// Its folder.
+    pub(crate) dir: PathBuf,
+    /// Its nodes, in the order of their raft ids from 1.
+    pub(crate) nodes: Vec<PlannedNode>,
+    /// Its time servers, `host:port`.
+    pub(crate) time_servers: Vec<String>,
+}
+
+/// A node to be made.
+#[derive(Debug, Clone)]
+pub(crate) struct PlannedNode {
+    /// Its name.
+    pub(crate) name: Name,
+    /// `ip:port`.
+    pub(crate) address: String,
+    /// File name of its configuration.
+    pub(crate) config: String,
+}
+
+/// What was made, or would be.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// The cluster; `None` if it was not made yet.
+    pub(crate) cluster: Option<ClusterId>,
+    /// Files that were written, or would be.
+    pub(crate) written: Vec<PathBuf>,
+    /// Configurations that differ from what would be written; they were left alone.
+    pub(crate) edited: Vec<PathBuf>,
+    /// Nodes without seed and without store in a cluster that has been started: lost, not new.
+    pub(crate) lost: Vec<Name>,
+}
+
+/// The seed of a store, the same list of members on every node.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Seed {
+    cluster: String,
+    node: String,
+    #[serde(rename = "member")]
+    members: Vec<Member>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Member {
+    name: String,
+    raft_id: u64,
+    incarnation: String,
+    address: String,
+}
+
+/// One thing that is missing.
+enum Piece<'a> {
+    Authority,
+    Pair(Role, Name),
+    Config(&'a PlannedNode),
+    Seed(&'a PlannedNode),
+    Ignore(PathBuf),
+}
+
+/// What lies in the folder already.
+struct Found {
+    authority: Option<Authority>,
+    members: Option<Vec<Member>>,
+    /// Whether a node has made its store.
+    started: bool,
+}
+
+/// Makes the cluster, or with `dry_run` says what would be made.
+///
+/// # Errors
+/// Exit code 6 when the folder holds something else.
+pub(crate) fn create(plan: &Plan, dry_run: bool) -> Result<Outcome, CtlError> {
+    let mut found = look(plan)?;
+    let mut outcome = Outcome {
+        cluster: found.authority.as_ref().map(|authority| authority.cluster().clone()),
+        written: Vec::new(),
+        edited: Vec::new(),
+        lost: Vec::new(),
+    };
+    let missing = missing(plan, &found, &mut outcome)?;
+    outcome.written = missing.iter().flat_map(|piece| piece.paths(plan)).collect();
+    if dry_run {
+        return Ok(outcome);
+    }
+    std::fs::create_dir_all(&plan.dir).map_err(CtlError::file("make the folder", &plan.dir))?;
+    for folder in [plan.pki(), plan.data()] {
+        make_private_dir(&folder)?;
+    }
+    let authority = match found.authority.take() {
+        Some(authority) => authority,
+        None => make_authority(plan)?,
+    };
+    let members = found.members.take().unwrap_or_else(|| plan.draw_members());
+    for piece in &missing {
+        make(plan, piece, &authority, &members)?;
+    }
+    outcome.cluster = Some(authority.cluster().clone());
+    Ok(outcome)
+}
+
+fn make(
+    plan: &Plan,
+    piece: &Piece<'_>,
+    authority: &Authority,
+    members: &[Member],
+) -> Result<(), CtlError> {
+    match piece {
+        Piece::Authority => Ok(()),
+        Piece::Pair(role, name) => make_pair(plan, authority, *role, name),
+        Piece::Config(node) => {
+            write_atomic(&plan.dir.join(&node.config), plan.config_text(node).as_bytes())
+        }
+        Piece::Seed(node) => {
+            let seed = Seed {
+                cluster: authority.cluster().to_string(),
+                node: node.name.to_string(),
+                members: members.to_vec(),
+            };
+            // Tables of strings and small numbers always serialize.
+            let body = toml::to_string(&seed).unwrap_or_default();
+            let text = format!(
+                "# Seed of the store of {}. logd makes the store from it once and renames this \
+                 file to init.done.toml.\n{body}",
+                node.name
+            );
+            write_atomic(&plan.seed(&node.name), text.as_bytes())
+        }
+        Piece::Ignore(path) => write_atomic(path, b"# Keys and data never belong into git.\n*\n"),
+    }
+}
+
+/// The certificate goes first: a certificate without key is what an interrupted run leaves behind,
+/// and it can be made again as long as nothing was signed.
+fn make_authority(plan: &Plan) -> Result<Authority, CtlError> {
+    let cluster = ClusterId::from_bytes(Uuid::new_v4().into_bytes());
+    let authority = Authority::create(&cluster)?;
+    certs::write_public(&plan.ca_cert(), authority.cert_pem())?;
+    certs::write_private(&plan.ca_key(), &authority.key_pem())?;
+    Ok(authority)
+}
+
+/// The key goes first, so that an interrupted run leaves a key that gets its certificate later.
+fn make_pair(plan: &Plan, authority: &Authority, role: Role, name: &Name) -> Result<(), CtlError> {
+    let (cert, key) = plan.pair(name);
+    let identity = Identity { cluster: authority.cluster().clone(), role, name: name.clone() };
+    let request = match read_if_there(&key)? {
+        Some(pem) => certs::request_for_key(&pem)?,
+        None => {
+            let (pem, request) = certs::new_request()?;
+            certs::write_private(&key, &pem)?;
+            request
+        }
+    };
+    let signed = authority.sign_csr(&request, &identity, &IssueOptions::default())?;
+    Ok(certs::write_public(&cert, &signed.cert_pem)?)
+}
+
+/// Reads and checks what lies in the folder.
+fn look(plan: &Plan) -> Result<Found, CtlError> {
+    let authority = look_for_authority(plan)?;
+    let mut found = Found { authority, members: None, started: false };
+    for node in &plan.nodes {
+        look_for_seed(plan, node, &mut found)?;
+    }
+    if found.authority.is_none() {
+        for folder in [plan.data(), plan.pki()] {
+            if let Some(first) = first_foreign_entry(&folder)? {
+                return Err(foreign(plan, &format!("it holds {first} and no authority")));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn look_for_authority(plan: &Plan) -> Result<Option<Authority>, CtlError> {
+    let (cert, key) = (read_if_there(&plan.ca_cert())?, read_if_there(&plan.ca_key())?);
+    match (cert, key) {
+        (Some(cert), Some(key)) => Ok(Some(Authority::load(&cert, &key)?)),
+        (None, None) => Ok(None),
+        (Some(_), None) if !plan.pair(&plan.admin()).0.exists() => Ok(None),
+        (Some(_), None) => Err(foreign(plan, "the authority's key, pki/ca.key, is not here")),
+        (None, Some(_)) => Err(foreign(plan, "pki/ca.key is here without pki/ca.crt")),
+    }
+}
+
+fn look_for_seed(plan: &Plan, node: &PlannedNode, found: &mut Found) -> Result<(), CtlError> {
+    for (path, done) in [(plan.seed(&node.name), false), (plan.done_seed(&node.name), true)] {
+        let Some(text) = read_if_there(&path)? else { continue };
+        found.started |= done;
+        let seed: Seed = toml::from_str(&text)
+            .map_err(|error| foreign(plan, &format!("{}: {error}", path.display())))?;
+        let owner = found.authority.as_ref().map(|authority| authority.cluster().as_str());
+        if owner != Some(&seed.cluster) {
+            let owner =
+                owner.map_or_else(|| "no authority".to_owned(), |id| format!("cluster {id}"));
+            return Err(foreign(
+                plan,
+                &format!("{} is of cluster {}, pki/ of {owner}", path.display(), seed.cluster),
+            ));
+        }
+        let same = |member: &Member, planned: &PlannedNode| {
+            member.name == planned.name.as_str() && member.address == planned.address
+        };
+        let fits = seed.members.len() == plan.nodes.len()
+            && seed.members.iter().zip(&plan.nodes).all(|(member, node)| same(member, node));
+        if !fits {
+            let there: Vec<String> =
+                seed.members.iter().map(|m| format!("{} {}", m.name, m.address)).collect();
+            return Err(CtlError::conflict(
+                format!(
+                    "{} holds a cluster of other nodes: {}",
+                    plan.dir.display(),
+                    there.join(", ")
+                ),
+                "the same --nodes, --host and --base-port as at first, or another folder",
+            ));
+        }
+        if found.members.as_ref().is_some_and(|members| members != &seed.members) {
+            return Err(foreign(plan, &format!("{} names other members", path.display())));
+        }
+        found.members = Some(seed.members);
+    }
+    Ok(())
+}
+
+/// What has to be written, in the order of writing.
+fn missing<'a>(
+    plan: &'a Plan,
+    found: &Found,
+    outcome: &mut Outcome,
+) -> Result<Vec<Piece<'a>>, CtlError> {
+    let mut pieces = Vec::new();
+    for folder in [plan.pki(), plan.data()] {
+        let ignore = folder.join(".gitignore");
+        if !ignore.exists() {
+            pieces.push(Piece::Ignore(ignore));
+        }
+    }
+    if found.authority.is_none() {
+        pieces.push(Piece::Authority);
+    }
+    let nodes = plan.nodes.iter().map(|node| (Role::Node, node.name.clone()));
+    for (role, name) in nodes.chain([(Role::Admin, plan.admin())]) {
+        if pair_is_missing(plan, found, role, &name)? {
+            pieces.push(Piece::Pair(role, name));
+        }
+    }
+    for node in &plan.nodes {
+        let path = plan.dir.join(&node.config);
+        match read_if_there(&path)? {
+            None => pieces.push(Piece::Config(node)),
+            Some(text) if text == plan.config_text(node) => {}
+            Some(_) if found.authority.is_some() => outcome.edited.push(path),
+            Some(_) => {
+                return Err(foreign(plan, &format!("{} is another configuration", node.config)));
+            }
+        }
+    }
+    for node in &plan.nodes {
+        if plan.seed(&node.name).exists() || plan.done_seed(&node.name).exists() {
+            continue;
+        }
+        // A seed would let a node that lost its store come back as if it had never voted.
+        if found.started {
+            outcome.lost.push(node.name.clone());
+        } else {
+            pieces.push(Piece::Seed(node));
+        }
+    }
+    Ok(pieces)
+}
+
+fn pair_is_missing(plan: &Plan, found: &Found, role: Role, name: &Name) -> Result<bool, CtlError> {
+    let (cert, key) = plan.pair(name);
+    let Some(authority) = &found.authority else { return Ok(true) };
+    if !cert.exists() || !key.exists() {
+        return Ok(true);
+    }
+    // An old certificate is still of this cluster; renewing it is another command's work.
+    let credentials = Credentials::load_any_age(&plan.ca_cert(), &cert, &key)?;
+    let wanted = Identity { cluster: authority.cluster().clone(), role, name: name.clone() };
+    if credentials.identity() != &wanted {
+        return Err(foreign(
+            plan,
+            &format!("{} is that of {}", cert.display(), credentials.identity()),
+        ));
+    }
+    Ok(false)
+}
+
+impl Plan {
+    fn pki(&self) -> PathBuf {
+        self.dir.join("pki")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// Certificate of the authority.
+    pub(crate) fn ca_cert(&self) -> PathBuf {
+        self.pki().join("ca.crt")
+    }
+
+    fn ca_key(&self) -> PathBuf {
+        self.pki().join("ca.key")
+    }
+
+    /// Certificate and key of a member.
+    pub(crate) fn pair(&self, name: &Name) -> (PathBuf, PathBuf) {
+        (self.pki().join(format!("{name}.crt")), self.pki().join(format!("{name}.key")))
+    }
+
+    /// The admin's name.
+    #[expect(clippy::expect_used, reason = "a constant that a test parses")]
+    pub(crate) fn admin(&self) -> Name {
+        ADMIN.parse().expect("the admin's name follows the rule")
+    }
+
+    fn seed(&self, node: &Name) -> PathBuf {
+        self.data().join(node.as_str()).join("init.toml")
+    }
+
+    fn done_seed(&self, node: &Name) -> PathBuf {
+        self.data().join(node.as_str()).join("init.done.toml")
+    }
+
+    fn config_text(&self, node: &PlannedNode) -> String {
+        let config = NodeConfig {
+            name: &node.name,
+            address: &node.address,
+            time_servers: &self.time_servers,
+            file: &node.config,
+        };
+        config.text()
+    }
+
+    fn draw_members(&self) -> Vec<Member> {
+        let members = self.nodes.iter().zip(1..).map(|(node, raft_id)| Member {
+            name: node.name.to_string(),
+            raft_id,
+            incarnation: Uuid::new_v4().to_string(),
+            address: node.address.clone(),
+        });
+        members.collect()
+    }
+}
+
+impl Piece<'_> {
+    fn paths(&self, plan: &Plan) -> Vec<PathBuf> {
+        match self {
+            Self::Authority => vec![plan.ca_cert(), plan.ca_key()],
+            Self::Pair(_, name) => {
+                let (cert, key) = plan.pair(name);
+                vec![cert, key]
+            }
+            Self::Config(node) => vec![plan.dir.join(&node.config)],
+            Self::Seed(node) => vec![plan.seed(&node.name)],
+            Self::Ignore(path) => vec![path.clone()],
+        }
+    }
+}
+
+fn foreign(plan: &Plan, reason: &str) -> CtlError {
+    CtlError::conflict(
+        format!("{} does not belong to this cluster: {reason}", plan.dir.display()),
+        "another folder; nothing was changed in this one",
+    )
+}
+
+/// The first thing in a folder that `create` did not put there before the authority.
+fn first_foreign_entry(folder: &Path) -> Result<Option<String>, CtlError> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(CtlError::file("list", folder)(error)),
+    };
+    for entry in entries {
+        let path = entry.map_err(CtlError::file("list", folder))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name != ".gitignore" && name != "ca.crt" && !name.ends_with(".new") {
+            return Ok(Some(path.display().to_string()));
+        }
+    }
+    Ok(None)
+}
+
+fn read_if_there(path: &Path) -> Result<Option<String>, CtlError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(CtlError::file("read", path)(error)),
+    }
+}
+
+#[cfg(test)]
+#[path = "layout_test.rs"]
+mod tests;

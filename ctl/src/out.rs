@@ -1,0 +1,384 @@
+//! The one place that writes to standard output and standard error.
+//!
+//! Standard output carries data and nothing else; notes, warnings, questions and errors go to
+//! standard error. A closed pipe ends a command with success: the reader has what it wanted.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+
+use anstream::ColorChoice;
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use crate::cli::{Form, Globals};
+use crate::error::CtlError;
+
+/// Something that can be shown in every form of output.
+pub(crate) trait Show: Serialize {
+    /// Headings of the table.
+    fn headings() -> &'static [&'static str];
+    /// One row for people.
+    fn row(&self) -> Vec<Cell>;
+    /// One row for programs, tab-separated when written.
+    fn plain(&self) -> Vec<String>;
+}
+
+/// One cell of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cell {
+    text: String,
+    tone: Tone,
+}
+
+/// What the colour of a cell means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// Nothing special.
+    Neutral,
+    /// As it should be.
+    Good,
+    /// Worth a look.
+    Warning,
+    /// Broken.
+    Bad,
+}
+
+impl Cell {
+    /// A cell with a colour.
+    pub(crate) fn toned(text: impl Into<String>, tone: Tone) -> Self {
+        Self { text: printable(&text.into()), tone }
+    }
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self::toned(text, Tone::Neutral)
+    }
+}
+
+/// Form of the output once `auto` is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Table,
+    Plain,
+    Json,
+    Ndjson,
+    Raw,
+}
+
+/// Where a command writes to.
+pub(crate) struct Out {
+    shape: Shape,
+    colour: bool,
+    colour_err: bool,
+    quiet: bool,
+    yes: bool,
+    to: Box<dyn Write>,
+}
+
+impl Out {
+    /// Decides form and colour from options, environment and terminal.
+    pub(crate) fn new(globals: &Globals) -> Self {
+        let stdout = io::stdout();
+        let shape = match (globals.json, globals.output) {
+            (true, Form::Auto) | (_, Form::Json) => Shape::Json,
+            (_, Form::Ndjson) => Shape::Ndjson,
+            (_, Form::Raw) => Shape::Raw,
+            (_, Form::Table) => Shape::Table,
+            (_, Form::Auto) if stdout.is_terminal() => Shape::Table,
+            (_, Form::Auto | Form::Plain) => Shape::Plain,
+        };
+        let wants = |choice: ColorChoice| !globals.no_color && choice != ColorChoice::Never;
+        Self {
+            shape,
+            colour: wants(anstream::AutoStream::choice(&stdout)),
+            colour_err: wants(anstream::AutoStream::choice(&io::stderr())),
+            quiet: globals.quiet,
+            yes: globals.yes,
+            to: Box::new(BufWriter::new(stdout)),
+        }
+    }
+
+    /// The form.
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// For output that does not end: one JSON document becomes one object a line.
+    pub(crate) fn endless(&mut self) {
+        if self.shape == Shape::Json {
+            self.shape = Shape::Ndjson;
+        }
+    }
+
+    /// One thing: a document, a line, or a table of one row.
+    pub(crate) fn one<T: Show>(&mut self, item: &T) -> Result<(), CtlError> {
+        match self.shape {
+            Shape::Json => self.json(item),
+            _ => self.list(std::slice::from_ref(item)),
+        }
+    }
+
+    /// Many things: one array, a line each, or a table.
+    pub(crate) fn list<T: Show>(&mut self, items: &[T]) -> Result<(), CtlError> {
+        match self.shape {
+            Shape::Json => self.json(&items),
+            Shape::Ndjson => items.iter().try_for_each(|item| self.json_line(item)),
+            Shape::Plain | Shape::Raw => {
+                items.iter().try_for_each(|item| self.plain_line(&item.plain()))
+            }
+            Shape::Table => {
+                let mut widths = Vec::new();
+                self.table::<T>(items, &mut widths, true)
+            }
+        }
+    }
+
+    /// A JSON document over several lines.
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), CtlError> {
+        let text = serde_json::to_string_pretty(value).map_err(|e| CtlError::Output(e.into()))?;
+        self.line(&text)
+    }
+
+    /// A JSON document in one line.
+    pub(crate) fn json_line(&mut self, value: &impl Serialize) -> Result<(), CtlError> {
+        let text = serde_json::to_string(value).map_err(|e| CtlError::Output(e.into()))?;
+        self.line(&text)
+    }
+
+    /// A JSON value without line end, as part of a longer document.
+    pub(crate) fn json_part(&mut self, value: &impl Serialize) -> Result<(), CtlError> {
+        serde_json::to_writer(&mut self.to, value).map_err(|error| CtlError::Output(error.into()))
+    }
+
+    /// A tab-separated line. Tabs, line ends and backslashes in a field are escaped.
+    pub(crate) fn plain_line(&mut self, fields: &[String]) -> Result<(), CtlError> {
+        let fields: Vec<String> = fields.iter().map(|field| printable(field)).collect();
+        self.line(&fields.join("\t"))
+    }
+
+    /// A table. `widths` grow and are kept by the caller, so that a later part of the same table
+    /// stays aligned; only the first part has the headings.
+    pub(crate) fn table<T: Show>(
+        &mut self,
+        items: &[T],
+        widths: &mut Vec<usize>,
+        headings: bool,
+    ) -> Result<(), CtlError> {
+        let head: Vec<Cell> = T::headings().iter().map(|&heading| heading.into()).collect();
+        let rows: Vec<Vec<Cell>> = items.iter().map(Show::row).collect();
+        widths.resize(head.len(), 0);
+        for row in rows.iter().chain(std::iter::once(&head)) {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.text.chars().count());
+            }
+        }
+        if headings {
+            let line = self.aligned(&head, widths);
+            self.line(&line)?;
+        }
+        for row in &rows {
+            let line = self.aligned(row, widths);
+            self.line(&line)?;
+        }
+        Ok(())
+    }
+
+    /// A line of text as it is.
+    pub(crate) fn line(&mut self, text: &str) -> Result<(), CtlError> {
+        writeln!(self.to, "{text}").map_err(CtlError::Output)
+    }
+
+    /// Bytes as they are.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), CtlError> {
+        self.to.write_all(bytes).map_err(CtlError::Output)
+    }
+
+    /// Clears the screen, on a terminal that shows a table.
+    pub(crate) fn clear(&mut self) -> Result<(), CtlError> {
+        if self.shape == Shape::Table && io::stdout().is_terminal() {
+            return self.bytes(b"\x1b[H\x1b[2J");
+        }
+        Ok(())
+    }
+
+    /// Hands everything written so far to the reader.
+    pub(crate) fn flush(&mut self) -> Result<(), CtlError> {
+        self.to.flush().map_err(CtlError::Output)
+    }
+
+    /// A note for people, on standard error; not with `--quiet`.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.quiet {
+            complain(text);
+        }
+    }
+
+    /// A warning, on standard error; not with `--quiet`.
+    pub(crate) fn warn(&self, text: &str) {
+        let label = tint("warning:", Tone::Warning, self.colour_err);
+        self.note(&format!("{label} {text}"));
+    }
+
+    /// Asks before something is destroyed. Without a terminal only `-y` is a yes.
+    pub(crate) fn confirm(&self, question: &str, hint: &str) -> Result<(), CtlError> {
+        if self.yes {
+            return Ok(());
+        }
+        if !io::stdin().is_terminal() {
+            return Err(CtlError::usage(format!("{question} There is no terminal to ask"), hint));
+        }
+        let mut answer = String::new();
+        let mut err = io::stderr();
+        write!(err, "{question} [y/N] ").and_then(|()| err.flush()).map_err(CtlError::Output)?;
+        io::stdin().read_line(&mut answer).map_err(CtlError::Output)?;
+        match answer.trim() {
+            "y" | "Y" | "yes" => Ok(()),
+            _ => Err(CtlError::refused(1, "left as it was", hint)),
+        }
+    }
+
+    /// An error and what to try, the last two lines of a failing command.
+    pub(crate) fn failure(&self, error: &CtlError) {
+        let label = tint("error:", Tone::Bad, self.colour_err);
+        complain(&format!("{label} {}", escape_controls(&error.line())));
+        complain(&format!("try: {}", error.hint()));
+    }
+
+    /// Text in the colour of its meaning.
+    pub(crate) fn paint(&self, text: &str, tone: Tone) -> String {
+        tint(text, tone, self.colour)
+    }
+
+    fn aligned(&self, row: &[Cell], widths: &[usize]) -> String {
+        let last = row.len().saturating_sub(1);
+        let cells = row.iter().zip(widths).enumerate().map(|(at, (cell, &width))| {
+            let padding = if at == last { 0 } else { width - cell.text.chars().count() };
+            format!("{}{}", tint(&cell.text, cell.tone, self.colour), " ".repeat(padding))
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    }
+}
+
+/// A line on standard error. That nobody can read it is no reason to fail.
+pub(crate) fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Text to standard output before the options are known: help and version.
+pub(crate) fn announce(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+fn tint(text: &str, tone: Tone, colour: bool) -> String {
+    let style = match tone {
+        Tone::Neutral => Style::new(),
+        Tone::Good => AnsiColor::Green.on_default(),
+        Tone::Warning => AnsiColor::Yellow.on_default(),
+        Tone::Bad => AnsiColor::Red.on_default().bold(),
+    };
+    if colour { format!("{style}{text}{style:#}") } else { text.to_owned() }
+}
+
+/// One line that cannot move the cursor, colour the screen or break a column.
+fn printable(text: &str) -> String {
+    escape_controls(&text.replace('\\', "\\\\"))
+}
+
+/// Control characters as escapes; nothing a sender wrote may drive a reader's terminal.
+pub(crate) fn escape_controls(text: &str) -> String {
+    // Direction overrides reorder what is seen, so they are escaped like controls.
+    let drives =
+        |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        if drives(c) {
+            out.extend(c.escape_debug())
+        } else {
+            out.push(c)
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    /// An `Out` whose data can be looked at.
+    pub(crate) fn captured(shape: Shape, colour: bool) -> (Out, Rc<RefCell<Vec<u8>>>) {
+        struct Sink(Rc<RefCell<Vec<u8>>>);
+        impl Write for Sink {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.borrow_mut().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        let to = Box::new(Sink(Rc::clone(&seen)));
+        let out = Out { shape, colour, colour_err: false, quiet: true, yes: false, to };
+        (out, seen)
+    }
+
+    /// The text of a list in one form.
+    pub(crate) fn shown<T: Show>(shape: Shape, items: &[T]) -> String {
+        let (mut out, seen) = captured(shape, false);
+        out.list(items).unwrap();
+        String::from_utf8(seen.take()).unwrap()
+    }
+
+    #[derive(Serialize)]
+    struct Row {
+        name: &'static str,
+        state: &'static str,
+    }
+
+    impl Show for Row {
+        fn headings() -> &'static [&'static str] {
+            &["NAME", "STATE"]
+        }
+        fn row(&self) -> Vec<Cell> {
+            vec![self.name.into(), Cell::toned(self.state, Tone::Good)]
+        }
+        fn plain(&self) -> Vec<String> {
+            vec![self.name.to_owned(), self.state.to_owned()]
+        }
+    }
+
+    const ROWS: [Row; 2] =
+        [Row { name: "n1", state: "up" }, Row { name: "a\tlong\nname", state: "down" }];
+
+    #[test]
+    fn every_form_of_a_list() {
+        assert_eq!(
+            shown(Shape::Table, &ROWS),
+            "NAME           STATE\nn1             up\na\\tlong\\nname  down\n"
+        );
+        assert_eq!(shown(Shape::Plain, &ROWS), "n1\tup\na\\tlong\\nname\tdown\n");
+        assert_eq!(
+            shown(Shape::Ndjson, &ROWS),
+            "{\"name\":\"n1\",\"state\":\"up\"}\n{\"name\":\"a\\tlong\\nname\",\"state\":\"down\"}\n"
+        );
+        let document: serde_json::Value = serde_json::from_str(&shown(Shape::Json, &ROWS)).unwrap();
+        assert_eq!(document[1]["state"], "down");
+    }
+
+    #[test]
+    fn colour_does_not_move_columns() {
+        let (mut out, seen) = captured(Shape::Table, true);
+        out.list(&ROWS[..1]).unwrap();
+        let text = String::from_utf8(seen.take()).unwrap();
+        assert_eq!(text, "NAME  STATE\nn1    \u{1b}[32mup\u{1b}[0m\n");
+    }
+
+    #[test]
+    fn text_cannot_drive_a_terminal() {
+        assert_eq!(printable("a\u{1b}[2J\\\u{202e}b\u{7}"), "a\\u{1b}[2J\\\\\\u{202e}b\\u{7}");
+    }
+}

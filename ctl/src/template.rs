@@ -1,0 +1,181 @@
+//! The text of a node's configuration file: every key, what it means, its unit and its default.
+
+use std::fmt::Write;
+
+use proto::Name;
+
+/// What a node's configuration depends on. Everything else is fixed text.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NodeConfig<'a> {
+    /// Name of the node.
+    pub(crate) name: &'a Name,
+    /// `ip:port` to listen on.
+    pub(crate) address: &'a str,
+    /// Time servers, `host:port`; none means that the machine's own clock is trusted.
+    pub(crate) time_servers: &'a [String],
+    /// Name of the file, for the command line in its first comment.
+    pub(crate) file: &'a str,
+}
+
+impl NodeConfig<'_> {
+    /// The text of the file.
+    pub(crate) fn text(self) -> String {
+        let Self { name, address, file, .. } = self;
+        let mut text = format!(
+            r#"# Configuration of the logd node {name}. Start it with: logd --config {file}
+# Check it with:    logd --config {file} --check-config
+#
+# Relative paths are relative to the folder of this file. An unknown key is an error. A key that
+# is commented out shows its default.
+
+# Name of this node; its certificate carries the same. Required.
+node = "{name}"
+
+# Address and UDP port to listen on, "ip:port". Required.
+listen = "{address}"
+
+# Address that clients and other nodes dial, "host:port". Default: the same as listen.
+#advertise = "{address}"
+
+# Folder of this node's data: one node, one folder, never a copy of another's. Required.
+data_dir = "data/{name}"
+
+[tls]
+# Certificate of the cluster's authority (PEM). Required.
+ca = "pki/ca.crt"
+
+# This node's certificate and private key (PEM; the key's mode is 0600). Required. Both are read
+# again on SIGHUP.
+cert = "pki/{name}.crt"
+key = "pki/{name}.key"
+
+# Private key of the authority (PEM): lets this node sign the certificates of clients that
+# register. Default: none, and this node passes registrations on to one that has it.
+ca_key = "pki/ca.key"
+
+[clock]
+"#
+        );
+        self.clock(&mut text);
+        text.push_str(TAIL);
+        text
+    }
+
+    fn clock(self, text: &mut String) {
+        text.push_str(
+            r#"# "sntp": the time servers below are measured, and every stamp carries its error bounds.
+# "local": this machine's own clock, unchecked; bounds are unknown and every status says so.
+# Default: "sntp".
+"#,
+        );
+        let mode = if self.time_servers.is_empty() { "local" } else { "sntp" };
+        // Writing into a String cannot fail.
+        let _ = writeln!(text, "mode = \"{mode}\"");
+        text.push_str(
+            r#"
+# Largest error bound of the clock with which this node may be primary, in milliseconds.
+# Default: 100. Equal on all nodes.
+#max_error_ms = 100
+
+# A time server, for mode "sntp"; one such table each, better three than one.
+# address: "host" or "host:port", required, default port 123. private: the server is ours and may
+# be asked more often, default false. poll_s: seconds between two polls, default 64, or 16 if it is
+# private. timeout_ms: milliseconds to wait for an answer, default 1000.
+"#,
+        );
+        if self.time_servers.is_empty() {
+            text.push_str(
+                "#[[clock.server]]\n#address = \"ntp.example:123\"\n#poll_s = 64\n#private = \
+                 false\n#timeout_ms = 1000\n",
+            );
+        }
+        for (at, server) in self.time_servers.iter().enumerate() {
+            let gap = if at == 0 { "" } else { "\n" };
+            let _ = writeln!(
+                text,
+                "{gap}[[clock.server]]\naddress = \"{server}\"\n#poll_s = 64\n#private = false\n\
+                 #timeout_ms = 1000"
+            );
+        }
+    }
+}
+
+const TAIL: &str = r#"
+[raft]
+# Milliseconds between two heartbeats of the primary. Default: 100.
+#heartbeat_ms = 100
+
+# A backup that hears nothing for a random time between these two, in milliseconds, asks for an
+# election. Slow or distant links need more: 500 and 1000. Defaults: 300 and 600.
+#election_min_ms = 300
+#election_max_ms = 600
+
+[retention]
+# Messages older than this are removed: a whole number and s, m, h, d or w. Default: none, they
+# stay.
+#max_age = "30d"
+
+# At most so many messages are kept. Default: 0, no limit.
+#max_records = 0
+
+# At most so many bytes of messages are kept. Default: 0, no limit.
+#max_bytes = 0
+
+[log]
+# What is logged: error, warn, info, debug or trace, or a filter such as "info,net=debug". It is
+# read again on SIGHUP. Default: "info".
+#filter = "info"
+
+[limits]
+# Connections that this node serves to clients at a time. Default: 1024, which is also the most.
+#client_connections = 1024
+
+# Free space on the data disk, in MiB, below which new messages are refused, so that the node can
+# still free what it holds. Default: 128.
+#disk_reserve_mib = 128
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(servers: &[&str]) -> String {
+        let servers: Vec<String> = servers.iter().map(|&server| server.to_owned()).collect();
+        let config = NodeConfig {
+            name: &"n1".parse().unwrap(),
+            address: "127.0.0.1:7101",
+            time_servers: &servers,
+            file: "node1.toml",
+        };
+        config.text()
+    }
+
+    #[test]
+    fn it_is_toml_with_and_without_time_servers() {
+        let table: toml::Table = text(&[]).parse().unwrap();
+        assert_eq!(table["clock"]["mode"].as_str(), Some("local"));
+        let table: toml::Table = text(&["a:123", "b:123"]).parse().unwrap();
+        assert_eq!(table["clock"]["mode"].as_str(), Some("sntp"));
+        assert_eq!(table["clock"]["server"].as_array().unwrap().len(), 2);
+        assert_eq!(table["tls"]["key"].as_str(), Some("pki/n1.key"));
+    }
+
+    #[test]
+    fn every_key_also_uncommented_is_toml() {
+        let bare = text(&[]);
+        let is_key = |line: &str| {
+            let key = line.strip_prefix('#').unwrap_or(line);
+            key.starts_with(|c: char| c.is_ascii_lowercase() || c == '[')
+        };
+        let all: String = bare
+            .lines()
+            .filter(|line| is_key(line))
+            .map(|line| format!("{}\n", line.strip_prefix('#').unwrap_or(line)))
+            .collect();
+        let table: toml::Table = all.parse().unwrap();
+        for key in ["node", "listen", "advertise", "data_dir", "tls", "clock", "raft"] {
+            assert!(table.contains_key(key), "{key}");
+        }
+        assert_eq!(table["raft"]["election_max_ms"].as_integer(), Some(600));
+    }
+}

@@ -1,0 +1,245 @@
+//! `logctl cluster create`: everything that a new cluster needs but its processes.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::Path;
+
+use proto::{ClusterId, Name, Role};
+use serde::Serialize;
+
+use crate::cli::Create;
+use crate::context::{Context, Node, check_address};
+use crate::error::CtlError;
+use crate::home::Home;
+use crate::layout::{self, Outcome, Plan, PlannedNode};
+use crate::out::{Cell, Out, Shape, Show};
+
+const NTP_PORT: u16 = 123;
+
+/// What `cluster create` answers.
+#[derive(Debug, Serialize)]
+struct CreateView {
+    cluster: Option<String>,
+    dir: String,
+    clock: &'static str,
+    context: Option<String>,
+    current: bool,
+    dry_run: bool,
+    nodes: Vec<NodeLine>,
+    written: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct NodeLine {
+    name: String,
+    address: String,
+    config: String,
+}
+
+pub(crate) fn create(args: Create, out: &mut Out) -> Result<(), CtlError> {
+    let plan = plan(&args)?;
+    let home = Home::from_env()?;
+    let fresh = !plan.ca_cert().exists();
+    let outcome = layout::create(&plan, args.dry_run)?;
+    let context = match &outcome.cluster {
+        Some(cluster) if !args.dry_run => Some(store_context(&plan, cluster, &home)?),
+        _ => None,
+    };
+    let current = context.is_some() && home.current()? == context;
+    let shown = |path: &Path| path.display().to_string();
+    let view = CreateView {
+        cluster: outcome.cluster.as_ref().map(ClusterId::to_string),
+        dir: shown(&plan.dir),
+        clock: if plan.time_servers.is_empty() { "local" } else { "sntp" },
+        context: context.as_ref().map(Name::to_string),
+        current,
+        dry_run: args.dry_run,
+        nodes: plan.nodes.iter().map(|node| line(&plan, node)).collect(),
+        written: outcome.written.iter().map(|path| shown(path)).collect(),
+    };
+    match out.shape() {
+        Shape::Json => out.json(&view)?,
+        Shape::Ndjson => out.json_line(&view)?,
+        Shape::Plain | Shape::Raw if args.dry_run => {
+            view.written.iter().try_for_each(|path| out.line(path))?;
+        }
+        Shape::Table if args.dry_run => {
+            view.written.iter().try_for_each(|path| out.line(&format!("would write {path}")))?;
+        }
+        _ => out.list(&view.nodes)?,
+    }
+    // Data before advice, also when both go to one terminal.
+    out.flush()?;
+    advise(&plan, &outcome, &view, out);
+    if fresh && !args.dry_run {
+        warn_of_used_ports(&plan, out);
+    }
+    Ok(())
+}
+
+/// Turns the options into a plan.
+///
+/// # Errors
+/// Exit code 2.
+fn plan(args: &Create) -> Result<Plan, CtlError> {
+    let usage = |what: String, hint: &str| CtlError::usage(what, hint);
+    if args.host.is_unspecified() {
+        return Err(usage(
+            format!("{} means every address of this machine; nobody can dial it", args.host),
+            "--host with one address of this machine",
+        ));
+    }
+    let mut nodes = Vec::new();
+    for n in 0..u16::from(args.nodes) {
+        let port = args.base_port.checked_add(n).ok_or_else(|| {
+            usage(
+                format!("{} ports from {} on do not exist", args.nodes, args.base_port),
+                "a lower --base-port",
+            )
+        })?;
+        let number = n + 1;
+        let name = format!("n{number}").parse::<Name>();
+        nodes.push(PlannedNode {
+            name: name.map_err(|error| usage(error.to_string(), "logctl cluster create --help"))?,
+            address: address(args.host, port),
+            config: format!("node{number}.toml"),
+        });
+    }
+    let time_servers = args.time_servers.iter().map(|text| {
+        time_server(text).ok_or_else(|| {
+            usage(
+                format!("'{text}' is not a time server: host or host:port"),
+                "--time-server ntp.example.org",
+            )
+        })
+    });
+    let time_servers = time_servers.collect::<Result<_, _>>()?;
+    let dir = args.dir.clone();
+    Ok(Plan { dir, nodes, time_servers })
+}
+
+/// `host:port` of a time server whose port may be left out.
+fn time_server(text: &str) -> Option<String> {
+    let full = if check_address(text).is_ok() {
+        text.to_owned()
+    } else if let Ok(ip) = text.parse::<IpAddr>() {
+        address(ip, NTP_PORT)
+    } else if text.contains(':') {
+        return None;
+    } else {
+        format!("{text}:{NTP_PORT}")
+    };
+    // It stands between quotes in the configuration.
+    let fits = check_address(&full).is_ok() && !full.contains(['"', '\\']);
+    fits.then_some(full)
+}
+
+fn address(host: IpAddr, port: u16) -> String {
+    SocketAddr::new(host, port).to_string()
+}
+
+fn line(plan: &Plan, node: &PlannedNode) -> NodeLine {
+    NodeLine {
+        name: node.name.to_string(),
+        address: node.address.clone(),
+        config: plan.dir.join(&node.config).display().to_string(),
+    }
+}
+
+/// Writes the admin's context, under its own name unless that is another cluster's. It becomes the
+/// current one if there is none.
+fn store_context(plan: &Plan, cluster: &ClusterId, home: &Home) -> Result<Name, CtlError> {
+    let admin = plan.admin();
+    let (cert, key) = plan.pair(&admin);
+    let full = |path: &Path| std::path::absolute(path).map_err(CtlError::file("find", path));
+    let context = Context {
+        cluster: cluster.clone(),
+        name: admin.clone(),
+        role: Role::Admin,
+        ca: full(&plan.ca_cert())?,
+        cert: full(&cert)?,
+        key: full(&key)?,
+        home: None,
+        nodes: plan
+            .nodes
+            .iter()
+            .map(|node| Node { name: node.name.clone(), address: node.address.clone() })
+            .collect(),
+    };
+    let taken = home.load(&admin)?.is_some_and(|there| &there.cluster != cluster);
+    let short: String = cluster.as_str().chars().take(8).collect();
+    let name = match format!("{admin}-{short}").parse() {
+        Ok(second) if taken => second,
+        _ => admin,
+    };
+    home.store(&name, &context)?;
+    if home.current()?.is_none() {
+        home.set_current(&name)?;
+    }
+    Ok(name)
+}
+
+/// Says what was done and what to type next.
+fn advise(plan: &Plan, outcome: &Outcome, view: &CreateView, out: &Out) {
+    let dir = plan.dir.display();
+    let cluster = view.cluster.as_deref().unwrap_or("(not made)");
+    if view.dry_run {
+        out.note(&format!("nothing was written; {} files would be", outcome.written.len()));
+        return;
+    }
+    match outcome.written.len() {
+        0 => out.note(&format!("cluster {cluster} is complete in {dir}; nothing was changed")),
+        n => out.note(&format!("cluster {cluster}: {n} files written in {dir}")),
+    }
+    for path in &outcome.edited {
+        out.note(&format!("{} was edited; it is left as it is", path.display()));
+    }
+    for node in &outcome.lost {
+        out.warn(&format!(
+            "{node} has neither store nor seed, and the cluster was started before: its data is \
+             lost, and it is not made anew, for it would forget its votes"
+        ));
+    }
+    if view.clock == "local" {
+        out.note(
+            "clock: local, this machine's own, because no --time-server was given; stamps carry \
+             no bounds, and every status says so",
+        );
+    }
+    let Some(context) = &view.context else { return };
+    let current = if view.current { "the current one" } else { "not the current one" };
+    out.note(&format!("context '{context}' is written, {current}"));
+    out.note("next:");
+    for node in &view.nodes {
+        out.note(&format!("  logd --config {} &", node.config));
+    }
+    if !view.current {
+        out.note(&format!("  logctl context use {context}"));
+    }
+    out.note("  logctl status");
+    out.note("  logctl register alice");
+}
+
+/// A port that something else holds is better known now than when the node starts.
+fn warn_of_used_ports(plan: &Plan, out: &Out) {
+    for node in &plan.nodes {
+        let bound = node.address.parse::<SocketAddr>().ok().map(UdpSocket::bind);
+        if let Some(Err(error)) = bound {
+            let address = &node.address;
+            out.warn(&format!("{} cannot listen on UDP {address} now: {error}", node.name));
+        }
+    }
+}
+
+impl Show for NodeLine {
+    fn headings() -> &'static [&'static str] {
+        &["NODE", "ADDRESS", "CONFIG"]
+    }
+
+    fn row(&self) -> Vec<Cell> {
+        self.plain().into_iter().map(Cell::from).collect()
+    }
+
+    fn plain(&self) -> Vec<String> {
+        vec![self.name.clone(), self.address.clone(), self.config.clone()]
+    }
+}

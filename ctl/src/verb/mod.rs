@@ -1,0 +1,50 @@
+//! What the verbs do: one file each.
+
+mod clients;
+mod clock;
+mod cluster;
+mod compact;
+mod context;
+mod delete;
+mod demo;
+mod get;
+mod nodes;
+mod read;
+mod register;
+mod send;
+mod status;
+
+use crate::cli::{self, Cli, Verb};
+use crate::error::CtlError;
+use crate::out::Out;
+
+/// Runs a verb.
+pub(crate) async fn run(cli: Cli, out: &mut Out) -> Result<(), CtlError> {
+    let globals = &cli.globals;
+    match cli.verb {
+        Verb::Demo(args) => demo::run(args, globals, out).await,
+        Verb::Cluster(cli::Cluster::Create(args)) => cluster::create(args, out),
+        Verb::Register(args) => register::run(args, globals, out).await,
+        Verb::Send(args) => send::run(args, globals, out).await,
+        Verb::Read(args) => read::run(args, globals, out).await,
+        Verb::Get(args) => get::run(args, globals, out).await,
+        Verb::Delete(args) => delete::run(args, globals, out).await,
+        Verb::Clients(args) => clients::run(args, globals, out).await,
+        Verb::Nodes => nodes::run(globals, out).await,
+        Verb::Status(args) => status::run(args, globals, out).await,
+        Verb::Health(args) => status::health(args, globals, out).await,
+        Verb::Clock => clock::run(globals, out).await,
+        Verb::Compact => compact::run(globals, out).await,
+        Verb::Context(args) => context::run(args, globals, out),
+        Verb::Completion { shell } => out.bytes(&cli::completion(shell)),
+        Verb::Man { dir: None } => {
+            let page = cli::man_page().map_err(CtlError::Output)?;
+            out.bytes(&page)
+        }
+        Verb::Man { dir: Some(dir) } => {
+            cli::man_pages(&dir).map_err(CtlError::file("write the pages into", &dir))?;
+            out.note(&format!("pages written into {}", dir.display()));
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! `logctl read`: pages of records, or records as they come.
+
+use proto::Name;
+use proto::wire::{self, Op, Page, Position, Reply, SetCursor};
+
+use crate::cli::{Globals, Read};
+use crate::error::CtlError;
+use crate::home::Home;
+use crate::out::{Out, Shape};
+use crate::range::{When, check_order};
+use crate::session::Session;
+use crate::views::RecordView;
+
+pub(crate) async fn run(args: Read, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    check_order(args.since, args.until)?;
+    if args.follow {
+        out.endless();
+    }
+    let session = Session::open(globals, &Home::from_env()?)?;
+    let done = read(&args, &session, out).await;
+    session.close().await;
+    done
+}
+
+async fn read(args: &Read, session: &Session, out: &mut Out) -> Result<(), CtlError> {
+    let relative = [args.since, args.until].into_iter().flatten().any(When::needs_now);
+    let now_ns = if relative { node_now(session).await? } else { 0 };
+    let point = |when: Option<When>| when.map(|when| when.resolve(now_ns));
+    let read = wire::Read {
+        since: point(args.since),
+        until: point(args.until),
+        from: args.from.as_ref().map(Name::to_string).unwrap_or_default(),
+        to: args.to.as_ref().map(ToString::to_string).unwrap_or_default(),
+        limit: args.limit.unwrap_or(0),
+        follow: args.follow,
+        cursor: args.cursor.as_ref().map(Name::to_string).unwrap_or_default(),
+        after: Vec::new(),
+        stale: args.stale,
+    };
+    let mut sink = Sink::new(args, out);
+    sink.begin()?;
+    if args.follow {
+        follow(read, session, &mut sink).await?;
+    } else {
+        pages(read, session, &mut sink).await?;
+    }
+    sink.end()
+}
+
+async fn pages(
+    mut read: wire::Read,
+    session: &Session,
+    sink: &mut Sink<'_>,
+) -> Result<(), CtlError> {
+    loop {
+        let (gateway, reply) = session.call(Op::Read(read.clone())).await?;
+        let Reply::Page(page) = reply else { return Err(CtlError::strange("no page")) };
+        let (end, next, empty) = (page.end, page.next.clone(), page.records.is_empty());
+        sink.take(page, &gateway, session).await?;
+        if end || sink.is_full() {
+            return Ok(());
+        }
+        if empty && next == read.after {
+            return Err(CtlError::strange("a page that leads nowhere"));
+        }
+        read.cursor.clear();
+        read.after = next;
+        read.limit = sink.left.unwrap_or(0);
+    }
+}
+
+async fn follow(read: wire::Read, session: &Session, sink: &mut Sink<'_>) -> Result<(), CtlError> {
+    let mut follow = session.follow(read).await?;
+    let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
+    loop {
+        let page = tokio::select! {
+            page = follow.next() => page?,
+            // The way to end it: what was shown is shown, and the cursor stands behind it.
+            _ = &mut stop => return Ok(()),
+        };
+        let Some(page) = page else { return Ok(()) };
+        let gateway = session.gateway();
+        sink.take(page, &gateway, session).await?;
+        if sink.is_full() {
+            return Ok(());
+        }
+    }
+}
+
+/// The clock of the node that serves this command; the client's own may be wrong.
+async fn node_now(session: &Session) -> Result<u64, CtlError> {
+    match session.call(Op::Clock(wire::Empty {})).await? {
+        (_, Reply::Clock(report)) => Ok(report.now_ns),
+        _ => Err(CtlError::strange("no clock report")),
+    }
+}
+
+/// Where the records go: written, flushed, and only then passed by the cursor.
+struct Sink<'a> {
+    out: &'a mut Out,
+    cursor: Option<String>,
+    stood_at: Vec<Position>,
+    stale: bool,
+    /// Records that may still be shown.
+    left: Option<u64>,
+    widths: Vec<usize>,
+    shown: u64,
+}
+
+impl<'a> Sink<'a> {
+    fn new(args: &Read, out: &'a mut Out) -> Self {
+        Self {
+            out,
+            cursor: args.cursor.as_ref().map(Name::to_string),
+            stood_at: Vec::new(),
+            stale: args.stale,
+            left: args.limit,
+            widths: Vec::new(),
+            shown: 0,
+        }
+    }
+
+    fn begin(&mut self) -> Result<(), CtlError> {
+        match self.out.shape() {
+            Shape::Json => self.out.bytes(b"["),
+            _ => Ok(()),
+        }
+    }
+
+    fn end(&mut self) -> Result<(), CtlError> {
+        match self.out.shape() {
+            Shape::Json if self.shown > 0 => self.out.bytes(b"\n]\n"),
+            Shape::Json => self.out.bytes(b"]\n"),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    async fn take(&mut self, page: Page, gateway: &str, session: &Session) -> Result<(), CtlError> {
+        if self.stale {
+            self.stale = false;
+            self.out.note(&staleness(gateway, page.behind_ms));
+        }
+        let records: Vec<RecordView> =
+            page.records.into_iter().map(RecordView::try_from).collect::<Result<_, _>>()?;
+        self.write(&records)?;
+        self.out.flush()?;
+        let count = records.len() as u64;
+        self.shown += count;
+        self.left = self.left.map(|left| left.saturating_sub(count));
+        let Some(name) = self.cursor.clone() else { return Ok(()) };
+        if page.next.is_empty() || page.next == self.stood_at {
+            return Ok(());
+        }
+        self.stood_at.clone_from(&page.next);
+        session.call(Op::SetCursor(SetCursor { name, positions: page.next })).await?;
+        Ok(())
+    }
+
+    fn write(&mut self, records: &[RecordView]) -> Result<(), CtlError> {
+        match self.out.shape() {
+            Shape::Table => {
+                let first = self.shown == 0 && !records.is_empty();
+                self.out.table(records, &mut self.widths, first)
+            }
+            Shape::Plain | Shape::Ndjson => self.out.list(records),
+            Shape::Raw => records.iter().filter_map(RecordView::body).try_for_each(|body| {
+                self.out.bytes(body)?;
+                self.out.bytes(b"\n")
+            }),
+            Shape::Json => records.iter().enumerate().try_for_each(|(at, record)| {
+                let first = self.shown == 0 && at == 0;
+                self.out.bytes(if first { b"\n" } else { b",\n" })?;
+                self.out.json_part(record)
+            }),
+        }
+    }
+}
+
+/// How far behind a node's own state may be.
+fn staleness(gateway: &str, behind_ms: u64) -> String {
+    match behind_ms {
+        u64::MAX => format!("stale: {gateway} has not heard from a primary since it started"),
+        ms => format!(
+            "stale: {gateway} answers from its own state; it heard from a primary {}.{:03} s ago",
+            ms / 1000,
+            ms % 1000
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn staleness_is_said_in_seconds() {
+        assert!(staleness("n2", 1234).ends_with("1.234 s ago"));
+        assert!(staleness("n2", u64::MAX).contains("not heard"));
+    }
+}

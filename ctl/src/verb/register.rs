@@ -1,0 +1,191 @@
+//! `logctl register`: admit a client. Its key is made here and stays here.
+
+use std::io;
+use std::path::PathBuf;
+
+use certs::Credentials;
+use proto::wire::{self, Op, Registered, Reply};
+use proto::{Name, Role};
+use serde::Serialize;
+
+use crate::cli::{Globals, Register};
+use crate::context::{self, Context};
+use crate::error::CtlError;
+use crate::home::{Home, make_private_dir};
+use crate::layout::ADMIN;
+use crate::out::{Cell, Out, Show};
+use crate::session::Session;
+
+#[derive(Debug, Serialize)]
+struct RegisterView {
+    name: String,
+    home: String,
+    context: String,
+}
+
+pub(crate) async fn run(args: Register, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    if args.name.as_str() == ADMIN {
+        return Err(CtlError::usage(
+            format!("the name '{ADMIN}' is reserved for the operator"),
+            "another name",
+        ));
+    }
+    let home = Home::from_env()?;
+    let (admin_name, admin) = choose_admin(globals, &home)?;
+    let files = Files::of(&args.name, &admin, &home)?;
+    let session = Session::with(globals, &home, &admin_name, admin.clone(), globals.via.as_ref())?;
+    let (csr, fresh) = files.request()?;
+    let register = wire::Register {
+        name: args.name.to_string(),
+        home: args.home.as_ref().map(Name::to_string).unwrap_or_default(),
+        csr,
+    };
+    let answer = session.call(Op::Register(register)).await;
+    session.close().await;
+    let registered = match answer {
+        Ok((_, Reply::Registered(registered))) => registered,
+        Ok(_) => return Err(CtlError::strange("no certificate")),
+        Err(error) => {
+            // After a clear refusal nothing stays behind. While it may have happened the key is
+            // kept: the same command asks for the same key again.
+            if fresh && matches!(error.exit_code(), 2 | 4 | 5 | 6) {
+                files.drop_key()?;
+            }
+            return Err(error);
+        }
+    };
+    let context = files.store(&args.name, admin, &registered, &home)?;
+    out.one(&RegisterView {
+        name: args.name.to_string(),
+        home: context.home.map(|home| home.to_string()).unwrap_or_default(),
+        context: args.name.to_string(),
+    })?;
+    out.flush()?;
+    out.note(&format!("next: logctl --as {} read --follow", args.name));
+    Ok(())
+}
+
+/// The admin to register with: the chosen context, or if none was named and the current one is a
+/// client's, an admin's of the same cluster.
+fn choose_admin(globals: &Globals, home: &Home) -> Result<(Name, Context), CtlError> {
+    let chosen = context::choose(home, globals.context.as_ref())?;
+    if chosen.1.role == Role::Admin || globals.context.is_some() {
+        return Ok(chosen);
+    }
+    for name in home.contexts()? {
+        match home.load(&name)? {
+            Some(other) if other.role == Role::Admin && other.cluster == chosen.1.cluster => {
+                return Ok((name, other));
+            }
+            _ => {}
+        }
+    }
+    Ok(chosen)
+}
+
+/// Files of a client that registers here.
+struct Files {
+    ca: PathBuf,
+    cert: PathBuf,
+    key: PathBuf,
+    admins_ca: PathBuf,
+}
+
+impl Files {
+    /// Finds their places.
+    ///
+    /// # Errors
+    /// Exit code 6 when a context of that name belongs to something else.
+    fn of(name: &Name, admin: &Context, home: &Home) -> Result<Self, CtlError> {
+        if let Some(there) = home.load(name)? {
+            let same =
+                there.cluster == admin.cluster && &there.name == name && there.role == Role::Client;
+            if !same {
+                return Err(CtlError::conflict(
+                    format!(
+                        "there is a context '{name}' already, of {} {} in cluster {}",
+                        there.role.label(),
+                        there.name,
+                        there.cluster
+                    ),
+                    format!("another name, or logctl context remove {name}"),
+                ));
+            }
+        }
+        // A name may hold dots, so file names are put together and never cut apart.
+        Ok(Self {
+            ca: home.key_file(name, "ca.crt"),
+            cert: home.key_file(name, "crt"),
+            key: home.key_file(name, "key"),
+            admins_ca: home.folder().join(&admin.ca),
+        })
+    }
+
+    /// A request for the key that is there, or for a new one. The second value says which.
+    fn request(&self) -> Result<(Vec<u8>, bool), CtlError> {
+        match std::fs::read_to_string(&self.key) {
+            Ok(pem) => Ok((certs::request_for_key(&pem)?, false)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let (pem, csr) = certs::new_request()?;
+                if let Some(folder) = self.key.parent() {
+                    make_private_dir(folder)?;
+                }
+                certs::write_private(&self.key, &pem)?;
+                Ok((csr, true))
+            }
+            Err(error) => Err(CtlError::file("read", &self.key)(error)),
+        }
+    }
+
+    fn drop_key(&self) -> Result<(), CtlError> {
+        std::fs::remove_file(&self.key).map_err(CtlError::file("remove", &self.key))
+    }
+
+    /// Writes certificates and context, and checks that they fit the key.
+    fn store(
+        &self,
+        name: &Name,
+        admin: Context,
+        registered: &Registered,
+        home: &Home,
+    ) -> Result<Context, CtlError> {
+        // The authority is the one that the admin trusts, whatever the node sent.
+        let ca = std::fs::read_to_string(&self.admins_ca)
+            .map_err(CtlError::file("read", &self.admins_ca))?;
+        certs::write_public(&self.ca, &ca)?;
+        certs::write_public(&self.cert, &registered.certificate)?;
+        let credentials = Credentials::load(&self.ca, &self.cert, &self.key)?;
+        let identity = credentials.identity();
+        if &identity.name != name || identity.cluster != admin.cluster {
+            return Err(CtlError::strange(&format!("a certificate of {identity}")));
+        }
+        let relative = |path: &PathBuf| path.strip_prefix(home.folder()).unwrap_or(path).to_owned();
+        let preferred = registered.home.parse().ok();
+        let context = Context {
+            cluster: admin.cluster,
+            name: name.clone(),
+            role: Role::Client,
+            ca: relative(&self.ca),
+            cert: relative(&self.cert),
+            key: relative(&self.key),
+            home: preferred,
+            nodes: admin.nodes,
+        };
+        home.store(name, &context)?;
+        Ok(context)
+    }
+}
+
+impl Show for RegisterView {
+    fn headings() -> &'static [&'static str] {
+        &["NAME", "HOME", "CONTEXT"]
+    }
+
+    fn row(&self) -> Vec<Cell> {
+        self.plain().into_iter().map(Cell::from).collect()
+    }
+
+    fn plain(&self) -> Vec<String> {
+        vec![self.name.clone(), self.home.clone(), self.context.clone()]
+    }
+}

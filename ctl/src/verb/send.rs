@@ -1,0 +1,137 @@
+//! `logctl send`: store one message.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::path::Path;
+
+use proto::limits::{BODY_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX};
+use proto::wire::{self, Op, Reply};
+use proto::{Header, MessageId, Stream};
+
+use crate::cli::{Globals, Send};
+use crate::error::CtlError;
+use crate::home::Home;
+use crate::out::Out;
+use crate::session::Session;
+use crate::views::AckView;
+
+pub(crate) async fn run(args: Send, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    if args.to == Stream::Events {
+        return Err(CtlError::usage(
+            "nobody sends to $events: these are the system's own",
+            "a client, @group or '*' after --to",
+        ));
+    }
+    let headers = parse_headers(&args.headers)?;
+    let session = Session::open(globals, &Home::from_env()?)?;
+    let body = read_body(&args)?;
+    // Drawn once: however often the client retries, it stays one message.
+    let id =
+        args.id.as_ref().map_or_else(|| uuid::Uuid::now_v7().to_string(), MessageId::to_string);
+    let send = wire::Send { to: args.to.to_string(), id: id.clone(), headers, body: body.into() };
+    let answer = session.call(Op::Send(send)).await;
+    session.close().await;
+    match answer {
+        Ok((_, Reply::Ack(ack))) => out.one(&AckView::try_from(ack)?),
+        Ok(_) => Err(CtlError::strange("no acknowledgement")),
+        Err(error) if error.exit_code() == 7 => Err(CtlError::refused(
+            7,
+            error.line(),
+            format!("the same command with --id {id}: it is safe, it cannot double"),
+        )),
+        Err(error) => Err(error),
+    }
+}
+
+fn read_body(args: &Send) -> Result<Vec<u8>, CtlError> {
+    let stdin = Path::new("standard input");
+    let body = match (&args.file, args.body.as_deref()) {
+        (Some(path), _) => {
+            let file = File::open(path).map_err(CtlError::file("read", path))?;
+            read_bounded(file).map_err(CtlError::file("read", path))?
+        }
+        (None, Some("-")) => read_bounded(io::stdin()).map_err(CtlError::file("read", stdin))?,
+        (None, Some(text)) => text.as_bytes().to_vec(),
+        (None, None) if io::stdin().is_terminal() => {
+            return Err(CtlError::usage(
+                "no message: neither BODY nor --file, and nothing is piped in",
+                "logctl send --to NAME \"the message\"",
+            ));
+        }
+        (None, None) => read_bounded(io::stdin()).map_err(CtlError::file("read", stdin))?,
+    };
+    if body.len() > BODY_BYTES_MAX {
+        return Err(CtlError::usage(
+            format!("the message is larger than {BODY_BYTES_MAX} bytes; nothing was sent"),
+            "several smaller messages, or a file store and its link",
+        ));
+    }
+    Ok(body)
+}
+
+/// Reads to the limit and one byte beyond, which is enough to refuse it.
+fn read_bounded(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(BODY_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn parse_headers(texts: &[String]) -> Result<Vec<Header>, CtlError> {
+    let usage = |what: String| CtlError::usage(what, "--header key=value");
+    if texts.len() > HEADERS_MAX {
+        return Err(usage(format!("{} headers; at most {HEADERS_MAX} fit", texts.len())));
+    }
+    let mut seen = BTreeSet::new();
+    let mut headers = Vec::with_capacity(texts.len());
+    for text in texts {
+        let (key, value) = text
+            .split_once('=')
+            .filter(|(key, _)| !key.is_empty() && key.bytes().all(|b| b.is_ascii_graphic()))
+            .ok_or_else(|| {
+                let shown: String = text.chars().take(80).collect();
+                usage(format!("'{shown}' is not a header: key=value, the key without spaces"))
+            })?;
+        if !seen.insert(key) {
+            return Err(usage(format!("the header '{key}' is given twice")));
+        }
+        headers.push(Header { key: key.to_owned(), value: value.to_owned() });
+    }
+    let bytes: usize = headers.iter().map(|header| header.key.len() + header.value.len()).sum();
+    if bytes > HEADER_BYTES_MAX {
+        return Err(usage(format!("{bytes} bytes of headers; at most {HEADER_BYTES_MAX} fit")));
+    }
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(texts: &[&str]) -> Result<Vec<Header>, CtlError> {
+        parse_headers(&texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn headers_split_at_the_first_equals_sign() {
+        let headers = parse(&["a=1", "b=x=y", "empty="]).unwrap();
+        let pairs: Vec<_> = headers.iter().map(|h| (h.key.as_str(), h.value.as_str())).collect();
+        assert_eq!(pairs, [("a", "1"), ("b", "x=y"), ("empty", "")]);
+    }
+
+    #[test]
+    fn headers_beyond_the_rules_are_usage_errors() {
+        let many: Vec<String> = (0..=HEADERS_MAX).map(|n| format!("k{n}=v")).collect();
+        let long = format!("k={}", "v".repeat(HEADER_BYTES_MAX));
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        for bad in [&["a"][..], &["=v"], &["a b=v"], &["a=1", "a=2"], &[&long], &many] {
+            assert_eq!(parse(bad).unwrap_err().exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn a_body_is_read_one_byte_beyond_the_limit_at_most() {
+        let body = read_bounded(io::repeat(b'x')).unwrap();
+        assert_eq!(body.len(), BODY_BYTES_MAX + 1);
+    }
+}

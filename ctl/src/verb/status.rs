@@ -1,0 +1,146 @@
+//! `logctl status` and `logctl health`: how the cluster is, in full and in one line.
+
+use std::time::Duration;
+
+use proto::wire::{Empty, Op, Reply, Status as StatusReply};
+use serde::Serialize;
+
+use crate::cli::{Globals, Health, Status};
+use crate::context;
+use crate::error::CtlError;
+use crate::health::StatusView;
+use crate::home::Home;
+use crate::out::{Cell, Out, Shape, Show, Tone};
+use crate::session::Session;
+
+/// Time between two views of `--watch`.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+pub(crate) async fn run(args: Status, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    let session = Session::open(globals, &Home::from_env()?)?;
+    let done = if args.watch {
+        out.endless();
+        watch(&session, out).await
+    } else {
+        match ask(&session).await {
+            Ok(status) => show(&StatusView::from(status), out),
+            Err(error) => Err(error),
+        }
+    };
+    session.close().await;
+    done
+}
+
+/// Shows the status each second. It ends with Ctrl-C and the verdict on the last one.
+async fn watch(session: &Session, out: &mut Out) -> Result<(), CtlError> {
+    let mut every = tokio::time::interval(WATCH_EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut last = Ok(());
+    loop {
+        let status = tokio::select! {
+            status = async { every.tick().await; ask(session).await } => status,
+            _ = &mut stop => return last,
+        };
+        out.clear()?;
+        last = match status {
+            Ok(status) => show(&StatusView::from(status), out),
+            Err(error) => Err(error),
+        };
+        out.flush()?;
+        match &last {
+            Err(error @ CtlError::Output(_)) if error.exit_code() == 0 => return last,
+            Err(error) => out.warn(&error.line()),
+            Ok(()) => {}
+        }
+    }
+}
+
+async fn ask(session: &Session) -> Result<StatusReply, CtlError> {
+    match session.call(Op::Status(Empty {})).await? {
+        (_, Reply::Status(status)) => Ok(status),
+        _ => Err(CtlError::strange("no status")),
+    }
+}
+
+/// Shows a status and judges it.
+fn show(status: &StatusView, out: &mut Out) -> Result<(), CtlError> {
+    match out.shape() {
+        Shape::Json => out.json(status)?,
+        Shape::Ndjson => out.json_line(status)?,
+        Shape::Plain | Shape::Raw => out.list(status.nodes())?,
+        Shape::Table => {
+            out.line(&status.headline())?;
+            out.line("")?;
+            out.list(status.nodes())?;
+            out.line("")?;
+            let (text, tone) = if status.is_healthy() {
+                ("healthy", Tone::Good)
+            } else {
+                ("not healthy", Tone::Bad)
+            };
+            let text = out.paint(text, tone);
+            out.line(&text)?;
+        }
+    }
+    status.verdict()
+}
+
+/// The answer of `health`.
+#[derive(Debug, Serialize)]
+struct HealthView {
+    node: Option<String>,
+    healthy: bool,
+    problems: Vec<String>,
+}
+
+impl Show for HealthView {
+    fn headings() -> &'static [&'static str] {
+        &["NODE", "HEALTH", "PROBLEMS"]
+    }
+
+    fn row(&self) -> Vec<Cell> {
+        let tone = if self.healthy { Tone::Good } else { Tone::Bad };
+        let [node, health, problems] = self.texts();
+        vec![node.into(), Cell::toned(health, tone), problems.into()]
+    }
+
+    fn plain(&self) -> Vec<String> {
+        self.texts().into()
+    }
+}
+
+impl HealthView {
+    fn texts(&self) -> [String; 3] {
+        let health = if self.healthy { "healthy" } else { "not healthy" };
+        let node = self.node.clone().unwrap_or_else(|| "all".to_owned());
+        [node, health.to_owned(), self.problems.join("; ")]
+    }
+}
+
+pub(crate) async fn health(args: Health, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    let home = Home::from_env()?;
+    let (name, context) = context::choose(&home, globals.context.as_ref())?;
+    // A node answers for itself: a gateway may see it differently.
+    let via = args.node.as_ref().or(globals.via.as_ref());
+    let session = Session::with(globals, &home, &name, context, via)?;
+    let status = ask(&session).await;
+    session.close().await;
+    let mut status = status?;
+    if let Some(node) = &args.node {
+        status.nodes.retain(|row| row.name == node.as_str());
+        status.problems.clear();
+        for row in &mut status.nodes {
+            if matches!(row.role.as_str(), "repairing" | "unknown" | "learner") {
+                row.problems.push(format!("its role is {}", row.role));
+            }
+        }
+    }
+    let view = StatusView::from(status);
+    out.one(&HealthView {
+        node: args.node.map(|node| node.to_string()),
+        healthy: view.is_healthy(),
+        problems: view.problems().to_vec(),
+    })?;
+    view.verdict()
+}

@@ -1,0 +1,344 @@
+//! Answers of the cluster in the forms that are shown. The field names and their order are part of
+//! the product: scripts read them.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use clock::hlc::utc_text;
+use clock::{Hlc, Stamp};
+use proto::record::read_stamp;
+use proto::wire::{Ack, ClientRow};
+use proto::{Header, Record};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use crate::error::CtlError;
+use crate::out::{Cell, Show, Tone};
+
+/// A stamp with its bounds, as three fields.
+#[derive(Debug, Clone, Copy)]
+struct When(Stamp);
+
+impl When {
+    fn read(bytes: &[u8]) -> Result<Self, CtlError> {
+        read_stamp(bytes).map(Self).map_err(|error| CtlError::strange(&error.to_string()))
+    }
+
+    fn stamp(self) -> String {
+        self.0.hlc.to_string()
+    }
+
+    fn earliest(self) -> Option<String> {
+        self.0.earliest_ns().map(utc_text)
+    }
+
+    fn latest(self) -> Option<String> {
+        self.0.latest_ns().map(utc_text)
+    }
+
+    fn short(self) -> String {
+        short_stamp(self.0)
+    }
+}
+
+/// `12:00:03.412307 -1.9/+0.8 ms`: time of day in UTC, then how far true time may lie to either
+/// side, rounded up so that the claim stays true.
+pub(crate) fn short_stamp(stamp: Stamp) -> String {
+    let text = utc_text(stamp.hlc.ns);
+    let time = text.split_once('T').map_or("", |(_, time)| time);
+    let micros: String = time.chars().take("12:00:03.412307".len()).collect();
+    let tenths = |us: u32| {
+        let tenths = us.div_ceil(100);
+        format!("{}.{}", tenths / 10, tenths % 10)
+    };
+    match (stamp.early_us, stamp.late_us) {
+        (Stamp::UNKNOWN, _) | (_, Stamp::UNKNOWN) => format!("{micros} ±unknown"),
+        (early, late) => format!("{micros} -{}/+{} ms", tenths(early), tenths(late)),
+    }
+}
+
+/// The answer to a send.
+#[derive(Debug, Serialize)]
+pub(crate) struct AckView {
+    id: String,
+    shard: u32,
+    seq: u64,
+    stamp: String,
+    earliest: Option<String>,
+    latest: Option<String>,
+    primary: String,
+    gateway: String,
+    duplicate: bool,
+    #[serde(skip)]
+    short: String,
+}
+
+impl TryFrom<Ack> for AckView {
+    type Error = CtlError;
+
+    fn try_from(ack: Ack) -> Result<Self, CtlError> {
+        let when = When::read(&ack.stamp)?;
+        Ok(Self {
+            id: ack.id,
+            shard: ack.shard,
+            seq: ack.seq,
+            stamp: when.stamp(),
+            earliest: when.earliest(),
+            latest: when.latest(),
+            primary: ack.primary,
+            gateway: ack.gateway,
+            duplicate: ack.duplicate,
+            short: when.short(),
+        })
+    }
+}
+
+impl Show for AckView {
+    fn headings() -> &'static [&'static str] {
+        &["SEQ", "STAMP", "PRIMARY", "GATEWAY", "DUPLICATE", "ID"]
+    }
+
+    fn row(&self) -> Vec<Cell> {
+        let duplicate = if self.duplicate { "yes" } else { "no" };
+        vec![
+            self.seq.to_string().into(),
+            self.short.as_str().into(),
+            self.primary.as_str().into(),
+            self.gateway.as_str().into(),
+            duplicate.into(),
+            self.id.as_str().into(),
+        ]
+    }
+
+    fn plain(&self) -> Vec<String> {
+        vec![
+            self.id.clone(),
+            self.shard.to_string(),
+            self.seq.to_string(),
+            self.stamp.clone(),
+            self.earliest.clone().unwrap_or_default(),
+            self.latest.clone().unwrap_or_default(),
+            self.primary.clone(),
+            self.gateway.clone(),
+            self.duplicate.to_string(),
+        ]
+    }
+}
+
+/// A record. The body is text where it is UTF-8, else base64 under another name.
+#[derive(Debug, Serialize)]
+pub(crate) struct RecordView {
+    seq: u64,
+    stamp: String,
+    earliest: Option<String>,
+    latest: Option<String>,
+    from: String,
+    to: String,
+    id: String,
+    headers: Headers,
+    gateway: String,
+    #[serde(flatten)]
+    body: Body,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted: Option<DeletedView>,
+    #[serde(skip)]
+    short: String,
+}
+
+#[derive(Debug, Serialize)]
+enum Body {
+    #[serde(rename = "body")]
+    Text(Option<String>),
+    #[serde(rename = "body_b64", serialize_with = "base64_text")]
+    Bytes(Vec<u8>),
+}
+
+/// What remains of a deleted record.
+#[derive(Debug, Serialize)]
+struct DeletedView {
+    by: String,
+    stamp: String,
+    reason: String,
+}
+
+/// Headers as one object, in the sender's order. A key that was given several times holds all its
+/// values, separated by a comma, as in HTTP.
+#[derive(Debug)]
+struct Headers(Vec<(String, String)>);
+
+impl From<Vec<Header>> for Headers {
+    fn from(headers: Vec<Header>) -> Self {
+        let mut all: Vec<(String, String)> = Vec::with_capacity(headers.len());
+        for Header { key, value } in headers {
+            match all.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, values)) => *values = format!("{values}, {value}"),
+                None => all.push((key, value)),
+            }
+        }
+        Self(all)
+    }
+}
+
+impl Serialize for Headers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (key, value) in &self.0 {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
+    }
+}
+
+fn base64_text<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&STANDARD.encode(bytes))
+}
+
+impl TryFrom<Record> for RecordView {
+    type Error = CtlError;
+
+    fn try_from(record: Record) -> Result<Self, CtlError> {
+        let when = When::read(&record.stamp)?;
+        let deleted = match record.deleted {
+            Some(tombstone) => Some(DeletedView {
+                by: tombstone.by,
+                stamp: When::read(&tombstone.stamp)?.stamp(),
+                reason: tombstone.reason,
+            }),
+            None => None,
+        };
+        let body = match String::from_utf8(record.body.to_vec()) {
+            _ if deleted.is_some() => Body::Text(None),
+            Ok(text) => Body::Text(Some(text)),
+            Err(error) => Body::Bytes(error.into_bytes()),
+        };
+        Ok(Self {
+            seq: record.seq,
+            stamp: when.stamp(),
+            earliest: when.earliest(),
+            latest: when.latest(),
+            from: record.from,
+            to: record.to,
+            id: record.id,
+            headers: record.headers.into(),
+            gateway: record.gateway,
+            body,
+            deleted,
+            short: when.short(),
+        })
+    }
+}
+
+impl RecordView {
+    /// The body as it was sent; `None` once deleted.
+    pub(crate) fn body(&self) -> Option<&[u8]> {
+        match &self.body {
+            Body::Text(text) => text.as_deref().map(str::as_bytes),
+            Body::Bytes(bytes) => Some(bytes),
+        }
+    }
+
+    /// `deleted by bob at …: reason`, if it was.
+    pub(crate) fn deletion(&self) -> Option<String> {
+        let DeletedView { by, stamp, reason } = self.deleted.as_ref()?;
+        let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+        Some(format!("deleted by {by} at {stamp}{reason}"))
+    }
+
+    fn text(&self) -> String {
+        match (&self.body, self.deletion()) {
+            (_, Some(deletion)) => format!("({deletion})"),
+            (Body::Text(text), None) => text.clone().unwrap_or_default(),
+            (Body::Bytes(bytes), None) => format!("({} bytes, not text)", bytes.len()),
+        }
+    }
+}
+
+impl Show for RecordView {
+    fn headings() -> &'static [&'static str] {
+        &["SEQ", "STAMP", "FROM", "TO", "BODY"]
+    }
+
+    fn row(&self) -> Vec<Cell> {
+        let tone = if self.deleted.is_some() { Tone::Warning } else { Tone::Neutral };
+        vec![
+            self.seq.to_string().into(),
+            self.short.as_str().into(),
+            self.from.as_str().into(),
+            self.to.as_str().into(),
+            Cell::toned(self.text(), tone),
+        ]
+    }
+
+    fn plain(&self) -> Vec<String> {
+        let body = match &self.body {
+            Body::Bytes(bytes) => STANDARD.encode(bytes),
+            Body::Text(_) => self.text(),
+        };
+        vec![
+            self.seq.to_string(),
+            self.stamp.clone(),
+            self.from.clone(),
+            self.to.clone(),
+            self.id.clone(),
+            body,
+        ]
+    }
+}
+
+/// A registered client.
+#[derive(Debug, Serialize)]
+pub(crate) struct ClientView {
+    name: String,
+    home: String,
+    via: Option<String>,
+    connected: bool,
+    last_seen: Option<String>,
+}
+
+impl From<ClientRow> for ClientView {
+    fn from(row: ClientRow) -> Self {
+        Self {
+            name: row.name,
+            home: row.home,
+            via: Some(row.via).filter(|via| !via.is_empty()),
+            connected: row.connected,
+            last_seen: (row.last_seen_ns > 0).then(|| utc_text(row.last_seen_ns)),
+        }
+    }
+}
+
+impl Show for ClientView {
+    fn headings() -> &'static [&'static str] {
+        &["NAME", "HOME", "VIA", "CONNECTED", "LAST SEEN"]
+    }
+
+    fn row(&self) -> Vec<Cell> {
+        let (connected, tone) =
+            if self.connected { ("yes", Tone::Good) } else { ("no", Tone::Neutral) };
+        vec![
+            self.name.as_str().into(),
+            self.home.as_str().into(),
+            self.via.as_deref().unwrap_or("-").into(),
+            Cell::toned(connected, tone),
+            self.last_seen.as_deref().unwrap_or("-").into(),
+        ]
+    }
+
+    fn plain(&self) -> Vec<String> {
+        vec![
+            self.name.clone(),
+            self.home.clone(),
+            self.via.clone().unwrap_or_default(),
+            self.connected.to_string(),
+            self.last_seen.clone().unwrap_or_default(),
+        ]
+    }
+}
+
+/// Text of a 12-byte stamp; `None` if it is not one.
+pub(crate) fn hlc_text(bytes: &[u8]) -> Option<String> {
+    Hlc::from_slice(bytes).map(|hlc| hlc.to_string())
+}
+
+#[cfg(test)]
+#[path = "views_test.rs"]
+mod tests;

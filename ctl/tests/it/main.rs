@@ -1,0 +1,17 @@
+//! The binary as a script sees it: standard output, standard error, exit codes, and the closing
+//! line of every failure. Where an answer is needed, a fake node gives it over real QUIC with the
+//! cluster's own certificates.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking, as tests do"
+)]
+
+mod node;
+mod user;
+
+mod alone;
+mod asking;
+mod messages;
+mod registering;

@@ -1,0 +1,250 @@
+//! Sending, reading, deleting.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use clock::Hlc;
+use proto::wire::{ClockReport, Instant, Op, Page, Reply, SetCursor, TimePoint};
+use proto::{ErrorCode, Record, Tombstone};
+
+use crate::node::{FakeNode, STAMP, ack, failure, page, record};
+use crate::user::{User, json, text};
+
+/// Answers every send and keeps nothing.
+fn acking(user: &User) -> FakeNode {
+    FakeNode::start(user, |_, op| match op {
+        Op::Send(send) => vec![ack(&send.id)],
+        _ => vec![failure(ErrorCode::Invalid)],
+    })
+}
+
+/// Answers reads with three records on two pages.
+fn reading(user: &User) -> FakeNode {
+    FakeNode::start(user, |_, op| match op {
+        Op::Read(read) if read.follow => vec![
+            page(vec![record(1, b"one"), record(2, b"two")], 2, false),
+            page(vec![record(3, b"three")], 3, false),
+        ],
+        Op::Read(read) if read.after.is_empty() => {
+            vec![page(vec![record(1, b"one"), record(2, b"tw\to")], 2, false)]
+        }
+        Op::Read(_) => vec![page(vec![record(3, b"thr\xffee")], 3, true)],
+        Op::SetCursor(_) => vec![Reply::CursorSet(proto::wire::Empty {})],
+        Op::Clock(_) => {
+            vec![Reply::Clock(ClockReport { now_ns: STAMP.hlc.ns, ..ClockReport::default() })]
+        }
+        Op::Get(get) if get.id == "m-1" => vec![Reply::Record(record(1, b"one\n"))],
+        Op::Get(_) => vec![Reply::Record(deleted())],
+        Op::Delete(_) => vec![Reply::Deleted(deleted())],
+        _ => vec![failure(ErrorCode::Invalid)],
+    })
+}
+
+fn deleted() -> Record {
+    let tombstone =
+        Tombstone { by: "bob".into(), stamp: STAMP.to_bytes().to_vec(), reason: "too much".into() };
+    Record { deleted: Some(tombstone), ..record(2, b"") }
+}
+
+#[test]
+fn a_send_answers_with_its_acknowledgement() {
+    let user = User::with_cluster();
+    let node = acking(&user);
+    let args = ["send", "--to", "bob", "hello", "--id", "m-1", "-H", "k=v"];
+    assert_eq!(
+        user.ok(&[&args[..], &["-o", "ndjson"]].concat()),
+        concat!(
+            r#"{"id":"m-1","shard":1,"seq":1,"stamp":"2026-11-21T01:30:45.123456789Z~0000002a","#,
+            r#""earliest":"2026-11-21T01:30:45.121556789Z","#,
+            r#""latest":"2026-11-21T01:30:45.124256789Z","#,
+            r#""primary":"n1","gateway":"n1","duplicate":false}"#,
+            "\n"
+        )
+    );
+    assert_eq!(json(&user.ok(&[&args[..], &["--json"]].concat()))["seq"], 1);
+    assert!(user.ok(&args).starts_with("m-1\t1\t1\t2026"));
+    let table = user.ok(&[&args[..], &["-o", "table"]].concat());
+    assert!(table.contains("01:30:45.123456 -1.9/+0.8 ms"), "{table}");
+    let Some(Op::Send(send)) = node.ops().pop() else { panic!("no send") };
+    assert_eq!((send.to.as_str(), send.id.as_str(), &send.body[..]), ("bob", "m-1", &b"hello"[..]));
+    assert_eq!((send.headers[0].key.as_str(), send.headers[0].value.as_str()), ("k", "v"));
+}
+
+#[test]
+fn a_body_comes_from_anywhere_to_the_byte() {
+    let user = User::with_cluster();
+    let node = acking(&user);
+    let body = b"line\n\0\xff no newline";
+    std::fs::write(user.home.path().join("file"), body).unwrap();
+    user.ok(&["send", "--to", "*", "--file", "file"]);
+    for args in [&["send", "--to", "@ops", "-"][..], &["send", "--to", "bob"]] {
+        let mut child =
+            user.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(body).unwrap();
+        assert!(child.wait_with_output().unwrap().status.success());
+    }
+    let sends: Vec<_> = node.ops();
+    assert_eq!(sends.len(), 3);
+    for op in sends {
+        let Op::Send(send) = op else { panic!("{op:?}") };
+        assert_eq!(&send.body[..], body);
+        let id: uuid::Uuid = send.id.parse().unwrap();
+        assert_eq!(id.get_version_num(), 7);
+    }
+}
+
+#[test]
+fn what_was_seen_is_passed_on_to_the_next_command() {
+    let user = User::with_cluster();
+    let node = acking(&user);
+    user.ok(&["send", "--to", "bob", "one"]);
+    user.ok(&["send", "--to", "bob", "two"]);
+    let tokens: Vec<_> = node.requests().into_iter().map(|request| request.token).collect();
+    assert_eq!(tokens, [Vec::new(), STAMP.hlc.to_bytes().to_vec()]);
+}
+
+#[test]
+fn an_unknown_outcome_names_the_id_to_retry_with() {
+    let user = User::with_cluster();
+    let node = FakeNode::start(&user, |_, _| vec![failure(ErrorCode::Unknown)]);
+    let errors = user.fails(&["send", "--to", "bob", "hi", "--timeout", "500ms"], 7);
+    let ids: Vec<String> = node
+        .ops()
+        .into_iter()
+        .map(|op| match op {
+            Op::Send(send) => send.id,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(ids.windows(2).all(|pair| pair[0] == pair[1]), "one message, two ids: {ids:?}");
+    assert!(errors.contains(&format!("--id {}", ids[0])), "{errors}");
+}
+
+#[test]
+fn records_are_shown_page_after_page_in_every_form() {
+    let user = User::with_cluster();
+    let node = reading(&user);
+    let lines = user.ok(&["read", "-o", "ndjson"]);
+    let rows: Vec<_> = lines.lines().map(json).collect();
+    assert_eq!(rows.len(), 3);
+    assert_eq!((&rows[1]["body"], &rows[2]["body_b64"]), (&"tw\to".into(), &"dGhy/2Vl".into()));
+    let Some(Op::Read(second)) = node.ops().pop() else { panic!("no read") };
+    assert_eq!(second.after[0].seq, 2);
+    assert_eq!(json(&user.ok(&["read", "--json"])).as_array().unwrap().len(), 3);
+    assert_eq!(user.ok(&["read"]).lines().nth(1).unwrap().split('\t').next_back(), Some("tw\\to"));
+    let table = user.ok(&["read", "-o", "table"]);
+    assert_eq!(table.matches("BODY").count(), 1, "{table}");
+    assert_eq!(table.lines().count(), 4);
+    let raw = user.run(&["read", "-o", "raw"]);
+    assert_eq!(raw.stdout, b"one\ntw\to\nthr\xffee\n");
+}
+
+#[test]
+fn an_empty_answer_is_empty_in_every_form() {
+    let user = User::with_cluster();
+    let _node = FakeNode::start(&user, |_, _| vec![page(Vec::new(), 0, true)]);
+    assert_eq!(json(&user.ok(&["read", "--json"])), serde_json::json!([]));
+    for form in ["ndjson", "plain", "raw", "table"] {
+        assert_eq!(user.ok(&["read", "-o", form]), "", "{form}");
+    }
+}
+
+#[test]
+fn filters_and_times_reach_the_node() {
+    let user = User::with_cluster();
+    let node = reading(&user);
+    user.ok(&[
+        "read",
+        "--from",
+        "alice",
+        "--to",
+        "@ops",
+        "--limit",
+        "2",
+        "--since",
+        "yesterday",
+        "--until",
+        "10m",
+    ]);
+    let Some(Op::Read(read)) = node.ops().pop() else { panic!("no read") };
+    assert_eq!((read.from.as_str(), read.to.as_str(), read.limit), ("alice", "@ops", 2));
+    // Midnight by the node's clock, which says 2026-11-21.
+    let midnight: Hlc = "2026-11-20T00:00:00Z~00000000".parse().unwrap();
+    let at = |at| Some(TimePoint { at: Some(at) });
+    assert_eq!(read.since, at(Instant::Hlc(midnight.to_bytes().to_vec())));
+    assert_eq!(read.until, at(Instant::AgoNs(600_000_000_000)));
+}
+
+#[test]
+fn a_cursor_moves_behind_what_was_written() {
+    let user = User::with_cluster();
+    let node = reading(&user);
+    user.ok(&["read", "--cursor", "mine"]);
+    let ops = node.ops();
+    let Op::Read(first) = &ops[0] else { panic!("{ops:?}") };
+    assert_eq!(first.cursor, "mine");
+    let moved: Vec<u64> = ops
+        .iter()
+        .filter_map(|op| match op {
+            Op::SetCursor(SetCursor { name, positions }) if name == "mine" => {
+                Some(positions[0].seq)
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(moved, [2, 3]);
+}
+
+#[test]
+fn a_cursor_stays_when_the_reader_is_gone() {
+    let user = User::with_cluster();
+    let node = reading(&user);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = user.command(&["read", "--cursor", "mine"]).stdout(writer).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert!(!node.ops().iter().any(|op| matches!(op, Op::SetCursor(_))));
+}
+
+#[test]
+fn following_in_json_is_one_object_a_line() {
+    let user = User::with_cluster();
+    let node = reading(&user);
+    let lines = user.ok(&["read", "--follow", "--json", "--limit", "3"]);
+    let bodies: Vec<_> = lines.lines().map(|line| json(line)["body"].clone()).collect();
+    assert_eq!(bodies, ["one", "two", "three"]);
+    assert!(node.ops().iter().any(|op| matches!(op, Op::Read(read) if read.follow)));
+}
+
+#[test]
+fn a_stale_read_says_how_far_behind() {
+    let user = User::with_cluster();
+    let node = FakeNode::start(&user, |_, _| {
+        let records = vec![record(1, b"one")];
+        vec![Reply::Page(Page { records, end: true, behind_ms: 1234, ..Page::default() })]
+    });
+    let output = user.run(&["read", "--stale"]);
+    assert!(text(&output.stderr).contains("n1") && text(&output.stderr).contains("1.234 s ago"));
+    assert_eq!(text(&output.stdout).lines().count(), 1);
+    assert!(matches!(&node.ops()[0], Op::Read(read) if read.stale));
+}
+
+#[test]
+fn one_message_and_what_is_left_of_a_deleted_one() {
+    let user = User::with_cluster();
+    let node = reading(&user);
+    assert_eq!(user.ok(&["get", "m-1", "-o", "raw"]), "one\n");
+    assert_eq!(json(&user.ok(&["get", "m-1", "--json"]))["from"], "alice");
+    let left = json(&user.ok(&["get", "m-2", "--json"]));
+    assert_eq!(left["body"], serde_json::Value::Null);
+    assert_eq!(left["deleted"]["by"], "bob");
+    assert!(user.ok(&["get", "m-2"]).contains("(deleted by bob at "));
+    assert!(user.fails(&["get", "m-2", "-o", "raw"], 5).contains("deleted by bob"));
+    let tombstone = json(&user.ok(&["delete", "m-2", "-y", "--reason", "why", "--json"]));
+    assert_eq!(tombstone["deleted"]["reason"], "too much");
+    let Some(Op::Delete(delete)) = node.ops().pop() else { panic!("no delete") };
+    assert_eq!((delete.id.as_str(), delete.reason.as_str()), ("m-2", "why"));
+    let before = node.ops().len();
+    assert!(user.fails(&["delete", "m-2"], 2).contains("logctl delete m-2 -y"));
+    assert_eq!(node.ops().len(), before, "a refused delete was sent");
+}

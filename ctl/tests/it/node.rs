@@ -1,0 +1,198 @@
+//! A fake node: accepts clients and answers from a script.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use certs::Credentials;
+use clock::{Hlc, Stamp};
+use net::{Accepted, ClientConn, Endpoint};
+use proto::wire::{Ack, NodeRow, Nodes, Op, Page, Reply, Request, Response, Status};
+use proto::{ErrorCode, Failure, Identity, Record};
+use tokio::sync::oneshot;
+
+use crate::user::User;
+
+type Script = dyn Fn(&Identity, &Op) -> Vec<Reply> + Send + Sync;
+
+/// 2026-11-21T01:30:45.123456789Z~0000002a
+pub(crate) const STAMP: Stamp =
+    Stamp { hlc: Hlc { ns: 1_795_224_645_123_456_789, logical: 42 }, early_us: 1900, late_us: 800 };
+
+/// A running fake node. It stops when dropped.
+pub(crate) struct FakeNode {
+    seen: Arc<Mutex<Vec<Request>>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl FakeNode {
+    /// Starts as `n1` of the user's cluster and makes the current context point to it.
+    pub(crate) fn start(
+        user: &User,
+        script: impl Fn(&Identity, &Op) -> Vec<Reply> + Send + Sync + 'static,
+    ) -> Self {
+        let pki = user.home.path().join("cluster/pki");
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (stop, stopped) = oneshot::channel();
+        let (tell, told) = mpsc::channel();
+        let log = Arc::clone(&seen);
+        let serve = move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(run(&pki, Arc::new(script), log, &tell, stopped));
+        };
+        let thread = std::thread::spawn(serve);
+        let address: SocketAddr = told.recv().unwrap();
+        let context = user.home.path().join("contexts/admin.toml");
+        let text = std::fs::read_to_string(&context).unwrap();
+        let head = text.split("[[node]]").next().unwrap();
+        let text = format!("{head}[[node]]\nname = \"n1\"\naddress = \"{address}\"\n");
+        std::fs::write(&context, text).unwrap();
+        Self { seen, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Every request so far but the client's own questions for the list of nodes.
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        let own = |request: &Request| !matches!(request.op, Some(Op::Nodes(_)));
+        self.seen.lock().unwrap().iter().filter(|request| own(request)).cloned().collect()
+    }
+
+    /// The operations among them.
+    pub(crate) fn ops(&self) -> Vec<Op> {
+        self.requests().into_iter().filter_map(|request| request.op).collect()
+    }
+}
+
+impl Drop for FakeNode {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || std::thread::panicking(), "the fake node failed");
+        }
+    }
+}
+
+async fn run(
+    pki: &Path,
+    script: Arc<Script>,
+    seen: Arc<Mutex<Vec<Request>>>,
+    tell: &mpsc::Sender<SocketAddr>,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    let file = |name: &str| pki.join(name);
+    let credentials = Credentials::load(&file("ca.crt"), &file("n1.crt"), &file("n1.key")).unwrap();
+    let endpoint = Endpoint::bind("127.0.0.1:0".parse().unwrap(), &credentials).unwrap();
+    let address = endpoint.local_addr();
+    tell.send(address).unwrap();
+    loop {
+        let accepted = tokio::select! {
+            accepted = endpoint.accept() => accepted,
+            _ = &mut stopped => return,
+        };
+        match accepted {
+            Some(Accepted::Client(client)) => {
+                tokio::spawn(serve(client, Arc::clone(&script), Arc::clone(&seen), address));
+            }
+            Some(Accepted::Peer(_)) => panic!("logctl opened the peer protocol"),
+            None => return,
+        }
+    }
+}
+
+async fn serve(
+    client: ClientConn,
+    script: Arc<Script>,
+    seen: Arc<Mutex<Vec<Request>>>,
+    address: SocketAddr,
+) {
+    while let Some(mut incoming) = client.next().await {
+        seen.lock().unwrap().push(incoming.request.clone());
+        let identity = client.peer().identity.clone();
+        let op = incoming.request.op.unwrap();
+        let replies = match &op {
+            Op::Nodes(_) => vec![Reply::Nodes(nodes(&identity, address))],
+            _ => script(&identity, &op),
+        };
+        for reply in replies {
+            let response = Response { gateway: "n1".into(), members_epoch: 1, reply: Some(reply) };
+            // A client that has enough closes the stream; that is its right.
+            let _ = incoming.reply.send(&response).await;
+        }
+        incoming.reply.finish();
+    }
+}
+
+/// One node, the primary.
+pub(crate) fn node_row(name: &str) -> NodeRow {
+    NodeRow {
+        name: name.into(),
+        role: if name == "n1" { "primary" } else { "backup" }.into(),
+        address: "127.0.0.1:7101".into(),
+        up: true,
+        applied: 12,
+        version: "0.1.0".into(),
+        clock_state: "local".into(),
+        ..NodeRow::default()
+    }
+}
+
+fn nodes(identity: &Identity, address: SocketAddr) -> Nodes {
+    let row = NodeRow { address: address.to_string(), ..node_row("n1") };
+    Nodes { cluster: identity.cluster.to_string(), epoch: 1, nodes: vec![row] }
+}
+
+/// A healthy cluster of three.
+pub(crate) fn status() -> Status {
+    Status {
+        cluster: "07".repeat(16),
+        term: 4,
+        primary: "n1".into(),
+        quorum: true,
+        nodes: ["n1", "n2", "n3"].map(node_row).into(),
+        ..Status::default()
+    }
+}
+
+/// The acknowledgement of a message, as the first in its shard.
+pub(crate) fn ack(id: &str) -> Reply {
+    Reply::Ack(Ack {
+        shard: 1,
+        seq: 1,
+        stamp: STAMP.to_bytes().to_vec(),
+        primary: "n1".into(),
+        gateway: "n1".into(),
+        id: id.into(),
+        duplicate: false,
+        index: 5,
+    })
+}
+
+/// A record from alice to bob.
+pub(crate) fn record(seq: u64, body: &[u8]) -> Record {
+    Record {
+        shard: 1,
+        seq,
+        stamp: Stamp { hlc: STAMP.hlc.advance(seq), ..STAMP }.to_bytes().to_vec(),
+        from: "alice".into(),
+        to: "bob".into(),
+        id: format!("m-{seq}"),
+        body: body.to_vec().into(),
+        gateway: "n2".into(),
+        ..Record::default()
+    }
+}
+
+/// A page that ends at `seq`.
+pub(crate) fn page(records: Vec<Record>, seq: u64, end: bool) -> Reply {
+    let next = vec![proto::wire::Position { shard: 1, seq }];
+    Reply::Page(Page { records, next, end, ..Page::default() })
+}
+
+/// A refusal.
+pub(crate) fn failure(code: ErrorCode) -> Reply {
+    Reply::Failure(Failure::new(code, "as the test wants it"))
+}
