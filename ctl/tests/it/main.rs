@@ -13,5 +13,6 @@ mod user;
 
 mod alone;
 mod asking;
+mod interrupting;
 mod messages;
 mod registering;
