@@ -9,7 +9,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use clock::discipline::Outcome;
@@ -116,6 +116,7 @@ impl Counter {
     }
 
     /// The wall clock, nanoseconds since 1970.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     fn wall_ns(&self) -> u64 {
         match self {
             Self::Raw | Self::Boot => SystemTime::now()
@@ -232,16 +233,21 @@ impl Keeper {
         stamp
     }
 
-    /// As [`Keeper::tick_batch`], but waits while the ceiling is being persisted.
+    /// As [`Keeper::tick_batch`], but waits while the ceiling is being persisted, and after a crash
+    /// until the clock has passed the old one: some seconds at most.
     ///
     /// # Errors
-    /// As [`Keeper::tick_batch`], except for the ceiling.
+    /// Before the first sync, and when the clock is sealed.
     pub async fn stamp(&self, count: u32) -> Result<Stamp, TickError> {
         let mut moved = self.inner.ceiling_moved.subscribe();
         loop {
             match self.tick_batch(count) {
                 // The sender lives as long as `self`, so this wait cannot fail.
                 Err(TickError::Ceiling { .. }) => drop(moved.changed().await),
+                Err(TickError::Ahead { by_ns }) => {
+                    let wait = Duration::from_nanos(by_ns);
+                    drop(tokio::time::timeout(wait, moved.changed()).await);
+                }
                 done => return done,
             }
         }

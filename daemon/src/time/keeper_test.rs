@@ -190,6 +190,19 @@ async fn a_restart_waits_out_its_ceiling_and_repeats_nothing() {
 }
 
 #[tokio::test]
+async fn whoever_needs_a_stamp_waits_out_the_old_ceiling() {
+    let clock = ManualClock::new(WALL_NS);
+    let ceiling_ns = WALL_NS + 205_000_000;
+    let keeper = started_local(&clock, ceiling_ns);
+    let rest = async {
+        clock.advance(SECOND_NS);
+        keeper.ceiling_persisted(keeper.next_ceiling().await);
+    };
+    let (stamp, ()) = tokio::join!(keeper.stamp(1), rest);
+    assert_eq!(stamp.unwrap().hlc, Hlc::from_ns(WALL_NS + SECOND_NS));
+}
+
+#[tokio::test]
 async fn a_token_is_admitted_within_reach_and_never_bent() {
     let clock = ManualClock::new(WALL_NS);
     let keeper = started_local(&clock, 0);
