@@ -85,6 +85,7 @@ pub struct PeerRequest {
 
 /// What a node asks of another.
 #[derive(Clone, PartialEq, prost::Oneof)]
+#[expect(clippy::large_enum_variant, reason = "lives for one call; a box would cost more")]
 pub enum PeerOp {
     /// Serve a client's request. Answered with `wire::Response`.
     #[prost(message, tag = "1")]

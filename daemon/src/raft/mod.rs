@@ -335,3 +335,5 @@ fn engine_config(timing: Timing) -> Result<Config, openraft::ConfigError> {
 
 #[cfg(test)]
 mod suite_test;
+#[cfg(test)]
+mod cluster_test;

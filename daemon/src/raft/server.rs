@@ -44,10 +44,7 @@ impl Handle {
     /// Serves one exchange of the engine on the urgent lane, whose first frame is given without its
     /// leading byte.
     pub async fn serve_urgent(&self, first: Bytes, mut tx: FrameTx, rx: FrameRx) {
-        let kind = match Request::decode(first) {
-            Ok(Request { kind: Some(kind) }) => kind,
-            _ => return,
-        };
+        let Ok(Request { kind: Some(kind) }) = Request::decode(first) else { return };
         let answer = match kind {
             RequestKind::Append(append) => {
                 self.serve_appends(Lane::Urgent, Some(append), &mut tx, rx).await;

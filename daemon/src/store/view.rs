@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use model::view::Row;
 use model::{Change, Direction, Table, View, ViewError};
 use rocksdb::{DB, ReadOptions, SnapshotWithThreadMode, WriteBatch};
 
@@ -98,7 +99,7 @@ impl Snapshot<'_> {
         to: &[u8],
         direction: Direction,
         limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    ) -> Result<Vec<Row>, StoreError> {
         let name = family(table);
         let (low, high) = (row_key(self.prefix, table, from), row_key(self.prefix, table, to));
         let key_start = row_key(self.prefix, table, b"").len();
@@ -137,7 +138,7 @@ impl View for Snapshot<'_> {
         to: &[u8],
         direction: Direction,
         limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ViewError> {
+    ) -> Result<Vec<Row>, ViewError> {
         if from >= to {
             return Ok(Vec::new());
         }
