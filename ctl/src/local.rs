@@ -25,7 +25,15 @@ pub(crate) struct LocalCluster {
     dir: PathBuf,
     logd: PathBuf,
     nodes: Vec<LocalNode>,
-    keep: bool,
+    keep: Keep,
+}
+
+/// What stays when the cluster is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    Nothing,
+    Files,
+    Everything,
 }
 
 struct LocalNode {
@@ -47,7 +55,7 @@ impl LocalCluster {
             child: None,
         };
         let nodes = (1..=count).map(node).collect();
-        Ok(Self { dir, logd, nodes, keep: false })
+        Ok(Self { dir, logd, nodes, keep: Keep::Nothing })
     }
 
     /// The folder.
@@ -111,11 +119,11 @@ impl LocalCluster {
             node.child = None;
             let log = std::fs::read_to_string(&node.log).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
-            let tail = lines.get(lines.len().saturating_sub(5)..).unwrap_or_default().join("\n");
+            let last: String = lines.last().unwrap_or(&"(empty)").chars().take(400).collect();
             return Err(CtlError::refused(
                 1,
-                format!("{} ended with {status}; the end of its log:\n{tail}", node.name),
-                "logd --config FILE --check-config; logctl demo --keep keeps the files",
+                format!("{} ended with {status}; the end of its log: {last}", node.name),
+                "logctl demo --keep, which keeps the logs also when it fails",
             ));
         }
         Ok(())
@@ -139,9 +147,14 @@ impl LocalCluster {
         stubborn.map(LocalNode::kill).count()
     }
 
+    /// Leaves the files behind when dropped.
+    pub(crate) fn keep_files(&mut self) {
+        self.keep = Keep::Files;
+    }
+
     /// Leaves processes and files behind when dropped. Returns the process ids.
-    pub(crate) fn keep(&mut self) -> Vec<u32> {
-        self.keep = true;
+    pub(crate) fn keep_running(&mut self) -> Vec<u32> {
+        self.keep = Keep::Everything;
         self.nodes.iter().filter_map(|node| node.child.as_ref().map(Child::id)).collect()
     }
 
@@ -173,12 +186,14 @@ impl LocalNode {
 
 impl Drop for LocalCluster {
     fn drop(&mut self) {
-        if self.keep {
+        if self.keep == Keep::Everything {
             return;
         }
         self.nodes.iter_mut().for_each(LocalNode::kill);
-        // A folder that cannot be removed is in the temporary folder, where it does no harm.
-        let _ = std::fs::remove_dir_all(&self.dir);
+        if self.keep == Keep::Nothing {
+            // A folder that cannot be removed is in the temporary folder, where it does no harm.
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
     }
 }
 

@@ -46,19 +46,29 @@ pub(crate) async fn run(args: Demo, globals: &Globals, out: &mut Out) -> Result<
     if args.keep {
         refuse_to_replace_a_kept_demo()?;
     }
-    let cluster = LocalCluster::new(find_logd(args.logd)?, args.nodes)?;
+    let mut cluster = LocalCluster::new(find_logd(args.logd)?, args.nodes)?;
+    if args.keep {
+        cluster.keep_files();
+    }
     let mut tour = Tour::new(cluster, globals, out)?;
     let mut stop = Stop::new()?;
     let done = tokio::select! {
         done = tour.walk(args.nodes, args.keep) => done,
         () = stop.asked() => Err(CtlError::refused(
             130,
-            "interrupted; every process is stopped and every file removed",
+            "interrupted; every process is stopped",
             "logctl demo",
         )),
     };
     // Dropping the tour ends the processes and removes the files, whatever happened.
-    let report = done?;
+    let report = match done {
+        Ok(report) => report,
+        Err(error) if args.keep => {
+            tour.say(&format!("the logs stay in {}", tour.cluster.dir().display()))?;
+            return Err(error);
+        }
+        Err(error) => return Err(error),
+    };
     drop(tour);
     match out.shape() {
         Shape::Json => out.json(&report),
@@ -264,7 +274,7 @@ impl<'a> Tour<'a> {
         if users.current()?.is_none() {
             users.set_current(&name(CONTEXT)?)?;
         }
-        let pids: Vec<String> = self.cluster.keep().iter().map(u32::to_string).collect();
+        let pids: Vec<String> = self.cluster.keep_running().iter().map(u32::to_string).collect();
         let dir = self.cluster.dir().display().to_string();
         self.title("Done: the cluster keeps running, its context is 'demo'")?;
         self.say(&format!("  logctl --as {CONTEXT} status"))?;
@@ -332,7 +342,9 @@ impl<'a> Tour<'a> {
             .await
             .map_err(|_| CtlError::refused(7, "logctl does not come back", "logctl demo -v"))?
             .map_err(failed)?;
-        for text in [&output.stdout, &output.stderr] {
+        // The advice after a success is for people who type; here the next step follows anyway.
+        let advice = if output.status.success() { &[][..] } else { &output.stderr };
+        for text in [&output.stdout, advice] {
             for line in String::from_utf8_lossy(text).lines() {
                 self.say(format!("  {line}").trim_end())?;
             }

@@ -277,6 +277,15 @@ fn a_closed_pipe_is_success() {
 }
 
 #[test]
+fn a_full_disk_is_an_error() {
+    let user = User::new();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = user.command(&["man"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("cannot write to standard output"));
+}
+
+#[test]
 fn help_version_completion_and_pages() {
     let user = User::new();
     for args in [&["--help"][..], &["help"], &["help", "read"], &["read", "--help"], &["--version"]]
