@@ -164,6 +164,12 @@ async fn start_whole(
         let used = Seed::put_away(&config.data_dir);
         used.map_err(|error| StoreError::Foreign(error.to_string()))?;
     }
+    // Peers are let in by the membership: it has to be known before they knock.
+    let mut view = engine.view();
+    let known = view.wait_for(|view| !view.members.is_empty());
+    if !matches!(tokio::time::timeout(READY_WITHIN, known).await, Ok(Ok(_))) {
+        tracing::warn!("the membership is not known yet: no peer can be let in");
+    }
     let name = proof.credentials.identity().name.clone();
     let proposer = Proposer::start(engine.clone(), keeper.clone(), name.clone(), work.clone());
     let janitor = Janitor {

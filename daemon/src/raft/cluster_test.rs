@@ -64,8 +64,7 @@ async fn start(board: &Switchboard, id: u64, dir: tempfile::TempDir) -> TestNode
     if !Store::exists(dir.path()) {
         Store::create(dir.path(), &identity(id)).unwrap();
     }
-    let opened = Store::open(dir.path(), CLUSTER, name(id).as_str()).unwrap();
-    let Opened::Intact(store) = opened else { panic!("{opened:?}") };
+    let store = tokio::time::timeout(PATIENCE, open(&dir, id)).await.expect("nobody holds it");
     let stop = CancellationToken::new();
     let clock = Clock { mode: ClockMode::Local, max_error_ms: 100, servers: Vec::new() };
     let keeper = Keeper::start(&clock, store.ceiling_ns().unwrap(), stop.clone());
@@ -98,6 +97,18 @@ async fn start(board: &Switchboard, id: u64, dir: tempfile::TempDir) -> TestNode
     engine.initialize(members()).await.unwrap();
     let proposer = Proposer::start(engine.clone(), keeper, name(id), stop.clone());
     TestNode { name: name(id), engine, proposer, store, stop, dir }
+}
+
+/// Opens a store as soon as the last task of an earlier node has let go of it.
+async fn open(dir: &tempfile::TempDir, id: u64) -> Store {
+    loop {
+        match Store::open(dir.path(), CLUSTER, name(id).as_str()) {
+            Ok(Opened::Intact(store)) => return store,
+            Ok(Opened::Repairing { reason, .. }) => panic!("{reason}"),
+            Err(error) if error.to_string().contains("in use") => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 async fn serve(engine: Handle, mut arrivals: Arrivals) {
@@ -308,7 +319,8 @@ async fn a_restart_of_all_nodes_loses_nothing() {
         for (id, dir) in dirs {
             nodes.push(start(&board, id, dir).await);
         }
-        acked.insert(format!("{round}-up"), send_surely(&nodes, None, &format!("{round}-up")).await);
+        acked
+            .insert(format!("{round}-up"), send_surely(&nodes, None, &format!("{round}-up")).await);
     }
     settle(&nodes).await;
     check_equal(&nodes, &acked);

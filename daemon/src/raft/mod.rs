@@ -334,6 +334,6 @@ fn engine_config(timing: Timing) -> Result<Config, openraft::ConfigError> {
 }
 
 #[cfg(test)]
-mod suite_test;
-#[cfg(test)]
 mod cluster_test;
+#[cfg(test)]
+mod suite_test;

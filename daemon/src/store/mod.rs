@@ -296,7 +296,10 @@ impl Store {
     /// Lets the queue run dry and joins the threads. Later calls of [`Store::writer`] fail.
     pub fn close(&self) {
         let writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(writer);
+        if let Some(writer) = writer {
+            // Clones of the writer may live on; what they submit from here on is refused.
+            writer.submit(Op::Close, Box::new(drop));
+        }
         let threads: Vec<_> = {
             let mut threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner);
             threads.drain(..).collect()

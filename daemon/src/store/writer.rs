@@ -51,6 +51,8 @@ pub enum Op {
     Ceiling(u64),
     /// Nothing; done once everything before is durable.
     Barrier,
+    /// The end: what comes later is refused.
+    Close,
 }
 
 impl Op {
@@ -63,7 +65,7 @@ impl Op {
 
     /// Whether it must be written alone, after everything before it is durable.
     fn is_alone(&self) -> bool {
-        matches!(self, Self::Truncate(..) | Self::Flip(..) | Self::Purge(..))
+        matches!(self, Self::Truncate(..) | Self::Flip(..) | Self::Purge(..) | Self::Close)
     }
 }
 
@@ -245,8 +247,12 @@ impl WriterThread {
     fn run(mut self) {
         let mut held = None;
         while let Some(first) = held.take().or_else(|| self.ops.recv().ok()) {
+            let last = matches!(first, (Op::Close, _));
             if let Err(error) = self.write_group(first, &mut held) {
                 self.shared.fail(&error);
+                break;
+            }
+            if last {
                 break;
             }
         }
@@ -333,7 +339,7 @@ impl WriterThread {
                 batch.put_cf(self.db.family(META)?, key, ns.to_be_bytes());
                 Ok(())
             }
-            Op::Barrier => Ok(()),
+            Op::Barrier | Op::Close => Ok(()),
         }
     }
 
