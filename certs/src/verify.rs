@@ -65,7 +65,8 @@ fn explain(cert: &CertificateDer<'_>, error: Error, own: &ClusterId) -> Error {
         _ if identity.cluster != *own => {
             format!("{whose} is of cluster {}, this is cluster {own}", identity.cluster)
         }
-        CertificateError::UnknownIssuer => {
+        // Authorities of one cluster share a name, so another one's signature is found to be bad.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             format!("{whose} was not signed by the authority of cluster {own}")
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {

@@ -159,7 +159,7 @@ impl Inner {
                 let admission = Arc::clone(&self.admission);
                 handshakes.spawn(async move { admission.handshake(connecting, remote).await });
             }
-            Err(error) => tracing::debug!(%remote, %error, "a connection attempt was malformed"),
+            Err(error) => log_refusal(remote, &end_of(&error)),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! A length is checked against the limit before anything is allocated for it. After the first
 //! wrong byte nothing on the stream can be trusted, so every error is final for its stream.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use proto::frame::{HEADER_BYTES, header, payload_len};
 use quinn::{ReadError, RecvStream, SendStream, WriteError};
 
@@ -50,7 +50,7 @@ enum Rx {
 #[derive(Debug)]
 struct QuicRx {
     stream: RecvStream,
-    buffer: BytesMut,
+    buffer: Buffer,
 }
 
 impl FrameTx {
@@ -166,7 +166,7 @@ impl Drop for QuicTx {
 
 impl FrameRx {
     pub(crate) fn quic(stream: RecvStream) -> Self {
-        Self(Rx::Quic(QuicRx { stream, buffer: BytesMut::new() }))
+        Self(Rx::Quic(QuicRx { stream, buffer: Buffer::default() }))
     }
 
     pub(crate) fn pipe(pipe: PipeRx) -> Self {
@@ -195,12 +195,14 @@ impl FrameRx {
     /// Takes one byte that stands before the first frame.
     pub(crate) async fn first_byte(&mut self) -> Result<Option<u8>, LinkError> {
         let Rx::Quic(quic) = &mut self.0 else { return Ok(None) };
-        while quic.buffer.is_empty() {
+        loop {
+            if let Some(byte) = quic.buffer.take_byte() {
+                return Ok(Some(byte));
+            }
             if !quic.fill().await? {
                 return Ok(None);
             }
         }
-        Ok(quic.buffer.split_to(1).first().copied())
     }
 
     /// If the end of the stream is here already, takes note of it: QUIC then need not tell the
@@ -215,29 +217,23 @@ impl FrameRx {
 
 impl QuicRx {
     async fn recv(&mut self) -> Result<Option<Bytes>, LinkError> {
-        let Some(len) = self.peek_len().await? else { return Ok(None) };
-        let whole = HEADER_BYTES + len;
-        // Not more than the limit: `peek_len` has checked.
-        self.buffer.reserve(whole.saturating_sub(self.buffer.len()));
-        while self.buffer.len() < whole {
+        loop {
+            if let Some(payload) = self.buffer.take()? {
+                return Ok(Some(payload));
+            }
             if !self.fill().await? {
-                return Err(LinkError::Lost("the stream ended inside a frame".to_owned()));
+                return self.buffer.end().map(|()| None);
             }
         }
-        let frame = self.buffer.split_to(whole).freeze();
-        Ok(Some(frame.slice(HEADER_BYTES..)))
     }
 
     async fn peek_len(&mut self) -> Result<Option<usize>, LinkError> {
         loop {
-            if let Some(head) = self.buffer.first_chunk::<HEADER_BYTES>() {
-                return Ok(Some(payload_len(*head)?));
+            if let Some(len) = self.buffer.peek_len()? {
+                return Ok(Some(len));
             }
             if !self.fill().await? {
-                return match self.buffer.is_empty() {
-                    true => Ok(None),
-                    false => Err(LinkError::Lost("the stream ended inside a header".to_owned())),
-                };
+                return self.buffer.end().map(|()| None);
             }
         }
     }
@@ -246,10 +242,55 @@ impl QuicRx {
     async fn fill(&mut self) -> Result<bool, LinkError> {
         match self.stream.read_chunk(CHUNK_BYTES, true).await.map_err(read_lost)? {
             Some(chunk) => {
-                self.buffer.extend_from_slice(&chunk.bytes);
+                self.buffer.push(&chunk.bytes);
                 Ok(true)
             }
             None => Ok(false),
+        }
+    }
+}
+
+/// Bytes of a stream that are not yet taken as frames.
+///
+/// Invariant: it never holds room for more than one frame and one chunk, whatever a header claims.
+#[derive(Debug, Default)]
+struct Buffer(BytesMut);
+
+impl Buffer {
+    fn push(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn take_byte(&mut self) -> Option<u8> {
+        let first = self.0.first().copied()?;
+        self.0.advance(1);
+        Some(first)
+    }
+
+    /// Length of the next payload, once its header is here and in order.
+    fn peek_len(&self) -> Result<Option<usize>, LinkError> {
+        let head = self.0.first_chunk::<HEADER_BYTES>();
+        Ok(head.map(|head| payload_len(*head)).transpose()?)
+    }
+
+    /// The next payload, once it is here.
+    fn take(&mut self) -> Result<Option<Bytes>, LinkError> {
+        let Some(len) = self.peek_len()? else { return Ok(None) };
+        let whole = HEADER_BYTES + len;
+        if self.0.len() < whole {
+            self.0.reserve(whole - self.0.len());
+            return Ok(None);
+        }
+        let mut frame = self.0.split_to(whole);
+        frame.advance(HEADER_BYTES);
+        Ok(Some(frame.freeze()))
+    }
+
+    /// Whether the stream may end here.
+    fn end(&self) -> Result<(), LinkError> {
+        match self.0.is_empty() {
+            true => Ok(()),
+            false => Err(LinkError::Lost("the stream ended inside a frame".to_owned())),
         }
     }
 }
@@ -276,5 +317,74 @@ pub(crate) fn read_lost(error: ReadError) -> LinkError {
     match error {
         ReadError::ConnectionLost(error) => LinkError::Lost(end_of(&error).reason().to_owned()),
         other => LinkError::Lost(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proto::limits::FRAME_BYTES_MAX;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_taken_or_refused(chunks: Vec<Vec<u8>>) {
+            let (mut buffer, mut given, mut taken) = (Buffer::default(), 0, 0);
+            'stream: for chunk in &chunks {
+                buffer.push(chunk);
+                given += chunk.len();
+                loop {
+                    match buffer.take() {
+                        Ok(Some(payload)) => taken += HEADER_BYTES + payload.len(),
+                        Ok(None) => break,
+                        Err(_) => break 'stream,
+                    }
+                }
+                prop_assert_eq!(taken + buffer.0.len(), given);
+                prop_assert!(buffer.0.capacity() <= 2 * (FRAME_BYTES_MAX + HEADER_BYTES));
+            }
+        }
+
+        #[test]
+        fn frames_survive_any_cut(
+            payloads: Vec<Vec<u8>>,
+            cuts in prop::collection::vec(1usize..40, 1..50),
+        ) {
+            let mut bytes = Vec::new();
+            for payload in &payloads {
+                bytes.extend(header(payload.len()).unwrap());
+                bytes.extend(payload);
+            }
+            let (mut buffer, mut got, mut cuts) = (Buffer::default(), Vec::new(), cuts.iter().cycle());
+            let mut rest = bytes.as_slice();
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at((*cuts.next().unwrap()).min(rest.len()));
+                buffer.push(now);
+                rest = later;
+                while let Some(payload) = buffer.take().unwrap() {
+                    got.push(payload.to_vec());
+                }
+            }
+            prop_assert_eq!(got, payloads);
+            prop_assert!(buffer.end().is_ok());
+        }
+
+        #[test]
+        fn a_claimed_length_takes_no_memory_beyond_the_limit(claimed: u32) {
+            prop_assume!(claimed as usize > FRAME_BYTES_MAX);
+            let mut buffer = Buffer::default();
+            buffer.push(&claimed.to_be_bytes());
+            buffer.push(&[proto::frame::VERSION]);
+            prop_assert!(buffer.take().is_err());
+            prop_assert!(buffer.0.capacity() < 4096);
+        }
+    }
+
+    #[test]
+    fn a_message_is_encoded_as_the_protocol_says() {
+        let request = proto::wire::Request { deadline_ms: 7, ..Default::default() };
+        assert_eq!(encode(None, &request).unwrap(), proto::frame::encode(&request).unwrap());
+        assert_eq!(encode(Some(9), &request).unwrap()[1..], encode(None, &request).unwrap());
     }
 }

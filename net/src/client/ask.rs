@@ -1,11 +1,12 @@
 //! One question to one gateway, with an eye on whether the gateway is alive.
 
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
-use proto::wire::{Op, Request, Response};
+use proto::wire::{Empty, Op, Request, Response};
 use quinn::WriteError;
 use tokio::time::{Instant, timeout};
 
@@ -66,19 +67,26 @@ impl Inner {
         let mut answer = std::pin::pin!(answer);
         let deadline = Instant::now() + limit;
         let mut watch = Watch::new(gateway);
+        // The request is to be acknowledged, so silence is telling from the start.
+        let mut telling = true;
         loop {
-            match timeout(watch.patience().min(limit), &mut answer).await {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match timeout(watch.patience().min(left), &mut answer).await {
                 Ok(answer) => return answer,
-                Err(_) if watch.is_silent() => {
-                    watch.hang_up();
-                    let end = End::Lost("it stopped answering".to_owned());
-                    return Err(Miss { sent: sent.load(Ordering::Relaxed), end });
-                }
                 Err(_) if Instant::now() >= deadline => {
                     let end = End::Lost(format!("no answer in {limit:?}"));
                     return Err(Miss { sent: sent.load(Ordering::Relaxed), end });
                 }
-                Err(_) => {}
+                Err(_) if watch.is_silent() => {
+                    if std::mem::replace(&mut telling, true) {
+                        watch.hang_up();
+                        let end = End::Lost("it stopped answering".to_owned());
+                        return Err(Miss { sent: sent.load(Ordering::Relaxed), end });
+                    }
+                    gateway.prod().await;
+                }
+                // It has acknowledged all it got; now it may well be quiet, until prodded.
+                Err(_) => telling = false,
             }
         }
     }
@@ -88,6 +96,25 @@ impl Inner {
         let request = Request { deadline_ms: 2000, op: Some(op), ..Request::default() };
         let frame = encode(None, &request).ok()?;
         self.ask(gateway, frame, ASIDE_TIME).await.ok()
+    }
+}
+
+impl Gateway {
+    /// Sends something that a living gateway acknowledges, unless another call just has.
+    async fn prod(&self) {
+        let now = Instant::now();
+        {
+            let mut prodded = self.prodded.lock().unwrap_or_else(PoisonError::into_inner);
+            if prodded.is_some_and(|last| now < last + SILENCE / 2) {
+                return;
+            }
+            *prodded = Some(now);
+        }
+        let request = Request { op: Some(Op::Ping(Empty {})), ..Request::default() };
+        if let Ok(frame) = encode(None, &request) {
+            // The acknowledgement is of interest, not the answer.
+            drop(timeout(SILENCE, begin(self, frame)).await);
+        }
     }
 }
 

@@ -13,13 +13,13 @@ use super::{ClientError, Inner};
 use crate::frames::encode;
 use crate::reason::End;
 
-/// How long a call looks for a node while none can be reached at all.
+/// How long a call looks for a node while none can be reached.
 const REACH: Duration = Duration::from_secs(3);
 /// Longest and shortest time that one gateway is given.
 const ATTEMPT_MAX: Duration = Duration::from_secs(5);
 const ATTEMPT_MIN: Duration = Duration::from_millis(500);
-/// What a gateway may take longer than it was told, for its own "too late" to arrive.
-const GRACE: Duration = Duration::from_millis(500);
+/// What a gateway is told to be done earlier, for its own "too late" to arrive in time.
+const GRACE_MAX: Duration = Duration::from_millis(500);
 /// Pauses between repetitions.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
@@ -29,8 +29,13 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 pub(super) struct Story {
     started: Instant,
     timeout: Duration,
+    /// Whether the call changes anything, so that it matters if it was done.
+    writes: bool,
     pause: Duration,
-    reached: bool,
+    /// When a gateway was last at hand.
+    reached: Instant,
+    /// Attempts without an answer.
+    missed: u32,
     /// An attempt whose outcome nobody knows, and why.
     maybe: Option<String>,
     /// The last clear refusal.
@@ -50,7 +55,7 @@ impl Inner {
     pub(super) async fn call(self: &Arc<Self>, op: Op) -> Result<Response, ClientError> {
         let writes = matches!(op, Op::Send(_) | Op::Delete(_) | Op::Register(_) | Op::SetCursor(_));
         let mut request = Request { op: Some(op), ..Request::default() };
-        let mut story = Story::new(self.timeout);
+        let mut story = Story::new(self.timeout, writes);
         loop {
             let gateway = match self.reach(&mut story).await {
                 Ok(gateway) => gateway,
@@ -58,7 +63,7 @@ impl Inner {
                     story.rest(pause).await;
                     continue;
                 }
-                Err(Next::Over(error)) => return Err(story.verdict_or(error, writes)),
+                Err(Next::Over(error)) => return Err(story.verdict_or(error)),
             };
             let next = match self.attempt(&gateway, &mut request, &story).await {
                 Ok(response) => {
@@ -75,7 +80,7 @@ impl Inner {
             };
             match next {
                 Next::Over(error) => return Err(error),
-                Next::Again(pause) if story.is_over(pause) => return Err(story.verdict(writes)),
+                Next::Again(pause) if story.is_over(pause) => return Err(story.verdict()),
                 Next::Again(pause) => story.rest(pause).await,
             }
         }
@@ -85,20 +90,21 @@ impl Inner {
     pub(super) async fn reach(self: &Arc<Self>, story: &mut Story) -> Result<Gateway, Next> {
         match timeout_at(story.deadline(), self.gateway()).await {
             Ok(Ok(gateway)) => {
-                story.reached = true;
+                story.reached = Instant::now();
                 Ok(gateway)
             }
             Ok(Err(trouble)) => {
                 let refusal = trouble.is_refusal();
                 story.trouble = Some(trouble.clone());
-                let lost = !story.reached && story.started.elapsed() >= REACH;
+                // To learn what became of a write, it is worth looking on.
+                let lost = story.reached.elapsed() >= REACH && !story.in_doubt();
                 let pause = story.pause();
                 if refusal || lost || story.is_over(pause) {
                     return Err(Next::Over(trouble.into()));
                 }
                 Err(Next::Again(pause))
             }
-            Err(_) => Err(Next::Over(story.verdict(false))),
+            Err(_) => Err(Next::Over(story.verdict())),
         }
     }
 
@@ -109,14 +115,15 @@ impl Inner {
         story: &Story,
     ) -> Result<Response, Attempt> {
         let limit = story.attempt_limit();
-        request.deadline_ms = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+        let told = limit - (limit / 4).min(GRACE_MAX);
+        request.deadline_ms = u32::try_from(told.as_millis()).unwrap_or(u32::MAX).max(1);
         let seen = self.seen();
         if seen > clock::Hlc::ZERO {
             request.token = seen.to_bytes().to_vec();
         }
         let frame = encode(None, request)
             .map_err(|error| Attempt::Invalid(Failure::new(ErrorCode::Invalid, error)))?;
-        self.ask(gateway, frame, limit + GRACE).await.map_err(Attempt::Missed)
+        self.ask(gateway, frame, limit).await.map_err(Attempt::Missed)
     }
 
     /// Judges a refusal.
@@ -158,8 +165,9 @@ impl Inner {
             story.maybe = Some(format!("{}: {}", gateway.name, end.reason()));
         }
         story.trouble = None;
-        // The next gateway is another one: no need to give it time.
-        Next::Again(if story.failure.is_some() { story.pause() } else { Duration::ZERO })
+        story.missed += 1;
+        // The next gateway is likely another one, which needs no time to recover.
+        Next::Again(if story.missed == 1 { Duration::ZERO } else { story.pause() })
     }
 }
 
@@ -170,12 +178,15 @@ enum Attempt {
 }
 
 impl Story {
-    pub(super) fn new(timeout: Duration) -> Self {
+    pub(super) fn new(timeout: Duration, writes: bool) -> Self {
+        let now = Instant::now();
         Self {
-            started: Instant::now(),
+            started: now,
             timeout,
+            writes,
             pause: PAUSE_MIN,
-            reached: false,
+            reached: now,
+            missed: 0,
             maybe: None,
             failure: None,
             trouble: None,
@@ -212,9 +223,9 @@ impl Story {
     }
 
     /// What became of a call whose time is over.
-    pub(super) fn verdict(&mut self, writes: bool) -> ClientError {
+    pub(super) fn verdict(&mut self) -> ClientError {
         let timeout = self.timeout;
-        if let (true, Some(why)) = (writes, self.maybe.take()) {
+        if let (true, Some(why)) = (self.writes, &self.maybe) {
             let text = format!("nobody can say whether it was done ({why}), after {timeout:?}");
             return Failure::new(ErrorCode::Unknown, text).into();
         }
@@ -229,7 +240,12 @@ impl Story {
     }
 
     /// The error, unless an earlier attempt may have been done.
-    fn verdict_or(&mut self, error: ClientError, writes: bool) -> ClientError {
-        if self.maybe.is_some() { self.verdict(writes) } else { error }
+    fn verdict_or(&mut self, error: ClientError) -> ClientError {
+        if self.in_doubt() { self.verdict() } else { error }
+    }
+
+    /// Whether something may have been changed and nobody knows.
+    fn in_doubt(&self) -> bool {
+        self.writes && self.maybe.is_some()
     }
 }

@@ -1,13 +1,13 @@
 //! Getting a connection: one attempt that all calls share, several nodes raced.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use proto::{ErrorCode, Failure, Identity, Name, Role};
 use quinn::Connection;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::directory::Node;
 use super::{ClientError, Inner};
@@ -29,6 +29,8 @@ pub(super) struct Gateway {
     pub(super) connection: Connection,
     /// No other node is preferred to this one.
     pub(super) at_home: bool,
+    /// When a call last looked for a sign of life.
+    pub(super) prodded: Arc<Mutex<Option<Instant>>>,
 }
 
 /// Why no node can be had.
@@ -159,7 +161,8 @@ impl Inner {
                 let at_home = self.directory.is_home(&peer.identity.name);
                 let name = peer.identity.name;
                 tracing::debug!(gateway = %name, address = node.address, "connected");
-                Ok(Gateway { name, address: node.address, connection, at_home })
+                let (address, prodded) = (node.address, Arc::default());
+                Ok(Gateway { name, address, connection, at_home, prodded })
             }
             Err(reason) => {
                 connection.close(CloseCode::Refused.code(), reason.as_bytes());

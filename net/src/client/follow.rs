@@ -16,9 +16,9 @@ use crate::FrameRx;
 use crate::frames::encode;
 use crate::reason::End;
 
-/// A gateway that sends nothing for so long is taken for dead. Longer than in a call: here only
-/// the keep-alive of a second is answered.
-const SILENCE: Duration = Duration::from_secs(2);
+/// A gateway that sends nothing for so long is taken for dead: in that time the keep-alive of a
+/// second was sent and not acknowledged.
+const SILENCE: Duration = Duration::from_millis(1500);
 
 /// A read that goes on. Ends when the limit is reached or, without `follow`, at the end of the log.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Follow {
             match next {
                 Next::Over(error) => return Err(self.fail(error)),
                 Next::Again(pause) if self.story().is_over(pause) => {
-                    let error = self.story().verdict(false);
+                    let error = self.story().verdict();
                     return Err(self.fail(error));
                 }
                 Next::Again(pause) => self.story().rest(pause).await,
@@ -89,7 +89,7 @@ impl Follow {
             match next {
                 Next::Over(error) => return Err(self.fail(error)),
                 Next::Again(pause) if self.story().is_over(pause) => {
-                    let error = self.story().verdict(false);
+                    let error = self.story().verdict();
                     return Err(self.fail(error));
                 }
                 Next::Again(pause) => self.story().rest(pause).await,
@@ -180,7 +180,7 @@ impl Follow {
 
     fn story(&mut self) -> &mut Story {
         let timeout = self.client.0.timeout;
-        self.story.get_or_insert_with(|| Story::new(timeout))
+        self.story.get_or_insert_with(|| Story::new(timeout, false))
     }
 
     /// The next call of `next` begins anew.

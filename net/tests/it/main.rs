@@ -1,0 +1,16 @@
+//! Endpoints, links and the client over real QUIC on loopback.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod harness;
+
+mod client;
+mod follow;
+mod peers;
+mod refusals;
+mod switchboard;
