@@ -14,8 +14,8 @@ const CONFINED: &[(&[&str], &[&str])] = &[
     ),
     (&["rocksdb"], &["daemon/src/store/"]),
     (&["axum"], &["daemon/src/http/"]),
-    // benches measures QUIC alone beside the whole.
-    (&["quinn"], &["net/", "benches/"]),
+    // benches measures QUIC alone beside the whole; tests speak it badly on purpose.
+    (&["quinn"], &["net/", "benches/", "tests/"]),
     // tests makes certificates that the product refuses.
     (&["rcgen"], &["certs/", "tests/"]),
     (&["sntpc"], &["daemon/src/time/sntp.rs"]),
