@@ -96,6 +96,27 @@ async fn votes_entries_and_truncations_survive_a_restart() {
     assert_eq!(indexes(&store, 4), [(4, 3), (5, 3), (6, 4), (7, 4)]);
 }
 
+/// Found by twelve kills of the primary in the end-to-end suite: while `wait_written` counted what a
+/// truncation under way was about to cut off, a restarted primary applied the entry that replaced
+/// its own, found the old one in the log, and ended.
+#[tokio::test]
+async fn an_index_that_changes_hands_is_written_when_its_new_entry_is() {
+    let dir = create();
+    let store = intact(dir.path());
+    append(&store, 0..10, 1).await;
+    let writer = store.writer().unwrap();
+    for term in 2..30 {
+        store.tail().truncate(6);
+        let new: Vec<_> = (6..10).map(|index| entry(index, term)).collect();
+        store.tail().append(&new);
+        writer.submit(Op::Truncate(SHARD, 6), Box::new(drop));
+        writer.submit(Op::Append(SHARD, new), Box::new(drop));
+        writer.wait_written(SHARD, 9).await.unwrap();
+        assert_eq!(store.applied_mark(9).unwrap().term, term);
+    }
+    store.close();
+}
+
 #[tokio::test]
 async fn a_purged_log_begins_above_its_floor() {
     let dir = create();

@@ -15,7 +15,7 @@
 //! the process; a sync is never tried again, because a failed one marks pages clean.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
@@ -76,10 +76,21 @@ pub struct Writer {
     shared: Arc<Shared>,
 }
 
+/// What the writer has written.
+#[derive(Debug, Default)]
+struct Written {
+    /// One past the highest written index, per shard.
+    ends: BTreeMap<u16, u64>,
+    /// Truncations that are done.
+    truncations: u64,
+}
+
 /// What the threads and their clients share.
 struct Shared {
-    /// One past the highest written index, per shard.
-    written: watch::Sender<BTreeMap<u16, u64>>,
+    written: watch::Sender<Written>,
+    /// Truncations that were asked for. Until they are done, `written` still counts entries that
+    /// are cut off, and whose indexes others take.
+    truncations: AtomicU64,
     queued_bytes: AtomicUsize,
     drained: Notify,
     failed: watch::Sender<Option<String>>,
@@ -107,7 +118,8 @@ impl Writer {
             Some((shard, mark.last.as_ref().map_or(0, |last| last.index + 1)))
         });
         let shared = Arc::new(Shared {
-            written: watch::Sender::new(written.collect()),
+            written: watch::Sender::new(Written { ends: written.collect(), truncations: 0 }),
+            truncations: AtomicU64::new(0),
             queued_bytes: AtomicUsize::new(0),
             drained: Notify::new(),
             failed: watch::Sender::new(None),
@@ -121,6 +133,7 @@ impl Writer {
             ops,
             groups: groups_tx,
             marks,
+            truncations: 0,
         };
         let sync = SyncThread { db, shared: Arc::clone(&shared), groups, file };
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
@@ -137,6 +150,9 @@ impl Writer {
     /// Queues an operation. Never blocks; `done` is called from the sync thread.
     pub fn submit(&self, op: Op, done: Done) {
         let bytes = op.bytes();
+        if matches!(op, Op::Truncate(..)) {
+            self.shared.truncations.fetch_add(1, Ordering::SeqCst);
+        }
         self.shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         if let Err(mpsc::SendError((_, done))) = self.queue.send((op, done)) {
             done(Err(StoreError::Stopped(self.failure())));
@@ -153,14 +169,19 @@ impl Writer {
         rx.await.unwrap_or_else(|_| Err(StoreError::Stopped(self.failure())))
     }
 
-    /// Waits until the entry at `index` is written (not synced) to the database.
+    /// Waits until the entry that the log now holds at `index` is written (not synced) to the
+    /// database, and not one that a truncation, asked for before this call, has cut off.
     ///
     /// # Errors
     /// When the store failed.
     pub async fn wait_written(&self, shard: u16, index: u64) -> Result<(), StoreError> {
         let mut written = self.shared.written.subscribe();
         let mut failed = self.shared.failed.subscribe();
-        let has = |map: &BTreeMap<u16, u64>| map.get(&shard).is_some_and(|end| *end > index);
+        let truncations = self.shared.truncations.load(Ordering::SeqCst);
+        let has = |written: &Written| {
+            written.truncations >= truncations
+                && written.ends.get(&shard).is_some_and(|end| *end > index)
+        };
         tokio::select! {
             biased;
             result = written.wait_for(has) => {
@@ -241,6 +262,8 @@ struct WriterThread {
     groups: mpsc::Sender<Group>,
     /// What the database holds, written but perhaps not yet durable.
     marks: Watermark,
+    /// Truncations so far.
+    truncations: u64,
 }
 
 impl WriterThread {
@@ -314,9 +337,10 @@ impl WriterThread {
 
     fn publish_written(&self) {
         self.shared.written.send_modify(|written| {
+            written.truncations = self.truncations;
             for mark in &self.marks.shards {
                 if let Ok(shard) = u16::try_from(mark.shard) {
-                    written.insert(shard, mark.last.as_ref().map_or(0, |last| last.index + 1));
+                    written.ends.insert(shard, mark.last.as_ref().map_or(0, |last| last.index + 1));
                 }
             }
         });
@@ -375,6 +399,7 @@ impl WriterThread {
             None => None,
         };
         self.mark(shard).last = last;
+        self.truncations += 1;
         let (reached, wait) = mpsc::channel();
         let marks = self.marks.clone();
         self.send(Group { marks, done: Vec::new(), bytes: 0, reached: Some(reached) })?;
