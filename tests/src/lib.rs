@@ -1,1 +1,34 @@
-//! The end-to-end harness and its suites.
+//! The end-to-end harness: clusters of real `logd` processes, `logctl` as a user runs it, load that
+//! remembers what was promised to it, and checks of what came of the promises.
+//!
+//! - [`cluster`]: a folder made by `logctl cluster create`, its nodes, and waiting for them
+//! - [`logd`]: one process, its signals and its log
+//! - [`user`]: `logctl` with a home of its own
+//! - [`load`] and [`history`]: sends under way, and what every one of them was told
+//! - [`watch`]: what the nodes say of themselves meanwhile
+//! - [`checks`]: one property a file, each naming the promise it protects
+//! - [`forge`], [`raw`] and [`wal`]: what only an attacker or a broken disk does
+//!
+//! Waiting is asking again, with bounded patience, until something is so; nothing here sleeps for a
+//! time that is hoped to be long enough, and nothing asserts how long anything took.
+
+pub mod checks;
+pub mod cluster;
+pub mod forge;
+pub mod history;
+pub mod load;
+pub mod logd;
+pub mod patience;
+pub mod ports;
+pub mod raw;
+pub mod user;
+pub mod wal;
+pub mod watch;
+
+pub use cluster::Cluster;
+pub use history::{Attempt, History, Outcome};
+pub use load::Load;
+pub use logd::Logd;
+pub use patience::until;
+pub use user::{Run, User};
+pub use watch::Watch;

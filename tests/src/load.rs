@@ -1,0 +1,118 @@
+//! Sends under way while something happens to the cluster.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use net::Client;
+use proto::wire::{Op, Send};
+use tokio::task::JoinHandle;
+
+use crate::cluster::Cluster;
+use crate::history::{Attempt, History, Outcome};
+use crate::patience::{until, when};
+
+/// Time for one send: much more than any failover.
+const SEND_TIME: Duration = Duration::from_secs(30);
+
+/// A message to a client: an id, and a body that tells it.
+#[must_use]
+pub fn message(to: &str, id: &str) -> Send {
+    let body = format!("body of {id}");
+    Send { to: to.to_owned(), id: id.to_owned(), headers: Vec::new(), body: body.into() }
+}
+
+/// Sends one message and notes what came of it.
+pub async fn send(client: &Client, message: Send) -> Attempt {
+    let id = message.id.clone();
+    let invoked = Instant::now();
+    let outcome = Outcome::of(client.call(Op::Send(message)).await);
+    Attempt { id, invoked, completed: Instant::now(), outcome }
+}
+
+/// Workers that send one message after the other until they are told to stop.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    acked: Arc<AtomicU64>,
+    workers: Vec<JoinHandle<Vec<Attempt>>>,
+}
+
+impl Load {
+    /// Starts `workers` for each sender, all sending to `to`. Each sender has a connection of its
+    /// own, so that several gateways are at work. Ids begin with `prefix`.
+    ///
+    /// # Errors
+    /// When a sender is not registered.
+    pub fn start(
+        cluster: &Cluster,
+        senders: &[&str],
+        workers: usize,
+        to: &str,
+        prefix: &str,
+    ) -> anyhow::Result<Self> {
+        let mut load = Self { stop: Arc::default(), acked: Arc::default(), workers: Vec::new() };
+        for sender in senders {
+            let client = cluster.client(sender, None, SEND_TIME)?;
+            for worker in 0..workers {
+                let name = format!("{prefix}-{sender}-{worker}");
+                let work = work(client.clone(), to.to_owned(), name, &load.stop, &load.acked);
+                load.workers.push(cluster.runtime().spawn(work));
+            }
+        }
+        Ok(load)
+    }
+
+    /// Sends acknowledged so far.
+    #[must_use]
+    pub fn acked(&self) -> u64 {
+        self.acked.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many more sends are acknowledged.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn wait_more(&self, more: u64) -> anyhow::Result<()> {
+        let goal = self.acked() + more;
+        until(&format!("{more} more acknowledgements"), || {
+            when(self.acked() >= goal, format!("{} of {goal}", self.acked()))
+        })
+    }
+
+    /// Lets the workers finish what they have begun, and returns what all sends were told.
+    ///
+    /// # Errors
+    /// When a worker died.
+    pub fn finish(self, cluster: &Cluster) -> anyhow::Result<History> {
+        self.stop.store(true, Ordering::Relaxed);
+        cluster.wait(async {
+            let mut history = History::default();
+            for worker in self.workers {
+                history.attempts.extend(worker.await?);
+            }
+            Ok(history)
+        })
+    }
+}
+
+fn work(
+    client: Client,
+    to: String,
+    name: String,
+    stop: &Arc<AtomicBool>,
+    acked: &Arc<AtomicU64>,
+) -> impl Future<Output = Vec<Attempt>> + use<> {
+    let (stop, acked) = (Arc::clone(stop), Arc::clone(acked));
+    async move {
+        let mut attempts = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let id = format!("{name}-{}", attempts.len());
+            let attempt = send(&client, message(&to, &id)).await;
+            if matches!(attempt.outcome, Outcome::Acked { .. }) {
+                acked.fetch_add(1, Ordering::Relaxed);
+            }
+            attempts.push(attempt);
+        }
+        attempts
+    }
+}

@@ -1,0 +1,141 @@
+//! One `logd` process: started with its configuration, signalled, waited for, and never left behind.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::patience::until;
+
+/// What a service manager would set, and a test must not inherit.
+const INHERITED: [&str; 5] =
+    ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM", "LOGD_LOG"];
+
+/// One node's process, running or not. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Logd {
+    name: String,
+    config: PathBuf,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Logd {
+    /// The node of a configuration; nothing is started yet. What it writes goes to `log`.
+    #[must_use]
+    pub fn new(name: &str, config: PathBuf, log: PathBuf) -> Self {
+        Self { name: name.to_owned(), config, log, child: None }
+    }
+
+    /// Name of the node.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// Starts it, with further arguments.
+    ///
+    /// # Errors
+    /// When it runs already, or the binary is missing.
+    pub fn start(&mut self, arguments: &[&str]) -> anyhow::Result<()> {
+        anyhow::ensure!(!self.is_running()?, "{} runs already", self.name);
+        let log = File::options().create(true).append(true).open(&self.log)?;
+        let mut command = Command::new(binary("logd")?);
+        command.arg("--config").arg(&self.config).args(arguments);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        for name in INHERITED {
+            command.env_remove(name);
+        }
+        self.child = Some(command.spawn().context("cannot start logd")?);
+        Ok(())
+    }
+
+    /// Whether the process is there. One that ended by itself stays here until [`Logd::ended`].
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn is_running(&mut self) -> anyhow::Result<bool> {
+        match &mut self.child {
+            Some(child) => Ok(child.try_wait()?.is_none()),
+            None => Ok(false),
+        }
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// When the process is not there.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let child = self.child.as_ref().with_context(|| format!("{} does not run", self.name))?;
+        Ok(kill_process(Pid::from_child(child), signal)?)
+    }
+
+    /// Kills it and waits for the kernel to have taken it away: its port is free then.
+    ///
+    /// # Errors
+    /// When the process is not there.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.signal(Signal::KILL)?;
+        self.ended().map(drop)
+    }
+
+    /// Waits until it has ended by itself, or of a signal.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn ended(&mut self) -> anyhow::Result<ExitStatus> {
+        let child = self.child.as_mut().with_context(|| format!("{} does not run", self.name))?;
+        let status = until(&format!("the end of {}", self.name), || {
+            let ended = child.try_wait().map_err(|error| error.to_string())?;
+            ended.ok_or_else(|| "it still runs".to_owned())
+        })?;
+        self.child = None;
+        Ok(status)
+    }
+
+    /// What it has written since it was first started.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let bytes = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Waits until it has written something.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn says(&self, part: &str) -> anyhow::Result<()> {
+        until(&format!("'{part}' in the log of {}", self.name), || {
+            crate::patience::when(self.log().contains(part), "it is not there")
+        })
+    }
+}
+
+impl Drop for Logd {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // It may have ended by itself; then both do nothing.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A binary of this build: beside the test that runs, or one folder up.
+///
+/// # Errors
+/// When it was not built.
+pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
+    let exe = std::env::current_exe()?;
+    let found = exe.ancestors().skip(1).take(2).map(|folder| folder.join(name));
+    let mut found = found.filter(|path| path.is_file());
+    found.next().with_context(|| format!("{name} is not beside {}: make build", exe.display()))
+}
