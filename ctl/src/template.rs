@@ -102,13 +102,13 @@ ca_key = "pki/ca.key"
 
 const TAIL: &str = r#"
 [raft]
-# Milliseconds between two heartbeats of the primary. Default: 100.
-#heartbeat_ms = 100
+# Milliseconds between two heartbeats of the primary. Default: 50.
+#heartbeat_ms = 50
 
 # A backup that hears nothing for a random time between these two, in milliseconds, asks for an
-# election. Slow or distant links need more: 500 and 1000. Defaults: 300 and 600.
-#election_min_ms = 300
-#election_max_ms = 600
+# election. Slow or distant links need more: 500 and 1000. Defaults: 200 and 400.
+#election_min_ms = 200
+#election_max_ms = 400
 
 [retention]
 # Messages older than this are removed: a whole number and s, m, h, d or w. Default: none, they
@@ -176,6 +176,6 @@ mod tests {
         for key in ["node", "listen", "advertise", "data_dir", "tls", "clock", "raft"] {
             assert!(table.contains_key(key), "{key}");
         }
-        assert_eq!(table["raft"]["election_max_ms"].as_integer(), Some(600));
+        assert_eq!(table["raft"]["election_max_ms"].as_integer(), Some(400));
     }
 }

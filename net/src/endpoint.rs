@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use crate::client_conn::CLIENTS_BYTES;
 use crate::reason::{End, end_of};
+use crate::repeat::Repeats;
 use crate::{ClientConn, CloseCode, NetError, PeerConn, QuicLink, tune};
 
 /// Time for a handshake.
@@ -42,6 +43,7 @@ struct Admission {
     own: Identity,
     client_places: Arc<Semaphore>,
     client_bytes: Arc<Semaphore>,
+    repeats: Arc<Repeats>,
 }
 
 /// A new connection whose certificate and role are checked.
@@ -59,6 +61,18 @@ impl Endpoint {
     /// # Errors
     /// When the port cannot be had or the certificates cannot be used.
     pub fn bind(listen: SocketAddr, credentials: &Credentials) -> Result<Self, NetError> {
+        Self::bind_for(listen, credentials, CLIENT_CONNECTIONS_MAX)
+    }
+
+    /// As [`Endpoint::bind`], for at most so many clients at a time.
+    ///
+    /// # Errors
+    /// As [`Endpoint::bind`].
+    pub fn bind_for(
+        listen: SocketAddr,
+        credentials: &Credentials,
+        clients_max: usize,
+    ) -> Result<Self, NetError> {
         let server = tune::server(credentials, &[CLIENT_ALPN, PEER_ALPN])?;
         let quic = tune::endpoint(listen, tune::node_endpoint(credentials), Some(server))?;
         let address =
@@ -70,8 +84,9 @@ impl Endpoint {
             handshakes: tokio::sync::Mutex::default(),
             admission: Arc::new(Admission {
                 own,
-                client_places: Arc::new(Semaphore::new(CLIENT_CONNECTIONS_MAX)),
+                client_places: Arc::new(Semaphore::new(clients_max)),
                 client_bytes: Arc::new(Semaphore::new(CLIENTS_BYTES)),
+                repeats: Arc::default(),
             }),
         })))
     }
@@ -159,7 +174,7 @@ impl Inner {
                 let admission = Arc::clone(&self.admission);
                 handshakes.spawn(async move { admission.handshake(connecting, remote).await });
             }
-            Err(error) => log_refusal(remote, &end_of(&error)),
+            Err(error) => self.admission.log(remote, &end_of(&error)),
         }
     }
 }
@@ -169,7 +184,7 @@ impl Admission {
         let connection = match timeout(HANDSHAKE_TIME, connecting).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
-                log_refusal(remote, &end_of(&error));
+                self.log(remote, &end_of(&error));
                 return None;
             }
             Err(_) => {
@@ -180,10 +195,24 @@ impl Admission {
         match self.admit(connection.clone()) {
             Ok(accepted) => Some(accepted),
             Err((code, reason)) => {
-                tracing::warn!(%remote, reason, "refused a connection");
                 connection.close(code.code(), reason.as_bytes());
+                self.log(remote, &End::WeRefused(reason));
                 None
             }
+        }
+    }
+
+    /// Notes why a connection did not come about; whoever insists is noted once in a while.
+    fn log(&self, remote: SocketAddr, end: &End) {
+        let reason = end.reason();
+        if !self.repeats.is_news(&format!("{} {reason}", remote.ip())) {
+            tracing::debug!(%remote, reason, "refused a connection again");
+            return;
+        }
+        match end {
+            End::WeRefused(_) => tracing::warn!(%remote, reason, "refused a connection"),
+            End::RefusedUs(_) => tracing::warn!(%remote, reason, "a caller refused this node"),
+            End::Moving(_) | End::Lost(_) => tracing::info!(%remote, reason, "a handshake failed"),
         }
     }
 
@@ -201,12 +230,13 @@ impl Admission {
                 Err((CloseCode::Refused, format!("{who} is this very node")))
             }
             (true, Role::Node) => {
-                Ok(Accepted::Peer(PeerConn::new(connection, peer, self.own.clone())))
+                let repeats = Arc::clone(&self.repeats);
+                Ok(Accepted::Peer(PeerConn::new(connection, peer, self.own.clone(), repeats)))
             }
             (false, Role::Client | Role::Admin) => {
                 let place = Arc::clone(&self.client_places).try_acquire_owned();
                 let place = place.map_err(|_| {
-                    let full = format!("{CLIENT_CONNECTIONS_MAX} clients are connected");
+                    let full = "as many clients are connected as this node takes".to_owned();
                     (CloseCode::Busy, full)
                 })?;
                 let bytes = Arc::clone(&self.client_bytes);
@@ -219,15 +249,6 @@ impl Admission {
                 Err((CloseCode::WrongRole, format!("the certificate of {who} is not a client's")))
             }
         }
-    }
-}
-
-fn log_refusal(remote: SocketAddr, end: &End) {
-    let reason = end.reason();
-    match end {
-        End::WeRefused(_) => tracing::warn!(%remote, reason, "refused a connection"),
-        End::RefusedUs(_) => tracing::warn!(%remote, reason, "a caller refused this node"),
-        End::Moving(_) | End::Lost(_) => tracing::info!(%remote, reason, "a handshake failed"),
     }
 }
 

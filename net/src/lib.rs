@@ -24,6 +24,7 @@ mod link;
 mod peer_conn;
 mod quic_link;
 mod reason;
+mod repeat;
 pub mod switchboard;
 mod tune;
 

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use crate::frames::{FrameRx, FrameTx};
 use crate::reason::{End, end_of};
+use crate::repeat::Repeats;
 use crate::{CloseCode, Lane, LinkError, tune};
 
 /// Time for both sides to say who they are.
@@ -44,14 +45,21 @@ pub struct PeerConn {
     /// Where the peer was when it connected. A peer does not move.
     from: SocketAddr,
     hello: Option<Arc<Hello>>,
+    repeats: Arc<Repeats>,
     opening: Mutex<FuturesUnordered<BoxFuture<'static, Option<PeerStream>>>>,
 }
 
 impl PeerConn {
-    pub(crate) fn new(connection: Connection, peer: Peer, own: Identity) -> Self {
+    pub(crate) fn new(
+        connection: Connection,
+        peer: Peer,
+        own: Identity,
+        repeats: Arc<Repeats>,
+    ) -> Self {
         tune::raise_for_peer(&connection);
         let from = connection.remote_address();
-        Self { connection, peer, own, from, hello: None, opening: Mutex::default() }
+        let opening = Mutex::default();
+        Self { connection, peer, own, from, hello: None, repeats, opening }
     }
 
     /// What the peer's certificate says.
@@ -74,7 +82,7 @@ impl PeerConn {
 
     /// Takes the peer's hello, checks cluster, name and the name it wanted, asks `check` about raft
     /// id and incarnation, and answers with `mine`. A refusal is told to the peer, logged, and
-    /// closes the connection.
+    /// closes the connection. May take seconds: not in the loop that accepts.
     ///
     /// # Errors
     /// When either side refuses, or the peer says nothing for some seconds.
@@ -91,7 +99,11 @@ impl PeerConn {
                 Ok(())
             }
             Err(error) => {
-                tracing::warn!(%peer, remote = %self.from, %error, "refused a peer");
+                if self.repeats.is_news(&format!("{peer} {error}")) {
+                    tracing::warn!(%peer, remote = %self.from, %error, "refused a peer");
+                } else {
+                    tracing::debug!(%peer, remote = %self.from, %error, "refused a peer again");
+                }
                 let code = match error {
                     LinkError::Refused { .. } => CloseCode::Refused,
                     _ => CloseCode::Protocol,

@@ -13,16 +13,19 @@ use prost::Message;
 use proto::peer::Hello;
 use proto::{Identity, Name, Role};
 use quinn::Connection;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::endpoint::Dialer;
 use crate::frames::{FrameRx, FrameTx};
 use crate::peer_conn::check_hello;
 use crate::reason::{End, end_of};
+use crate::repeat::Repeats;
 use crate::{CloseCode, Lane, Link, LinkError, PeerAddr};
 
 /// Time to reach a peer and to exchange hellos with it.
-const DIAL_TIME: Duration = Duration::from_secs(3);
+const DIAL_TIME: Duration = Duration::from_millis(1500);
+/// A refusal is not asked for again so soon: it takes a person or a change of members to lift it.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
 /// Says who this node is; asked anew for every connection.
 pub(crate) type HelloFn = Arc<dyn Fn() -> Hello + Send + Sync>;
@@ -33,13 +36,17 @@ pub struct QuicLink {
     dialer: Dialer,
     hello: HelloFn,
     pool: Arc<Mutex<HashMap<(Name, bool), Pooled>>>,
+    repeats: Arc<Repeats>,
 }
 
 /// A connection to a peer, or the attempt to have one. Whoever needs it waits for the same attempt.
 struct Pooled {
     to: PeerAddr,
-    dial: Shared<BoxFuture<'static, Result<Connection, LinkError>>>,
+    dial: Dial,
 }
+
+/// Errors carry when they came.
+type Dial = Shared<BoxFuture<'static, Result<Connection, (LinkError, Instant)>>>;
 
 impl fmt::Debug for QuicLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -59,7 +66,7 @@ impl Link for QuicLink {
 
 impl QuicLink {
     pub(crate) fn new(dialer: Dialer, hello: HelloFn) -> Self {
-        Self { dialer, hello, pool: Arc::default() }
+        Self { dialer, hello, pool: Arc::default(), repeats: Arc::default() }
     }
 
     /// Closes the connections to a peer that is no longer a member.
@@ -104,16 +111,13 @@ impl QuicLink {
                 }
             }
         };
-        dial.await
+        dial.await.map_err(|(error, _)| error)
     }
 
     /// Dials in a task of its own, so that the attempt goes on when whoever began it gives up.
-    fn dial(
-        &self,
-        to: PeerAddr,
-        urgent: bool,
-    ) -> Shared<BoxFuture<'static, Result<Connection, LinkError>>> {
+    fn dial(&self, to: PeerAddr, urgent: bool) -> Dial {
         let (dialer, hello) = (self.dialer.clone(), Arc::clone(&self.hello));
+        let repeats = Arc::clone(&self.repeats);
         let task = tokio::spawn(async move {
             let dialled = timeout(DIAL_TIME, dial(&dialer, &to, hello())).await;
             let unreachable = || LinkError::Unreachable {
@@ -123,14 +127,14 @@ impl QuicLink {
             let dialled = dialled.unwrap_or_else(|_| Err(unreachable()));
             match &dialled {
                 Ok(_) => tracing::debug!(peer = %to.name, urgent, "connected to a peer"),
-                Err(error @ LinkError::Refused { .. }) => {
+                Err(error @ LinkError::Refused { .. }) if repeats.is_news(&error.to_string()) => {
                     tracing::warn!(peer = %to.name, address = to.address, %error, "refused");
                 }
                 Err(error) => tracing::debug!(peer = %to.name, %error, "cannot reach a peer"),
             }
-            dialled
+            dialled.map_err(|error| (error, Instant::now()))
         });
-        let stopped = |_| LinkError::Lost("this node is stopping".to_owned());
+        let stopped = |_| (LinkError::Lost("this node is stopping".to_owned()), Instant::now());
         async move { task.await.map_err(stopped)? }.boxed().shared()
     }
 }
@@ -141,6 +145,7 @@ impl Pooled {
         let fine = match self.dial.peek() {
             None => true,
             Some(Ok(connection)) => connection.close_reason().is_none(),
+            Some(Err((LinkError::Refused { .. }, at))) => at.elapsed() < REFUSED_PAUSE,
             Some(Err(_)) => false,
         };
         fine && self.to == *to

@@ -154,9 +154,9 @@ fn clock_server(section: &Section<'_>) -> Option<ClockServer> {
 }
 
 fn raft(section: &Section<'_>) -> Raft {
-    let heartbeat = section.number32("heartbeat_ms", "milliseconds", 10..=5000, 100);
-    let min = section.number32("election_min_ms", "milliseconds", 30..=30_000, 300);
-    let max = section.number32("election_max_ms", "milliseconds", 60..=60_000, 600);
+    let heartbeat = section.number32("heartbeat_ms", "milliseconds", 10..=5000, 50);
+    let min = section.number32("election_min_ms", "milliseconds", 30..=30_000, 200);
+    let max = section.number32("election_max_ms", "milliseconds", 60..=60_000, 400);
     if min.value < 3 * heartbeat.value {
         let text = format!(
             "{} is less than three heartbeats of {} ms: one lost packet would start an election",

@@ -111,7 +111,13 @@ impl Node {
         let primary = primary.filter(|primary| primary.name != self.inner.name);
         let none = || Failure::new(ErrorCode::NoQuorum, "there is no primary");
         let primary = primary.ok_or_else(none)?;
-        let answer = self.ask_peer(&primary, PeerOp::Barrier(Empty {}), deadline).await?;
+        let asked = self.ask_peer(&primary, PeerOp::Barrier(Empty {}), deadline);
+        let answer = tokio::select! {
+            answer = asked => answer?,
+            () = self.deposed(core, &primary) => {
+                return Err(Failure::new(ErrorCode::NotPrimary, "the primary changed"));
+            }
+        };
         let answer = ReadBarrier::decode(answer);
         let answer = answer.map_err(|error| Failure::new(ErrorCode::NotPrimary, error))?;
         match answer.failure {

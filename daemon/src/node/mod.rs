@@ -192,7 +192,7 @@ impl Node {
         }
     }
 
-    /// Serves one request that ends with one answer. Followed reads are [`Node::follow`]'s.
+    /// Serves one request that ends with one answer. Followed reads are answered page by page, see `server`.
     pub async fn handle(&self, principal: &Principal, request: Request) -> Response {
         let reply = match self.answer(principal, request).await {
             Ok(reply) => reply,

@@ -48,7 +48,9 @@ const SYNC_SLOW: Duration = Duration::from_secs(1);
 /// # Errors
 /// Why it could not start or go on, with the exit code.
 pub async fn run(config: Config, proof: Proof, process: Process) -> Result<(), Failed> {
-    let endpoint = Endpoint::bind(config.listen, &proof.credentials).map_err(|error| {
+    let clients_max = config.limits.client_connections;
+    let endpoint = Endpoint::bind_for(config.listen, &proof.credentials, clients_max);
+    let endpoint = endpoint.map_err(|error| {
         Failed::new(Exit::Network, error, "another address in listen, or stop who uses it")
     })?;
     let (opened, seed) = open_store(&config, &proof)?;
@@ -415,12 +417,15 @@ impl Running {
         if tokio::time::timeout(DRAIN_WITHIN, self.server.requests.wait()).await.is_err() {
             tracing::warn!("requests were still under way; their clients ask elsewhere");
         }
+        // Before the endpoint: an engine without a network tries again without end.
+        if let Some(engine) = self.node.engine() {
+            engine.stop().await;
+        }
         self.endpoint.close(CloseCode::Moving, "moving");
         self.work.cancel();
         drop(tokio::time::timeout(CLOSE_WITHIN, self.endpoint.wait_idle()).await);
         self.node.keeper().stopped().await;
         if let Body::Whole(core) = &self.node.inner.body {
-            core.engine.stop().await;
             let ceiling_ns = self.node.keeper().seal();
             if let Ok(writer) = core.store.writer()
                 && let Err(error) = writer.run(Op::Ceiling(ceiling_ns)).await
@@ -439,25 +444,24 @@ impl Node {
     /// Gives the primary role to the voter that is furthest, if this node has it.
     async fn hand_over(&self, engine: &Handle) {
         let mut view = engine.view();
-        let (id, voters) = {
+        let (id, members) = {
             let now = view.borrow();
             if !now.is_primary() {
                 return;
             }
-            let voters = now.voters.iter().filter(|voter| **voter != now.id);
-            let named = voters.filter_map(|id| Some((*id, now.members.get(id)?.name.clone())));
-            (now.id, named.collect::<Vec<_>>())
+            (now.id, now.members.clone())
         };
-        let mut known: Vec<_> = voters
-            .iter()
-            .filter_map(|(id, name)| {
-                let heard = self.inner.members.heard(name).filter(crate::members::Heard::is_up)?;
-                Some((heard.info.last_index, *id, name))
-            })
-            .collect();
-        known.sort_unstable();
-        while let Some((_, to, name)) = known.pop() {
-            tracing::info!(to = %name, "handing the primary role over");
+        let mut successors = engine.successors();
+        successors.retain(|id| {
+            let name = members.get(id).map(|member| member.name.as_str());
+            let heard = name.and_then(|name| self.inner.members.heard(name));
+            heard.is_some_and(|heard| heard.is_up())
+        });
+        while let Some(to) = successors.pop() {
+            tracing::info!(
+                to = members.get(&to).map(|member| &*member.name),
+                "handing the primary role over"
+            );
             if let Err(error) = engine.transfer(to).await {
                 tracing::warn!(%error, "the role could not be handed over");
                 return;

@@ -111,7 +111,15 @@ impl Node {
             return row_of(&self.info(), member, true, 0);
         }
         match self.inner.members.heard(&member.name) {
-            Some(heard) => row_of(&heard.info, member, heard.is_up(), heard.rtt_us),
+            Some(heard) => {
+                let up = heard.is_up();
+                let mut row = row_of(&heard.info, member, up, heard.rtt_us);
+                if !up {
+                    // What it was is no news of what it is.
+                    "unknown".clone_into(&mut row.role);
+                }
+                row
+            }
             None => {
                 let silent = NodeInfo { role: "unknown".to_owned(), ..NodeInfo::default() };
                 row_of(&silent, member, false, 0)

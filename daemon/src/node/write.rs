@@ -92,7 +92,24 @@ impl Node {
             return self.order(core, principal, op.clone(), request, deadline).await;
         }
         let primary = primary.filter(|primary| primary.name != self.inner.name);
-        self.forward(&primary.ok_or_else(no_primary)?, principal, request, deadline).await
+        let primary = primary.ok_or_else(no_primary)?;
+        let forwarded = self.forward(&primary, principal, request, deadline);
+        tokio::select! {
+            reply = forwarded => reply,
+            () = self.deposed(core, &primary) => {
+                let message = format!("{} is the primary no more", primary.name);
+                Err(Failure::new(ErrorCode::Unknown, message))
+            }
+        }
+    }
+
+    /// Completes when the given node is not the primary any more: what was asked of it may never be
+    /// answered.
+    pub(super) async fn deposed(&self, core: &Core, primary: &PeerAddr) {
+        let mut view = core.engine.view();
+        let other = view.wait_for(|view| view.primary != Some(primary.raft_id));
+        // The engine ended: nothing will be answered either.
+        drop(other.await);
     }
 
     /// Orders a command on the primary and makes its answer.

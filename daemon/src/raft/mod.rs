@@ -25,6 +25,7 @@ use std::time::Duration;
 use clock::Hlc;
 use model::Outcome;
 use net::Link;
+use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::raft::linearizable_read::{Linearizer, ReadLogId};
 use openraft::{Config, ReadPolicy, SnapshotPolicy};
@@ -265,6 +266,21 @@ impl Handle {
     pub async fn transfer(&self, to: u64) -> Result<(), StoreError> {
         let asked = self.raft.trigger().transfer_leader(to).await;
         asked.map_err(|error| StoreError::Stopped(error.to_string()))
+    }
+
+    /// The other voters, the one whose log is known to match this primary's furthest last.
+    #[must_use]
+    pub fn successors(&self) -> Vec<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let matched = |id: &u64| {
+            let matched = metrics.replication.as_ref()?.get(id)?.as_ref()?;
+            Some(matched.index())
+        };
+        let voters = metrics.membership_config.voter_ids().filter(|id| *id != metrics.id);
+        let mut voters: Vec<_> = voters.map(|id| (matched(&id), id)).collect();
+        voters.sort_unstable();
+        voters.into_iter().map(|(_, id)| id).collect()
     }
 
     /// Purges the log up to what is applied, so that nothing deleted is left in it.

@@ -10,9 +10,9 @@ use openraft::{EntryPayload, OptionalSend, RaftTypeConfig};
 
 /// Kind of a log entry: the first byte of its payload in the store and on the wire.
 pub(crate) const KIND_BLANK: u8 = 0;
-/// See [`KIND_BLANK`].
+/// See `KIND_BLANK`.
 pub(crate) const KIND_NORMAL: u8 = 1;
-/// See [`KIND_BLANK`].
+/// See `KIND_BLANK`.
 pub(crate) const KIND_MEMBERSHIP: u8 = 2;
 
 /// The engine's configuration of types.
@@ -71,7 +71,7 @@ pub struct Member {
     pub incarnation: [u8; 16],
 }
 
-/// What a normal entry carries: [`KIND_NORMAL`], then an encoded [`model::Batch`]. The kind byte
+/// What a normal entry carries: its kind, then an encoded [`model::Batch`]. The kind byte
 /// lies in front from the beginning, so the bytes go to the store and the wire uncopied.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Payload(Bytes);

@@ -54,7 +54,7 @@ pub struct Chunk {
     /// CRC-32C of `rows`.
     #[prost(fixed32, tag = "1")]
     pub crc: u32,
-    /// An encoded [`Rows`]; empty in the last chunk.
+    /// Encoded rows; empty in the last chunk.
     #[prost(bytes = "vec", tag = "2")]
     pub rows: Vec<u8>,
     /// Only in the last chunk: number of rows in all.

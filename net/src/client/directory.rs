@@ -120,9 +120,10 @@ impl Directory {
         known.demoted.push((address.to_owned(), Instant::now() + DEMOTED));
     }
 
-    /// Takes over a live list; returns what to keep, if it is to be kept.
+    /// Takes over a live list, unless a newer one is known; returns what to keep, if it is to be kept.
     pub(super) fn learn(&self, list: Nodes) -> Option<Cache> {
-        if list.cluster != self.cluster.as_str() || list.nodes.is_empty() {
+        let old = list.epoch < self.epoch();
+        if old || list.cluster != self.cluster.as_str() || list.nodes.is_empty() {
             return None;
         }
         let node = |name: &str, address: String| {
@@ -268,3 +269,7 @@ impl Cache {
         std::fs::rename(&draft, &self.path)
     }
 }
+
+#[cfg(test)]
+#[path = "directory_test.rs"]
+mod tests;
