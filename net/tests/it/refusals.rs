@@ -293,6 +293,40 @@ async fn garbage_datagrams_disturb_nobody() {
 }
 
 #[tokio::test]
+async fn a_crowd_proves_its_addresses_and_is_served() {
+    let pki = Pki::new(1);
+    let node = Local::start(&pki);
+    let tls = pki.issue(Role::Client, "bob").client_config(CLIENT_ALPN).unwrap();
+    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    let name = certs::any_node(&pki.cluster);
+    // More at a time than may shake hands at a time.
+    let dials = (0..200)
+        .map(|_| endpoint.connect_with(config.clone(), node.endpoint.local_addr(), &name).unwrap());
+    let connections = within(futures::future::join_all(dials)).await;
+    for connection in connections {
+        let connection = connection.unwrap();
+        let (mut tx, mut rx) = within(connection.open_bi()).await.unwrap();
+        let request = Request { op: Some(ping()), ..Request::default() };
+        tx.write_all(&frame::encode(&request).unwrap()).await.unwrap();
+        tx.finish().unwrap();
+        assert!(within(rx.read_to_end(1 << 20)).await.unwrap().len() > HEADER_BYTES);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_who_insists_is_logged_once() {
+    let pki = Pki::new(1);
+    let node = Local::start(&pki);
+    let expired = pki.expired(Role::Client, "bob");
+    for _ in 0..5 {
+        assert_eq!(node.call(expired.clone()).await.unwrap_err().exit_code(), 4);
+    }
+    node.logged("expired on").await;
+    assert_eq!(node.logs.text().matches("expired on").count(), 1);
+}
+
+#[tokio::test]
 async fn a_port_in_use() {
     let pki = Pki::new(1);
     let node = Local::start(&pki);
