@@ -26,7 +26,7 @@ demo: build
 	$(BIN)/logctl demo
 
 build: setup
-	$(CARGO) build $(FLAGS) --package daemon --package ctl --bins
+	$(CARGO) build $(FLAGS) --workspace --bins
 
 test: lint doc build
 	$(CARGO) test $(FLAGS) --workspace
