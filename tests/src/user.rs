@@ -153,7 +153,7 @@ impl Run {
     /// When it is something else.
     pub fn lines(&self) -> anyhow::Result<Vec<Value>> {
         let text = self.text();
-        let lines = text.lines().map(|line| serde_json::from_str(line));
+        let lines = text.lines().map(serde_json::from_str);
         lines.collect::<Result<_, _>>().with_context(|| self.to_string())
     }
 
