@@ -13,8 +13,6 @@ use crate::raft::{Member, peer_address};
 
 use super::{Body, Node};
 
-/// A primary that no majority has answered for this long is one no more, in milliseconds.
-const QUORUM_FRESH_MS: u64 = 1000;
 /// A backup that is this many entries behind is worth a word.
 const LAG_WORTH_SAYING: u64 = 10_000;
 
@@ -180,9 +178,7 @@ impl Node {
         let majority = voters.iter().filter(|name| up(name)).count() * 2 > voters.len();
         let primary = view.primary_member().map(|(_, member)| member.name.clone());
         let primary = primary.filter(|name| up(name)).unwrap_or_default();
-        // A primary that nobody follows any more does not know it at once; the lease tells it.
-        let fresh = view.quorum_ack_ms().is_none_or(|ms| ms < QUORUM_FRESH_MS);
-        let quorum = majority && !primary.is_empty() && fresh;
+        let quorum = majority && !primary.is_empty() && view.is_followed();
         (view.term, if quorum { primary } else { String::new() }, quorum)
     }
 

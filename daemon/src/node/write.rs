@@ -121,6 +121,11 @@ impl Node {
         request: &Request,
         deadline: Deadline,
     ) -> Result<Reply, Failure> {
+        // Before anything is appended: what a lone primary takes may yet be stored, or not, and
+        // nobody could say which.
+        if !core.engine.view().borrow().is_followed() {
+            return Err(Failure::new(ErrorCode::NoQuorum, "no majority follows this primary"));
+        }
         if matches!(op, CommandOp::Send { .. }) && self.is_disk_full() {
             let message = format!("the data disk of {} has no room for messages", self.inner.name);
             return Err(Failure::new(ErrorCode::DiskFull, message));

@@ -10,6 +10,9 @@ use tokio::time::Instant;
 use super::Raft;
 use super::types::{Member, Types};
 
+/// A primary that no majority has answered for this long is one no more, in milliseconds.
+const QUORUM_FRESH_MS: u64 = 1000;
+
 /// A node's role in its term.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Role {
@@ -76,6 +79,13 @@ impl View {
     pub fn quorum_ack_ms(&self) -> Option<u64> {
         let at = self.quorum_acked?;
         Some(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// On the primary: whether a majority was heard lately; true elsewhere, where nobody can tell.
+    /// A primary that nobody follows any more does not know it at once.
+    #[must_use]
+    pub fn is_followed(&self) -> bool {
+        self.quorum_ack_ms().is_none_or(|ms| ms < QUORUM_FRESH_MS)
     }
 
     /// Whether this node is the primary.
