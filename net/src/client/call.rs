@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::ask::Miss;
 use super::dial::{Gateway, Trouble};
+use super::directory::Node;
 use super::{ClientError, Inner};
 use crate::frames::encode;
 use crate::reason::End;
@@ -103,6 +104,12 @@ impl Inner {
                     return Err(Next::Over(trouble.into()));
                 }
                 Err(Next::Again(pause))
+            }
+            // The time was too short for even one node to be given up.
+            Err(_) if story.is_untold() => {
+                let silent = |node: Node| format!("{}: no answer yet", node.label());
+                let tried = self.directory.candidates().into_iter().map(silent).collect();
+                Err(Next::Over(ClientError::Unreachable { tried }))
             }
             Err(_) => Err(Next::Over(story.verdict())),
         }
@@ -237,6 +244,11 @@ impl Story {
         }
         let why = self.maybe.take().map(|why| format!(" ({why})")).unwrap_or_default();
         Failure::new(ErrorCode::Deadline, format!("no answer in {timeout:?}{why}")).into()
+    }
+
+    /// Whether nothing has been heard of any node.
+    fn is_untold(&self) -> bool {
+        self.missed == 0 && self.failure.is_none() && self.trouble.is_none()
     }
 
     /// The error, unless an earlier attempt may have been done.
