@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proto::Name;
 use proto::wire::{Empty, Op, Reply, Status as StatusReply};
 use serde::Serialize;
 
@@ -127,10 +128,12 @@ pub(crate) async fn health(args: Health, globals: &Globals, out: &mut Out) -> Re
     let status = ask(&session).await;
     session.close().await;
     let mut status = status?;
+    let mut repairing = false;
     if let Some(node) = &args.node {
         status.nodes.retain(|row| row.name == node.as_str());
         status.problems.clear();
         for row in &mut status.nodes {
+            repairing |= row.role == "repairing";
             if matches!(row.role.as_str(), "repairing" | "unknown" | "learner") {
                 row.problems.push(format!("its role is {}", row.role));
             }
@@ -138,9 +141,16 @@ pub(crate) async fn health(args: Health, globals: &Globals, out: &mut Out) -> Re
     }
     let view = StatusView::from(status);
     out.one(&HealthView {
-        node: args.node.map(|node| node.to_string()),
+        node: args.node.as_ref().map(Name::to_string),
         healthy: view.is_healthy(),
         problems: view.problems().to_vec(),
     })?;
-    view.verdict()
+    match args.node {
+        Some(node) if repairing => Err(CtlError::refused(
+            13,
+            format!("{node} takes no part: {}", view.problems().join("; ")),
+            format!("the log of {node}, which names the file and how to replace the node"),
+        )),
+        _ => view.verdict(),
+    }
 }
