@@ -2,7 +2,23 @@
 
 // `cfg(test)` always holds here; it tells clippy that helpers may unwrap like the tests they serve.
 #[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod catch_up;
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod damage;
+#[cfg(test)]
+mod disk_full;
+#[cfg(test)]
 mod failover;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod no_quorum;
+#[cfg(test)]
+mod security;
 #[cfg(test)]
 mod smoke;
 #[cfg(test)]

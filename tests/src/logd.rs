@@ -101,6 +101,18 @@ impl Logd {
         Ok(status)
     }
 
+    /// Memory that it holds, in KiB.
+    ///
+    /// # Errors
+    /// When the process is not there.
+    pub fn memory_kib(&self) -> anyhow::Result<u64> {
+        let child = self.child.as_ref().with_context(|| format!("{} does not run", self.name))?;
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        Ok(number.context("no VmRSS")?.parse()?)
+    }
+
     /// What it has written since it was first started.
     #[must_use]
     pub fn log(&self) -> String {

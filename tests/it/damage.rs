@@ -1,0 +1,194 @@
+//! A node whose disk is not what it was: of another cluster or node, of a newer release, wiped, or
+//! cut where nothing shows. It takes no part and says why; the others go on.
+//!
+//! Promises: 1 durable, 8 refuses clearly. Negative controls: the same node with its own, whole data
+//! starts before each damage; the cut log alone was seen to open without a word where the watermark
+//! file was put back to an older copy of itself.
+
+use std::fs;
+
+use daemon::seed::Seed;
+use daemon::store::Store;
+use daemon::store::format::{FORMAT, Identity};
+use serde_json::json;
+use tests::{Cluster, Load, until, wal};
+
+use crate::failover::account_for;
+use crate::smoke::alice_and_bob;
+
+/// n3 must end with code 13, say this, and leave its data directory as it is.
+#[track_caller]
+fn not_admitted(cluster: &mut Cluster, part: &str) {
+    let data = cluster.data("n3");
+    let before = entries(&data);
+    cluster.start_node("n3").unwrap();
+    let node = cluster.node("n3").unwrap();
+    assert_eq!(node.ended().unwrap().code(), Some(13), "{}", node.log());
+    let log = node.log();
+    assert!(log.contains(part), "'{part}' was not said: {log}");
+    let last = log.lines().last().unwrap_or_default();
+    assert!(last.starts_with("try: "), "{log}");
+    assert_eq!(entries(&data), before, "something was made or removed");
+    let send = ["--as", "alice", "send", "--to", "bob", "the others go on"];
+    cluster.user().ok(&send).unwrap();
+}
+
+/// Names of what lies in a data directory and in its store.
+fn entries(data: &std::path::Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for folder in [data.to_owned(), data.join("store")] {
+        let found = fs::read_dir(folder).into_iter().flatten();
+        names.extend(found.map(|entry| entry.unwrap().path().display().to_string()));
+    }
+    names.sort();
+    names
+}
+
+#[test]
+fn a_wiped_or_foreign_data_directory_is_not_admitted() {
+    let mut cluster = alice_and_bob();
+    cluster.kill("n3").unwrap();
+    let (data, aside) = (cluster.data("n3"), cluster.folder().join("aside"));
+    fs::rename(&data, &aside).unwrap();
+    not_admitted(&mut cluster, "a normal start never creates");
+    assert!(!data.exists(), "a data directory was made");
+    fs::create_dir(&data).unwrap();
+    not_admitted(&mut cluster, "a normal start never creates");
+    fs::remove_dir(&data).unwrap();
+
+    // Of another node.
+    assert_eq!(cluster.stop("n2").unwrap(), Some(0));
+    copy(&cluster.data("n2"), &data);
+    cluster.start_node("n2").unwrap();
+    cluster.wait_primary("n2").unwrap();
+    not_admitted(&mut cluster, "belongs to node n2, this is n3");
+    fs::remove_dir_all(&data).unwrap();
+
+    // Of another cluster.
+    let mut other = Cluster::start(3).unwrap();
+    other.kill("n3").unwrap();
+    copy(&other.data("n3"), &data);
+    not_admitted(&mut cluster, "the store belongs to cluster");
+    fs::remove_dir_all(&data).unwrap();
+
+    fs::rename(&aside, &data).unwrap();
+    cluster.start_node("n3").unwrap();
+    cluster.wait_healthy().unwrap();
+}
+
+#[test]
+fn a_store_of_a_newer_release_is_refused() {
+    let mut cluster = alice_and_bob();
+    cluster.kill("n3").unwrap();
+    let data = cluster.data("n3");
+    let seed = Seed::read_used(&data).unwrap().unwrap();
+    let myself = seed.myself().unwrap();
+    let identity = Identity {
+        cluster: seed.cluster.to_string(),
+        node: seed.node.to_string(),
+        raft_id: myself.raft_id,
+        incarnation: myself.incarnation.as_bytes().to_vec(),
+        ..Identity::default()
+    };
+    fs::remove_dir_all(data.join("store")).unwrap();
+    Store::create(&data, &identity).unwrap();
+    // The identity as it is encoded: the format is its first field.
+    let encoded = |format: u32| {
+        let cluster = identity.cluster.as_bytes();
+        let format = u8::try_from(format).unwrap();
+        [&[0x08, format, 0x12, u8::try_from(cluster.len()).unwrap()], cluster].concat()
+    };
+    wal::rewrite(&data, &encoded(FORMAT), &encoded(FORMAT + 1)).unwrap();
+    not_admitted(&mut cluster, "run the newer release");
+}
+
+#[test]
+fn a_log_that_was_cut_where_nothing_shows_is_noticed() {
+    let mut cluster = alice_and_bob();
+    let load = Load::start(&cluster, &["alice"], 2, "bob", "cut").unwrap();
+    load.wait_more(300).unwrap();
+    cluster.kill("n3").unwrap();
+    wal::cut_in_half(&cluster.data("n3")).unwrap();
+    cluster.start_node("n3").unwrap();
+    load.wait_more(100).unwrap();
+    cluster.node("n3").unwrap().says("cannot prove its store intact").unwrap();
+    shows_repairing(&cluster);
+
+    // It is no voter: with one of the others gone nothing is acknowledged any more.
+    let history = load.finish(&cluster).unwrap();
+    let failed: Vec<_> = history.failed().collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    cluster.kill("n2").unwrap();
+    let user = cluster.user().clone();
+    until("a refusal", || {
+        let send = ["--as", "alice", "send", "--to", "bob", "hi", "--timeout", "2s"];
+        let run = user.run(&send).map_err(|error| error.to_string())?;
+        assert_ne!(run.code, 0, "a node that cannot prove its log intact made up a majority");
+        tests::patience::when(run.code == 11, run.to_string())
+    })
+    .unwrap();
+    // Asked itself, it serves no read of its own, stale or not.
+    let stale = ["--as", "bob", "read", "--stale", "--via", "n3", "--timeout", "2s"];
+    user.refused(&stale, 13).unwrap();
+
+    cluster.start_node("n2").unwrap();
+    cluster.wait_primary("n1").unwrap();
+    for node in ["n1", "n2"] {
+        let records = cluster.records(node, false).unwrap();
+        let wrong = tests::checks::acked_is_there(&history, &records);
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+}
+
+/// The cluster works and is degraded, and says which node it is and why.
+fn shows_repairing(cluster: &Cluster) {
+    until("a status that tells of it", || {
+        let run = cluster.ctl(&["status", "--json", "--via", "n1"]);
+        let run = run.map_err(|error| error.to_string())?;
+        tests::patience::when(run.code == 10, run.to_string())?;
+        let status = run.json().map_err(|error| error.to_string())?;
+        let nodes = status["nodes"].as_array().unwrap();
+        let role = &nodes.iter().find(|node| node["id"] == "n3").unwrap()["role"];
+        tests::patience::when(role == "repairing", status.to_string())?;
+        let told = status["problems"].to_string();
+        let tells = told.contains("n3") && told.contains("cannot prove its store intact");
+        tests::patience::when(tells && status["quorum"] == json!(true), status.to_string())
+    })
+    .unwrap();
+    let health = cluster.ctl(&["health", "--node", "n3"]).unwrap();
+    assert_eq!(health.code, 13, "{health}");
+}
+
+#[test]
+fn a_store_without_its_evidence_takes_no_part() {
+    let mut cluster = alice_and_bob();
+    let load = Load::start(&cluster, &["alice"], 2, "bob", "evidence").unwrap();
+    load.wait_more(50).unwrap();
+    cluster.kill("n3").unwrap();
+    let data = cluster.data("n3");
+    let watermark = data.join("store/watermark");
+    let whole = fs::read(&watermark).unwrap();
+    fs::write(&watermark, vec![0; whole.len()]).unwrap();
+    cluster.start_node("n3").unwrap();
+    load.wait_more(50).unwrap();
+    shows_repairing(&cluster);
+    // Put back, it is the node that it was.
+    assert_eq!(cluster.stop("n3").unwrap(), Some(0));
+    fs::write(&watermark, whole).unwrap();
+    cluster.start_node("n3").unwrap();
+    cluster.wait_healthy().unwrap();
+    let history = load.finish(&cluster).unwrap();
+    account_for(&cluster, &history);
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (path, name) = (entry.as_ref().unwrap().path(), entry.unwrap().file_name());
+        if path.is_dir() {
+            copy(&path, &to.join(name));
+        } else {
+            fs::copy(&path, to.join(name)).unwrap();
+        }
+    }
+}
