@@ -46,8 +46,9 @@ deny:
 
 check: lint doc deny
 
+# Arguments in BENCH, as in: make bench BENCH='--seconds 20 --dir /mnt/disk --out bench.json'
 bench: build
-	$(CARGO) run $(FLAGS) --package benches
+	@$(BIN)/benches $(BENCH)
 
 setup:
 	@tools/setup

@@ -1,0 +1,30 @@
+//! The bench runs from end to end, on the real binaries beside it. How fast is not asked.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+#[test]
+fn a_quick_run_measures_everything_and_loses_nothing() {
+    let run = Command::new(env!("CARGO_BIN_EXE_benches")).arg("--quick").output().unwrap();
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "{said}");
+    let report: Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!(report["faults"], Value::Array(Vec::new()), "{said}");
+    assert!(report["verified"].as_u64().unwrap() > 0, "{said}");
+    for (part, rows) in [("disk_append_4k_fdatasync", 3), ("quic_echo", 2), ("sends", 4)] {
+        let part = report[part].as_array().unwrap();
+        assert_eq!(part.len(), rows, "{said}");
+        assert!(part.iter().all(|row| row["count"].as_u64().unwrap() > 0), "{said}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_refused_with_a_hint() {
+    for args in [&["--fast"][..], &["--seconds", "0"], &["--seconds", "soon"], &["--out"]] {
+        let run = Command::new(env!("CARGO_BIN_EXE_benches")).args(args).output().unwrap();
+        let said = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(2), "{said}");
+        assert!(run.stdout.is_empty() && said.contains("try: benches --help"), "{said}");
+    }
+}
