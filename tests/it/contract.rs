@@ -5,9 +5,12 @@
 //! seen to fail.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tests::user::finish;
 use tests::{Cluster, User};
 
 use crate::smoke::{ACK, CLIENT, CLOCK, NODE, RECORD, STATUS, alice_and_bob, has_fields};
@@ -176,6 +179,35 @@ fn a_reader_that_leaves_early_is_no_failure() {
     assert!(command.stdout(writer).status().unwrap().success());
     let read = user.json(&["--as", "bob", "read", "--cursor", "mine"]).unwrap();
     assert_eq!(read.as_array().unwrap().len(), 20);
+}
+
+#[test]
+fn what_watches_ends_when_it_is_told_to() {
+    let cluster = alice_and_bob();
+    let mut command = cluster.user().command(&["status", "--watch", "-o", "json"]).unwrap();
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for _ in 0..2 {
+        let status = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        has_fields(&status, STATUS);
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn the_demo_runs_without_a_terminal_and_leaves_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let user = User::new(home.path().join("home"));
+    let mut command = user.command(&["demo", "-o", "json"]).unwrap();
+    command.env("TMPDIR", home.path());
+    let run = finish(command, &["demo"], b"").unwrap();
+    assert_eq!(run.code, 0, "{run}");
+    let report = run.json().unwrap();
+    assert_eq!((&report["lost"], &report["doubled"]), (&0.into(), &0.into()), "{report}");
+    let left: Vec<_> = std::fs::read_dir(home.path()).unwrap().map(|e| e.unwrap().path()).collect();
+    assert!(left.iter().all(|path| path.ends_with("home")), "{left:?}");
+    assert_eq!(user.ok(&["context", "list"]).unwrap().text(), "");
 }
 
 #[test]

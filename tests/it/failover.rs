@@ -8,7 +8,7 @@ use std::time::Duration;
 use proto::wire::{Op, Read};
 use rustix::process::Signal;
 use tests::load::{message, send};
-use tests::{Cluster, History, Load, Outcome, Watch, checks};
+use tests::{Cluster, History, Load, Outcome, Readers, Watch, checks};
 
 /// Kills of the primary under load.
 const ROUNDS: u64 = 12;
@@ -215,6 +215,7 @@ fn eight_copies_of_a_send_at_the_same_moment_are_one() {
 fn a_primary_that_was_paused_serves_nothing_old() {
     let mut cluster = cluster();
     let load = Load::start(&cluster, &["alice", "bob"], 2, "bob", "pause").unwrap();
+    let readers = Readers::start(&cluster, &load).unwrap();
     let watch = Watch::start(&cluster).unwrap();
     for _ in 0..3 {
         load.wait_more(30).unwrap();
@@ -240,6 +241,75 @@ fn a_primary_that_was_paused_serves_nothing_old() {
     }
     let led = watch.finish(&cluster).unwrap();
     assert_eq!(checks::one_primary_per_term(&led), Vec::<String>::new());
+    fresh(&cluster, readers);
     let history = load.finish(&cluster).unwrap();
     account_for(&cluster, &history);
+}
+
+/// Ends the readers; all that they were shown must have been fresh.
+#[track_caller]
+fn fresh(cluster: &Cluster, readers: Readers) {
+    let reads = readers.finish(cluster).unwrap();
+    assert!(reads.len() > 20, "only {} reads were answered", reads.len());
+    assert_eq!(checks::reads_are_fresh(&reads), Vec::<String>::new());
+}
+
+#[test]
+fn reads_are_fresh_through_every_node_while_primaries_die() {
+    let mut cluster = cluster();
+    let load = Load::start(&cluster, &["alice"], 4, "bob", "fresh").unwrap();
+    let readers = Readers::start(&cluster, &load).unwrap();
+    for round in 0..4 {
+        load.wait_more(50).unwrap();
+        let primary = cluster.wait_primary("n2").unwrap();
+        if round % 2 == 0 {
+            cluster.kill(&primary).unwrap();
+        } else {
+            cluster.stop(&primary).unwrap();
+        }
+        load.wait_more(50).unwrap();
+        cluster.start_node(&primary).unwrap();
+        cluster.wait_healthy().unwrap();
+    }
+    fresh(&cluster, readers);
+    let history = load.finish(&cluster).unwrap();
+    account_for(&cluster, &history);
+}
+
+#[test]
+fn a_follower_sees_every_message_once_and_in_order() {
+    let mut cluster = cluster();
+    let path = cluster.folder().join("followed");
+    let follow = ["--as", "bob", "read", "--follow", "-o", "ndjson", "--timeout", "60s"];
+    let mut command = cluster.user().command(&follow).unwrap();
+    let mut follower = command.stdout(std::fs::File::create(&path).unwrap()).spawn().unwrap();
+    let load = Load::start(&cluster, &["alice"], 4, "bob", "follow").unwrap();
+    for round in 0..3 {
+        load.wait_more(100).unwrap();
+        // The node that it follows through, whichever that is, and the primary are among them.
+        let node = cluster.names().remove(round);
+        cluster.kill(&node).unwrap();
+        load.wait_more(100).unwrap();
+        cluster.start_node(&node).unwrap();
+        cluster.wait_healthy().unwrap();
+    }
+    let history = load.finish(&cluster).unwrap();
+    account_for(&cluster, &history);
+    let wanted: Vec<u64> =
+        cluster.records("n1", false).unwrap().iter().map(|record| record.seq).collect();
+    let shown = || -> Vec<u64> {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let seq =
+            |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["seq"].as_u64();
+        whole.lines().map(|line| seq(line).unwrap()).collect()
+    };
+    tests::until("the last message", || {
+        tests::patience::when(shown().last() == wanted.last(), format!("{:?}", shown().last()))
+    })
+    .unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&follower), Signal::INT)
+        .unwrap();
+    assert_eq!(follower.wait().unwrap().code(), Some(0));
+    assert_eq!(shown(), wanted);
 }

@@ -4,8 +4,9 @@
 //! refusals below were seen to be missing.
 
 use serde_json::json;
-use tests::Cluster;
+use tests::{Cluster, Load, until};
 
+use crate::failover::account_for;
 use crate::smoke::alice_and_bob;
 
 /// Kills all nodes but one.
@@ -33,7 +34,7 @@ fn without_a_majority_writes_and_fresh_reads_are_refused() {
         let run = user.run(&send).unwrap();
         // A primary that has just lost its majority may have begun; then it must not claim to know.
         assert!(matches!(run.code, 7 | 11), "{run}");
-        tests::until("a refusal that knows", || {
+        until("a refusal that knows", || {
             let run = user.run(&as_alice(&["send", "--to", "bob", "--id", "later", "hi"]));
             let run = run.map_err(|error| error.to_string())?;
             if run.code == 11 { Ok(run) } else { Err(run.to_string()) }
@@ -70,7 +71,7 @@ fn refused_delete(cluster: &Cluster) {
 
 /// Status answers, with data, and exits with 11.
 fn shows_no_quorum(cluster: &Cluster, survivor: &str) {
-    tests::until("a status that has noticed", || {
+    until("a status that has noticed", || {
         let run = cluster.ctl(&["status", "--json"]).map_err(|error| error.to_string())?;
         tests::patience::when(run.code == 11, run.to_string())?;
         let status = run.json().map_err(|error| error.to_string())?;
@@ -120,6 +121,34 @@ fn one_node_that_comes_back_is_enough() {
     let read = user.json(&["--as", "bob", "read"]).unwrap();
     let ids: Vec<_> = read.as_array().unwrap().iter().map(|record| &record["id"]).collect();
     assert_eq!(ids, ["before", "patient"]);
+}
+
+#[test]
+fn five_nodes_survive_two() {
+    let mut cluster = Cluster::start(5).unwrap();
+    cluster.register(&["alice", "bob"]).unwrap();
+    let load = Load::start(&cluster, &["alice"], 4, "bob", "five").unwrap();
+    load.wait_more(50).unwrap();
+    let first = cluster.wait_primary("n1").unwrap();
+    cluster.kill(&first).unwrap();
+    let left: Vec<_> = cluster.names().into_iter().filter(|name| *name != first).collect();
+    load.wait_more(50).unwrap();
+    let second = cluster.wait_primary(&left[0]).unwrap();
+    cluster.kill(&second).unwrap();
+    load.wait_more(50).unwrap();
+    let history = load.finish(&cluster).unwrap();
+    let failed: Vec<_> = history.failed().collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    let third = left.iter().find(|name| **name != second).unwrap();
+    cluster.kill(third).unwrap();
+    until("a refusal that knows", || {
+        let send = ["--as", "alice", "send", "--to", "bob", "hi", "--timeout", "2s"];
+        let run = cluster.ctl(&send).map_err(|error| error.to_string())?;
+        run.refused(11).map_err(|error| error.to_string())
+    })
+    .unwrap();
+    cluster.start_all().unwrap();
+    account_for(&cluster, &history);
 }
 
 #[test]

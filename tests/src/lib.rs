@@ -5,7 +5,7 @@
 //! - [`logd`]: one process, its signals and its log
 //! - [`user`]: `logctl` with a home of its own
 //! - [`load`] and [`history`]: sends under way, and what every one of them was told
-//! - [`watch`]: what the nodes say of themselves meanwhile
+//! - [`watch`] and [`freshness`]: what the nodes say of themselves, and what they show, meanwhile
 //! - [`checks`]: one property a file, each naming the promise it protects
 //! - [`forge`], [`raw`] and [`wal`]: what only an attacker or a broken disk does
 //!
@@ -15,6 +15,7 @@
 pub mod checks;
 pub mod cluster;
 pub mod forge;
+pub mod freshness;
 pub mod history;
 pub mod load;
 pub mod logd;
@@ -26,6 +27,7 @@ pub mod wal;
 pub mod watch;
 
 pub use cluster::Cluster;
+pub use freshness::Readers;
 pub use history::{Attempt, History, Outcome};
 pub use load::Load;
 pub use logd::Logd;

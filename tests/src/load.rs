@@ -31,9 +31,11 @@ pub async fn send(client: &Client, message: Send) -> Attempt {
 }
 
 /// Workers that send one message after the other until they are told to stop.
+#[derive(Default)]
 pub struct Load {
     stop: Arc<AtomicBool>,
     acked: Arc<AtomicU64>,
+    highest: Arc<AtomicU64>,
     workers: Vec<JoinHandle<Vec<Attempt>>>,
 }
 
@@ -50,12 +52,12 @@ impl Load {
         to: &str,
         prefix: &str,
     ) -> anyhow::Result<Self> {
-        let mut load = Self { stop: Arc::default(), acked: Arc::default(), workers: Vec::new() };
+        let mut load = Self::default();
         for sender in senders {
             let client = cluster.client(sender, None, SEND_TIME)?;
             for worker in 0..workers {
                 let name = format!("{prefix}-{sender}-{worker}");
-                let work = work(client.clone(), to.to_owned(), name, &load.stop, &load.acked);
+                let work = load.work(client.clone(), to.to_owned(), name);
                 load.workers.push(cluster.runtime().spawn(work));
             }
         }
@@ -66,6 +68,12 @@ impl Load {
     #[must_use]
     pub fn acked(&self) -> u64 {
         self.acked.load(Ordering::Relaxed)
+    }
+
+    /// Highest number that was acknowledged so far.
+    #[must_use]
+    pub fn highest(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.highest)
     }
 
     /// Waits until so many more sends are acknowledged.
@@ -93,26 +101,28 @@ impl Load {
             Ok(history)
         })
     }
-}
 
-fn work(
-    client: Client,
-    to: String,
-    name: String,
-    stop: &Arc<AtomicBool>,
-    acked: &Arc<AtomicU64>,
-) -> impl Future<Output = Vec<Attempt>> + use<> {
-    let (stop, acked) = (Arc::clone(stop), Arc::clone(acked));
-    async move {
-        let mut attempts = Vec::new();
-        while !stop.load(Ordering::Relaxed) {
-            let id = format!("{name}-{}", attempts.len());
-            let attempt = send(&client, message(&to, &id)).await;
-            if matches!(attempt.outcome, Outcome::Acked { .. }) {
-                acked.fetch_add(1, Ordering::Relaxed);
+    /// One worker.
+    fn work(
+        &self,
+        client: Client,
+        to: String,
+        name: String,
+    ) -> impl Future<Output = Vec<Attempt>> + use<> {
+        let (stop, acked) = (Arc::clone(&self.stop), Arc::clone(&self.acked));
+        let highest = self.highest();
+        async move {
+            let mut attempts = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let id = format!("{name}-{}", attempts.len());
+                let attempt = send(&client, message(&to, &id)).await;
+                if let Outcome::Acked { seq, .. } = &attempt.outcome {
+                    highest.fetch_max(*seq, Ordering::SeqCst);
+                    acked.fetch_add(1, Ordering::Relaxed);
+                }
+                attempts.push(attempt);
             }
-            attempts.push(attempt);
+            attempts
         }
-        attempts
     }
 }
