@@ -238,6 +238,8 @@ impl<'a> Tour<'a> {
             "  of {total} acknowledged messages {lost} are lost, {doubled} doubled"
         ))?;
         self.claim(lost == 0 && doubled == 0, "every acknowledged message is there once")?;
+        // A new primary may be there before the silence of the old one is long enough to be noticed.
+        self.wait_for("the others to miss the node", |status| !status.is_healthy()).await?;
         self.title("How it is now: it works, and says what is wrong")?;
         self.logctl_expecting(&["status"], &[10]).await?;
         Ok((lost, doubled))
