@@ -1,7 +1,7 @@
 //! What a user or a program may get wrong: each a clear refusal, and nothing changed.
 //!
-//! Promise 8, refuses clearly. Negative control: a valid send among the refused ones was seen to
-//! make the comparison of before and after fail.
+//! Promise 8, refuses clearly. Negative control, seen to fail: a daemon that remembers no ids takes
+//! another body under the same id.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! The output contract of `logctl`, for every command against a cluster that runs: data alone on
 //! standard output, JSON that parses, exit codes, colour, closed pipes.
 //!
-//! Negative control: the list of commands is compared with what `--help` names; one left out was
-//! seen to fail.
+//! Negative control, seen to fail: one command left out of the list, which is compared with what
+//! `--help` names.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};

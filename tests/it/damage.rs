@@ -1,9 +1,8 @@
 //! A node whose disk is not what it was: of another cluster or node, of a newer release, wiped, or
 //! cut where nothing shows. It takes no part and says why; the others go on.
 //!
-//! Promises: 1 durable, 8 refuses clearly. Negative controls: the same node with its own, whole data
-//! starts before each damage; the cut log alone was seen to open without a word where the watermark
-//! file was put back to an older copy of itself.
+//! Promises: 1 durable, 8 refuses clearly. Negative control, seen to fail: a daemon that calls every
+//! store intact starts on the cut log without a word.
 
 use std::fs;
 

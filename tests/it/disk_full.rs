@@ -2,8 +2,8 @@
 //! lost, and with room again all goes on. On small disks in memory; who is not root cannot mount
 //! them, and is told that this was not tested.
 //!
-//! Promises: 1 durable, 8 refuses clearly. Negative control: with room on the disk the refusals were
-//! seen to be missing.
+//! Promises: 1 durable, 8 refuses clearly. Negative control, seen to fail: a daemon that does not
+//! look at its disk.
 
 use std::fs;
 use std::io::Write as _;

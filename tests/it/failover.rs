@@ -1,7 +1,9 @@
 //! Nodes that are killed, stopped, paused and started again while messages are sent.
 //!
-//! Promises: 1 durable, 2 one order, 3 once, 4 fresh. Negative controls: every check has its planted
-//! fault in `tests::checks`; a run whose kills hit no load fails for want of acknowledgements.
+//! Promises: 1 durable, 2 one order, 3 once, 4 fresh. Negative controls, each seen to fail: a daemon
+//! that remembers no ids (doubles in every test), one whose reads ask nobody (stale reads), and one
+//! that acknowledges what no disk has (killed, it does not come back). Every check has its planted
+//! fault in `tests::checks` besides.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Bytes from strangers: garbage on the UDP port, frames that are none, streams that say nothing;
 //! and a client beside them that notices nothing.
 //!
-//! Promise 8, refuses clearly. Negative control: the well-formed exchange at the end of the same
-//! test, which is answered.
+//! Promise 8, refuses clearly. Negative control, seen to fail: a frame of just the allowed length in
+//! place of one byte more.
 
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};

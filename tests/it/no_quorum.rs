@@ -1,7 +1,7 @@
 //! One node of three alone: it takes no writes, serves only what it is told may be old, and says so.
 //!
-//! Promises: 4 fresh, 8 refuses clearly. Negative control: with one node killed instead of two the
-//! refusals below were seen to be missing.
+//! Promises: 4 fresh, 8 refuses clearly. Negative controls, each seen to fail: a daemon whose reads
+//! ask nobody, and a primary that appends although nobody follows it.
 
 use serde_json::json;
 use tests::{Cluster, Load, until};

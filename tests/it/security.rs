@@ -1,7 +1,7 @@
 //! Certificates that are not what they must be: refused, with the reason on both sides.
 //!
-//! Promise 7, known sender. Negative controls: each refusal stands beside the same call with the
-//! right certificate, which is served.
+//! Promise 7, known sender. Negative control, seen to fail: a daemon that lets clients speak the
+//! protocol of nodes. Beside the forged certificates stand the right ones, which are served.
 
 use std::time::Duration;
 

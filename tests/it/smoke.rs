@@ -1,7 +1,7 @@
 //! Messages from one client to another, through one node and out of another, as a user does it.
 //!
-//! Promises: 3 once, 4 fresh, 5 causal, 7 known sender. Negative control: the field lists were seen
-//! to complain with one name changed; the digest of the file was, with one byte of it changed.
+//! Promises: 3 once, 4 fresh, 5 causal, 7 known sender. Negative controls, each seen to fail: a
+//! daemon that remembers no ids, and one field of a list misspelt.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! Promise 1, durable: what was acknowledged is in the log, where the acknowledgement said.
 //!
-//! Negative control: below, and a daemon that acknowledged before its followers had stored.
+//! Negative control: below.
 
 use std::collections::BTreeMap;
 

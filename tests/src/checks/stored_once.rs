@@ -1,6 +1,6 @@
 //! Promise 3, once: one record for each sender and id, however often it was sent.
 //!
-//! Negative control: below.
+//! Negative control: below, and a daemon that remembers no ids.
 
 use std::collections::BTreeMap;
 
