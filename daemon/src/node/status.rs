@@ -98,7 +98,9 @@ impl Node {
         let mut rows: Vec<_> = self.member_list().iter().map(|(_, m)| self.row(m)).collect();
         let front = rows.iter().filter(|row| row.up).map(|row| row.applied).max().unwrap_or(0);
         for row in &mut rows {
-            row.lag = front.saturating_sub(row.applied);
+            // What is known of the others is a moment old; a primary is never behind them.
+            let behind = front.saturating_sub(row.applied);
+            row.lag = if row.role == "primary" { 0 } else { behind };
         }
         rows.sort_by(|a, b| a.name.cmp(&b.name));
         rows
