@@ -132,7 +132,7 @@ impl Report {
         let [cpu, others] = ["cpu us", "others ms"];
         let _ = writeln!(out, "{:<36}{} {cpu:>9} {others:>9}", "", Figures::headings());
         for row in &self.disk {
-            let what = format!("disk {}, fdatasync, {} files", row.when, row.writers);
+            let what = format!("disk {}, fdatasync, files: {}", row.when, row.writers);
             let _ = writeln!(out, "{}", line(&what, &row.figures));
         }
         for row in &self.echo {
