@@ -21,11 +21,6 @@ use super::{Core, Deadline, Node, Principal};
 
 /// Longest wait for news of a primary before trying again.
 const NEWS: Duration = Duration::from_millis(20);
-/// With less time left nothing is tried again: an answer that comes too late would leave open what
-/// the last one has made clear.
-const TRY_AGAIN: Duration = Duration::from_millis(60);
-/// What the primary is told to be done earlier, at most, for its own "too late" to arrive in time.
-const GRACE_MAX: Duration = Duration::from_millis(250);
 /// A gateway without a primary gives up after this, so that the client can look elsewhere.
 const NO_PRIMARY: Duration = Duration::from_secs(3);
 
@@ -51,8 +46,7 @@ impl Node {
             let again = matches!(tried.error_code().action(), Action::GoElsewhere)
                 || matches!(tried.error_code(), ErrorCode::NoQuorum | ErrorCode::Unknown);
             let nobody = tried.error_code() == ErrorCode::NoQuorum && since.elapsed() > NO_PRIMARY;
-            let late = deadline.left() < TRY_AGAIN;
-            if !again || late || nobody || self.is_leaving() {
+            if !again || deadline.is_over() || nobody || self.is_leaving() {
                 return Err(self.verdict(tried, unknown));
             }
             let news = tokio::time::timeout(NEWS.min(deadline.left()), view.changed()).await;
@@ -237,14 +231,12 @@ impl Node {
         request: &Request,
         deadline: Deadline,
     ) -> Result<Reply, Failure> {
-        let left = deadline.left();
-        let told = left - (left / 4).min(GRACE_MAX);
-        let told_ms = u32::try_from(told.as_millis()).unwrap_or(u32::MAX);
+        let left_ms = u32::try_from(deadline.left().as_millis()).unwrap_or(u32::MAX);
         let forward = Forward {
             identity: principal.identity.dns_name(),
             fingerprint: principal.fingerprint.to_vec(),
             gateway: principal.gateway.to_string(),
-            request: Some(Request { deadline_ms: told_ms.max(1), ..request.clone() }),
+            request: Some(Request { deadline_ms: left_ms.max(1), ..request.clone() }),
         };
         let answer = self.ask_peer(primary, PeerOp::Forward(forward), deadline).await?;
         let response = Response::decode(answer);

@@ -21,9 +21,6 @@ const ATTEMPT_MAX: Duration = Duration::from_secs(5);
 const ATTEMPT_MIN: Duration = Duration::from_millis(500);
 /// What a gateway is told to be done earlier, for its own "too late" to arrive in time.
 const GRACE_MAX: Duration = Duration::from_millis(500);
-/// With less time left a gateway is not asked again: an answer that comes too late would leave open
-/// what the last one has made clear.
-const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// Pauses between repetitions.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
@@ -207,9 +204,9 @@ impl Story {
         self.started + self.timeout
     }
 
-    /// Whether too little time is left after this pause.
+    /// Whether no time is left after this pause.
     pub(super) fn is_over(&self, pause: Duration) -> bool {
-        Instant::now() + pause + TRY_AGAIN >= self.deadline()
+        Instant::now() + pause >= self.deadline()
     }
 
     /// Time for one gateway: half the call's, so that a second one can be asked.
