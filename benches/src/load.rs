@@ -134,7 +134,13 @@ impl Loop {
             Work::Send => {
                 let id = id(self.level.number, self.worker, number);
                 let body = body(&id).into();
-                Op::Send(Send { to: RECEIVER.to_owned(), id, headers: Vec::new(), body })
+                Op::Send(Send {
+                    to: RECEIVER.to_owned(),
+                    id,
+                    headers: Vec::new(),
+                    body,
+                    commit_wait: false,
+                })
             }
         }
     }

@@ -194,7 +194,7 @@ impl Server {
             }
             Some(PeerOp::Barrier(_)) => tx.send_message(&self.node.give_barrier().await).await,
             Some(PeerOp::Sessions(_)) => tx.send_message(&self.node.sessions().list()).await,
-            None => {
+            Some(PeerOp::Event(_) | PeerOp::Close(_)) | None => {
                 tracing::warn!(%from, "a peer asked for something that this release does not know");
                 return;
             }

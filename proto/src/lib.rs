@@ -7,13 +7,16 @@
 //! Not here: how frames travel (`net`), what commands do (`model`), what a log entry looks like
 //! inside (`model::command`).
 
+pub mod clock_report;
 pub mod error;
+pub mod event;
 pub mod frame;
 pub mod identity;
 pub mod limits;
 pub mod name;
 pub mod peer;
 pub mod record;
+pub mod settings;
 pub mod wire;
 
 pub use error::{Action, ErrorCode, Executed, Failure};

@@ -73,19 +73,25 @@ pub struct NodeInfo {
     /// Number of starts of this store: the incarnation that people see.
     #[prost(uint64, tag = "12")]
     pub starts: u64,
+    /// The sender's reading when it sent this, nanoseconds since 1970: T1 in a question, T3 in an
+    /// answer.
+    #[prost(uint64, tag = "13")]
+    pub sent_ns: u64,
+    /// In an answer, its own reading when the question came: T2.
+    #[prost(uint64, tag = "14")]
+    pub received_ns: u64,
 }
 
 /// A request that a gateway hands to the primary, and others that nodes ask of each other.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PeerRequest {
     /// What to do.
-    #[prost(oneof = "PeerOp", tags = "1, 2, 3")]
+    #[prost(oneof = "PeerOp", tags = "1, 2, 3, 4, 5")]
     pub op: Option<PeerOp>,
 }
 
 /// What a node asks of another.
 #[derive(Clone, PartialEq, prost::Oneof)]
-#[expect(clippy::large_enum_variant, reason = "lives for one call; a box would cost more")]
 pub enum PeerOp {
     /// Serve a client's request. Answered with `wire::Response`.
     #[prost(message, tag = "1")]
@@ -96,6 +102,35 @@ pub enum PeerOp {
     /// Which clients are connected. Answered with `Sessions`.
     #[prost(message, tag = "3")]
     Sessions(crate::wire::Empty),
+    /// Store an event of the asking node. Answered with `wire::Response`.
+    #[prost(message, tag = "4")]
+    Event(NodeEvent),
+    /// Make sure that nothing can be stamped before an instant any more. Answered with
+    /// `wire::Response`: a `Pong`, or why not.
+    #[prost(message, tag = "5")]
+    Close(Close),
+}
+
+/// Something that a node has to say, for the `$events` stream.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct NodeEvent {
+    /// Id, drawn once and kept across every retry.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// What it says, see `event`.
+    #[prost(message, repeated, tag = "2")]
+    pub headers: Vec<crate::Header>,
+    /// One sentence for a person.
+    #[prost(string, tag = "3")]
+    pub text: String,
+}
+
+/// An instant to close.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Close {
+    /// Nothing may be stamped before this any more; 12 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub hlc: Vec<u8>,
 }
 
 /// A client's request with what the gateway knows of the client.

@@ -4,6 +4,9 @@
 use crate::error::Failure;
 use crate::record::{Header, Record};
 
+pub use crate::clock_report::{ClockPeer, ClockReport, ClockSource, Refused};
+pub use crate::settings::{Configure, OnLoss, Settings};
+
 /// Name of the client protocol in the TLS handshake.
 pub const CLIENT_ALPN: &[u8] = b"logd-client/1";
 
@@ -20,7 +23,7 @@ pub struct Request {
     #[prost(uint64, tag = "3")]
     pub slot_epoch: u64,
     /// What to do.
-    #[prost(oneof = "Op", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21")]
+    #[prost(oneof = "Op", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22")]
     pub op: Option<Op>,
 }
 
@@ -63,6 +66,9 @@ pub enum Op {
     /// Make this node drop what is deleted, expired or snapshotted from its disk.
     #[prost(message, tag = "21")]
     Compact(Empty),
+    /// Change settings of the whole cluster. Admins only.
+    #[prost(message, tag = "22")]
+    Configure(Configure),
 }
 
 /// No arguments.
@@ -84,6 +90,23 @@ pub struct Send {
     /// Body.
     #[prost(bytes = "bytes", tag = "4")]
     pub body: bytes::Bytes,
+    /// Answer only once every later message, through any node, is sure to get a later stamp
+    /// (`time.md`, 14). Needs `on_loss = "refuse"`.
+    #[prost(bool, tag = "5")]
+    pub commit_wait: bool,
+}
+
+/// Which records belong to a range of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum TimeMode {
+    /// Those whose stamp lies in it.
+    Nominal = 0,
+    /// Those that may have been stamped in it: their interval meets the range. One without known
+    /// bounds always may.
+    Possible = 1,
+    /// Those that were stamped in it for sure: their whole interval lies inside the range.
+    Definite = 2,
 }
 
 /// Where a read begins or ends in time.
@@ -146,6 +169,9 @@ pub struct Read {
     /// Answer from this node's own state without asking the primary.
     #[prost(bool, tag = "9")]
     pub stale: bool,
+    /// What `since` and `until` mean.
+    #[prost(enumeration = "TimeMode", tag = "10")]
+    pub mode: i32,
 }
 
 /// Read one message.
@@ -212,7 +238,7 @@ pub struct Response {
     #[prost(uint64, tag = "2")]
     pub members_epoch: u64,
     /// The result.
-    #[prost(oneof = "Reply", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22")]
+    #[prost(oneof = "Reply", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23")]
     pub reply: Option<Reply>,
 }
 
@@ -258,6 +284,9 @@ pub enum Reply {
     /// The node's disk is compacted.
     #[prost(message, tag = "22")]
     Compacted(Empty),
+    /// The settings as they are now.
+    #[prost(message, tag = "23")]
+    Configured(Settings),
 }
 
 /// A message is in fsynced storage on a majority of voters.
@@ -437,68 +466,7 @@ pub struct Status {
     /// Records kept, in bytes.
     #[prost(uint64, tag = "9")]
     pub bytes: u64,
-}
-
-/// One node's clock.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct ClockReport {
-    /// The node.
-    #[prost(string, tag = "1")]
-    pub node: String,
-    /// See `clock::ClockState`.
-    #[prost(string, tag = "2")]
-    pub state: String,
-    /// The reading, nanoseconds since 1970.
-    #[prost(uint64, tag = "3")]
-    pub now_ns: u64,
-    /// True time is not before this; absent if not known.
-    #[prost(uint64, optional, tag = "4")]
-    pub earliest_ns: Option<u64>,
-    /// True time is not after this; absent if not known.
-    #[prost(uint64, optional, tag = "5")]
-    pub latest_ns: Option<u64>,
-    /// Drift allowance, in parts per billion.
-    #[prost(uint64, tag = "6")]
-    pub drift_ppb: u64,
-    /// Limit of the error bound for a primary, in microseconds.
-    #[prost(uint64, tag = "7")]
-    pub max_error_us: u64,
-    /// Highest stamp minted or seen, 12 bytes.
-    #[prost(bytes = "vec", tag = "8")]
-    pub hlc: Vec<u8>,
-    /// Persisted ceiling of stamps, nanoseconds since 1970.
-    #[prost(uint64, tag = "9")]
-    pub ceiling_ns: u64,
-    /// Time servers.
-    #[prost(message, repeated, tag = "10")]
-    pub sources: Vec<ClockSource>,
-}
-
-/// One time server as a node sees it.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct ClockSource {
-    /// Configured address.
-    #[prost(string, tag = "1")]
-    pub address: String,
-    /// Success of the last eight polls, newest in the lowest bit.
-    #[prost(uint32, tag = "2")]
-    pub reach: u32,
-    /// Stratum.
-    #[prost(uint32, tag = "3")]
-    pub stratum: u32,
-    /// Its time minus ours, in nanoseconds.
-    #[prost(int64, tag = "4")]
-    pub offset_ns: i64,
-    /// Round trip without its own processing, in nanoseconds.
-    #[prost(uint64, tag = "5")]
-    pub delay_ns: u64,
-    /// Root distance: bound on its error as seen from here, in nanoseconds.
-    #[prost(uint64, tag = "6")]
-    pub distance_ns: u64,
-    /// What we make of it: `selected`, `falseticker`, `unreachable`, `kiss …`, `rejected …`.
-    #[prost(string, tag = "7")]
-    pub verdict: String,
-    /// Milliseconds until the next poll.
-    #[prost(uint64, tag = "8")]
-    pub next_poll_ms: u64,
+    /// Settings of the whole cluster; absent before the first primary has set them.
+    #[prost(message, optional, tag = "10")]
+    pub settings: Option<Settings>,
 }

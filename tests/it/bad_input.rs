@@ -80,7 +80,7 @@ fn commands_with_bad_input_are_refused_and_change_nothing() {
 }
 
 fn a_send(to: &str, id: &str) -> Send {
-    Send { to: to.to_owned(), id: id.to_owned(), headers: Vec::new(), body: "hi".into() }
+    Send { to: to.to_owned(), id: id.to_owned(), body: "hi".into(), ..Send::default() }
 }
 
 fn header(key: &str, value: &str) -> Header {

@@ -19,7 +19,7 @@ const SEND_TIME: Duration = Duration::from_secs(30);
 #[must_use]
 pub fn message(to: &str, id: &str) -> Send {
     let body = format!("body of {id}");
-    Send { to: to.to_owned(), id: id.to_owned(), headers: Vec::new(), body: body.into() }
+    Send { to: to.to_owned(), id: id.to_owned(), body: body.into(), ..Send::default() }
 }
 
 /// Sends one message and notes what came of it.

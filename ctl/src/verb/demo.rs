@@ -429,7 +429,7 @@ async fn send_on(alice: &Session, kill: &Notify) -> Result<Failover, CtlError> {
         }
         let id = uuid::Uuid::now_v7().to_string();
         let body = format!("message {n}").into_bytes().into();
-        let send = wire::Send { to: "bob".to_owned(), id, headers: Vec::new(), body };
+        let send = wire::Send { to: "bob".to_owned(), id, body, ..wire::Send::default() };
         let asked = Instant::now();
         match alice.call(Op::Send(send)).await {
             Ok((_, Reply::Ack(ack))) => failover.acked.insert(ack.id, ack.seq),

@@ -35,6 +35,7 @@ async fn read(args: &Read, session: &Session, out: &mut Out) -> Result<(), CtlEr
         follow: args.follow,
         cursor: args.cursor.as_ref().map(Name::to_string).unwrap_or_default(),
         after: Vec::new(),
+        mode: wire::TimeMode::Nominal.into(),
         stale: args.stale,
     };
     let mut sink = Sink::new(args, out);

@@ -29,7 +29,13 @@ pub(crate) async fn run(args: Send, globals: &Globals, out: &mut Out) -> Result<
     // Drawn once: however often the client retries, it stays one message.
     let id =
         args.id.as_ref().map_or_else(|| uuid::Uuid::now_v7().to_string(), MessageId::to_string);
-    let send = wire::Send { to: args.to.to_string(), id: id.clone(), headers, body: body.into() };
+    let send = wire::Send {
+        to: args.to.to_string(),
+        id: id.clone(),
+        headers,
+        body: body.into(),
+        ..wire::Send::default()
+    };
     let answer = session.call(Op::Send(send)).await;
     session.close().await;
     match answer {

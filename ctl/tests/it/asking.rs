@@ -155,6 +155,7 @@ fn a_clock_is_shown_with_its_sources() {
                 distance_ns: 900_000,
                 verdict: "selected".into(),
                 next_poll_ms: 1500,
+                ..ClockSource::default()
             };
             let report = ClockReport {
                 node: "n1".into(),

@@ -229,6 +229,9 @@ impl Node {
             Op::Status(Empty {}) => Ok(Reply::Status(self.status())),
             Op::Clock(Empty {}) => Ok(Reply::Clock(self.clock())),
             Op::Ping(Empty {}) => Ok(Reply::Pong(Empty {})),
+            Op::Configure(_) => {
+                Err(Failure::new(ErrorCode::Invalid, "settings cannot be changed yet"))
+            }
             Op::Compact(Empty {}) => {
                 self.compact(principal).await.map(|()| Reply::Compacted(Empty {}))
             }

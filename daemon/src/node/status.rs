@@ -159,6 +159,7 @@ impl Node {
             last_seq: stats.map_or(0, |stats| stats.last_seq),
             first_seq: stats.map_or(0, |stats| stats.first_seq),
             bytes: stats.map_or(0, |stats| stats.bytes),
+            settings: None,
         }
     }
 

@@ -159,7 +159,7 @@ impl Node {
     /// The command that a request stands for. The sender comes from the connection alone.
     fn command_op(&self, principal: &Principal, op: Option<&Op>) -> Result<CommandOp, Failure> {
         match op {
-            Some(Op::Send(Send { to, id, headers, body })) => Ok(CommandOp::Send {
+            Some(Op::Send(Send { to, id, headers, body, .. })) => Ok(CommandOp::Send {
                 to: to.clone(),
                 id: id.clone(),
                 headers: headers.clone(),

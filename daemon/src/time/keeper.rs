@@ -341,6 +341,8 @@ impl Keeper {
             hlc: told.to_bytes().to_vec(),
             ceiling_ns,
             sources: self.report_sources(),
+            epoch: inner.view.load().epoch,
+            ..ClockReport::default()
         }
     }
 
@@ -373,6 +375,7 @@ impl Keeper {
                     distance_ns: newest.map_or(0, |sample| sample.lambda_ns),
                     verdict: verdict.to_string(),
                     next_poll_ms: wait_ns / 1_000_000,
+                    ..ClockSource::default()
                 }
             })
             .collect()

@@ -47,7 +47,13 @@ async fn large_requests_pass_many_at_a_time() {
     let body = bytes::Bytes::from(vec![7; 1 << 20]);
     let calls = (0..40).map(|i| {
         let (client, body) = (client.clone(), body.clone());
-        let op = proto::wire::Send { to: "bob".into(), id: format!("m{i}"), headers: vec![], body };
+        let op = proto::wire::Send {
+            to: "bob".into(),
+            id: format!("m{i}"),
+            headers: vec![],
+            body,
+            ..Default::default()
+        };
         async move { client.call(Op::Send(op)).await.unwrap() }
     });
     within(futures::future::join_all(calls)).await;

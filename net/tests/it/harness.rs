@@ -322,7 +322,13 @@ pub(crate) fn response(node: &str, reply: Reply) -> Response {
 
 pub(crate) fn send(id: &str) -> Op {
     let body = bytes::Bytes::from_static(b"hi");
-    Op::Send(proto::wire::Send { to: "bob".to_owned(), id: id.to_owned(), headers: vec![], body })
+    Op::Send(proto::wire::Send {
+        to: "bob".to_owned(),
+        id: id.to_owned(),
+        headers: vec![],
+        body,
+        ..Default::default()
+    })
 }
 
 pub(crate) fn ping() -> Op {
