@@ -10,6 +10,8 @@
 //! buffer hold up a heartbeat. Before any stream, both sides say who they are ([`proto::peer::Hello`])
 //! and check it: cluster, name against certificate, store incarnation.
 //!
+//! Beside them stands [`time_server`], a loopback SNTP server for the demonstration and for tests.
+//!
 //! **Link** is one of the product's two seams: QUIC in production, [`switchboard`] in simulation.
 //!
 //! Not here: what requests mean (`daemon`), what is in a certificate (`certs`), message layouts
@@ -26,6 +28,7 @@ mod quic_link;
 mod reason;
 mod repeat;
 pub mod switchboard;
+pub mod time_server;
 mod tune;
 
 pub use client::{Client, ClientConfig, ClientError, Follow};
