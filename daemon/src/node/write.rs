@@ -21,6 +21,11 @@ use super::{Core, Deadline, Node, Principal};
 
 /// Longest wait for news of a primary before trying again.
 const NEWS: Duration = Duration::from_millis(20);
+/// With less time left nothing is tried again: an answer that comes too late would leave open what
+/// the last one has made clear.
+const TRY_AGAIN: Duration = Duration::from_millis(60);
+/// What the primary is told to be done earlier, at most, for its own "too late" to arrive in time.
+const GRACE_MAX: Duration = Duration::from_millis(250);
 /// A gateway without a primary gives up after this, so that the client can look elsewhere.
 const NO_PRIMARY: Duration = Duration::from_secs(3);
 
@@ -46,7 +51,8 @@ impl Node {
             let again = matches!(tried.error_code().action(), Action::GoElsewhere)
                 || matches!(tried.error_code(), ErrorCode::NoQuorum | ErrorCode::Unknown);
             let nobody = tried.error_code() == ErrorCode::NoQuorum && since.elapsed() > NO_PRIMARY;
-            if !again || deadline.is_over() || nobody || self.is_leaving() {
+            let late = deadline.left() < TRY_AGAIN;
+            if !again || late || nobody || self.is_leaving() {
                 return Err(self.verdict(tried, unknown));
             }
             let news = tokio::time::timeout(NEWS.min(deadline.left()), view.changed()).await;
@@ -149,6 +155,7 @@ impl Node {
             Outcome::Deleted(record) => Ok(Reply::Deleted(*record)),
             Outcome::CursorSet => Ok(Reply::CursorSet(Empty {})),
             Outcome::Registered { home } => self.certificate(request.op.as_ref(), home),
+            Outcome::Configured(settings) => Ok(Reply::Configured(settings)),
             Outcome::Refused(failure) => Err(failure),
             Outcome::Expired { .. } | Outcome::Done => {
                 Err(Failure::new(ErrorCode::Internal, "an outcome that belongs to no request"))
@@ -173,6 +180,7 @@ impl Node {
                 positions: set.positions.clone(),
             }),
             Some(Op::Register(register)) => self.register_op(principal, register),
+            Some(Op::Configure(change)) => super::settings::command_op(principal, *change),
             _ => Err(Failure::new(ErrorCode::Internal, "not a request that changes anything")),
         }
     }
@@ -231,12 +239,12 @@ impl Node {
         request: &Request,
         deadline: Deadline,
     ) -> Result<Reply, Failure> {
-        let left_ms = u32::try_from(deadline.left().as_millis()).unwrap_or(u32::MAX);
+        let told_ms = u32::try_from(told(deadline.left()).as_millis()).unwrap_or(u32::MAX);
         let forward = Forward {
             identity: principal.identity.dns_name(),
             fingerprint: principal.fingerprint.to_vec(),
             gateway: principal.gateway.to_string(),
-            request: Some(Request { deadline_ms: left_ms.max(1), ..request.clone() }),
+            request: Some(Request { deadline_ms: told_ms.max(1), ..request.clone() }),
         };
         let answer = self.ask_peer(primary, PeerOp::Forward(forward), deadline).await?;
         let response = Response::decode(answer);
@@ -313,5 +321,26 @@ impl Node {
         }
         let deadline = Deadline::of(&request);
         self.order(core, &principal, op, &request, deadline).await
+    }
+}
+
+/// How long the primary is told to take, of what is left to the gateway.
+fn told(left: Duration) -> Duration {
+    left.saturating_sub((left / 4).min(GRACE_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seen to fail with `told` giving all that is left.
+    #[test]
+    fn the_primary_is_done_before_the_gateway() {
+        for left_ms in [1, 4, 60, 100, 999, 1000, 10_000, 60_000] {
+            let left = Duration::from_millis(left_ms);
+            let grace = left.checked_sub(told(left)).expect("never more than what is left");
+            assert!(grace * 4 >= left || grace == GRACE_MAX, "{left_ms} ms left, {grace:?} spared");
+            assert!(!told(left).is_zero(), "{left_ms} ms left");
+        }
     }
 }

@@ -21,6 +21,9 @@ const ATTEMPT_MAX: Duration = Duration::from_secs(5);
 const ATTEMPT_MIN: Duration = Duration::from_millis(500);
 /// What a gateway is told to be done earlier, for its own "too late" to arrive in time.
 const GRACE_MAX: Duration = Duration::from_millis(500);
+/// With less time left a gateway is not asked again: an answer that comes too late would leave open
+/// what the last one has made clear.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// Pauses between repetitions.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
@@ -204,9 +207,9 @@ impl Story {
         self.started + self.timeout
     }
 
-    /// Whether no time is left after this pause.
+    /// Whether too little time is left after this pause.
     pub(super) fn is_over(&self, pause: Duration) -> bool {
-        Instant::now() + pause >= self.deadline()
+        Instant::now() + pause + TRY_AGAIN >= self.deadline()
     }
 
     /// Time for one gateway: half the call's, so that a second one can be asked.
@@ -259,5 +262,22 @@ impl Story {
     /// Whether something may have been changed and nobody knows.
     fn in_doubt(&self) -> bool {
         self.writes && self.maybe.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seen to fail with `is_over` looking at the deadline alone.
+    #[tokio::test(start_paused = true)]
+    async fn no_gateway_is_asked_when_its_answer_would_come_too_late() {
+        let story = Story::new(Duration::from_secs(1), true);
+        assert!(!story.is_over(Duration::ZERO));
+        tokio::time::advance(Duration::from_millis(850)).await;
+        assert!(!story.is_over(Duration::ZERO));
+        assert!(story.is_over(Duration::from_millis(60)), "the pause counts");
+        tokio::time::advance(Duration::from_millis(60)).await;
+        assert!(story.is_over(Duration::ZERO), "90 ms are too little for an answer");
     }
 }
