@@ -4,7 +4,10 @@
 //! (`model`).
 
 mod answer;
+mod ceiling;
+mod own;
 mod run;
+mod settings;
 mod status;
 mod write;
 
@@ -31,6 +34,8 @@ use crate::store::Store;
 use crate::time::Keeper;
 
 pub use self::run::run;
+
+use self::ceiling::Ceiling;
 
 /// Time that a request gets if it names none.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -77,6 +82,7 @@ struct Core {
     engine: Handle,
     proposer: Proposer,
     store: Store,
+    ceiling: Ceiling,
 }
 
 /// Who asks: what the connection proves, and through which gateway.
@@ -125,6 +131,11 @@ impl Deadline {
             ms => Duration::from_millis(u64::from(ms.min(DEADLINE_MAX_MS))),
         };
         Self(Instant::now() + asked)
+    }
+
+    /// A time of its own, for what no client waits for.
+    pub(crate) fn within(time: Duration) -> Self {
+        Self(Instant::now() + time)
     }
 
     /// What is left.
@@ -219,9 +230,11 @@ impl Node {
             return Err(stopping());
         }
         match op {
-            Op::Send(_) | Op::Delete(_) | Op::Register(_) | Op::SetCursor(_) => {
-                self.write(principal, request, deadline).await
-            }
+            Op::Send(_)
+            | Op::Delete(_)
+            | Op::Register(_)
+            | Op::SetCursor(_)
+            | Op::Configure(_) => self.write(principal, request, deadline).await,
             Op::Read(read) => self.read(principal, read, deadline).await.map(Reply::Page),
             Op::Get(get) => self.get(principal, get, deadline).await.map(Reply::Record),
             Op::Clients(Empty {}) => self.clients(principal, deadline).await.map(Reply::Clients),
@@ -229,9 +242,6 @@ impl Node {
             Op::Status(Empty {}) => Ok(Reply::Status(self.status())),
             Op::Clock(Empty {}) => Ok(Reply::Clock(self.clock())),
             Op::Ping(Empty {}) => Ok(Reply::Pong(Empty {})),
-            Op::Configure(_) => {
-                Err(Failure::new(ErrorCode::Invalid, "settings cannot be changed yet"))
-            }
             Op::Compact(Empty {}) => {
                 self.compact(principal).await.map(|()| Reply::Compacted(Empty {}))
             }

@@ -23,9 +23,10 @@ use crate::raft::{Handle, Member, Timing};
 use crate::seed::Seed;
 use crate::server::Server;
 use crate::store::format::Identity as StoreIdentity;
-use crate::store::{Op, Opened, Store, StoreError};
+use crate::store::{Opened, Store, StoreError};
 use crate::time::Keeper;
 
+use super::ceiling::Ceiling;
 use super::{Body, Core, Inner, Node};
 
 /// Longest wait for a primary before a node that could serve stale reads calls itself ready.
@@ -150,7 +151,7 @@ async fn start_whole(
     work: &CancellationToken,
 ) -> Result<Node, StoreError> {
     let keeper = Keeper::start(&config.clock, store.ceiling_ns()?, work.clone());
-    tokio::spawn(persist_ceiling(keeper.clone(), store.clone(), work.clone()));
+    let ceiling = Ceiling::start(keeper.clone(), store.clone(), work.clone());
     let link: Arc<dyn Link> =
         Arc::new(endpoint.link(hello_maker(proof_name(&proof), store.identity())));
     let timing = Timing {
@@ -182,7 +183,7 @@ async fn start_whole(
         node: name,
     };
     tokio::spawn(janitor.run(config.retention.clone(), work.clone()));
-    let core = Core { engine, proposer, store };
+    let core = Core { engine, proposer, store, ceiling };
     Ok(make_node(config, proof, keeper, link, Body::Whole(Box::new(core))))
 }
 
@@ -254,28 +255,6 @@ fn hello_maker(
         wanted: String::new(),
         version: super::VERSION.to_owned(),
         refusal: String::new(),
-    }
-}
-
-/// Writes every ceiling of stamps that the clock asks for.
-async fn persist_ceiling(keeper: Keeper, store: Store, stop: CancellationToken) {
-    loop {
-        let ceiling_ns = tokio::select! {
-            () = stop.cancelled() => return,
-            ceiling_ns = keeper.next_ceiling() => ceiling_ns,
-        };
-        let written = match store.writer() {
-            Ok(writer) => writer.run(Op::Ceiling(ceiling_ns)).await,
-            Err(error) => Err(error),
-        };
-        match written {
-            Ok(()) => keeper.ceiling_persisted(ceiling_ns),
-            Err(error) => {
-                // The store's failure ends the process; until then no stamp passes the old ceiling.
-                tracing::error!(%error, "the ceiling of stamps could not be written");
-                return;
-            }
-        }
     }
 }
 
@@ -426,12 +405,7 @@ impl Running {
         drop(tokio::time::timeout(CLOSE_WITHIN, self.endpoint.wait_idle()).await);
         self.node.keeper().stopped().await;
         if let Body::Whole(core) = &self.node.inner.body {
-            let ceiling_ns = self.node.keeper().seal();
-            if let Ok(writer) = core.store.writer()
-                && let Err(error) = writer.run(Op::Ceiling(ceiling_ns)).await
-            {
-                tracing::warn!(%error, "the last ceiling of stamps could not be written");
-            }
+            core.ceiling.finish().await;
             let store = core.store.clone();
             // Joins threads: not on a thread of the runtime.
             drop(tokio::task::spawn_blocking(move || store.close()).await);
