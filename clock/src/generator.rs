@@ -172,6 +172,16 @@ impl HlcClock {
         self.lock().log_floor
     }
 
+    /// How far the next stamp would lie beyond what any honest backup accepts from this node,
+    /// nanoseconds: beyond the cap of [`HlcClock::cap_ns`] and the last stored stamp, which is in
+    /// every backup's log or comes there as proven. 0 unless a stamp minted by a bad clock was
+    /// never stored, a restart begins above the ceiling, or the clock was set back: none may be
+    /// issued again, so such a node is a bad choice as primary until time has caught up.
+    #[must_use]
+    pub fn ahead_ns(&self, cap_ns: u64, last_stored: Hlc) -> u64 {
+        self.lock().floor.succ().ns.saturating_sub(cap_ns.max(last_stored.ns))
+    }
+
     /// The persisted ceiling, nanoseconds since 1970.
     #[must_use]
     pub fn ceiling_ns(&self) -> u64 {

@@ -6,6 +6,8 @@
 //! 48 bytes  judged   per server  hull    bound, slew    D, [e, l]  floor, cap   20 bytes
 //! ```
 //! `source` is one server with its schedule (`poll`), `tracker` all of them with the clock.
+//! `peer` compares it with the other nodes' clocks, `lead` says who may lead with it, `guard` what
+//! a backup accepts from the primary, `overlap` which records' order in real time is unknown.
 //!
 //! Pure: no I/O and no clock of its own; raw counter values, packets and randomness come in as
 //! arguments. Nanoseconds everywhere, unless a name ends in another unit.
@@ -32,6 +34,11 @@ pub mod select;
 
 pub mod discipline;
 pub mod tracker;
+
+pub mod guard;
+pub mod lead;
+pub mod overlap;
+pub mod peer;
 
 pub use generator::{HlcClock, TickError};
 pub use hlc::{Hlc, HlcError};
