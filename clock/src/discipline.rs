@@ -1,15 +1,17 @@
 //! The clock as it goes: keeps the bound, and slews the reading after the target.
 //!
 //! * `B`, the bound, is intersected with each new hull and widens between rounds with the drift
-//!   allowance. A hull that contradicts `B` changes nothing at first; three in a row, each with a
-//!   new sample, mean that something unseen happened to the counter: the clock starts again from
-//!   the hull, in a new epoch.
+//!   allowance. Without a new sample it only widens. A hull that contradicts `B` changes nothing at
+//!   first; three in a row, each with a new sample, mean that something unseen happened to the
+//!   counter: the clock starts again from the hull, in a new epoch, and is suspect until another
+//!   round agrees.
 //! * `c`, the reading's offset, is set once, at the first sync, when nothing has been stamped; then
 //!   it is slewed. Only a target far ahead makes it step, and only forward.
 //!
-//! Not here: the drift guard that measures the allowance; it will set `phi_ppb`.
+//! Not here: how fast the bound widens (`drift`), and when a leap second is ahead (`leap`).
 
 use crate::interval::Interval;
+use crate::leap::Leap;
 use crate::reading::{ClockView, SLEW_PPB};
 use crate::sample::Scale;
 use crate::select::Selection;
@@ -20,6 +22,19 @@ pub const STEP_NS: i64 = 128_000_000;
 /// Contradicting rounds that make a disruption.
 pub const DISRUPTION_ROUNDS: u32 = 3;
 
+/// What the servers say in a round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Round {
+    /// What they say together.
+    pub selection: Selection,
+    /// The drift allowance from now on, parts per billion.
+    pub phi_ppb: u64,
+    /// Raw counter from which on too few of them are fresh, nanoseconds.
+    pub fresh_until_ns: u64,
+    /// Whether a sample came since the last round.
+    pub new_sample: bool,
+}
+
 /// What a round did, apart from the view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -27,10 +42,15 @@ pub enum Outcome {
     Narrowed,
     /// The clock was set for the first time.
     FirstSync,
-    /// The hull contradicts the bound: counted.
+    /// No sample came: the bound widened with the time that passed.
+    Kept,
+    /// The hull contradicts the bound: counted, if a sample came.
     Contradicted,
-    /// The hull contradicted the bound too often: the clock was set again.
+    /// The hull contradicted the bound too often: the clock was set again, and is suspect until a
+    /// round narrows the new bound.
     Disrupted,
+    /// The first hull after a suspension: the clock was set again.
+    Resynced,
     /// Too few servers are fresh, or they disagree: the bound widens.
     Coasting,
 }
@@ -38,7 +58,7 @@ pub enum Outcome {
 /// The state of the clock.
 ///
 /// Invariants: the reading never goes back after the first sync; the bound's width shrinks only in
-/// a round.
+/// a round with a new sample.
 #[derive(Debug, Clone)]
 pub struct Discipline {
     scale: Scale,
@@ -68,27 +88,34 @@ impl Discipline {
         &self.scale
     }
 
-    /// Takes what the servers say at a value of the raw counter. `fresh_until_ns` is the value from
-    /// which on too few will be fresh; `new_sample` tells whether a sample came since the last round.
-    pub fn round(
-        &mut self,
-        raw_ns: u64,
-        selection: &Selection,
-        fresh_until_ns: u64,
-        new_sample: bool,
-    ) -> Outcome {
+    /// Sets the error beyond which the clock counts as expired, nanoseconds.
+    pub fn set_max_error(&mut self, max_error_ns: u64) {
+        self.view.max_error_ns = max_error_ns;
+    }
+
+    /// Sets the leap second that is ahead. One that may have come already widens the bound.
+    pub fn expect_leap(&mut self, leap: Option<Leap>) {
+        self.view.leap = leap;
+    }
+
+    /// Takes what the servers say at a value of the raw counter.
+    pub fn round(&mut self, raw_ns: u64, round: &Round) -> Outcome {
         self.advance(raw_ns);
+        self.view.phi_ppb = round.phi_ppb;
         let before = self.view;
-        let outcome = match selection {
+        let outcome = match &round.selection {
             Selection::Hull { hull, majority } => {
-                self.view.fresh_until_ns = fresh_until_ns;
-                self.combine(*hull, *majority, new_sample)
+                self.view.fresh_until_ns = round.fresh_until_ns;
+                if round.new_sample { self.combine(*hull, *majority) } else { self.keep(*hull) }
             }
             Selection::NotEnough => self.coast(ClockState::Holdover),
             Selection::Disagree => self.coast(ClockState::Disagree),
         };
         if before.epoch > 0 {
             assert!(self.view.c_ns >= before.c_ns, "a round sets the reading forward only");
+        }
+        if !round.new_sample {
+            assert!(self.view.bound == before.bound, "only a sample says more than time");
         }
         outcome
     }
@@ -99,7 +126,15 @@ impl Discipline {
         if self.view.epoch > 0 {
             self.view.state = ClockState::Suspect;
             self.view.bound = None;
+            self.contradictions = 0;
         }
+    }
+
+    /// After a disruption: takes in what another hull says, and another allowance. What made the
+    /// disruption may have been a drift that was not allowed for.
+    pub fn doubt(&mut self, hull: Interval, phi_ppb: u64) {
+        self.view.phi_ppb = phi_ppb;
+        self.view.bound = self.view.bound.map(|bound| bound.cover(hull));
     }
 
     /// Moves the view to `raw_ns`: the reading and the bound are what the old view says there.
@@ -110,41 +145,60 @@ impl Discipline {
             base_ns: self.scale.local_ns(raw_ns),
             c_ns: self.view.c_at(raw_ns),
             bound: self.view.bound_at(raw_ns),
+            leap: self.view.leap.filter(|leap| !leap.may_have_come(raw_ns)),
             ..self.view
         };
     }
 
-    fn combine(&mut self, hull: Interval, majority: Option<Interval>, new: bool) -> Outcome {
+    /// A hull with a new sample in it.
+    fn combine(&mut self, hull: Interval, majority: Option<Interval>) -> Outcome {
         let (bound, outcome) = match self.view.bound {
             None if self.view.epoch == 0 => (hull, Outcome::FirstSync),
-            None => (hull, Outcome::Disrupted),
+            None => (hull, Outcome::Resynced),
             Some(grown) => match grown.intersect(hull) {
                 Some(common) => (common, Outcome::Narrowed),
-                None if self.contradictions + u32::from(new) < DISRUPTION_ROUNDS => {
-                    self.contradictions += u32::from(new);
+                None if self.contradictions + 1 < DISRUPTION_ROUNDS => {
                     (grown, Outcome::Contradicted)
                 }
                 None => (hull, Outcome::Disrupted),
             },
         };
-        if outcome != Outcome::Contradicted {
-            self.contradictions = 0;
-            self.view.state = ClockState::Synced;
+        match outcome {
+            Outcome::Contradicted => self.contradictions += 1,
+            Outcome::Disrupted => {
+                self.contradictions = 0;
+                self.view.state = ClockState::Suspect;
+            }
+            Outcome::FirstSync | Outcome::Resynced | Outcome::Narrowed => {
+                self.contradictions = 0;
+                self.view.state = ClockState::Synced;
+            }
+            Outcome::Kept | Outcome::Coasting => {}
         }
-        if matches!(outcome, Outcome::FirstSync | Outcome::Disrupted) {
-            self.view.epoch += 1;
-        }
+        self.view.epoch += u64::from(sets(outcome));
         self.view.bound = Some(bound);
         self.aim(bound, majority, outcome);
         outcome
     }
 
+    /// A hull of samples that were all there in the last round, too: a server fewer says it.
+    fn keep(&mut self, hull: Interval) -> Outcome {
+        let Some(grown) = self.view.bound else { return Outcome::Kept };
+        if grown.intersect(hull).is_none() {
+            return Outcome::Contradicted;
+        }
+        if self.view.state != ClockState::Suspect {
+            self.view.state = ClockState::Synced;
+        }
+        Outcome::Kept
+    }
+
     /// Chooses the target and, where the rules allow, sets the reading to it.
     fn aim(&mut self, bound: Interval, majority: Option<Interval>, outcome: Outcome) {
-        let wanted_ns = match (majority, outcome) {
-            (Some(deepest), _) => deepest.mid_ns(),
-            (None, Outcome::FirstSync | Outcome::Disrupted) => bound.mid_ns(),
-            (None, _) => self.view.target_ns,
+        let wanted_ns = match majority {
+            Some(deepest) => deepest.mid_ns(),
+            None if sets(outcome) => bound.mid_ns(),
+            None => self.view.target_ns,
         };
         let target_ns = bound.clamp(wanted_ns);
         self.view.target_ns = target_ns;
@@ -155,11 +209,16 @@ impl Discipline {
     }
 
     fn coast(&mut self, state: ClockState) -> Outcome {
-        if self.view.bound.is_some() {
+        if self.view.state != ClockState::Unsynced && self.view.state != ClockState::Suspect {
             self.view.state = state;
         }
         Outcome::Coasting
     }
+}
+
+/// Whether the bound was replaced by the hull.
+fn sets(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::FirstSync | Outcome::Resynced | Outcome::Disrupted)
 }
 
 const _: () = assert!(SLEW_PPB < 1_000_000_000);

@@ -37,9 +37,15 @@ impl Interval {
     /// The same interval widened by `by_ns` on both sides.
     #[must_use]
     pub fn grown(self, by_ns: u64) -> Self {
+        self.stretched(by_ns, by_ns)
+    }
+
+    /// The same interval with its lower end moved down and its upper end moved up.
+    #[must_use]
+    pub fn stretched(self, down_ns: u64, up_ns: u64) -> Self {
         Self {
-            lo_ns: self.lo_ns.saturating_sub_unsigned(by_ns),
-            hi_ns: self.hi_ns.saturating_add_unsigned(by_ns),
+            lo_ns: self.lo_ns.saturating_sub_unsigned(down_ns),
+            hi_ns: self.hi_ns.saturating_add_unsigned(up_ns),
         }
     }
 
@@ -47,6 +53,12 @@ impl Interval {
     #[must_use]
     pub fn intersect(self, other: Self) -> Option<Self> {
         Self::new(self.lo_ns.max(other.lo_ns), self.hi_ns.min(other.hi_ns))
+    }
+
+    /// The smallest interval that contains both.
+    #[must_use]
+    pub fn cover(self, other: Self) -> Self {
+        Self { lo_ns: self.lo_ns.min(other.lo_ns), hi_ns: self.hi_ns.max(other.hi_ns) }
     }
 
     /// Whether the offset lies inside, ends included.

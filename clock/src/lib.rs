@@ -5,7 +5,8 @@
 //! packet -> sample -> filter -> select -> discipline -> reading -> generator -> stamp
 //! 48 bytes  judged   per server  hull    bound, slew    D, [e, l]  floor, cap   20 bytes
 //! ```
-//! `source` is one server with its schedule (`poll`), `tracker` all of them with the clock.
+//! `source` is one server with its schedule (`poll`), `tracker` all of them with the clock. How fast
+//! bounds age is measured by `drift`; what a leap second does to them is in `leap`.
 //! `peer` compares it with the other nodes' clocks, `lead` says who may lead with it, `guard` what
 //! a backup accepts from the primary, `overlap` which records' order in real time is unknown.
 //!
@@ -20,6 +21,7 @@ pub mod stamp;
 pub mod generator;
 
 pub mod interval;
+pub mod leap;
 pub mod reading;
 pub mod state;
 
@@ -32,7 +34,10 @@ pub mod source;
 
 pub mod select;
 
+pub mod drift;
+
 pub mod discipline;
+mod health;
 pub mod tracker;
 
 pub mod guard;
@@ -43,6 +48,7 @@ pub mod peer;
 pub use generator::{HlcClock, TickError};
 pub use hlc::{Hlc, HlcError};
 pub use interval::Interval;
+pub use leap::{LeapNotice, LeapPolicy};
 pub use reading::{ClockView, Reading};
 pub use sample::{RawExchange, Reject, Sample, Scale};
 pub use source::{Answer, Failure, Source, Verdict};

@@ -7,6 +7,7 @@
 //! Not here: how the bound is found (`select`, `discipline`).
 
 use crate::interval::{Interval, drift_ns};
+use crate::leap::Leap;
 use crate::state::ClockState;
 
 /// How fast the reading is moved towards its target, in parts per billion.
@@ -27,6 +28,8 @@ pub struct ClockView {
     pub bound: Option<Interval>,
     /// How fast the bound widens, in parts per billion.
     pub phi_ppb: u64,
+    /// The leap second that is ahead, if the servers step and have announced one.
+    pub leap: Option<Leap>,
     /// The state at publication; see [`ClockView::state_at`].
     pub state: ClockState,
     /// Raw counter from which on too few servers are fresh, nanoseconds.
@@ -34,7 +37,7 @@ pub struct ClockView {
     /// Limit of the error bound, nanoseconds.
     pub max_error_ns: u64,
     /// Number of times that the clock was set: 0 before the first sync, then 1, and one more at
-    /// each disruption.
+    /// each disruption and after each suspension.
     pub epoch: u64,
 }
 
@@ -60,6 +63,7 @@ impl ClockView {
             target_ns: 0,
             bound: None,
             phi_ppb: 0,
+            leap: None,
             state,
             fresh_until_ns: u64::MAX,
             max_error_ns,
@@ -118,7 +122,8 @@ impl ClockView {
     #[must_use]
     pub fn bound_at(&self, raw_ns: u64) -> Option<Interval> {
         let age_ns = raw_ns.abs_diff(self.raw_at_ns);
-        self.bound.map(|b| b.grown(drift_ns(age_ns, self.phi_ppb)))
+        let grown = self.bound.map(|b| b.grown(drift_ns(age_ns, self.phi_ppb)));
+        grown.map(|b| self.leap.map_or(b, |leap| leap.widen(b, raw_ns)))
     }
 
     fn utc_ns(&self, raw_ns: u64, offset_ns: i64) -> u64 {

@@ -65,6 +65,9 @@ pub struct Limits {
     pub distance_max_ns: u64,
     /// The server's time is not before this, less a day; nanoseconds since 1970.
     pub not_before_ns: u64,
+    /// The request was sent at this value of the raw counter or later: whoever was asked before may
+    /// have answered on the other side of a suspension or of a leap second. Nanoseconds.
+    pub since_raw_ns: u64,
     /// Reference id of this very machine, if it is known: a server that follows it is no source.
     pub own_refid: Option<[u8; 4]>,
     /// Drift allowance: how much true time may gain or lose on the raw counter, in parts per billion
@@ -80,6 +83,7 @@ impl Limits {
             stratum_max: 8,
             distance_max_ns: 1_500_000_000,
             not_before_ns: RELEASE_NS,
+            since_raw_ns: 0,
             own_refid: None,
             phi_ppb,
         }
@@ -154,6 +158,9 @@ pub enum Reject {
     /// The server follows this machine.
     #[error("server follows this node")]
     OwnEcho,
+    /// The request was sent before the machine was suspended, or before a leap second.
+    #[error("asked too long ago")]
+    Overtaken,
 }
 
 impl Reject {
@@ -172,6 +179,7 @@ impl Reject {
             Self::Distance => "distance",
             Self::BeforeRelease => "before_release",
             Self::OwnEcho => "own_echo",
+            Self::Overtaken => "overtaken",
         }
     }
 }
@@ -183,6 +191,9 @@ impl RawExchange {
     /// The first reason for which it is no sample.
     pub fn judge(&self, scale: &Scale, limits: &Limits) -> Result<Sample, Reject> {
         let packet = Packet::from_bytes(&self.packet);
+        if self.t1_raw_ns < limits.since_raw_ns {
+            return Err(Reject::Overtaken);
+        }
         check_header(&packet, limits)?;
         check_times(&packet, scale, limits)?;
         let round_ns = self.t4_raw_ns.checked_sub(self.t1_raw_ns).ok_or(Reject::CounterWentBack)?;

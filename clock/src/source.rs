@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::drift::Drift;
 use crate::filter::{Estimate, Filter};
 use crate::poll::Poll;
 use crate::sample::{Limits, RawExchange, Reject, Sample, Scale};
@@ -23,6 +24,10 @@ pub enum Answer {
 pub enum Failure {
     /// The name has no address.
     Unresolved,
+    /// The name leads to the address of another entry, which is asked already.
+    Duplicate,
+    /// The name leads to this very node.
+    Own,
     /// The network refused the datagram.
     Network,
     /// No answer in time.
@@ -37,6 +42,8 @@ impl Failure {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unresolved => "unresolved",
+            Self::Duplicate => "duplicate",
+            Self::Own => "own_address",
             Self::Network => "network",
             Self::Timeout => "timeout",
             Self::Protocol(what) => what,
@@ -84,6 +91,7 @@ impl fmt::Display for Verdict {
 #[derive(Debug, Clone)]
 pub struct Source {
     filter: Filter,
+    drift: Drift,
     poll: Poll,
     reach: u8,
     queries: u64,
@@ -98,6 +106,7 @@ impl Source {
     pub fn new(poll: Poll) -> Self {
         Self {
             filter: Filter::default(),
+            drift: Drift::default(),
             poll,
             reach: 0,
             queries: 0,
@@ -114,6 +123,7 @@ impl Source {
             Answer::Exchange(exchange) => match exchange.judge(scale, limits) {
                 Ok(sample) => {
                     self.filter.add(sample);
+                    self.drift.add(sample);
                     self.reach |= 1;
                     self.poll.settle();
                     None
@@ -133,10 +143,22 @@ impl Source {
         self.trouble.is_none()
     }
 
-    /// Forgets the samples and asks quickly again: the raw counter has missed something.
+    /// Forgets the samples and asks quickly again: what comes cannot be compared with what was.
     pub fn restart(&mut self) {
         self.filter.clear();
+        self.drift.clear();
         self.poll.burst();
+    }
+
+    /// Forgets what was said of the drift, and measures it anew.
+    pub fn forget_drift(&mut self) {
+        self.drift.clear();
+    }
+
+    /// Upper bound on the drift of the counter if the server is honest, parts per billion.
+    #[must_use]
+    pub fn drift_bound_ppb(&self) -> Option<u64> {
+        self.drift.bound_ppb()
     }
 
     /// What its samples say together at a value of the raw counter; `None` if it is not fresh.
@@ -146,6 +168,12 @@ impl Source {
             return None;
         }
         self.filter.estimate(raw_ns, phi_ppb)
+    }
+
+    /// Whether it has a say at a value of the raw counter.
+    #[must_use]
+    pub fn is_fresh(&self, raw_ns: u64) -> bool {
+        self.fresh_until_ns().is_some_and(|until_ns| raw_ns <= until_ns)
     }
 
     /// Raw counter up to which it is fresh if it never answers again, nanoseconds.
@@ -219,8 +247,13 @@ impl Source {
 
 /// Whether a trouble says more than that nothing came.
 fn is_telling(trouble: &Verdict) -> bool {
-    matches!(
-        trouble,
-        Verdict::Kiss(_) | Verdict::Rejected(_) | Verdict::Failed(Failure::Protocol(_))
-    )
+    match trouble {
+        Verdict::Kiss(_) | Verdict::Rejected(_) => true,
+        Verdict::Failed(why) => !matches!(why, Failure::Network | Failure::Timeout),
+        Verdict::Waiting
+        | Verdict::Selected
+        | Verdict::Disagrees
+        | Verdict::Falseticker
+        | Verdict::Unreachable => false,
+    }
 }

@@ -11,7 +11,7 @@
 use clock::packet::{NtpShort, NtpTime, Packet};
 use clock::poll::Poll;
 use clock::sample::Limits;
-use clock::{Answer, ClockState, RawExchange, Scale, Source, Tracker};
+use clock::{Answer, ClockState, LeapPolicy, RawExchange, Scale, Source, Tracker};
 use proptest::prelude::*;
 
 const SECOND: u64 = 1_000_000_000;
@@ -155,7 +155,7 @@ proptest! {
         };
         let scale = Scale { base_ns: BASE_NS, raw0_ns: SECOND };
         let sources = natures.iter().map(|_| Source::new(Poll::new(16_000, true))).collect();
-        let mut tracker = Tracker::new(scale, Limits::new(PHI_PPB), 100_000_000, sources);
+        let mut tracker = Tracker::new(scale, Limits::new(PHI_PPB), 100_000_000, LeapPolicy::Smear, sources);
         let mut said_ns = 0;
         for poll in &polls {
             world.drift_ppb = poll.drift_ppb;

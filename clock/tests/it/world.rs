@@ -1,6 +1,6 @@
 //! What the commands of a script act on.
 
-use clock::discipline::Discipline;
+use clock::discipline::{Discipline, Round};
 use clock::packet::{NtpShort, NtpTime, Packet};
 use clock::sample::{Limits, RELEASE_NS};
 use clock::select::{Selection, is_falseticker, select};
@@ -173,7 +173,8 @@ impl World {
         };
         line.done();
         let fresh_until_ns = at_ns + 1024 * 1_000_000_000;
-        let outcome = self.discipline.round(at_ns, &selection, fresh_until_ns, new_sample);
+        let round = Round { selection, phi_ppb: PHI_PPB, fresh_until_ns, new_sample };
+        let outcome = self.discipline.round(at_ns, &round);
         format!("{outcome:?}: {}", self.read(at_ns))
     }
 

@@ -16,7 +16,8 @@ use clock::discipline::Outcome;
 use clock::poll::{BURST_QUERIES, Poll};
 use clock::sample::{Limits, RELEASE_NS};
 use clock::{
-    Answer, ClockState, ClockView, Hlc, HlcClock, Reading, Scale, Source, Stamp, TickError, Tracker,
+    Answer, ClockState, ClockView, Hlc, HlcClock, LeapPolicy, Reading, Scale, Source, Stamp,
+    TickError, Tracker,
 };
 use proto::wire::{ClockReport, ClockSource};
 use rustix::time::{ClockId, clock_gettime};
@@ -436,7 +437,8 @@ impl Keeper {
         match outcome {
             Outcome::Contradicted => tracing::warn!("time servers contradict the clock's bounds"),
             Outcome::Disrupted => tracing::warn!("the clock was set anew from its servers"),
-            Outcome::FirstSync | Outcome::Narrowed | Outcome::Coasting => {}
+            Outcome::Resynced => tracing::info!("the clock was set after a suspension"),
+            Outcome::FirstSync | Outcome::Narrowed | Outcome::Kept | Outcome::Coasting => {}
         }
         (wait_ms, lost)
     }
@@ -487,7 +489,8 @@ impl Inner {
             .iter()
             .map(|server| Source::new(Poll::new(u64::from(server.poll_s) * 1000, server.private)));
         let limits = Limits::new(DRIFT_PPB);
-        let tracker = Tracker::new(scale, limits, max_error_ns, sources.collect());
+        let tracker =
+            Tracker::new(scale, limits, max_error_ns, LeapPolicy::Smear, sources.collect());
         let view = match config.mode {
             ClockMode::Local => {
                 ClockView::unchecked(raw0_ns, base_ns, max_error_ns, ClockState::Local)
