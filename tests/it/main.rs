@@ -6,6 +6,10 @@ mod bad_input;
 #[cfg(test)]
 mod catch_up;
 #[cfg(test)]
+mod clock_hostile;
+#[cfg(test)]
+mod clock_truth;
+#[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod damage;

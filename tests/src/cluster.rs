@@ -1,5 +1,6 @@
 //! A cluster of real processes in a folder of its own.
 
+use std::fs;
 use std::future::Future;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -72,16 +73,19 @@ impl Cluster {
     pub fn start(nodes: u16) -> anyhow::Result<Self> {
         for _ in 0..10 {
             let mut cluster = Self::create(nodes)?;
-            cluster.start_all()?;
-            if cluster.settled()? {
+            if cluster.start_and_settle()? {
                 return Ok(cluster);
             }
         }
         anyhow::bail!("the ports were taken ten times")
     }
 
-    /// Waits for health; `false` if a node found its port taken.
-    fn settled(&mut self) -> anyhow::Result<bool> {
+    /// Starts all nodes and waits for health; `false` if a node found its port taken.
+    ///
+    /// # Errors
+    /// When it does not become healthy.
+    pub fn start_and_settle(&mut self) -> anyhow::Result<bool> {
+        self.start_all()?;
         let mut taken = false;
         until("a healthy cluster", || {
             for node in &mut self.nodes {
@@ -119,6 +123,23 @@ impl Cluster {
     #[must_use]
     pub fn data(&self, node: &str) -> PathBuf {
         self.dir().join("data").join(node)
+    }
+
+    /// Replaces what stands in the `[clock]` section of a node's configuration, from its next start
+    /// on.
+    ///
+    /// # Errors
+    /// When there is no such node, or no such section.
+    pub fn configure_clock(&mut self, node: &str, section: &str) -> anyhow::Result<()> {
+        let path = self.node(node)?.config().to_owned();
+        let text = fs::read_to_string(&path)?;
+        let cut = || {
+            let (head, rest) = text.split_once("\n[clock]\n")?;
+            Some((head, rest.split_once("\n[raft]\n")?.1))
+        };
+        let (head, tail) = cut().with_context(|| format!("no [clock] and [raft] in {text}"))?;
+        fs::write(&path, format!("{head}\n[clock]\n{section}\n[raft]\n{tail}"))?;
+        Ok(())
     }
 
     /// Where asynchronous work of the test runs.
@@ -313,12 +334,21 @@ impl Cluster {
     /// # Errors
     /// When it does not answer.
     pub fn records(&self, node: &str, stale: bool) -> anyhow::Result<Vec<Record>> {
+        self.records_to(node, "", stale)
+    }
+
+    /// All records to a recipient that a node holds, as the admin reads them there.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn records_to(&self, node: &str, to: &str, stale: bool) -> anyhow::Result<Vec<Record>> {
         let client = self.client("admin", Some(node), Duration::from_secs(30))?;
         self.wait(async {
             let mut after: Vec<Position> = Vec::new();
             let mut records = Vec::new();
             loop {
-                let read = Read { after: after.clone(), stale, ..Read::default() };
+                let (after_all, to) = (after.clone(), to.to_owned());
+                let read = Read { after: after_all, to, stale, ..Read::default() };
                 let page = match client.call(Op::Read(read)).await?.reply {
                     Some(Reply::Page(page)) => page,
                     other => anyhow::bail!("no page from {node}: {other:?}"),

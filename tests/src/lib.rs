@@ -6,6 +6,8 @@
 //! - [`user`]: `logctl` with a home of its own
 //! - [`load`] and [`history`]: sends under way, and what every one of them was told
 //! - [`watch`] and [`freshness`]: what the nodes say of themselves, and what they show, meanwhile
+//! - [`timed`] and [`truth`]: clusters whose time servers the test holds, and what time it really is
+//! - [`chronyd`] and [`faketime`]: a time server of others, and steps of the machine's clock
 //! - [`checks`]: one property a file, each naming the promise it protects
 //! - [`forge`], [`raw`] and [`wal`]: what only an attacker or a broken disk does
 //!
@@ -13,15 +15,20 @@
 //! time that is hoped to be long enough, and nothing asserts how long anything took.
 
 pub mod checks;
+pub mod chronyd;
 pub mod cluster;
+pub mod faketime;
 pub mod forge;
 pub mod freshness;
+mod helpers;
 pub mod history;
 pub mod load;
 pub mod logd;
 pub mod patience;
 pub mod ports;
 pub mod raw;
+pub mod timed;
+pub mod truth;
 pub mod user;
 pub mod wal;
 pub mod watch;
@@ -32,5 +39,6 @@ pub use history::{Attempt, History, Outcome};
 pub use load::Load;
 pub use logd::Logd;
 pub use patience::until;
+pub use timed::Timed;
 pub use user::{Run, User};
 pub use watch::Watch;

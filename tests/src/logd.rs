@@ -1,5 +1,6 @@
 //! One `logd` process: started with its configuration, signalled, waited for, and never left behind.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -19,6 +20,7 @@ pub struct Logd {
     name: String,
     config: PathBuf,
     log: PathBuf,
+    environment: Vec<(&'static str, OsString)>,
     child: Option<Child>,
 }
 
@@ -26,7 +28,7 @@ impl Logd {
     /// The node of a configuration; nothing is started yet. What it writes goes to `log`.
     #[must_use]
     pub fn new(name: &str, config: PathBuf, log: PathBuf) -> Self {
-        Self { name: name.to_owned(), config, log, child: None }
+        Self { name: name.to_owned(), config, log, environment: Vec::new(), child: None }
     }
 
     /// Name of the node.
@@ -39,6 +41,11 @@ impl Logd {
     #[must_use]
     pub fn config(&self) -> &Path {
         &self.config
+    }
+
+    /// Gives it an environment from the next start on.
+    pub fn set_environment(&mut self, environment: Vec<(&'static str, OsString)>) {
+        self.environment = environment;
     }
 
     /// Starts it, with further arguments.
@@ -54,6 +61,7 @@ impl Logd {
         for name in INHERITED {
             command.env_remove(name);
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.child = Some(command.spawn().context("cannot start logd")?);
         Ok(())
     }

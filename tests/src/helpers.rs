@@ -1,0 +1,23 @@
+//! Programs of others that tests use where they are installed: `tools/setup test` does that.
+
+use std::io::Write as _;
+
+/// What was looked for; without it, `None` and a message. Where `CI` is set it must be there: a
+/// suite that is skipped unseen proves nothing.
+///
+/// # Errors
+/// When it is missing and required.
+pub(crate) fn found<T>(what: &str, package: &str, it: Option<T>) -> anyhow::Result<Option<T>> {
+    if it.is_none() {
+        let text = format!("no {what} here: install {package}, or run tools/setup test");
+        anyhow::ensure!(!required(), "{text}");
+        // Nobody can be told that the terminal is gone.
+        let _ = writeln!(std::io::stderr().lock(), "skipped: {text}");
+    }
+    Ok(it)
+}
+
+/// Whether tests may not be skipped.
+fn required() -> bool {
+    std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
+}
