@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use clock::Hlc;
-use model::query::{self, Query, Reader};
+use model::query;
 use model::retention::{Kept, Policy, expired};
 use model::{Caller, Command, CommandOp, Outcome};
 use proto::Name;
@@ -91,10 +91,8 @@ fn is_due(store: &Store, policy: Policy, now_ns: u64) -> Result<bool, StoreError
     let view = store.snapshot()?;
     let stats = query::stats(&view).map_err(|error| damaged(&error))?;
     let records = (stats.last_seq + 1).saturating_sub(stats.first_seq);
-    let all = Reader { name: String::new(), admin: true };
-    let oldest = query::page(&view, &all, &Query { limit: 1, ..Query::default() });
-    let oldest = oldest.map_err(|error| damaged(&error))?;
-    let Some(oldest) = oldest.records.first() else { return Ok(false) };
-    let oldest = oldest.hlc().map_err(|error| damaged(&error))?;
+    let Some(oldest) = query::oldest(&view).map_err(|error| damaged(&error))? else {
+        return Ok(false);
+    };
     Ok(expired(policy, Kept { records, bytes: stats.bytes, oldest }, Hlc::from_ns(now_ns)))
 }

@@ -17,6 +17,7 @@ pub mod signals;
 pub mod node;
 pub mod server;
 
+pub mod events;
 pub mod janitor;
 pub mod members;
 pub mod proposer;

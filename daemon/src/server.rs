@@ -194,7 +194,10 @@ impl Server {
             }
             Some(PeerOp::Barrier(_)) => tx.send_message(&self.node.give_barrier().await).await,
             Some(PeerOp::Sessions(_)) => tx.send_message(&self.node.sessions().list()).await,
-            Some(PeerOp::Event(_) | PeerOp::Close(_)) | None => {
+            Some(PeerOp::Event(event)) => {
+                tx.send_message(&self.node.peer_event(from, event).await).await
+            }
+            Some(PeerOp::Close(_)) | None => {
                 tracing::warn!(%from, "a peer asked for something that this release does not know");
                 return;
             }

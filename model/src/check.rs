@@ -3,9 +3,10 @@
 
 use bytes::Bytes;
 use proto::limits::{
-    BODY_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX, NAME_BYTES_MAX, REASON_BYTES_MAX,
+    BODY_BYTES_MAX, CLOCK_ERROR_MAX_US, CLOCK_ERROR_MIN_US, HEADER_BYTES_MAX, HEADERS_MAX,
+    NAME_BYTES_MAX, REASON_BYTES_MAX,
 };
-use proto::wire::Position;
+use proto::wire::{Configure, OnLoss, Position};
 use proto::{Failure, Header, MessageId, Name, Stream};
 
 use crate::SHARD;
@@ -26,6 +27,8 @@ pub fn check(op: &CommandOp) -> Result<(), Failure> {
         CommandOp::Delete { id, from, reason } => check_delete(id, from, reason),
         CommandOp::Register { name, home, .. } => check_register(name, home),
         CommandOp::SetCursor { name, positions } => check_cursor(name, positions),
+        CommandOp::Configure(change) | CommandOp::InitSettings(change) => check_settings(change),
+        CommandOp::Event { id, headers, body } => check_event(id, headers, body),
         CommandOp::Expire { .. } | CommandOp::TermStart { .. } | CommandOp::Tick => Ok(()),
     }
 }
@@ -41,17 +44,22 @@ pub(crate) fn check_send(
     if stream == Stream::Events {
         return Err(denied("'$events' is written by the cluster alone"));
     }
+    check_content(headers, body)?;
+    Ok(stream)
+}
+
+pub(crate) fn check_event(id: &str, headers: &[Header], body: &Bytes) -> Result<(), Failure> {
+    id.parse::<MessageId>().map_err(invalid)?;
+    check_content(headers, body)
+}
+
+fn check_content(headers: &[Header], body: &Bytes) -> Result<(), Failure> {
     if body.len() > BODY_BYTES_MAX {
         let len = body.len();
         return Err(invalid(format!(
             "a body of {len} bytes; at most {BODY_BYTES_MAX} are allowed"
         )));
     }
-    check_headers(headers)?;
-    Ok(stream)
-}
-
-fn check_headers(headers: &[Header]) -> Result<(), Failure> {
     if headers.len() > HEADERS_MAX {
         let n = headers.len();
         return Err(invalid(format!("{n} headers; at most {HEADERS_MAX} are allowed")));
@@ -105,6 +113,24 @@ pub(crate) fn check_cursor(name: &str, positions: &[Position]) -> Result<(), Fai
         [Position { shard, .. }] if *shard == u32::from(SHARD) => Ok(()),
         [Position { shard, .. }] => Err(invalid(format!("there is no shard {shard}"))),
         _ => Err(invalid("a cursor takes exactly one position per shard")),
+    }
+}
+
+pub(crate) fn check_settings(change: &Configure) -> Result<(), Failure> {
+    let &Configure { max_clock_error_us, on_loss } = change;
+    if max_clock_error_us.is_none() && on_loss.is_none() {
+        return Err(invalid("no setting is given: there is nothing to change"));
+    }
+    let allowed = CLOCK_ERROR_MIN_US..=CLOCK_ERROR_MAX_US;
+    if let Some(us) = max_clock_error_us.filter(|us| !allowed.contains(us)) {
+        return Err(invalid(format!(
+            "a largest clock error of {us} us; {CLOCK_ERROR_MIN_US} to {CLOCK_ERROR_MAX_US} are \
+             allowed"
+        )));
+    }
+    match on_loss.map(OnLoss::try_from) {
+        Some(Err(_)) => Err(invalid("on_loss is neither degrade nor refuse")),
+        Some(Ok(_)) | None => Ok(()),
     }
 }
 

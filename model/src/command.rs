@@ -13,7 +13,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use clock::Stamp;
 use proto::limits::BATCH_COMMANDS_MAX;
-use proto::wire::Position;
+use proto::wire::{Configure, Position};
 use proto::{Header, Name};
 
 use crate::wire;
@@ -57,15 +57,21 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The caller of commands that a node proposes by itself: `Expire`, `TermStart`, `Tick`.
+    /// The caller of commands that a node proposes by itself: `Event`, `InitSettings`, `Expire`,
+    /// `TermStart`, `Tick`.
     #[must_use]
     pub fn node(name: &Name) -> Self {
         Self { name: name.to_string(), admin: false, fingerprint: [0; 32] }
     }
+
+    /// Whether this is a node of the cluster. No key has a hash of zeros, so no client can be.
+    #[must_use]
+    pub fn is_node(&self) -> bool {
+        !self.admin && self.fingerprint == [0; 32]
+    }
 }
 
-/// What a command does. The last three are proposed by the primary alone and never come from a
-/// client.
+/// What a command does. Those from `Event` on come from nodes and never from a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommandOp {
     /// Store a message.
@@ -104,6 +110,19 @@ pub enum CommandOp {
         /// Where it stands now.
         positions: Vec<Position>,
     },
+    /// Change settings of the cluster.
+    Configure(Configure),
+    /// Store an event of the calling node in `$events`.
+    Event {
+        /// Id, drawn by the node.
+        id: String,
+        /// Headers.
+        headers: Vec<Header>,
+        /// Body.
+        body: Bytes,
+    },
+    /// Set the settings that nobody has set yet: what the primary's own file says.
+    InitSettings(Configure),
     /// Remove the oldest records beyond the given measures, 0 = no limit.
     Expire {
         /// Largest age in nanoseconds of log time.
@@ -204,17 +223,22 @@ impl Command {
     pub fn size(&self) -> usize {
         const FIXED: usize = 128;
         const PER_ITEM: usize = 24;
+        let headers_size = |headers: &[Header]| -> usize {
+            headers.iter().map(|h| PER_ITEM + h.key.len() + h.value.len()).sum()
+        };
         let op = match &self.op {
             CommandOp::Send { to, id, headers, body } => {
-                let headers: usize =
-                    headers.iter().map(|h| PER_ITEM + h.key.len() + h.value.len()).sum();
-                to.len() + id.len() + headers + body.len()
+                to.len() + id.len() + headers_size(headers) + body.len()
             }
+            CommandOp::Event { id, headers, body } => id.len() + headers_size(headers) + body.len(),
             CommandOp::Delete { id, from, reason } => id.len() + from.len() + reason.len(),
             CommandOp::Register { name, home, .. } => name.len() + home.len() + 32,
             CommandOp::SetCursor { name, positions } => name.len() + positions.len() * PER_ITEM,
             CommandOp::TermStart { node, .. } => node.len(),
-            CommandOp::Expire { .. } | CommandOp::Tick => 0,
+            CommandOp::Configure(_)
+            | CommandOp::InitSettings(_)
+            | CommandOp::Expire { .. }
+            | CommandOp::Tick => 0,
         };
         FIXED + self.caller.name.len() + self.gateway.len() + op
     }

@@ -9,7 +9,7 @@ use proto::{Record, Tombstone};
 use crate::check::check_delete;
 use crate::command::Caller;
 use crate::error::{QueryError, denied, not_found};
-use crate::find::{each_with_id, record, seq_of, sized_record, visible};
+use crate::find::{EVENTS, each_with_id, record, seq_of, sized_record, visible};
 use crate::machine::{Machine, Outcome, Place};
 use crate::query::{Reader, SENDERS_SHOWN_MAX, ambiguous};
 
@@ -48,16 +48,23 @@ impl Machine<'_> {
             return Err(unknown().into());
         }
         let reader = Reader { name: caller.name.clone(), admin: caller.admin };
-        let mut found = Vec::new();
+        let (mut found, mut event) = (Vec::new(), false);
         each_with_id(&self.rows, id, |sender, seq| {
             let asked = from.is_empty() || sender == from;
-            if asked && visible(&reader, &record(&self.rows, seq)?) {
+            let record = record(&self.rows, seq)?;
+            if record.to == EVENTS {
+                event = true;
+            } else if asked && visible(&reader, &record) {
                 found.push((sender.to_owned(), seq));
             }
             let full = found.len() > SENDERS_SHOWN_MAX;
             Ok(if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
         match &found[..] {
+            [] if event => Err(denied(
+                "events are the cluster's own history: nobody deletes them, retention removes them",
+            )
+            .into()),
             [] => Err(unknown().into()),
             [(_, seq)] if caller.admin => Ok(*seq),
             _ if caller.admin => {

@@ -11,6 +11,8 @@ use crate::query::Reader;
 use crate::rows::{decode_record, decode_seq};
 use crate::view::{Direction, Table, View};
 
+/// The stream of the cluster's own events, which every admitted client may read.
+pub(crate) const EVENTS: &str = "$events";
 /// Rows fetched at a time.
 const CHUNK: usize = 64;
 
@@ -66,9 +68,13 @@ pub(crate) fn each_with_id(
     }
 }
 
-/// Whether a record lies in the reader's inbox or was sent by the reader; an admin sees all.
+/// Whether a record lies in the reader's inbox, was sent by the reader or is an event; an admin sees
+/// all.
 pub(crate) fn visible(reader: &Reader, record: &Record) -> bool {
-    reader.admin || record.from == reader.name || in_inbox(reader, &record.to)
+    reader.admin
+        || record.from == reader.name
+        || in_inbox(reader, &record.to)
+        || record.to == EVENTS
 }
 
 /// Whether a stream belongs to the reader's inbox.

@@ -31,6 +31,7 @@ pub mod machine;
 mod registry;
 pub mod retention;
 mod send;
+mod settings;
 
 mod find;
 pub mod query;

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use clock::{Hlc, Stamp};
 use prost::Message;
 use proto::limits::DEDUP_RETIRE_PER_COMMAND;
-use proto::wire::Ack;
+use proto::wire::{Ack, Settings};
 use proto::{Failure, Record};
 
 use crate::command::{Batch, Command, CommandOp};
@@ -61,6 +61,8 @@ pub enum Outcome {
         /// Whether there are more to remove: propose the command again.
         more: bool,
     },
+    /// The settings as they are now.
+    Configured(Settings),
     /// Done, and there is nothing to say.
     Done,
     /// Nothing was done, on any node.
@@ -198,6 +200,11 @@ impl<'v> Machine<'v> {
             &CommandOp::Expire { max_age_ns, max_records, max_bytes } => {
                 self.expire(place, max_age_ns, max_records, max_bytes)
             }
+            CommandOp::Event { id, headers, body } => {
+                self.event(place, caller, gateway, (id, headers, body))
+            }
+            CommandOp::Configure(change) => self.configure(caller, change),
+            CommandOp::InitSettings(change) => self.init_settings(caller, change),
             CommandOp::TermStart { .. } | CommandOp::Tick => Ok(Outcome::Done),
         };
         match result {

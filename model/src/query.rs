@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use clock::Hlc;
 use proto::limits::{PAGE_BYTES_MAX, PAGE_RECORDS_MAX};
-use proto::wire::Position;
+use proto::wire::{Position, Settings};
 use proto::{Failure, MessageId, Name, Record, Stream};
 
 use crate::command::Caller;
@@ -20,7 +20,7 @@ use crate::hash::Hash;
 use crate::keys;
 use crate::registry::{admit, client_row};
 use crate::rows::{ClientRow, State, decode_record, record_hlc};
-use crate::slots::{SlotTable, stream_key};
+use crate::slots::{SlotTable, sender_key, stream_key};
 use crate::source::Source;
 use crate::view::{Direction, Table, View};
 
@@ -169,7 +169,11 @@ pub fn get(view: &dyn View, reader: &Reader, id: &str, from: &str) -> Result<Fou
     id.parse::<MessageId>().map_err(invalid)?;
     if !from.is_empty() {
         from.parse::<Name>().map_err(invalid)?;
-        let Some(seq) = seq_of(view, id, from)? else { return Ok(Found::Nothing) };
+        let seq = match seq_of(view, id, from)? {
+            Some(seq) => Some(seq),
+            None => seq_of(view, id, &sender_key(&Stream::Events, from))?,
+        };
+        let Some(seq) = seq else { return Ok(Found::Nothing) };
         let found = record(view, seq)?;
         let seen = visible(reader, &found);
         return Ok(if seen { Found::One(Box::new(found)) } else { Found::Nothing });
@@ -230,6 +234,26 @@ pub fn stats(view: &dyn View) -> Result<Stats, StateError> {
         clients: state.clients,
         digest: state.digest,
     })
+}
+
+/// The cluster's settings; `None` until a primary has set them.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn settings(view: &dyn View) -> Result<Option<Settings>, StateError> {
+    crate::settings::settings(view)
+}
+
+/// Clock value of the oldest kept record, events included; `None` if no record is kept.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn oldest(view: &dyn View) -> Result<Option<Hlc>, StateError> {
+    let state = State::load(view)?;
+    if state.records() == 0 {
+        return Ok(None);
+    }
+    record_hlc(&record_row(view, state.first_seq)?).map(Some)
 }
 
 /// Where a named cursor stands; empty if nobody has set it yet.

@@ -12,7 +12,7 @@ use crate::error::{QueryError, StateError};
 use crate::find::{seq_of, sized_record};
 use crate::keys;
 use crate::machine::{Machine, Outcome, Place};
-use crate::slots::stream_key;
+use crate::slots::{sender_key, stream_key};
 use crate::view::Table;
 
 /// The measures of an expiry command; 0 = no limit.
@@ -86,10 +86,11 @@ impl Machine<'_> {
         let seq = record.seq;
         self.remove(Table::Records, keys::seq(seq));
         self.remove(Table::Streams, keys::indexed(&stream_key(&stream), seq));
-        self.remove(Table::Senders, keys::indexed(&record.from, seq));
+        let sender = sender_key(&stream, &record.from);
+        self.remove(Table::Senders, keys::indexed(&sender, seq));
         // After the dedup window the sender may have used the id again: that row stays.
-        if seq_of(&self.rows, &record.id, &record.from)? == Some(seq) {
-            self.remove(Table::Ids, keys::pair(&record.id, &record.from));
+        if seq_of(&self.rows, &record.id, &sender)? == Some(seq) {
+            self.remove(Table::Ids, keys::pair(&record.id, &sender));
         }
         self.state.first_seq = seq + 1;
         self.release(len)

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use clock::{Hlc, Stamp};
 use prost::Message;
 use proto::Record;
-use proto::wire::{Ack, Position};
+use proto::wire::{Ack, Position, Settings};
 
 use crate::SHARD;
 use crate::error::StateError;
@@ -223,6 +223,27 @@ impl CursorRow {
     pub(crate) fn decode(bytes: Bytes) -> Result<Self, StateError> {
         Message::decode(bytes)
             .map_err(|_| StateError::corrupt(Table::Cursors, "a cursor does not parse"))
+    }
+}
+
+/// The cluster's settings; what is absent nobody has set yet.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct SettingsRow {
+    #[prost(uint64, optional, tag = "1")]
+    pub(crate) max_clock_error_us: Option<u64>,
+    #[prost(int32, optional, tag = "2")]
+    pub(crate) on_loss: Option<i32>,
+}
+
+impl SettingsRow {
+    pub(crate) fn decode(bytes: Bytes) -> Result<Self, StateError> {
+        Message::decode(bytes)
+            .map_err(|_| StateError::corrupt(Table::Settings, "the settings do not parse"))
+    }
+
+    /// All settings, if all are set.
+    pub(crate) fn settings(self) -> Option<Settings> {
+        Some(Settings { max_clock_error_us: self.max_clock_error_us?, on_loss: self.on_loss? })
     }
 }
 

@@ -1,20 +1,28 @@
-//! Send: one message becomes one record, or the ack that it got before.
+//! Send: one message becomes one record, or the ack that it got before. So does one event of a node.
 
 use bytes::Bytes;
-use prost::Message;
-use proto::{Header, Record, Stream};
+use prost::Message as _;
+use proto::{Header, Name, Record, Stream};
 
 use crate::SHARD;
-use crate::check::check_send;
+use crate::check::{check_event, check_send};
 use crate::command::Caller;
 use crate::dedup::Remembered;
-use crate::error::{QueryError, conflict};
+use crate::error::{QueryError, conflict, denied, invalid};
 use crate::hash::{Hash, content_hash, leaf_hash};
 use crate::keys;
 use crate::machine::{Machine, Outcome, Place};
 use crate::rows::DedupRow;
-use crate::slots::stream_key;
+use crate::slots::{sender_key, stream_key};
 use crate::view::Table;
+
+/// What is to become a record.
+struct Message<'m> {
+    stream: &'m Stream,
+    id: &'m str,
+    headers: &'m [Header],
+    body: &'m Bytes,
+}
 
 impl Machine<'_> {
     pub(crate) fn send(
@@ -26,20 +34,54 @@ impl Machine<'_> {
     ) -> Result<Outcome, QueryError> {
         let stream = check_send(to, id, headers, body)?;
         self.require_sender(caller)?;
+        let message = Message { stream: &stream, id, headers, body };
+        self.once(place, caller, gateway, &message)
+    }
+
+    /// Stores an event of a node. Nobody else may: the stream says what the cluster itself saw.
+    pub(crate) fn event(
+        &mut self,
+        place: &Place<'_>,
+        caller: &Caller,
+        gateway: &str,
+        (id, headers, body): (&str, &[Header], &Bytes),
+    ) -> Result<Outcome, QueryError> {
+        check_event(id, headers, body)?;
+        if !caller.is_node() {
+            return Err(denied("'$events' is written by the cluster alone").into());
+        }
+        caller.name.parse::<Name>().map_err(invalid)?;
+        let message = Message { stream: &Stream::Events, id, headers, body };
+        self.once(place, caller, gateway, &message)
+    }
+
+    /// Stores what was not stored before under this sender and id.
+    fn once(
+        &mut self,
+        place: &Place<'_>,
+        caller: &Caller,
+        gateway: &str,
+        message: &Message<'_>,
+    ) -> Result<Outcome, QueryError> {
+        let &Message { stream, id, headers, body } = message;
         let content = content_hash(headers, body);
-        let dedup_key = keys::pair(&caller.name, id);
+        let to = stream.to_string();
+        let sender = sender_key(stream, &caller.name);
+        let dedup_key = keys::pair(&sender, id);
         let remembered = self.first_ack(&dedup_key)?;
         if let Remembered::First(first) = remembered {
-            return same_message(first, caller, to, id, &content);
+            return same_message(first, caller, &to, id, &content);
         }
-        self.require_recipient(&stream)?;
+        if *stream != Stream::Events {
+            self.require_recipient(stream)?;
+        }
 
         let mut record = Record {
             shard: u32::from(SHARD),
             seq: self.state.last_seq + 1,
             stamp: place.stamp.to_bytes().to_vec(),
             from: caller.name.clone(),
-            to: to.to_owned(),
+            to,
             id: id.to_owned(),
             headers: headers.to_vec(),
             body: body.clone(),
@@ -55,7 +97,7 @@ impl Machine<'_> {
         if let Remembered::Over(hlc) = remembered {
             self.remove(Table::DedupAge, keys::age(hlc));
         }
-        let first = self.store(&stream, &mut record, dedup_key);
+        let first = self.store(stream, &mut record, dedup_key);
         Ok(Outcome::Sent(first.into_ack(id, false)))
     }
 
@@ -64,8 +106,9 @@ impl Machine<'_> {
         let seq = record.seq;
         let len = self.put_record(record);
         self.put(Table::Streams, keys::indexed(&stream_key(stream), seq), Vec::new());
-        self.put(Table::Senders, keys::indexed(&record.from, seq), Vec::new());
-        self.put(Table::Ids, keys::pair(&record.id, &record.from), keys::seq(seq).to_vec());
+        let sender = sender_key(stream, &record.from);
+        self.put(Table::Senders, keys::indexed(&sender, seq), Vec::new());
+        self.put(Table::Ids, keys::pair(&record.id, &sender), keys::seq(seq).to_vec());
         let first = DedupRow {
             seq,
             stamp: Bytes::copy_from_slice(&record.stamp),

@@ -1,6 +1,8 @@
 //! Placement: 4096 slots, each pointing at a shard. Version 1 has one shard, so the table says 1
 //! everywhere; it exists so that nothing on disk changes when there are more.
 
+use std::borrow::Cow;
+
 use proto::limits::SLOTS;
 use proto::{Name, Stream};
 
@@ -55,6 +57,16 @@ pub fn stream_key(stream: &Stream) -> String {
         Stream::Client(name) => format!("c:{name}"),
         Stream::Group(name) => format!("g:{name}"),
         Stream::Everyone | Stream::Events => stream.to_string(),
+    }
+}
+
+/// What a sender is called in keys. The senders of events are nodes, and a client may have a node's
+/// name: a `$` in front, which no name can hold, keeps them apart.
+#[must_use]
+pub(crate) fn sender_key<'n>(stream: &Stream, from: &'n str) -> Cow<'n, str> {
+    match stream {
+        Stream::Events => Cow::Owned(format!("${from}")),
+        Stream::Client(_) | Stream::Group(_) | Stream::Everyone => Cow::Borrowed(from),
     }
 }
 

@@ -34,11 +34,15 @@ pub enum Table {
     Senders = 10,
     /// owner → number of cursors it owns.
     CursorOwners = 11,
+    /// level, number → what the bounds of a block's records span together.
+    Blocks = 12,
+    /// One row: the cluster's settings.
+    Settings = 13,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Records,
         Self::Streams,
         Self::Clients,
@@ -50,6 +54,8 @@ impl Table {
         Self::Meta,
         Self::Senders,
         Self::CursorOwners,
+        Self::Blocks,
+        Self::Settings,
     ];
 
     /// The table's number.

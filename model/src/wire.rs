@@ -5,7 +5,7 @@ use bytes::Bytes;
 use clock::Stamp;
 use prost::{Message, Oneof};
 use proto::Header;
-use proto::wire::Position;
+use proto::wire::{Configure, Position};
 
 use crate::command::{Batch, Caller, Command, CommandOp, DecodeError};
 
@@ -27,7 +27,7 @@ pub(crate) struct CommandContent {
     fingerprint: Bytes,
     #[prost(string, tag = "4")]
     gateway: String,
-    #[prost(oneof = "OpContent", tags = "10, 11, 12, 13, 14, 15, 16")]
+    #[prost(oneof = "OpContent", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19")]
     op: Option<OpContent>,
 }
 
@@ -47,6 +47,12 @@ enum OpContent {
     TermStart(TermStartContent),
     #[prost(message, tag = "16")]
     Tick(TickContent),
+    #[prost(message, tag = "17")]
+    Event(EventContent),
+    #[prost(message, tag = "18")]
+    Configure(SettingsContent),
+    #[prost(message, tag = "19")]
+    InitSettings(SettingsContent),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -110,6 +116,38 @@ struct TermStartContent {
 #[derive(Clone, Copy, PartialEq, Message)]
 struct TickContent {}
 
+#[derive(Clone, PartialEq, Message)]
+struct EventContent {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(message, repeated, tag = "2")]
+    headers: Vec<Header>,
+    #[prost(bytes = "bytes", tag = "3")]
+    body: Bytes,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct SettingsContent {
+    #[prost(uint64, optional, tag = "1")]
+    max_clock_error_us: Option<u64>,
+    #[prost(int32, optional, tag = "2")]
+    on_loss: Option<i32>,
+}
+
+impl From<&Configure> for SettingsContent {
+    fn from(change: &Configure) -> Self {
+        let &Configure { max_clock_error_us, on_loss } = change;
+        Self { max_clock_error_us, on_loss }
+    }
+}
+
+impl From<SettingsContent> for Configure {
+    fn from(content: SettingsContent) -> Self {
+        let SettingsContent { max_clock_error_us, on_loss } = content;
+        Self { max_clock_error_us, on_loss }
+    }
+}
+
 impl From<&Batch> for BatchContent {
     fn from(batch: &Batch) -> Self {
         Self {
@@ -161,6 +199,13 @@ impl From<&CommandOp> for OpContent {
                 Self::TermStart(TermStartContent { node: node.clone(), term: *term })
             }
             CommandOp::Tick => Self::Tick(TickContent {}),
+            CommandOp::Event { id, headers, body } => Self::Event(EventContent {
+                id: id.clone(),
+                headers: headers.clone(),
+                body: body.clone(),
+            }),
+            CommandOp::Configure(change) => Self::Configure(change.into()),
+            CommandOp::InitSettings(change) => Self::InitSettings(change.into()),
         }
     }
 }
@@ -209,6 +254,11 @@ impl TryFrom<OpContent> for CommandOp {
             }
             OpContent::TermStart(TermStartContent { node, term }) => Self::TermStart { node, term },
             OpContent::Tick(TickContent {}) => Self::Tick,
+            OpContent::Event(EventContent { id, headers, body }) => {
+                Self::Event { id, headers, body }
+            }
+            OpContent::Configure(change) => Self::Configure(change.into()),
+            OpContent::InitSettings(change) => Self::InitSettings(change.into()),
         })
     }
 }

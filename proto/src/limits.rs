@@ -57,6 +57,20 @@ pub const DEDUP_WINDOW_NS: u64 = 24 * 3600 * 1_000_000_000;
 /// Least free space on the data disk for new sends. Below it only votes, snapshots and purges go
 /// on, so the node can still free what it holds.
 pub const DISK_RESERVE_BYTES: u64 = 128 << 20;
+/// Smallest error bound that may be asked of a primary's clock, in microseconds. Below it the drift
+/// between two polls alone would make every clock unfit.
+pub const CLOCK_ERROR_MIN_US: u64 = 1_000;
+/// Largest error bound that may be asked of a primary's clock, in microseconds. A stamp may lie twice
+/// that far ahead of true time.
+pub const CLOCK_ERROR_MAX_US: u64 = 10_000_000;
+/// Events that wait on a node until a primary has stored them. Beyond it the oldest are dropped and
+/// counted: an event is worth less than the node's memory.
+pub const EVENTS_WAITING_MAX: usize = 256;
+/// Steps that one page of a read takes at most, shown or not: rows looked at, blocks passed over.
+/// Bounds the time of one page; the next one goes on where it stopped.
+pub const PAGE_STEPS_MAX: usize = 8192;
+/// Rows that one page of a read looks at together, in bytes, shown or not.
+pub const PAGE_LOOKED_BYTES_MAX: usize = 16 << 20;
 /// Slots of the placement table (`scale.md`, 2).
 pub const SLOTS: usize = 4096;
 
