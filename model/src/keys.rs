@@ -53,6 +53,12 @@ pub(crate) fn age(hlc: Hlc) -> [u8; Hlc::BYTES] {
     hlc.to_bytes()
 }
 
+/// `level block`: rows of `Blocks`.
+pub(crate) fn block(level: u8, block: u64) -> [u8; 9] {
+    let [a, b, c, d, e, f, g, h] = block.to_be_bytes();
+    [level, a, b, c, d, e, f, g, h]
+}
+
 /// Above every key that [`age`] or a text makes.
 pub(crate) const END: &[u8] = &[0xff; Hlc::BYTES + 1];
 

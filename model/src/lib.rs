@@ -33,9 +33,12 @@ pub mod retention;
 mod send;
 mod settings;
 
+mod blocks;
 mod find;
+mod page;
 pub mod query;
 mod source;
+mod window;
 
 pub use check::{ADMIN, check};
 pub use command::{Batch, Caller, Command, CommandOp, DecodeError, stamps_of};

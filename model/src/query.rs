@@ -1,28 +1,30 @@
 //! Reads: pure functions of a view and of who asks.
 //!
 //! A client reads its inbox (its own stream and everyone's, merged in log order) and, when it asks
-//! for its own name as sender, what it sent. An admin reads everything.
+//! for its own name as sender, what it sent. An admin reads everything. Events are shown to those
+//! who ask for `$events`, all of them.
 //!
-//! Not here: whether the view is fresh enough (`daemon::reader`), instants relative to a clock.
+//! Not here: how a page is put together (`page`), whether the view is fresh enough (`daemon::reader`), instants relative to a clock.
 
 use std::ops::ControlFlow;
 
 use clock::Hlc;
-use proto::limits::{PAGE_BYTES_MAX, PAGE_RECORDS_MAX};
-use proto::wire::{Position, Settings};
+use proto::wire::{Position, Settings, TimeMode};
 use proto::{Failure, MessageId, Name, Record, Stream};
 
 use crate::command::Caller;
 use crate::cursors::read_cursor;
-use crate::error::{QueryError, StateError, conflict, denied, invalid, not_found};
-use crate::find::{each_with_id, in_inbox, record, record_row, seq_of, visible};
+use crate::error::{QueryError, StateError, conflict, invalid, not_found};
+use crate::find::{each_with_id, record, record_row, seq_of, visible};
 use crate::hash::Hash;
 use crate::keys;
+use crate::page::reach_back_ns;
 use crate::registry::{admit, client_row};
-use crate::rows::{ClientRow, State, decode_record, record_hlc};
+use crate::rows::{ClientRow, State, record_hlc};
 use crate::slots::{SlotTable, sender_key, stream_key};
-use crate::source::Source;
 use crate::view::{Direction, Table, View};
+
+pub use crate::page::page;
 
 /// Most senders that an answer about an ambiguous id names.
 pub(crate) const SENDERS_SHOWN_MAX: usize = 8;
@@ -45,6 +47,8 @@ pub struct Query {
     pub since: Option<Hlc>,
     /// Stamped before this.
     pub until: Option<Hlc>,
+    /// What the two mean.
+    pub mode: TimeMode,
     /// Only from this sender; empty = all.
     pub from: String,
     /// Only to this recipient; empty = all.
@@ -62,9 +66,11 @@ pub struct Page {
     pub records: Vec<Record>,
     /// [`Query::after`] of the next page: everything up to here was looked at.
     pub next: u64,
-    /// Whether the next page would be empty for now.
+    /// Whether the next page would be empty for now. Without it there may be more, even if this page
+    /// is empty: it took long enough.
     pub end: bool,
-    /// The answer is complete up to this clock value.
+    /// The answer is complete up to this instant, and never says so beyond [`Query::until`]. In
+    /// possible time it lies behind the last stamp, since a later one may reach back.
     pub safe: Hlc,
 }
 
@@ -125,40 +131,6 @@ pub struct Stats {
     pub clients: u64,
     /// Digest of everything ever applied, equal on every replica at the same index.
     pub digest: Hash,
-}
-
-/// One page of what the reader may see and asked for.
-///
-/// # Errors
-/// Refused where a filter is malformed, asks for somebody else's messages, or ends before it
-/// begins.
-pub fn page(view: &dyn View, reader: &Reader, query: &Query) -> Result<Page, QueryError> {
-    let mut source = source(view, reader, query)?;
-    let state = State::load(view)?;
-    let (first, last) = range(view, &state, query)?;
-    let limit = match query.limit {
-        0 => PAGE_RECORDS_MAX,
-        limit => limit.min(PAGE_RECORDS_MAX),
-    };
-    let (mut records, mut bytes, mut seq) = (Vec::new(), 0, first);
-    let end = loop {
-        let Some(found) = source.seek(seq)?.filter(|&found| found <= last) else { break true };
-        if records.len() == limit {
-            break false;
-        }
-        let row = record_row(view, found)?;
-        if !records.is_empty() && bytes + row.len() > PAGE_BYTES_MAX {
-            break false;
-        }
-        bytes += row.len();
-        records.push(decode_record(row)?);
-        seq = found + 1;
-    };
-    let (next, safe) = match records.last() {
-        Some(record) if !end => (record.seq, stamp_of(record)?),
-        _ => (query.after.max(last), query.until.map_or(state.last, |until| until.min(state.last))),
-    };
-    Ok(Page { records, next, end, safe })
 }
 
 /// The record with an id; `from` names its sender, or is empty.
@@ -236,6 +208,18 @@ pub fn stats(view: &dyn View) -> Result<Stats, StateError> {
     })
 }
 
+/// Up to which stamp the state must have come before nothing can belong to a range that ends at
+/// `until` any more.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn closing(view: &dyn View, until: Hlc, mode: TimeMode) -> Result<Hlc, StateError> {
+    Ok(match mode {
+        TimeMode::Nominal | TimeMode::Definite => until,
+        TimeMode::Possible => Hlc { ns: until.ns.saturating_add(reach_back_ns(view)?), ..until },
+    })
+}
+
 /// The cluster's settings; `None` until a primary has set them.
 ///
 /// # Errors
@@ -302,90 +286,6 @@ pub fn admitted(view: &dyn View, caller: &Caller) -> Result<(), QueryError> {
 /// The refusal of an id that several senders used.
 pub(crate) fn ambiguous(id: &str, senders: Vec<String>) -> Failure {
     conflict(format!("the id '{id}' was used by {}: say which with --from", senders.join(", ")))
-}
-
-/// Checks what the reader asks for and finds where to read it.
-fn source<'v>(
-    view: &'v dyn View,
-    reader: &Reader,
-    query: &Query,
-) -> Result<Source<'v>, QueryError> {
-    if let (Some(since), Some(until)) = (query.since, query.until)
-        && until < since
-    {
-        return Err(invalid(format!("until {until} lies before since {since}")).into());
-    }
-    let (from, to) = (&query.from, &query.to);
-    if !from.is_empty() {
-        from.parse::<Name>().map_err(invalid)?;
-    }
-    let stream = if to.is_empty() { None } else { Some(to.parse::<Stream>().map_err(invalid)?) };
-    if let Some(Stream::Group(name)) = &stream {
-        return Err(not_found(format!("no group @{name}")).into());
-    }
-    let own = reader.admin || *from == reader.name;
-    if !own && !to.is_empty() && !in_inbox(reader, to) {
-        return Err(denied(format!(
-            "'{}' reads its own messages, everyone's ('*') and those it sent, not those to '{to}'",
-            reader.name
-        ))
-        .into());
-    }
-    let of = |stream: &Stream| Source::index(view, Table::Streams, stream_key(stream));
-    let recipients = match stream {
-        Some(stream) => of(&stream),
-        None if own => Source::All,
-        None => {
-            let name = reader.name.parse().map_err(invalid)?;
-            Source::Any(vec![of(&Stream::Client(name)), of(&Stream::Everyone)])
-        }
-    };
-    if from.is_empty() {
-        return Ok(recipients);
-    }
-    let sender = Source::index(view, Table::Senders, from.clone());
-    Ok(match recipients {
-        Source::All => sender,
-        recipients => Source::Both(Box::new([recipients, sender])),
-    })
-}
-
-/// First and last seq that the query's time range and position leave.
-fn range(view: &dyn View, state: &State, query: &Query) -> Result<(u64, u64), StateError> {
-    let mut first = query.after.saturating_add(1).max(state.first_seq);
-    let mut last = state.last_seq;
-    if let Some(since) = query.since {
-        first = seq_at(view, state, since, first)?;
-    }
-    if let Some(until) = query.until {
-        // The lowest seq is at least 1, so this does not underflow.
-        last = seq_at(view, state, until, state.first_seq)? - 1;
-    }
-    Ok((first, last))
-}
-
-/// The lowest seq, not below `low`, whose record is stamped at or after `hlc`; one beyond the last
-/// if there is none. Stamps ascend with seq, so halving finds it.
-fn seq_at(view: &dyn View, state: &State, hlc: Hlc, low: u64) -> Result<u64, StateError> {
-    let (mut low, mut high) = (low, state.last_seq + 1);
-    if low >= high || hlc > state.last {
-        return Ok(high.max(low));
-    }
-    // A reader that goes on where it stopped is past the instant already.
-    let mut probe = low;
-    while low < high {
-        if record_hlc(&record_row(view, probe)?)? < hlc {
-            low = probe + 1;
-        } else {
-            high = probe;
-        }
-        probe = low + (high - low) / 2;
-    }
-    Ok(low)
-}
-
-fn stamp_of(record: &Record) -> Result<Hlc, StateError> {
-    record.hlc().map_err(|_| StateError::corrupt(Table::Records, "a record has no stamp"))
 }
 
 fn client(key: Vec<u8>, row: ClientRow) -> Result<Client, StateError> {

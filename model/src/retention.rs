@@ -92,6 +92,7 @@ impl Machine<'_> {
         if seq_of(&self.rows, &record.id, &sender)? == Some(seq) {
             self.remove(Table::Ids, keys::pair(&record.id, &sender));
         }
+        self.drop_blocks(seq)?;
         self.state.first_seq = seq + 1;
         self.release(len)
     }

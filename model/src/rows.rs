@@ -8,10 +8,12 @@ use proto::Record;
 use proto::wire::{Ack, Position, Settings};
 
 use crate::SHARD;
+use crate::blocks::{LEVELS, OpenBlock};
 use crate::error::StateError;
 use crate::hash::Hash;
 use crate::keys;
 use crate::view::{Table, View};
+use crate::window::Span;
 
 /// What `Meta` holds: everything that grows with every entry.
 ///
@@ -37,6 +39,8 @@ pub(crate) struct State {
     pub(crate) dedup_floor_ns: u64,
     /// Digest of all changes ever made.
     pub(crate) digest: Hash,
+    /// The blocks that are not full yet, finest first; `None` while none are kept.
+    pub(crate) blocks: Option<[OpenBlock; LEVELS]>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -59,6 +63,34 @@ struct StateRow {
     dedup_floor_ns: u64,
     #[prost(bytes = "bytes", tag = "9")]
     digest: Bytes,
+    #[prost(message, repeated, tag = "10")]
+    blocks: Vec<OpenBlockRow>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct OpenBlockRow {
+    #[prost(uint64, tag = "1")]
+    since: u64,
+    #[prost(uint64, tag = "2")]
+    earliest_ns: u64,
+    #[prost(uint64, tag = "3")]
+    latest_ns: u64,
+    #[prost(uint64, tag = "4")]
+    unknown: u64,
+}
+
+impl From<OpenBlock> for OpenBlockRow {
+    fn from(OpenBlock { since, span }: OpenBlock) -> Self {
+        let Span { earliest_ns, latest_ns, unknown } = span;
+        Self { since, earliest_ns, latest_ns, unknown }
+    }
+}
+
+impl From<OpenBlockRow> for OpenBlock {
+    fn from(row: OpenBlockRow) -> Self {
+        let OpenBlockRow { since, earliest_ns, latest_ns, unknown } = row;
+        Self { since, span: Span { earliest_ns, latest_ns, unknown } }
+    }
 }
 
 impl State {
@@ -73,6 +105,7 @@ impl State {
         clients: 0,
         dedup_floor_ns: 0,
         digest: [0; 32],
+        blocks: None,
     };
 
     /// Reads the stored state, which is [`State::EMPTY`] before any entry.
@@ -92,6 +125,8 @@ impl State {
             digest: (&row.digest[..])
                 .try_into()
                 .map_err(|_| corrupt("the digest has no 32 bytes"))?,
+            blocks: open_blocks(row.blocks)
+                .ok_or_else(|| corrupt("not one open block per level"))?,
         };
         state.flaw().map_or(Ok(state), |flaw| Err(corrupt(flaw)))
     }
@@ -107,6 +142,7 @@ impl State {
             clients: self.clients,
             dedup_floor_ns: self.dedup_floor_ns,
             digest: Bytes::copy_from_slice(&self.digest),
+            blocks: self.blocks.into_iter().flatten().map(OpenBlockRow::from).collect(),
         }
         .encode_to_vec()
     }
@@ -129,6 +165,10 @@ impl State {
         if self.records() == 0 && self.bytes != 0 {
             return Some("bytes are counted without a record");
         }
+        let mut open = self.blocks.iter().flatten();
+        if open.any(|block| block.since > self.last_seq + 1 || block.span.unknown > self.last_seq) {
+            return Some("an open block is out of range");
+        }
         if self.last == Hlc::ZERO || self.dedup_floor_ns > self.last.ns {
             return Some("the last stamp is out of range");
         }
@@ -139,6 +179,15 @@ impl State {
     pub(crate) fn records(&self) -> u64 {
         self.last_seq + 1 - self.first_seq
     }
+}
+
+/// The open blocks of a row: none, or one per level.
+fn open_blocks(rows: Vec<OpenBlockRow>) -> Option<Option<[OpenBlock; LEVELS]>> {
+    if rows.is_empty() {
+        return Some(None);
+    }
+    let blocks: Vec<OpenBlock> = rows.into_iter().map(OpenBlock::from).collect();
+    blocks.try_into().ok().map(Some)
 }
 
 /// A registered client.
@@ -267,6 +316,13 @@ pub(crate) fn decode_record(mut row: Bytes) -> Result<Record, StateError> {
         .map_err(|_| StateError::corrupt(Table::Records, "a record does not parse"))?;
     record.stamp = stamp.to_vec();
     Ok(record)
+}
+
+/// The stamp of a record's row.
+pub(crate) fn record_stamp(row: &[u8]) -> Result<Stamp, StateError> {
+    row.first_chunk::<{ Stamp::BYTES }>()
+        .map(|bytes| Stamp::from_bytes(*bytes))
+        .ok_or_else(|| StateError::corrupt(Table::Records, "a record has no stamp"))
 }
 
 /// The clock value of a record's row.

@@ -1,6 +1,7 @@
 //! Send: one message becomes one record, or the ack that it got before. So does one event of a node.
 
 use bytes::Bytes;
+use clock::Stamp;
 use prost::Message as _;
 use proto::{Header, Name, Record, Stream};
 
@@ -97,12 +98,18 @@ impl Machine<'_> {
         if let Remembered::Over(hlc) = remembered {
             self.remove(Table::DedupAge, keys::age(hlc));
         }
-        let first = self.store(stream, &mut record, dedup_key);
+        let first = self.store(stream, &mut record, place.stamp, dedup_key);
         Ok(Outcome::Sent(first.into_ack(id, false)))
     }
 
     /// Writes the record and every row that leads to it.
-    fn store(&mut self, stream: &Stream, record: &mut Record, dedup_key: Vec<u8>) -> DedupRow {
+    fn store(
+        &mut self,
+        stream: &Stream,
+        record: &mut Record,
+        stamp: Stamp,
+        dedup_key: Vec<u8>,
+    ) -> DedupRow {
         let seq = record.seq;
         let len = self.put_record(record);
         self.put(Table::Streams, keys::indexed(&stream_key(stream), seq), Vec::new());
@@ -121,6 +128,7 @@ impl Machine<'_> {
         self.put(Table::Dedup, dedup_key.clone(), first.encode_to_vec());
         self.put(Table::DedupAge, keys::age(self.state.last), dedup_key);
         assert!(seq == self.state.last_seq + 1, "seqs are dense");
+        self.extend_blocks(seq, stamp);
         self.state.last_seq = seq;
         self.state.bytes += len;
         first

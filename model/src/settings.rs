@@ -59,6 +59,7 @@ impl Machine<'_> {
     }
 
     fn write_settings(&mut self, before: &SettingsRow, after: &SettingsRow) {
+        self.begin_blocks();
         if before != after {
             self.put(Table::Settings, keys::ONLY, after.encode_to_vec());
         }

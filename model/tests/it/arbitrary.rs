@@ -3,10 +3,12 @@
 
 use bytes::Bytes;
 use clock::{Hlc, Stamp};
-use model::{Batch, Caller, Command, CommandOp, Machine, MemoryView, Outcome};
+use model::{
+    Batch, Caller, Command, CommandOp, Machine, MemoryView, Outcome, Query, Reader, query,
+};
 use proptest::prelude::*;
-use proto::Header;
-use proto::wire::Position;
+use proto::wire::{Configure, Position};
+use proto::{Header, Record};
 
 pub(crate) const NAMES: [&str; 4] = ["alice", "bob", "carol", "admin"];
 const HOUR_NS: u64 = 3_600_000_000_000;
@@ -55,12 +57,35 @@ fn op() -> impl Strategy<Value = CommandOp> {
             CommandOp::Expire { max_age_ns, max_records, max_bytes }
         }),
         1 => Just(CommandOp::Tick),
+        1 => settings().prop_map(CommandOp::Configure),
+        1 => settings().prop_map(CommandOp::InitSettings),
     ]
 }
 
+fn settings() -> impl Strategy<Value = Configure> {
+    (prop::option::of(0u64..20_000_000), prop::option::of(-1i32..3))
+        .prop_map(|(max_clock_error_us, on_loss)| Configure { max_clock_error_us, on_loss })
+}
+
+/// What nodes say by themselves.
+fn node_op() -> impl Strategy<Value = CommandOp> {
+    let event = (id(), prop::sample::select(&["", "x"][..])).prop_map(|(id, body)| {
+        let body = Bytes::from_static(body.as_bytes());
+        CommandOp::Event { id, headers: Vec::new(), body }
+    });
+    prop_oneof![4 => event, 1 => settings().prop_map(CommandOp::InitSettings)]
+}
+
 fn command() -> impl Strategy<Value = Command> {
-    (name(), op()).prop_map(|(name, op)| Command {
-        caller: caller(&name),
+    let clients = (name(), op()).prop_map(|(name, op)| (caller(&name), op));
+    // A node may be called as a client is, and a client may try what only nodes may do.
+    let nodes = (prop_oneof![9 => Just("n1"), 1 => Just("bob")], any::<bool>(), node_op());
+    let nodes = nodes.prop_map(|(name, real, op)| {
+        let fingerprint = if real { [0; 32] } else { [7; 32] };
+        (Caller { name: name.to_owned(), admin: false, fingerprint }, op)
+    });
+    prop_oneof![8 => clients, 1 => nodes].prop_map(|(caller, op)| Command {
+        caller,
         gateway: "n2".into(),
         op,
     })
@@ -97,6 +122,20 @@ fn batch(ns: u64, commands: Vec<Command>) -> Batch {
 fn register(name: &str) -> Command {
     let op = CommandOp::Register { name: name.into(), fingerprint: [7; 32], home: String::new() };
     Command { caller: caller("admin"), gateway: "n2".into(), op }
+}
+
+/// Every kept record in log order, events too; for histories that fit into a page.
+pub(crate) fn every(view: &MemoryView) -> Vec<Record> {
+    let admin = Reader { name: "admin".into(), admin: true };
+    let read = |to: &str| {
+        let page = query::page(view, &admin, &Query { to: to.to_owned(), ..Query::default() });
+        let page = page.unwrap();
+        assert!(page.end, "one page holds all");
+        page.records
+    };
+    let mut all = [read(""), read("$events")].concat();
+    all.sort_by_key(|record| record.seq);
+    all
 }
 
 /// Applies a history, one machine per entry, and returns what every entry came to.

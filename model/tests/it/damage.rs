@@ -3,8 +3,10 @@
 //!
 //! Seen to fail while a flaw of the counters after an entry was asserted instead of returned.
 
+use clock::Hlc;
 use model::{Change, Machine, MemoryView, Query, Reader, Table, query};
 use proptest::prelude::*;
+use proto::wire::TimeMode;
 
 use crate::arbitrary::{NAMES, apply_all, history};
 
@@ -72,6 +74,11 @@ proptest! {
             let query = Query { from: from.to_owned(), ..Query::default() };
             let _ = query::page(&view, &reader, &query);
             let _ = query::page(&view, &reader, &Query::default());
+            for mode in [TimeMode::Possible, TimeMode::Definite] {
+                let since = Some(Hlc::from_ns(1_700_000_000_000_000_000));
+                let _ = query::page(&view, &reader, &Query { since, mode, ..Query::default() });
+            }
+            let _ = (query::settings(&view), query::oldest(&view));
             let _ = query::get(&view, &reader, "a", "");
             let _ = query::cursor(&view, name, name);
         }

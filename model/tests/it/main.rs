@@ -16,6 +16,7 @@ mod decode_any_bytes;
 mod dense_seqs;
 mod grouping;
 mod many;
+mod modes_are_a_scan;
 mod once;
 mod order;
 mod page_is_a_scan;

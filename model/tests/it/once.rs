@@ -16,8 +16,8 @@ use proto::{ErrorCode, Header};
 
 use crate::arbitrary::{apply_all, history};
 
-/// The first ack of every (sender, id), and the message that got it.
-type Acks = BTreeMap<(String, String), (Ack, String, Vec<Header>, bytes::Bytes)>;
+/// The first ack of every (node or client, sender, id), and the message that got it.
+type Acks = BTreeMap<(bool, String, String), (Ack, String, Vec<Header>, bytes::Bytes)>;
 
 proptest! {
     #[test]
@@ -35,14 +35,22 @@ proptest! {
                 let proposed = batch.base.hlc.advance(i);
                 let now = if proposed > last { proposed } else { last.succ() };
                 last = now;
-                let CommandOp::Send { to, id, headers, body } = &command.op else { continue };
-                let key = (command.caller.name.clone(), id.clone());
+                let (to, id, headers, body) = match &command.op {
+                    CommandOp::Send { to, id, headers, body } => (&**to, id, headers, body),
+                    CommandOp::Event { id, headers, body } if command.caller.is_node() => {
+                        ("$events", id, headers, body)
+                    }
+                    _ => continue,
+                };
+                // A node's ids are apart from those of a client with its name.
+                let caller = &command.caller;
+                let key = (caller.is_node(), caller.name.clone(), id.clone());
                 let known = first.get(&key).filter(|(ack, ..)| {
                     read_stamp(&ack.stamp).unwrap().hlc.ns + DEDUP_WINDOW_NS > now.ns
                 });
                 match (known, outcome) {
                     (Some((ack, to2, headers2, body2)), outcome) => {
-                        if (to, headers, body) == (to2, headers2, body2) {
+                        if (to, headers, body) == (&**to2, headers2, body2) {
                             let again = Ack { duplicate: true, ..ack.clone() };
                             prop_assert_eq!(outcome, Outcome::Sent(again));
                         } else {
@@ -52,7 +60,7 @@ proptest! {
                     }
                     (None, Outcome::Sent(ack)) => {
                         prop_assert!(!ack.duplicate);
-                        first.insert(key, (ack, to.clone(), headers.clone(), body.clone()));
+                        first.insert(key, (ack, to.to_owned(), headers.clone(), body.clone()));
                     }
                     (None, Outcome::Refused(failure)) => {
                         prop_assert_eq!(failure.error_code(), ErrorCode::NotFound);

@@ -6,14 +6,16 @@
 use clock::Hlc;
 use model::{MemoryView, Query, QueryError, Reader, query};
 use proptest::prelude::*;
+use proto::wire::TimeMode;
 use proto::{ErrorCode, Record};
 
-use crate::arbitrary::{NAMES, apply_all, history};
+use crate::arbitrary::{NAMES, apply_all, every, history};
 
 fn filters() -> impl Strategy<Value = (String, String, String)> {
     let name = || prop::sample::select(&NAMES[..]).prop_map(str::to_owned);
-    let from = prop_oneof![Just(String::new()), name()];
-    let to = prop_oneof![2 => Just(String::new()), 2 => name(), 1 => Just("*".to_owned())];
+    let from = prop_oneof![4 => Just(String::new()), 4 => name(), 1 => Just("n1".to_owned())];
+    let shared = prop::sample::select(&["*", "$events"][..]).prop_map(str::to_owned);
+    let to = prop_oneof![2 => Just(String::new()), 2 => name(), 1 => shared];
     (name(), from, to)
 }
 
@@ -22,7 +24,9 @@ fn shown(reader: &Reader, query: &Query, record: &Record) -> bool {
     let hlc = record.hlc().unwrap();
     let inbox = record.to == reader.name || record.to == "*";
     let sent = query.from == reader.name;
-    (reader.admin || inbox || sent)
+    // Events are shown to all who ask for them, and to nobody else.
+    let event = record.to == "$events";
+    (if event { query.to == record.to } else { reader.admin || inbox || sent })
         && (query.from.is_empty() || query.from == record.from)
         && (query.to.is_empty() || query.to == record.to)
         && query.since.is_none_or(|since| hlc >= since)
@@ -41,8 +45,7 @@ proptest! {
     ) {
         let mut view = MemoryView::default();
         apply_all(&mut view, &history);
-        let admin = Reader { name: "admin".into(), admin: true };
-        let all = query::page(&view, &admin, &Query::default()).unwrap().records;
+        let all = every(&view);
 
         // Instants at, just before and just after records are where a search goes wrong.
         let instant = |end: Option<(usize, i64)>| {
@@ -56,9 +59,10 @@ proptest! {
         };
         let (since, until) = (instant(ends[0]), instant(ends[1]));
         let reader = Reader { admin: name == "admin", name };
-        let mut query = Query { since, until, from, to, after, limit };
+        let mode = TimeMode::Nominal;
+        let mut query = Query { since, until, mode, from, to, after, limit };
         let foreign = !reader.admin && query.from != reader.name
-            && !["", "*", &reader.name].contains(&&query.to[..]);
+            && !["", "*", "$events", &reader.name].contains(&&query.to[..]);
         let backward = matches!((since, until), (Some(since), Some(until)) if until < since);
 
         let expected: Vec<Record> =

@@ -6,16 +6,14 @@
 
 use clock::{Hlc, Stamp};
 use model::retention::{Kept, Policy, expired};
-use model::{Batch, Command, CommandOp, Machine, MemoryView, Outcome, Query, Reader, Table, query};
+use model::{Batch, Command, CommandOp, Machine, MemoryView, Outcome, Table, query};
 use proptest::prelude::*;
 
-use crate::arbitrary::{apply_all, caller, history};
+use crate::arbitrary::{apply_all, caller, every, history};
 
 fn kept(view: &MemoryView) -> Vec<(Hlc, u64)> {
-    let admin = Reader { name: "admin".into(), admin: true };
-    let page = query::page(view, &admin, &Query::default()).unwrap();
     let sizes = view.rows(Table::Records).map(|(_, row)| row.len() as u64);
-    page.records.iter().map(|r| r.hlc().unwrap()).zip(sizes).collect()
+    every(view).iter().map(|r| r.hlc().unwrap()).zip(sizes).collect()
 }
 
 proptest! {

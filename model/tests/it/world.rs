@@ -6,7 +6,7 @@ use model::{
     Batch, Caller, Command, CommandOp, Found, Machine, MemoryView, Outcome, Page, Query, Reader,
     Table, query,
 };
-use proto::wire::Position;
+use proto::wire::{Configure, OnLoss, Position, TimeMode};
 use proto::{Header, Name, Record};
 
 use crate::script::Line;
@@ -23,12 +23,17 @@ enum Verb {
     Send,
     Delete,
     Cursor,
+    Configure,
+    // Commands of nodes.
+    Event,
+    Init,
     Expire,
     Tick,
     Term,
     // The log itself.
     Blank,
     Clock,
+    Bounds,
     Propose,
     // Reads.
     Page,
@@ -36,6 +41,7 @@ enum Verb {
     Clients,
     CursorOf,
     Head,
+    Settings,
     Stats,
     Rows,
     Slot,
@@ -49,17 +55,22 @@ impl Verb {
             "send" => Self::Send,
             "delete" => Self::Delete,
             "cursor" => Self::Cursor,
+            "configure" => Self::Configure,
+            "event" => Self::Event,
+            "init" => Self::Init,
             "expire" => Self::Expire,
             "tick" => Self::Tick,
             "term" => Self::Term,
             "blank" => Self::Blank,
             "clock" => Self::Clock,
+            "bounds" => Self::Bounds,
             "propose" => Self::Propose,
             "page" => Self::Page,
             "get" => Self::Get,
             "clients" => Self::Clients,
             "cursor-of" => Self::CursorOf,
             "head" => Self::Head,
+            "settings" => Self::Settings,
             "stats" => Self::Stats,
             "rows" => Self::Rows,
             "slot" => Self::Slot,
@@ -69,7 +80,6 @@ impl Verb {
     }
 }
 
-#[derive(Default)]
 pub(crate) struct World {
     view: MemoryView,
     index: u64,
@@ -79,6 +89,24 @@ pub(crate) struct World {
     /// Stamp to propose for the next entry instead of a proper one.
     proposed: Option<Hlc>,
     last: Hlc,
+    /// Bounds of what is stamped, microseconds.
+    early_us: u32,
+    late_us: u32,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            view: MemoryView::default(),
+            index: 0,
+            term: 0,
+            clock_ns: 0,
+            proposed: None,
+            last: Hlc::ZERO,
+            early_us: 5,
+            late_us: 7,
+        }
+    }
 }
 
 impl World {
@@ -123,6 +151,11 @@ impl World {
                 name: line.text("name"),
                 positions: positions(&line.text("at")),
             },
+            Verb::Configure => CommandOp::Configure(settings(line)),
+            Verb::Init => CommandOp::InitSettings(settings(line)),
+            Verb::Event => {
+                CommandOp::Event { id: line.text("id"), headers: headers(line), body: body(line) }
+            }
             Verb::Expire => CommandOp::Expire {
                 max_age_ns: line.number::<u64>("age") * SECOND_NS,
                 max_records: line.number("records"),
@@ -137,8 +170,10 @@ impl World {
         };
         let name = line.words.get(1).map_or("n1", String::as_str).to_owned();
         let key = line.options.remove("key").unwrap_or_else(|| name.clone());
-        let admin = line.text("role") == "admin" || name == "admin";
-        let caller = Caller { name, admin, fingerprint: fingerprint(&key) };
+        let role = line.text("role");
+        let admin = role == "admin" || name == "admin";
+        let fingerprint = if role == "node" { [0; 32] } else { fingerprint(&key) };
+        let caller = Caller { name, admin, fingerprint };
         let gateway = line.options.remove("via").unwrap_or_else(|| "n2".to_owned());
         Some(Command { caller, gateway, op })
     }
@@ -151,7 +186,7 @@ impl World {
         let now = Hlc::from_ns(START_NS + self.clock_ns);
         let tick = if now > self.last { now } else { self.last.succ() };
         let hlc = self.proposed.take().unwrap_or(tick);
-        let base = Stamp { hlc, early_us: 5, late_us: 7 };
+        let base = Stamp { hlc, early_us: self.early_us, late_us: self.late_us };
         let batch = Batch { base, primary: "n1".to_owned(), commands };
         let decoded = Batch::decode(&batch.encode()).unwrap();
         assert_eq!(decoded, batch);
@@ -180,6 +215,9 @@ impl World {
                 out.push(format!("last stamp {}", short(self.last)));
             }
             Verb::Clock => self.clock_ns = nanos(line.word(1)),
+            Verb::Bounds => {
+                (self.early_us, self.late_us) = (micros(line.word(1)), micros(line.word(2)));
+            }
             Verb::Propose => self.proposed = Some(Hlc::from_ns(START_NS + nanos(line.word(1)))),
             _ => self.read(verb, line, out),
         }
@@ -212,6 +250,7 @@ impl World {
                 let head = query::head(view, &line.word(1).parse().unwrap()).unwrap();
                 out.push(format!("{head:?}"));
             }
+            Verb::Settings => out.push(format!("{:?}", query::settings(view).unwrap())),
             Verb::Stats => out.push(stats(view)),
             Verb::Rows => {
                 let table = Table::ALL.into_iter().find(|t| format!("{t:?}") == line.word(1));
@@ -239,6 +278,12 @@ fn page(view: &MemoryView, line: &mut Line) -> Vec<String> {
     let query = Query {
         since: instant(line.text("since")),
         until: instant(line.text("until")),
+        mode: match &*line.text("mode") {
+            "" | "nominal" => TimeMode::Nominal,
+            "possible" => TimeMode::Possible,
+            "definite" => TimeMode::Definite,
+            other => panic!("no mode {other}"),
+        },
         from: line.text("from"),
         to: line.text("to"),
         after: line.number("after"),
@@ -274,6 +319,7 @@ fn describe(outcome: Outcome) -> String {
         Outcome::Deleted(record) => describe_record(&record),
         Outcome::Registered { home } => format!("registered home={home}"),
         Outcome::CursorSet => "cursor set".to_owned(),
+        Outcome::Configured(settings) => format!("{settings:?}"),
         Outcome::Expired { records, bytes, more } => {
             format!("expired {records} records, {bytes} bytes, more: {more}")
         }
@@ -322,6 +368,19 @@ fn stats(view: &MemoryView) -> String {
     )
 }
 
+/// `error-us=50000 on-loss=refuse`.
+fn settings(line: &mut Line) -> Configure {
+    let on_loss = match &*line.text("on-loss") {
+        "" => None,
+        "degrade" => Some(OnLoss::Degrade.into()),
+        "refuse" => Some(OnLoss::Refuse.into()),
+        other => Some(other.parse().unwrap()),
+    };
+    let error_us = line.text("error-us");
+    let max_clock_error_us = (!error_us.is_empty()).then(|| error_us.parse().unwrap());
+    Configure { max_clock_error_us, on_loss }
+}
+
 /// Seconds since the script's start, and the logical part.
 fn short(hlc: Hlc) -> String {
     let ns = hlc.ns - START_NS;
@@ -342,6 +401,11 @@ fn nanos(text: &str) -> u64 {
     }
     let (secs, fraction) = text.split_once('.').unwrap_or((text, "0"));
     secs.parse::<u64>().unwrap() * SECOND_NS + format!("{fraction:0<9}").parse::<u64>().unwrap()
+}
+
+/// Microseconds, or `unknown`.
+fn micros(text: &str) -> u32 {
+    if text == "unknown" { Stamp::UNKNOWN } else { text.parse().unwrap() }
 }
 
 fn fingerprint(key: &str) -> [u8; 32] {
