@@ -122,7 +122,10 @@ impl HlcClock {
         let physical = Hlc::from_ns(reading.now_ns);
         let first = if physical > inner.floor { physical } else { inner.floor.succ() };
         let last = first.advance(u64::from(count.saturating_sub(1)));
-        let ahead_ns = last.ns.saturating_sub(cap_ns.max(inner.log_floor.ns));
+        // The clock itself is not ahead of the clock, however far its earliest lies back: with wide
+        // bounds the cap is for tokens and floors alone.
+        let limit_ns = cap_ns.max(inner.log_floor.ns).max(physical.ns);
+        let ahead_ns = last.ns.saturating_sub(limit_ns);
         if (1..=WAIT_MAX_NS).contains(&ahead_ns) {
             return Err(TickError::Ahead { by_ns: ahead_ns });
         }

@@ -18,7 +18,17 @@ mod encodings;
 #[cfg(test)]
 mod eras;
 #[cfg(test)]
+mod fencing;
+#[cfg(test)]
+mod future_stamps;
+#[cfg(test)]
 mod hull_holds_truth;
+#[cfg(test)]
+mod leading;
+#[cfg(test)]
+mod overlaps;
+#[cfg(test)]
+mod peers;
 #[cfg(test)]
 mod ratchet;
 #[cfg(test)]
