@@ -9,7 +9,7 @@ use std::time::Duration;
 use clock::Hlc;
 use model::query::{self, Query, Reader as Asker};
 use model::{QueryError, SHARD};
-use proto::wire::{Get, Instant as When, Page, Position, Read, TimePoint};
+use proto::wire::{Get, Instant as When, Page, Position, Read, TimeMode, TimePoint};
 use proto::{ErrorCode, Failure, Record};
 
 use crate::raft::{Barrier, BarrierError};
@@ -45,33 +45,50 @@ pub struct Reading {
     query: Query,
     /// Records that may still be returned; `None` = no limit of the caller's.
     left: Option<u64>,
+    /// The stamp from which on nothing later can belong to it; `None` for a range without end.
+    closes_at: Option<Hlc>,
 }
 
 impl Reading {
-    /// Resolves a request against the state and the node's clock.
+    /// Resolves a request against the state and the node's clock: `now_ns` is its reading, `None` if
+    /// it cannot be trusted with one.
     ///
     /// # Errors
-    /// When an instant, a position or the cursor is not one, or belongs to somebody else.
-    pub fn resolve(store: &Store, asker: Asker, read: &Read, now_ns: u64) -> Result<Self, Failure> {
+    /// When an instant, a position or the cursor is not one, or belongs to somebody else; when an
+    /// instant is relative to a clock that knows no time.
+    pub fn resolve(
+        store: &Store,
+        asker: Asker,
+        read: &Read,
+        now_ns: Option<u64>,
+    ) -> Result<Self, Failure> {
         let since = read.since.as_ref().map(|at| instant(at, now_ns)).transpose()?;
         let until = read.until.as_ref().map(|at| instant(at, now_ns)).transpose()?;
+        let mode = TimeMode::try_from(read.mode).map_err(|_| {
+            let number = read.mode;
+            let message =
+                format!("{number} is no mode of reading time: 0 nominal, 1 possible, 2 definite");
+            Failure::new(ErrorCode::Invalid, message)
+        })?;
         if let (Some(since), Some(until)) = (since, until)
             && until < since
         {
             let message = format!("the range ends at {until}, before it begins at {since}");
             return Err(Failure::new(ErrorCode::Invalid, message));
         }
+        let view = store.snapshot().map_err(store_failure)?;
         let mut after = position(&read.after)?;
         if !read.cursor.is_empty() {
-            let view = store.snapshot().map_err(store_failure)?;
             let stored = query::cursor(&view, &asker.name, &read.cursor);
             let stored = stored.map_err(QueryError::into_failure)?;
             after = after.max(position(&stored)?);
         }
         let (from, to) = (read.from.clone(), read.to.clone());
-        let query = Query { since, until, from, to, after, limit: 0 };
+        let closes_at = until.map(|until| query::closing(&view, until, mode)).transpose();
+        let closes_at = closes_at.map_err(|error| QueryError::from(error).into_failure())?;
+        let query = Query { since, until, mode, from, to, after, limit: 0 };
         let left = (read.limit > 0).then_some(read.limit);
-        Ok(Self { asker, query, left })
+        Ok(Self { asker, query, left, closes_at })
     }
 
     /// The next page from the state as it is now.
@@ -105,10 +122,16 @@ impl Reading {
         self.left == Some(0)
     }
 
+    /// The stamp from which on nothing later can belong to it; `None` for a range without end.
+    #[must_use]
+    pub fn closes_at(&self) -> Option<Hlc> {
+        self.closes_at
+    }
+
     /// Whether nothing later can belong to it any more, given the state's last stamp.
     #[must_use]
     pub fn is_past(&self, last: Hlc) -> bool {
-        self.query.until.is_some_and(|until| last >= until)
+        self.closes_at.is_some_and(|at| last >= at)
     }
 }
 
@@ -127,13 +150,20 @@ pub fn store_failure(error: crate::store::StoreError) -> Failure {
     Failure::new(ErrorCode::Integrity, error)
 }
 
-fn instant(at: &TimePoint, now_ns: u64) -> Result<Hlc, Failure> {
+fn instant(at: &TimePoint, now_ns: Option<u64>) -> Result<Hlc, Failure> {
     let invalid = |what: &str| Failure::new(ErrorCode::Invalid, what);
     match &at.at {
         Some(When::Hlc(bytes)) => {
             Hlc::from_slice(bytes).ok_or_else(|| invalid("a stamp has 12 bytes"))
         }
-        Some(When::AgoNs(ago)) => Ok(Hlc::from_ns(now_ns.saturating_sub(*ago))),
+        Some(When::AgoNs(ago)) => {
+            let now_ns = now_ns.ok_or_else(|| {
+                let message = "this node's clock cannot say how long ago something was: it is not \
+                               synchronised. Ask by exact time";
+                Failure::new(ErrorCode::ClockUnavailable, message)
+            })?;
+            Ok(Hlc::from_ns(now_ns.saturating_sub(*ago)))
+        }
         None => Err(invalid("an instant that says nothing")),
     }
 }
@@ -154,11 +184,14 @@ mod tests {
     fn instants_are_exact_or_relative_to_the_nodes_clock() {
         let stamp = Hlc { ns: 5, logical: 6 };
         let exact = TimePoint { at: Some(When::Hlc(stamp.to_bytes().to_vec())) };
-        assert_eq!(instant(&exact, 100).unwrap(), stamp);
+        assert_eq!(instant(&exact, Some(100)).unwrap(), stamp);
+        assert_eq!(instant(&exact, None).unwrap(), stamp);
         let ago = |ns| TimePoint { at: Some(When::AgoNs(ns)) };
-        assert_eq!(instant(&ago(40), 100).unwrap(), Hlc::from_ns(60));
-        assert_eq!(instant(&ago(400), 100).unwrap(), Hlc::ZERO);
-        assert!(instant(&TimePoint { at: Some(When::Hlc(vec![1])) }, 0).is_err());
-        assert!(instant(&TimePoint { at: None }, 0).is_err());
+        assert_eq!(instant(&ago(40), Some(100)).unwrap(), Hlc::from_ns(60));
+        assert_eq!(instant(&ago(400), Some(100)).unwrap(), Hlc::ZERO);
+        let refused = instant(&ago(40), None).unwrap_err();
+        assert_eq!(refused.error_code(), ErrorCode::ClockUnavailable);
+        assert!(instant(&TimePoint { at: Some(When::Hlc(vec![1])) }, Some(0)).is_err());
+        assert!(instant(&TimePoint { at: None }, Some(0)).is_err());
     }
 }

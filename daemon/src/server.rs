@@ -197,7 +197,10 @@ impl Server {
             Some(PeerOp::Event(event)) => {
                 tx.send_message(&self.node.peer_event(from, event).await).await
             }
-            Some(PeerOp::Close(_)) | None => {
+            Some(PeerOp::Close(close)) => {
+                tx.send_message(&self.node.peer_close(from, close).await).await
+            }
+            None => {
                 tracing::warn!(%from, "a peer asked for something that this release does not know");
                 return;
             }

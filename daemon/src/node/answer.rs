@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clock::ClockState;
 use model::query;
 use net::PeerAddr;
 use prost::Message as _;
@@ -29,8 +30,10 @@ impl Node {
     ) -> Result<Page, Failure> {
         let core = self.core()?;
         self.fresh(core, principal, read.stale, deadline).await?;
-        let now_ns = self.inner.keeper.reading().now_ns;
-        let mut reading = Reading::resolve(&core.store, principal.asker(), read, now_ns)?;
+        let mut reading = self.resolve(core, principal, read)?;
+        if let Some(at) = reading.closes_at().filter(|_| !read.stale) {
+            self.closed(core, at, deadline).await;
+        }
         let page = reading.page(&core.store)?;
         Ok(Page { behind_ms: if read.stale { self.behind_ms(core) } else { 0 }, ..page })
     }
@@ -44,11 +47,19 @@ impl Node {
     ) -> Result<Following<'_>, Failure> {
         let core = self.core()?;
         self.fresh(core, principal, read.stale, deadline).await?;
-        let now_ns = self.inner.keeper.reading().now_ns;
-        let reading = Reading::resolve(&core.store, principal.asker(), read, now_ns)?;
+        let reading = self.resolve(core, principal, read)?;
         let mut progress = core.engine.progress();
         progress.mark_changed();
         Ok(Following { node: self, core, reading, progress, stale: read.stale, first: true })
+    }
+
+    /// Resolves a read against this node's state and clock. A clock that no server has been believed
+    /// for, or that may be wrong, would give the wrong range.
+    fn resolve(&self, core: &Core, principal: &Principal, read: &Read) -> Result<Reading, Failure> {
+        let keeper = &self.inner.keeper;
+        let lost = matches!(keeper.state(), ClockState::Unsynced | ClockState::Suspect);
+        let now_ns = (!lost).then(|| keeper.reading().now_ns);
+        Reading::resolve(&core.store, principal.asker(), read, now_ns)
     }
 
     pub(super) async fn get(
@@ -250,8 +261,18 @@ impl Following<'_> {
             if past && page.end {
                 return Ok(None);
             }
-            if page.end && self.progress.changed().await.is_err() {
-                return Err(Failure::new(ErrorCode::Stopping, "the node is stopping"));
+            if !page.end {
+                // A long way to the next match: others have their turn in between.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let (node, core) = (self.node, self.core);
+            let closing = self.reading.closes_at().filter(|_| !self.stale);
+            tokio::select! {
+                changed = self.progress.changed() => changed.map_err(|_| {
+                    Failure::new(ErrorCode::Stopping, "the node is stopping")
+                })?,
+                () = node.close_in_time(core, closing) => {}
             }
         }
     }

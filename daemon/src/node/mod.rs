@@ -5,6 +5,7 @@
 
 mod answer;
 mod ceiling;
+mod close;
 mod own;
 mod run;
 mod settings;
@@ -36,6 +37,7 @@ use crate::time::Keeper;
 pub use self::run::run;
 
 use self::ceiling::Ceiling;
+use self::close::Closer;
 
 /// Time that a request gets if it names none.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -83,6 +85,7 @@ struct Core {
     proposer: Proposer,
     store: Store,
     ceiling: Ceiling,
+    closer: Closer,
 }
 
 /// Who asks: what the connection proves, and through which gateway.
@@ -230,11 +233,9 @@ impl Node {
             return Err(stopping());
         }
         match op {
-            Op::Send(_)
-            | Op::Delete(_)
-            | Op::Register(_)
-            | Op::SetCursor(_)
-            | Op::Configure(_) => self.write(principal, request, deadline).await,
+            Op::Send(_) | Op::Delete(_) | Op::Register(_) | Op::SetCursor(_) | Op::Configure(_) => {
+                self.write(principal, request, deadline).await
+            }
             Op::Read(read) => self.read(principal, read, deadline).await.map(Reply::Page),
             Op::Get(get) => self.get(principal, get, deadline).await.map(Reply::Record),
             Op::Clients(Empty {}) => self.clients(principal, deadline).await.map(Reply::Clients),

@@ -1,8 +1,10 @@
-//! Commands of the cluster's own that nodes ask of the primary: events.
+//! What nodes ask of the primary for themselves, not for a client: to store an event, to close an
+//! instant. Commands of the cluster's own are ordered here.
 //!
-//! Not here: the queue that events wait in (`events`).
+//! Not here: the queue that events wait in (`events`), when an instant is closed (`close`).
 
 use model::{Caller, Command, CommandOp, Outcome};
+use net::PeerAddr;
 use prost::Message as _;
 use proto::peer::{NodeEvent, PeerOp};
 use proto::wire::{Ack, Reply, Response};
@@ -12,35 +14,28 @@ use crate::raft::peer_address;
 
 use super::{Core, DEADLINE, Deadline, Node};
 
+/// Where the primary is.
+pub(super) enum Primary {
+    /// It is this node.
+    Here,
+    /// It is another one.
+    There(PeerAddr),
+}
+
 impl Node {
     /// Brings an event of this node to the primary, once. An event that may have been stored is
     /// brought again with the same id.
     pub(crate) async fn bring_event(&self, event: NodeEvent) -> Result<Ack, Failure> {
         let core = self.core()?;
-        let (own, primary) = {
-            let view = core.engine.view();
-            let view = view.borrow();
-            let primary = view.primary_member();
-            (view.is_primary(), primary.and_then(|(id, member)| peer_address(id, member)))
-        };
-        if own {
-            return self.store_event(self.name(), event).await;
-        }
-        let primary = primary.filter(|primary| primary.name != self.inner.name);
-        let nobody = || Failure::new(ErrorCode::NoQuorum, "there is no primary");
-        let primary = primary.ok_or_else(nobody)?;
-        let asked = self.ask_peer(&primary, PeerOp::Event(event), Deadline::within(DEADLINE));
-        let answer = tokio::select! {
-            answer = asked => answer?,
-            () = self.deposed(core, &primary) => {
-                return Err(Failure::new(ErrorCode::Unknown, "the primary changed"));
+        match self.primary(core)? {
+            Primary::Here => self.store_event(self.name(), event).await,
+            Primary::There(primary) => {
+                let deadline = Deadline::within(DEADLINE);
+                match self.ask_primary(core, &primary, PeerOp::Event(event), deadline).await? {
+                    Reply::Ack(ack) => Ok(ack),
+                    _ => Err(Failure::new(ErrorCode::Unknown, "the primary's answer is no ack")),
+                }
             }
-        };
-        let strange = || Failure::new(ErrorCode::Unknown, "the primary's answer is no ack");
-        match Response::decode(answer).ok().and_then(|response| response.reply) {
-            Some(Reply::Ack(ack)) => Ok(ack),
-            Some(Reply::Failure(failure)) => Err(failure),
-            _ => Err(strange()),
         }
     }
 
@@ -67,7 +62,7 @@ impl Node {
     }
 
     /// Orders a command of `node`'s own on this primary.
-    async fn order_own(
+    pub(super) async fn order_own(
         &self,
         core: &Core,
         node: &Name,
@@ -88,5 +83,43 @@ impl Node {
         let proposed = core.proposer.propose(command, None);
         let late = || Failure::new(ErrorCode::Unknown, "the majority did not confirm it in time");
         tokio::time::timeout_at(deadline.at(), proposed).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Where the primary is, if one is known.
+    pub(super) fn primary(&self, core: &Core) -> Result<Primary, Failure> {
+        let view = core.engine.view();
+        let view = view.borrow();
+        if view.is_primary() {
+            return Ok(Primary::Here);
+        }
+        let primary = view.primary_member();
+        let primary = primary.and_then(|(id, member)| peer_address(id, member));
+        let primary = primary.filter(|primary| primary.name != self.inner.name);
+        let nobody = || Failure::new(ErrorCode::NoQuorum, "there is no primary");
+        primary.map(Primary::There).ok_or_else(nobody)
+    }
+
+    /// One question to the primary that is answered with a `Response`. Ends early when the primary
+    /// is one no more.
+    pub(super) async fn ask_primary(
+        &self,
+        core: &Core,
+        primary: &PeerAddr,
+        op: PeerOp,
+        deadline: Deadline,
+    ) -> Result<Reply, Failure> {
+        let unknown = |what: &dyn std::fmt::Display| Failure::new(ErrorCode::Unknown, what);
+        let answer = tokio::select! {
+            answer = self.ask_peer(primary, op, deadline) => answer?,
+            () = self.deposed(core, primary) => {
+                return Err(unknown(&format!("{} is the primary no more", primary.name)));
+            }
+        };
+        let response = Response::decode(answer).map_err(|error| unknown(&error))?;
+        match response.reply {
+            Some(Reply::Failure(failure)) => Err(failure),
+            Some(reply) => Ok(reply),
+            None => Err(unknown(&"the primary sent an empty answer")),
+        }
     }
 }

@@ -27,6 +27,7 @@ use crate::store::{Opened, Store, StoreError};
 use crate::time::Keeper;
 
 use super::ceiling::Ceiling;
+use super::close::Closer;
 use super::{Body, Core, Inner, Node};
 
 /// Longest wait for a primary before a node that could serve stale reads calls itself ready.
@@ -183,7 +184,7 @@ async fn start_whole(
         node: name,
     };
     tokio::spawn(janitor.run(config.retention.clone(), work.clone()));
-    let core = Core { engine, proposer, store, ceiling };
+    let core = Core { engine, proposer, store, ceiling, closer: Closer::default() };
     Ok(make_node(config, proof, keeper, link, Body::Whole(Box::new(core))))
 }
 
