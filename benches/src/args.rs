@@ -7,27 +7,62 @@ use anyhow::Context as _;
 
 /// What `--help` says.
 pub(crate) const HELP: &str = "\
-Replication latency of three logd processes, beside the disk and the network alone.
+What logd costs, measured on this machine.
 
-usage: benches [--seconds N] [--dir DIR] [--out FILE] [--quick]
+usage: benches [WHAT] [--seconds N] [--dir DIR] [--out FILE] [--quick]
 
-  --seconds N   time of each level, ramp-up not counted (default 5)
-  --dir DIR     where the cluster's folder is made and removed; the disk that is measured
+WHAT
+  replication   latency of three logd processes, beside the disk and the network alone (default);
+                fails unless every acknowledged message lies on every node, once and unchanged
+  hlc           minting a stamp, beside the crate uhlc in the same run, with one and two threads;
+                fails if a stamp is not later than the one before
+  clock         a clock that asks a real chronyd and two more servers on loopback, beside the
+                machine's own: error, bounds, first sync; fails if true time was outside the bounds
+
+  --seconds N   replication: time of each level, ramp-up not counted (default 5)
+                hlc: time of each row (default 2); clock: time of the readings (default 60)
+  --dir DIR     where a folder is made and removed; for replication, the disk that is measured
                 (default: the folder of the build)
   --out FILE    write the JSON document there and not to standard output
-  --quick       few levels, a fraction of a second each: shows that all works, not how fast
-
-It ends with 0 only if every acknowledged message lies on every node, once and unchanged.";
+  --quick       few levels, a fraction of a second each: shows that all works, not how fast";
 
 /// A fifth of a level is ramp-up, but no less and no more than this.
 const RAMP: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(2));
 const QUICK: Duration = Duration::from_millis(500);
-const SECONDS: f64 = 5.0;
 const SECONDS_MAX: f64 = 3600.0;
 
 /// What to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    Replication,
+    Hlc,
+    Clock,
+}
+
+impl What {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "replication" => Some(Self::Replication),
+            "hlc" => Some(Self::Hlc),
+            "clock" => Some(Self::Clock),
+            _ => None,
+        }
+    }
+
+    /// Time of one row, if none is given.
+    const fn usual(self) -> Duration {
+        match self {
+            Self::Replication => Duration::from_secs(5),
+            Self::Hlc => Duration::from_secs(2),
+            Self::Clock => Duration::from_secs(60),
+        }
+    }
+}
+
+/// What to measure, and how.
 #[derive(Debug)]
 pub(crate) struct Args {
+    pub(crate) what: What,
     /// Time of one level.
     pub(crate) window: Duration,
     /// Time before it that does not count.
@@ -53,6 +88,7 @@ pub(crate) enum Wish {
 /// When it is not one of ours.
 pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> anyhow::Result<Wish> {
     let (mut seconds, mut dir, mut out, mut quick) = (None, None, None, false);
+    let mut what = None;
     while let Some(word) = words.next() {
         let mut value = || words.next().with_context(|| format!("{word} needs a value"));
         match word.as_str() {
@@ -67,17 +103,21 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> anyhow::Result<W
                 anyhow::ensure!(fits, "{number} seconds: more than 0, at most {SECONDS_MAX}");
                 seconds = Some(Duration::from_secs_f64(number));
             }
-            other => anyhow::bail!("unknown argument '{other}'"),
+            other => match What::named(other).filter(|_| what.is_none()) {
+                Some(named) => what = Some(named),
+                None => anyhow::bail!("unknown argument '{other}'"),
+            },
         }
     }
-    let usual = if quick { QUICK } else { Duration::from_secs_f64(SECONDS) };
+    let what = what.unwrap_or(What::Replication);
+    let usual = if quick { QUICK } else { what.usual() };
     let window = seconds.unwrap_or(usual);
     let ramp = (window / 5).clamp(RAMP.0, RAMP.1);
     let dir = match dir {
         Some(dir) => dir,
         None => build_folder()?,
     };
-    Ok(Wish::Run(Args { window, ramp, dir, out, quick }))
+    Ok(Wish::Run(Args { what, window, ramp, dir, out, quick }))
 }
 
 /// The folder of the build: on a disk, unlike the usual folder for temporary files.

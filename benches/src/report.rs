@@ -13,7 +13,7 @@ use crate::load::BODY_BYTES;
 use crate::machine::{Machine, Spent};
 
 /// Version of the document.
-const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 /// The disk alone.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ impl Report {
         let _ = writeln!(
             out,
             "{} nodes, bodies of {BODY_BYTES} bytes, {} s a level; load {before} -> {}\n",
-            crate::NODES,
+            crate::replication::NODES,
             self.seconds,
             load.1
         );
@@ -178,7 +178,7 @@ impl Report {
             "version": env!("CARGO_PKG_VERSION"),
             "machine": self.machine.json(),
             "load_after": self.load_after,
-            "nodes": crate::NODES,
+            "nodes": crate::replication::NODES,
             "body_bytes": BODY_BYTES,
             "seconds": self.seconds,
             "ramp_seconds": self.ramp_seconds,
@@ -197,11 +197,19 @@ impl Report {
     /// # Errors
     /// When that fails.
     pub(crate) fn write(&self, to: Option<&Path>) -> anyhow::Result<()> {
-        let text = format!("{:#}\n", self.json());
-        match to {
-            Some(path) => std::fs::write(path, text).with_context(|| path.display().to_string()),
-            None => std::io::stdout().write_all(text.as_bytes()).context("standard output"),
-        }
+        write(&self.json(), to)
+    }
+}
+
+/// Writes a document to a file, or to standard output.
+///
+/// # Errors
+/// When that fails.
+pub(crate) fn write(document: &Value, to: Option<&Path>) -> anyhow::Result<()> {
+    let text = format!("{document:#}\n");
+    match to {
+        Some(path) => std::fs::write(path, text).with_context(|| path.display().to_string()),
+        None => std::io::stdout().write_all(text.as_bytes()).context("standard output"),
     }
 }
 

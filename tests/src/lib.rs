@@ -7,6 +7,7 @@
 //! - [`load`] and [`history`]: sends under way, and what every one of them was told
 //! - [`watch`] and [`freshness`]: what the nodes say of themselves, and what they show, meanwhile
 //! - [`timed`] and [`truth`]: clusters whose time servers the test holds, and what time it really is
+//! - [`keeper`]: a node's clock without the node
 //! - [`chronyd`] and [`faketime`]: a time server of others, and steps of the machine's clock
 //! - [`checks`]: one property a file, each naming the promise it protects
 //! - [`forge`], [`raw`] and [`wal`]: what only an attacker or a broken disk does
@@ -22,6 +23,7 @@ pub mod forge;
 pub mod freshness;
 mod helpers;
 pub mod history;
+pub mod keeper;
 pub mod load;
 pub mod logd;
 pub mod patience;
