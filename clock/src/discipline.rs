@@ -33,6 +33,10 @@ pub struct Round {
     pub fresh_until_ns: u64,
     /// Whether a sample came since the last round.
     pub new_sample: bool,
+    /// Whether every server has answered, or has been asked so often that there is no use in waiting
+    /// for it. Until then a clock without bounds is set by a majority only: a server more may tell
+    /// who is wrong, and the reading cannot be taken back.
+    pub settled: bool,
 }
 
 /// What a round did, apart from the view.
@@ -106,7 +110,13 @@ impl Discipline {
         let outcome = match &round.selection {
             Selection::Hull { hull, majority } => {
                 self.view.fresh_until_ns = round.fresh_until_ns;
-                if round.new_sample { self.combine(*hull, *majority) } else { self.keep(*hull) }
+                if !round.new_sample {
+                    self.keep(*hull)
+                } else if self.view.bound.is_some() || majority.is_some() || round.settled {
+                    self.combine(*hull, *majority)
+                } else {
+                    Outcome::Coasting
+                }
             }
             Selection::NotEnough => self.coast(ClockState::Holdover),
             Selection::Disagree => self.coast(ClockState::Disagree),
@@ -197,7 +207,7 @@ impl Discipline {
     fn aim(&mut self, bound: Interval, majority: Option<Interval>, outcome: Outcome) {
         let wanted_ns = match majority {
             Some(deepest) => deepest.mid_ns(),
-            None if sets(outcome) => bound.mid_ns(),
+            None if outcome == Outcome::FirstSync => bound.mid_ns(),
             None => self.view.target_ns,
         };
         let target_ns = bound.clamp(wanted_ns);

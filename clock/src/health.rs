@@ -105,7 +105,7 @@ impl Tally {
         fresh: usize,
         since_raw_ns: u64,
     ) -> String {
-        let votes = || self.votes(fresh);
+        let votes = || self.votes(fresh, view.bound.is_some());
         match view.state_at(raw_ns) {
             ClockState::Synced | ClockState::Local => String::new(),
             ClockState::Unsynced | ClockState::Holdover | ClockState::Disagree => votes(),
@@ -129,7 +129,7 @@ impl Tally {
     }
 
     /// What is wrong with the vote.
-    fn votes(&self, fresh: usize) -> String {
+    fn votes(&self, fresh: usize, has_bound: bool) -> String {
         let configured = self.configured;
         let liars = liars_max(configured);
         if configured == 0 {
@@ -140,10 +140,10 @@ impl Tally {
         let answer = format!("{fresh} of {configured} servers {answer}");
         if fresh < needed {
             format!("{answer}; {needed} {} needed", if needed == 1 { "is" } else { "are" })
-        } else if self.agree {
+        } else if self.agree && has_bound {
             format!("{answer}, and they contradict the clock")
         } else {
-            format!("{answer}, and no {} of them agree", fresh - liars)
+            format!("{answer}, and no {needed} of them agree")
         }
     }
 }

@@ -72,6 +72,12 @@ impl Poll {
         self.burst_left = BURST_QUERIES;
     }
 
+    /// Whether the next query comes soon.
+    #[must_use]
+    pub fn is_bursting(&self) -> bool {
+        self.burst_left > 0 && !self.disabled
+    }
+
     /// Whether the server refuses this client.
     #[must_use]
     pub fn is_disabled(&self) -> bool {

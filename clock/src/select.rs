@@ -5,7 +5,8 @@
 //! the smallest to the largest point with that cover. It may hold shallower gaps: the narrowest
 //! overlap would be a better guess and a wrong bound, because a liar can choose where it is.
 //!
-//! The target, a guess and not a bound, is the middle of the deepest overlap.
+//! The target, a guess and not a bound, is the middle of the deepest overlap, if more than half of
+//! the servers that answer share it, and more than may lie: then it lies in an honest one's interval.
 
 use crate::interval::Interval;
 
@@ -16,7 +17,7 @@ pub enum Selection {
     Hull {
         /// Contains true time if at most `f` servers lie.
         hull: Interval,
-        /// The deepest overlap, if more than half of the servers share it.
+        /// The deepest overlap, if more than half of the servers share it, and at least `f + 1`.
         majority: Option<Interval>,
     },
     /// Too few answer to outvote the liars there may be.
@@ -43,7 +44,7 @@ pub fn select(fresh: &[Interval], configured: usize) -> Selection {
     match (sweep.first_ns, sweep.last_ns) {
         (Some(lo_ns), Some(hi_ns)) => match Interval::new(lo_ns, hi_ns) {
             Some(hull) => {
-                let outvotes = sweep.depth * 2 > fresh.len();
+                let outvotes = sweep.depth * 2 > fresh.len() && sweep.depth > liars;
                 Selection::Hull { hull, majority: sweep.deepest.filter(|_| outvotes) }
             }
             None => Selection::Disagree,

@@ -176,6 +176,12 @@ impl Source {
         self.fresh_until_ns().is_some_and(|until_ns| raw_ns <= until_ns)
     }
 
+    /// Whether it has a say, or will not have one soon.
+    #[must_use]
+    pub fn is_settled(&self, raw_ns: u64) -> bool {
+        self.is_fresh(raw_ns) || !self.poll.is_bursting()
+    }
+
     /// Raw counter up to which it is fresh if it never answers again, nanoseconds.
     #[must_use]
     pub fn fresh_until_ns(&self) -> Option<u64> {

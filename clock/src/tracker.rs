@@ -140,6 +140,7 @@ impl Tracker {
             phi_ppb: vote.phi_ppb,
             fresh_until_ns: self.fresh_until_ns(),
             new_sample,
+            settled: self.sources.iter().all(|source| source.is_settled(raw_ns)),
         };
         let outcome = self.discipline.round(raw_ns, &round);
         if outcome == Outcome::Disrupted {

@@ -7,6 +7,8 @@ mod golden;
 #[cfg(test)]
 mod script;
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod world;
 
 #[cfg(test)]
@@ -37,6 +39,10 @@ mod reading_runs;
 mod sample_holds_truth;
 #[cfg(test)]
 mod schedule;
+#[cfg(test)]
+mod sim_controls;
+#[cfg(test)]
+mod sim_truth;
 #[cfg(test)]
 mod states;
 #[cfg(test)]

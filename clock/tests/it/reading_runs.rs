@@ -22,6 +22,7 @@ struct Step {
     wait_ns: u64,
     selection: Selection,
     new_sample: bool,
+    settled: bool,
 }
 
 fn rounds() -> impl Strategy<Value = Vec<Step>> {
@@ -36,8 +37,14 @@ fn rounds() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Selection::Disagree),
     ];
     let wait = prop_oneof![0..10_u64, 0..100 * SECOND];
-    let round = (wait, selection, any::<bool>())
-        .prop_map(|(wait_ns, selection, new_sample)| Step { wait_ns, selection, new_sample });
+    let round = (wait, selection, any::<bool>(), any::<bool>()).prop_map(
+        |(wait_ns, selection, new_sample, settled)| Step {
+            wait_ns,
+            selection,
+            new_sample,
+            settled,
+        },
+    );
     prop::collection::vec(round, 1..40)
 }
 
@@ -84,6 +91,7 @@ proptest! {
                 phi_ppb: PHI_PPB,
                 fresh_until_ns: raw_ns + SECOND,
                 new_sample: round.new_sample,
+                settled: round.settled,
             };
             let outcome = discipline.round(raw_ns, &round);
             let after = discipline.view();

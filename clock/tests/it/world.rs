@@ -162,18 +162,24 @@ impl World {
     fn round(&mut self, mut line: Line) -> String {
         let at_ns = span_ns(line.word(0)).unsigned_abs();
         let new_sample = line.text("new").is_none_or(|text| text != "no");
-        let majority = line.text("majority").map(|text| interval(&text));
+        let settled = line.text("settled").is_none_or(|text| text != "no");
+        let majority = line.text("majority");
         let selection = match line.word(1) {
             "silence" => Selection::NotEnough,
             "disagree" => Selection::Disagree,
             hull => {
                 let hull = interval(hull);
-                Selection::Hull { hull, majority: majority.or(Some(hull)) }
+                let majority = match majority.as_deref() {
+                    None => Some(hull),
+                    Some("none") => None,
+                    Some(text) => Some(interval(text)),
+                };
+                Selection::Hull { hull, majority }
             }
         };
         line.done();
         let fresh_until_ns = at_ns + 1024 * 1_000_000_000;
-        let round = Round { selection, phi_ppb: PHI_PPB, fresh_until_ns, new_sample };
+        let round = Round { selection, phi_ppb: PHI_PPB, fresh_until_ns, new_sample, settled };
         let outcome = self.discipline.round(at_ns, &round);
         format!("{outcome:?}: {}", self.read(at_ns))
     }
