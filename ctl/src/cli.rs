@@ -2,17 +2,22 @@
 //!
 //! Not here: what the verbs do (`verb/`).
 
+mod clock;
+mod cluster;
+mod message;
+
 use std::ffi::OsString;
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use proto::{MessageId, Name, Stream};
+use proto::Name;
 
-use crate::range::When;
+pub(crate) use self::clock::{Clock, ClockReport, ClockVerb, ClockWait, Whose};
+pub(crate) use self::cluster::{Cluster, Create};
+pub(crate) use self::message::{Delete, Get, Mode, Read, Send, Times};
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 ok, 1 other error, 2 usage, 3 no node reachable, 4 certificate or permission, \
@@ -105,7 +110,7 @@ pub(crate) enum Form {
 pub(crate) enum Verb {
     /// Tour of a real three-node cluster on this machine: secure, replicated, failing over
     Demo(Demo),
-    /// Make clusters
+    /// Make clusters, show and change their settings
     #[command(subcommand)]
     Cluster(Cluster),
     /// Admit a client: make its key here, have its certificate signed, write its context
@@ -127,8 +132,8 @@ pub(crate) enum Verb {
     /// One line on the health of the cluster or of one node, for scripts
     #[command(visible_alias = "check")]
     Health(Health),
-    /// Clock of a node: state, bounds, time servers
-    Clock,
+    /// Clocks of the nodes: state, bounds, time servers, history; the exit code tells the state
+    Clock(Clock),
     /// Make the nodes drop deleted and expired bodies from their disks now
     Compact,
     /// Contexts: which cluster, as whom
@@ -160,38 +165,6 @@ pub(crate) struct Demo {
     pub(crate) logd: Option<PathBuf>,
 }
 
-/// Make clusters.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Cluster {
-    /// Make authority, certificates, keys, configurations and the admin's context of a new cluster
-    ///
-    /// Running it again adds what is missing and changes nothing else.
-    Create(Create),
-}
-
-/// A new cluster.
-#[derive(Debug, Args)]
-pub(crate) struct Create {
-    /// Folder of the cluster
-    pub(crate) dir: PathBuf,
-    /// Number of nodes: 3 survive the loss of one, 5 of two
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
-    pub(crate) nodes: u8,
-    /// UDP port of the first node; the others follow
-    #[arg(long, value_name = "PORT", default_value_t = 7101, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) base_port: u16,
-    /// Address that the nodes listen on
-    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
-    pub(crate) host: IpAddr,
-    /// Time server, host or host:port; give it several times. Without one the machine's own clock
-    /// is trusted (mode local) and every status says so
-    #[arg(long = "time-server", value_name = "ADDR")]
-    pub(crate) time_servers: Vec<String>,
-    /// Only say what would be written
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-}
-
 /// A new client.
 #[derive(Debug, Args)]
 pub(crate) struct Register {
@@ -200,81 +173,6 @@ pub(crate) struct Register {
     /// Node that the client prefers
     #[arg(long, value_name = "NODE")]
     pub(crate) home: Option<Name>,
-}
-
-/// A message to store.
-#[derive(Debug, Args)]
-pub(crate) struct Send {
-    /// Recipient: a client, @group or '*'
-    #[arg(long, value_name = "NAME")]
-    pub(crate) to: Stream,
-    /// The message; '-' or nothing reads standard input
-    #[arg(conflicts_with = "file")]
-    pub(crate) body: Option<String>,
-    /// Take the message from a file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
-    /// Message id; the same id again is the same message. Default: a new UUID
-    #[arg(long)]
-    pub(crate) id: Option<MessageId>,
-    /// Header, as key=value; give it several times
-    #[arg(short = 'H', long = "header", value_name = "KEY=VALUE")]
-    pub(crate) headers: Vec<String>,
-}
-
-/// Which messages to read.
-#[derive(Debug, Args)]
-pub(crate) struct Read {
-    /// From this time on: RFC 3339, a date, 10m (before now), today, yesterday, or a stamp
-    #[arg(long, value_name = "TIME")]
-    pub(crate) since: Option<When>,
-    /// Up to, without, this time; the same forms
-    #[arg(long, value_name = "TIME")]
-    pub(crate) until: Option<When>,
-    /// Only from this sender
-    #[arg(long, value_name = "NAME")]
-    pub(crate) from: Option<Name>,
-    /// Only to this recipient: a client, @group, '*' or $events
-    #[arg(long, value_name = "NAME")]
-    pub(crate) to: Option<Stream>,
-    /// At most so many messages
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) limit: Option<u64>,
-    /// Stay, and show what comes
-    #[arg(short, long)]
-    pub(crate) follow: bool,
-    /// Begin after the place kept under this name, and move it past what was written out
-    #[arg(long, value_name = "NAME")]
-    pub(crate) cursor: Option<Name>,
-    /// Take the node's own state without asking the primary; standard error says how far behind
-    #[arg(long)]
-    pub(crate) stale: bool,
-}
-
-/// Which message to read.
-#[derive(Debug, Args)]
-pub(crate) struct Get {
-    /// Message id
-    pub(crate) id: MessageId,
-    /// Its sender, where several used the id
-    #[arg(long, value_name = "NAME")]
-    pub(crate) from: Option<Name>,
-    /// Take the node's own state without asking the primary
-    #[arg(long)]
-    pub(crate) stale: bool,
-}
-
-/// Which message to delete.
-#[derive(Debug, Args)]
-pub(crate) struct Delete {
-    /// Message id
-    pub(crate) id: MessageId,
-    /// Why; it is kept with the tombstone
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub(crate) reason: String,
-    /// Its sender, where several used the id
-    #[arg(long, value_name = "NAME")]
-    pub(crate) from: Option<Name>,
 }
 
 /// Which clients to list.
@@ -299,6 +197,9 @@ pub(crate) struct Health {
     /// Ask this node, about itself
     #[arg(long, value_name = "NODE")]
     pub(crate) node: Option<Name>,
+    /// Print the metrics of every node in Prometheus's text format instead
+    #[arg(long)]
+    pub(crate) prometheus: bool,
 }
 
 /// Contexts.

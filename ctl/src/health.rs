@@ -50,11 +50,6 @@ impl From<&NodeRow> for NodeView {
 }
 
 impl NodeView {
-    /// Name of the node.
-    pub(crate) fn id(&self) -> &str {
-        &self.id
-    }
-
     /// Whether it answers.
     pub(crate) fn is_up(&self) -> bool {
         self.state == NodeState::Up
@@ -146,20 +141,29 @@ pub(crate) fn clock_standing(state: &str) -> Standing {
     }
 }
 
+/// What a node says when it leads, or has to, on a clock that is not good enough.
+const CLOCK_DEGRADED: &str = "CLOCK_DEGRADED";
+/// What a node says whose clock the others contradict.
+const BAD_CLOCK: &str = "BAD_CLOCK";
+
 impl From<Status> for StatusView {
     fn from(status: Status) -> Self {
-        let mut verdict = Verdict { problems: status.problems, code: 0 };
+        let mut verdict = Verdict { problems: Vec::new(), code: 0 };
+        for problem in &status.problems {
+            let code = weigh(problem, &status.primary);
+            verdict.add(code, problem, problem.clone());
+        }
+        // Where only clocks stand in the way of an election, they are what must be looked at.
+        let leaderless = if nobody_may_lead(&status) { 12 } else { 11 };
         if status.primary.is_empty() {
-            verdict.add(11, "no primary", "there is no primary".to_owned());
+            verdict.add(leaderless, "no primary", "there is no primary".to_owned());
         }
         if !status.quorum {
-            verdict.add(11, "quorum", "no quorum: a majority is not reachable".to_owned());
+            let text = "no quorum: a majority is not reachable".to_owned();
+            verdict.add(leaderless, "quorum", text);
         }
         for row in &status.nodes {
-            verdict.judge(row, row.name == status.primary);
-        }
-        if !verdict.problems.is_empty() && verdict.code == 0 {
-            verdict.code = 10;
+            verdict.judge(row, &status.primary);
         }
         Self {
             cluster: status.cluster,
@@ -174,6 +178,34 @@ impl From<Status> for StatusView {
     }
 }
 
+/// The exit code that a problem of the cluster asks for. A bad clock weighs as one of the primary
+/// if its node is named first, as in `n1: BAD_CLOCK …`.
+fn weigh(problem: &str, primary: &str) -> u8 {
+    let named = |name: &str| {
+        let mut words = problem.split(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c)));
+        !name.is_empty() && words.find(|word| !word.is_empty()) == Some(name)
+    };
+    if problem.contains(CLOCK_DEGRADED) || (problem.contains(BAD_CLOCK) && named(primary)) {
+        12
+    } else {
+        10
+    }
+}
+
+/// Whether there is no primary although a majority answers, and no clock of it is good enough.
+fn nobody_may_lead(status: &Status) -> bool {
+    let answering: Vec<&NodeRow> = status.nodes.iter().filter(|row| row.up).collect();
+    let bad = |row: &&NodeRow| {
+        let says = |word: &str| row.problems.iter().any(|problem| problem.contains(word));
+        clock_standing(&row.clock_state) == Standing::Untrusted
+            || says(CLOCK_DEGRADED)
+            || says(BAD_CLOCK)
+    };
+    status.primary.is_empty()
+        && answering.len() * 2 > status.nodes.len()
+        && answering.iter().all(bad)
+}
+
 /// Problems so far and the gravest exit code of them.
 struct Verdict {
     problems: Vec<String>,
@@ -181,19 +213,23 @@ struct Verdict {
 }
 
 impl Verdict {
-    fn judge(&mut self, row: &NodeRow, primary: bool) {
+    fn judge(&mut self, row: &NodeRow, primary: &str) {
         let name = &row.name;
         if !row.up {
             self.add(10, name, format!("{name} is down"));
             return;
         }
+        // A clock matters most where it stamps.
+        let leads = name == primary;
         for problem in &row.problems {
-            self.add(10, problem, format!("{name}: {problem}"));
+            let about_clock = problem.contains(CLOCK_DEGRADED) || problem.contains(BAD_CLOCK);
+            let code = if about_clock && leads { 12 } else { 10 };
+            self.add(code, problem, format!("{name}: {problem}"));
         }
         let clock = format!("the clock of {name} is {}", row.clock_state);
         match clock_standing(&row.clock_state) {
             Standing::Fine => {}
-            Standing::Untrusted if primary => self.add(12, &clock, clock.clone()),
+            Standing::Untrusted if leads => self.add(12, &clock, clock.clone()),
             Standing::Untrusted | Standing::Degraded => self.add(10, &clock, clock.clone()),
         }
     }
@@ -242,6 +278,11 @@ impl StatusView {
         self.nodes.iter().map(|node| node.lag).max().unwrap_or(0)
     }
 
+    /// Whether clocks are what keeps the cluster from vouching for its stamps.
+    pub(crate) fn is_clock_degraded(&self) -> bool {
+        self.code == 12
+    }
+
     /// Facts above the table of nodes.
     pub(crate) fn headline(&self) -> String {
         format!(
@@ -258,7 +299,10 @@ impl StatusView {
         let (what, hint) = match self.code {
             0 => return Ok(()),
             11 => ("the cluster takes no writes", "start the nodes that are down; read --stale"),
-            12 => ("the primary's clock is not trusted", "logctl clock"),
+            12 if self.primary.is_none() => {
+                ("no node's clock is good enough to lead", "logctl clock --all")
+            }
+            12 => ("the primary's clock is not trusted", "logctl clock --all"),
             _ => ("the cluster is degraded", "logctl status --watch, and the log of that node"),
         };
         Err(CtlError::refused(self.code, format!("{what}: {}", self.problems.join("; ")), hint))

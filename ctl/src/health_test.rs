@@ -71,6 +71,50 @@ fn the_exit_code_is_the_gravest_of_the_problems() {
 }
 
 #[test]
+fn clocks_weigh_where_they_stamp() {
+    let node_says = |at: usize, text: &str| {
+        let mut status = status();
+        status.nodes[at].problems = vec![text.to_owned()];
+        status
+    };
+    let cluster_says = |text: &str| Status { problems: vec![text.to_owned()], ..status() };
+    for text in ["CLOCK_DEGRADED: no clock is good enough", "BAD_CLOCK: 2 of 2 peers contradict it"]
+    {
+        assert_eq!(code(node_says(0, text)), 12, "{text}");
+        assert_eq!(code(node_says(1, text)), 10, "{text}");
+    }
+    assert_eq!(code(cluster_says("CLOCK_DEGRADED: n1 leads on a bad clock")), 12);
+    assert_eq!(code(cluster_says("n1: BAD_CLOCK")), 12);
+    assert_eq!(code(cluster_says("n2: BAD_CLOCK, it contradicts n1")), 10);
+    // No quorum still weighs more.
+    assert_eq!(code(Status { quorum: false, ..cluster_says("n1: BAD_CLOCK") }), 11);
+}
+
+#[test]
+fn a_cluster_that_only_clocks_keep_from_leading_says_so() {
+    let leaderless = |change: fn(&mut [NodeRow])| {
+        let mut status = Status { primary: String::new(), quorum: false, ..status() };
+        change(&mut status.nodes);
+        status
+    };
+    let untrusted = |rows: &mut [NodeRow]| {
+        rows[0].clock_state = "unsynced".into();
+        rows[1].clock_state = "expired".into();
+        rows[2].problems = vec!["BAD_CLOCK".into()];
+    };
+    let all = leaderless(untrusted);
+    assert_eq!(code(all.clone()), 12);
+    let error = StatusView::from(all).verdict().unwrap_err();
+    assert!(error.line().starts_with("no node's clock is good enough to lead"), "{}", error.line());
+    assert_eq!(code(leaderless(|rows| rows[0].clock_state = "expired".into())), 11);
+    let mut few = leaderless(untrusted);
+    few.nodes[1].up = false;
+    assert_eq!(code(few.clone()), 12);
+    few.nodes[2].up = false;
+    assert_eq!(code(few), 11);
+}
+
+#[test]
 fn what_the_node_reports_is_not_said_twice() {
     let mut status = Status { problems: vec!["n2 does not answer".into()], ..status() };
     status.nodes[1].up = false;

@@ -11,16 +11,22 @@ use std::io;
 use std::process::ExitCode;
 
 mod cli;
+mod clock_view;
 mod context;
+mod each_node;
 mod error;
 mod health;
+mod history;
 mod home;
 mod layout;
 mod local;
+mod metrics;
 mod out;
 mod range;
 mod session;
+mod settings;
 mod template;
+mod token;
 mod verb;
 mod views;
 

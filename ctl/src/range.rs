@@ -73,14 +73,29 @@ impl When {
         matches!(self, Self::Midnight(_))
     }
 
+    /// Whether it depends on now.
+    pub(crate) fn is_relative(self) -> bool {
+        !matches!(self, Self::Exact(_))
+    }
+
+    /// The instant, by a clock that reads `now_ns`.
+    pub(crate) fn hlc(self, now_ns: u64) -> Hlc {
+        match self {
+            Self::Exact(hlc) => hlc,
+            Self::Ago(ns) => Hlc::from_ns(now_ns.saturating_sub(ns)),
+            Self::Midnight(days) => {
+                let day = (now_ns / DAY_NS).saturating_sub(days);
+                Hlc::from_ns(day.saturating_mul(DAY_NS))
+            }
+        }
+    }
+
     /// The wire form. `now_ns` is the reading of a node's clock, used for midnights only.
     pub(crate) fn resolve(self, now_ns: u64) -> TimePoint {
         let at = match self {
-            Self::Exact(hlc) => Instant::Hlc(hlc.to_bytes().to_vec()),
             Self::Ago(ns) => Instant::AgoNs(ns),
-            Self::Midnight(days) => {
-                let day = (now_ns / DAY_NS).saturating_sub(days);
-                Instant::Hlc(Hlc::from_ns(day.saturating_mul(DAY_NS)).to_bytes().to_vec())
+            Self::Exact(_) | Self::Midnight(_) => {
+                Instant::Hlc(self.hlc(now_ns).to_bytes().to_vec())
             }
         };
         TimePoint { at: Some(at) }
@@ -164,6 +179,9 @@ mod tests {
         let exact = |ns| When::Exact(Hlc::from_ns(ns)).resolve(0);
         assert_eq!(midnight(0), exact(20_000 * DAY_NS));
         assert_eq!(midnight(1), exact(19_999 * DAY_NS));
+        assert_eq!(When::Midnight(1).hlc(noon), Hlc::from_ns(19_999 * DAY_NS));
+        assert_eq!(When::Ago(5).hlc(noon), Hlc::from_ns(noon - 5));
+        assert_eq!(When::Ago(u64::MAX).hlc(noon), Hlc::ZERO);
     }
 
     #[test]

@@ -1,23 +1,29 @@
 //! One command's conversation with the cluster: context, credentials, client, token.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use certs::Credentials;
 use clock::Hlc;
-use net::{Client, ClientConfig};
-use proto::Name;
-use proto::wire::{Op, Read, Reply};
+use net::{Client, ClientConfig, ClientError};
+use proto::wire::{Empty, NodeRow, Op, Read, Reply};
+use proto::{ErrorCode, Name};
 
 use crate::cli::Globals;
 use crate::context::{self, Context};
 use crate::error::CtlError;
-use crate::home::{Home, write_atomic};
+use crate::home::Home;
+use crate::out;
+use crate::token::TokenFile;
 
 /// A client of one cluster, as one identity.
 pub(crate) struct Session {
     context: Context,
     client: Client,
-    token_path: PathBuf,
+    token: TokenFile,
+    /// What the next write must come after: the highest stamp that this context has seen.
+    kept: Hlc,
+    /// The same, if the command was given a later one.
+    floor: Hlc,
 }
 
 impl Session {
@@ -26,8 +32,17 @@ impl Session {
     /// # Errors
     /// When there is no usable context; nothing is sent yet.
     pub(crate) fn open(globals: &Globals, home: &Home) -> Result<Self, CtlError> {
+        Self::open_after(globals, home, None)
+    }
+
+    /// The same, for writes that must come after a stamp.
+    pub(crate) fn open_after(
+        globals: &Globals,
+        home: &Home,
+        after: Option<Hlc>,
+    ) -> Result<Self, CtlError> {
         let (name, context) = context::choose(home, globals.context.as_ref())?;
-        Self::with(globals, home, &name, context, globals.via.as_ref())
+        Self::begin(globals, home, &name, context, globals.via.as_ref(), after)
     }
 
     /// As a given context, through a given gateway if one is named.
@@ -37,6 +52,17 @@ impl Session {
         name: &Name,
         context: Context,
         via: Option<&Name>,
+    ) -> Result<Self, CtlError> {
+        Self::begin(globals, home, name, context, via, None)
+    }
+
+    fn begin(
+        globals: &Globals,
+        home: &Home,
+        name: &Name,
+        context: Context,
+        via: Option<&Name>,
+        after: Option<Hlc>,
     ) -> Result<Self, CtlError> {
         let file = |path: &Path| home.folder().join(path);
         let credentials =
@@ -52,8 +78,15 @@ impl Session {
                 format!("logctl context show {name}, and correct its paths"),
             ));
         }
-        let token_path = home.state_path(name, &context, "stamp");
-        let stored = read_token(&token_path);
+        let path = home.state_path(name, &context, "stamp");
+        let token = TokenFile::new(path, context.cluster.clone());
+        let kept = token.read().unwrap_or_else(|why| {
+            if !globals.quiet {
+                out::complain(&format!("{} is ignored: {why}", token.path().display()));
+            }
+            Hlc::ZERO
+        });
+        let floor = kept.max(after.unwrap_or(Hlc::ZERO));
         let client = Client::new(ClientConfig {
             addresses: context
                 .nodes
@@ -65,9 +98,9 @@ impl Session {
             home: context.home.as_ref().map(Name::to_string),
             timeout: globals.timeout,
             cache: Some(home.state_path(name, &context, "nodes.json")),
-            token: (stored > Hlc::ZERO).then_some(stored),
+            token: (floor > Hlc::ZERO).then_some(floor),
         })?;
-        Ok(Self { context, client, token_path })
+        Ok(Self { context, client, token, kept, floor })
     }
 
     /// The context in use.
@@ -77,12 +110,42 @@ impl Session {
 
     /// Sends a request and waits for its answer; a refusal is an error.
     pub(crate) async fn call(&self, op: Op) -> Result<(String, Reply), CtlError> {
-        let response = self.client.call(op).await?;
+        let response = self.client.call(op).await.map_err(|error| self.explain(error))?;
         let reply = response.reply.ok_or_else(|| CtlError::strange("an empty answer"))?;
         if let Reply::Failure(failure) = reply {
-            return Err(net::ClientError::from(failure).into());
+            return Err(self.explain(failure.into()));
         }
         Ok((response.gateway, reply))
+    }
+
+    /// A refusal for a stamp that nobody typed names where it comes from: else every write would be
+    /// refused, and nobody would know why.
+    fn explain(&self, error: ClientError) -> CtlError {
+        let ahead = |failure: &proto::Failure| failure.error_code() == ErrorCode::ClockAhead;
+        match error {
+            ClientError::Failure(failure) if ahead(&failure) && self.floor == self.kept => {
+                let path = self.token.path().display();
+                CtlError::refused(
+                    failure.error_code().exit_code(),
+                    format!(
+                        "{}; the stamp {} is the highest that this context has seen, kept in {path}",
+                        failure.message, self.kept
+                    ),
+                    format!(
+                        "the same later; or rm {path}, to be ordered after nothing seen before"
+                    ),
+                )
+            }
+            other => other.into(),
+        }
+    }
+
+    /// The live list.
+    pub(crate) async fn nodes(&self) -> Result<Vec<NodeRow>, CtlError> {
+        match self.call(Op::Nodes(Empty {})).await? {
+            (_, Reply::Nodes(nodes)) => Ok(nodes.nodes),
+            _ => Err(CtlError::strange("no nodes")),
+        }
     }
 
     /// Follows a read; pages come until the caller stops or the cluster is out of reach.
@@ -95,23 +158,14 @@ impl Session {
         self.client.gateway().unwrap_or_default()
     }
 
-    /// Keeps the highest stamp seen for the next command, and says goodbye. Losing the stamp only
-    /// loses the promise that the next command is ordered after this one; it is no failure.
+    /// Keeps the highest stamp seen for the next command, and says goodbye. A stamp that was only
+    /// given to the command is not kept: no answer has confirmed it.
     pub(crate) async fn close(self) {
-        // Another command may have seen more in the meantime.
-        let kept = read_token(&self.token_path);
-        if let Some(seen) = self.client.token().filter(|&seen| seen > kept) {
-            let kept = write_atomic(&self.token_path, format!("{seen}\n").as_bytes());
-            if let Err(error) = kept {
-                tracing::warn!("{}", error.line());
-            }
+        if let Some(seen) = self.client.token().filter(|&seen| seen > self.floor)
+            && let Err(error) = self.token.raise(seen)
+        {
+            tracing::warn!("{}", error.line());
         }
         self.client.close().await;
     }
-}
-
-/// The stamp that an earlier command kept; a missing or damaged file is none.
-fn read_token(path: &Path) -> Hlc {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.trim().parse().unwrap_or(Hlc::ZERO)
 }

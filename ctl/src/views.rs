@@ -11,6 +11,7 @@ use proto::{Header, Record};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use crate::cli::Times;
 use crate::error::CtlError;
 use crate::out::{Cell, Show, Tone};
 
@@ -38,6 +39,14 @@ impl When {
     fn short(self) -> String {
         short_stamp(self.0)
     }
+
+    fn form(self, form: Times) -> String {
+        match form {
+            Times::Utc => utc_text(self.0.hlc.ns),
+            Times::Hlc => self.stamp(),
+            Times::Eps => bounds(self.0),
+        }
+    }
 }
 
 /// `12:00:03.412307 -1.9/+0.8 ms`: time of day in UTC, then how far true time may lie to either
@@ -46,13 +55,18 @@ pub(crate) fn short_stamp(stamp: Stamp) -> String {
     let text = utc_text(stamp.hlc.ns);
     let time = text.split_once('T').map_or("", |(_, time)| time);
     let micros: String = time.chars().take("12:00:03.412307".len()).collect();
+    format!("{micros} {}", bounds(stamp))
+}
+
+/// `-1.9/+0.8 ms`: how far true time may lie to either side, rounded up.
+fn bounds(stamp: Stamp) -> String {
     let tenths = |us: u32| {
         let tenths = us.div_ceil(100);
         format!("{}.{}", tenths / 10, tenths % 10)
     };
     match (stamp.early_us, stamp.late_us) {
-        (Stamp::UNKNOWN, _) | (_, Stamp::UNKNOWN) => format!("{micros} ±unknown"),
-        (early, late) => format!("{micros} -{}/+{} ms", tenths(early), tenths(late)),
+        (Stamp::UNKNOWN, _) | (_, Stamp::UNKNOWN) => "±unknown".to_owned(),
+        (early, late) => format!("-{}/+{} ms", tenths(early), tenths(late)),
     }
 }
 
@@ -131,6 +145,9 @@ pub(crate) struct RecordView {
     stamp: String,
     earliest: Option<String>,
     latest: Option<String>,
+    /// In a list: whether it surely was stamped after everything before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_certain: Option<bool>,
     from: String,
     to: String,
     id: String,
@@ -140,8 +157,11 @@ pub(crate) struct RecordView {
     body: Body,
     #[serde(skip_serializing_if = "Option::is_none")]
     deleted: Option<DeletedView>,
+    /// The stamp as people want to see it, and as programs do.
     #[serde(skip)]
     short: String,
+    #[serde(skip)]
+    times: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -223,11 +243,36 @@ impl TryFrom<Record> for RecordView {
             body,
             deleted,
             short: when.short(),
+            times: vec![when.stamp()],
+            order_certain: None,
         })
     }
 }
 
 impl RecordView {
+    /// A record of a list: whether its order in real time against those before it is unknown, and
+    /// the forms in which its time is shown; none are the usual ones.
+    pub(crate) fn listed(
+        record: Record,
+        overlaps: bool,
+        times: &[Times],
+    ) -> Result<Self, CtlError> {
+        let when = When::read(&record.stamp)?;
+        let mut view = Self::try_from(record)?;
+        view.order_certain = Some(!overlaps);
+        if !times.is_empty() {
+            view.times = times.iter().map(|&form| when.form(form)).collect();
+            view.short = view.times.join(" ");
+        }
+        if overlaps {
+            view.short.insert(0, '~');
+            if let Some(first) = view.times.first_mut() {
+                first.insert(0, '~');
+            }
+        }
+        Ok(view)
+    }
+
     /// The body as it was sent; `None` once deleted.
     pub(crate) fn body(&self) -> Option<&[u8]> {
         match &self.body {
@@ -273,14 +318,10 @@ impl Show for RecordView {
             Body::Bytes(bytes) => STANDARD.encode(bytes),
             Body::Text(_) => self.text(),
         };
-        vec![
-            self.seq.to_string(),
-            self.stamp.clone(),
-            self.from.clone(),
-            self.to.clone(),
-            self.id.clone(),
-            body,
-        ]
+        let mut fields = vec![self.seq.to_string()];
+        fields.extend(self.times.iter().cloned());
+        fields.extend([self.from.clone(), self.to.clone(), self.id.clone(), body]);
+        fields
     }
 }
 

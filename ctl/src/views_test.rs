@@ -111,6 +111,38 @@ fn records_for_people_and_for_pipes() {
 }
 
 #[test]
+fn a_record_whose_order_is_unknown_is_marked() {
+    let listed = |overlaps, times: &[Times]| RecordView::listed(record(), overlaps, times).unwrap();
+    let plain = |view| shown(Shape::Plain, &[view]);
+    assert_eq!(
+        plain(listed(true, &[])),
+        "7\t~2026-11-21T01:30:45.123456789Z~0000002a\talice\tbob\torder-7\thello\\tbob\\n\n"
+    );
+    assert_eq!(plain(listed(false, &[])), plain(view(record())));
+    let table = shown(Shape::Table, &[listed(true, &[])]);
+    assert!(table.contains("7    ~01:30:45.123456 -1.9/+0.8 ms  alice"), "{table}");
+    let json = ndjson(listed(true, &[]));
+    assert!(json.contains(r#""latest":"2026-11-21T01:30:45.124256789Z","order_certain":false,"#));
+    assert!(ndjson(listed(false, &[])).contains(r#""order_certain":true"#));
+}
+
+#[test]
+fn times_are_shown_as_wanted() {
+    let times = [Times::Utc, Times::Eps, Times::Hlc];
+    let listed = |overlaps| RecordView::listed(record(), overlaps, &times).unwrap();
+    assert_eq!(
+        shown(Shape::Plain, &[listed(false)]),
+        "7\t2026-11-21T01:30:45.123456789Z\t-1.9/+0.8 ms\t\
+         2026-11-21T01:30:45.123456789Z~0000002a\talice\tbob\torder-7\thello\\tbob\\n\n"
+    );
+    let table = shown(Shape::Table, &[listed(true)]);
+    assert!(
+        table.contains("~2026-11-21T01:30:45.123456789Z -1.9/+0.8 ms 2026-11-21T01:30:45"),
+        "{table}"
+    );
+}
+
+#[test]
 fn short_stamps_never_claim_too_much() {
     let short = |early_us, late_us| {
         short_stamp(Stamp { hlc: Hlc::from_ns(1_795_224_645_000_000_001), early_us, late_us })

@@ -1,16 +1,12 @@
 //! `logctl compact`: every node drops deleted and expired bodies from its disk.
 
-use proto::Name;
 use proto::wire::{Empty, Op, Reply};
 use serde::Serialize;
 
 use crate::cli::Globals;
-use crate::context::{self, Context};
+use crate::each_node::EachNode;
 use crate::error::CtlError;
-use crate::home::Home;
 use crate::out::{Cell, Out, Show, Tone};
-use crate::session::Session;
-use crate::verb::nodes;
 
 #[derive(Debug, Serialize)]
 struct CompactView {
@@ -21,23 +17,22 @@ struct CompactView {
 
 /// Compacts all nodes, or with `--via` only that one.
 pub(crate) async fn run(globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
-    let home = Home::from_env()?;
-    let (name, context) = context::choose(&home, globals.context.as_ref())?;
+    let each = EachNode::open(globals)?;
     let targets = match &globals.via {
-        Some(node) => vec![node.to_string()],
-        None => {
-            let session = Session::with(globals, &home, &name, context.clone(), None)?;
-            let list = nodes::list(&session).await;
-            session.close().await;
-            list?.iter().map(|node| node.id().to_owned()).collect()
-        }
+        Some(node) => vec![node.clone()],
+        None => each.names().await?,
     };
     let mut rows = Vec::new();
     let mut failed = None;
+    // One after the other: a compaction keeps the disk busy.
     for node in targets {
-        let done = compact(globals, &home, &name, context.clone(), &node).await;
+        let done = match each.ask(Some(&node), Op::Compact(Empty {})).await {
+            Ok((_, Reply::Compacted(_))) => Ok(()),
+            Ok(_) => Err(CtlError::strange("no confirmation")),
+            Err(error) => Err(error),
+        };
         let problem = done.as_ref().err().map(CtlError::line);
-        rows.push(CompactView { node, compacted: problem.is_none(), problem });
+        rows.push(CompactView { node: node.to_string(), compacted: problem.is_none(), problem });
         failed = failed.or_else(|| done.err());
     }
     out.list(&rows)?;
@@ -49,23 +44,6 @@ pub(crate) async fn run(globals: &Globals, out: &mut Out) -> Result<(), CtlError
             format!("not every node is compacted: {}", error.line()),
             "logctl status, then compact again",
         )),
-    }
-}
-
-async fn compact(
-    globals: &Globals,
-    home: &Home,
-    name: &Name,
-    context: Context,
-    node: &str,
-) -> Result<(), CtlError> {
-    let via = node.parse().map_err(|_| CtlError::strange("a node without a name"))?;
-    let session = Session::with(globals, home, name, context, Some(&via))?;
-    let answer = session.call(Op::Compact(Empty {})).await;
-    session.close().await;
-    match answer? {
-        (_, Reply::Compacted(_)) => Ok(()),
-        _ => Err(CtlError::strange("no confirmation")),
     }
 }
 

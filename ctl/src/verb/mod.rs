@@ -12,6 +12,7 @@ mod nodes;
 mod read;
 mod register;
 mod send;
+mod settings;
 mod status;
 
 use crate::cli::{self, Cli, Verb};
@@ -24,6 +25,10 @@ pub(crate) async fn run(cli: Cli, out: &mut Out) -> Result<(), CtlError> {
     match cli.verb {
         Verb::Demo(args) => demo::run(args, globals, out).await,
         Verb::Cluster(cli::Cluster::Create(args)) => cluster::create(args, out),
+        Verb::Cluster(cli::Cluster::Settings) => settings::show(globals, out).await,
+        Verb::Cluster(cli::Cluster::Set { settings }) => {
+            settings::set(&settings, globals, out).await
+        }
         Verb::Register(args) => register::run(args, globals, out).await,
         Verb::Send(args) => send::run(args, globals, out).await,
         Verb::Read(args) => read::run(args, globals, out).await,
@@ -33,7 +38,7 @@ pub(crate) async fn run(cli: Cli, out: &mut Out) -> Result<(), CtlError> {
         Verb::Nodes => nodes::run(globals, out).await,
         Verb::Status(args) => status::run(args, globals, out).await,
         Verb::Health(args) => status::health(args, globals, out).await,
-        Verb::Clock => clock::run(globals, out).await,
+        Verb::Clock(args) => clock::run(args, globals, out).await,
         Verb::Compact => compact::run(globals, out).await,
         Verb::Context(args) => context::run(args, globals, out),
         Verb::Completion { shell } => out.bytes(&cli::completion(shell)),

@@ -1,9 +1,12 @@
 //! `logctl read`: pages of records, or records as they come.
 
-use proto::Name;
+use clock::Hlc;
+use clock::hlc::utc_text;
+use clock::overlap::Overlap;
 use proto::wire::{self, Op, Page, Position, Reply, SetCursor};
+use proto::{Name, Record};
 
-use crate::cli::{Globals, Read};
+use crate::cli::{Globals, Mode, Read, Times};
 use crate::error::CtlError;
 use crate::home::Home;
 use crate::out::{Out, Shape};
@@ -13,6 +16,12 @@ use crate::views::RecordView;
 
 pub(crate) async fn run(args: Read, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     check_order(args.since, args.until)?;
+    if args.mode.is_some() && args.since.is_none() && args.until.is_none() {
+        return Err(CtlError::usage(
+            "--mode says what belongs to a range of time, and there is none",
+            "logctl read --mode possible --since 10m",
+        ));
+    }
     if args.follow {
         out.endless();
     }
@@ -23,7 +32,9 @@ pub(crate) async fn run(args: Read, globals: &Globals, out: &mut Out) -> Result<
 }
 
 async fn read(args: &Read, session: &Session, out: &mut Out) -> Result<(), CtlError> {
-    let relative = [args.since, args.until].into_iter().flatten().any(When::needs_now);
+    // Whether an answer is complete up to `10m` can be told only by a clock as well.
+    let relative =
+        args.since.is_some_and(When::needs_now) || args.until.is_some_and(When::is_relative);
     let now_ns = if relative { node_now(session).await? } else { 0 };
     let point = |when: Option<When>| when.map(|when| when.resolve(now_ns));
     let read = wire::Read {
@@ -35,31 +46,60 @@ async fn read(args: &Read, session: &Session, out: &mut Out) -> Result<(), CtlEr
         follow: args.follow,
         cursor: args.cursor.as_ref().map(Name::to_string).unwrap_or_default(),
         after: Vec::new(),
-        mode: wire::TimeMode::Nominal.into(),
+        mode: wire::TimeMode::from(args.mode.unwrap_or(Mode::Nominal)).into(),
         stale: args.stale,
     };
+    let wanted = args.until.map(|until| until.hlc(now_ns));
     let mut sink = Sink::new(args, out);
     sink.begin()?;
     if args.follow {
         follow(read, session, &mut sink).await?;
     } else {
-        pages(read, session, &mut sink).await?;
+        let safe = pages(read, session, &mut sink).await?;
+        if let Some(note) = incomplete(wanted, safe) {
+            sink.out.note(&note);
+        }
     }
     sink.end()
 }
 
+impl From<Mode> for wire::TimeMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Nominal => Self::Nominal,
+            Mode::Possible => Self::Possible,
+            Mode::Definite => Self::Definite,
+        }
+    }
+}
+
+/// What to say of an answer that ends before the end of its range: later messages may still get a
+/// stamp in between.
+fn incomplete(until: Option<Hlc>, safe: Option<Hlc>) -> Option<String> {
+    let (until, safe) = (until?, safe?);
+    (safe < until).then(|| {
+        format!(
+            "complete up to {} only: messages may still get a stamp before {}",
+            utc_text(safe.ns),
+            utc_text(until.ns)
+        )
+    })
+}
+
+/// Reads to the end of the range. Returns how far the answer is complete, if it is all there.
 async fn pages(
     mut read: wire::Read,
     session: &Session,
     sink: &mut Sink<'_>,
-) -> Result<(), CtlError> {
+) -> Result<Option<Hlc>, CtlError> {
     loop {
         let (gateway, reply) = session.call(Op::Read(read.clone())).await?;
         let Reply::Page(page) = reply else { return Err(CtlError::strange("no page")) };
         let (end, next, empty) = (page.end, page.next.clone(), page.records.is_empty());
+        let safe = Hlc::from_slice(&page.safe).filter(|_| end);
         sink.take(page, &gateway, session).await?;
         if end || sink.is_full() {
-            return Ok(());
+            return Ok(safe);
         }
         if empty && next == read.after {
             return Err(CtlError::strange("a page that leads nowhere"));
@@ -106,6 +146,8 @@ struct Sink<'a> {
     left: Option<u64>,
     widths: Vec<usize>,
     shown: u64,
+    times: Vec<Times>,
+    overlap: Overlap,
 }
 
 impl<'a> Sink<'a> {
@@ -118,6 +160,8 @@ impl<'a> Sink<'a> {
             left: args.limit,
             widths: Vec::new(),
             shown: 0,
+            times: args.times.clone(),
+            overlap: Overlap::default(),
         }
     }
 
@@ -146,7 +190,7 @@ impl<'a> Sink<'a> {
             self.out.note(&staleness(gateway, page.behind_ms));
         }
         let records: Vec<RecordView> =
-            page.records.into_iter().map(RecordView::try_from).collect::<Result<_, _>>()?;
+            page.records.into_iter().map(|record| self.view(record)).collect::<Result<_, _>>()?;
         self.write(&records)?;
         self.out.flush()?;
         let count = records.len() as u64;
@@ -159,6 +203,11 @@ impl<'a> Sink<'a> {
         self.stood_at.clone_from(&page.next);
         session.call(Op::SetCursor(SetCursor { name, positions: page.next })).await?;
         Ok(())
+    }
+
+    fn view(&mut self, record: Record) -> Result<RecordView, CtlError> {
+        let stamp = record.full_stamp().map_err(|error| CtlError::strange(&error.to_string()))?;
+        RecordView::listed(record, self.overlap.next(&stamp), &self.times)
     }
 
     fn write(&mut self, records: &[RecordView]) -> Result<(), CtlError> {
@@ -196,6 +245,16 @@ fn staleness(gateway: &str, behind_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_ends_early_says_where() {
+        let at = |ns| Some(Hlc::from_ns(ns));
+        let note = incomplete(at(2_000_000_000), at(1_500_000_000)).unwrap();
+        assert!(note.contains("up to 1970-01-01T00:00:01.500000000Z"), "{note}");
+        for (until, safe) in [(at(2), at(2)), (at(2), at(3)), (None, at(1)), (at(2), None)] {
+            assert_eq!(incomplete(until, safe), None);
+        }
+    }
 
     #[test]
     fn staleness_is_said_in_seconds() {

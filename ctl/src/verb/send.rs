@@ -24,7 +24,7 @@ pub(crate) async fn run(args: Send, globals: &Globals, out: &mut Out) -> Result<
         ));
     }
     let headers = parse_headers(&args.headers)?;
-    let session = Session::open(globals, &Home::from_env()?)?;
+    let session = Session::open_after(globals, &Home::from_env()?, args.after)?;
     let body = read_body(&args)?;
     // Drawn once: however often the client retries, it stays one message.
     let id =
@@ -34,7 +34,7 @@ pub(crate) async fn run(args: Send, globals: &Globals, out: &mut Out) -> Result<
         id: id.clone(),
         headers,
         body: body.into(),
-        ..wire::Send::default()
+        commit_wait: args.commit_wait,
     };
     let answer = session.call(Op::Send(send)).await;
     session.close().await;

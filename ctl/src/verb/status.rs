@@ -8,9 +8,11 @@ use serde::Serialize;
 
 use crate::cli::{Globals, Health, Status};
 use crate::context;
+use crate::each_node::EachNode;
 use crate::error::CtlError;
 use crate::health::StatusView;
 use crate::home::Home;
+use crate::metrics::{self, NodeFacts};
 use crate::out::{Cell, Out, Shape, Show, Tone};
 use crate::session::Session;
 
@@ -120,6 +122,9 @@ impl HealthView {
 }
 
 pub(crate) async fn health(args: Health, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    if args.prometheus {
+        return print_metrics(args.node.as_ref(), globals, out).await;
+    }
     let home = Home::from_env()?;
     let (name, context) = context::choose(&home, globals.context.as_ref())?;
     // A node answers for itself: a gateway may see it differently.
@@ -153,4 +158,37 @@ pub(crate) async fn health(args: Health, globals: &Globals, out: &mut Out) -> Re
         )),
         _ => view.verdict(),
     }
+}
+
+/// Prints the metrics of every node, or of one; the exit code is that of the status all the same.
+async fn print_metrics(
+    node: Option<&Name>,
+    globals: &Globals,
+    out: &mut Out,
+) -> Result<(), CtlError> {
+    let each = EachNode::open(globals)?;
+    let (_, reply) = each.ask(node.or(globals.via.as_ref()), Op::Status(Empty {})).await?;
+    let Reply::Status(mut status) = reply else { return Err(CtlError::strange("no status")) };
+    if let Some(node) = node {
+        status.nodes.retain(|row| row.name == node.as_str());
+    }
+    let strange = |_| CtlError::strange("a node without a name");
+    let names = status.nodes.iter().map(|row| row.name.parse().map_err(strange));
+    let names: Vec<Name> = names.collect::<Result<_, _>>()?;
+    let mut facts = Vec::new();
+    for (node, answer) in each.ask_all(&names, &Op::Clock(Empty {})).await {
+        let clock = match answer {
+            Ok(Reply::Clock(clock)) => Some(clock),
+            Ok(_) => return Err(CtlError::strange("no clock report")),
+            Err(error) => {
+                out.warn(&format!("{node} does not answer: {}", error.line()));
+                None
+            }
+        };
+        facts.push(NodeFacts { node: node.to_string(), clock });
+    }
+    let view = StatusView::from(status.clone());
+    let text = metrics::text(&status, &facts, view.is_healthy(), view.is_clock_degraded());
+    out.bytes(text.as_bytes())?;
+    view.verdict()
 }

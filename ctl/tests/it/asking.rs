@@ -1,9 +1,11 @@
 //! Asking how the cluster is, and what every refusal becomes.
 
 use proto::ErrorCode;
-use proto::wire::{ClientRow, Clients, ClockReport, ClockSource, Empty, Op, Reply, Status};
+use proto::wire::{
+    ClientRow, Clients, ClockReport, Configure, Empty, NodeRow, OnLoss, Op, Reply, Settings, Status,
+};
 
-use crate::node::{FakeNode, failure, status};
+use crate::node::{FakeNode, failure, node_row, status};
 use crate::user::{User, json, text};
 
 #[test]
@@ -142,43 +144,6 @@ fn clients_are_listed_by_home() {
 }
 
 #[test]
-fn a_clock_is_shown_with_its_sources() {
-    for (state, exit) in [("local", 0), ("synced", 0), ("holdover", 10), ("unsynced", 12)] {
-        let user = User::with_cluster();
-        let _node = FakeNode::start(&user, move |_, _| {
-            let source = ClockSource {
-                address: "ntp.example:123".into(),
-                reach: 0b111,
-                stratum: 2,
-                offset_ns: -1500,
-                delay_ns: 250_000,
-                distance_ns: 900_000,
-                verdict: "selected".into(),
-                next_poll_ms: 1500,
-                ..ClockSource::default()
-            };
-            let report = ClockReport {
-                node: "n1".into(),
-                state: state.into(),
-                now_ns: 2_000_000_000,
-                earliest_ns: Some(1_999_000_000),
-                latest_ns: Some(2_000_500_001),
-                sources: vec![source],
-                ..ClockReport::default()
-            };
-            vec![Reply::Clock(report)]
-        });
-        let output = user.run(&["clock", "--json"]);
-        assert_eq!(output.status.code(), Some(exit), "{state}");
-        let shown = json(&text(&output.stdout));
-        assert_eq!((&shown["state"], &shown["error_bound_us"]), (&state.into(), &1000.into()));
-        assert_eq!(shown["sources"][0]["reach"], "00000111");
-        let table = text(&user.run(&["clock", "-o", "table"]).stdout);
-        assert!(table.contains("ntp.example:123  00000111  2        -1.500 us"), "{table}");
-    }
-}
-
-#[test]
 fn compacting_tells_of_each_node() {
     let user = User::with_cluster();
     let node = FakeNode::start(&user, |_, op| match op {
@@ -188,4 +153,86 @@ fn compacting_tells_of_each_node() {
     assert_eq!(user.ok(&["compact"]), "n1\ttrue\t\n");
     assert_eq!(user.ok(&["compact", "--via", "n1"]), "n1\ttrue\t\n");
     assert_eq!(node.ops().len(), 2);
+}
+
+#[test]
+fn settings_are_shown_and_changed() {
+    let user = User::with_cluster();
+    let settings = Settings { max_clock_error_us: 100_000, on_loss: OnLoss::Degrade.into() };
+    let node = FakeNode::start(&user, move |_, op| match op {
+        Op::Status(_) => vec![Reply::Status(Status { settings: Some(settings), ..status() })],
+        Op::Configure(change) => vec![Reply::Configured(Settings {
+            max_clock_error_us: change.max_clock_error_us.unwrap_or(100_000),
+            on_loss: change.on_loss.unwrap_or(0),
+        })],
+        _ => vec![failure(ErrorCode::Invalid)],
+    });
+    assert_eq!(user.ok(&["cluster", "settings"]), "100ms\tdegrade\n");
+    let shown = json(&user.ok(&["cluster", "settings", "--json"]));
+    assert_eq!(shown, serde_json::json!({"max_clock_error_us": 100_000, "on_loss": "degrade"}));
+    let changed = user.run(&["cluster", "set", "max-clock-error=50ms", "on-loss=refuse"]);
+    assert_eq!(text(&changed.stdout), "50ms\trefuse\n");
+    assert!(text(&changed.stderr).contains("max-clock-error=50ms on-loss=refuse"));
+    let wanted = Configure { max_clock_error_us: Some(50_000), on_loss: Some(1) };
+    assert_eq!(node.ops().last(), Some(&Op::Configure(wanted)));
+    user.ok(&["cluster", "set", "on-loss=degrade"]);
+    let wanted = Configure { max_clock_error_us: None, on_loss: Some(0) };
+    assert_eq!(node.ops().last(), Some(&Op::Configure(wanted)));
+    let asked = node.ops().len();
+    for bad in [
+        &["max-clock-error=0ms"][..],
+        &["max-clock-error=11s"],
+        &["on-loss=panic"],
+        &["speed=fast"],
+        &["on-loss"],
+        &[],
+        &["on-loss=refuse", "on-loss=degrade"],
+    ] {
+        user.fails(&[&["cluster", "set"], bad].concat(), 2);
+    }
+    assert_eq!(node.ops().len(), asked, "a bad setting was sent");
+}
+
+#[test]
+fn settings_that_nobody_has_made_yet_are_not_found() {
+    let user = User::with_cluster();
+    let _node = FakeNode::start(&user, |_, _| vec![Reply::Status(status())]);
+    assert!(user.fails(&["cluster", "settings"], 5).contains("first primary"));
+}
+
+#[test]
+fn metrics_of_every_node_and_the_verdict_as_the_exit_code() {
+    for (problem, exit) in [("", 0), ("CLOCK_DEGRADED: no clock is good enough", 12)] {
+        let user = User::with_cluster();
+        let _node = FakeNode::start(&user, move |_, op| match op {
+            Op::Status(_) => {
+                let rows = ["n1", "n2"].map(|name| NodeRow { lag: 3, ..node_row(name) });
+                let problems = Some(problem.to_owned()).filter(|problem| !problem.is_empty());
+                vec![Reply::Status(Status {
+                    nodes: rows.into(),
+                    problems: problems.into_iter().collect(),
+                    ..status()
+                })]
+            }
+            Op::Clock(_) => {
+                vec![Reply::Clock(ClockReport { state: "synced".into(), ..ClockReport::default() })]
+            }
+            _ => vec![failure(ErrorCode::Invalid)],
+        });
+        let output = user.run(&["health", "--prometheus", "--timeout", "1s"]);
+        assert_eq!(output.status.code(), Some(exit), "{}", text(&output.stderr));
+        let metrics = text(&output.stdout);
+        for line in [
+            format!("logd_clock_degraded {}", u8::from(exit == 12)),
+            "logd_replication_lag_entries{node=\"n2\"} 3".to_owned(),
+            "logd_clock_synchronized{node=\"n1\"} 1".to_owned(),
+            // The context knows no way to it.
+            "logd_up{node=\"n2\"} 0".to_owned(),
+        ] {
+            assert!(metrics.lines().any(|have| have == line), "{line}\n{metrics}");
+        }
+        assert!(text(&output.stderr).contains("n2 does not answer"));
+        let own = user.run(&["health", "--prometheus", "--node", "n1"]);
+        assert!(!text(&own.stdout).contains("n2"), "{}", text(&own.stdout));
+    }
 }

@@ -13,6 +13,7 @@ mod user;
 
 mod alone;
 mod asking;
+mod clocks;
 mod interrupting;
 mod messages;
 mod registering;

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use clock::Hlc;
+use clock::{Hlc, Stamp};
 use proto::wire::{ClockReport, Instant, Op, Page, Reply, SetCursor, TimePoint};
 use proto::{ErrorCode, Record, Tombstone};
 
@@ -103,6 +103,99 @@ fn what_was_seen_is_passed_on_to_the_next_command() {
     assert_eq!(tokens, [Vec::new(), STAMP.hlc.to_bytes().to_vec()]);
 }
 
+fn tokens(node: &FakeNode) -> Vec<Vec<u8>> {
+    node.requests().into_iter().map(|request| request.token).collect()
+}
+
+#[test]
+fn after_is_the_token_and_only_what_was_seen_is_kept() {
+    let user = User::with_cluster();
+    let node = acking(&user);
+    let later = Hlc { ns: STAMP.hlc.ns + 1, logical: 7 };
+    user.ok(&["send", "--to", "bob", "one", "--after", &later.to_string()]);
+    user.ok(&["send", "--to", "bob", "two", "--after", &later.to_hex()]);
+    // The answers were earlier ones, so nothing vouches for the stamp that was given.
+    user.ok(&["send", "--to", "bob", "three"]);
+    let given = later.to_bytes().to_vec();
+    assert_eq!(tokens(&node), [given.clone(), given, Vec::new()]);
+    user.ok(&["send", "--to", "bob", "four", "--commit-wait"]);
+    let Some(Op::Send(send)) = node.ops().pop() else { panic!("no send") };
+    assert!(send.commit_wait);
+    for bad in ["soon", "2026-11-21", "2026-11-21T01:30:45Z", "12345"] {
+        user.fails(&["send", "--to", "bob", "hi", "--after", bad], 2);
+    }
+}
+
+#[test]
+fn a_stamp_from_the_future_is_refused_and_not_kept() {
+    let user = User::with_cluster();
+    let node = FakeNode::start(&user, |_, op| match op {
+        Op::Send(_) => vec![failure(ErrorCode::ClockAhead)],
+        _ => vec![failure(ErrorCode::Invalid)],
+    });
+    let far = Hlc::from_ns(u64::MAX / 2).to_hex();
+    let errors = user.fails(&["send", "--to", "bob", "hi", "--after", &far], 12);
+    assert!(errors.contains("wait until the cluster's clock has passed"), "{errors}");
+    user.fails(&["send", "--to", "bob", "hi"], 12);
+    assert_eq!(tokens(&node).pop(), Some(Vec::new()));
+}
+
+#[test]
+fn what_was_kept_is_named_where_it_is_in_the_way() {
+    let user = User::with_cluster();
+    let _node = FakeNode::start(&user, |_, op| match op {
+        Op::Send(send) if send.id == "m-1" => vec![ack(&send.id)],
+        _ => vec![failure(ErrorCode::ClockAhead)],
+    });
+    user.ok(&["send", "--to", "bob", "one", "--id", "m-1"]);
+    let errors = user.fails(&["send", "--to", "bob", "two"], 12);
+    let (_, rm) = errors.rsplit_once("rm ").unwrap();
+    let path = rm.split(',').next().unwrap();
+    let kept = std::fs::read_to_string(path).unwrap();
+    assert!(kept.starts_with(&STAMP.hlc.to_string()), "{kept}");
+}
+
+#[test]
+fn a_stamp_file_of_no_use_is_told_and_ignored() {
+    let user = User::with_cluster();
+    let node = acking(&user);
+    user.ok(&["send", "--to", "bob", "one"]);
+    let state = user.home.path().join("state");
+    let is_stamp = |path: &std::path::PathBuf| path.extension().is_some_and(|end| end == "stamp");
+    let files = std::fs::read_dir(state).unwrap().map(|entry| entry.unwrap().path());
+    let path = files.into_iter().find(is_stamp).unwrap();
+    let foreign = format!("{} {}\n", STAMP.hlc, "08".repeat(16));
+    for (bad, why) in [("not a stamp", "holds no stamp"), (foreign.as_str(), "another cluster")] {
+        std::fs::write(&path, bad).unwrap();
+        let output = user.run(&["send", "--to", "bob", "two"]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(text(&output.stderr).contains(why), "{}", text(&output.stderr));
+        assert_eq!(tokens(&node).pop(), Some(Vec::new()));
+        assert_eq!(text(&user.run(&["-q", "send", "--to", "bob", "two"]).stderr), "");
+    }
+    user.ok(&["send", "--to", "bob", "three"]);
+    assert_eq!(tokens(&node).pop(), Some(STAMP.hlc.to_bytes().to_vec()));
+}
+
+#[test]
+fn a_deletion_that_was_seen_is_a_stamp_that_was_seen() {
+    let user = User::with_cluster();
+    let later = Stamp { hlc: STAMP.hlc.advance(1000), ..STAMP };
+    let node = FakeNode::start(&user, move |_, op| match op {
+        Op::Read(_) => {
+            let stamp = later.to_bytes().to_vec();
+            let tombstone = Tombstone { by: "bob".into(), stamp, reason: String::new() };
+            let gone = Record { deleted: Some(tombstone), ..record(1, b"") };
+            vec![page(vec![gone, record(2, b"two")], 2, true)]
+        }
+        Op::Send(send) => vec![ack(&send.id)],
+        _ => vec![failure(ErrorCode::Invalid)],
+    });
+    user.ok(&["read"]);
+    user.ok(&["send", "--to", "bob", "one"]);
+    assert_eq!(tokens(&node).pop(), Some(later.hlc.to_bytes().to_vec()));
+}
+
 #[test]
 fn an_unknown_outcome_names_the_id_to_retry_with() {
     let user = User::with_cluster();
@@ -173,6 +266,73 @@ fn filters_and_times_reach_the_node() {
     let at = |at| Some(TimePoint { at: Some(at) });
     assert_eq!(read.since, at(Instant::Hlc(midnight.to_bytes().to_vec())));
     assert_eq!(read.until, at(Instant::AgoNs(600_000_000_000)));
+}
+
+#[test]
+fn a_mode_needs_a_range_and_reaches_the_node() {
+    let user = User::with_cluster();
+    let node = reading(&user);
+    for (mode, wire) in [("nominal", 0), ("possible", 1), ("definite", 2)] {
+        user.ok(&["read", "--since", "2026-11-21", "--mode", mode]);
+        let Some(Op::Read(read)) = node.ops().pop() else { panic!("no read") };
+        assert_eq!(read.mode, wire, "{mode}");
+    }
+    let before = node.ops().len();
+    assert!(user.fails(&["read", "--mode", "nominal"], 2).contains("range of time"));
+    user.fails(&["read", "--mode", "some", "--since", "10m"], 2);
+    assert_eq!(node.ops().len(), before);
+}
+
+#[test]
+fn records_whose_order_is_unknown_are_marked_across_pages() {
+    let user = User::with_cluster();
+    let _node = reading(&user);
+    let certain = |args: &[&str]| {
+        let rows: Vec<_> = user.ok(args).lines().map(json).collect();
+        rows.iter().map(|row| row["order_certain"].as_bool()).collect::<Vec<_>>()
+    };
+    let marks = [Some(true), Some(false), Some(false)];
+    assert_eq!(certain(&["read", "-o", "ndjson"]), marks);
+    assert_eq!(certain(&["read", "--follow", "-o", "ndjson", "--limit", "3"]), marks);
+    let lines = user.ok(&["read"]);
+    let tilde: Vec<bool> =
+        lines.lines().map(|line| line.split('\t').nth(1).unwrap().starts_with('~')).collect();
+    assert_eq!(tilde, [false, true, true]);
+    assert_eq!(user.ok(&["read", "-o", "table"]).matches("~01:30").count(), 2);
+    let got = json(&user.ok(&["get", "m-1", "--json"]));
+    assert!(got.get("order_certain").is_none(), "{got}");
+    let line = user.ok(&["read", "--times", "eps,utc", "--limit", "1"]);
+    let fields: Vec<&str> = line.lines().next().unwrap().split('\t').collect();
+    assert_eq!(fields[1..4], ["-1.9/+0.8 ms", "2026-11-21T01:30:45.123456789Z", "alice"]);
+    user.fails(&["read", "--times", "utc,moon"], 2);
+}
+
+#[test]
+fn an_answer_that_is_not_complete_says_up_to_when() {
+    let user = User::with_cluster();
+    let _node = FakeNode::start(&user, |_, op| match op {
+        Op::Clock(_) => {
+            vec![Reply::Clock(ClockReport { now_ns: STAMP.hlc.ns, ..ClockReport::default() })]
+        }
+        _ => {
+            let safe = STAMP.hlc.to_bytes().to_vec();
+            let records = vec![record(1, b"one")];
+            vec![Reply::Page(Page { records, end: true, safe, ..Page::default() })]
+        }
+    });
+    for (until, complete) in [
+        ("2026-11-21T01:30:45Z", true),
+        ("2026-11-21T01:30:45.2Z", false),
+        ("1s", true),
+        ("now", true),
+        ("2026-11-22", false),
+    ] {
+        let output = user.run(&["read", "--until", until]);
+        assert_eq!(output.status.code(), Some(0));
+        let notes = text(&output.stderr);
+        let wanted = "complete up to 2026-11-21T01:30:45.123456789Z only";
+        assert_eq!(notes.contains(wanted), !complete, "{until}: {notes}");
+    }
 }
 
 #[test]

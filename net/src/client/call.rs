@@ -57,7 +57,10 @@ pub(super) enum Next {
 
 impl Inner {
     pub(super) async fn call(self: &Arc<Self>, op: Op) -> Result<Response, ClientError> {
-        let writes = matches!(op, Op::Send(_) | Op::Delete(_) | Op::Register(_) | Op::SetCursor(_));
+        let writes = matches!(
+            op,
+            Op::Send(_) | Op::Delete(_) | Op::Register(_) | Op::SetCursor(_) | Op::Configure(_)
+        );
         let mut request = Request { op: Some(op), ..Request::default() };
         let mut story = Story::new(self.timeout, writes);
         loop {

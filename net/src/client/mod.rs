@@ -25,9 +25,9 @@ use std::time::Duration;
 use certs::Credentials;
 use clock::Hlc;
 use futures::future::{BoxFuture, Shared};
-use proto::Identity;
 use proto::record::read_stamp;
 use proto::wire::{CLIENT_ALPN, Nodes, Op, Read, Reply, Response};
+use proto::{Identity, Record};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -186,14 +186,8 @@ impl Inner {
     fn note(self: &Arc<Self>, gateway: &Gateway, response: &Response) {
         match &response.reply {
             Some(Reply::Ack(ack)) => self.note_stamp(&ack.stamp),
-            Some(Reply::Record(record) | Reply::Deleted(record)) => {
-                self.note_stamp(&record.stamp);
-            }
-            Some(Reply::Page(page)) => {
-                if let Some(last) = page.records.last() {
-                    self.note_stamp(&last.stamp);
-                }
-            }
+            Some(Reply::Record(record) | Reply::Deleted(record)) => self.note_record(record),
+            Some(Reply::Page(page)) => page.records.iter().for_each(|r| self.note_record(r)),
             Some(Reply::Nodes(nodes)) => {
                 self.asked_epoch.store(nodes.epoch, Ordering::Relaxed);
                 self.learnt(nodes.clone());
@@ -206,6 +200,14 @@ impl Inner {
         }
         if !gateway.at_home {
             self.drift_home();
+        }
+    }
+
+    /// A record, and its deletion: that has a later stamp of its own.
+    fn note_record(&self, record: &Record) {
+        self.note_stamp(&record.stamp);
+        if let Some(tombstone) = &record.deleted {
+            self.note_stamp(&tombstone.stamp);
         }
     }
 

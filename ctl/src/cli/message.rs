@@ -1,0 +1,120 @@
+//! Sending, reading and deleting: what can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use clock::Hlc;
+use proto::{MessageId, Name, Stream};
+
+use crate::range::When;
+
+/// A message to store.
+#[derive(Debug, Args)]
+pub(crate) struct Send {
+    /// Recipient: a client, @group or '*'
+    #[arg(long, value_name = "NAME")]
+    pub(crate) to: Stream,
+    /// The message; '-' or nothing reads standard input
+    #[arg(conflicts_with = "file")]
+    pub(crate) body: Option<String>,
+    /// Take the message from a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Message id; the same id again is the same message. Default: a new UUID
+    #[arg(long)]
+    pub(crate) id: Option<MessageId>,
+    /// Header, as key=value; give it several times
+    #[arg(short = 'H', long = "header", value_name = "KEY=VALUE")]
+    pub(crate) headers: Vec<String>,
+    /// Get a later stamp than this one, from another client's ack or record; text or 24 hex digits
+    #[arg(long, value_name = "STAMP")]
+    pub(crate) after: Option<Hlc>,
+    /// Answer only once every later message, through any node, is sure to get a later stamp; needs
+    /// the setting on-loss=refuse
+    #[arg(long)]
+    pub(crate) commit_wait: bool,
+}
+
+/// Which messages to read.
+#[derive(Debug, Args)]
+pub(crate) struct Read {
+    /// From this time on: RFC 3339, a date, 10m (before now), today, yesterday, or a stamp
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<When>,
+    /// Up to, without, this time; the same forms
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<When>,
+    /// Which messages belong to the range of --since and --until; default: nominal
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub(crate) mode: Option<Mode>,
+    /// Forms of the time in tables and lines, such as utc,eps; a ~ before the first says that the
+    /// order in real time against the messages before it is not known
+    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', env = "LOGCTL_TIMES")]
+    pub(crate) times: Vec<Times>,
+    /// Only from this sender
+    #[arg(long, value_name = "NAME")]
+    pub(crate) from: Option<Name>,
+    /// Only to this recipient: a client, @group, '*' or $events
+    #[arg(long, value_name = "NAME")]
+    pub(crate) to: Option<Stream>,
+    /// At most so many messages
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// Stay, and show what comes
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Begin after the place kept under this name, and move it past what was written out
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cursor: Option<Name>,
+    /// Take the node's own state without asking the primary; standard error says how far behind
+    #[arg(long)]
+    pub(crate) stale: bool,
+}
+
+/// Which message to read.
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// Message id
+    pub(crate) id: MessageId,
+    /// Its sender, where several used the id
+    #[arg(long, value_name = "NAME")]
+    pub(crate) from: Option<Name>,
+    /// Take the node's own state without asking the primary
+    #[arg(long)]
+    pub(crate) stale: bool,
+}
+
+/// Which message to delete.
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    /// Message id
+    pub(crate) id: MessageId,
+    /// Why; it is kept with the tombstone
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
+    /// Its sender, where several used the id
+    #[arg(long, value_name = "NAME")]
+    pub(crate) from: Option<Name>,
+}
+
+/// Which messages belong to a range of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// Stamp in the range
+    Nominal,
+    /// Interval meets the range, or its bounds are unknown
+    Possible,
+    /// Whole interval in the range
+    Definite,
+}
+
+/// A way to show a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Times {
+    /// RFC 3339 in UTC
+    Utc,
+    /// The whole stamp
+    Hlc,
+    /// How far true time may lie to either side
+    Eps,
+}

@@ -1,0 +1,152 @@
+//! `logctl clock`: what the nodes know about the time, and from whom.
+
+mod report;
+mod wait;
+
+use proto::Name;
+use proto::wire::{Empty, Op, Reply};
+
+use crate::cli::{Clock, ClockVerb, Globals, Whose};
+use crate::clock_view::{ClockView, LEGEND};
+use crate::each_node::EachNode;
+use crate::error::CtlError;
+use crate::out::{Out, Shape};
+
+pub(crate) async fn run(args: Clock, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    match args.verb {
+        None => tracking(args.whose, globals, out).await,
+        Some(ClockVerb::Tracking(whose)) => tracking(whose, globals, out).await,
+        Some(ClockVerb::Sources(whose)) => sources(whose, globals, out).await,
+        Some(ClockVerb::Peers(whose)) => peers(whose, globals, out).await,
+        Some(ClockVerb::Wait(args)) => wait::run(args, globals, out).await,
+        Some(ClockVerb::Report(args)) => report::run(args, globals, out).await,
+    }
+}
+
+async fn tracking(whose: Whose, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    let clocks = ask(whose, globals).await?;
+    match clocks.views.as_slice() {
+        [view] if !whose.all => show(view, out)?,
+        views => out.list(views)?,
+    }
+    clocks.verdict(out)
+}
+
+async fn sources(whose: Whose, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    let clocks = ask(whose, globals).await?;
+    let rows: Vec<_> =
+        clocks.views.iter().flat_map(|view| view.sources().iter().cloned()).collect();
+    out.list(&rows)?;
+    // Data before its explanation, also when both go to one terminal.
+    out.flush()?;
+    if rows.is_empty() {
+        out.note("no time server is configured: the machine's own clock is taken as it is");
+    }
+    if globals.verbose > 0 {
+        let refusals: Vec<String> = rows.iter().filter_map(|row| row.refusals()).collect();
+        refusals.iter().for_each(|text| out.note(text));
+        LEGEND.iter().for_each(|text| out.note(text));
+    }
+    clocks.verdict(out)
+}
+
+async fn peers(whose: Whose, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    let clocks = ask(whose, globals).await?;
+    let rows: Vec<_> = clocks.views.iter().flat_map(|view| view.peers().iter().cloned()).collect();
+    out.list(&rows)?;
+    clocks.verdict(out)
+}
+
+/// One clock in full.
+fn show(view: &ClockView, out: &mut Out) -> Result<(), CtlError> {
+    match out.shape() {
+        Shape::Json => out.json(view),
+        Shape::Ndjson => out.json_line(view),
+        Shape::Plain | Shape::Raw => view
+            .facts()
+            .iter()
+            .try_for_each(|(key, value)| out.plain_line(&[(*key).to_owned(), value.clone()])),
+        Shape::Table => {
+            for (key, value) in view.tracking() {
+                out.line(&format!("{key:<15} : {}", crate::out::escape_controls(&value)))?;
+            }
+            if !view.sources().is_empty() {
+                out.line("")?;
+                out.list(view.sources())?;
+            }
+            if !view.peers().is_empty() {
+                out.line("")?;
+                out.list(view.peers())?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The clocks that were asked for, and the nodes that did not answer.
+struct Clocks {
+    views: Vec<ClockView>,
+    silent: Vec<(Name, CtlError)>,
+}
+
+/// Asks the node that answers, the one named, or each one.
+async fn ask(whose: Whose, globals: &Globals) -> Result<Clocks, CtlError> {
+    let each = EachNode::open(globals)?;
+    let mut clocks = Clocks { views: Vec::new(), silent: Vec::new() };
+    if !whose.all {
+        let (_, reply) = each.ask(globals.via.as_ref(), Op::Clock(Empty {})).await?;
+        clocks.views.push(view(reply)?);
+        return Ok(clocks);
+    }
+    refuse_via(globals)?;
+    let nodes = each.names().await?;
+    for (node, answer) in each.ask_all(&nodes, &Op::Clock(Empty {})).await {
+        match answer.and_then(view) {
+            Ok(view) => clocks.views.push(view),
+            Err(error) => clocks.silent.push((node, error)),
+        }
+    }
+    Ok(clocks)
+}
+
+/// All nodes and one of them cannot both be meant.
+fn refuse_via(globals: &Globals) -> Result<(), CtlError> {
+    match &globals.via {
+        None => Ok(()),
+        Some(node) => Err(CtlError::usage(
+            format!("--all asks every node itself, and --via (or LOGCTL_VIA) names {node}"),
+            "one of the two",
+        )),
+    }
+}
+
+fn view(reply: Reply) -> Result<ClockView, CtlError> {
+    match reply {
+        Reply::Clock(report) => Ok(report.into()),
+        _ => Err(CtlError::strange("no clock report")),
+    }
+}
+
+impl Clocks {
+    /// Says what is alarming; the gravest clock decides the exit code.
+    fn verdict(self, out: &mut Out) -> Result<(), CtlError> {
+        out.flush()?;
+        for view in &self.views {
+            for alarm in view.alarms() {
+                out.warn(&format!("{}: {alarm}", view.node()));
+            }
+        }
+        let first = self.silent.into_iter().next();
+        let worst = self.views.iter().max_by_key(|view| view.code());
+        match (worst, first) {
+            (None, Some((_, error))) => Err(error),
+            (Some(view), Some((node, error))) if view.code() < 12 => Err(CtlError::refused(
+                10,
+                format!("{node} does not answer: {}", error.line()),
+                "logctl status",
+            )),
+            (Some(view), _) => view.verdict(),
+            (None, None) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! `logctl clock report`: what the bounds were, as a table that an auditor can check against the
+//! log. CSV unless another form is asked for.
+
+use clock::hlc::utc_text;
+use proto::wire::{self, Empty, Op, Reply};
+use serde::Serialize;
+
+use crate::cli::{ClockReport, Form, Globals};
+use crate::error::CtlError;
+use crate::history::{self, Entry, Range, Row, Sum};
+use crate::home::Home;
+use crate::out::{Cell, Out, Shape, Show, Tone};
+use crate::range::{When, check_order};
+use crate::session::Session;
+
+/// An entry about the range is written after it: how much later it is still looked for.
+const LATE_NS: u64 = 24 * 3600 * 1_000_000_000;
+/// Clocks may differ: how much earlier than its time an entry may be stamped.
+const EARLY_NS: u64 = 3600 * 1_000_000_000;
+
+const COLUMNS: [&str; 11] = [
+    "node",
+    "from",
+    "to",
+    "state",
+    "worst_error_us",
+    "tolerance_us",
+    "within",
+    "cause",
+    "reason",
+    "seq",
+    "stamp",
+];
+
+/// One row of the report.
+#[derive(Debug, Clone, Serialize)]
+struct RowView {
+    node: String,
+    from: String,
+    to: String,
+    state: String,
+    worst_error_us: Option<u64>,
+    tolerance_us: u64,
+    within: &'static str,
+    cause: &'static str,
+    reason: String,
+    seq: Option<u64>,
+    stamp: Option<String>,
+}
+
+pub(crate) async fn run(
+    args: ClockReport,
+    globals: &Globals,
+    out: &mut Out,
+) -> Result<(), CtlError> {
+    check_order(args.since, args.until)?;
+    let session = Session::open(globals, &Home::from_env()?)?;
+    let found = find(&args, &session, out).await;
+    session.close().await;
+    let (range, nodes, entries) = found?;
+    let tolerance_us = u64::try_from(args.tolerance.as_micros()).unwrap_or(u64::MAX);
+    let by_node = history::by_node(entries);
+    let mut views = Vec::new();
+    let mut sums = Vec::new();
+    for node in nodes {
+        let entries = by_node.get(&node).map_or(&[][..], Vec::as_slice);
+        let rows = history::rows(entries, range, tolerance_us);
+        if let Some(note) = begins_late(&node, range, &rows) {
+            out.note(&note);
+        }
+        sums.push((node.clone(), Sum::of(&rows)));
+        views.extend(rows.into_iter().map(|row| RowView::new(&node, row, tolerance_us)));
+    }
+    show(&views, globals, out)?;
+    verdict(&sums, &humantime::format_duration(args.tolerance).to_string(), out)
+}
+
+/// The range in full, the nodes to report on, and their entries.
+async fn find(
+    args: &ClockReport,
+    session: &Session,
+    out: &Out,
+) -> Result<(Range, Vec<String>, Vec<Entry>), CtlError> {
+    let now_ns = match session.call(Op::Clock(Empty {})).await? {
+        (_, Reply::Clock(report)) => report.now_ns,
+        _ => return Err(CtlError::strange("no clock report")),
+    };
+    let at = |when: Option<When>| when.map(|when| when.hlc(now_ns).ns);
+    let range = Range { since_ns: at(args.since), until_ns: at(args.until), now_ns };
+    if range.since_ns.is_some_and(|since_ns| since_ns >= now_ns) {
+        return Err(CtlError::usage(
+            format!("--since is not before now, which is {}", utc_text(now_ns)),
+            "a range that has begun",
+        ));
+    }
+    if range.until_ns.is_some_and(|until_ns| until_ns > now_ns) {
+        out.note(&format!("the report ends now, at {}: --until is to come", utc_text(now_ns)));
+    }
+    let mut nodes: Vec<String> = session.nodes().await?.into_iter().map(|node| node.name).collect();
+    let mut entries = read(range, session, out).await?;
+    // A node that has left the cluster is part of its history.
+    nodes.extend(entries.iter().map(|entry| entry.event.node.clone()));
+    nodes.sort();
+    nodes.dedup();
+    if let Some(only) = &args.node {
+        if !nodes.iter().any(|node| node == only.as_str()) {
+            return Err(CtlError::not_found(
+                format!("there is no node '{only}', and no history of one"),
+                format!("one of {}", nodes.join(", ")),
+            ));
+        }
+        nodes.retain(|node| node == only.as_str());
+        entries.retain(|entry| entry.event.node == only.as_str());
+    }
+    Ok((range, nodes, entries))
+}
+
+/// Every clock event that may speak of the range, in the order of the log.
+async fn read(range: Range, session: &Session, out: &Out) -> Result<Vec<Entry>, CtlError> {
+    let point = |ns: u64| When::Exact(clock::Hlc::from_ns(ns)).resolve(0);
+    let until_ns = range.until_ns.map(|ns| ns.saturating_add(LATE_NS));
+    let mut read = wire::Read {
+        since: range.since_ns.map(|ns| point(ns.saturating_sub(EARLY_NS))),
+        until: until_ns.filter(|&ns| ns < range.now_ns).map(point),
+        to: proto::Stream::Events.to_string(),
+        ..wire::Read::default()
+    };
+    let mut entries = Vec::new();
+    loop {
+        let (_, reply) = session.call(Op::Read(read.clone())).await?;
+        let Reply::Page(page) = reply else { return Err(CtlError::strange("no page")) };
+        for record in &page.records {
+            match history::entry(record) {
+                Ok(entry) => entries.extend(entry),
+                Err(why) => out.warn(&why),
+            }
+        }
+        if page.end {
+            return Ok(entries);
+        }
+        if page.records.is_empty() && page.next == read.after {
+            return Err(CtlError::strange("a page that leads nowhere"));
+        }
+        read.after = page.next;
+    }
+}
+
+/// What to say of a range that begins before a node's first entry.
+fn begins_late(node: &str, range: Range, rows: &[Row]) -> Option<String> {
+    range.since_ns?;
+    let (first, second) = (rows.first()?, rows.get(1)?);
+    (first.proof.is_none() && second.proof.is_some()).then(|| {
+        format!("the history of {node} in this range begins at {} only", utc_text(first.to_ns))
+    })
+}
+
+fn show(views: &[RowView], globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    // What an auditor asks for is a file, so that is the form unless another one is named.
+    let csv = globals.output == Form::Auto && !globals.json || out.shape() == Shape::Raw;
+    if !csv {
+        return out.list(views);
+    }
+    out.bytes(csv_line(&COLUMNS.map(str::to_owned)).as_bytes())?;
+    views.iter().try_for_each(|view| out.bytes(csv_line(&view.plain()).as_bytes()))
+}
+
+/// One record of RFC 4180, with its line end.
+fn csv_line(fields: &[String]) -> String {
+    let field = |field: &String| {
+        if field.contains([',', '"', '\r', '\n']) {
+            format!("\"{}\"", field.replace('"', "\"\""))
+        } else {
+            field.clone()
+        }
+    };
+    let fields: Vec<String> = fields.iter().map(field).collect();
+    format!("{}\r\n", fields.join(","))
+}
+
+/// Sums up each node; an error unless all of them were good all the time.
+fn verdict(sums: &[(String, Sum)], tolerance: &str, out: &mut Out) -> Result<(), CtlError> {
+    out.flush()?;
+    let sentence = |(node, sum): &(String, Sum)| format!("{node}: {}", sum.sentence(tolerance));
+    let bad: Vec<String> = sums.iter().filter(|(_, sum)| !sum.is_good()).map(sentence).collect();
+    if bad.is_empty() && !sums.is_empty() {
+        let good: Vec<String> = sums.iter().map(sentence).collect();
+        out.note(&good.join("; "));
+        return Ok(());
+    }
+    let what = if bad.is_empty() { "there is no node".to_owned() } else { bad.join("; ") };
+    Err(CtlError::refused(
+        12,
+        what,
+        "the rows that are not 'yes'; the stamps name the records: logctl read --to '$events'",
+    ))
+}
+
+impl RowView {
+    fn new(node: &str, row: Row, tolerance_us: u64) -> Self {
+        let (seq, stamp) = row.proof.unzip();
+        Self {
+            node: node.to_owned(),
+            from: utc_text(row.from_ns),
+            to: utc_text(row.to_ns),
+            state: row.state,
+            worst_error_us: row.worst_error_us,
+            tolerance_us,
+            within: row.within.as_str(),
+            cause: row.cause,
+            reason: row.reason,
+            seq,
+            stamp,
+        }
+    }
+}
+
+impl Show for RowView {
+    fn headings() -> &'static [&'static str] {
+        &["NODE", "FROM", "TO", "STATE", "WORST_US", "WITHIN", "CAUSE", "SEQ", "REASON"]
+    }
+
+    fn row(&self) -> Vec<Cell> {
+        let tone = match self.within {
+            "yes" => Tone::Good,
+            "no" => Tone::Bad,
+            _ => Tone::Warning,
+        };
+        let known = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |n| n.to_string());
+        vec![
+            self.node.as_str().into(),
+            self.from.as_str().into(),
+            self.to.as_str().into(),
+            self.state.as_str().into(),
+            known(self.worst_error_us).into(),
+            Cell::toned(self.within, tone),
+            self.cause.into(),
+            known(self.seq).into(),
+            self.reason.as_str().into(),
+        ]
+    }
+
+    fn plain(&self) -> Vec<String> {
+        let number = |number: Option<u64>| number.map(|n| n.to_string()).unwrap_or_default();
+        vec![
+            self.node.clone(),
+            self.from.clone(),
+            self.to.clone(),
+            self.state.clone(),
+            number(self.worst_error_us),
+            self.tolerance_us.to_string(),
+            self.within.to_owned(),
+            self.cause.to_owned(),
+            self.reason.clone(),
+            number(self.seq),
+            self.stamp.clone().unwrap_or_default(),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn csv_quotes_what_would_break_it() {
+        let line = |fields: &[&str]| {
+            csv_line(&fields.iter().map(|&field| field.to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(line(&["a", "", "b c"]), "a,,b c\r\n");
+        assert_eq!(
+            line(&["a,b", "say \"no\"", "two\r\nlines"]),
+            "\"a,b\",\"say \"\"no\"\"\",\"two\r\nlines\"\r\n"
+        );
+    }
+
+    #[test]
+    fn plain_and_csv_have_the_fields_of_json_in_their_order() {
+        let row = Row {
+            from_ns: 0,
+            to_ns: 1,
+            state: "synced".into(),
+            worst_error_us: Some(900),
+            within: history::Within::Yes,
+            cause: "history",
+            reason: "fine".into(),
+            proof: Some((7, "stamp".into())),
+        };
+        let view = RowView::new("n1", row, 50_000);
+        assert_eq!(view.plain().len(), COLUMNS.len());
+        let text = serde_json::to_string(&view).unwrap();
+        let places: Vec<_> = COLUMNS.map(|c| text.find(&format!("\"{c}\":")).unwrap()).into();
+        assert!(places.is_sorted(), "{text}");
+        assert_eq!(
+            csv_line(&view.plain()),
+            "n1,1970-01-01T00:00:00.000000000Z,1970-01-01T00:00:00.000000001Z,synced,900,50000,\
+             yes,history,fine,7,stamp\r\n"
+        );
+    }
+}
