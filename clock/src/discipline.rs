@@ -14,7 +14,7 @@ use crate::interval::Interval;
 use crate::leap::Leap;
 use crate::reading::{ClockView, SLEW_PPB};
 use crate::sample::Scale;
-use crate::select::Selection;
+use crate::select::{Majority, Selection};
 use crate::state::ClockState;
 
 /// A target this far ahead is stepped to, nanoseconds. Slewing it would take minutes.
@@ -161,7 +161,7 @@ impl Discipline {
     }
 
     /// A hull with a new sample in it.
-    fn combine(&mut self, hull: Interval, majority: Option<Interval>) -> Outcome {
+    fn combine(&mut self, hull: Interval, majority: Option<Majority>) -> Outcome {
         let (bound, outcome) = match self.view.bound {
             None if self.view.epoch == 0 => (hull, Outcome::FirstSync),
             None => (hull, Outcome::Resynced),
@@ -204,9 +204,9 @@ impl Discipline {
     }
 
     /// Chooses the target and, where the rules allow, sets the reading to it.
-    fn aim(&mut self, bound: Interval, majority: Option<Interval>, outcome: Outcome) {
+    fn aim(&mut self, bound: Interval, majority: Option<Majority>, outcome: Outcome) {
         let wanted_ns = match majority {
-            Some(deepest) => deepest.mid_ns(),
+            Some(majority) => majority.first.mid_ns(),
             None if outcome == Outcome::FirstSync => bound.mid_ns(),
             None => self.view.target_ns,
         };

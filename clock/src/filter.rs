@@ -42,6 +42,13 @@ impl Filter {
         self.samples.clear();
     }
 
+    /// Forgets all samples but the newest.
+    pub fn forget_old(&mut self) {
+        let newest = self.samples.pop_back();
+        self.samples.clear();
+        self.samples.extend(newest);
+    }
+
     /// The newest sample.
     #[must_use]
     pub fn newest(&self) -> Option<&Sample> {

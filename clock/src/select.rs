@@ -18,12 +18,27 @@ pub enum Selection {
         /// Contains true time if at most `f` servers lie.
         hull: Interval,
         /// The deepest overlap, if more than half of the servers share it, and at least `f + 1`.
-        majority: Option<Interval>,
+        majority: Option<Majority>,
     },
     /// Too few answer to outvote the liars there may be.
     NotEnough,
     /// More of them lie than may: no point has enough cover.
     Disagree,
+}
+
+/// Where most of the servers agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Majority {
+    /// The first place that so many cover.
+    pub first: Interval,
+    /// From the first such place to the last: with several, nobody can tell which one is right.
+    pub all: Interval,
+}
+
+impl From<Interval> for Majority {
+    fn from(only: Interval) -> Self {
+        Self { first: only, all: only }
+    }
 }
 
 /// How many of `configured` servers may lie.
@@ -45,7 +60,7 @@ pub fn select(fresh: &[Interval], configured: usize) -> Selection {
         (Some(lo_ns), Some(hi_ns)) => match Interval::new(lo_ns, hi_ns) {
             Some(hull) => {
                 let outvotes = sweep.depth * 2 > fresh.len() && sweep.depth > liars;
-                Selection::Hull { hull, majority: sweep.deepest.filter(|_| outvotes) }
+                Selection::Hull { hull, majority: sweep.majority().filter(|_| outvotes) }
             }
             None => Selection::Disagree,
         },
@@ -55,8 +70,8 @@ pub fn select(fresh: &[Interval], configured: usize) -> Selection {
 
 /// Whether a server contradicts the majority: reported, never used to choose a side.
 #[must_use]
-pub fn is_falseticker(interval: Interval, majority: Interval) -> bool {
-    interval.intersect(majority).is_none()
+pub fn is_falseticker(interval: Interval, majority: Majority) -> bool {
+    interval.intersect(majority.all).is_none()
 }
 
 /// One pass over the ends of all intervals in ascending order.
@@ -66,9 +81,10 @@ struct Sweep {
     first_ns: Option<i64>,
     /// Largest point with enough cover.
     last_ns: Option<i64>,
-    /// The deepest cover anywhere, and the first place that has it.
+    /// The deepest cover anywhere, the first place that has it, and the end of the last.
     depth: usize,
     deepest: Option<Interval>,
+    deepest_end_ns: i64,
 }
 
 impl Sweep {
@@ -90,6 +106,9 @@ impl Sweep {
                 if let Some(from_ns) = rising_ns.take() {
                     sweep.deepest = Interval::new(from_ns, at_ns);
                 }
+                if depth == sweep.depth {
+                    sweep.deepest_end_ns = at_ns;
+                }
                 depth -= 1;
             } else {
                 depth += 1;
@@ -104,5 +123,11 @@ impl Sweep {
         }
         assert!(depth == 0, "every interval that starts ends");
         sweep
+    }
+
+    fn majority(&self) -> Option<Majority> {
+        let first = self.deepest?;
+        let all = Interval::new(first.lo_ns(), self.deepest_end_ns)?;
+        Some(Majority { first, all })
     }
 }

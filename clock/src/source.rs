@@ -150,8 +150,9 @@ impl Source {
         self.poll.burst();
     }
 
-    /// Forgets what was said of the drift, and measures it anew.
-    pub fn forget_drift(&mut self) {
+    /// Forgets all but the newest sample: what was before cannot be compared with what comes.
+    pub fn doubt(&mut self) {
+        self.filter.forget_old();
         self.drift.clear();
     }
 

@@ -144,7 +144,7 @@ impl Tracker {
         };
         let outcome = self.discipline.round(raw_ns, &round);
         if outcome == Outcome::Disrupted {
-            self.doubt_drift(raw_ns);
+            self.doubt(raw_ns);
         }
         self.expect_leap(&vote.estimates);
         outcome
@@ -183,9 +183,9 @@ impl Tracker {
         (allowance_ppb(measured_ppb), measured_ppb)
     }
 
-    /// After a disruption nothing that was measured of the drift holds.
-    fn doubt_drift(&mut self, raw_ns: u64) {
-        self.sources.iter_mut().for_each(Source::forget_drift);
+    /// After a disruption nothing that was measured of the drift holds, nor do old samples.
+    fn doubt(&mut self, raw_ns: u64) {
+        self.sources.iter_mut().for_each(Source::doubt);
         let vote = self.vote(raw_ns);
         self.limits.phi_ppb = vote.phi_ppb;
         if let Selection::Hull { hull, .. } = vote.selection {

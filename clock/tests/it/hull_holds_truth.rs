@@ -5,7 +5,7 @@
 //! starts at one point.
 
 use clock::Interval;
-use clock::select::{Selection, liars_max, select};
+use clock::select::{Selection, is_falseticker, liars_max, select};
 use proptest::prelude::*;
 
 /// Offsets on a coarse grid, so that ends coincide, or anywhere.
@@ -50,9 +50,13 @@ proptest! {
             Selection::Hull { hull, majority } => {
                 prop_assert!(hull.contains(0), "{hull:?} of {fresh:?}");
                 if let Some(majority) = majority {
-                    prop_assert!(hull.intersect(majority).is_some());
-                    let agree = fresh.iter().filter(|j| j.intersect(majority) == Some(majority));
-                    prop_assert!(agree.count() * 2 > fresh.len());
+                    prop_assert!(hull.intersect(majority.first).is_some());
+                    let first = majority.first;
+                    let agree = fresh.iter().filter(|j| j.intersect(first) == Some(first));
+                    let agree = agree.count();
+                    prop_assert!(agree * 2 > fresh.len() && agree > liars_max(configured));
+                    prop_assert_eq!(majority.all.lo_ns(), first.lo_ns());
+                    prop_assert!(majority.all.hi_ns() >= first.hi_ns());
                 }
             }
             Selection::NotEnough => prop_assert!(fresh.len() <= liars_max(configured)),
@@ -65,5 +69,21 @@ proptest! {
         let mut turned = fresh.clone();
         turned.reverse();
         prop_assert_eq!(select(&fresh, configured), select(&turned, configured));
+    }
+
+    /// A server is named only if it lies, as long as the truth has the deepest cover.
+    #[test]
+    fn no_honest_server_is_named_while_the_honest_outnumber_every_lie(
+        (fresh, configured) in servers(),
+    ) {
+        let depth = |at: i64| fresh.iter().filter(|j| j.contains(at)).count();
+        let deepest = fresh.iter().map(|j| depth(j.lo_ns())).max().unwrap_or(0);
+        if let Selection::Hull { majority: Some(majority), .. } = select(&fresh, configured)
+            && depth(0) == deepest
+        {
+            for interval in fresh.iter().filter(|j| j.contains(0)) {
+                prop_assert!(!is_falseticker(*interval, majority));
+            }
+        }
     }
 }

@@ -42,6 +42,10 @@ mod schedule;
 #[cfg(test)]
 mod sim_controls;
 #[cfg(test)]
+mod sim_faults;
+#[cfg(test)]
+mod sim_liars;
+#[cfg(test)]
 mod sim_truth;
 #[cfg(test)]
 mod states;

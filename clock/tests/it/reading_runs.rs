@@ -32,7 +32,7 @@ fn rounds() -> impl Strategy<Value = Vec<Step>> {
     };
     let selection = prop_oneof![
         6 => (interval(), prop::option::of(interval()))
-            .prop_map(|(hull, majority)| Selection::Hull { hull, majority }),
+            .prop_map(|(hull, place)| Selection::Hull { hull, majority: place.map(Into::into) }),
         1 => Just(Selection::NotEnough),
         1 => Just(Selection::Disagree),
     ];

@@ -170,9 +170,9 @@ impl World {
             hull => {
                 let hull = interval(hull);
                 let majority = match majority.as_deref() {
-                    None => Some(hull),
+                    None => Some(hull.into()),
                     Some("none") => None,
-                    Some(text) => Some(interval(text)),
+                    Some(text) => Some(interval(text).into()),
                 };
                 Selection::Hull { hull, majority }
             }
@@ -279,7 +279,7 @@ fn show_selection(mut line: Line) -> String {
             format!(
                 "hull {}, majority {}, falsetickers [{}]",
                 show_interval(hull),
-                show_interval(majority),
+                show_interval(majority.first),
                 liars.join(" ")
             )
         }

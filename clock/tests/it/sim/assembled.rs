@@ -49,7 +49,7 @@ impl Assembled {
         let round = Round { selection, phi_ppb, fresh_until_ns, new_sample, settled };
         let outcome = self.discipline.round(raw_ns, &round);
         if outcome == Outcome::Disrupted {
-            self.sources.iter_mut().for_each(Source::forget_drift);
+            self.sources.iter_mut().for_each(Source::doubt);
             let (selection, phi_ppb) = self.vote(raw_ns);
             if let Selection::Hull { hull, .. } = selection {
                 self.discipline.doubt(hull, phi_ppb);

@@ -1,6 +1,6 @@
 //! Looks at a clock and counts what it should not have said.
 
-use clock::ClockView;
+use clock::{ClockState, ClockView};
 
 use super::machine::Machine;
 
@@ -21,6 +21,8 @@ pub(crate) struct Audit {
     pub(crate) uneven: u64,
     /// What the first violation looked like.
     pub(crate) first: Option<String>,
+    /// The states that the clock went through.
+    pub(crate) states: Vec<ClockState>,
     half_widths_ns: Vec<u64>,
     errors_ns: Vec<u64>,
     last: Option<Look>,
@@ -45,6 +47,10 @@ impl Audit {
         steady: bool,
     ) {
         let reading = view.now(machine.raw_ns);
+        let state = view.state_at(machine.raw_ns);
+        if self.states.last() != Some(&state) {
+            self.states.push(state);
+        }
         let bounds = reading.earliest_ns.zip(reading.latest_ns);
         let width_ns = bounds.map(|(earliest_ns, latest_ns)| latest_ns - earliest_ns);
         let look =
@@ -84,11 +90,6 @@ impl Audit {
         let stepped = gone_ns > elapsed_ns + 120_000_000;
         let uneven = gone_ns.abs_diff(elapsed_ns) > elapsed_ns / 2000 + 2;
         self.uneven += u64::from(uneven && !stepped);
-    }
-
-    /// Forgets the last look: another run begins.
-    pub(crate) fn another(&mut self) {
-        self.last = None;
     }
 
     /// Everything that should not be.
