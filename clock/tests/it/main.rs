@@ -32,6 +32,8 @@ mod overlaps;
 #[cfg(test)]
 mod peers;
 #[cfg(test)]
+mod leaps;
+#[cfg(test)]
 mod ratchet;
 #[cfg(test)]
 mod reading_runs;
