@@ -67,6 +67,13 @@ impl Poll {
         self.disabled = true;
     }
 
+    /// The configuration was loaded anew: asked again, with a burst if it was not asked any more.
+    pub fn enable(&mut self) {
+        if std::mem::take(&mut self.disabled) {
+            self.burst();
+        }
+    }
+
     /// Asks quickly again, unless the server refuses.
     pub fn burst(&mut self) {
         self.burst_left = BURST_QUERIES;

@@ -205,6 +205,12 @@ impl Source {
     }
 
     /// Its schedule.
+    #[must_use]
+    pub fn poll(&self) -> &Poll {
+        &self.poll
+    }
+
+    /// Its schedule, to change it.
     pub fn poll_mut(&mut self) -> &mut Poll {
         &mut self.poll
     }

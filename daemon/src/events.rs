@@ -104,21 +104,28 @@ impl Shared {
 impl EventQueue {
     /// Brings events to the primary until `stop`.
     pub async fn run(self, node: Node, stop: CancellationToken) {
-        self.serve(async |event| node.bring_event(event).await.map(|_| ()), stop).await;
+        // Each future owns its node: a borrowed one could not move between threads.
+        let store = |event| {
+            let node = node.clone();
+            async move { node.bring_event(event).await.map(|_| ()) }
+        };
+        self.serve(store, stop).await;
     }
 
-    async fn serve(
-        self,
-        store: impl AsyncFn(NodeEvent) -> Result<(), Failure>,
-        stop: CancellationToken,
-    ) {
+    async fn serve<Storing>(self, store: impl Fn(NodeEvent) -> Storing, stop: CancellationToken)
+    where
+        Storing: Future<Output = Result<(), Failure>>,
+    {
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.serve_all(store) => {}
         }
     }
 
-    async fn serve_all(&self, store: impl AsyncFn(NodeEvent) -> Result<(), Failure>) {
+    async fn serve_all<Storing>(&self, store: impl Fn(NodeEvent) -> Storing)
+    where
+        Storing: Future<Output = Result<(), Failure>>,
+    {
         let mut pause = self.pause_first;
         loop {
             let oldest = self.shared.lock().events.front().cloned();

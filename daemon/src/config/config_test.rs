@@ -117,8 +117,14 @@ fn a_local_clock_and_too_few_servers_are_warned_of() {
         good(folder.path()).replace("mode = \"local\"\n", clock)
     };
     let warnings = |clock: &str| Config::parse(&text(clock), Path::new(FILE)).unwrap().warnings();
-    let server = "[[clock.server]]\naddress = \"a\"\n";
+    let servers = |names: &[&str]| -> String {
+        names.iter().map(|name| format!("[[clock.server]]\naddress = \"{name}\"\n")).collect()
+    };
     assert_eq!(warnings("mode = \"local\"\n").len(), 1);
-    assert_eq!(warnings(server).len(), 1);
-    assert_eq!(warnings(&server.repeat(3)), Vec::<String>::new());
+    assert_eq!(warnings(&servers(&["a"])).len(), 1);
+    assert_eq!(
+        warnings(&servers(&["a", "b"])),
+        ["2 time servers: no liar is tolerated, 3 or more are recommended"]
+    );
+    assert_eq!(warnings(&servers(&["a", "b", "c"])), Vec::<String>::new());
 }

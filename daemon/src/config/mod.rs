@@ -12,6 +12,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clock::LeapPolicy;
+use clock::lead::{OnLoss, UnsyncedStart};
 use proto::Name;
 
 mod address;
@@ -73,10 +75,38 @@ pub struct Tls {
 pub struct Clock {
     /// Whether time servers are asked.
     pub mode: ClockMode,
-    /// A node whose clock may be wrong by more than this cannot be primary, in milliseconds.
+    /// A node whose clock may be wrong by more than this cannot be primary, in milliseconds. The
+    /// cluster's setting begins with this and wins over it later.
     pub max_error_ms: u32,
+    /// What a primary does when no voter's clock is good enough. As for `max_error_ms`.
+    pub on_loss: OnLoss,
+    /// What a node does that never was synchronised.
+    pub unsynced_start: UnsyncedStart,
+    /// How the servers treat leap seconds.
+    pub leap: LeapPolicy,
+    /// Seconds between two entries of the clock's history in the log.
+    pub history_s: u32,
     /// The time servers; empty in local mode, never empty otherwise.
     pub servers: Vec<ClockServer>,
+    /// Where this node itself serves, `host:port`: no time server is there.
+    pub own: Vec<String>,
+}
+
+impl Clock {
+    /// A clock that asks nobody.
+    #[must_use]
+    pub fn local() -> Self {
+        Self {
+            mode: ClockMode::Local,
+            max_error_ms: 100,
+            on_loss: OnLoss::Degrade,
+            unsynced_start: UnsyncedStart::Wait,
+            leap: LeapPolicy::Smear,
+            history_s: 60,
+            servers: Vec::new(),
+            own: Vec::new(),
+        }
+    }
 }
 
 /// Whether time servers are asked.
@@ -176,11 +206,14 @@ impl Config {
                     .to_owned(),
             );
         }
-        if (1..3).contains(&self.clock.servers.len()) {
-            out.push(format!(
-                "{} time server(s): from three on, one that lies is found out",
-                self.clock.servers.len()
-            ));
+        match self.clock.servers.len() {
+            0 | 3.. => {}
+            1 => {
+                out.push("1 time server: what it says cannot be checked; use 3 or more".to_owned())
+            }
+            few => out.push(format!(
+                "{few} time servers: no liar is tolerated, 3 or more are recommended"
+            )),
         }
         out
     }

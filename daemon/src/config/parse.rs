@@ -4,17 +4,23 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clock::LeapPolicy;
+use clock::lead::{OnLoss, UnsyncedStart};
 use proto::Name;
 use proto::limits::{CLIENT_CONNECTIONS_MAX, DISK_RESERVE_BYTES};
 
 use super::address::host_port;
-use super::reader::{Marks, Notes, Section, table};
+use super::reader::{Marks, Notes, Section, Spot, table};
 use super::{
     Clock, ClockMode, ClockServer, Config, ConfigError, Limits, Log, Raft, Retention, Tls,
 };
 
 /// The port of time servers.
 const NTP_PORT: u16 = 123;
+/// Most time servers. Two liars among five are outvoted; who needs more votes has another problem.
+const SERVERS_MAX: usize = 16;
+/// A day, in milliseconds.
+const DAY_MS: u64 = 24 * 3600 * 1000;
 /// What is logged unless the file says otherwise.
 const FILTER: &str = "info";
 
@@ -41,7 +47,7 @@ fn read(top: &Section<'_>, file: &Path, listen: Option<SocketAddr>) -> Option<Co
     let folder = file.parent().unwrap_or_else(|| Path::new(""));
     let data_dir = top.need_as("data_dir", "data/n1", |text| path(folder, text));
     let tls = tls(&top.table("tls"), folder);
-    let clock = clock(&top.table("clock"));
+    let clock = clock(&top.table("clock"), listen, advertise.as_deref());
     let raft = raft(&top.table("raft"));
     let retention = retention(&top.table("retention"));
     let log = log(&top.table("log"));
@@ -115,10 +121,20 @@ fn tls(section: &Section<'_>, folder: &Path) -> Option<Tls> {
     })
 }
 
-fn clock(section: &Section<'_>) -> Option<Clock> {
+/// `listen` and `advertise` are the node's own addresses, as far as they are known.
+fn clock(
+    section: &Section<'_>,
+    listen: Option<SocketAddr>,
+    advertise: Option<&str>,
+) -> Option<Clock> {
     let max_error_ms = section.number32("max_error_ms", "milliseconds", 1..=10_000, 100).value;
+    let on_loss = section.text_as("on_loss", "degrade", str::parse::<OnLoss>);
+    let unsynced_start = section.text_as("unsynced_start", "wait", unsynced_start);
+    let leap = section.text_as("leap", "smear", str::parse::<LeapPolicy>);
+    let history_s = section.number32("history_s", "seconds", 1..=3600, 60).value;
     let tables = section.tables("server");
     let servers: Vec<_> = tables.iter().map(clock_server).collect();
+    check_servers(&tables, &servers, listen, advertise);
     let mode = section.text_as("mode", "sntp", |text| match text {
         "sntp" => Ok(ClockMode::Sntp),
         "local" => Ok(ClockMode::Local),
@@ -135,22 +151,79 @@ fn clock(section: &Section<'_>) -> Option<Clock> {
         let text = "mode is \"local\", so nobody would ask it: take it out, or say mode = \"sntp\"";
         section.wrong(server.at(), "server", text);
     }
-    let servers: Option<Vec<_>> = servers.into_iter().collect();
-    Some(Clock { mode: mode.unwrap_or(ClockMode::Sntp), max_error_ms, servers: servers? })
+    let servers: Option<Vec<_>> = servers.into_iter().map(|server| Some(server?.value)).collect();
+    let own = listen.map(|listen| listen.to_string()).into_iter();
+    let own = own.chain(advertise.map(str::to_owned));
+    Some(Clock {
+        mode: mode.unwrap_or(ClockMode::Sntp),
+        max_error_ms,
+        on_loss: on_loss.map_or_else(OnLoss::default, |spot| spot.value),
+        unsynced_start: unsynced_start.map_or_else(UnsyncedStart::default, |spot| spot.value),
+        leap: leap.map_or_else(LeapPolicy::default, |spot| spot.value),
+        history_s,
+        servers: servers?,
+        own: own.collect(),
+    })
 }
 
-fn clock_server(section: &Section<'_>) -> Option<ClockServer> {
+/// Notes servers that say nothing new: one that is listed twice, and the node itself. Names are
+/// compared by what they resolve to, but that is not known yet (`time::servers`).
+fn check_servers(
+    tables: &[Section<'_>],
+    servers: &[Option<Spot<ClockServer>>],
+    listen: Option<SocketAddr>,
+    advertise: Option<&str>,
+) {
+    if let Some(table) = tables.get(SERVERS_MAX) {
+        let text = format!("more than {SERVERS_MAX} time servers: from five on, more gain nothing");
+        table.wrong(table.at(), "address", text);
+    }
+    for (index, (table, server)) in tables.iter().zip(servers).enumerate() {
+        let Some(Spot { at, value: ClockServer { address, .. } }) = server else { continue };
+        let same = |other: &Option<Spot<ClockServer>>| {
+            other.as_ref().is_some_and(|other| other.value.address.eq_ignore_ascii_case(address))
+        };
+        if servers.iter().take(index).any(same) {
+            let text = format!("'{address}' is listed twice; a server has one vote");
+            table.wrong(*at, "address", text);
+        }
+        if is_own(address, listen, advertise) {
+            let text = format!("'{address}' is this node itself, which is no time server");
+            table.wrong(*at, "address", text);
+        }
+    }
+}
+
+/// Whether a server's address is where this node serves, as far as the text tells.
+fn is_own(address: &str, listen: Option<SocketAddr>, advertise: Option<&str>) -> bool {
+    let listens = listen.zip(address.parse::<SocketAddr>().ok()).is_some_and(|(listen, at)| {
+        let same =
+            listen.ip() == at.ip() || (listen.ip().is_unspecified() && at.ip().is_loopback());
+        same && listen.port() == at.port()
+    });
+    listens || advertise.is_some_and(|own| own.eq_ignore_ascii_case(address))
+}
+
+/// How an unsynchronised start is treated; nobody means to wait longer than a day.
+fn unsynced_start(text: &str) -> Result<UnsyncedStart, String> {
+    let choice = text.parse::<UnsyncedStart>().map_err(|error| error.to_string())?;
+    match choice {
+        UnsyncedStart::AllowAfterMs(ms) if ms > DAY_MS => {
+            Err(format!("'{text}' is more than a day; \"wait\" waits for ever"))
+        }
+        UnsyncedStart::AllowAfterMs(_) | UnsyncedStart::Wait => Ok(choice),
+    }
+}
+
+fn clock_server(section: &Section<'_>) -> Option<Spot<ClockServer>> {
     let address =
         section.need_as("address", "time.example.org:123", |text| host_port(text, Some(NTP_PORT)));
     let private = section.flag("private", false);
     let poll_s = section.number32("poll_s", "seconds", 4..=1024, if private { 16 } else { 64 });
     let timeout_ms = section.number32("timeout_ms", "milliseconds", 50..=10_000, 1000);
-    Some(ClockServer {
-        address: address?.value,
-        poll_s: poll_s.value,
-        private,
-        timeout_ms: timeout_ms.value,
-    })
+    let Spot { at, value: address } = address?;
+    let (poll_s, timeout_ms) = (poll_s.value, timeout_ms.value);
+    Some(Spot { at, value: ClockServer { address, poll_s, private, timeout_ms } })
 }
 
 fn raft(section: &Section<'_>) -> Raft {

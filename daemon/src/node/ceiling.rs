@@ -77,14 +77,15 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::config::{Clock, ClockMode};
+    use crate::config::Clock;
+    use crate::events::EventSink;
 
     /// Seen to fail with `finish` not waiting for the task: the disk then holds the older ceiling.
     #[tokio::test]
     async fn the_sealed_ceiling_is_written_last() {
-        let config = Clock { mode: ClockMode::Local, max_error_ms: 100, servers: Vec::new() };
         let stop = CancellationToken::new();
-        let keeper = Keeper::start(&config, 0, stop.clone());
+        let (name, events) = ("n1".parse().unwrap(), EventSink::nowhere());
+        let keeper = Keeper::start(&Clock::local(), 0, events, name, stop.clone());
         // A disk whose writes begin and end when they are let.
         let (began, may_end) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
         let disk: Arc<Mutex<Vec<u64>>> = Arc::default();

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::events::{self, EventSink};
 use crate::exit::{Exit, Failed};
 use crate::janitor::Janitor;
 use crate::members::Members;
@@ -151,7 +152,10 @@ async fn start_whole(
     seed: Option<Seed>,
     work: &CancellationToken,
 ) -> Result<Node, StoreError> {
-    let keeper = Keeper::start(&config.clock, store.ceiling_ns()?, work.clone());
+    let name = proof.credentials.identity().name.clone();
+    let (events, event_queue) = events::channel();
+    let ceiling_ns = store.ceiling_ns()?;
+    let keeper = Keeper::start(&config.clock, ceiling_ns, events, name.clone(), work.clone());
     let ceiling = Ceiling::start(keeper.clone(), store.clone(), work.clone());
     let link: Arc<dyn Link> =
         Arc::new(endpoint.link(hello_maker(proof_name(&proof), store.identity())));
@@ -174,7 +178,6 @@ async fn start_whole(
     if !matches!(tokio::time::timeout(READY_WITHIN, known).await, Ok(Ok(_))) {
         tracing::warn!("the membership is not known yet: no peer can be let in");
     }
-    let name = proof.credentials.identity().name.clone();
     let proposer = Proposer::start(engine.clone(), keeper.clone(), name.clone(), work.clone());
     let janitor = Janitor {
         engine: engine.clone(),
@@ -185,7 +188,9 @@ async fn start_whole(
     };
     tokio::spawn(janitor.run(config.retention.clone(), work.clone()));
     let core = Core { engine, proposer, store, ceiling, closer: Closer::default() };
-    Ok(make_node(config, proof, keeper, link, Body::Whole(Box::new(core))))
+    let node = make_node(config, proof, keeper, link, Body::Whole(Box::new(core)));
+    tokio::spawn(event_queue.run(node.clone(), work.clone()));
+    Ok(node)
 }
 
 fn start_repairing(
@@ -197,7 +202,8 @@ fn start_repairing(
     seed: Option<Seed>,
     work: &CancellationToken,
 ) -> Node {
-    let keeper = Keeper::start(&config.clock, 0, work.clone());
+    let name = proof.credentials.identity().name.clone();
+    let keeper = Keeper::start(&config.clock, 0, EventSink::nowhere(), name, work.clone());
     let identity = identity.unwrap_or_default();
     let link: Arc<dyn Link> = Arc::new(endpoint.link(hello_maker(proof_name(&proof), &identity)));
     let used = || Seed::read_used(&config.data_dir).ok().flatten();
@@ -335,6 +341,7 @@ impl Running {
         tokio::spawn(reloads.serve(stop.clone(), move |proof| {
             endpoint.reload(&proof.credentials)?;
             node.inner.signer.store(proof.signer.map(Arc::new));
+            node.keeper().reload();
             Ok::<(), net::NetError>(())
         }));
         tokio::spawn(watch_disk(

@@ -16,7 +16,8 @@ use proto::Name;
 use proto::peer::Hello;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Clock, ClockMode};
+use crate::config::Clock;
+use crate::events::EventSink;
 use crate::proposer::Proposer;
 use crate::store::format::Identity;
 use crate::store::{Op, Opened, Store};
@@ -66,8 +67,8 @@ async fn start(board: &Switchboard, id: u64, dir: tempfile::TempDir) -> TestNode
     }
     let store = tokio::time::timeout(PATIENCE, open(&dir, id)).await.expect("nobody holds it");
     let stop = CancellationToken::new();
-    let clock = Clock { mode: ClockMode::Local, max_error_ms: 100, servers: Vec::new() };
-    let keeper = Keeper::start(&clock, store.ceiling_ns().unwrap(), stop.clone());
+    let (ceiling_ns, events) = (store.ceiling_ns().unwrap(), EventSink::nowhere());
+    let keeper = Keeper::start(&Clock::local(), ceiling_ns, events, name(id), stop.clone());
     let (ceiling, writing) = (keeper.clone(), store.clone());
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
         loop {

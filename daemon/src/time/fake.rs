@@ -7,7 +7,7 @@ use clock::packet::{NtpShort, NtpTime, Packet};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
-use super::keeper::{Counter, ManualClock};
+use super::counter::{Counter, ManualClock};
 use crate::config::{Clock, ClockMode, ClockServer};
 
 /// 2026-11-21T00:00:00Z.
@@ -108,14 +108,6 @@ pub(super) fn asking(servers: &[&Fake]) -> Clock {
         private: true,
         timeout_ms: 5000,
     };
-    Clock {
-        mode: ClockMode::Sntp,
-        max_error_ms: 100,
-        servers: servers.iter().map(server).collect(),
-    }
-}
-
-/// A configuration that asks nobody.
-pub(super) fn local() -> Clock {
-    Clock { mode: ClockMode::Local, max_error_ms: 100, servers: Vec::new() }
+    let servers = servers.iter().map(server).collect();
+    Clock { mode: ClockMode::Sntp, servers, ..Clock::local() }
 }

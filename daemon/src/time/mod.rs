@@ -1,15 +1,23 @@
 //! Time on this machine: the operating system's counters, the time servers, and the node's clock.
 //!
 //! All arithmetic is in the crate `clock`; here are the sockets, the timers and the one place that
-//! reads the operating system's clocks. The wall clock is read once, at start, and only says which
-//! century it is; afterwards a raw counter is the only scale, so nobody's step of the wall clock
-//! can enter.
+//! reads the operating system's clocks. The wall clock is read at start and only says which century
+//! it is; afterwards a raw counter is the only scale, so nobody's step of the wall clock can enter.
 //!
-//! Not here: persisting the ceiling (`node` gives it to the store), peers' clocks, and what a node
-//! with a bad clock may not do.
+//! Not here: persisting the ceiling (`node` gives it to the store), judging the peers' clocks, and
+//! what a node with a bad clock may not do.
+
+mod counter;
+mod steps;
 
 mod keeper;
+
+mod change;
+mod history;
+mod report;
+
 mod poller;
+mod servers;
 mod sntp;
 
 #[cfg(test)]
@@ -19,4 +27,5 @@ mod keeper_test;
 #[cfg(test)]
 mod sntp_test;
 
-pub use keeper::{Counter, Keeper, ManualClock};
+pub use counter::{Counter, ManualClock};
+pub use keeper::Keeper;

@@ -21,7 +21,7 @@ use sntpc::{NtpContext, NtpTimestampGenerator, NtpUdpSocket, get_time};
 use tokio::net::UdpSocket;
 use uuid::Uuid;
 
-use super::keeper::Counter;
+use super::counter::Counter;
 
 /// Where the transmit time stands in a request.
 const TRANSMIT: std::ops::Range<usize> = 40..48;

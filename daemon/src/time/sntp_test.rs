@@ -12,8 +12,8 @@ use clock::sample::Limits;
 use clock::{Answer, Failure, Reject, Sample, Scale};
 use tokio::net::UdpSocket;
 
+use super::counter::{Counter, ManualClock};
 use super::fake::{Asked, Fake, WALL_NS, utc_ns};
-use super::keeper::{Counter, ManualClock};
 use super::sntp::{Queried, query};
 
 const LONG: Duration = Duration::from_secs(10);
