@@ -94,7 +94,7 @@ impl Machine<'_> {
     /// Begins to keep blocks with the next record, unless they are kept already.
     pub(crate) fn begin_blocks(&mut self) {
         let next = self.state.last_seq + 1;
-        self.state.blocks.get_or_insert([OpenBlock::at(next); LEVELS]);
+        self.state.blocks.get_or_insert_with(|| [OpenBlock::at(next); LEVELS]);
     }
 
     /// Takes a new record into its blocks, and writes those that it fills.

@@ -104,11 +104,12 @@ mod tests {
     }
 
     fn hlc() -> impl Strategy<Value = Hlc> {
-        (0u64..12_000, 0u32..3).prop_map(|(ns, logical)| Hlc { ns, logical })
+        // Whole microseconds, as bounds are: edges meet.
+        (0u64..5, 0u32..3).prop_map(|(us, logical)| Hlc { ns: us * 1000, logical })
     }
 
     fn bound() -> impl Strategy<Value = u32> {
-        prop_oneof![5 => 0u32..8, 1 => Just(Stamp::UNKNOWN), 1 => Just(u32::MAX - 1)]
+        prop_oneof![8 => 0u32..3, 1 => Just(Stamp::UNKNOWN), 1 => Just(u32::MAX - 1)]
     }
 
     proptest! {

@@ -17,6 +17,7 @@ mod dense_seqs;
 mod grouping;
 mod many;
 mod modes_are_a_scan;
+mod old_entries;
 mod once;
 mod order;
 mod page_is_a_scan;
