@@ -30,6 +30,9 @@ use crate::state::ClockState;
 
 /// Error with which a node may stand for election, in percent of the limit for a primary.
 pub const CAMPAIGN_PERCENT: u64 = 80;
+/// How far ahead of what backups accept the next stamp of a candidate may lie, nanoseconds: less
+/// passes before an election is over, or is what the log has not applied yet.
+pub const AHEAD_MAX_NS: u64 = 1_000_000_000;
 /// A limit that was passed is kept again at once when the error falls to this share of it, in
 /// percent.
 pub const REGAIN_PERCENT: u64 = 80;
@@ -164,7 +167,8 @@ pub enum Refusal {
 #[must_use]
 pub fn may_campaign(standing: &Standing, max_error_ns: u64) -> bool {
     standing.state == ClockState::Local
-        || standing.ahead_ns == 0 && within(standing, share_ns(max_error_ns, CAMPAIGN_PERCENT))
+        || standing.ahead_ns <= AHEAD_MAX_NS
+            && within(standing, share_ns(max_error_ns, CAMPAIGN_PERCENT))
 }
 
 /// Whether a primary with such a clock may stay primary.
@@ -271,18 +275,17 @@ impl Policy {
 
     fn limits(&mut self, now_ms: u64, situation: &Situation) -> Kept {
         let Situation { standing, max_error_ns, .. } = situation;
+        // Stamps that lie ahead are no matter of the error, and need no time to settle.
+        let error = Standing { ahead_ns: 0, ..*standing };
         let well_ns = share_ns(*max_error_ns, REGAIN_PERCENT);
         let campaign = self.campaign.update(
             now_ms,
-            may_campaign(standing, *max_error_ns),
-            may_campaign(standing, well_ns),
+            may_campaign(&error, *max_error_ns),
+            may_campaign(&error, well_ns),
         );
-        let stay = self.stay.update(
-            now_ms,
-            may_stay(standing, *max_error_ns),
-            may_stay(standing, well_ns),
-        );
-        Kept { campaign, stay }
+        let stay =
+            self.stay.update(now_ms, may_stay(&error, *max_error_ns), may_stay(&error, well_ns));
+        Kept { campaign: campaign && may_campaign(standing, *max_error_ns), stay }
     }
 
     fn watch_primary(&mut self, now_ms: u64, situation: &Situation) {

@@ -9,8 +9,8 @@
 
 use clock::ClockState;
 use clock::lead::{
-    BARRED_MS, Decision, HAND_OVER_MS, Mint, OnLoss, Policy, Refusal, SETTLE_MS, SILENCE_ELECTIONS,
-    Situation, Standing, UnsyncedStart, may_campaign, may_stay,
+    AHEAD_MAX_NS, BARRED_MS, Decision, HAND_OVER_MS, Mint, OnLoss, Policy, Refusal, SETTLE_MS,
+    SILENCE_ELECTIONS, Situation, Standing, UnsyncedStart, may_campaign, may_stay,
 };
 
 const MAX_NS: u64 = 100_000_000;
@@ -56,7 +56,7 @@ fn situations() -> Vec<(Situation, UnsyncedStart)> {
     let mut all = Vec::new();
     for state in ClockState::ALL {
         for percent in [None, Some(0), Some(80), Some(81), Some(100), Some(101)] {
-            for ahead_ns in [0, 1] {
+            for ahead_ns in [0, AHEAD_MAX_NS + 1] {
                 for flags in 0..32_u8 {
                     let flag = |bit: u8| flags & (1 << bit) != 0;
                     for on_loss in [OnLoss::Degrade, OnLoss::Refuse] {
@@ -109,7 +109,7 @@ fn the_limits_are_80_and_100_percent() {
         assert_eq!(may_stay(&standing, MAX_NS), stays, "{standing:?}");
     }
     // Stamps of its own lie in the others' future: no candidate, but what leads may wait.
-    let ahead = Standing { ahead_ns: 1, ..good() };
+    let ahead = Standing { ahead_ns: AHEAD_MAX_NS + 1, ..good() };
     assert!(!may_campaign(&ahead, MAX_NS) && may_stay(&ahead, MAX_NS));
     let huge = Standing { error_ns: Some(u64::MAX), ..good() };
     assert!(!may_campaign(&huge, u64::MAX) && may_stay(&huge, u64::MAX));
@@ -263,6 +263,19 @@ fn a_new_clock_needs_no_time_to_settle() {
     assert!(policy.decide(50, &synced).may_lead);
 }
 
+/// The log of a backup may jump ahead of what it has applied, for a moment.
+#[test]
+fn stamps_that_lie_ahead_need_no_time_to_settle() {
+    let mut policy = policy();
+    let mut may_lead = |now_ms, ahead_ns| {
+        let standing = Standing { ahead_ns, ..standing(ClockState::Synced, Some(80)) };
+        policy.decide(now_ms, &Situation { standing, ..calm() }).may_lead
+    };
+    assert!(may_lead(0, AHEAD_MAX_NS));
+    assert!(!may_lead(50, AHEAD_MAX_NS + 1));
+    assert!(may_lead(100, AHEAD_MAX_NS));
+}
+
 #[test]
 fn the_last_resort_takes_three_elections_without_primary_and_candidate() {
     let suspect = Situation { standing: standing(ClockState::Suspect, None), ..calm() };
@@ -320,6 +333,9 @@ fn a_successor_that_does_not_take_over_is_none_after_three_tries() {
     assert_eq!(said[..6], [tried, waits, tried, waits, tried, waits]);
     let (tried, waits) = ((true, true, true), (false, true, true));
     assert_eq!(said[6..], [tried, waits, tried, waits]);
+    // A late one is handed over to as well; what is said does not change for it.
+    let alone = Situation { successor: false, ..over };
+    assert!(policy.decide(4800, &alone).degraded && policy.decide(4900, &over).degraded);
     // A clock that is good again ends it, and the next spell begins from the start.
     let fine = Situation { standing: good(), ..over };
     assert_eq!(policy.decide(5000, &fine).mint, Mint::Allowed);
