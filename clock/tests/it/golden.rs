@@ -40,7 +40,7 @@ fn run(text: &str) -> String {
 #[test]
 fn scripts_print_what_they_record() {
     let scripts = scripts(&Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts"));
-    assert!(scripts.len() >= 7, "scripts are missing");
+    assert!(scripts.len() >= 9, "scripts are missing");
     let mut wrong = Vec::new();
     for path in scripts {
         let recorded = fs::read_to_string(&path).unwrap();

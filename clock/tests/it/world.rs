@@ -1,10 +1,13 @@
 //! What the commands of a script act on.
 
+use std::collections::BTreeMap;
+
 use clock::discipline::{Discipline, Round};
+use clock::drift::{Drift, allowance_ppb, measured_ppb};
 use clock::packet::{NtpShort, NtpTime, Packet};
 use clock::sample::{Limits, RELEASE_NS};
 use clock::select::{Selection, is_falseticker, select};
-use clock::{HlcClock, Interval, RawExchange, Reading, Scale, TickError};
+use clock::{HlcClock, Interval, RawExchange, Reading, Sample, Scale, TickError};
 
 use crate::script::{
     Line, START_NS, hlc, interval, place_ns, show_hlc, show_interval, show_place, show_span,
@@ -19,6 +22,7 @@ pub(crate) struct World {
     reading: Reading,
     hlc: HlcClock,
     discipline: Discipline,
+    drifts: BTreeMap<String, Drift>,
     now_ns: u64,
 }
 
@@ -28,6 +32,10 @@ enum Command {
     Exchange(Line),
     /// The hull of some servers' intervals.
     Select(Line),
+    /// A sample of a server, for the drift guard; prints what the server's samples say.
+    Heard(Line),
+    /// The drift allowance that follows from some servers' samples.
+    Allowance(Line),
     /// What the disciplined clock makes of a selection.
     Round(Line),
     /// The disciplined reading at a moment.
@@ -58,6 +66,7 @@ impl Default for World {
             reading: Reading::unbounded(START_NS),
             hlc: HlcClock::new(0),
             discipline: Discipline::new(SCALE, PHI_PPB, MAX_ERROR_NS),
+            drifts: BTreeMap::new(),
             now_ns: 0,
         }
     }
@@ -70,6 +79,8 @@ impl Command {
         match line.verb.as_str() {
             "exchange" => Self::Exchange(line),
             "select" => Self::Select(line),
+            "heard" => Self::Heard(line),
+            "allowance" => Self::Allowance(line),
             "round" => Self::Round(line),
             "read" => Self::Read(moment(&line)),
             "suspect" => Self::Suspect(moment(&line)),
@@ -92,6 +103,8 @@ impl World {
         match Command::parse(text) {
             Command::Exchange(line) => Some(exchange(line)),
             Command::Select(line) => Some(show_selection(line)),
+            Command::Heard(line) => Some(self.heard(line)),
+            Command::Allowance(line) => Some(self.allowance(line)),
             Command::Round(line) => Some(self.round(line)),
             Command::Read(at_ns) => Some(self.read(at_ns)),
             Command::Suspect(at_ns) => {
@@ -159,6 +172,35 @@ impl World {
         };
     }
 
+    fn heard(&mut self, mut line: Line) -> String {
+        let sample = Sample {
+            raw_ns: span_ns(line.word(1)).unsigned_abs(),
+            theta_ns: line.span("theta").unwrap(),
+            delta_ns: 0,
+            lambda_ns: line.span("lambda").unwrap().unsigned_abs(),
+            stratum: 1,
+            leap: 0,
+            refid: [0; 4],
+            stale_reference: false,
+        };
+        let name = line.word(0).to_owned();
+        line.done();
+        let drift = self.drifts.entry(name.clone()).or_default();
+        drift.add(sample);
+        format!("{name}: {}", show_ppm(drift.bound_ppb()))
+    }
+
+    /// From the servers that are named, or from all.
+    fn allowance(&self, mut line: Line) -> String {
+        let configured: usize = line.text("of").unwrap().parse().unwrap();
+        let named = |name: &String| line.words.is_empty() || line.words.contains(name);
+        let drifts = self.drifts.iter().filter(|(name, _)| named(name));
+        let bounds: Vec<u64> = drifts.filter_map(|(_, drift)| drift.bound_ppb()).collect();
+        let measured = measured_ppb(&bounds, configured);
+        let allowance = allowance_ppb(measured);
+        format!("measured {}, allowed {}", show_ppm(measured), show_ppm(Some(allowance)))
+    }
+
     fn round(&mut self, mut line: Line) -> String {
         let at_ns = span_ns(line.word(0)).unsigned_abs();
         let new_sample = line.text("new").is_none_or(|text| text != "no");
@@ -197,6 +239,10 @@ impl World {
         };
         format!("{} D {} in {bounds}", view.state_at(at_ns), offset(reading.now_ns))
     }
+}
+
+fn show_ppm(ppb: Option<u64>) -> String {
+    ppb.map_or_else(|| "unknown".to_owned(), |ppb| format!("{}.{:03} ppm", ppb / 1000, ppb % 1000))
 }
 
 fn show_refusal(error: TickError) -> String {
