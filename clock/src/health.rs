@@ -42,7 +42,10 @@ impl fmt::Display for Alarm {
             Self::FewServers { configured: 0 } => f.write_str("no time server is configured"),
             Self::FewServers { configured } => {
                 let servers = if *configured == 1 { "time server is" } else { "time servers are" };
-                write!(f, "{configured} {servers} configured: a lying one cannot be told, 3 can")
+                write!(
+                    f,
+                    "{configured} {servers} configured: with fewer than 3, one that lies is believed"
+                )
             }
             Self::Drift { measured_ppb } => {
                 write!(f, "the counter drifts by up to {} ppm", measured_ppb.div_ceil(1000))

@@ -4,7 +4,12 @@
 //! Seen to fail: with plain instead of wrapping subtraction, and with era 0 assumed.
 
 use clock::packet::NtpTime;
+use clock::{ClockState, LeapPolicy};
 use proptest::prelude::*;
+
+use crate::sim::machine::Wander;
+use crate::sim::server::Nature::{self, Honest};
+use crate::sim::world::{Scenario, World};
 
 const SECOND: u64 = 1_000_000_000;
 /// 2036-02-07T06:28:16Z, when era 1 begins.
@@ -23,6 +28,36 @@ fn era_1_begins_in_2036() {
     assert_eq!(before.since_ns(after), -2_000_000_000);
     assert_eq!(NtpTime::from_unix_ns(0).to_unix_ns(0), Some(0));
     assert_eq!(NtpTime(NtpTime::from_unix_ns(0).0 - 1).to_unix_ns(0), None, "before 1970");
+}
+
+#[test]
+fn a_clock_runs_through_the_change() {
+    let liar = Nature::Jumps { by_up_to_ns: 1_000_000_000_000_000_000 };
+    let lan = Scenario::lan("era", vec![Honest, liar, Honest], Wander::cool());
+    let scenario = Scenario { base_ns: ERA_1_NS - 900 * SECOND, ..lan };
+    for seed in 0..20 {
+        let mut world = World::new(&scenario, seed);
+        let mut tracker = World::tracker(&scenario, LeapPolicy::Step);
+        world.run(&mut tracker, 1800 * SECOND);
+        assert!(world.machine.utc_ns > ERA_1_NS);
+        assert_eq!(world.audit.violations(), 0, "{:?}", world.audit);
+        assert_eq!(world.audit.states, [ClockState::Unsynced, ClockState::Synced]);
+    }
+}
+
+/// A machine that believes a time some years off finds the right era, too.
+#[test]
+fn a_clock_starts_in_the_wrong_era() {
+    let year_ns = 31_557_600 * 1_000_000_000_i64;
+    let lan = Scenario::lan("era", vec![Honest; 3], Wander::cool());
+    let scenario = Scenario { base_ns: ERA_1_NS, off_max_ns: 9 * year_ns, ..lan };
+    for seed in 0..50 {
+        let mut world = World::new(&scenario, seed);
+        let mut tracker = World::tracker(&scenario, LeapPolicy::Smear);
+        world.run(&mut tracker, 300 * SECOND);
+        assert_eq!(world.audit.violations(), 0, "{:?}", world.audit);
+        assert_eq!(world.audit.states, [ClockState::Unsynced, ClockState::Synced]);
+    }
 }
 
 proptest! {

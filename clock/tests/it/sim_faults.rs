@@ -38,7 +38,7 @@ fn a_pause_that_nobody_saw_is_found() {
     for seed in 0..50 {
         let (mut world, mut tracker) = settled(vec![Honest; 3], Wander::cool(), seed);
         let mut random = Random::new(seed, 9);
-        world.machine.miss(50 * MILLI << random.within(0, 16));
+        world.machine.miss((50 * MILLI) << random.within(0, 16));
         world.audit.states.clear();
         world.run(&mut tracker, 60 * SECOND);
         let states = [ClockState::Synced, ClockState::Suspect, ClockState::Synced];

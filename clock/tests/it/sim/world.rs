@@ -54,6 +54,10 @@ impl Clock for Tracker {
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) natures: Vec<Nature>,
+    /// What the machine believes the time to be at start, nanoseconds since 1970.
+    pub(crate) base_ns: u64,
+    /// What it is off by, at most.
+    pub(crate) off_max_ns: i64,
     pub(crate) wide_area: bool,
     pub(crate) poll_ms: u64,
     pub(crate) wander: Wander,
@@ -67,6 +71,8 @@ impl Scenario {
         Self {
             name,
             natures,
+            base_ns: BASE_NS,
+            off_max_ns: 10_000_000_000,
             wide_area: false,
             poll_ms: 16_000,
             wander,
@@ -99,9 +105,8 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(scenario: &Scenario, seed: u64) -> Self {
         let mut random = Random::new(seed, 1);
-        // The machine's idea of the time at start is off by up to 10 s.
-        let off_ns = random.within(-10_000_000_000, 10_000_000_000);
-        let utc_ns = BASE_NS.checked_add_signed(off_ns).unwrap();
+        let off_ns = random.within(-scenario.off_max_ns, scenario.off_max_ns);
+        let utc_ns = scenario.base_ns.checked_add_signed(off_ns).unwrap();
         let machine = Machine::new(utc_ns, scenario.wander, Random::new(seed, 2));
         let servers = scenario.natures.iter().zip(10..).map(|(nature, salt)| {
             let mut way_random = Random::new(seed, 10 * salt);
@@ -131,7 +136,7 @@ impl World {
 
     /// The local scale and the servers as the clock is told of them.
     pub(crate) fn parts(scenario: &Scenario) -> (Scale, Limits, Vec<Source>) {
-        let scale = Scale { base_ns: BASE_NS, raw0_ns: SECOND };
+        let scale = Scale { base_ns: scenario.base_ns, raw0_ns: SECOND };
         let source = |_| Source::new(Poll::new(scenario.poll_ms, !scenario.wide_area));
         (scale, Limits::new(0), scenario.natures.iter().map(source).collect())
     }
