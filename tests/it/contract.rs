@@ -13,38 +13,54 @@ use serde_json::Value;
 use tests::user::finish;
 use tests::{Cluster, User};
 
-use crate::smoke::{ACK, CLIENT, CLOCK, NODE, RECORD, STATUS, alice_and_bob, has_fields};
+use crate::smoke::{ACK, CLIENT, CLOCK, LISTED, NODE, RECORD, STATUS, alice_and_bob, has_fields};
+
+/// What is known of one clock.
+const TRACKING: &[&str] = &[
+    "node",
+    "state",
+    "now",
+    "earliest",
+    "latest",
+    "error_bound_us",
+    "max_error_us",
+    "drift_ppb",
+    "hlc",
+    "ceiling",
+    "reason",
+    "reference",
+    "stratum",
+    "root_distance_ns",
+    "update_interval_s",
+    "slew_ns",
+    "leap",
+    "hlc_lead_ns",
+    "epoch",
+    "refusal_in_ms",
+    "may_lead",
+    "alarms",
+    "sources",
+    "peers",
+];
 
 /// One of every command that answers with data, and what its JSON is: an object with these fields,
 /// or (`[]`) an array of such objects.
 fn commands() -> Vec<(&'static [&'static str], bool, &'static [&'static str])> {
     vec![
         (&["--as", "alice", "send", "--to", "bob", "--id", "m", "hi"], false, ACK),
-        (&["--as", "bob", "read"], true, RECORD),
-        (&["--as", "bob", "read", "--stale"], true, RECORD),
+        (&["--as", "bob", "read"], true, LISTED),
+        (&["--as", "bob", "read", "--stale"], true, LISTED),
         (&["--as", "bob", "get", "m"], false, RECORD),
         (&["clients"], true, CLIENT),
         (&["nodes"], false, &["n", "nodes"]),
         (&["status"], false, STATUS),
         (&["health"], false, &["node", "healthy", "problems"]),
         (&["health", "--node", "n2"], false, &["node", "healthy", "problems"]),
-        (
-            &["clock"],
-            false,
-            &[
-                "node",
-                "state",
-                "now",
-                "earliest",
-                "latest",
-                "error_bound_us",
-                "max_error_us",
-                "drift_ppb",
-                "hlc",
-                "ceiling",
-                "sources",
-            ],
-        ),
+        (&["clock"], false, TRACKING),
+        (&["clock", "tracking"], false, TRACKING),
+        (&["clock", "--all"], true, TRACKING),
+        (&["cluster", "settings"], false, &["max_clock_error_us", "on_loss"]),
+        (&["cluster", "set", "max-clock-error=90ms"], false, &["max_clock_error_us", "on_loss"]),
         (&["register", "carol"], false, &["name", "home", "context"]),
         (&["compact"], true, &["node", "compacted", "problem"]),
         (&["context", "list"], true, &["name", "current", "cluster", "identity", "role", "home"]),
@@ -81,7 +97,7 @@ fn every_command_answers_in_every_form() {
         let plain = run(&["-o", "plain"]).text();
         let auto = run(&[]).text();
         for text in [&plain, &auto] {
-            assert_eq!(text.lines().count(), rows(args, objects.len()), "{text}");
+            assert_eq!(text.lines().count(), rows(args, &objects), "{text}");
             assert!(args == ["context", "list"] || text.contains('\t'), "{args:?}: {text}");
         }
         let table = run(&["-o", "table"]).text();
@@ -92,12 +108,15 @@ fn every_command_answers_in_every_form() {
 }
 
 /// Lines of the plain form: one for each thing that is listed.
-fn rows(args: &[&str], objects: usize) -> usize {
-    match args {
-        ["nodes"] | ["status"] => 3,
-        // A fact a line.
-        ["clock"] => 10,
-        _ => objects,
+fn rows(args: &[&str], objects: &[Value]) -> usize {
+    match (args, objects) {
+        (["nodes"] | ["status"], _) => 3,
+        // A fact, a server or a peer a line.
+        (["clock"] | ["clock", "tracking"], [clock]) => {
+            let listed = |key: &str| clock[key].as_array().unwrap().len();
+            TRACKING.len() - 2 + listed("sources") + listed("peers")
+        }
+        _ => objects.len(),
     }
 }
 

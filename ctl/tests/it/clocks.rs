@@ -102,7 +102,10 @@ fn each_view_has_every_form() {
     ] {
         assert!(table.contains(line), "{line}: {table}");
     }
-    assert_eq!(user.ok(&["clock"]).lines().nth(5), Some("bound_us\t1000"));
+    let plain = user.ok(&["clock"]);
+    assert_eq!(plain.lines().nth(5), Some("bound_us\t1000"));
+    assert!(plain.contains("\nsource\tn1\t^*\tntp.example:123\t"), "{plain}");
+    assert!(plain.ends_with("\npeer\tn1\tn2\tsynced\t5000\t0\t\t0\tcompatible\n"), "{plain}");
     assert_eq!(
         user.ok(&["clock", "sources"]),
         "n1\t^*\tntp.example:123\t2\t16\t7\t3000\t-1500\t900000\t250000\t\tselected\ttimeout=2\n"

@@ -10,7 +10,7 @@ use crate::cli::{Clock, ClockVerb, Globals, Whose};
 use crate::clock_view::{ClockView, LEGEND};
 use crate::each_node::EachNode;
 use crate::error::CtlError;
-use crate::out::{Out, Shape};
+use crate::out::{Out, Shape, Show};
 
 pub(crate) async fn run(args: Clock, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     match args.verb {
@@ -62,10 +62,7 @@ fn show(view: &ClockView, out: &mut Out) -> Result<(), CtlError> {
     match out.shape() {
         Shape::Json => out.json(view),
         Shape::Ndjson => out.json_line(view),
-        Shape::Plain | Shape::Raw => view
-            .facts()
-            .iter()
-            .try_for_each(|(key, value)| out.plain_line(&[(*key).to_owned(), value.clone()])),
+        Shape::Plain | Shape::Raw => plain(view, out),
         Shape::Table => {
             for (key, value) in view.tracking() {
                 out.line(&format!("{key:<15} : {}", crate::out::escape_controls(&value)))?;
@@ -81,6 +78,16 @@ fn show(view: &ClockView, out: &mut Out) -> Result<(), CtlError> {
             Ok(())
         }
     }
+}
+
+/// A fact a line; then a line for each server and each peer, behind a word that says which.
+fn plain(view: &ClockView, out: &mut Out) -> Result<(), CtlError> {
+    let facts = view.facts().into_iter().map(|(key, value)| vec![key.to_owned(), value]);
+    let line = |word: &str, fields: Vec<String>| [vec![word.to_owned()], fields].concat();
+    let sources = view.sources().iter().map(|source| line("source", source.plain()));
+    let peers = view.peers().iter().map(|peer| line("peer", peer.plain()));
+    let lines: Vec<Vec<String>> = facts.chain(sources).chain(peers).collect();
+    lines.iter().try_for_each(|fields| out.plain_line(fields))
 }
 
 /// The clocks that were asked for, and the nodes that did not answer.
