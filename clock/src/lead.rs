@@ -229,7 +229,7 @@ pub struct Policy {
     leaderless_since_ms: Option<u64>,
     next_hand_over_ms: u64,
     /// Since when this node has been a primary that should not be one.
-    unfit_since_ms: Option<u64>,
+    leaves_since_ms: Option<u64>,
     /// Whether nobody took over while it has been one.
     degraded: bool,
     refused_since_ms: Option<u64>,
@@ -252,7 +252,7 @@ impl Policy {
             forlorn_since_ms: None,
             leaderless_since_ms: None,
             next_hand_over_ms: 0,
-            unfit_since_ms: None,
+            leaves_since_ms: None,
             degraded: false,
             refused_since_ms: None,
             silent_until_ms: None,
@@ -297,7 +297,7 @@ impl Policy {
     }
 
     fn as_backup(&mut self, now_ms: u64, situation: &Situation, kept: Kept) -> Decision {
-        self.unfit_since_ms = None;
+        self.leaves_since_ms = None;
         self.degraded = false;
         self.refused_since_ms = None;
         self.silent_until_ms = None;
@@ -317,17 +317,21 @@ impl Policy {
     }
 
     fn as_primary(&mut self, now_ms: u64, situation: &Situation, kept: Kept) -> Decision {
-        if situation.refused {
+        let silent = self.is_silent(now_ms, situation);
+        // Refused for longer than a moment. A stamp that is a little too early is soon accepted.
+        let refused = self.silent_until_ms.is_some() || self.refused_ms(now_ms) >= self.moment_ms();
+        if refused {
             self.barred_until_ms = now_ms.saturating_add(BARRED_MS);
         }
         let barred = now_ms < self.barred_until_ms;
-        let silent = self.is_silent(now_ms, situation);
-        let fit = kept.stay && !situation.refused && !silent;
-        let unfit_ms = self.unfit_ms(now_ms, fit);
+        let fit = kept.stay && !refused;
+        let leaves = !fit || situation.refused;
+        let leaves_ms = self.leaves_ms(now_ms, leaves);
         // A successor that does not take over in a few tries is none.
-        let handed_over_to = !silent && situation.successor && unfit_ms < TRIES * HAND_OVER_MS;
+        let handed_over_to = !silent && situation.successor && leaves_ms < TRIES * HAND_OVER_MS;
         self.degraded = !fit && (self.degraded || !handed_over_to);
-        let hand_over = !fit && !silent && situation.successor && now_ms >= self.next_hand_over_ms;
+        let hand_over =
+            leaves && !silent && situation.successor && now_ms >= self.next_hand_over_ms;
         if hand_over {
             self.next_hand_over_ms = now_ms.saturating_add(HAND_OVER_MS);
         }
@@ -343,7 +347,8 @@ impl Policy {
     }
 
     /// Whether a refused primary is to let the others elect: at once if there is no one to hand over
-    /// to, after one try otherwise. Then it is heard again, for as long as a try takes.
+    /// to, after one try otherwise. If the refusal was of a moment, nobody has noticed; if not, the
+    /// silence lasts until others had their chance, and then this node is heard for one try more.
     fn is_silent(&mut self, now_ms: u64, situation: &Situation) -> bool {
         if let Some(until_ms) = self.silent_until_ms {
             if now_ms < until_ms {
@@ -358,30 +363,42 @@ impl Policy {
         }
         let since_ms = *self.refused_since_ms.get_or_insert(now_ms);
         let try_ms = if situation.successor { HAND_OVER_MS } else { 0 };
-        if now_ms < since_ms.saturating_add(try_ms).max(self.heard_until_ms) {
+        let from_ms = since_ms.saturating_add(try_ms).max(self.heard_until_ms);
+        if now_ms < from_ms {
             return false;
         }
-        let silence_ms = self.election_max_ms.saturating_mul(SILENCE_ELECTIONS);
-        self.silent_until_ms = Some(now_ms.saturating_add(silence_ms));
+        if now_ms - from_ms >= self.moment_ms() {
+            let silence_ms = self.election_max_ms.saturating_mul(SILENCE_ELECTIONS);
+            self.silent_until_ms = Some(from_ms.saturating_add(silence_ms).max(now_ms));
+        }
         true
     }
 
+    fn refused_ms(&self, now_ms: u64) -> u64 {
+        self.refused_since_ms.map_or(0, |since_ms| now_ms.saturating_sub(since_ms))
+    }
+
+    /// How long a silence goes unnoticed: nobody stands while the last heartbeat is younger.
+    fn moment_ms(&self) -> u64 {
+        self.election_max_ms.max(1)
+    }
+
     /// How long this node has been a primary that should not be one, milliseconds.
-    fn unfit_ms(&mut self, now_ms: u64, fit: bool) -> u64 {
-        if fit {
-            self.unfit_since_ms = None;
+    fn leaves_ms(&mut self, now_ms: u64, leaves: bool) -> u64 {
+        if !leaves {
+            self.leaves_since_ms = None;
             self.next_hand_over_ms = now_ms;
             return 0;
         }
-        now_ms.saturating_sub(*self.unfit_since_ms.get_or_insert(now_ms))
+        now_ms.saturating_sub(*self.leaves_since_ms.get_or_insert(now_ms))
     }
 
     fn mint(&self, now_ms: u64, situation: &Situation, fit: bool) -> Mint {
-        if fit {
-            return mint_with(&situation.standing);
-        }
         if situation.refused || self.silent_until_ms.is_some() {
             return Mint::Refused(Refusal::InFuture);
+        }
+        if fit {
+            return mint_with(&situation.standing);
         }
         if !self.may_start(now_ms, situation) {
             return Mint::Refused(Refusal::Unsynced);
