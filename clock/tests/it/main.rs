@@ -3,6 +3,8 @@
 //! "Seen to fail" in a header lists what was broken on purpose to see that the test notices.
 
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod script;
@@ -16,6 +18,12 @@ mod any_datagram;
 #[cfg(test)]
 mod bound_holds;
 #[cfg(test)]
+mod cluster_clocks;
+#[cfg(test)]
+mod cluster_controls;
+#[cfg(test)]
+mod cluster_holds;
+#[cfg(test)]
 mod encodings;
 #[cfg(test)]
 mod eras;
@@ -28,11 +36,13 @@ mod hull_holds_truth;
 #[cfg(test)]
 mod leading;
 #[cfg(test)]
+mod leaps;
+#[cfg(test)]
 mod overlaps;
 #[cfg(test)]
 mod peers;
 #[cfg(test)]
-mod leaps;
+mod peers_day;
 #[cfg(test)]
 mod ratchet;
 #[cfg(test)]
@@ -51,7 +61,5 @@ mod sim_liars;
 mod sim_truth;
 #[cfg(test)]
 mod states;
-#[cfg(test)]
-mod tells;
 #[cfg(test)]
 mod ticks_ascend;

@@ -1,0 +1,101 @@
+//! Stamping: one queue per node, and the ceiling that is written before anything is stamped.
+
+use clock::lead::Mint as MayMint;
+use clock::{Hlc, HlcClock, Reading, Stamp, TickError};
+
+use super::audit::News;
+use super::log::{Entry, Mint, Proposed};
+use super::node::{Moment, Node, Role, Wish};
+use super::{MAX_ERROR_NS, MS, US};
+
+#[derive(Debug, Default)]
+pub(crate) struct Proposer {
+    /// When the last proposal is submitted: the queue keeps its order.
+    submit_ns: u64,
+    ceiling_in_flight: bool,
+}
+
+impl Node {
+    /// A client sends, carrying the highest stamp that it has seen.
+    pub(crate) fn send(&mut self, now_ns: u64, count: u32, token: Option<Hlc>) {
+        let may = self.decision.map(|decision| decision.mint);
+        if self.role != Role::Primary || !matches!(may, Some(MayMint::Allowed | MayMint::Unbounded))
+        {
+            return;
+        }
+        let term = self.term;
+        let (reading, _) = self.clock(now_ns);
+        let cap_ns = HlcClock::cap_ns(&reading, MAX_ERROR_NS);
+        if token.is_some_and(|token| self.hlc.admit(token, cap_ns).is_err()) {
+            return;
+        }
+        match self.hlc.tick_batch(&reading, cap_ns, count) {
+            Ok(stamp) => {
+                let honest = !self.wall.is_bad(now_ns);
+                let mint = Mint { by: self.me, true_ns: now_ns, reading, honest };
+                self.news.push(News::Minted { node: self.me, first: stamp.hlc, count });
+                let stamp = self.stored_bounds(stamp, &reading);
+                let think_ns = self.rng.between(0, self.plan.think_ns);
+                self.proposer.submit_ns = self.proposer.submit_ns.max(now_ns + think_ns);
+                let after_ns = self.proposer.submit_ns - now_ns;
+                let proposed = Proposed { stamp, count, mint };
+                self.wishes.push(Wish::Later(after_ns, Moment::Submit { term, proposed }));
+            }
+            Err(TickError::Ceiling { .. }) => self.persist_ceiling(now_ns),
+            Err(_) => {}
+        }
+    }
+
+    /// With one error to both sides, what other systems store.
+    fn stored_bounds(&self, stamp: Stamp, reading: &Reading) -> Stamp {
+        let Some(error_us) = reading.error_us().filter(|_| !self.rules().two_bounds) else {
+            return stamp;
+        };
+        let error_us = u32::try_from(error_us).unwrap();
+        Stamp { early_us: error_us, late_us: error_us, ..stamp }
+    }
+
+    pub(crate) fn submit(&mut self, now_ns: u64, term: u64, proposed: Proposed) {
+        let same = self.term == term || !self.rules().leader_guard;
+        if self.role == Role::Primary && self.handing_to.is_none() && same {
+            let entry = Entry { term: self.term, proposed: Some(proposed) };
+            self.append(entry);
+            self.replicate(now_ns);
+        }
+    }
+
+    /// Puts an entry at the end of the log; it is safe only once it is synced.
+    pub(crate) fn append(&mut self, entry: Entry) {
+        self.log.push(entry);
+        self.hlc.observe(self.log.tail());
+        let (index, term) = (self.log.last_index(), entry.term);
+        let after_ns = self.rng.between(100 * US, 3 * MS);
+        self.wishes.push(Wish::Later(after_ns, Moment::Synced { index, term, answer_to: None }));
+    }
+
+    /// Writes a new ceiling, if one is wanted. It counts once the write has been reported.
+    pub(crate) fn persist_ceiling(&mut self, now_ns: u64) {
+        if !self.rules().ceiling || self.proposer.ceiling_in_flight {
+            return;
+        }
+        let leads = self.role == Role::Primary;
+        let soon_ns = if leads { self.wall.look(now_ns).0.now_ns } else { 0 };
+        if let Some(ceiling_ns) = self.hlc.ceiling_needed(soon_ns) {
+            self.proposer.ceiling_in_flight = true;
+            let after_ns = self.rng.between(100 * US, 3 * MS);
+            self.wishes.push(Wish::Later(after_ns, Moment::CeilingWritten(ceiling_ns)));
+        }
+    }
+
+    pub(crate) fn ceiling_written(&mut self, ceiling_ns: u64) {
+        assert!(ceiling_ns > self.ceiling_ns, "a ceiling rises");
+        self.ceiling_ns = ceiling_ns;
+        let after_ns = self.rng.between(10 * US, 2 * MS);
+        self.wishes.push(Wish::Later(after_ns, Moment::CeilingTold(ceiling_ns)));
+    }
+
+    pub(crate) fn ceiling_told(&mut self, ceiling_ns: u64) {
+        self.hlc.ceiling_persisted(ceiling_ns);
+        self.proposer.ceiling_in_flight = false;
+    }
+}
