@@ -62,4 +62,6 @@ mod sim_truth;
 #[cfg(test)]
 mod states;
 #[cfg(test)]
+mod tells;
+#[cfg(test)]
 mod ticks_ascend;
