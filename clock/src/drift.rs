@@ -7,8 +7,11 @@
 //! liars alone cannot raise it beyond an honest one. A margin covers what the drift wanders by within
 //! the time that was measured.
 //!
-//! Not here: the samples that prove an allowance too small, because they contradict each other
-//! (`tracker`).
+//! An oscillator that becomes another at once is not covered. It shows in samples that contradict each
+//! other, and soon in hulls that contradict the bound. Allowing for more drift then would be no help:
+//! the bound may be wrong already, and wide intervals would agree with it for longer.
+//!
+//! Not here: which servers are fresh (`tracker`).
 
 use std::collections::VecDeque;
 

@@ -150,23 +150,15 @@ impl Tracker {
         outcome
     }
 
-    /// What the fresh servers say together. If the samples of so many contradict each other that an
-    /// honest one must be among them, the allowance that was measured is proven too small.
+    /// What the fresh servers say together.
     fn vote(&mut self, raw_ns: u64) -> Vote {
-        let estimates_at = |phi_ppb| -> Vec<Option<Estimate>> {
-            self.sources.iter().map(|source| source.estimate(raw_ns, phi_ppb)).collect()
-        };
-        let configured = self.sources.len();
-        let (mut phi_ppb, measured_ppb) = self.allowance(raw_ns);
-        let mut estimates = estimates_at(phi_ppb);
-        let inconsistent = estimates.iter().flatten().filter(|e| e.inconsistent).count();
-        if inconsistent > liars_max(configured) && phi_ppb < PHI_MAX_PPB {
-            phi_ppb = PHI_MAX_PPB;
-            estimates = estimates_at(phi_ppb);
-        }
+        let (phi_ppb, measured_ppb) = self.allowance(raw_ns);
+        let estimates: Vec<Option<Estimate>> =
+            self.sources.iter().map(|source| source.estimate(raw_ns, phi_ppb)).collect();
         let fresh: Vec<Interval> = estimates.iter().flatten().map(|e| e.interval).collect();
-        let selection = select(&fresh, configured);
+        let selection = select(&fresh, self.sources.len());
         let agree = matches!(selection, Selection::Hull { .. });
+        let inconsistent = estimates.iter().flatten().filter(|e| e.inconsistent).count();
         self.tally.count(agree, inconsistent, measured_ppb);
         Vote { phi_ppb, estimates, selection }
     }

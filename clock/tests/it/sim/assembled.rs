@@ -3,7 +3,6 @@
 
 use clock::discipline::{Discipline, Outcome, Round};
 use clock::drift::{PHI_MAX_PPB, WANDER_PPB, allowance_ppb, measured_ppb};
-use clock::filter::Estimate;
 use clock::sample::Limits;
 use clock::select::{Selection, liars_max, select};
 use clock::{Answer, ClockView, Interval, Source};
@@ -60,15 +59,10 @@ impl Assembled {
 
     fn vote(&mut self, raw_ns: u64) -> (Selection, u64) {
         let configured = self.sources.len();
-        let mut phi_ppb = self.allowance(raw_ns);
-        let mut estimates = self.estimates(raw_ns, phi_ppb);
-        let inconsistent = estimates.iter().filter(|e| e.inconsistent).count();
-        if inconsistent > liars_max(configured) && self.rule != Rule::FixedPhi {
-            phi_ppb = PHI_MAX_PPB;
-            estimates = self.estimates(raw_ns, phi_ppb);
-        }
+        let phi_ppb = self.allowance(raw_ns);
+        let estimates = self.sources.iter().filter_map(|s| s.estimate(raw_ns, phi_ppb));
         self.limits.phi_ppb = phi_ppb;
-        let fresh: Vec<Interval> = estimates.iter().map(|e| e.interval).collect();
+        let fresh: Vec<Interval> = estimates.map(|e| e.interval).collect();
         let selection = match (select(&fresh, configured), self.rule) {
             (Selection::Hull { majority, .. }, Rule::MaxOverlap) => {
                 Selection::Hull { hull: deepest(&fresh), majority }
@@ -80,10 +74,6 @@ impl Assembled {
             (selection, _) => selection,
         };
         (selection, phi_ppb)
-    }
-
-    fn estimates(&self, raw_ns: u64, phi_ppb: u64) -> Vec<Estimate> {
-        self.sources.iter().filter_map(|source| source.estimate(raw_ns, phi_ppb)).collect()
     }
 
     fn allowance(&self, raw_ns: u64) -> u64 {

@@ -29,7 +29,7 @@ pub(crate) enum Nature {
     Rate,
     /// Honest, and at its tenth query refuses for good.
     Deny,
-    /// Honest, and announces a leap second.
+    /// Right, whatever it admits, and announces a leap second.
     Announces { indicator: u8 },
     /// As before, but does not step when true time does.
     Ignores { indicator: u8 },
@@ -196,8 +196,8 @@ impl Server {
             | Nature::Silent
             | Nature::Unsynced
             | Nature::Rate
-            | Nature::Deny
-            | Nature::Announces { .. } => (honest_ns, self.way.admits_ns),
+            | Nature::Deny => (honest_ns, self.way.admits_ns),
+            Nature::Announces { .. } => (0, self.way.admits_ns),
         }
     }
 }
