@@ -9,7 +9,7 @@ use anyhow::Context as _;
 pub(crate) const HELP: &str = "\
 What logd costs, measured on this machine.
 
-usage: benches [WHAT] [--seconds N] [--dir DIR] [--out FILE] [--quick]
+usage: benches [WHAT] [--seconds N] [--records N] [--dir DIR] [--out FILE] [--quick]
 
 WHAT
   replication   latency of three logd processes, beside the disk and the network alone (default);
@@ -18,9 +18,12 @@ WHAT
                 fails if a stamp is not later than the one before
   clock         a clock that asks a real chronyd and two more servers on loopback, beside the
                 machine's own: error, bounds, first sync; fails if true time was outside the bounds
+  time-query    where a range of time begins among many records, warm, in each mode; fails if an
+                answer is not that of a linear scan
 
   --seconds N   replication: time of each level, ramp-up not counted (default 5)
-                hlc: time of each row (default 2); clock: time of the readings (default 60)
+                hlc, time-query: time of each row (default 2); clock: time of the readings (60)
+  --records N   time-query: how many records there are (default 10000000, a few gigabytes)
   --dir DIR     where a folder is made and removed; for replication, the disk that is measured
                 (default: the folder of the build)
   --out FILE    write the JSON document there and not to standard output
@@ -30,6 +33,10 @@ WHAT
 const RAMP: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(2));
 const QUICK: Duration = Duration::from_millis(500);
 const SECONDS_MAX: f64 = 3600.0;
+/// Records that a search may be measured among.
+const RECORDS: std::ops::RangeInclusive<u64> = 1000..=1_000_000_000;
+const RECORDS_USUAL: u64 = 10_000_000;
+const RECORDS_QUICK: u64 = 20_000;
 
 /// What to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +44,7 @@ pub(crate) enum What {
     Replication,
     Hlc,
     Clock,
+    TimeQuery,
 }
 
 impl What {
@@ -45,6 +53,7 @@ impl What {
             "replication" => Some(Self::Replication),
             "hlc" => Some(Self::Hlc),
             "clock" => Some(Self::Clock),
+            "time-query" => Some(Self::TimeQuery),
             _ => None,
         }
     }
@@ -53,7 +62,7 @@ impl What {
     const fn usual(self) -> Duration {
         match self {
             Self::Replication => Duration::from_secs(5),
-            Self::Hlc => Duration::from_secs(2),
+            Self::Hlc | Self::TimeQuery => Duration::from_secs(2),
             Self::Clock => Duration::from_secs(60),
         }
     }
@@ -67,6 +76,8 @@ pub(crate) struct Args {
     pub(crate) window: Duration,
     /// Time before it that does not count.
     pub(crate) ramp: Duration,
+    /// Records to search among.
+    pub(crate) records: u64,
     /// Where the cluster's folder is made.
     pub(crate) dir: PathBuf,
     /// Where the document goes; standard output if nowhere.
@@ -88,7 +99,7 @@ pub(crate) enum Wish {
 /// When it is not one of ours.
 pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> anyhow::Result<Wish> {
     let (mut seconds, mut dir, mut out, mut quick) = (None, None, None, false);
-    let mut what = None;
+    let (mut what, mut records) = (None, None);
     while let Some(word) = words.next() {
         let mut value = || words.next().with_context(|| format!("{word} needs a value"));
         match word.as_str() {
@@ -102,6 +113,12 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> anyhow::Result<W
                 let fits = number > 0.0 && number <= SECONDS_MAX;
                 anyhow::ensure!(fits, "{number} seconds: more than 0, at most {SECONDS_MAX}");
                 seconds = Some(Duration::from_secs_f64(number));
+            }
+            "--records" => {
+                let text = value()?;
+                let number: u64 = text.parse().with_context(|| format!("'{text}' records"))?;
+                anyhow::ensure!(RECORDS.contains(&number), "{number} records: 1000 to 1000000000");
+                records = Some(number);
             }
             other => match What::named(other).filter(|_| what.is_none()) {
                 Some(named) => what = Some(named),
@@ -117,7 +134,8 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> anyhow::Result<W
         Some(dir) => dir,
         None => build_folder()?,
     };
-    Ok(Wish::Run(Args { what, window, ramp, dir, out, quick }))
+    let records = records.unwrap_or(if quick { RECORDS_QUICK } else { RECORDS_USUAL });
+    Ok(Wish::Run(Args { what, window, ramp, records, dir, out, quick }))
 }
 
 /// The folder of the build: on a disk, unlike the usual folder for temporary files.

@@ -1,5 +1,5 @@
 //! What logd costs, measured: replication beside the disk and the network, a stamp beside another
-//! hybrid logical clock, and the clock beside the truth.
+//! hybrid logical clock, the clock beside the truth, and a search by time beside a linear scan.
 //!
 //! Data goes to standard output, as one JSON document; a table for people to standard error.
 //!
@@ -15,6 +15,7 @@ mod load;
 mod machine;
 mod replication;
 mod report;
+mod time_query;
 mod verify;
 
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         What::Replication => replication::run(&args),
         What::Hlc => hlc::run(&args),
         What::Clock => clocks::run(&args),
+        What::TimeQuery => time_query::run(&args),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

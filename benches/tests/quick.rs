@@ -20,8 +20,27 @@ fn a_quick_run_measures_everything_and_loses_nothing() {
 }
 
 #[test]
+fn a_quick_search_by_time_is_exact() {
+    let run = Command::new(env!("CARGO_BIN_EXE_benches")).args(["time-query", "--quick"]).output();
+    let run = run.unwrap();
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "{said}");
+    let report: Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!(report["records"], 20_000);
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 3, "{said}");
+    assert!(rows.iter().all(|row| row["compared"].as_u64().unwrap() > 0), "{said}");
+}
+
+#[test]
 fn a_wrong_command_line_is_refused_with_a_hint() {
-    for args in [&["--fast"][..], &["--seconds", "0"], &["--seconds", "soon"], &["--out"]] {
+    for args in [
+        &["--fast"][..],
+        &["--seconds", "0"],
+        &["--seconds", "soon"],
+        &["--out"],
+        &["--records", "9"],
+    ] {
         let run = Command::new(env!("CARGO_BIN_EXE_benches")).args(args).output().unwrap();
         let said = String::from_utf8_lossy(&run.stderr);
         assert_eq!(run.status.code(), Some(2), "{said}");

@@ -27,8 +27,6 @@ const AHEAD_MAX_NS: u64 = 1_000_000_000;
 const WITHIN: Duration = Duration::from_secs(2);
 /// Least time between two commands that close: what reads cost the log at most.
 const APART: Duration = Duration::from_millis(5);
-/// Between two looks at the clock, at most.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Wait for news before a close that found no primary is tried again.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -79,7 +77,7 @@ impl Node {
     pub(super) async fn close_in_time(&self, core: &Core, at: Option<Hlc>) {
         let Some(at) = at else { return std::future::pending().await };
         while core.engine.last_stamp() < at {
-            self.passes(at.ns).await;
+            self.inner.keeper.passes(at.ns).await;
             self.closed(core, at, Deadline::within(2 * WITHIN)).await;
             // Where no primary could be had, others are not held up by the next try.
             tokio::time::sleep(AGAIN).await;
@@ -131,25 +129,13 @@ impl Node {
     async fn close_here(&self, at: Hlc, deadline: Deadline) -> Result<(), Failure> {
         let core = self.core()?;
         self.check_near(at)?;
-        let passing = tokio::time::timeout_at(deadline.at(), self.passes(at.ns)).await;
+        let passing = tokio::time::timeout_at(deadline.at(), self.inner.keeper.passes(at.ns)).await;
         passing.map_err(|_| Failure::new(ErrorCode::Deadline, "the instant has not come yet"))?;
         let tick = async || {
             let ticked = self.order_own(core, self.name(), CommandOp::Tick, deadline);
             ticked.await.map(drop)
         };
         core.closer.close(at, || core.engine.last_stamp(), tick).await
-    }
-
-    /// Waits until this node's clock reads more than `ns`.
-    async fn passes(&self, ns: u64) {
-        loop {
-            let left_ns = ns.saturating_add(1).saturating_sub(self.inner.keeper.reading().now_ns);
-            if left_ns == 0 {
-                return;
-            }
-            // In steps: a clock may be set forward.
-            tokio::time::sleep(Duration::from_nanos(left_ns).min(LOOK_EVERY)).await;
-        }
     }
 
     /// Refuses an instant that is too far away to be waited for.
