@@ -1,9 +1,11 @@
 //! Blocks: what the bounds of many records in a row span together, so that a search by possible time
 //! passes over those that cannot match, without reading them.
 //!
-//! Three levels, each block 32 times as long as those below it. A block's row is written when its last
-//! record is stored, and removed when that record expires. It is an index: a block without a row may
-//! hold anything, and a row may cover records that are gone or deleted, whose bounds were as they are.
+//! Four levels, each block 32 times as long as those below it: what is read to find a place is a few
+//! dozen rows of each level and one block's records, of ten million as of a billion. A block's row is
+//! written when its last record is stored, and removed when that record expires. It is an index: a
+//! block without a row may hold anything, and a row may cover records that are gone or deleted, whose
+//! bounds were as they are.
 //!
 //! Blocks are kept from the moment when the cluster's settings are first set. That is an entry of the
 //! log, so replicas that were upgraded at different moments write the same rows all the same, and the
@@ -21,11 +23,11 @@ use crate::view::{Table, View};
 use crate::window::{Span, Window};
 
 /// How many levels there are.
-pub(crate) const LEVELS: usize = 3;
+pub(crate) const LEVELS: usize = 4;
 /// The levels, finest first.
-const ALL: [Level; LEVELS] = [Level(0), Level(1), Level(2)];
-/// Bits of a seq that lie inside a block of the finest level: 1024 records.
-const FINEST_BITS: u32 = 10;
+const ALL: [Level; LEVELS] = [Level(0), Level(1), Level(2), Level(3)];
+/// Bits of a seq that lie inside a block of the finest level: 128 records.
+const FINEST_BITS: u32 = 7;
 /// Bits that each further level adds.
 const FURTHER_BITS: u32 = 5;
 
