@@ -76,6 +76,12 @@ impl Tracker {
         self.round(raw_ns, new_sample)
     }
 
+    /// Sets the reference id that a server would carry if it followed this very machine, as the next
+    /// answer is to be judged: the address under which this machine asked.
+    pub fn set_own_refid(&mut self, refid: Option<[u8; 4]>) {
+        self.limits.own_refid = refid;
+    }
+
     /// Lets time pass: servers cease to be fresh, and a leap second may come. For every second in
     /// which no answer comes; the bound itself needs nobody to wake up.
     pub fn pass(&mut self, raw_ns: u64) {

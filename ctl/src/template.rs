@@ -73,14 +73,37 @@ ca_key = "pki/ca.key"
         let _ = writeln!(text, "mode = \"{mode}\"");
         text.push_str(
             r#"
-# Largest error bound of the clock with which this node may be primary, in milliseconds.
-# Default: 100. Equal on all nodes.
+# Largest error bound of the clock with which a node may be primary, in milliseconds: 1 to 10000.
+# A setting of the whole cluster: the first primary takes it from its file; later it is changed
+# with: logctl cluster set max-clock-error=100ms. Default: 100.
 #max_error_ms = 100
 
-# A time server, for mode "sntp"; one such table each, better three than one.
-# address: "host" or "host:port", required, default port 123. private: the server is ours and may
-# be asked more often, default false. poll_s: seconds between two polls, default 64, or 16 if it is
-# private. timeout_ms: milliseconds to wait for an answer, default 1000.
+# What a primary does when no node's clock is good enough. "degrade": it goes on writing; the order
+# stays exact, the bounds are wide or unknown, and every status says so. "refuse": it refuses
+# writes until a clock is good again. Also a setting of the whole cluster, on-loss=refuse.
+# Default: "degrade".
+#on_loss = "degrade"
+
+# What a node does whose clock was never synchronised since its start. "wait": it serves reads and
+# does not lead. "allow-after:30s": after that time it may lead, with unknown bounds, if nobody
+# better is there; ms, s or m. Default: "wait".
+#unsynced_start = "wait"
+
+# How the time servers treat leap seconds; all of them the same. "smear": they spread the second
+# over hours. "step": they repeat it, and the bounds are wider by a second around midnight.
+# Default: "smear".
+#leap = "smear"
+
+# Seconds between two entries of this clock's history in the stream $events, besides one for each
+# change: 1 to 3600. Default: 60.
+#history_s = 60
+
+# A time server, for mode "sntp"; one such table each, at most 16. With three, one may lie or be
+# wrong without harm; with five, two. With one or two, none.
+# address: "host" or "host:port", required, default port 123; no two the same. private: the server
+# is ours and may be asked more often, default false. poll_s: seconds between two polls, 4 to 1024,
+# default 64, or 16 if it is private. timeout_ms: milliseconds to wait for an answer, 50 to 10000,
+# default 1000. A server that refuses this node is asked again after a SIGHUP.
 "#,
         );
         if self.time_servers.is_empty() {

@@ -102,6 +102,12 @@ impl Shared {
 }
 
 impl EventQueue {
+    /// Takes everything out, for tests of those who push.
+    #[cfg(test)]
+    pub(crate) fn take(&self) -> Vec<NodeEvent> {
+        self.shared.lock().events.drain(..).collect()
+    }
+
     /// Brings events to the primary until `stop`.
     pub async fn run(self, node: Node, stop: CancellationToken) {
         // Each future owns its node: a borrowed one could not move between threads.

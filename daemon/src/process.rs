@@ -123,7 +123,9 @@ impl Reloads {
             }
             self.notifier.reloading();
             match self.reload(&mut apply) {
-                Ok(()) => tracing::info!("reloaded certificates and log filter"),
+                Ok(()) => tracing::info!(
+                    "reloaded certificates and log filter; time servers that refused are asked again"
+                ),
                 Err(error) => tracing::error!("reload refused, all stays as it was: {error:#}"),
             }
             self.notifier.reloaded();
@@ -138,6 +140,9 @@ impl Reloads {
         let proof = Proof::load(&fresh)?;
         apply(proof).map_err(|error| anyhow::anyhow!("{error}"))?;
         self.logging.set_filter(&fresh.log.filter)?;
+        if self.config.clock.servers != fresh.clock.servers {
+            tracing::warn!("the list of time servers has changed: restart the node to use it");
+        }
         if !self.config.same_but_reloadable(&fresh) {
             tracing::warn!("only certificates and log filter are reloaded; restart for the rest");
         }
@@ -146,9 +151,11 @@ impl Reloads {
 }
 
 impl Config {
-    /// Whether a reload can bring about everything in which the other one differs.
+    /// Whether a reload can bring about everything in which the other one differs. Time servers are
+    /// spoken of on their own.
     fn same_but_reloadable(&self, other: &Self) -> bool {
-        let rest = Self { tls: self.tls.clone(), log: self.log.clone(), ..other.clone() };
+        let mut rest = Self { tls: self.tls.clone(), log: self.log.clone(), ..other.clone() };
+        rest.clock.servers.clone_from(&self.clock.servers);
         *self == rest
     }
 }

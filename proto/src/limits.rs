@@ -71,6 +71,8 @@ pub const EVENTS_WAITING_MAX: usize = 256;
 pub const PAGE_STEPS_MAX: usize = 8192;
 /// Rows that one page of a read looks at together, in bytes, shown or not.
 pub const PAGE_LOOKED_BYTES_MAX: usize = 16 << 20;
+/// Time servers that one node asks. Of five, two that lie are outvoted already.
+pub const TIME_SERVERS_MAX: usize = 16;
 /// Slots of the placement table (`scale.md`, 2).
 pub const SLOTS: usize = 4096;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clock::LeapPolicy;
 use clock::lead::{OnLoss, UnsyncedStart};
 use proto::Name;
-use proto::limits::{CLIENT_CONNECTIONS_MAX, DISK_RESERVE_BYTES};
+use proto::limits::{CLIENT_CONNECTIONS_MAX, DISK_RESERVE_BYTES, TIME_SERVERS_MAX};
 
 use super::address::host_port;
 use super::reader::{Marks, Notes, Section, Spot, table};
@@ -17,8 +17,6 @@ use super::{
 
 /// The port of time servers.
 const NTP_PORT: u16 = 123;
-/// Most time servers. Two liars among five are outvoted; who needs more votes has another problem.
-const SERVERS_MAX: usize = 16;
 /// A day, in milliseconds.
 const DAY_MS: u64 = 24 * 3600 * 1000;
 /// What is logged unless the file says otherwise.
@@ -174,8 +172,9 @@ fn check_servers(
     listen: Option<SocketAddr>,
     advertise: Option<&str>,
 ) {
-    if let Some(table) = tables.get(SERVERS_MAX) {
-        let text = format!("more than {SERVERS_MAX} time servers: from five on, more gain nothing");
+    if let Some(table) = tables.get(TIME_SERVERS_MAX) {
+        let text =
+            format!("more than {TIME_SERVERS_MAX} time servers: from five on, more gain nothing");
         table.wrong(table.at(), "address", text);
     }
     for (index, (table, server)) in tables.iter().zip(servers).enumerate() {

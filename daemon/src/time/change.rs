@@ -16,22 +16,18 @@ use proto::peer::NodeEvent;
 use super::history::Moment;
 use super::keeper::{Keeper, Progress, SUSPENDED_NS, lock};
 use super::report::seconds;
-use super::sntp::random_u64;
+use super::sntp::{Queried, random_u64};
 use crate::config::ClockMode;
 
 impl Keeper {
     /// Takes what came of a query. Returns the raw counter at which to ask again, or `None` if that
     /// must not be, and whether another address should be looked for.
-    pub(super) fn answered(
-        &self,
-        index: usize,
-        answer: &Answer,
-        strays: u64,
-    ) -> (Option<u64>, bool) {
+    pub(super) fn answered(&self, index: usize, asked: &Queried) -> (Option<u64>, bool) {
         let mut tracker = lock(&self.inner.tracker);
         let raw_ns = self.raw_ns();
         self.before_change(raw_ns);
-        let outcome = tracker.answered(index, answer, raw_ns);
+        tracker.set_own_refid(asked.own_refid());
+        let outcome = tracker.answered(index, &asked.answer, raw_ns);
         self.publish(&tracker);
         let news = match outcome {
             Outcome::Contradicted => {
@@ -50,10 +46,10 @@ impl Keeper {
             Outcome::FirstSync | Outcome::Narrowed | Outcome::Kept | Outcome::Coasting => None,
         };
         let Some(source) = tracker.source_mut(index) else { return (None, false) };
-        source.count_strays(strays);
+        source.count_strays(asked.strays);
         let wait_ms = source.poll_mut().after_query(random_u64());
         let next_ns = wait_ms.map(|wait_ms| raw_ns + wait_ms * 1_000_000);
-        let lost = source.is_lost() || *answer == Answer::Failed(Failure::Network);
+        let lost = source.is_lost() || asked.answer == Answer::Failed(Failure::Network);
         self.after_change(&tracker, raw_ns, news);
         drop(tracker);
 

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clock::packet::{NtpShort, NtpTime, Packet};
 use tokio::net::UdpSocket;
@@ -79,6 +80,16 @@ impl Fake {
             .await
     }
 
+    /// Starts a server like [`Fake::good`] that answers only while `talks` is set.
+    pub(super) async fn moody(clock: &Arc<ManualClock>, talks: &Arc<AtomicBool>) -> Self {
+        let (clock, talks) = (clock.clone(), talks.clone());
+        Self::start(move |asked| {
+            let talks = talks.load(Ordering::SeqCst);
+            talks.then(|| asked.good(utc_ns(&clock, 0)).to_bytes().to_vec()).into_iter().collect()
+        })
+        .await
+    }
+
     /// Starts a server that always sends what `make` makes of the request.
     pub(super) async fn one<F>(make: F) -> Self
     where
@@ -96,8 +107,9 @@ impl Drop for Fake {
 
 /// The time of a test's clock, nanoseconds since 1970, moved by `offset_ns`.
 pub(super) fn utc_ns(clock: &Arc<ManualClock>, offset_ns: i64) -> u64 {
-    let elapsed_ns = Counter::Manual(clock.clone()).raw_ns() - ManualClock::START_NS;
-    (WALL_NS + elapsed_ns).checked_add_signed(offset_ns).unwrap()
+    let counter = Counter::Manual(clock.clone());
+    let elapsed_ns = counter.raw_ns() - ManualClock::START_NS;
+    (WALL_NS + elapsed_ns + counter.suspended_ns()).checked_add_signed(offset_ns).unwrap()
 }
 
 /// A configuration that asks the given servers.

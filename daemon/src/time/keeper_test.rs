@@ -4,22 +4,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 
 use clock::packet::{NtpShort, NtpTime, Packet};
-use clock::{Answer, ClockState, Hlc, RawExchange, Stamp, TickError};
+use clock::{Answer, ClockState, Failure, Hlc, RawExchange, Stamp, TickError};
 use tokio_util::sync::CancellationToken;
 
 use super::counter::{Counter, ManualClock};
 use super::fake::{Fake, WALL_NS, asking, utc_ns};
 use super::keeper::Keeper;
+use super::sntp::Queried;
 use crate::config::Clock;
 use crate::events::EventSink;
 
-const SECOND_NS: u64 = 1_000_000_000;
+pub(super) const SECOND_NS: u64 = 1_000_000_000;
 
-fn started(servers: &[&Fake], clock: &Arc<ManualClock>) -> (Keeper, CancellationToken) {
+pub(super) fn started(servers: &[&Fake], clock: &Arc<ManualClock>) -> (Keeper, CancellationToken) {
     with_config(&asking(servers), clock)
 }
 
-fn with_config(config: &Clock, clock: &Arc<ManualClock>) -> (Keeper, CancellationToken) {
+pub(super) fn with_config(config: &Clock, clock: &Arc<ManualClock>) -> (Keeper, CancellationToken) {
     let cancel = CancellationToken::new();
     (keeper(config, 0, &cancel, Counter::Manual(clock.clone())), cancel)
 }
@@ -30,7 +31,7 @@ fn keeper(config: &Clock, ceiling_ns: u64, cancel: &CancellationToken, counter: 
 }
 
 /// Lets a burst go on until every server has been asked that often.
-async fn burst(keeper: &Keeper, clock: &Arc<ManualClock>, times: u64) {
+pub(super) async fn burst(keeper: &Keeper, clock: &Arc<ManualClock>, times: u64) {
     for asked in 1..times {
         keeper.asked(asked).await;
         clock.advance(250_000_000);
@@ -281,7 +282,10 @@ async fn readings_never_go_back_while_views_change() {
         };
         let packet = packet.to_bytes();
         let exchange = RawExchange { t1_raw_ns: raw_ns, t4_raw_ns: raw_ns, packet };
-        keeper.answered(0, &Answer::Exchange(exchange), 0);
+        keeper.answered(
+            0,
+            &Queried { answer: Answer::Exchange(exchange), ..Queried::failed(Failure::Timeout) },
+        );
     };
     feed(0);
     let ready = Arc::new(Barrier::new(4));

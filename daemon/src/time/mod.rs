@@ -23,9 +23,15 @@ mod sntp;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
+mod history_test;
+#[cfg(test)]
 mod keeper_test;
 #[cfg(test)]
+mod servers_test;
+#[cfg(test)]
 mod sntp_test;
+#[cfg(test)]
+mod story_test;
 
 pub use counter::{Counter, ManualClock};
 pub use keeper::Keeper;

@@ -5,12 +5,11 @@
 
 use std::time::Duration;
 
-use clock::Answer;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::keeper::Keeper;
-use super::sntp;
+use super::sntp::{self, Queried};
 use super::steps::StepWatch;
 
 /// How often suspension, the wall clock and the passing of time are looked at, nanoseconds.
@@ -43,15 +42,14 @@ async fn follow(keeper: &Keeper, index: usize) {
     let mut reloads = servers.reloads();
     loop {
         reloads.mark_unchanged();
-        let (answer, strays) = match servers.locate(index).await {
-            Err(failure) => (Answer::Failed(failure), 0),
+        let asked = match servers.locate(index).await {
+            Err(failure) => Queried::failed(failure),
             Ok(address) => {
                 let (counter, scale) = (&keeper.inner.counter, &keeper.inner.scale);
-                let asked = sntp::query(address, counter, scale, timeout).await;
-                (asked.answer, asked.strays)
+                sntp::query(address, counter, scale, timeout).await
             }
         };
-        let (next_ns, lost) = keeper.answered(index, &answer, strays);
+        let (next_ns, lost) = keeper.answered(index, &asked);
         if lost {
             servers.forget(index);
         }

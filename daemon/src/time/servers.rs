@@ -28,7 +28,7 @@ pub(super) struct Servers {
     spots: Mutex<Vec<Spot>>,
     /// Ends the waits between queries.
     hurry: Notify,
-    /// Ends also the wait of those who were refused.
+    /// Ends the wait of those who refused.
     reloads: watch::Sender<()>,
 }
 
@@ -99,10 +99,9 @@ impl Servers {
         self.hurry.notified().await;
     }
 
-    /// Asks everybody again, also those who refused.
+    /// Asks those again who refused.
     pub(super) fn reload(&self) {
         self.reloads.send_replace(());
-        self.hurry();
     }
 
     /// Changes at each [`Servers::reload`].

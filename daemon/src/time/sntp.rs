@@ -11,7 +11,7 @@
 //!
 //! Not here: what the answer means (`clock::sample`), and when to ask again (`poller`).
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,9 +36,33 @@ pub(super) struct Queried {
     pub(super) answer: Answer,
     /// Datagrams that did not answer this query.
     pub(super) strays: u64,
+    /// The address that this machine asked from.
+    pub(super) from: Option<IpAddr>,
     /// The offset as sntpc sees it, microseconds; a cross-check and nothing else.
     #[cfg(test)]
     pub(super) sntpc_offset_us: Option<i64>,
+}
+
+impl Queried {
+    /// A query that came to nothing.
+    pub(super) fn failed(why: Failure) -> Self {
+        Self {
+            answer: Answer::Failed(why),
+            strays: 0,
+            from: None,
+            #[cfg(test)]
+            sntpc_offset_us: None,
+        }
+    }
+
+    /// The reference id of a server that follows the machine which asked: its address, for the old
+    /// kind of address. On the loopback an address names no machine in particular.
+    pub(super) fn own_refid(&self) -> Option<[u8; 4]> {
+        match self.from?.to_canonical() {
+            IpAddr::V4(from) if !from.is_loopback() => Some(from.octets()),
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        }
+    }
 }
 
 /// Asks a server once, from a fresh socket with a random port.
@@ -48,13 +72,8 @@ pub(super) async fn query(
     scale: &Scale,
     timeout: Duration,
 ) -> Queried {
-    let failed = |why| Queried {
-        answer: Answer::Failed(why),
-        strays: 0,
-        #[cfg(test)]
-        sntpc_offset_us: None,
-    };
-    let Ok(socket) = connect(server).await else { return failed(Failure::Network) };
+    let Ok(socket) = connect(server).await else { return Queried::failed(Failure::Network) };
+    let from = socket.local_addr().ok().map(|address| address.ip());
     let tap = Tap { socket, server, counter, kept: Mutex::new(Kept::new(random_u64())) };
     let context = NtpContext::new(Generator { counter, scale, now_ns: 0 });
     let result = tokio::time::timeout(timeout, get_time(server, &tap, context)).await;
@@ -69,6 +88,7 @@ pub(super) async fn query(
     Queried {
         answer,
         strays: kept.strays,
+        from,
         #[cfg(test)]
         sntpc_offset_us: result.ok().and_then(Result::ok).map(|figures| figures.offset()),
     }

@@ -1,0 +1,315 @@
+//! What the clock tells as things happen to it: states, events, report. Time is moved by hand.
+//!
+//! Seen to fail: with `before_change` left out the worst bound misses what a sample narrowed; with
+//! `notice_suspension` only in the task that looks each second, a reading spans the suspension; with
+//! the overlay on the claim itself, a fenced clock could never be compared again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clock::{ClockState, Hlc, TickError};
+use proto::Record;
+use proto::event::{ClockCause, ClockEvent};
+use tokio_util::sync::CancellationToken;
+
+use super::counter::{Counter, ManualClock};
+use super::fake::{Fake, WALL_NS, asking, utc_ns};
+use super::keeper::Keeper;
+use super::keeper_test::{SECOND_NS, burst};
+use crate::config::Clock;
+use crate::events::{self, EventQueue};
+
+/// A clock, its servers and what it told.
+struct Story {
+    clock: Arc<ManualClock>,
+    talks: Arc<AtomicBool>,
+    keeper: Keeper,
+    queue: EventQueue,
+    cancel: CancellationToken,
+    _fakes: Vec<Fake>,
+}
+
+impl Story {
+    /// Three good servers, synced.
+    async fn begin(max_error_ms: u32) -> Self {
+        let clock = ManualClock::new(WALL_NS);
+        let talks = Arc::new(AtomicBool::new(true));
+        let mut fakes = Vec::new();
+        for _ in 0..3 {
+            fakes.push(Fake::moody(&clock, &talks).await);
+        }
+        let mut config = Clock { max_error_ms, ..asking(&fakes.iter().collect::<Vec<_>>()) };
+        for server in &mut config.servers {
+            server.timeout_ms = 200;
+        }
+        let cancel = CancellationToken::new();
+        let ((events, queue), name) = (events::channel(), "n1".parse().unwrap());
+        let counter = Counter::Manual(clock.clone());
+        let keeper = Keeper::with_counter(&config, 0, events, name, cancel.clone(), counter);
+        burst(&keeper, &clock, 4).await;
+        assert_eq!(keeper.state(), ClockState::Synced);
+        Self { clock, talks, keeper, queue, cancel, _fakes: fakes }
+    }
+
+    fn talk(&self, talks: bool) {
+        self.talks.store(talks, Ordering::SeqCst);
+    }
+
+    /// What was told since the last time.
+    fn told(&self) -> Vec<ClockEvent> {
+        let event = |event: proto::peer::NodeEvent| {
+            let record =
+                Record { headers: event.headers, body: event.text.into(), ..Record::default() };
+            ClockEvent::of(&record).unwrap().unwrap()
+        };
+        self.queue.take().into_iter().map(event).collect()
+    }
+
+    /// Waits until something is told.
+    async fn tells(&self) -> Vec<ClockEvent> {
+        let mut turned = self.keeper.inner.turned.subscribe();
+        loop {
+            let told = self.told();
+            if !told.is_empty() {
+                return told;
+            }
+            turned.changed().await.unwrap();
+        }
+    }
+
+    fn holds_the_truth(&self) {
+        let (reading, truth_ns) = (self.keeper.reading(), utc_ns(&self.clock, 0));
+        assert!(reading.earliest_ns.unwrap() <= truth_ns, "{reading:?}");
+        assert!(reading.latest_ns.unwrap() >= truth_ns, "{reading:?}");
+    }
+
+    async fn end(self) {
+        self.cancel.cancel();
+        self.keeper.stopped().await;
+    }
+}
+
+fn brief(event: &ClockEvent) -> (ClockCause, &str, &str) {
+    (event.cause, &event.was, &event.state)
+}
+
+#[tokio::test]
+async fn each_state_is_told_once_and_recovery_does_not_jump_back() {
+    let story = Story::begin(1000).await;
+    let start = story.told();
+    assert_eq!(
+        start.iter().map(brief).collect::<Vec<_>>(),
+        [(ClockCause::Start, "unsynced", "synced")]
+    );
+    story.talk(false);
+    story.clock.advance(1025 * SECOND_NS);
+    let held = story.tells().await;
+    assert_eq!(brief(&held[0]), (ClockCause::State, "synced", "holdover"));
+    assert_eq!(held[0].since_ns, start[0].until_ns);
+    assert!(held[0].worst_error_us >= Some(512_000), "{held:?}");
+    assert!(held[0].text.starts_with("clock holdover, error bound 51"), "{}", held[0].text);
+    assert!(held[0].text.ends_with("0 of 3 servers answer; 2 are needed"), "{}", held[0].text);
+    story.holds_the_truth();
+    assert_eq!(story.told(), []);
+
+    story.clock.advance(1000 * SECOND_NS);
+    let expired = story.tells().await;
+    assert_eq!(brief(&expired[0]), (ClockCause::State, "holdover", "expired"));
+    story.holds_the_truth();
+    let before = story.keeper.reading();
+
+    story.talk(true);
+    let mut states = story.keeper.states();
+    while story.keeper.state() != ClockState::Synced {
+        story.clock.advance(SECOND_NS);
+        let synced = states.wait_for(|state| *state == ClockState::Synced);
+        drop(tokio::time::timeout(std::time::Duration::from_millis(20), synced).await);
+    }
+    let back = story.tells().await;
+    assert_eq!(brief(&back[0]), (ClockCause::State, "expired", "synced"));
+    // The bound that a sample narrowed is the worst of the time before it.
+    assert!(back[0].worst_error_us >= Some(1_012_000), "{back:?}");
+    assert!(back[0].error_us < Some(100_000), "{back:?}");
+    assert!(story.keeper.reading().now_ns >= before.now_ns);
+    story.holds_the_truth();
+    story.end().await;
+}
+
+#[tokio::test]
+async fn the_history_goes_on_when_nothing_happens() {
+    let story = Story::begin(1000).await;
+    story.told();
+    let mut until_ns = None;
+    for _ in 0..3 {
+        story.clock.advance(61 * SECOND_NS);
+        let entries = story.tells().await;
+        assert_eq!(brief(&entries[0]), (ClockCause::History, "synced", "synced"));
+        assert!(until_ns.is_none_or(|until_ns| until_ns == entries[0].since_ns));
+        until_ns = Some(entries[0].until_ns);
+    }
+    story.end().await;
+}
+
+#[tokio::test]
+async fn a_step_of_the_wall_clock_is_told_and_not_followed() {
+    let story = Story::begin(1000).await;
+    story.told();
+    for (by_ns, words) in
+        [(3_600_000_000_000, "forward by 3600.000 s"), (-7_200_000_000_000, "back by 7200.000 s")]
+    {
+        let before = story.keeper.reading();
+        story.clock.step_wall(by_ns);
+        assert_eq!(story.keeper.reading(), before);
+        story.clock.advance(SECOND_NS);
+        let told = story.tells().await;
+        assert_eq!(brief(&told[0]), (ClockCause::OsStep, "synced", "synced"));
+        assert!(told[0].text.contains(words), "{}", told[0].text);
+        let passed_ns = story.keeper.reading().now_ns - before.now_ns;
+        assert!(passed_ns.abs_diff(SECOND_NS) <= 500_000, "{passed_ns}");
+        story.clock.advance(SECOND_NS);
+        story.keeper.refresh();
+        assert_eq!(story.told(), [], "once per step");
+    }
+    story.end().await;
+}
+
+#[tokio::test]
+async fn no_reading_spans_a_suspension() {
+    let story = Story::begin(100).await;
+    story.told();
+    let before = story.keeper.reading();
+    story.clock.suspend(3600 * SECOND_NS);
+    // Nobody has looked yet: the reading itself notices.
+    let reading = story.keeper.reading();
+    assert_eq!((reading.earliest_ns, reading.latest_ns), (None, None));
+    assert_eq!(story.keeper.state(), ClockState::Suspect);
+    let told = story.told();
+    assert_eq!(brief(&told[0]), (ClockCause::Suspend, "synced", "suspect"));
+    assert_eq!((told.len(), told[0].worst_error_us), (1, None));
+    assert!(told[0].text.contains("suspended for 3600.000 s"), "{}", told[0].text);
+    let report = story.keeper.report("n1");
+    assert_eq!((&*report.state, report.earliest_ns, report.refusal_in_ms), ("suspect", None, None));
+
+    story.keeper.reached(ClockState::Synced).await;
+    story.holds_the_truth();
+    assert!(story.keeper.reading().now_ns >= before.now_ns + 3600 * SECOND_NS);
+    assert_eq!(brief(&story.tells().await[0]), (ClockCause::State, "suspect", "synced"));
+    story.end().await;
+}
+
+#[tokio::test]
+async fn the_peers_verdict_lies_over_the_claim() {
+    let story = Story::begin(100).await;
+    story.told();
+    let (keeper, states) = (&story.keeper, story.keeper.states());
+    keeper.ceiling_persisted(WALL_NS + 100 * SECOND_NS);
+    let why = "2 of 2 peers contradict it (n1 +5.001 s, n3 +5.002 s)";
+    keeper.set_fenced(Some(why.to_owned()));
+    assert_eq!((keeper.state(), *states.borrow()), (ClockState::Suspect, ClockState::Suspect));
+    assert_eq!(keeper.reading().earliest_ns, None);
+    assert!(keeper.tick().unwrap().earliest_ns().is_none());
+    let (claim, state) = keeper.claim();
+    assert_eq!(state, ClockState::Synced);
+    let report = keeper.report("n1");
+    assert_eq!((&*report.state, &*report.reason), ("suspect", why));
+    assert_eq!((report.earliest_ns, report.latest_ns), (claim.earliest_ns, claim.latest_ns));
+    let told = story.told();
+    assert_eq!(brief(&told[0]), (ClockCause::Peers, "synced", "suspect"));
+    assert_eq!((&*told[0].text, told[0].error_us), (why, None));
+
+    // Other figures of the same contradiction are no news.
+    keeper.set_fenced(Some("2 of 2 peers contradict it (n1 +5.101 s, n3 +5.002 s)".to_owned()));
+    assert_eq!(story.told(), []);
+    keeper.set_fenced(None);
+    assert_eq!((keeper.state(), *states.borrow()), (ClockState::Synced, ClockState::Synced));
+    assert!(keeper.tick().unwrap().earliest_ns().is_some());
+    assert_eq!(brief(&story.told()[0]), (ClockCause::Peers, "suspect", "synced"));
+    story.end().await;
+}
+
+#[tokio::test]
+async fn the_limit_can_be_changed_and_says_when_it_is_reached() {
+    let story = Story::begin(1000).await;
+    let keeper = &story.keeper;
+    let error_ns = keeper.reading().error_ns().unwrap();
+    let refusal_ms = keeper.report("n1").refusal_in_ms.unwrap();
+    // 500 parts per million of it have to come together.
+    let want_ms = (1_000_000_000 - error_ns) * 2000 / 1_000_000;
+    assert!(refusal_ms.abs_diff(want_ms) <= 2, "{refusal_ms} against {want_ms}");
+    keeper.set_max_error_ns(1_000_000_000 / 1000);
+    story.talk(false);
+    story.clock.advance(3 * SECOND_NS);
+    keeper.refresh();
+    assert_eq!(keeper.state(), ClockState::Expired);
+    assert_eq!(keeper.report("n1").refusal_in_ms, None);
+    keeper.set_max_error_ns(1_000_000_000);
+    assert_eq!((keeper.state(), keeper.max_error_ns()), (ClockState::Synced, 1_000_000_000));
+    story.end().await;
+}
+
+#[tokio::test]
+async fn whoever_waits_for_an_instant_is_woken_when_it_has_passed() {
+    let story = Story::begin(100).await;
+    let keeper = story.keeper.clone();
+    let reading = keeper.reading();
+    let until_ns = reading.now_ns + SECOND_NS;
+    let passed = tokio::spawn({
+        let keeper = keeper.clone();
+        async move {
+            keeper.passes(until_ns).await;
+            keeper.reading()
+        }
+    });
+    let certain = tokio::spawn({
+        let keeper = keeper.clone();
+        async move { (keeper.certainly_passes(until_ns).await, keeper.reading()) }
+    });
+    while !certain.is_finished() {
+        story.clock.advance(10_000_000);
+        tokio::task::yield_now().await;
+    }
+    assert!(passed.await.unwrap().now_ns > until_ns);
+    let (answer, reading) = certain.await.unwrap();
+    assert_eq!(answer, Ok(()));
+    assert!(reading.earliest_ns.unwrap() > until_ns && utc_ns(&story.clock, 0) > until_ns);
+    keeper.set_fenced(Some("peers".to_owned()));
+    assert_eq!(keeper.certainly_passes(0).await, Err(TickError::Unsynced), "nobody can say");
+    story.end().await;
+}
+
+#[tokio::test]
+async fn before_the_first_sync_stamps_are_minted_only_if_that_is_allowed() {
+    let clock = ManualClock::new(WALL_NS);
+    let idle = Fake::start(|_| Vec::new()).await;
+    let ((events, queue), name) = (events::channel(), "n1".parse().unwrap());
+    let (cancel, counter) = (CancellationToken::new(), Counter::Manual(clock.clone()));
+    let mut config = asking(&[&idle]);
+    config.servers[0].timeout_ms = 50;
+    let keeper = Keeper::with_counter(&config, 0, events, name, cancel.clone(), counter);
+    keeper.ceiling_persisted(WALL_NS + 10 * SECOND_NS);
+    assert_eq!(keeper.tick(), Err(TickError::Unsynced));
+    keeper.allow_unsynced(true);
+    let stamp = keeper.tick().unwrap();
+    assert!(stamp.earliest_ns().is_none() && stamp.hlc >= Hlc::from_ns(WALL_NS));
+    keeper.allow_unsynced(false);
+    assert_eq!(keeper.tick(), Err(TickError::Unsynced));
+    // Once every server was asked in vain the start is told.
+    burst(&keeper, &clock, 4).await;
+    assert_eq!(queue.take().len(), 1);
+    cancel.cancel();
+    keeper.stopped().await;
+}
+
+#[tokio::test]
+async fn a_local_clock_has_no_history_and_no_peers() {
+    let ((events, queue), name) = (events::channel(), "n1".parse().unwrap());
+    let counter = Counter::Manual(ManualClock::new(WALL_NS));
+    let cancel = CancellationToken::new();
+    let keeper = Keeper::with_counter(&Clock::local(), 0, events, name, cancel, counter);
+    keeper.set_fenced(Some("peers".to_owned()));
+    keeper.note(ClockCause::Policy, "degraded");
+    keeper.set_max_error_ns(5);
+    assert_eq!(keeper.state(), ClockState::Local);
+    assert!(queue.take().is_empty());
+    assert_eq!(keeper.alarms(), [""; 0]);
+}
