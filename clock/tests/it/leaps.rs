@@ -2,8 +2,8 @@
 //! no second, and the clock is exact again when enough servers are past it. With servers that smear
 //! nothing happens at all, whatever is announced.
 //!
-//! Seen to fail: without the widening; with the widening one second late; with samples that were asked
-//! for before the leap was over; with a notice that needs one server only.
+//! Seen to fail: without the widening; with the widening one second late; with samples from before the
+//! leap used after it; with a notice that needs one server only.
 
 use clock::{ClockState, LeapNotice, LeapPolicy, Tracker, Verdict};
 

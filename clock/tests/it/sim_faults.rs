@@ -97,15 +97,18 @@ fn another_oscillator_is_noticed() {
 /// What a server said of the drift before it fell silent would help a liar to hide another.
 #[test]
 fn a_silent_server_has_no_say_in_the_drift() {
-    let (mut world, mut tracker) = settled(vec![Honest; 3], Wander::around(0), 3);
+    let steady = |ppb| Wander { lo_ppb: ppb - 2_000, hi_ppb: ppb + 2_000, ..Wander::around(0) };
+    let (mut world, mut tracker) = settled(vec![Honest; 3], steady(0), 3);
     world.servers[2].nature = Nature::Silent;
-    world.machine.become_other(Wander::around(120_000));
-    world.run(&mut tracker, 2400 * SECOND);
-    let outside = world.audit.outside;
+    // So slowly that nobody doubts.
+    for ppm in (0..=120).step_by(8) {
+        world.machine.become_other(steady(ppm * 1000));
+        world.run(&mut tracker, 1100 * SECOND);
+    }
     world.servers[1].nature = Nature::HidesDrift;
     world.run(&mut tracker, 3600 * SECOND);
-    assert!(tracker.view().phi_ppb >= 127_500, "{}", tracker.view().phi_ppb);
-    assert_eq!(world.audit.outside, outside);
+    assert!(tracker.view().phi_ppb >= 122_000, "{}", tracker.view().phi_ppb);
+    assert_eq!(world.audit.violations(), 0, "{:?}", world.audit);
 }
 
 #[test]
