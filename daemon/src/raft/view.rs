@@ -85,7 +85,8 @@ impl View {
     /// A primary that nobody follows any more does not know it at once.
     #[must_use]
     pub fn is_followed(&self) -> bool {
-        self.quorum_ack_ms().is_none_or(|ms| ms < QUORUM_FRESH_MS)
+        // The engine notes what others answer: whoever votes alone is its own majority.
+        self.voters == [self.id] || self.quorum_ack_ms().is_none_or(|ms| ms < QUORUM_FRESH_MS)
     }
 
     /// Whether this node is the primary.
@@ -138,5 +139,30 @@ fn read(metrics: &openraft::RaftMetrics<Types>) -> View {
         members: membership.nodes().map(|(id, member)| (*id, member.clone())).collect(),
         voters: membership.voter_ids().collect(),
         stopped: metrics.running_state.as_ref().err().map(ToString::to_string),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_primary_is_followed_while_a_majority_answers_or_if_it_votes_alone() {
+        let now = Instant::now();
+        let long_ago = now.checked_sub(Duration::from_millis(QUORUM_FRESH_MS)).unwrap();
+        let view = |quorum_acked, voters: &[u64]| View {
+            id: 1,
+            role: Role::Primary,
+            quorum_acked,
+            voters: voters.to_vec(),
+            ..View::default()
+        };
+        assert!(view(Some(now), &[1, 2, 3]).is_followed());
+        assert!(!view(Some(long_ago), &[1, 2, 3]).is_followed());
+        assert!(!view(Some(long_ago), &[2]).is_followed());
+        assert!(view(Some(long_ago), &[1]).is_followed());
+        assert!(view(None, &[1, 2, 3]).is_followed(), "a backup cannot tell");
     }
 }
