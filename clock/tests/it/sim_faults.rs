@@ -97,11 +97,12 @@ fn another_oscillator_is_noticed() {
 /// What a server said of the drift before it fell silent would help a liar to hide another.
 #[test]
 fn a_silent_server_has_no_say_in_the_drift() {
-    let steady = |ppb| Wander { lo_ppb: ppb - 2_000, hi_ppb: ppb + 2_000, ..Wander::around(0) };
+    let steady =
+        |ppb: i64| Wander { lo_ppb: ppb - 2_000, hi_ppb: ppb + 2_000, ..Wander::around(0) };
     let (mut world, mut tracker) = settled(vec![Honest; 3], steady(0), 3);
     world.servers[2].nature = Nature::Silent;
     // So slowly that nobody doubts.
-    for ppm in (0..=120).step_by(8) {
+    for ppm in (0..=120_i64).step_by(8) {
         world.machine.become_other(steady(ppm * 1000));
         world.run(&mut tracker, 1100 * SECOND);
     }
