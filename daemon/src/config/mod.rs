@@ -90,6 +90,18 @@ pub struct Clock {
     pub servers: Vec<ClockServer>,
     /// Where this node itself serves, `host:port`: no time server is there.
     pub own: Vec<String>,
+    /// What the file says of the cluster's settings.
+    pub settings: FileSettings,
+}
+
+/// What a file says of settings that hold for the whole cluster. The first primary takes them, or
+/// their defaults, from its file; later the file is only compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FileSettings {
+    /// `clock.max_error_ms`, if it is there.
+    pub max_error_ms: Option<u32>,
+    /// `clock.on_loss`, if it is there.
+    pub on_loss: Option<OnLoss>,
 }
 
 impl Clock {
@@ -105,6 +117,7 @@ impl Clock {
             history_s: 60,
             servers: Vec::new(),
             own: Vec::new(),
+            settings: FileSettings::default(),
         }
     }
 }

@@ -12,7 +12,8 @@ use proto::limits::{CLIENT_CONNECTIONS_MAX, DISK_RESERVE_BYTES, TIME_SERVERS_MAX
 use super::address::host_port;
 use super::reader::{Marks, Notes, Section, Spot, table};
 use super::{
-    Clock, ClockMode, ClockServer, Config, ConfigError, Limits, Log, Raft, Retention, Tls,
+    Clock, ClockMode, ClockServer, Config, ConfigError, FileSettings, Limits, Log, Raft, Retention,
+    Tls,
 };
 
 /// The port of time servers.
@@ -33,7 +34,14 @@ pub(super) fn parse(
     let config = read(&Section::top(&notes, root.get_ref()), file, listen);
     let (wrong, marks) = notes.finish();
     match config {
-        Some(config) if wrong.is_empty() => Ok((config, marks)),
+        Some(mut config) if wrong.is_empty() => {
+            let said = |key: &str| marks.contains_key(key);
+            config.clock.settings = FileSettings {
+                max_error_ms: said("clock.max_error_ms").then_some(config.clock.max_error_ms),
+                on_loss: said("clock.on_loss").then_some(config.clock.on_loss),
+            };
+            Ok((config, marks))
+        }
         _ => Err(ConfigError::invalid(file, text, wrong)),
     }
 }
@@ -161,6 +169,7 @@ fn clock(
         history_s,
         servers: servers?,
         own: own.collect(),
+        settings: FileSettings::default(),
     })
 }
 

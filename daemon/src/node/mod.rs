@@ -27,6 +27,7 @@ use proto::wire::{ClockReport, Empty, Op, Reply, Request, Response};
 use proto::{ErrorCode, Failure, Identity, Name, Role};
 use tokio::time::Instant;
 
+use crate::config::FileSettings;
 use crate::members::Members;
 use crate::proposer::Proposer;
 use crate::raft::Handle;
@@ -56,6 +57,8 @@ struct Inner {
     identity: Identity,
     fingerprint: [u8; 32],
     advertise: String,
+    /// What this node's file says of the cluster's settings.
+    file_settings: FileSettings,
     keeper: Keeper,
     link: Arc<dyn Link>,
     members: Members,

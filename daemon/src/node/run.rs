@@ -235,6 +235,7 @@ fn make_node(
         identity: proof.credentials.identity().clone(),
         fingerprint: proof.credentials.fingerprint(),
         advertise: config.advertise.clone(),
+        file_settings: config.clock.settings,
         keeper,
         link,
         members: Members::new(Arc::new(myself)),

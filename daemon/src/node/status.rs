@@ -2,13 +2,15 @@
 
 use std::sync::atomic::Ordering;
 
-use clock::ClockState;
+use clock::lead::OnLoss;
+use clock::{ClockState, Reading};
 use model::query;
 use net::PeerAddr;
 use proto::Name;
 use proto::peer::NodeInfo;
-use proto::wire::{NodeRow, Nodes, Status};
+use proto::wire::{ClockReport, NodeRow, Nodes, Settings, Status};
 
+use crate::config::FileSettings;
 use crate::raft::{Member, peer_address};
 
 use super::{Body, Node};
@@ -74,9 +76,9 @@ impl Node {
         if self.is_disk_full() {
             problems.push("its data disk is nearly full: sends are refused".to_owned());
         }
-        let state = self.inner.keeper.state();
-        if !matches!(state, ClockState::Synced | ClockState::Local) {
-            problems.push(format!("its clock is {state}"));
+        problems.extend(self.inner.keeper.problem());
+        if let Some(settings) = self.settings() {
+            problems.extend(disagreements(&self.inner.file_settings, &settings));
         }
         if let Some(engine) = self.engine()
             && engine.ratcheted() > 0
@@ -84,6 +86,15 @@ impl Node {
             problems.push(format!("{} stamps had to be raised at apply", engine.ratcheted()));
         }
         problems
+    }
+
+    /// The cluster's settings, as far as this node has applied the log; `None` before the first
+    /// primary, and if the node takes no part.
+    fn settings(&self) -> Option<Settings> {
+        match &self.inner.body {
+            Body::Whole(core) => query::settings(&core.store.snapshot().ok()?).ok()?,
+            Body::Repairing { .. } => None,
+        }
     }
 
     pub(super) fn nodes(&self) -> Nodes {
@@ -159,7 +170,7 @@ impl Node {
             last_seq: stats.map_or(0, |stats| stats.last_seq),
             first_seq: stats.map_or(0, |stats| stats.first_seq),
             bytes: stats.map_or(0, |stats| stats.bytes),
-            settings: None,
+            settings: self.settings(),
         }
     }
 
@@ -189,12 +200,9 @@ impl Node {
     pub(crate) fn summary(&self) -> String {
         let info = self.info();
         let clock = info.clock.unwrap_or_default();
-        let bound = match (clock.earliest_ns, clock.latest_ns) {
-            (Some(earliest), Some(latest)) => {
-                let half_us = latest.saturating_sub(earliest) / 2000;
-                format!("±{}.{:03} ms", half_us / 1000, half_us % 1000)
-            }
-            _ => "without bounds".to_owned(),
+        let bound = match error_bound_us(&clock) {
+            Some(us) => format!("±{}.{:03} ms", us / 1000, us % 1000),
+            None => "without bounds".to_owned(),
         };
         let role = match info.role.as_str() {
             "backup" if !info.primary.is_empty() => format!("backup of {}", info.primary),
@@ -212,11 +220,6 @@ impl Node {
 
 fn row_of(info: &NodeInfo, member: &Member, up: bool, rtt_us: u64) -> NodeRow {
     let clock = info.clock.clone().unwrap_or_default();
-    let bound = clock.earliest_ns.zip(clock.latest_ns).map(|(earliest, latest)| {
-        let (before, after) =
-            (clock.now_ns.saturating_sub(earliest), latest.saturating_sub(clock.now_ns));
-        before.max(after).div_ceil(1000)
-    });
     NodeRow {
         name: member.name.clone(),
         role: info.role.clone(),
@@ -225,10 +228,81 @@ fn row_of(info: &NodeInfo, member: &Member, up: bool, rtt_us: u64) -> NodeRow {
         applied: info.applied,
         lag: 0,
         version: info.version.clone(),
-        clock_state: clock.state,
-        error_bound_us: bound,
+        clock_state: clock.state.clone(),
+        error_bound_us: error_bound_us(&clock),
         term: info.term,
         problems: info.problems.clone(),
         rtt_us,
+    }
+}
+
+/// Error bound of a clock, microseconds; `None` if it has none that counts. A suspect clock reports
+/// what it believed, for its peers; nobody else may take it for a bound.
+fn error_bound_us(clock: &ClockReport) -> Option<u64> {
+    if clock.state == ClockState::Suspect.as_str() {
+        return None;
+    }
+    let reading = Reading {
+        now_ns: clock.now_ns,
+        earliest_ns: clock.earliest_ns,
+        latest_ns: clock.latest_ns,
+    };
+    reading.error_us()
+}
+
+/// Where a file says something else than the cluster. It does nothing any more, so it misleads.
+fn disagreements(file: &FileSettings, cluster: &Settings) -> Vec<String> {
+    let mut out = Vec::new();
+    if let Some(ms) = file.max_error_ms
+        && u64::from(ms) * 1000 != cluster.max_clock_error_us
+    {
+        let (whole, part) = (cluster.max_clock_error_us / 1000, cluster.max_clock_error_us % 1000);
+        let cluster = if part == 0 { whole.to_string() } else { format!("{whole}.{part:03}") };
+        out.push(format!("its file says max_error_ms = {ms}, the cluster has {cluster}"));
+    }
+    let refuses = cluster.on_loss == i32::from(proto::wire::OnLoss::Refuse);
+    let on_loss = if refuses { OnLoss::Refuse } else { OnLoss::Degrade };
+    if let Some(said) = file.on_loss
+        && said != on_loss
+    {
+        out.push(format!("its file says on_loss = \"{said}\", the cluster has \"{on_loss}\""));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seen to fail with the comparison of defaults: a file that says nothing complained as soon as
+    /// the cluster's setting was changed.
+    #[test]
+    fn a_file_is_compared_only_in_what_it_says() {
+        let cluster = Settings { max_clock_error_us: 2500, on_loss: 1 };
+        assert_eq!(disagreements(&FileSettings::default(), &cluster), [""; 0]);
+        let file = FileSettings { max_error_ms: Some(50), on_loss: Some(OnLoss::Degrade) };
+        assert_eq!(
+            disagreements(&file, &cluster),
+            [
+                "its file says max_error_ms = 50, the cluster has 2.500",
+                "its file says on_loss = \"degrade\", the cluster has \"refuse\""
+            ]
+        );
+        let same = Settings { max_clock_error_us: 50_000, on_loss: 0 };
+        assert_eq!(disagreements(&file, &same), [""; 0]);
+    }
+
+    #[test]
+    fn what_a_suspect_clock_believed_is_no_bound() {
+        let mut clock = ClockReport {
+            state: "synced".to_owned(),
+            now_ns: 10_000,
+            earliest_ns: Some(4_000),
+            latest_ns: Some(13_000),
+            ..ClockReport::default()
+        };
+        assert_eq!(error_bound_us(&clock), Some(6));
+        "suspect".clone_into(&mut clock.state);
+        assert_eq!(error_bound_us(&clock), None);
     }
 }

@@ -58,6 +58,24 @@ impl Keeper {
         self.alarms_of(&lock(&self.inner.tracker))
     }
 
+    /// What is wrong with the clock by its own servers, in a sentence for `status`; `None` if nothing
+    /// is. The peers' verdict is told by those who ask them (`lead`).
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        self.notice_suspension();
+        let tracker = lock(&self.inner.tracker);
+        let raw_ns = self.raw_ns();
+        let (_, state) = self.claim_at(raw_ns);
+        if matches!(state, ClockState::Synced | ClockState::Local) {
+            return None;
+        }
+        let mut text = format!("clock {state}: {}", tracker.reason(raw_ns));
+        if let Some(left_ms) = self.refusal_in_ms(raw_ns) {
+            text += &format!(", refusal in {} s", left_ms / 1000);
+        }
+        Some(text)
+    }
+
     /// How many answers of time servers were refused, by server and reason.
     #[must_use]
     pub fn refused(&self) -> Vec<(String, &'static str, u64)> {

@@ -111,6 +111,10 @@ async fn each_state_is_told_once_and_recovery_does_not_jump_back() {
     assert!(held[0].text.ends_with("0 of 3 servers answer; 2 are needed"), "{}", held[0].text);
     story.holds_the_truth();
     assert_eq!(story.told(), []);
+    let problem = story.keeper.problem().unwrap();
+    assert!(
+        problem.starts_with("clock holdover: 0 of 3 servers answer; 2 are needed, refusal in 9")
+    );
 
     story.clock.advance(1000 * SECOND_NS);
     let expired = story.tells().await;
@@ -201,6 +205,7 @@ async fn no_reading_spans_a_suspension() {
 async fn the_peers_verdict_lies_over_the_claim() {
     let story = Story::begin(100).await;
     story.told();
+    assert_eq!(story.keeper.problem(), None);
     let (keeper, states) = (&story.keeper, story.keeper.states());
     keeper.ceiling_persisted(WALL_NS + 100 * SECOND_NS);
     let why = "2 of 2 peers contradict it (n1 +5.001 s, n3 +5.002 s)";
