@@ -8,6 +8,10 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Datelike, SecondsFormat};
 
+const NS_PER_MS: u64 = 1_000_000;
+/// Least number of digits of the milliseconds in an id.
+const ID_DIGITS: usize = 13;
+
 /// A hybrid logical clock value. Ordered by `ns`, then by `logical`; byte order, text order and
 /// value order agree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -21,10 +25,10 @@ pub struct Hlc {
 /// Why a text is not a clock value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HlcError {
-    /// Neither text form nor 24 hexadecimal digits.
+    /// Neither of the text forms, nor 24 hexadecimal digits.
     #[error(
-        "'{0}' is not a stamp: it looks like 2026-11-21T01:30:45.123456789Z~0000002a or is 24 \
-         hexadecimal digits"
+        "'{0}' is not a stamp: it looks like 2026-11-21T01:30:45.123456789Z~0000002a or \
+         1795224645123-1961893816172586, or is 24 hexadecimal digits"
     )]
     Form(String),
     /// A date before 1970 or after 2554.
@@ -100,6 +104,29 @@ impl Hlc {
     pub fn to_hex(self) -> String {
         format!("{:016x}{:08x}", self.ns, self.logical)
     }
+
+    /// The form of a Redis stream's id: milliseconds since 1970, in at least 13 digits, and within
+    /// the millisecond the nanoseconds shifted by 32 bits and the count. Ordered as two numbers.
+    #[must_use]
+    pub fn to_id(self) -> String {
+        let (ms, ns) = (self.ns / NS_PER_MS, self.ns % NS_PER_MS);
+        format!("{ms:013}-{}", ns << 32 | u64::from(self.logical))
+    }
+
+    /// Reads the form of [`Hlc::to_id`]; `None` if the text is not of it. Fewer than 13 digits
+    /// could be the beginning of a date.
+    fn from_id(text: &str) -> Option<Self> {
+        let (ms, within) = text.split_once('-')?;
+        let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        if ms.len() < ID_DIGITS || !digits(ms) || !digits(within) {
+            return None;
+        }
+        let (ms, within) = (ms.parse::<u64>().ok()?, within.parse::<u64>().ok()?);
+        let within_ns = within >> 32;
+        let ns = ms.checked_mul(NS_PER_MS)?.checked_add(within_ns)?;
+        let logical = u32::try_from(within & 0xffff_ffff).ok()?;
+        (within_ns < NS_PER_MS).then_some(Self { ns, logical })
+    }
 }
 
 /// `2026-11-21T01:30:45.123456789Z~0000002a`: fixed width, sorts as text.
@@ -120,6 +147,9 @@ impl FromStr for Hlc {
                 ns: u64::try_from(value >> 32).map_err(|_| form())?,
                 logical: u32::try_from(value & 0xffff_ffff).map_err(|_| form())?,
             });
+        }
+        if let Some(hlc) = Self::from_id(text) {
+            return Ok(hlc);
         }
         let (time, logical) = text.split_once('~').ok_or_else(form)?;
         if logical.len() != 8 || !logical.bytes().all(|b| b.is_ascii_hexdigit()) {
