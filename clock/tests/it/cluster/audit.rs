@@ -13,6 +13,22 @@ pub(crate) enum News {
     Minted { node: usize, first: Hlc, count: u32 },
     Applied(Applied),
     Elected { node: usize },
+    Happened(Happening),
+}
+
+/// What a run must have seen to prove anything, or must not have seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Happening {
+    /// Peers contradict a clock.
+    Contradicted,
+    /// A backup refused entries from the future.
+    Refused,
+    /// Entries that were never acknowledged were overwritten.
+    Overwritten,
+    /// A snapshot replaced a log.
+    Installed,
+    /// A node died between the write of its ceiling and the first stamp under it.
+    DiedAtCeiling,
 }
 
 /// One entry applied at one node.
@@ -61,6 +77,7 @@ pub(crate) struct Audit {
     pub(crate) minted: u64,
     pub(crate) committed: u64,
     pub(crate) raised: u64,
+    pub(crate) happened: BTreeMap<Happening, u64>,
     /// When a primary was elected, and which.
     pub(crate) elections: Vec<(u64, usize)>,
 }
@@ -74,6 +91,7 @@ impl Audit {
         match news {
             News::Minted { node, first, count } => self.minted(node, first, count),
             News::Applied(applied) => self.applied(&applied),
+            News::Happened(what) => *self.happened.entry(what).or_default() += 1,
             News::Elected { node } => self.elections.push((now_ns, node)),
         }
     }
@@ -137,6 +155,10 @@ impl Audit {
 
     pub(crate) fn count(&self, what: Broken) -> u64 {
         self.breaks.get(&what).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn happened(&self, what: Happening) -> u64 {
+        self.happened.get(&what).copied().unwrap_or(0)
     }
 
     pub(crate) fn assert_unbroken(&self) {

@@ -79,6 +79,8 @@ pub(crate) struct Plan {
     pub(crate) write_every_ns: u64,
     /// Longest time between stamping and submitting.
     pub(crate) think_ns: u64,
+    /// One message in so many is lost.
+    pub(crate) loss: u64,
     /// Longest time from a start to the first synchronisation.
     pub(crate) sync_ns: u64,
     /// Whether the clock of node 0 fails in every way while the cluster is shaken.
@@ -94,6 +96,7 @@ impl Plan {
             on_loss: OnLoss::Degrade,
             write_every_ns: 8 * MS,
             think_ns: 2 * MS,
+            loss: 1000,
             sync_ns: 300 * MS,
             bad_clock: false,
         }

@@ -5,7 +5,7 @@ use clock::lead::{Decision, Policy, Situation, Standing, UnsyncedStart};
 use clock::peer::{Claim, Exchange, Fence, PeerClock, PeerVerdict, fence};
 use clock::{ClockState, Hlc, HlcClock, Reading};
 
-use super::audit::News;
+use super::audit::{Happening, News};
 use super::clocks::Wall;
 use super::log::{Entry, Log, Place};
 use super::proposer::Proposer;
@@ -278,6 +278,9 @@ impl Node {
     pub(crate) fn judge_clock(&mut self, now_ns: u64) {
         let fresh: Vec<usize> = self.others().filter(|peer| self.is_fresh(*peer, now_ns)).collect();
         self.fence = fence(self.fence, fresh.iter().map(|peer| self.peers[*peer].clock.verdict()));
+        if self.fence != Fence::Clear {
+            self.news.push(News::Happened(Happening::Contradicted));
+        }
         let situation = self.situation(now_ns, &fresh);
         let decision = self.policy.decide(now_ns / MS, &situation);
         self.decision = Some(decision);

@@ -1,6 +1,6 @@
 //! The replicated log, as far as stamps can tell.
 
-use super::audit::{Applied, News};
+use super::audit::{Applied, Happening, News};
 use super::log::{Entry, Place};
 use super::node::{Message, Moment, Node, Outcome, Role, Wish};
 use super::{ELECTION_MAX_NS, ELECTION_MIN_NS, HEARTBEAT_NS, LEASE_NS, MS, US};
@@ -8,7 +8,7 @@ use super::{ELECTION_MAX_NS, ELECTION_MIN_NS, HEARTBEAT_NS, LEASE_NS, MS, US};
 /// Entries in one append.
 const BATCH: usize = 64;
 /// Applied entries that a primary keeps for backups that lag.
-const KEEP: u64 = 200;
+const KEEP: u64 = 10;
 
 impl Node {
     pub(crate) fn receive(&mut self, now_ns: u64, from: usize, message: Message) {
@@ -20,6 +20,7 @@ impl Node {
             Message::Append { term, prev, entries, commit } => {
                 // In front of the engine: to it, a refused request is one that never came.
                 if self.is_from_the_future(now_ns, prev.0, &entries, commit) {
+                    self.news.push(News::Happened(Happening::Refused));
                     self.say(from, Message::Appended { term, outcome: Outcome::StampInFuture });
                 } else if self.follows(now_ns, from, term) {
                     self.on_append(now_ns, from, prev, &entries, commit);
@@ -220,6 +221,7 @@ impl Node {
                 Some(_) => {
                     assert!(index > self.commit, "a committed entry is overwritten");
                     self.log.cut_after(index - 1);
+                    self.news.push(News::Happened(Happening::Overwritten));
                 }
                 None => {}
             }
@@ -348,6 +350,7 @@ impl Node {
             return;
         }
         self.hlc.observe(base.last);
+        self.news.push(News::Happened(Happening::Installed));
         if self.log.term_at(base.index) == Some(base.term) {
             self.log.durable = self.log.durable.max(base.index);
             self.log.compact(base.index);

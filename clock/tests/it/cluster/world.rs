@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 
 use clock::Hlc;
 
-use super::audit::Audit;
+use super::audit::{Audit, Happening, News};
 use super::clocks::Wall;
 use super::node::{Message, Moment, Node, Peer, Role, Wish};
 use super::{MS, Plan, START_NS, US};
@@ -187,6 +187,7 @@ impl World {
                 node.ceiling_written(ceiling_ns);
                 if self.dies_at_ceiling == Some(at) {
                     self.dies_at_ceiling = None;
+                    node.news.push(News::Happened(Happening::DiedAtCeiling));
                     self.crash(at);
                 }
             }
@@ -211,8 +212,7 @@ impl World {
                     let slow = self.rng.one_in(50);
                     let most_ns = if slow { 20 * MS } else { MS };
                     let at_ns = self.now_ns + self.rng.between(50 * US, most_ns);
-                    // One message in a thousand is lost.
-                    if !self.rng.one_in(1000) {
+                    if !self.rng.one_in(self.plan.loss) {
                         self.push(at_ns, What::Arrive { from: node, to, message });
                     }
                 }
