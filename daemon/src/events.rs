@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use proto::limits::EVENTS_WAITING_MAX;
 use proto::peer::NodeEvent;
-use proto::{Action, Failure};
+use proto::{ErrorCode, Failure};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -146,7 +146,7 @@ impl EventQueue {
                     pause = self.pause_first;
                 }
                 // Trying again would not change the answer, and the others would wait for ever.
-                Err(failure) if failure.error_code().action() == Action::FixInput => {
+                Err(failure) if is_final(&failure) => {
                     tracing::error!(id, %failure, "an event was refused for good");
                     self.done(&id);
                 }
@@ -168,13 +168,17 @@ impl EventQueue {
     }
 }
 
+/// Whether the event itself is refused, and not the moment.
+fn is_final(failure: &Failure) -> bool {
+    use ErrorCode::{Conflict, Denied, Invalid, NotFound};
+    matches!(failure.error_code(), Invalid | Denied | NotFound | Conflict)
+}
+
 /// Seen to fail with the id drawn anew for each try, with the new event dropped instead of the
 /// oldest, and with `done` blind to the id.
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
-
-    use proto::ErrorCode;
 
     use super::*;
 

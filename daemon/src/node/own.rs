@@ -69,6 +69,9 @@ impl Node {
         op: CommandOp,
         deadline: Deadline,
     ) -> Result<Outcome, Failure> {
+        if self.is_leaving() {
+            return Err(Failure::new(ErrorCode::NotPrimary, "the node is stopping"));
+        }
         {
             let view = core.engine.view();
             let view = view.borrow();
