@@ -99,7 +99,7 @@ fn first_syncs(runtime: &Runtime, servers: &[SocketAddr], starts: u32) -> anyhow
     for _ in 0..starts {
         let cancel = CancellationToken::new();
         let start = Instant::now();
-        let keeper = keeper::asking(servers, POLL_S, cancel.clone());
+        let keeper = keeper::asking(servers, POLL_S, cancel.clone())?;
         runtime.block_on(synced(&keeper))?;
         tally.note(start.elapsed(), true);
         cancel.cancel();
@@ -121,7 +121,7 @@ fn readings(
     sync: Figures,
 ) -> anyhow::Result<Found> {
     let cancel = CancellationToken::new();
-    let keeper = keeper::asking(servers, POLL_S, cancel.clone());
+    let keeper = keeper::asking(servers, POLL_S, cancel.clone())?;
     runtime.block_on(synced(&keeper))?;
     let (mut error, mut bound) = (Tally::new()?, Tally::new()?);
     let (mut readings, mut violations, mut worst_ns, mut back, mut last_ns) = (0, 0, 0, 0, 0);

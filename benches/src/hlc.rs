@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let machine = Machine::look(&args.dir);
     report::say(&format!("\n{machine}\n"));
     let contenders =
-        [Contender::tick(), Contender::keeper(), Contender::Uhlc(uhlc::HLC::default())];
+        [Contender::tick(), Contender::keeper()?, Contender::Uhlc(uhlc::HLC::default())];
     let mut rows = Vec::new();
     for threads in THREADS {
         rows.extend(measure(&contenders, threads, args.window)?);
@@ -175,10 +175,10 @@ impl Contender {
         Self::Tick { clock, view }
     }
 
-    fn keeper() -> Self {
-        let keeper = keeper::local();
+    fn keeper() -> anyhow::Result<Self> {
+        let keeper = keeper::local()?;
         keeper.ceiling_persisted(NO_CEILING_NS);
-        Self::Keeper(keeper)
+        Ok(Self::Keeper(keeper))
     }
 
     const fn name(&self) -> &'static str {
@@ -227,7 +227,7 @@ fn median(sorted: &[f64]) -> f64 {
 /// time of a stamp beside that of a clock whose ceiling is out of reach.
 fn ceiling(runtime: &Runtime, args: &Args) -> anyhow::Result<Value> {
     let file = tempfile::NamedTempFile::new_in(&args.dir)?;
-    let (free, capped) = (keeper::local(), keeper::local());
+    let (free, capped) = (keeper::local()?, keeper::local()?);
     free.ceiling_persisted(NO_CEILING_NS);
     let writes = Arc::new(AtomicU64::new(0));
     let writer = runtime.spawn(persist(capped.clone(), file.reopen()?, Arc::clone(&writes)));

@@ -6,7 +6,19 @@ mod bad_input;
 #[cfg(test)]
 mod catch_up;
 #[cfg(test)]
+mod clock_config;
+#[cfg(test)]
+mod clock_crash;
+#[cfg(test)]
+mod clock_failover;
+#[cfg(test)]
 mod clock_hostile;
+#[cfg(test)]
+mod clock_loss;
+#[cfg(test)]
+mod clock_os_step;
+#[cfg(test)]
+mod clock_queries;
 #[cfg(test)]
 mod clock_truth;
 #[cfg(test)]

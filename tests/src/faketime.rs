@@ -19,16 +19,16 @@ pub struct Faketime {
 }
 
 impl Faketime {
-    /// A clock that is right for now; its file lies in `folder`. `None`, with a message, where the
+    /// A clock of this name that is right for now; its file lies in `folder`. `None`, with a message, where the
     /// library is missing and nobody requires it.
     ///
     /// # Errors
     /// When it is missing and required, or the file cannot be written.
-    pub fn new(folder: &Path) -> anyhow::Result<Option<Self>> {
+    pub fn new(folder: &Path, name: &str) -> anyhow::Result<Option<Self>> {
         let Some(library) = helpers::found("libfaketime", "libfaketime", library())? else {
             return Ok(None);
         };
-        let faketime = Self { library, file: folder.join("faketime") };
+        let faketime = Self { library, file: folder.join(format!("{name}.faketime")) };
         faketime.step(0)?;
         Ok(Some(faketime))
     }

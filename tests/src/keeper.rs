@@ -4,13 +4,21 @@
 use std::net::SocketAddr;
 
 use daemon::config::{Clock, ClockMode, ClockServer};
+use daemon::events::EventSink;
 use daemon::time::Keeper;
+use proto::Name;
 use tokio_util::sync::CancellationToken;
 
 /// A clock that asks these servers. Its tasks run on the runtime that is entered, and end with the
 /// token.
-#[must_use]
-pub fn asking(servers: &[SocketAddr], poll_s: u32, cancel: CancellationToken) -> Keeper {
+///
+/// # Errors
+/// Never, as its name is one.
+pub fn asking(
+    servers: &[SocketAddr],
+    poll_s: u32,
+    cancel: CancellationToken,
+) -> anyhow::Result<Keeper> {
     let server = |address: &SocketAddr| ClockServer {
         address: address.to_string(),
         poll_s,
@@ -18,12 +26,18 @@ pub fn asking(servers: &[SocketAddr], poll_s: u32, cancel: CancellationToken) ->
         timeout_ms: 1000,
     };
     let servers = servers.iter().map(server).collect();
-    Keeper::start(&Clock { mode: ClockMode::Sntp, max_error_ms: 100, servers }, 0, cancel)
+    start(&Clock { mode: ClockMode::Sntp, servers, ..Clock::local() }, cancel)
 }
 
 /// A clock that nobody checks; it has no tasks.
-#[must_use]
-pub fn local() -> Keeper {
-    let config = Clock { mode: ClockMode::Local, max_error_ms: 100, servers: Vec::new() };
-    Keeper::start(&config, 0, CancellationToken::new())
+///
+/// # Errors
+/// Never, as its name is one.
+pub fn local() -> anyhow::Result<Keeper> {
+    start(&Clock::local(), CancellationToken::new())
+}
+
+fn start(config: &Clock, cancel: CancellationToken) -> anyhow::Result<Keeper> {
+    let name: Name = "n1".parse()?;
+    Ok(Keeper::start(config, 0, EventSink::nowhere(), name, cancel))
 }

@@ -10,10 +10,11 @@ use proto::event::ClockEvent;
 use proto::wire::{ClockReport, Empty, Op, Reply};
 use proto::{Record, Stream};
 
+use crate::checks;
 use crate::cluster::Cluster;
 use crate::history::History;
 use crate::patience::until;
-use crate::{checks, truth};
+use crate::truth::{self, Anchor};
 
 /// Time servers that each node asks.
 pub const SERVERS: usize = 3;
@@ -162,14 +163,16 @@ impl Timed {
         })
     }
 
-    /// Compares what the senders were told with what all nodes hold.
+    /// Compares what the senders were told with what all nodes hold, and the bounds of all stamps
+    /// with the truth.
     ///
     /// # Errors
-    /// When the nodes do not become level, or one does not answer; with all that is wrong, when
+    /// When the nodes do not become healthy, or one does not answer; with all that is wrong, when
     /// something is.
     pub fn account_for(&self, history: &History) -> anyhow::Result<()> {
-        self.cluster.wait_level()?;
-        let wrong = checks::all(history, &self.everything()?);
+        self.cluster.wait_healthy()?;
+        let mut wrong = checks::all(history, &self.everything()?);
+        wrong.extend(checks::bounds_hold(history, &Anchor::now()));
         let shown = wrong.get(..20).unwrap_or(&wrong);
         anyhow::ensure!(wrong.is_empty(), "{} faults: {shown:#?}", wrong.len());
         Ok(())

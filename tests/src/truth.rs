@@ -4,12 +4,41 @@
 //! A node under test reads it once at its start, as a pivot, and never again; so it is true for the
 //! test and no help to the node.
 
+use std::time::{Duration, Instant};
+
 use rustix::time::{ClockId, clock_gettime};
 
 /// The machine's wall clock, nanoseconds since 1970.
 #[must_use]
 pub fn now_ns() -> u64 {
     ns(ClockId::Realtime)
+}
+
+/// A moment on the machine's two clocks, by which a test's timers become times of day.
+#[derive(Debug, Clone, Copy)]
+pub struct Anchor {
+    /// On the timer.
+    pub instant: Instant,
+    /// On the wall clock, nanoseconds since 1970.
+    pub wall_ns: u64,
+}
+
+impl Anchor {
+    /// Now.
+    #[must_use]
+    pub fn now() -> Self {
+        Self { instant: Instant::now(), wall_ns: now_ns() }
+    }
+
+    /// The time of day of a moment on the timer, nanoseconds since 1970.
+    #[must_use]
+    pub fn ns(&self, instant: Instant) -> u64 {
+        let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        match instant.checked_duration_since(self.instant) {
+            Some(since) => self.wall_ns.saturating_add(ns(since)),
+            None => self.wall_ns.saturating_sub(ns(self.instant.duration_since(instant))),
+        }
+    }
 }
 
 /// Something that was read between two looks at the wall clock.

@@ -2,7 +2,9 @@
 //! a planted fault: a check that has never complained proves nothing.
 
 mod acked_is_there;
+mod bounds_hold;
 mod equal_everywhere;
+mod no_stamp_ahead;
 mod nobody_panicked;
 mod one_primary_per_term;
 mod order_of_time;
@@ -13,7 +15,9 @@ mod stamps_ascend;
 mod stored_once;
 
 pub use acked_is_there::acked_is_there;
+pub use bounds_hold::bounds_hold;
 pub use equal_everywhere::equal_everywhere;
+pub use no_stamp_ahead::no_stamp_ahead;
 pub use nobody_panicked::nobody_panicked;
 pub use one_primary_per_term::one_primary_per_term;
 pub use order_of_time::order_of_time;
