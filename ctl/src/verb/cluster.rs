@@ -1,5 +1,6 @@
 //! `logctl cluster create`: everything that a new cluster needs but its processes.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 
@@ -112,7 +113,14 @@ fn plan(args: &Create) -> Result<Plan, CtlError> {
             )
         })
     });
-    let time_servers = time_servers.collect::<Result<_, _>>()?;
+    let time_servers: Vec<String> = time_servers.collect::<Result<_, _>>()?;
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = time_servers.iter().find(|server| !seen.insert(server.as_str())) {
+        return Err(usage(
+            format!("the time server {twice} is given twice; it has one vote"),
+            "three different --time-server",
+        ));
+    }
     let dir = args.dir.clone();
     Ok(Plan { dir, nodes, time_servers })
 }
@@ -204,6 +212,11 @@ fn advise(plan: &Plan, outcome: &Outcome, view: &CreateView, out: &Out) {
             "clock: local, this machine's own, because no --time-server was given; stamps carry \
              no bounds, and every status says so",
         );
+    }
+    if let servers @ 1..=2 = plan.time_servers.len() {
+        out.note(&format!(
+            "clock: {servers} of at least 3 time servers; with fewer than 3 none of them may be wrong"
+        ));
     }
     let Some(context) = &view.context else { return };
     let current = if view.current { "the current one" } else { "not the current one" };

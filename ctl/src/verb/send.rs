@@ -46,6 +46,11 @@ pub(crate) async fn run(args: Send, globals: &Globals, out: &mut Out) -> Result<
             error.line(),
             format!("the same command with --id {id}: it is safe, it cannot double"),
         )),
+        Err(error) if error.exit_code() == 6 && args.commit_wait => Err(CtlError::refused(
+            6,
+            error.line(),
+            "logctl cluster settings: --commit-wait needs on-loss=refuse; an id needs its message",
+        )),
         Err(error) => Err(error),
     }
 }

@@ -34,7 +34,8 @@ fn create_with_time_servers_and_a_dry_run() {
     assert!(would.contains("c/pki/ca.key"), "{would}");
     assert!(!user.home.path().join("c").exists());
     assert!(!user.home.path().join("contexts").exists());
-    user.ok(&args);
+    let made = user.run(&args);
+    assert!(text(&made.stderr).contains("clock: 2 of at least 3 time servers"));
     let config = std::fs::read_to_string(user.home.path().join("c/node2.toml")).unwrap();
     for part in ["mode = \"sntp\"", "address = \"a.example:123\"", "address = \"[::1]:123\""] {
         assert!(config.contains(part), "{part}");
@@ -54,6 +55,8 @@ fn create_refuses_bad_numbers_and_addresses() {
         &["--host", "not an address"],
         &["--time-server", "a b"],
         &["--time-server", "a:b"],
+        &["--time-server", ""],
+        &["--time-server", "a", "--time-server", "a:123"],
     ] {
         user.fails(&[&["cluster", "create", "c"], bad].concat(), 2);
     }

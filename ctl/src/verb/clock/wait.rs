@@ -18,7 +18,7 @@ use crate::out::{Cell, Out, Show};
 /// Time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Time that one look may take: a node that is not up yet is asked again.
-const LOOK_TIME: Duration = Duration::from_secs(2);
+const LOOK_TIME: Duration = Duration::from_secs(1);
 
 /// A clock that is as it was wanted.
 #[derive(Debug, Serialize)]
