@@ -76,7 +76,7 @@ pub struct ClockSource {
     /// Stratum.
     #[prost(uint32, tag = "3")]
     pub stratum: u32,
-    /// Its time minus the node's reading at its newest sample, in nanoseconds.
+    /// Its time, as its newest sample tells it, minus the node's reading, in nanoseconds.
     #[prost(int64, tag = "4")]
     pub offset_ns: i64,
     /// Round trip without its own processing, in nanoseconds.

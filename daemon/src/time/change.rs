@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use clock::discipline::Outcome;
-use clock::{Answer, Failure, Tracker};
+use clock::poll::BURST_QUERIES;
+use clock::{Answer, ClockState, Failure, Source, Tracker, Verdict};
 use proto::event::ClockCause;
 use proto::peer::NodeEvent;
 
@@ -49,7 +50,9 @@ impl Keeper {
         source.count_strays(asked.strays);
         let wait_ms = source.poll_mut().after_query(random_u64());
         let next_ns = wait_ms.map(|wait_ms| raw_ns + wait_ms * 1_000_000);
-        let lost = source.is_lost() || asked.answer == Answer::Failed(Failure::Network);
+        // Where the network has no way to go, another address may be reached at once.
+        let no_way = asked.answer == Answer::Failed(Failure::Network) && source.reach() == 0;
+        let lost = source.is_lost() || no_way;
         self.after_change(&tracker, raw_ns, news);
         drop(tracker);
 
@@ -57,6 +60,16 @@ impl Keeper {
             server.ask_at(next_ns);
         }
         (next_ns, lost)
+    }
+
+    /// Another machine is asked for an entry from now on: what was said before does not count.
+    pub(super) fn restart(&self, index: usize) {
+        let mut tracker = lock(&self.inner.tracker);
+        if let Some(source) = tracker.source_mut(index) {
+            source.restart();
+        }
+        drop(tracker);
+        self.refresh();
     }
 
     /// The configuration was loaded anew: servers that refused are asked again.
@@ -127,7 +140,12 @@ impl Keeper {
         let inner = &self.inner;
         let (reading, state) = self.look_at(raw_ns);
         let asked = tracker.sources().map(|(source, _)| source.queries()).min().unwrap_or(0);
-        let progress = Progress { state, asked };
+        // Whoever was told to stay away has got its answer.
+        let answered = |(source, verdict): (&Source, Verdict)| {
+            source.queries() >= u64::from(BURST_QUERIES) || matches!(verdict, Verdict::Kiss(_))
+        };
+        let decided = state != ClockState::Unsynced || tracker.sources().all(answered);
+        let progress = Progress { state, asked, decided };
         inner.progress.send_if_modified(|last| std::mem::replace(last, progress) != progress);
         inner.turned.send_replace(());
         let describe = || self.describe(tracker, raw_ns);
@@ -145,7 +163,7 @@ impl Keeper {
         if let Some((cause, text)) = news {
             history.note(cause, text);
         }
-        for entry in history.due(&moment, progress.is_decided(), describe) {
+        for entry in history.due(&moment, progress.decided, describe) {
             let (headers, id) = (entry.headers(), String::new());
             inner.events.push(NodeEvent { id, headers, text: entry.text });
         }

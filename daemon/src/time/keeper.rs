@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use clock::drift::PHI_MAX_PPB;
-use clock::poll::{BURST_QUERIES, Poll};
+use clock::poll::Poll;
 use clock::sample::{Limits, RELEASE_NS};
 use clock::{
     ClockState, ClockView, Hlc, HlcClock, Reading, Scale, Source, Stamp, TickError, Tracker,
@@ -81,6 +81,8 @@ pub(super) struct Progress {
     pub(super) state: ClockState,
     /// How often each server has been asked, at least.
     pub(super) asked: u64,
+    /// Whether the state means something: it is synced, or every server has been asked in vain.
+    pub(super) decided: bool,
 }
 
 impl Keeper {
@@ -291,7 +293,7 @@ impl Keeper {
     /// because every server has been asked several times.
     pub async fn decided(&self) {
         let mut progress = self.inner.progress.subscribe();
-        drop(progress.wait_for(Progress::is_decided).await);
+        drop(progress.wait_for(|progress| progress.decided).await);
     }
 
     /// Waits until every server has been asked that often.
@@ -384,12 +386,6 @@ impl Keeper {
     }
 }
 
-impl Progress {
-    pub(super) fn is_decided(&self) -> bool {
-        self.asked >= u64::from(BURST_QUERIES) || self.state != ClockState::Unsynced
-    }
-}
-
 impl Inner {
     fn new(
         config: &Clock,
@@ -441,7 +437,11 @@ impl Inner {
             hlc: HlcClock::new(ceiling_ns),
             ceiling_wanted: Notify::new(),
             ceiling_moved: watch::Sender::new(()),
-            progress: watch::Sender::new(Progress { state: view.state, asked: 0 }),
+            progress: watch::Sender::new(Progress {
+                state: view.state,
+                asked: 0,
+                decided: view.state != ClockState::Unsynced,
+            }),
             states: watch::Sender::new(view.state),
             turned: watch::Sender::new(()),
             history: history.map(Mutex::new),

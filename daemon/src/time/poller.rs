@@ -40,11 +40,18 @@ async fn follow(keeper: &Keeper, index: usize) {
     let Some(server) = servers.get(index) else { return };
     let timeout = Duration::from_millis(u64::from(server.config.timeout_ms));
     let mut reloads = servers.reloads();
+    let mut known = None;
     loop {
         reloads.mark_unchanged();
         let asked = match servers.locate(index).await {
             Err(failure) => Queried::failed(failure),
-            Ok(address) => {
+            Ok((address, loser)) => {
+                // What was measured belongs to the machine that said it, not to the entry: kept
+                // under two entries, or beside another machine's, it would count wrongly.
+                loser.into_iter().for_each(|loser| keeper.restart(loser));
+                if known.replace(address).is_some_and(|known| known != address) {
+                    keeper.restart(index);
+                }
                 let (counter, scale) = (&keeper.inner.counter, &keeper.inner.scale);
                 sntp::query(address, counter, scale, timeout).await
             }

@@ -109,13 +109,17 @@ impl Servers {
         self.reloads.subscribe()
     }
 
-    /// The address to ask an entry at: the one it has, or a new one.
+    /// The address to ask an entry at: the one it has, or a new one; and the entry that loses it by
+    /// that.
     ///
     /// # Errors
     /// When there is none.
-    pub(super) async fn locate(&self, index: usize) -> Result<SocketAddr, Failure> {
+    pub(super) async fn locate(
+        &self,
+        index: usize,
+    ) -> Result<(SocketAddr, Option<usize>), Failure> {
         if let Spot::At(address) = self.spot(index) {
-            return Ok(address);
+            return Ok((address, None));
         }
         let resolved = resolve(self.name(index)).await;
         if resolved.is_empty() {
@@ -129,18 +133,15 @@ impl Servers {
         }
         let mut spots = self.lock();
         let spot = choose(&spots, index, &found);
-        if let Spot::At(address) = spot {
-            for (other, held) in spots.iter_mut().enumerate() {
-                if other != index && *held == Spot::At(address) {
-                    *held = Spot::Nowhere(None);
-                }
-            }
+        let loser = spots.iter().position(|held| matches!(spot, Spot::At(_)) && *held == spot);
+        if let Some(held) = loser.and_then(|loser| spots.get_mut(loser)) {
+            *held = Spot::Nowhere(None);
         }
         if let Some(held) = spots.get_mut(index) {
             *held = spot;
         }
         match spot {
-            Spot::At(address) => Ok(address),
+            Spot::At(address) => Ok((address, loser)),
             Spot::Duplicate(_) => Err(Failure::Duplicate),
             Spot::Own => Err(Failure::Own),
             Spot::Nowhere(_) => Err(Failure::Unresolved),
@@ -267,6 +268,26 @@ mod tests {
     fn an_address_of_this_machine_is_known_by_binding_it() {
         assert!(is_local(IpAddr::from([127, 0, 0, 1])));
         assert!(!is_local(IpAddr::from([192, 0, 2, 1])));
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_comes_first_takes_the_address_of_a_later_one() {
+        let server = |name: &str| ClockServer {
+            address: format!("{name}:7999"),
+            poll_s: 64,
+            private: false,
+            timeout_ms: 1000,
+        };
+        let list = vec![server("127.0.0.1"), server("127.1")];
+        let servers = Servers::new(&Clock { servers: list, ..Clock::local() }, 0);
+        let address = SocketAddr::from(([127, 0, 0, 1], 7999));
+        assert_eq!(servers.locate(1).await, Ok((address, None)));
+        assert_eq!(servers.locate(0).await, Ok((address, Some(1))));
+        assert_eq!(servers.locate(0).await, Ok((address, None)));
+        assert_eq!(servers.locate(1).await, Err(Failure::Duplicate));
+        // The first is lost: the other name may lead to something else one day, so it may try.
+        servers.forget(0);
+        assert_eq!(servers.locate(1).await, Ok((address, None)));
     }
 
     #[tokio::test]

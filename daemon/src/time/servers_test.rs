@@ -112,6 +112,33 @@ async fn a_server_that_refused_is_asked_again_after_a_reload() {
 }
 
 #[tokio::test]
+async fn one_that_refuses_does_not_keep_the_others_from_being_decided() {
+    let clock = ManualClock::new(WALL_NS);
+    let deny = Fake::one(|asked| asked.kiss(*b"DENY")).await;
+    let silent = Fake::start(|_| Vec::new()).await;
+    let mut config = asking(&[&deny, &silent]);
+    config.servers[1].timeout_ms = 50;
+    let (keeper, cancel) = with_config(&config, &clock);
+    let deciding = async {
+        loop {
+            let asked = keeper.report("n1").sources[1].refused.clone();
+            let mut turned = keeper.inner.turned.subscribe();
+            while keeper.report("n1").sources[1].refused == asked {
+                turned.changed().await.unwrap();
+            }
+            clock.advance(250_000_000);
+        }
+    };
+    tokio::select! {
+        () = keeper.decided() => {}
+        () = deciding => {}
+    }
+    assert_eq!(refused(&keeper.report("n1").sources[1], "timeout"), 4);
+    cancel.cancel();
+    keeper.stopped().await;
+}
+
+#[tokio::test]
 async fn a_server_that_is_asked_too_often_is_asked_half_as_often() {
     let clock = ManualClock::new(WALL_NS);
     let server = Fake::one(|asked| asked.kiss(*b"RATE")).await;
