@@ -39,7 +39,16 @@ const BASE_MIN_NS: u64 = 60 * 1_000_000_000;
 pub struct Drift {
     /// Old samples, oldest first, each at least [`SPACING_NS`] after the one before.
     anchors: VecDeque<Sample>,
-    bound_ppb: Option<u64>,
+    measure: Option<Measure>,
+}
+
+/// What two samples of an honest server say of the drift between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measure {
+    /// The drift, either way, as if both samples were exact, parts per billion.
+    pub rate_ppb: u64,
+    /// The largest that it may be, parts per billion.
+    pub bound_ppb: u64,
 }
 
 impl Drift {
@@ -54,7 +63,7 @@ impl Drift {
             }
             self.anchors.pop_front();
         }
-        self.bound_ppb = self.anchors.front().and_then(|oldest| bound_ppb(oldest, &sample));
+        self.measure = self.anchors.front().and_then(|oldest| Measure::between(oldest, &sample));
         if self.anchors.back().is_none_or(|last| base_ns(last) >= SPACING_NS) {
             self.anchors.push_back(sample);
         }
@@ -65,33 +74,37 @@ impl Drift {
         *self = Self::default();
     }
 
-    /// Upper bound on the drift if the server is honest, parts per billion; `None` until its samples
-    /// span a minute.
+    /// What its samples say; `None` until they span a minute.
     #[must_use]
-    pub fn bound_ppb(&self) -> Option<u64> {
-        self.bound_ppb
+    pub fn measure(&self) -> Option<Measure> {
+        self.measure
     }
 }
 
-/// What two samples of an honest server say of the drift between them; `None` if they are too close.
-fn bound_ppb(old: &Sample, new: &Sample) -> Option<u64> {
-    let base_ns = new.raw_ns.checked_sub(old.raw_ns).filter(|base_ns| *base_ns >= BASE_MIN_NS)?;
-    let moved_ns = u128::from(new.theta_ns.abs_diff(old.theta_ns));
-    let error_ns = u128::from(old.lambda_ns) + u128::from(new.lambda_ns);
-    let exact = ((moved_ns + error_ns) * 1_000_000_000).div_ceil(u128::from(base_ns));
-    Some(u64::try_from(exact).unwrap_or(u64::MAX))
+impl Measure {
+    /// `None` if the samples are too close.
+    fn between(old: &Sample, new: &Sample) -> Option<Self> {
+        let base_ns = new.raw_ns.checked_sub(old.raw_ns).filter(|ns| *ns >= BASE_MIN_NS)?;
+        let moved_ns = u128::from(new.theta_ns.abs_diff(old.theta_ns));
+        let error_ns = u128::from(old.lambda_ns) + u128::from(new.lambda_ns);
+        let ppb = |ns: u128| {
+            let exact = (ns * 1_000_000_000).div_ceil(u128::from(base_ns));
+            u64::try_from(exact).unwrap_or(u64::MAX)
+        };
+        Some(Self { rate_ppb: ppb(moved_ns), bound_ppb: ppb(moved_ns + error_ns) })
+    }
 }
 
-/// What the fresh servers together say of the drift, with the margin, parts per billion; `None` if
-/// fewer than `f + 1` of them say anything.
+/// What the fresh servers together say, given what each says, with the margin, parts per billion;
+/// `None` if fewer than `f + 1` of them say anything.
 #[must_use]
-pub fn measured_ppb(bounds_ppb: &[u64], configured: usize) -> Option<u64> {
-    let mut sorted = bounds_ppb.to_vec();
+pub fn measured_ppb(each_ppb: &[u64], configured: usize) -> Option<u64> {
+    let mut sorted = each_ppb.to_vec();
     sorted.sort_unstable();
     sorted.get(liars_max(configured)).map(|ppb| ppb.saturating_add(WANDER_PPB))
 }
 
-/// The allowance that follows from a measurement, parts per billion.
+/// The allowance that follows from the servers' bounds together, parts per billion.
 #[must_use]
 pub fn allowance_ppb(measured_ppb: Option<u64>) -> u64 {
     measured_ppb.map_or(PHI_MAX_PPB, |ppb| ppb.clamp(PHI_MIN_PPB, PHI_MAX_PPB))

@@ -18,9 +18,9 @@ pub enum Alarm {
         /// How many are.
         configured: usize,
     },
-    /// The servers say that the counter may drift by more than is ever allowed for.
+    /// The counter drifts by more than is ever allowed for.
     Drift {
-        /// What was measured, with the margin, parts per billion.
+        /// What was measured, with the margin for its wander, parts per billion.
         measured_ppb: u64,
     },
     /// The samples of several servers contradict each other at once: the counter jumps, or drifts
@@ -48,7 +48,7 @@ impl fmt::Display for Alarm {
                 )
             }
             Self::Drift { measured_ppb } => {
-                write!(f, "the counter drifts by up to {} ppm", measured_ppb.div_ceil(1000))
+                write!(f, "the counter drifts by {} ppm", measured_ppb.div_ceil(1000))
             }
             Self::Inconsistent { servers } => {
                 write!(f, "the samples of {servers} time servers contradict each other")

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::drift::Drift;
+use crate::drift::{Drift, Measure};
 use crate::filter::{Estimate, Filter};
 use crate::poll::Poll;
 use crate::sample::{Limits, RawExchange, Reject, Sample, Scale};
@@ -156,10 +156,10 @@ impl Source {
         self.drift.clear();
     }
 
-    /// Upper bound on the drift of the counter if the server is honest, parts per billion.
+    /// What it says of the counter's drift, if it is honest.
     #[must_use]
-    pub fn drift_bound_ppb(&self) -> Option<u64> {
-        self.drift.bound_ppb()
+    pub fn drift(&self) -> Option<Measure> {
+        self.drift.measure()
     }
 
     /// What its samples say together at a value of the raw counter; `None` if it is not fresh.

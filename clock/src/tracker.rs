@@ -9,7 +9,7 @@
 //! servers, so they are no independent witnesses. What a person is told is in `health`.
 
 use crate::discipline::{Discipline, Outcome, Round};
-use crate::drift::{PHI_MAX_PPB, allowance_ppb, measured_ppb};
+use crate::drift::{Measure, PHI_MAX_PPB, allowance_ppb, measured_ppb};
 use crate::filter::Estimate;
 use crate::health::Tally;
 use crate::interval::Interval;
@@ -158,27 +158,28 @@ impl Tracker {
 
     /// What the fresh servers say together.
     fn vote(&mut self, raw_ns: u64) -> Vote {
-        let (phi_ppb, measured_ppb) = self.allowance(raw_ns);
+        let fresh = self.sources.iter().filter(|source| source.is_fresh(raw_ns));
+        let measures: Vec<Option<Measure>> = fresh.map(Source::drift).collect();
+        let phi_ppb = self.allowance_ppb(&measures);
         let estimates: Vec<Option<Estimate>> =
             self.sources.iter().map(|source| source.estimate(raw_ns, phi_ppb)).collect();
         let fresh: Vec<Interval> = estimates.iter().flatten().map(|e| e.interval).collect();
         let selection = select(&fresh, self.sources.len());
         let agree = matches!(selection, Selection::Hull { .. });
         let inconsistent = estimates.iter().flatten().filter(|e| e.inconsistent).count();
-        self.tally.count(agree, inconsistent, measured_ppb);
+        let rates: Vec<u64> = measures.iter().flatten().map(|m| m.rate_ppb).collect();
+        self.tally.count(agree, inconsistent, measured_ppb(&rates, self.sources.len()));
         Vote { phi_ppb, estimates, selection }
     }
 
-    /// The drift allowance and what was measured, parts per billion. With too few fresh servers to
-    /// vote, the allowance stays what it was: the machine is the same.
-    fn allowance(&self, raw_ns: u64) -> (u64, Option<u64>) {
-        let fresh = || self.sources.iter().filter(|source| source.is_fresh(raw_ns));
-        if fresh().count() <= liars_max(self.sources.len()) {
-            return (self.limits.phi_ppb, None);
+    /// The drift allowance that follows from what the fresh servers say, parts per billion. With too
+    /// few of them to vote, it stays what it was: the machine is the same.
+    fn allowance_ppb(&self, measures: &[Option<Measure>]) -> u64 {
+        if measures.len() <= liars_max(self.sources.len()) {
+            return self.limits.phi_ppb;
         }
-        let bounds: Vec<u64> = fresh().filter_map(Source::drift_bound_ppb).collect();
-        let measured_ppb = measured_ppb(&bounds, self.sources.len());
-        (allowance_ppb(measured_ppb), measured_ppb)
+        let bounds: Vec<u64> = measures.iter().flatten().map(|m| m.bound_ppb).collect();
+        allowance_ppb(measured_ppb(&bounds, self.sources.len()))
     }
 
     /// After a disruption nothing that was measured of the drift holds, nor do old samples.

@@ -2,7 +2,8 @@
 //!
 //! Seen to fail: with the deepest overlap as the bound (max-overlap), with `k = n - f + 1`, with
 //! `f` counted from the servers that answer instead of those configured, and with ends before
-//! starts at one point.
+//! starts at one point. The naming: with the first of several places instead of all of them; with a
+//! majority of fewer than `f + 1`.
 
 use clock::Interval;
 use clock::select::{Selection, is_falseticker, liars_max, select};

@@ -3,7 +3,8 @@
 //!
 //! Seen to fail: with a disruption that leaves the clock synced; with one that keeps what was measured
 //! of the drift, or old samples; with an allowance that is widened as soon as samples contradict each
-//! other; with a server that is silent and still counts for the drift.
+//! other; with a server that is silent and still counts for the drift; with the bound on the drift
+//! instead of the drift in the alarm.
 
 use clock::tracker::Alarm;
 use clock::{ClockState, LeapPolicy, Tracker};
@@ -121,6 +122,24 @@ fn a_drift_beyond_any_allowance_is_an_alarm() {
     let alarms = tracker.alarms();
     assert!(matches!(alarms[..], [Alarm::Drift { measured_ppb: 520_000.. }, ..]), "{alarms:?}");
     assert_eq!(tracker.view().phi_ppb, 500_000);
+}
+
+/// Two samples of a distant server a minute apart allow for any drift. That is no alarm.
+#[test]
+fn a_drift_that_is_not_known_yet_is_no_alarm() {
+    let scenario = Scenario::wan("early", vec![Honest; 3], Wander::cool());
+    for seed in 0..20 {
+        let mut world = World::new(&scenario, seed);
+        let mut tracker = World::tracker(&scenario, LeapPolicy::Smear);
+        let mut widest_ppb = 0;
+        for _ in 0..600 {
+            world.run(&mut tracker, SECOND);
+            assert_eq!(tracker.alarms(), []);
+            let sources = tracker.sources().filter_map(|(source, _)| source.drift());
+            widest_ppb = sources.map(|drift| drift.bound_ppb).max().unwrap_or(0).max(widest_ppb);
+        }
+        assert!(widest_ppb > 500_000, "{widest_ppb}");
+    }
 }
 
 /// Time.md, section 8: from 1 ms at 50 ppm the bound is 10 ms after 3 minutes and 100 ms after 33.

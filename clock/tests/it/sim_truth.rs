@@ -3,8 +3,9 @@
 //! is, true time is in the interval at every look; the reading never goes back; it is inside, or on
 //! its way back into, its interval; the interval narrows only with a sample.
 //!
-//! Seen to fail: as `sim_controls` shows, and with samples aged by the allowance of the time when they
-//! came, with a reading set to the target at every round, with rounds that narrow without a sample.
+//! Seen to fail: as `sim_controls` shows, and with samples aged by half, with the smallest bound on the
+//! drift, with one that leaves out the samples' errors, with a reading set to the target at every
+//! round, with rounds that narrow without a sample.
 //!
 //! `SIM_SEEDS=1000 cargo test --release -p clock sim_truth -- --nocapture` runs more and prints
 //! what the bounds are.

@@ -157,7 +157,7 @@ fn alarms_are_sentences() {
             Alarm::FewServers { configured: 2 },
             "2 time servers are configured: with fewer than 3, one that lies is believed",
         ),
-        (Alarm::Drift { measured_ppb: 500_001 }, "the counter drifts by up to 501 ppm"),
+        (Alarm::Drift { measured_ppb: 500_001 }, "the counter drifts by 501 ppm"),
         (Alarm::Inconsistent { servers: 3 }, "the samples of 3 time servers contradict each other"),
         (
             Alarm::StaleReference { server: 0 },

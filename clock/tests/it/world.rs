@@ -187,7 +187,8 @@ impl World {
         line.done();
         let drift = self.drifts.entry(name.clone()).or_default();
         drift.add(sample);
-        format!("{name}: {}", show_ppm(drift.bound_ppb()))
+        let bound_ppb = drift.measure().map(|measure| measure.bound_ppb);
+        format!("{name}: {}", show_ppm(bound_ppb))
     }
 
     /// From the servers that are named, or from all.
@@ -195,7 +196,8 @@ impl World {
         let configured: usize = line.text("of").unwrap().parse().unwrap();
         let named = |name: &String| line.words.is_empty() || line.words.contains(name);
         let drifts = self.drifts.iter().filter(|(name, _)| named(name));
-        let bounds: Vec<u64> = drifts.filter_map(|(_, drift)| drift.bound_ppb()).collect();
+        let bounds: Vec<u64> =
+            drifts.filter_map(|(_, drift)| Some(drift.measure()?.bound_ppb)).collect();
         let measured = measured_ppb(&bounds, configured);
         let allowance = allowance_ppb(measured);
         format!("measured {}, allowed {}", show_ppm(measured), show_ppm(Some(allowance)))

@@ -84,7 +84,7 @@ impl Assembled {
         if fresh.len() <= liars_max(self.sources.len()) {
             return self.limits.phi_ppb;
         }
-        let bounds: Vec<u64> = fresh.iter().filter_map(|s| s.drift_bound_ppb()).collect();
+        let bounds: Vec<u64> = fresh.iter().filter_map(|s| Some(s.drift()?.bound_ppb)).collect();
         let measured_ppb = measured_ppb(&bounds, self.sources.len());
         let margin_ppb = if self.rule == Rule::NoWander { WANDER_PPB } else { 0 };
         allowance_ppb(measured_ppb.map(|ppb| ppb - margin_ppb))
