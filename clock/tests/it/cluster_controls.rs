@@ -1,7 +1,9 @@
 //! Negative controls: each rule that the promises rest on is taken out of the cluster, and the audit
 //! must find the break. The same run with the rule must be clean, or the finding proves nothing.
 
-use super::cluster::audit::{Broken, false_orders};
+use clock::lead::OnLoss;
+
+use super::cluster::audit::{Broken, false_orders, overtaken};
 use super::cluster::clocks::{Fault, Wall};
 use super::cluster::world::World;
 use super::cluster::{MS, Plan, Rules, SECOND, START_NS};
@@ -86,6 +88,28 @@ fn without_the_stamp_guard_the_future_is_committed() {
     let without = an_hour_ahead(false).audit;
     println!("{} entries from the future", without.count(Broken::Future));
     assert!(without.count(Broken::Future) > 0);
+}
+
+/// Two logs, quiet and with clocks apart: how many records were overtaken though waited for.
+fn waits(full_wait: bool) -> usize {
+    let (mut records, mut waited) = (Vec::new(), Vec::new());
+    for seed in [1, 2] {
+        let rules = Rules { full_wait, ..Rules::ALL };
+        let mut world = World::new(Plan { rules, on_loss: OnLoss::Refuse, ..Plan::new(3, seed) });
+        world.pass(60 * SECOND);
+        records.extend(world.audit.records);
+        waited.extend(world.audit.waited);
+    }
+    assert!(waited.len() > 2000);
+    overtaken(records, waited)
+}
+
+#[test]
+fn a_commit_wait_without_the_limit_is_too_short() {
+    assert_eq!(waits(true), 0);
+    let overtaken = waits(false);
+    println!("{overtaken} records with a smaller stamp than one acknowledged before");
+    assert!(overtaken > 0);
 }
 
 /// Two logs with good clocks, and clients that carry stamps from one to the other.

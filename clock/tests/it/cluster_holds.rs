@@ -6,7 +6,9 @@
 //! observe its own log (stamps are then raised at apply); with a restart three seconds below the
 //! ceiling.
 
-use super::cluster::audit::{Happening, Record, false_orders};
+use clock::lead::OnLoss;
+
+use super::cluster::audit::{Happening, Record, false_orders, overtaken};
 use super::cluster::world::World;
 use super::cluster::{Plan, SECOND, START_NS};
 
@@ -49,6 +51,23 @@ fn a_thousand_failovers_break_nothing() {
     assert!(failovers >= 1000 && committed >= 20_000 && records.len() >= 10_000);
     // The three clusters saw the same time: their records can be compared with each other.
     assert_eq!(false_orders(records), 0);
+}
+
+/// Guarantee G5: once a send with commit-wait is acknowledged, everything stamped later, in any
+/// log, has a larger stamp.
+#[test]
+fn commit_wait_orders_what_comes_after_it_anywhere() {
+    let (mut records, mut waited) = (Vec::new(), Vec::new());
+    for (nodes, seed) in [(3, 31), (3, 32), (5, 33)] {
+        let plan = Plan { on_loss: OnLoss::Refuse, ..Plan::new(nodes, seed) };
+        let mut world = World::new(plan);
+        world.shake(40);
+        world.audit.assert_unbroken();
+        records.extend(world.audit.records);
+        waited.extend(world.audit.waited);
+    }
+    assert!(records.len() > 2000 && waited.len() > 1000, "{} {}", records.len(), waited.len());
+    assert_eq!(overtaken(records, waited), 0);
 }
 
 /// What the other tests claim of a seed is only worth something if a seed is one run.

@@ -1,7 +1,7 @@
 //! Gate G8, on a LAN with bounds below a millisecond: a clock that is 5 ms off is found within three
 //! exchanges by everybody, and in a day of ten exchanges a second nobody is fenced who is honest.
 //!
-//! Seen to fail: with bounds that the wander leaves by 20 us; with four exchanges in a row.
+//! Seen to fail: with bounds that the wander leaves by 100 us; with four exchanges in a row.
 
 use clock::ClockState;
 use clock::peer::{Claim, Exchange, Fence, PeerClock, PeerVerdict, fence};

@@ -13,6 +13,7 @@ pub(crate) enum News {
     Minted { node: usize, first: Hlc, count: u32 },
     Applied(Applied),
     Elected { node: usize },
+    Waited { stamp: Hlc },
     Happened(Happening),
 }
 
@@ -72,6 +73,8 @@ pub(crate) struct Audit {
     pub(crate) told: BTreeMap<Broken, String>,
     applied: Vec<(Entry, Hlc)>,
     pub(crate) records: Vec<Record>,
+    /// When a record was acknowledged after commit-wait, and its stamp.
+    pub(crate) waited: Vec<(u64, Hlc)>,
     issued: Vec<HashSet<Hlc>>,
     /// Stamps issued; entries applied for the first time; proposals that the ratchet raised.
     pub(crate) minted: u64,
@@ -91,6 +94,7 @@ impl Audit {
         match news {
             News::Minted { node, first, count } => self.minted(node, first, count),
             News::Applied(applied) => self.applied(&applied),
+            News::Waited { stamp } => self.waited.push((now_ns, stamp)),
             News::Happened(what) => *self.happened.entry(what).or_default() += 1,
             News::Elected { node } => self.elections.push((now_ns, node)),
         }
@@ -188,6 +192,22 @@ pub(crate) fn false_orders(mut records: Vec<Record>) -> usize {
             made_ns = made_ns.max(before.mint.true_ns);
         }
         wrong += usize::from(mint.true_ns < made_ns);
+    }
+    wrong
+}
+
+/// Guarantee G5, over any logs: what is stamped anywhere after a commit-wait has ended has a larger
+/// stamp. Returns how many records do not.
+pub(crate) fn overtaken(mut records: Vec<Record>, mut waited: Vec<(u64, Hlc)>) -> usize {
+    records.sort_by_key(|record| record.mint.true_ns);
+    waited.sort_unstable();
+    let (mut ended, mut highest) = (waited.iter().peekable(), Hlc::ZERO);
+    let mut wrong = 0;
+    for Record { stamp, mint } in &records {
+        while let Some((_, stamp)) = ended.next_if(|(at_ns, _)| *at_ns < mint.true_ns) {
+            highest = highest.max(*stamp);
+        }
+        wrong += usize::from(stamp.hlc <= highest);
     }
     wrong
 }

@@ -56,6 +56,9 @@ pub(crate) struct Rules {
     pub(crate) stamp_guard: bool,
     /// Bounds are stored as two numbers; else as one error to both sides of the stamp.
     pub(crate) two_bounds: bool,
+    /// Commit-wait ends when true time is certainly later than the stamp by the limit of the error;
+    /// else when it is certainly later than the stamp.
+    pub(crate) full_wait: bool,
 }
 
 impl Rules {
@@ -65,6 +68,7 @@ impl Rules {
         leader_guard: true,
         stamp_guard: true,
         two_bounds: true,
+        full_wait: true,
     };
 }
 

@@ -258,6 +258,7 @@ impl Node {
         }
         self.judge_clock(now_ns);
         self.persist_ceiling(now_ns);
+        self.end_waits(now_ns);
         self.tick_raft(now_ns);
     }
 

@@ -13,6 +13,8 @@ pub(crate) struct Proposer {
     /// When the last proposal is submitted: the queue keeps its order.
     submit_ns: u64,
     ceiling_in_flight: bool,
+    /// Applied, but not acknowledged yet.
+    waits: Vec<Hlc>,
 }
 
 impl Node {
@@ -62,6 +64,23 @@ impl Node {
             self.append(entry);
             self.replicate(now_ns);
         }
+    }
+
+    /// A record was applied whose sender asked for commit-wait.
+    pub(crate) fn wait(&mut self, last: Hlc) {
+        self.proposer.waits.push(last);
+    }
+
+    /// Acknowledges what has been waited for.
+    pub(crate) fn end_waits(&mut self, now_ns: u64) {
+        let (reading, _) = self.clock(now_ns);
+        let Some(earliest_ns) = reading.earliest_ns else { return };
+        let more_ns = if self.rules().full_wait { MAX_ERROR_NS } else { 0 };
+        let over = |stamp: &Hlc| earliest_ns > stamp.ns + more_ns;
+        for stamp in self.proposer.waits.iter().filter(|stamp| over(stamp)) {
+            self.news.push(News::Waited { stamp: *stamp });
+        }
+        self.proposer.waits.retain(|stamp| !over(stamp));
     }
 
     /// Puts an entry at the end of the log; it is safe only once it is synced.

@@ -335,6 +335,9 @@ impl Node {
         let first = stamp.map_or_else(|| before.succ(), |stamp| stamp.hlc);
         let count = entry.proposed.map_or(1, |proposed| proposed.count);
         self.last = first.advance(u64::from(count - 1));
+        if self.role == Role::Primary {
+            self.wait(self.last);
+        }
         self.news.push(News::Applied(Applied {
             now_ns,
             index: self.applied,

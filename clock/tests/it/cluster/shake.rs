@@ -24,7 +24,7 @@ impl World {
     }
 
     fn change_clock(&mut self) {
-        let fault = match self.rng.between(0, 8) {
+        let fault = match self.rng.between(0, 9) {
             0 => Fault::Jump(3_600_000_000_000),
             1 => Fault::Jump(-3_600_000_000_000),
             2 => Fault::Jump(300_000_000),
@@ -32,6 +32,7 @@ impl World {
             4 => Fault::Creep(100_000),
             5 => Fault::Creep(-100_000),
             6 => Fault::Widen(50_000),
+            7 => Fault::Jump(2_000_000_000),
             _ => return self.nodes[0].wall.heal(),
         };
         self.nodes[0].wall.fail(self.now_ns, fault);
