@@ -5,8 +5,8 @@
 //! that are far off, creep, collude, answer with nonsense, or hide at the edge.
 //!
 //! Seen to fail: with the deepest overlap as the bound (max-overlap); with the server of the smallest
-//! interval; with the smallest sample of each server, not aged; with an allowance of 5 ppm for a
-//! drift of 50 ppm; with `f` counted from the servers that answer.
+//! interval; with the smallest sample of each server, not aged; with an allowance that is
+//! 10 ppm short; with `f` counted from the servers that answer.
 
 use clock::packet::{NtpShort, NtpTime, Packet};
 use clock::poll::Poll;
