@@ -142,7 +142,7 @@ fn a_drift_that_is_not_known_yet_is_no_alarm() {
     }
 }
 
-/// Time.md, section 8: from 1 ms at 50 ppm the bound is 10 ms after 3 minutes and 100 ms after 33.
+/// From 1 ms at 50 ppm the bound is 10 ms after 3 minutes and 100 ms after 33.
 #[test]
 fn without_servers_the_clock_holds_over_with_what_was_measured() {
     let (mut world, mut tracker) = settled(vec![Honest; 3], Wander::around(0), 2);
