@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use clock::Hlc;
+use clock::{ClockState, Hlc};
 use model::query;
 use model::retention::{Kept, Policy, expired};
 use model::{Caller, Command, CommandOp, Outcome};
@@ -50,7 +50,16 @@ impl Janitor {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
-            let mut more = self.engine.leadership().is_some();
+            // By a clock that may be an hour ahead, what is an hour old would go.
+            let vouched = match self.keeper.state() {
+                ClockState::Suspect | ClockState::Unsynced => false,
+                ClockState::Synced
+                | ClockState::Holdover
+                | ClockState::Disagree
+                | ClockState::Expired
+                | ClockState::Local => true,
+            };
+            let mut more = vouched && self.engine.leadership().is_some();
             while more {
                 more = match is_due(&self.store, policy, self.keeper.reading().now_ns) {
                     Ok(due) => due && self.expire(policy).await,

@@ -19,6 +19,7 @@ pub mod server;
 
 pub mod events;
 pub mod janitor;
+pub mod lead;
 pub mod members;
 pub mod proposer;
 pub mod reader;

@@ -1,17 +1,27 @@
 //! How the other nodes are: each node asks each other ten times a second, on the urgent lane, which
 //! waits for no disk. What comes back feeds status, the live list and the choice of a successor.
 //!
+//! Every question is also an exchange of clocks: it goes out with this node's reading, and the
+//! answer brings the peer's readings and bounds. Only the asking side compares, because only it
+//! knows how long the way there and back has taken at most; so each pair is compared twice, once by
+//! each.
+//!
 //! It decides nothing about safety: who leads and who votes is the engine's business alone.
+//!
+//! Not here: when two clocks contradict each other (`clock::peer`), what follows (`fence`, `lead`).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use clock::peer::{Claim, Exchange, PeerClock, PeerVerdict};
+use clock::{ClockState, Reading};
 use net::{FrameRx, FrameTx, Lane, Link, LinkError, PeerAddr};
 use prost::Message as _;
 use proto::Name;
 use proto::peer::NodeInfo;
+use proto::wire::{ClockPeer, ClockReport};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -48,38 +58,109 @@ impl Heard {
     }
 }
 
+/// A peer's clock as compared with this node's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compared {
+    /// Whether the two can both be right. Unknown once the last exchange is old.
+    pub verdict: PeerVerdict,
+    /// How far the two claims are apart at least, nanoseconds: positive if the peer's lies later.
+    pub gap_ns: i64,
+    /// Whether the last exchange is young enough to count.
+    pub fresh: bool,
+}
+
 /// Says how this node is.
 pub type Myself = Arc<dyn Fn() -> NodeInfo + Send + Sync>;
+/// Reads this node's clock, by its own servers alone.
+pub type MyClock = Arc<dyn Fn() -> (Reading, ClockState) + Send + Sync>;
 
 /// What is known of all peers. Cheap to clone.
 #[derive(Clone)]
 pub struct Members {
-    heard: Arc<Mutex<BTreeMap<String, Heard>>>,
+    known: Arc<Mutex<Known>>,
     myself: Myself,
+    clock: MyClock,
+}
+
+#[derive(Default)]
+struct Known {
+    heard: BTreeMap<String, Heard>,
+    clocks: BTreeMap<String, Clock>,
+}
+
+/// The exchanges with one peer.
+struct Clock {
+    peer: PeerClock,
+    at: Instant,
+}
+
+impl Clock {
+    fn is_fresh(&self) -> bool {
+        self.at.elapsed() < DOWN_AFTER
+    }
 }
 
 impl Members {
     /// Knows nobody yet.
     #[must_use]
-    pub fn new(myself: Myself) -> Self {
-        Self { heard: Arc::default(), myself }
+    pub fn new(myself: Myself, clock: MyClock) -> Self {
+        Self { known: Arc::default(), myself, clock }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Heard>> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is known of a peer.
     #[must_use]
     pub fn heard(&self, name: &str) -> Option<Heard> {
-        self.lock().get(name).cloned()
+        self.lock().heard.get(name).cloned()
+    }
+
+    /// A peer's clock beside this node's; `None` before the first exchange.
+    #[must_use]
+    pub fn compared(&self, name: &str) -> Option<Compared> {
+        let known = self.lock();
+        let clock = known.clocks.get(name)?;
+        let fresh = clock.is_fresh();
+        let verdict = if fresh { clock.peer.verdict() } else { PeerVerdict::Unknown };
+        Some(Compared { verdict, gap_ns: clock.peer.gap_ns(), fresh })
+    }
+
+    /// The other nodes' clocks, by name.
+    #[must_use]
+    pub fn clock_peers(&self) -> Vec<ClockPeer> {
+        let known = self.lock();
+        let row = |(name, clock): (&String, &Clock)| {
+            let report = known.heard.get(name).and_then(|heard| heard.info.clock.as_ref());
+            let verdict =
+                if clock.is_fresh() { clock.peer.verdict() } else { PeerVerdict::Unknown };
+            ClockPeer {
+                node: name.clone(),
+                state: report.map(|report| report.state.clone()).unwrap_or_default(),
+                offset_ns: clock.peer.offset_ns().unwrap_or(0),
+                delay_ns: clock.peer.delay_ns().unwrap_or(0),
+                error_bound_us: report.and_then(|report| reading_of(report).error_us()),
+                verdict: verdict.to_string(),
+                age_ms: u64::try_from(clock.at.elapsed().as_millis()).unwrap_or(u64::MAX),
+            }
+        };
+        known.clocks.iter().map(row).collect()
     }
 
     fn note(&self, info: NodeInfo, rtt_us: Option<u64>) {
-        let mut heard = self.lock();
-        let before = heard.get(&info.name).map_or(0, |heard| heard.rtt_us);
+        let mut known = self.lock();
+        let before = known.heard.get(&info.name).map_or(0, |heard| heard.rtt_us);
         let rtt_us = rtt_us.unwrap_or(before);
-        heard.insert(info.name.clone(), Heard { info, rtt_us, at: Instant::now() });
+        known.heard.insert(info.name.clone(), Heard { info, rtt_us, at: Instant::now() });
+    }
+
+    fn note_exchange(&self, peer: &Name, exchange: &Exchange) {
+        let mut known = self.lock();
+        let clock = Clock { peer: PeerClock::default(), at: Instant::now() };
+        let clock = known.clocks.entry(peer.to_string()).or_insert(clock);
+        clock.peer.note(exchange);
+        clock.at = Instant::now();
     }
 
     /// Asks a peer until `stop`.
@@ -104,12 +185,21 @@ impl Members {
         let late = || LinkError::Lost("no answer in time".to_owned());
         let (mut tx, mut rx) = opened.map_err(|_| late())??;
         loop {
+            let myself = (self.myself)();
             let asked = Instant::now();
-            tx.send(info_frame(&(self.myself)())).await?;
+            let (mine_sent, _) = (self.clock)();
+            tx.send(info_frame(&NodeInfo { sent_ns: mine_sent.now_ns, ..myself })).await?;
             let answer = tokio::time::timeout(ANSWER_WITHIN, rx.recv()).await;
             let answer = answer.map_err(|_| late())??;
+            let (mine_received, my_state) = (self.clock)();
             let info = answer.and_then(|frame| read_info(&frame, &peer.name)).ok_or_else(late)?;
             let rtt_us = u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX);
+            if let Some(claim) = claim_of(&info) {
+                let received_ns = info.received_ns;
+                let exchange =
+                    Exchange { mine_sent, received_ns, peer: claim, mine_received, my_state };
+                self.note_exchange(&peer.name, &exchange);
+            }
             self.note(info, Some(rtt_us));
             tokio::time::sleep(ASK_EVERY).await;
         }
@@ -119,9 +209,14 @@ impl Members {
     pub async fn answer(&self, from: &Name, first: Bytes, mut tx: FrameTx, mut rx: FrameRx) {
         let mut next = Some(first);
         while let Some(frame) = next {
+            let (received, _) = (self.clock)();
             let Some(info) = read_info(&frame, from) else { return };
             self.note(info, None);
-            if tx.send(info_frame(&(self.myself)())).await.is_err() {
+            // The clock's report inside is read now, after the question came: it is T3.
+            let mut answer = (self.myself)();
+            answer.received_ns = received.now_ns;
+            answer.sent_ns = answer.clock.as_ref().map_or(0, |report| report.now_ns);
+            if tx.send(info_frame(&answer)).await.is_err() {
                 return;
             }
             next = rx.recv().await.ok().flatten();
@@ -135,8 +230,147 @@ fn info_frame(info: &NodeInfo) -> Bytes {
     out.into()
 }
 
+/// What a peer says of its clock at the moment of its answer; `None` if it says nothing.
+fn claim_of(info: &NodeInfo) -> Option<Claim> {
+    let report = info.clock.as_ref()?;
+    // A state of another release is none that this one could compare with.
+    let state = report.state.parse().unwrap_or(ClockState::Unsynced);
+    let Reading { now_ns, earliest_ns, latest_ns } = reading_of(report);
+    Some(Claim { now_ns, earliest_ns, latest_ns, state })
+}
+
+fn reading_of(report: &ClockReport) -> Reading {
+    let ClockReport { now_ns, earliest_ns, latest_ns, .. } = *report;
+    Reading { now_ns, earliest_ns, latest_ns }
+}
+
 /// Reads a frame; one that speaks for another node is nothing.
 fn read_info(frame: &[u8], from: &Name) -> Option<NodeInfo> {
     let bytes = frame.strip_prefix(&[URGENT_INFO])?;
     NodeInfo::decode(bytes).ok().filter(|info| info.name == from.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use net::switchboard::{Arrivals, Switchboard};
+    use proto::peer::Hello;
+
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+    /// 2026-11-21T00:00:00Z.
+    const WALL_NS: u64 = 1_795_219_200_000_000_000;
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn name(id: u64) -> Name {
+        format!("n{id}").parse().unwrap()
+    }
+
+    fn hello(id: u64) -> Hello {
+        let incarnation = vec![0; 16];
+        Hello { name: name(id).to_string(), raft_id: id, incarnation, ..Hello::default() }
+    }
+
+    /// A node whose clock moves on by a microsecond whenever it is read, and knows true time to
+    /// 1 ms; `ahead_ns` is what it is off all the same.
+    fn node(id: u64, truth: &Arc<AtomicU64>, ahead_ns: u64) -> Members {
+        let truth = Arc::clone(truth);
+        let clock = move || {
+            let now_ns = truth.fetch_add(1000, Ordering::SeqCst) + ahead_ns;
+            let (earliest_ns, latest_ns) = (Some(now_ns - MS), Some(now_ns + MS));
+            (Reading { now_ns, earliest_ns, latest_ns }, ClockState::Synced)
+        };
+        let reading = clock.clone();
+        let myself = move || {
+            let (Reading { now_ns, earliest_ns, latest_ns }, state) = reading();
+            let state = state.to_string();
+            let clock =
+                ClockReport { now_ns, earliest_ns, latest_ns, state, ..ClockReport::default() };
+            NodeInfo { name: name(id).to_string(), clock: Some(clock), ..NodeInfo::default() }
+        };
+        Members::new(Arc::new(myself), Arc::new(clock))
+    }
+
+    async fn serve(members: Members, mut arrivals: Arrivals) {
+        while let Some(stream) = arrivals.recv().await {
+            let members = members.clone();
+            tokio::spawn(async move {
+                let net::PeerStream { from, tx, mut rx, .. } = stream;
+                if let Ok(Some(first)) = rx.recv().await {
+                    members.answer(&from.name.parse().unwrap(), first, tx, rx).await;
+                }
+            });
+        }
+    }
+
+    /// Two nodes on a board, the first of which asks the second.
+    async fn asking(ahead_ns: u64, board: &Switchboard, held: Option<Arc<AtomicU64>>) -> Members {
+        let truth = held.unwrap_or_else(|| Arc::new(AtomicU64::new(WALL_NS)));
+        let (one, two) = (node(1, &truth, 0), node(2, &truth, ahead_ns));
+        let (link, arrivals) = board.attach(&name(1), hello(1));
+        tokio::spawn(serve(one.clone(), arrivals));
+        let (_link, arrivals) = board.attach(&name(2), hello(2));
+        tokio::spawn(serve(two, arrivals));
+        let (name, address, incarnation) = (name(2), String::new(), [0; 16]);
+        let peer = PeerAddr { name, raft_id: 2, address, incarnation };
+        tokio::spawn(one.clone().ask(Arc::new(link), peer, CancellationToken::new()));
+        one
+    }
+
+    async fn verdict(members: &Members) -> PeerVerdict {
+        let found = async {
+            loop {
+                match members.compared("n2") {
+                    Some(Compared { verdict, fresh: true, .. })
+                        if verdict != PeerVerdict::Unknown =>
+                    {
+                        return verdict;
+                    }
+                    _ => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, found).await.expect("a verdict")
+    }
+
+    /// Seen to fail with the answer's own moment as T2 (the clock is then ahead by all the delay).
+    #[tokio::test]
+    async fn clocks_are_compared_over_the_link() {
+        let board = Switchboard::new();
+        let good = asking(MS, &board, None).await;
+        assert_eq!(verdict(&good).await, PeerVerdict::Compatible);
+        let rows = good.clock_peers();
+        let [row] = rows.as_slice() else { panic!("{rows:?}") };
+        assert_eq!((row.node.as_str(), row.state.as_str()), ("n2", "synced"));
+        assert!(row.offset_ns.abs_diff(1_000_000) < 100_000, "{row:?}");
+        assert_eq!(row.error_bound_us, Some(1000));
+        let board = Switchboard::new();
+        let bad = asking(3 * MS, &board, None).await;
+        assert_eq!(verdict(&bad).await, PeerVerdict::Disjoint);
+        let gap_ns = bad.compared("n2").unwrap().gap_ns;
+        assert!(gap_ns > 0 && gap_ns < 1_000_000, "{gap_ns}");
+    }
+
+    /// A link that is slow one way, or a peer that is stopped in the middle, widens what is
+    /// compared. Seen to fail with one reading for T1 and T4.
+    #[tokio::test]
+    async fn a_slow_link_makes_no_false_verdict() {
+        let board = Switchboard::new();
+        let truth = Arc::new(AtomicU64::new(WALL_NS));
+        board.delay(&name(2), &name(1), Duration::from_millis(30));
+        // Time goes on while an answer is under way, by more than both bounds.
+        let ticking = Arc::clone(&truth);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                ticking.fetch_add(MS, Ordering::SeqCst);
+            }
+        });
+        let members = asking(0, &board, Some(truth)).await;
+        assert_eq!(verdict(&members).await, PeerVerdict::Compatible);
+        let [row] = &members.clock_peers()[..] else { panic!("one peer") };
+        assert!(row.delay_ns > 4 * MS, "it was slow: {row:?}");
+    }
 }

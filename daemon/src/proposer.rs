@@ -4,19 +4,28 @@
 //! Invariant: leader id before stamp, stamp before submission, one task, one queue. Read the leader
 //! id after the stamp and an entry stamped under an old leadership can be appended under a new one,
 //! out of order. A gateway that is not the primary never stamps.
+//!
+//! Invariant: nothing is stamped that `lead` does not allow at that moment; what it refuses is not
+//! done, and is said so.
 
 use std::sync::Arc;
 
 use clock::{Hlc, TickError};
+use model::query;
 use model::{Batch, Caller, Command, CommandOp, Outcome};
 use proto::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, PROPOSER_BYTES_MAX, PROPOSER_QUEUE_MAX};
+use proto::wire::Configure;
 use proto::{ErrorCode, Failure, Name};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::lead::Lead;
 use crate::raft::{Handle, Leadership, Payload, ProposeError};
+use crate::store::Store;
 use crate::time::Keeper;
 
+/// Commands of its own that a primary begins a term with, at most.
+const OWN_MAX: usize = 2;
 /// When a client that was told "busy" may come back, in milliseconds.
 const BUSY_MS: u32 = 20;
 
@@ -27,6 +36,22 @@ struct Proposal {
     answer: Answer,
     /// Bytes of the queue and of what is under way; given back when the answer is.
     bytes: OwnedSemaphorePermit,
+}
+
+/// What the task works with.
+pub struct Parts {
+    /// The engine.
+    pub engine: Handle,
+    /// The clock.
+    pub keeper: Keeper,
+    /// Whether this node may lead.
+    pub lead: Lead,
+    /// The state.
+    pub store: Store,
+    /// The settings of this node's configuration, for a cluster that has none yet.
+    pub settings: Configure,
+    /// The node's name.
+    pub node: Name,
 }
 
 /// Hands commands to the proposer. Cheap to clone.
@@ -40,9 +65,10 @@ pub struct Proposer {
 impl Proposer {
     /// Starts the task. It ends when `stop` is cancelled.
     #[must_use]
-    pub fn start(engine: Handle, keeper: Keeper, node: Name, stop: CancellationToken) -> Self {
+    pub fn start(parts: Parts, stop: CancellationToken) -> Self {
         let (queue, proposals) = mpsc::channel(PROPOSER_QUEUE_MAX);
-        let task = Task { engine, keeper: keeper.clone(), node, proposals, term: 0 };
+        let keeper = parts.keeper.clone();
+        let task = Task { parts, proposals, term: 0 };
         tokio::spawn(task.run(stop));
         Self { queue, bytes: Arc::new(Semaphore::new(PROPOSER_BYTES_MAX)), keeper }
     }
@@ -71,7 +97,7 @@ fn unknown(why: &str) -> Failure {
     Failure::new(ErrorCode::Unknown, format!("nobody can say whether it was done: {why}"))
 }
 
-fn clock_failure(error: TickError) -> Failure {
+pub(crate) fn clock_failure(error: TickError) -> Failure {
     let code = match error {
         TickError::Ahead { .. } => ErrorCode::ClockAhead,
         TickError::Sealed => ErrorCode::Stopping,
@@ -81,9 +107,7 @@ fn clock_failure(error: TickError) -> Failure {
 }
 
 struct Task {
-    engine: Handle,
-    keeper: Keeper,
-    node: Name,
+    parts: Parts,
     proposals: mpsc::Receiver<Proposal>,
     /// The last term that this node began as primary.
     term: u64,
@@ -91,7 +115,7 @@ struct Task {
 
 impl Task {
     async fn run(mut self, stop: CancellationToken) {
-        let mut view = self.engine.view();
+        let (mut view, mut lead) = (self.parts.engine.view(), self.parts.lead.news());
         loop {
             let first = tokio::select! {
                 () = stop.cancelled() => return,
@@ -101,6 +125,7 @@ impl Task {
                     }
                     None
                 }
+                () = lead.changed() => None,
                 first = self.proposals.recv() => {
                     if first.is_none() {
                         return;
@@ -109,7 +134,7 @@ impl Task {
                 }
             };
             view.mark_unchanged();
-            let leadership = self.engine.leadership();
+            let leadership = self.parts.engine.leadership();
             if leadership.is_none_or(|leadership| leadership.term() == self.term) && first.is_none()
             {
                 continue;
@@ -123,8 +148,11 @@ impl Task {
     fn collect(&mut self, first: Option<Proposal>) -> Vec<Proposal> {
         let mut bytes = first.as_ref().map_or(0, |first| first.command.size());
         let mut batch: Vec<_> = first.into_iter().collect();
-        // One place stays free for the command that begins a term.
-        while !batch.is_empty() && batch.len() < BATCH_COMMANDS_MAX - 1 && bytes < BATCH_BYTES_MAX {
+        // Some places stay free for the commands that begin a term.
+        while !batch.is_empty()
+            && batch.len() < BATCH_COMMANDS_MAX - OWN_MAX
+            && bytes < BATCH_BYTES_MAX
+        {
             let Ok(next) = self.proposals.try_recv() else { break };
             bytes += next.command.size();
             batch.push(next);
@@ -137,28 +165,28 @@ impl Task {
             fail(batch, &Failure::new(ErrorCode::NotPrimary, "this node is not the primary"));
             return;
         };
-        let begins = leadership.term() != self.term;
-        let (mut commands, mut waiting) = (Vec::with_capacity(batch.len() + 1), Vec::new());
-        if begins {
-            let (node, term) = (self.node.to_string(), leadership.term());
-            let op = CommandOp::TermStart { node: node.clone(), term };
-            commands.push(Command { caller: Caller::node(&self.node), gateway: node, op });
+        if let Err(failure) = self.parts.lead.may_write() {
+            fail(batch, &failure);
+            return;
         }
+        let mut commands = self.own_commands(leadership);
+        let (skip, mut waiting) = (commands.len(), Vec::new());
         for Proposal { command, answer, bytes } in batch {
             commands.push(command);
             waiting.push((answer, bytes));
         }
         let count = u32::try_from(commands.len()).unwrap_or(u32::MAX);
-        let base = match self.keeper.stamp(count).await {
+        // Stamping may take seconds after a crash; the clock must still be good when it is done.
+        let stamped = self.parts.keeper.stamp(count).await.map_err(clock_failure);
+        let base = match stamped.and_then(|base| self.parts.lead.may_write().map(|()| base)) {
             Ok(base) => base,
-            Err(error) => {
-                answer_all(waiting, &clock_failure(error));
+            Err(failure) => {
+                answer_all(waiting, &failure);
                 return;
             }
         };
-        let batch = Batch { base, primary: self.node.to_string(), commands };
+        let batch = Batch { base, primary: self.parts.node.to_string(), commands };
         let payload = Payload::new(&batch.encode());
-        let skip = usize::from(begins);
         let reply = move |result: Result<Vec<Outcome>, ProposeError>| match result {
             Ok(outcomes) => {
                 for ((answer, _bytes), outcome) in
@@ -170,11 +198,31 @@ impl Task {
             }
             Err(error) => answer_all(waiting, &propose_failure(&error)),
         };
-        match self.engine.propose(leadership, payload, reply).await {
+        match self.parts.engine.propose(leadership, payload, reply).await {
             Ok(()) => self.term = leadership.term(),
             // The callback is dropped with all answers, which reads as unknown.
             Err(error) => tracing::error!(%error, "a proposal was not taken"),
         }
+    }
+}
+
+impl Task {
+    /// What a primary says for itself at the beginning of its term, and nothing later: that it
+    /// begins, and the settings if the cluster has none yet.
+    fn own_commands(&self, leadership: Leadership) -> Vec<Command> {
+        if leadership.term() == self.term {
+            return Vec::new();
+        }
+        let node = &self.parts.node;
+        let command = |op| Command { caller: Caller::node(node), gateway: node.to_string(), op };
+        let op = CommandOp::TermStart { node: node.to_string(), term: leadership.term() };
+        let mut commands = vec![command(op)];
+        let known = self.parts.store.snapshot().map(|view| query::settings(&view));
+        // Apply sets only what nobody has set: a look at an old state does no harm.
+        if !matches!(known, Ok(Ok(Some(_)))) {
+            commands.push(command(CommandOp::InitSettings(self.parts.settings)));
+        }
+        commands
     }
 }
 

@@ -6,6 +6,7 @@
 mod answer;
 mod ceiling;
 mod close;
+mod instants;
 mod own;
 mod run;
 mod settings;
@@ -28,6 +29,7 @@ use proto::{ErrorCode, Failure, Identity, Name, Role};
 use tokio::time::Instant;
 
 use crate::config::FileSettings;
+use crate::lead::Lead;
 use crate::members::Members;
 use crate::proposer::Proposer;
 use crate::raft::Handle;
@@ -86,6 +88,7 @@ enum Body {
 struct Core {
     engine: Handle,
     proposer: Proposer,
+    lead: Lead,
     store: Store,
     ceiling: Ceiling,
     closer: Closer,
@@ -193,6 +196,14 @@ impl Node {
         }
     }
 
+    /// Whether the node may lead, if it takes part.
+    fn lead(&self) -> Option<&Lead> {
+        match &self.inner.body {
+            Body::Whole(core) => Some(&core.lead),
+            Body::Repairing { .. } => None,
+        }
+    }
+
     /// Whether the node is handing over and stopping.
     #[must_use]
     pub fn is_leaving(&self) -> bool {
@@ -253,7 +264,9 @@ impl Node {
     }
 
     fn clock(&self) -> ClockReport {
-        self.inner.keeper.report(self.inner.name.as_str())
+        let may_lead = self.lead().is_some_and(Lead::may_lead);
+        let peers = self.inner.members.clock_peers();
+        ClockReport { peers, may_lead, ..self.inner.keeper.report(self.inner.name.as_str()) }
     }
 
     /// How this node is, as its peers are told ten times a second.
@@ -263,7 +276,7 @@ impl Node {
         let mut info = NodeInfo {
             name: inner.name.to_string(),
             role: "repairing".to_owned(),
-            clock: Some(ClockReport { sources: Vec::new(), ..self.clock() }),
+            clock: Some(ClockReport { sources: Vec::new(), peers: Vec::new(), ..self.clock() }),
             version: VERSION.to_owned(),
             problems: self.own_problems(),
             address: inner.advertise.clone(),

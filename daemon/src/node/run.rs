@@ -3,24 +3,26 @@
 //! Start: port, store, verdict, clock, engine, proposer, server, then READY once the node can
 //! serve. Stop: announce, hand the primary role over, drain, close, then the store.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use net::{CloseCode, Endpoint, Link, PeerAddr};
 use proto::peer::{Hello, NodeInfo};
+use proto::settings::{Configure, OnLoss};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
+use crate::config::{Clock, ClockMode, Config};
 use crate::events::{self, EventSink};
 use crate::exit::{Exit, Failed};
 use crate::janitor::Janitor;
+use crate::lead::{self, Lead};
 use crate::members::Members;
 use crate::process::Process;
 use crate::proof::Proof;
-use crate::proposer::Proposer;
-use crate::raft::{Handle, Member, Timing};
+use crate::proposer::{self, Proposer};
+use crate::raft::{self, Handle, Member, Timing};
 use crate::seed::Seed;
 use crate::server::Server;
 use crate::store::format::Identity as StoreIdentity;
@@ -163,22 +165,43 @@ async fn start_whole(
         heartbeat_ms: u64::from(config.raft.heartbeat_ms),
         election_min_ms: u64::from(config.raft.election_min_ms),
         election_max_ms: u64::from(config.raft.election_max_ms),
+        // A clock that asks nobody is as good at the first moment as ever.
+        from_the_start: config.clock.mode == ClockMode::Local,
     };
+    let slot = Slot::default();
+    let members = slot.members(&keeper);
+    let lead = Lead::new(keeper.clone(), &config.clock);
+    let guard = lead.guard(members.clone());
     let observing = keeper.clone();
-    let observe: crate::raft::Observe = Arc::new(move |seen| observing.observe(seen));
-    let engine = Handle::start(store.clone(), timing, Arc::clone(&link), observe).await?;
+    let observe: raft::Observe = Arc::new(move |seen| observing.observe(seen));
     if let Some(seed) = seed {
-        engine.initialize(seed_members(&seed).into_iter().collect()).await?;
+        raft::found(&store, seed_members(&seed).into_iter().collect()).await?;
         let used = Seed::put_away(&config.data_dir);
         used.map_err(|error| StoreError::Foreign(error.to_string()))?;
     }
+    let engine = Handle::start(store.clone(), timing, Arc::clone(&link), observe, guard).await?;
     // Peers are let in by the membership: it has to be known before they knock.
     let mut view = engine.view();
     let known = view.wait_for(|view| !view.members.is_empty());
     if !matches!(tokio::time::timeout(READY_WITHIN, known).await, Ok(Ok(_))) {
         tracing::warn!("the membership is not known yet: no peer can be let in");
     }
-    let proposer = Proposer::start(engine.clone(), keeper.clone(), name.clone(), work.clone());
+    let parts = lead::Parts {
+        engine: engine.clone(),
+        members: members.clone(),
+        store: store.clone(),
+        election_max_ms: timing.election_max_ms,
+    };
+    lead.start(parts, config.clock.unsynced_start, work.clone());
+    let parts = proposer::Parts {
+        engine: engine.clone(),
+        keeper: keeper.clone(),
+        lead: lead.clone(),
+        store: store.clone(),
+        settings: first_settings(&config.clock),
+        node: name.clone(),
+    };
+    let proposer = Proposer::start(parts, work.clone());
     let janitor = Janitor {
         engine: engine.clone(),
         proposer: proposer.clone(),
@@ -187,8 +210,9 @@ async fn start_whole(
         node: name,
     };
     tokio::spawn(janitor.run(config.retention.clone(), work.clone()));
-    let core = Core { engine, proposer, store, ceiling, closer: Closer::default() };
-    let node = make_node(config, proof, keeper, link, Body::Whole(Box::new(core)));
+    let core = Core { engine, proposer, lead, store, ceiling, closer: Closer::default() };
+    let outside = Outside { keeper, link, members };
+    let node = make_node(config, proof, outside, &slot, Body::Whole(Box::new(core)));
     tokio::spawn(event_queue.run(node.clone(), work.clone()));
     Ok(node)
 }
@@ -208,28 +232,52 @@ fn start_repairing(
     let link: Arc<dyn Link> = Arc::new(endpoint.link(hello_maker(proof_name(&proof), &identity)));
     let used = || Seed::read_used(&config.data_dir).ok().flatten();
     let seed = seed.or_else(used).map(|seed| seed_members(&seed)).unwrap_or_default();
-    make_node(config, proof, keeper, link, Body::Repairing { reason, seed })
+    let slot = Slot::default();
+    let outside = Outside { members: slot.members(&keeper), keeper, link };
+    make_node(config, proof, outside, &slot, Body::Repairing { reason, seed })
 }
 
 fn proof_name(proof: &Proof) -> proto::Identity {
     proof.credentials.identity().clone()
 }
 
-fn make_node(
-    config: &Config,
-    proof: Proof,
+/// The settings of a configuration, for a cluster that has none yet.
+fn first_settings(clock: &Clock) -> Configure {
+    let on_loss = match clock.on_loss {
+        clock::lead::OnLoss::Degrade => OnLoss::Degrade,
+        clock::lead::OnLoss::Refuse => OnLoss::Refuse,
+    };
+    Configure {
+        max_clock_error_us: Some(u64::from(clock.max_error_ms) * 1000),
+        on_loss: Some(on_loss.into()),
+    }
+}
+
+/// Where a node will be: the table of members asks the node how it is, and the node holds the table.
+#[derive(Clone, Default)]
+struct Slot(Arc<OnceLock<Weak<Inner>>>);
+
+impl Slot {
+    fn members(&self, keeper: &Keeper) -> Members {
+        let (slot, keeper) = (self.clone(), keeper.clone());
+        let myself = move || {
+            let inner = slot.0.get().and_then(Weak::upgrade);
+            inner.map_or_else(NodeInfo::default, |inner| Node { inner }.info())
+        };
+        Members::new(Arc::new(myself), Arc::new(move || keeper.claim()))
+    }
+}
+
+/// What every node has, whole or not.
+struct Outside {
     keeper: Keeper,
     link: Arc<dyn Link>,
-    body: Body,
-) -> Node {
+    members: Members,
+}
+
+fn make_node(config: &Config, proof: Proof, outside: Outside, slot: &Slot, body: Body) -> Node {
+    let Outside { keeper, link, members } = outside;
     let leaving = Arc::new(AtomicBool::new(false));
-    let slot: Arc<std::sync::OnceLock<std::sync::Weak<Inner>>> = Arc::default();
-    let weak = Arc::clone(&slot);
-    // The table of members asks the node how it is, and the node holds the table.
-    let myself = move || {
-        let inner = weak.get().and_then(std::sync::Weak::upgrade);
-        inner.map_or_else(NodeInfo::default, |inner| Node { inner }.info())
-    };
     let inner = Arc::new(Inner {
         name: proof.credentials.identity().name.clone(),
         identity: proof.credentials.identity().clone(),
@@ -238,7 +286,7 @@ fn make_node(
         file_settings: config.clock.settings,
         keeper,
         link,
-        members: Members::new(Arc::new(myself)),
+        members,
         sessions: crate::sessions::SessionTable::default(),
         signer: arc_swap::ArcSwapOption::from_pointee(proof.signer),
         body,
@@ -246,7 +294,7 @@ fn make_node(
         disk_full: AtomicBool::new(false),
     });
     // Set once, right here.
-    let _ = slot.set(Arc::downgrade(&inner));
+    let _ = slot.0.set(Arc::downgrade(&inner));
     Node { inner }
 }
 
@@ -424,28 +472,20 @@ impl Running {
 }
 
 impl Node {
-    /// Gives the primary role to the voter that is furthest, if this node has it.
+    /// Gives the primary role to the voter with a good clock that is furthest, if this node has it.
     async fn hand_over(&self, engine: &Handle) {
         let mut view = engine.view();
-        let (id, members) = {
+        let id = {
             let now = view.borrow();
             if !now.is_primary() {
                 return;
             }
-            (now.id, now.members.clone())
+            now.id
         };
-        let mut successors = engine.successors();
-        successors.retain(|id| {
-            let name = members.get(id).map(|member| member.name.as_str());
-            let heard = name.and_then(|name| self.inner.members.heard(name));
-            heard.is_some_and(|heard| heard.is_up())
-        });
-        while let Some(to) = successors.pop() {
-            tracing::info!(
-                to = members.get(&to).map(|member| &*member.name),
-                "handing the primary role over"
-            );
-            if let Err(error) = engine.transfer(to).await {
+        let mut candidates = lead::candidates(engine, &self.inner.members);
+        while let Some(to) = candidates.pop() {
+            tracing::info!(to = to.name, "handing the primary role over");
+            if let Err(error) = engine.transfer(to.id).await {
                 tracing::warn!(%error, "the role could not be handed over");
                 return;
             }

@@ -80,6 +80,9 @@ impl Node {
         if let Some(settings) = self.settings() {
             problems.extend(disagreements(&self.inner.file_settings, &settings));
         }
+        if let Some(lead) = self.lead() {
+            problems.extend(lead.problems());
+        }
         if let Some(engine) = self.engine()
             && engine.ratcheted() > 0
         {

@@ -17,7 +17,7 @@ use proto::{Action, ErrorCode, Executed, Failure, Identity, Role};
 
 use crate::raft::peer_address;
 
-use super::{Core, Deadline, Node, Principal};
+use super::{Core, Deadline, Node, Principal, instants};
 
 /// Longest wait for news of a primary before trying again.
 const NEWS: Duration = Duration::from_millis(20);
@@ -136,13 +136,15 @@ impl Node {
             let message = format!("the data disk of {} has no room for messages", self.inner.name);
             return Err(Failure::new(ErrorCode::DiskFull, message));
         }
-        let token = match request.token.as_slice() {
-            [] => None,
-            bytes => Some(
-                Hlc::from_slice(bytes)
-                    .ok_or_else(|| Failure::new(ErrorCode::Invalid, "a token has 12 bytes"))?,
-            ),
-        };
+        core.lead.may_write()?;
+        let commit_wait = matches!(&request.op, Some(Op::Send(send)) if send.commit_wait);
+        if commit_wait {
+            core.lead.may_commit_wait()?;
+        }
+        let token = token_of(request)?;
+        if let Some(token) = token {
+            instants::admit(&self.inner.keeper, token, deadline.at()).await?;
+        }
         let gateway = principal.gateway.to_string();
         let command = Command { caller: principal.caller(), gateway, op };
         let proposed = core.proposer.propose(command, token);
@@ -151,6 +153,10 @@ impl Node {
             Err(Failure::new(ErrorCode::Unknown, "the majority did not confirm it in time"))
         })?;
         match outcome {
+            Outcome::Sent(ack) if commit_wait => {
+                instants::wait_out(&self.inner.keeper, &ack, deadline.at()).await?;
+                Ok(Reply::Ack(ack))
+            }
             Outcome::Sent(ack) => Ok(Reply::Ack(ack)),
             Outcome::Deleted(record) => Ok(Reply::Deleted(*record)),
             Outcome::CursorSet => Ok(Reply::CursorSet(Empty {})),
@@ -321,6 +327,17 @@ impl Node {
         }
         let deadline = Deadline::of(&request);
         self.order(core, &principal, op, &request, deadline).await
+    }
+}
+
+/// The highest stamp that the client has seen, if it says so.
+fn token_of(request: &Request) -> Result<Option<Hlc>, Failure> {
+    match request.token.as_slice() {
+        [] => Ok(None),
+        bytes => {
+            let invalid = || Failure::new(ErrorCode::Invalid, "a token has 12 bytes");
+            Hlc::from_slice(bytes).map(Some).ok_or_else(invalid)
+        }
     }
 }
 

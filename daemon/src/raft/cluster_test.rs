@@ -5,219 +5,11 @@
 //! out of the log's `append`, `ratcheted` is not 0.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
-use model::query::{self, Query, Reader};
-use model::{Caller, Command, CommandOp, Outcome};
-use net::switchboard::{Arrivals, Switchboard};
-use net::{Lane, PeerStream};
-use proto::Name;
-use proto::peer::Hello;
-use tokio_util::sync::CancellationToken;
+use model::query;
+use net::switchboard::Switchboard;
 
-use crate::config::Clock;
-use crate::events::EventSink;
-use crate::proposer::Proposer;
-use crate::store::format::Identity;
-use crate::store::{Op, Opened, Store};
-use crate::time::Keeper;
-
-use super::{Handle, Member, Timing, URGENT_RAFT};
-
-const CLUSTER: &str = "cccccccccccccccccccccccccccccccc";
-/// Patience of every wait; far beyond what any of them takes.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-struct TestNode {
-    name: Name,
-    engine: Handle,
-    proposer: Proposer,
-    store: Store,
-    stop: CancellationToken,
-    dir: tempfile::TempDir,
-}
-
-fn name(id: u64) -> Name {
-    format!("n{id}").parse().unwrap()
-}
-
-fn identity(id: u64) -> Identity {
-    Identity {
-        cluster: CLUSTER.to_owned(),
-        node: name(id).to_string(),
-        raft_id: id,
-        incarnation: vec![u8::try_from(id).unwrap(); 16],
-        ..Identity::default()
-    }
-}
-
-fn members() -> BTreeMap<u64, Member> {
-    let member = |id: u64| Member {
-        name: name(id).to_string(),
-        address: format!("switchboard:{id}"),
-        incarnation: [u8::try_from(id).unwrap(); 16],
-    };
-    (1..=3).map(|id| (id, member(id))).collect()
-}
-
-async fn start(board: &Switchboard, id: u64, dir: tempfile::TempDir) -> TestNode {
-    if !Store::exists(dir.path()) {
-        Store::create(dir.path(), &identity(id)).unwrap();
-    }
-    let store = tokio::time::timeout(PATIENCE, open(&dir, id)).await.expect("nobody holds it");
-    let stop = CancellationToken::new();
-    let (ceiling_ns, events) = (store.ceiling_ns().unwrap(), EventSink::nowhere());
-    let keeper = Keeper::start(&Clock::local(), ceiling_ns, events, name(id), stop.clone());
-    let (ceiling, writing) = (keeper.clone(), store.clone());
-    tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
-        loop {
-            let ceiling_ns = ceiling.next_ceiling().await;
-            writing.writer().unwrap().run(Op::Ceiling(ceiling_ns)).await.unwrap();
-            ceiling.ceiling_persisted(ceiling_ns);
-        }
-    }));
-    let hello = Hello {
-        cluster: CLUSTER.to_owned(),
-        name: name(id).to_string(),
-        raft_id: id,
-        incarnation: vec![u8::try_from(id).unwrap(); 16],
-        ..Hello::default()
-    };
-    let (link, arrivals) = board.attach(&name(id), hello);
-    let observing = keeper.clone();
-    let timing = Timing { heartbeat_ms: 50, election_min_ms: 200, election_max_ms: 400 };
-    let engine = Handle::start(
-        store.clone(),
-        timing,
-        Arc::new(link),
-        Arc::new(move |seen| observing.observe(seen)),
-    );
-    let engine = engine.await.unwrap();
-    tokio::spawn(stop.clone().run_until_cancelled_owned(serve(engine.clone(), arrivals)));
-    engine.initialize(members()).await.unwrap();
-    let proposer = Proposer::start(engine.clone(), keeper, name(id), stop.clone());
-    TestNode { name: name(id), engine, proposer, store, stop, dir }
-}
-
-/// Opens a store as soon as the last task of an earlier node has let go of it.
-async fn open(dir: &tempfile::TempDir, id: u64) -> Store {
-    loop {
-        match Store::open(dir.path(), CLUSTER, name(id).as_str()) {
-            Ok(Opened::Intact(store)) => return store,
-            Ok(Opened::Repairing { reason, .. }) => panic!("{reason}"),
-            Err(error) if error.to_string().contains("in use") => tokio::task::yield_now().await,
-            Err(error) => panic!("{error}"),
-        }
-    }
-}
-
-async fn serve(engine: Handle, mut arrivals: Arrivals) {
-    while let Some(PeerStream { lane, tx, mut rx, .. }) = arrivals.recv().await {
-        let engine = engine.clone();
-        tokio::spawn(async move {
-            match lane {
-                Lane::Append => engine.serve_append(tx, rx).await,
-                Lane::Snapshot => engine.serve_snapshot(tx, rx).await,
-                Lane::Urgent => {
-                    if let Ok(Some(first)) = rx.recv().await {
-                        assert_eq!(first[0], URGENT_RAFT);
-                        engine.serve_urgent(first.slice(1..), tx, rx).await;
-                    }
-                }
-                Lane::Request => {}
-            }
-        });
-    }
-}
-
-impl TestNode {
-    /// Stops the engine without any goodbye and hands the directory back.
-    async fn stop(self, board: &Switchboard) -> tempfile::TempDir {
-        board.detach(&self.name);
-        self.stop.cancel();
-        self.engine.stop().await;
-        let store = self.store.clone();
-        tokio::task::spawn_blocking(move || store.close()).await.unwrap();
-        self.dir
-    }
-
-    fn records(&self) -> Vec<proto::Record> {
-        let view = self.store.snapshot().unwrap();
-        let reader = Reader { name: String::new(), admin: true };
-        let (mut records, mut after) = (Vec::new(), 0);
-        loop {
-            let query = Query { after, ..Query::default() };
-            let page = query::page(&view, &reader, &query).unwrap();
-            after = page.next;
-            records.extend(page.records);
-            if page.end {
-                return records;
-            }
-        }
-    }
-
-    async fn send(&self, id: &str) -> Result<u64, proto::Failure> {
-        let caller = Caller { name: "admin".to_owned(), admin: true, fingerprint: [7; 32] };
-        let op = CommandOp::Send {
-            to: "*".to_owned(),
-            id: id.to_owned(),
-            headers: Vec::new(),
-            body: "hello".into(),
-        };
-        let command = Command { caller, gateway: self.name.to_string(), op };
-        let proposed = tokio::time::timeout(Duration::from_secs(3), async {
-            self.proposer.propose(command, None).await
-        });
-        let late = |_| proto::Failure::new(proto::ErrorCode::Unknown, "late");
-        match proposed.await.map_err(late)?? {
-            Outcome::Sent(ack) => Ok(ack.seq),
-            Outcome::Refused(failure) => Err(failure),
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-/// The node that leads and is not the given one.
-async fn primary<'n>(nodes: &'n [TestNode], not: Option<&Name>) -> &'n TestNode {
-    let found = tokio::time::timeout(PATIENCE, async {
-        loop {
-            let leading = nodes.iter().filter(|node| Some(&node.name) != not);
-            for node in leading {
-                if node.engine.view().borrow().is_primary() {
-                    return node;
-                }
-            }
-            let mut changes: Vec<_> = nodes.iter().map(|node| node.engine.view()).collect();
-            let changed = changes.iter_mut().map(|view| Box::pin(view.changed()));
-            drop(futures::future::select_all(changed).await);
-        }
-    });
-    found.await.expect("a primary")
-}
-
-/// Sends until it is acknowledged, by whoever leads.
-async fn send_surely(nodes: &[TestNode], not: Option<&Name>, id: &str) -> u64 {
-    let sent = tokio::time::timeout(PATIENCE, async {
-        loop {
-            match primary(nodes, not).await.send(id).await {
-                Ok(seq) => return seq,
-                Err(_) => tokio::task::yield_now().await,
-            }
-        }
-    });
-    sent.await.expect("an acknowledgement")
-}
-
-/// Waits until all nodes have applied as much as the one that has applied most.
-async fn settle(nodes: &[TestNode]) {
-    let index = nodes.iter().filter_map(|n| n.engine.progress().borrow().index).max().unwrap();
-    for node in nodes {
-        let mut progress = node.engine.progress();
-        let there = progress.wait_for(|progress| progress.index >= Some(index));
-        tokio::time::timeout(PATIENCE, there).await.expect("it catches up").unwrap();
-    }
-}
+use super::test_cluster::{Setup, TestNode, primary, send_surely, settle, start, three};
 
 fn check_equal(nodes: &[TestNode], acked: &BTreeMap<String, u64>) {
     let records = nodes[0].records();
@@ -238,18 +30,10 @@ fn check_equal(nodes: &[TestNode], acked: &BTreeMap<String, u64>) {
     }
 }
 
-async fn three(board: &Switchboard) -> Vec<TestNode> {
-    let mut nodes = Vec::new();
-    for id in 1..=3 {
-        nodes.push(start(board, id, tempfile::tempdir().unwrap()).await);
-    }
-    nodes
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_records_survive_cuts_of_the_primary() {
     let board = Switchboard::new();
-    let nodes = three(&board).await;
+    let nodes = three(&board, |_| Setup::default()).await;
     let mut acked = BTreeMap::new();
     for round in 0..5 {
         for i in 0..20 {
@@ -276,7 +60,7 @@ async fn acknowledged_records_survive_cuts_of_the_primary() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_was_away_catches_up_by_log_and_by_snapshot() {
     let board = Switchboard::new();
-    let mut nodes = three(&board).await;
+    let mut nodes = three(&board, |_| Setup::default()).await;
     let mut acked = BTreeMap::new();
     for purge in [false, true] {
         let away = nodes.iter().position(|n| !n.engine.view().borrow().is_primary()).unwrap();
@@ -292,7 +76,7 @@ async fn a_node_that_was_away_catches_up_by_log_and_by_snapshot() {
                 node.engine.purge().await.unwrap();
             }
         }
-        nodes.push(start(&board, id, dir).await);
+        nodes.push(start(&board, id, dir, Setup::default()).await);
         settle(&nodes).await;
     }
     let last = nodes.last().unwrap();
@@ -305,7 +89,7 @@ async fn a_node_that_was_away_catches_up_by_log_and_by_snapshot() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_of_all_nodes_loses_nothing() {
     let board = Switchboard::new();
-    let mut nodes = three(&board).await;
+    let mut nodes = three(&board, |_| Setup::default()).await;
     let mut acked = BTreeMap::new();
     for round in 0..3 {
         for i in 0..20 {
@@ -318,7 +102,7 @@ async fn a_restart_of_all_nodes_loses_nothing() {
         }
         nodes = Vec::new();
         for (id, dir) in dirs {
-            nodes.push(start(&board, id, dir).await);
+            nodes.push(start(&board, id, dir, Setup::default()).await);
         }
         acked
             .insert(format!("{round}-up"), send_surely(&nodes, None, &format!("{round}-up")).await);

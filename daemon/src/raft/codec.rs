@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use clock::guard::StampInFuture;
 use openraft::EntryPayload;
 use openraft::entry::RaftPayload as _;
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult};
@@ -136,7 +137,7 @@ pub(crate) struct SnapshotOpen {
 /// An answer to the engine of another node.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Response {
-    #[prost(oneof = "ResponseKind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "ResponseKind", tags = "1, 2, 3, 4, 5, 6")]
     pub(crate) kind: Option<ResponseKind>,
 }
 
@@ -155,6 +156,32 @@ pub(crate) enum ResponseKind {
     /// The receiver's engine cannot answer.
     #[prost(string, tag = "5")]
     Refused(String),
+    /// A live entry lies in the receiver's future; nothing of the request was taken.
+    #[prost(message, tag = "6")]
+    StampInFuture(RefusedStamp),
+}
+
+/// See [`StampInFuture`].
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(crate) struct RefusedStamp {
+    #[prost(uint64, tag = "1")]
+    index: u64,
+    #[prost(uint64, tag = "2")]
+    stamp_ns: u64,
+    #[prost(uint64, tag = "3")]
+    limit_ns: u64,
+}
+
+impl From<StampInFuture> for RefusedStamp {
+    fn from(StampInFuture { index, stamp_ns, limit_ns }: StampInFuture) -> Self {
+        Self { index, stamp_ns, limit_ns }
+    }
+}
+
+impl From<RefusedStamp> for StampInFuture {
+    fn from(RefusedStamp { index, stamp_ns, limit_ns }: RefusedStamp) -> Self {
+        Self { index, stamp_ns, limit_ns }
+    }
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -175,6 +202,20 @@ pub(crate) struct Voted {
     granted: bool,
     #[prost(message, optional, tag = "3")]
     last: Option<WireLogId>,
+}
+
+impl Ballot {
+    /// Raft id of who stands for election; `None` if it does not say.
+    pub(crate) fn candidate(&self) -> Option<u64> {
+        self.vote.as_ref().map(|vote| vote.node)
+    }
+}
+
+impl Transfer {
+    /// Raft id of who is to take the primary role over.
+    pub(crate) fn successor(&self) -> u64 {
+        self.to
+    }
 }
 
 fn missing(what: &str) -> CodecError {

@@ -10,6 +10,7 @@
 //! void after a restart).
 
 mod codec;
+mod guard;
 mod log;
 mod machine;
 mod network;
@@ -19,7 +20,7 @@ mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clock::Hlc;
@@ -31,8 +32,9 @@ use openraft::raft::linearizable_read::{Linearizer, ReadLogId};
 use openraft::{Config, ReadPolicy, SnapshotPolicy};
 use tokio::sync::watch;
 
-use crate::store::{Store, StoreError, Writer};
+use crate::store::{Op, SHARD, Store, StoreError, Writer};
 
+pub use self::guard::{Guard, Refusals};
 pub use self::log::Observe;
 pub use self::machine::Progress;
 pub use self::network::peer_address;
@@ -44,11 +46,11 @@ use self::log::LogStore;
 use self::machine::StateMachine;
 use self::network::Network;
 use self::server::Receiving;
-use self::types::{CommittedLeader, LogId, Reply, Types};
+use self::types::{CommittedLeader, Entry, LogId, Membership, Reply, Types};
 
 type Raft = openraft::Raft<Types, StateMachine>;
 
-/// Timing of elections, in milliseconds. The lower limit of the election timeout must exceed the
+/// When elections are held; times in milliseconds. The lower limit of the election timeout must exceed the
 /// time to connect and to answer, else every vote comes too late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
@@ -58,6 +60,8 @@ pub struct Timing {
     pub election_min_ms: u64,
     /// Upper limit; also how long a leader is believed in without a heartbeat.
     pub election_max_ms: u64,
+    /// Whether this node may stand for election before [`Handle::allow_elections`] says so.
+    pub from_the_start: bool,
 }
 
 /// Proof of leadership at one moment: a proposal under it is refused once it is over.
@@ -70,6 +74,15 @@ impl Leadership {
     pub fn term(self) -> u64 {
         self.0.term
     }
+}
+
+/// A voter that could take the primary role over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Successor {
+    /// Its raft id.
+    pub id: u64,
+    /// How many entries its log is behind this primary's; `None` if not known.
+    pub behind: Option<u64>,
 }
 
 /// Why a proposal gave no outcomes.
@@ -124,11 +137,16 @@ pub struct Handle {
     machine: machine::Watch,
     receiving: Arc<Receiving>,
     view: watch::Receiver<View>,
+    guard: Arc<Guard>,
+    refusals: Arc<Refusals>,
+    /// Whether heartbeats are off, so that others elect.
+    silent: Arc<AtomicBool>,
 }
 
 impl Handle {
     /// Starts the engine on a store that is proven intact. `observe` is told the highest stamp of
-    /// everything that enters the log, before anything else can be stamped.
+    /// everything that enters the log, before anything else can be stamped; `guard` judges what
+    /// other nodes send before the engine sees it.
     ///
     /// # Errors
     /// When the store cannot be read or the timing is out of range.
@@ -137,6 +155,7 @@ impl Handle {
         timing: Timing,
         link: Arc<dyn Link>,
         observe: Observe,
+        guard: Guard,
     ) -> Result<Self, StoreError> {
         let id = store.identity().raft_id;
         let last_stamp = machine::last_stamp(&store)?;
@@ -144,34 +163,14 @@ impl Handle {
         let (state_machine, machine) = StateMachine::new(store.clone())?;
         let config = engine_config(timing);
         let config = config.map_err(|error| StoreError::Foreign(error.to_string()))?;
-        let network = Network::new(link, id);
+        let refusals: Arc<Refusals> = Arc::default();
+        let network = Network::new(link, id, Arc::clone(&refusals));
         let raft = Raft::new(id, Arc::new(config), network, log, state_machine).await;
         let raft = raft.map_err(|error| StoreError::Damaged(error.to_string()))?;
         let writer = store.writer()?;
         let view = view::follow(&raft);
-        let receiving = Arc::default();
-        Ok(Self { raft, store, writer, observe, machine, receiving, view })
-    }
-
-    /// Makes the first membership of a new cluster; every first member says the same. Does nothing
-    /// where the log holds something already.
-    ///
-    /// # Errors
-    /// When the engine stopped.
-    pub async fn initialize(&self, members: BTreeMap<u64, Member>) -> Result<(), StoreError> {
-        let stopped = |error: &dyn std::fmt::Display| StoreError::Stopped(error.to_string());
-        if self.raft.is_initialized().await.map_err(|error| stopped(&error))? {
-            return Ok(());
-        }
-        match self.raft.initialize(members).await {
-            Ok(()) => Ok(()),
-            // Another node's log arrived in between: it is the same membership.
-            Err(RaftError::APIError(error)) => {
-                tracing::debug!(%error, "initialized already");
-                Ok(())
-            }
-            Err(RaftError::Fatal(error)) => Err(stopped(&error)),
-        }
+        let (receiving, guard, silent) = (Arc::default(), Arc::new(guard), Arc::default());
+        Ok(Self { raft, store, writer, observe, machine, receiving, view, guard, refusals, silent })
     }
 
     /// Role, term, primary and members, as they change.
@@ -226,6 +225,10 @@ impl Handle {
     /// # Errors
     /// See [`BarrierError`].
     pub async fn barrier(&self) -> Result<Barrier, BarrierError> {
+        if self.silent.load(Ordering::Relaxed) {
+            // The round of heartbeats that it takes would keep the others from electing.
+            return Err(BarrierError::NoQuorum);
+        }
         let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
         let linearizer = linearizer.map_err(|error| match error {
             RaftError::APIError(LinearizableReadError::ForwardToLeader(_)) => {
@@ -259,7 +262,47 @@ impl Handle {
         }
     }
 
-    /// Asks a voter to take the primary role over; whether it did shows in the view.
+    /// Lets this node stand for election when it hears no primary, or not. A transfer of the role
+    /// to it is an election of its own and goes on.
+    pub fn allow_elections(&self, allowed: bool) {
+        self.raft.runtime_config().elect(allowed);
+    }
+
+    /// Lets this node send heartbeats as primary, or not: then the others elect another. Barriers,
+    /// which are made of heartbeats, are refused meanwhile.
+    pub fn allow_heartbeats(&self, allowed: bool) {
+        self.silent.store(!allowed, Ordering::Relaxed);
+        self.raft.runtime_config().heartbeat(allowed);
+    }
+
+    /// Whether this node has heard from a primary within `lease`. A primary hears itself.
+    pub async fn hears_primary(&self, lease: Duration) -> bool {
+        if self.view.borrow().is_primary() {
+            return true;
+        }
+        let look = self.raft.with_raft_state(move |state| {
+            let heard = state.vote_last_modified();
+            state.vote_ref().is_committed()
+                && heard.is_some_and(|at| openraft::Instant::elapsed(&at) < lease)
+        });
+        // A core that is held up by its disk hears nobody, and elects nobody either.
+        matches!(tokio::time::timeout(lease, look).await, Ok(Ok(true)))
+    }
+
+    /// Who refuses this node's entries for stamps in the future.
+    #[must_use]
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// What stands in front of the engine.
+    #[must_use]
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// Asks a voter to take the primary role over; whether it did shows in the view. Until another
+    /// one leads, this node takes no entries and sends no heartbeats: there is no way back.
     ///
     /// # Errors
     /// When the engine stopped.
@@ -270,7 +313,7 @@ impl Handle {
 
     /// The other voters, the one whose log is known to match this primary's furthest last.
     #[must_use]
-    pub fn successors(&self) -> Vec<u64> {
+    pub fn successors(&self) -> Vec<Successor> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let matched = |id: &u64| {
@@ -280,7 +323,9 @@ impl Handle {
         let voters = metrics.membership_config.voter_ids().filter(|id| *id != metrics.id);
         let mut voters: Vec<_> = voters.map(|id| (matched(&id), id)).collect();
         voters.sort_unstable();
-        voters.into_iter().map(|(_, id)| id).collect()
+        let behind = |matched: Option<u64>| Some(metrics.last_log_index?.saturating_sub(matched?));
+        let successor = |(matched, id)| Successor { id, behind: behind(matched) };
+        voters.into_iter().map(successor).collect()
     }
 
     /// Purges the log up to what is applied, so that nothing deleted is left in it.
@@ -306,7 +351,7 @@ impl Handle {
         };
         let waited = purged.metrics(has, "a purge").await;
         waited.map_err(|error| StoreError::Stopped(error.to_string()))?;
-        self.writer.run(crate::store::Op::Barrier).await
+        self.writer.run(Op::Barrier).await
     }
 
     /// Stops the engine.
@@ -323,9 +368,30 @@ impl Handle {
     }
 }
 
+/// Makes the first membership of a new cluster in a store; every first member says the same. Does
+/// nothing where the log holds something already. To be called before the engine starts: the
+/// engine's own way would stand for election at once, whatever the clock says.
+///
+/// # Errors
+/// When the store cannot be read or written.
+pub async fn found(store: &Store, members: BTreeMap<u64, Member>) -> Result<(), StoreError> {
+    if store.applied()?.last.is_some() || store.floor()?.is_some() || store.tail().range().1 > 0 {
+        return Ok(());
+    }
+    let membership = Membership::from(members);
+    let payload = openraft::EntryPayload::Membership(membership);
+    let entry = Entry { log_id: LogId::new(CommittedLeader::new(0), 0), payload };
+    let entries = vec![codec::stored_entry(&entry)];
+    let epoch = store.tail().append(&entries);
+    store.writer()?.run(Op::Append(SHARD, entries)).await?;
+    store.tail().set_durable(1, epoch);
+    Ok(())
+}
+
 fn engine_config(timing: Timing) -> Result<Config, openraft::ConfigError> {
     Config {
         cluster_name: "logd".to_owned(),
+        enable_elect: timing.from_the_start,
         heartbeat_interval: timing.heartbeat_ms,
         election_timeout_min: timing.election_min_ms,
         election_timeout_max: timing.election_max_ms,
@@ -353,3 +419,5 @@ fn engine_config(timing: Timing) -> Result<Config, openraft::ConfigError> {
 mod cluster_test;
 #[cfg(test)]
 mod suite_test;
+#[cfg(test)]
+pub(crate) mod test_cluster;

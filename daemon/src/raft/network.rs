@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use clock::guard::StampInFuture;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, Stream, StreamExt as _};
@@ -23,6 +24,7 @@ use prost::Message as _;
 use tokio::task::AbortHandle;
 
 use super::codec::{self, CodecError, Request, RequestKind, Response, ResponseKind};
+use super::guard::Refusals;
 use super::machine::SnapshotData;
 use super::types::{Member, Snapshot, Types, Vote};
 
@@ -39,18 +41,21 @@ type RpcError = RPCError<Types>;
 pub(super) struct Network {
     link: Arc<dyn Link>,
     id: u64,
+    refusals: Arc<Refusals>,
 }
 
 impl Network {
-    /// A network over a link, for the node with this raft id.
+    /// A network over a link, for the node with this raft id. Entries that others refuse for their
+    /// stamps are noted in `refusals`.
     #[must_use]
-    pub(super) fn new(link: Arc<dyn Link>, id: u64) -> Self {
-        Self { link, id }
+    pub(super) fn new(link: Arc<dyn Link>, id: u64, refusals: Arc<Refusals>) -> Self {
+        Self { link, id, refusals }
     }
 
     fn client(&self, target: u64, member: &Member, lane: Lane) -> Peer {
         let address = peer_address(target, member);
-        Peer { link: Arc::clone(&self.link), id: self.id, target, address, lane }
+        let (link, refusals) = (Arc::clone(&self.link), Arc::clone(&self.refusals));
+        Peer { link, id: self.id, target, address, lane, refusals }
     }
 }
 
@@ -84,6 +89,7 @@ pub(super) struct Peer {
     target: u64,
     address: Option<PeerAddr>,
     lane: Lane,
+    refusals: Arc<Refusals>,
 }
 
 fn unreachable(error: &(impl std::error::Error + 'static)) -> RpcError {
@@ -348,7 +354,18 @@ impl Answers<'_> {
             Err(error) => return Some(Err(unreachable(&error))),
         };
         Some(match decode_response(frame) {
-            Ok(ResponseKind::Appended(appended)) => Ok(codec::decode_appended(&appended)),
+            Ok(ResponseKind::Appended(appended)) => {
+                let answer = codec::decode_appended(&appended);
+                if let Ok(Some(matched)) = &answer {
+                    self.peer.refusals.accepted(self.peer.target, matched.index());
+                }
+                Ok(answer)
+            }
+            Ok(ResponseKind::StampInFuture(refusal)) => {
+                let refusal = StampInFuture::from(refusal);
+                self.peer.refusals.refused(self.peer.target, refusal);
+                Err(unreachable(&refusal))
+            }
             Ok(ResponseKind::Refused(why)) => Err(codec_error(&CodecError(why))),
             Ok(_) => Err(unexpected()),
             Err(error) => Err(codec_error(&error)),

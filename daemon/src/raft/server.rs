@@ -1,9 +1,10 @@
 //! The engine's side of streams that other nodes open.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use clock::guard::StampInFuture;
 use futures::StreamExt as _;
 use net::{FrameRx, FrameTx, Lane};
 use openraft::raft::AppendEntriesRequest;
@@ -42,7 +43,7 @@ impl Handle {
     }
 
     /// Serves one exchange of the engine on the urgent lane, whose first frame is given without its
-    /// leading byte.
+    /// leading byte. A ballot for a candidate whose clock is proven wrong stays unanswered.
     pub async fn serve_urgent(&self, first: Bytes, mut tx: FrameTx, rx: FrameRx) {
         let Ok(Request { kind: Some(kind) }) = Request::decode(first) else { return };
         let answer = match kind {
@@ -50,13 +51,31 @@ impl Handle {
                 self.serve_appends(Lane::Urgent, Some(append), &mut tx, rx).await;
                 return;
             }
+            RequestKind::Vote(ballot) | RequestKind::PreVote(ballot)
+                if !self.hears(ballot.candidate()) =>
+            {
+                return;
+            }
             RequestKind::Vote(ballot) => self.vote(ballot).await,
             RequestKind::PreVote(ballot) => self.pre_vote(ballot).await,
+            // Whoever gives the role away may have a bad clock; who gets it counts.
+            RequestKind::Transfer(transfer) if !self.hears(Some(transfer.successor())) => return,
             RequestKind::Transfer(transfer) => self.take_over(transfer).await,
             RequestKind::Snapshot(_) => Err(CodecError("a snapshot on the urgent lane".to_owned())),
         };
         let kind = answer.unwrap_or_else(|error| ResponseKind::Refused(error.to_string()));
         send_last(Lane::Urgent, &mut tx, kind).await;
+    }
+
+    /// Whether a node may get the primary role, as far as its clock is concerned.
+    fn hears(&self, candidate: Option<u64>) -> bool {
+        let view = self.view.borrow();
+        let member = candidate.and_then(|id| view.members.get(&id));
+        let hears = member.is_none_or(|member| self.guard.hears(&member.name));
+        if !hears {
+            tracing::debug!(?candidate, "its clock and this node's contradict each other: no vote");
+        }
+        hears
     }
 
     async fn vote(&self, ballot: codec::Ballot) -> Result<ResponseKind, CodecError> {
@@ -86,10 +105,21 @@ impl Handle {
         tx: &mut FrameTx,
         rx: FrameRx,
     ) {
-        let writer = self.writer.clone();
+        let refusal: Arc<OnceLock<StampInFuture>> = Arc::default();
+        let (writer, guard, refused) =
+            (self.writer.clone(), Arc::clone(&self.guard), Arc::clone(&refusal));
         let requests = futures::stream::unfold((first, rx), move |(first, rx)| {
-            let writer = writer.clone();
-            async move { next_append(first, rx, &writer).await }
+            let (writer, guard, refused) =
+                (writer.clone(), Arc::clone(&guard), Arc::clone(&refused));
+            async move {
+                let (request, state) = next_append(first, rx, &writer).await?;
+                if let Err(refusal) = guard.check(&request) {
+                    // Ends the stream: everything before it is still answered.
+                    let _ = refused.set(refusal);
+                    return None;
+                }
+                Some((request, state))
+            }
         });
         let mut answers = std::pin::pin!(self.raft.stream_append(requests));
         while let Some(answer) = answers.next().await {
@@ -101,6 +131,10 @@ impl Handle {
                 tracing::debug!(%error, ?lane, "an append stream ended");
                 return;
             }
+        }
+        if let Some(refusal) = refusal.get() {
+            send_last(lane, tx, ResponseKind::StampInFuture((*refusal).into())).await;
+            return;
         }
         // The sender may be gone; then nobody waits for the end.
         let _ = tx.finish().await;

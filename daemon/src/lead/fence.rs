@@ -1,0 +1,112 @@
+//! What the other voters' clocks say of this node's: compared with all of them, a clock that a
+//! majority contradicts is fenced off until they agree again.
+//!
+//! Not here: the exchanges (`members`), when a verdict changes and what a majority is
+//! (`clock::peer`), what a fenced clock may still do (`lead`).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clock::peer::{Fence, PeerVerdict, fence};
+use proto::event::ClockCause;
+use tokio::time::Instant;
+
+use crate::members::{Compared, Members};
+use crate::time::Keeper;
+
+/// A peer's verdict is told at most this often: a clock at the edge must not fill the log.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// Follows the verdicts.
+#[derive(Debug, Default)]
+pub(crate) struct FenceWatch {
+    fence: Fence,
+    /// Peers that are contradicted now, and how far they are off.
+    contradicted: BTreeMap<String, i64>,
+    told: BTreeMap<String, Told>,
+}
+
+/// What was last told of a peer.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    disjoint: bool,
+    at: Instant,
+}
+
+impl FenceWatch {
+    /// Looks at what the exchanges with the other voters show, and tells the clock.
+    pub(crate) fn look(&mut self, members: &Members, voters: &[String], keeper: &Keeper) {
+        let compared = |name: &String| Some((name.clone(), members.compared(name)?));
+        let fresh: BTreeMap<_, _> =
+            voters.iter().filter_map(compared).filter(|(_, compared)| compared.fresh).collect();
+        let before = self.fence;
+        self.fence = fence(before, fresh.values().map(|compared| compared.verdict));
+        let disjoint = fresh.iter().filter(|(_, c)| c.verdict == PeerVerdict::Disjoint);
+        let disjoint: BTreeMap<_, _> = disjoint.map(|(n, c)| (n.clone(), c.gap_ns)).collect();
+        // A fence outlives its witnesses; then the last ones are still the reason for it.
+        let same = disjoint.keys().eq(self.contradicted.keys());
+        if !(same || disjoint.is_empty() && self.fence == Fence::Suspect) {
+            self.contradicted = disjoint;
+        }
+        match (before, self.fence) {
+            (Fence::Suspect, Fence::Suspect) if same => {}
+            (_, Fence::Suspect) => keeper.set_fenced(Some(self.sentence())),
+            (Fence::Suspect, _) => keeper.set_fenced(None),
+            _ => {}
+        }
+        self.tell(&fresh, keeper);
+    }
+
+    /// Writes changes of single verdicts to the log's history.
+    fn tell(&mut self, fresh: &BTreeMap<String, Compared>, keeper: &Keeper) {
+        for (peer, compared) in fresh {
+            let disjoint = match compared.verdict {
+                PeerVerdict::Unknown => continue,
+                PeerVerdict::Compatible => false,
+                PeerVerdict::Disjoint => true,
+            };
+            let told = self.told.get(peer);
+            let known = told.is_some_and(|told| told.disjoint);
+            if disjoint == known || told.is_some_and(|told| told.at.elapsed() < TELL_EVERY) {
+                continue;
+            }
+            let text = if disjoint {
+                format!(
+                    "its clock and that of {} contradict each other",
+                    gap(peer, compared.gap_ns)
+                )
+            } else {
+                format!("its clock and that of {peer} agree again")
+            };
+            tracing::warn!("{text}");
+            keeper.note(ClockCause::Peers, text);
+            self.told.insert(peer.clone(), Told { disjoint, at: Instant::now() });
+        }
+    }
+
+    /// What a person should look at, if anything.
+    pub(crate) fn problem(&self) -> Option<String> {
+        match self.fence {
+            Fence::Clear => None,
+            Fence::Alarm => Some(format!("{}: one of them is wrong", self.sentence())),
+            Fence::Suspect => Some(format!("BAD_CLOCK: {}", self.sentence())),
+        }
+    }
+
+    fn sentence(&self) -> String {
+        let peers: Vec<_> = self.contradicted.iter().map(|(peer, ns)| gap(peer, *ns)).collect();
+        format!("its clock and that of {} contradict each other", peers.join(", "))
+    }
+}
+
+/// `n2 (3600.000 s ahead at least)`.
+fn gap(peer: &str, gap_ns: i64) -> String {
+    let way = if gap_ns < 0 { "behind" } else { "ahead" };
+    let ns = gap_ns.unsigned_abs();
+    let size = if ns < 1_000_000_000 {
+        format!("{}.{:03} ms", ns / 1_000_000, ns / 1000 % 1000)
+    } else {
+        format!("{}.{:03} s", ns / 1_000_000_000, ns / 1_000_000 % 1000)
+    };
+    format!("{peer} ({size} {way} at least)")
+}

@@ -1,0 +1,182 @@
+//! Whether this node may lead with its clock: describes the situation to the policy twenty times a
+//! second and whenever it changes, and does what the policy decides.
+//!
+//! The policy switches the engine's elections and heartbeats, hands the primary role over, and says
+//! whether the primary may mint. Here is only what that takes: who is heard, who refuses, what the
+//! cluster's settings are.
+//!
+//! Invariants:
+//! * nothing is minted on a decision that was made as a backup, nor on one that was made while the
+//!   clock was still trusted and is not any more;
+//! * with `clock.mode = "local"` every clock qualifies.
+//!
+//! Not here: the rules (`clock::lead`), the verdict of the peers (`fence`), the guard of backups
+//! (`raft`).
+
+mod fence;
+mod task;
+
+use clock::ClockState;
+use clock::guard::stamp_limit_ns;
+use clock::lead::{Decision, Mint, OnLoss, Policy, Refusal, UnsyncedStart};
+use clock::peer::PeerVerdict;
+use proto::{ErrorCode, Failure};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Clock;
+use crate::members::Members;
+use crate::raft::{Guard, Handle};
+use crate::store::Store;
+use crate::time::Keeper;
+
+pub(crate) use self::task::candidates;
+
+use self::task::Task;
+
+/// What was decided last, for everybody who asks. Cheap to clone.
+#[derive(Clone)]
+pub struct Lead {
+    keeper: Keeper,
+    said: watch::Sender<Said>,
+}
+
+/// What was decided last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Said {
+    /// `None` before the first look.
+    decision: Option<Decision>,
+    /// Whether it was made as primary.
+    primary: bool,
+    on_loss: OnLoss,
+    problems: Vec<String>,
+}
+
+/// What the task works with.
+pub struct Parts {
+    /// The engine.
+    pub engine: Handle,
+    /// How the other nodes are.
+    pub members: Members,
+    /// The state, which holds the cluster's settings.
+    pub store: Store,
+    /// Longest election timeout, in milliseconds.
+    pub election_max_ms: u64,
+}
+
+impl Lead {
+    /// Nothing is decided yet, so nothing is allowed.
+    #[must_use]
+    pub fn new(keeper: Keeper, config: &Clock) -> Self {
+        let on_loss = config.on_loss;
+        let said = Said { decision: None, primary: false, on_loss, problems: Vec::new() };
+        Self { keeper, said: watch::Sender::new(said) }
+    }
+
+    /// Starts the task. It ends when `stop` is cancelled.
+    pub fn start(&self, parts: Parts, unsynced_start: UnsyncedStart, stop: CancellationToken) {
+        let policy = Policy::new(0, parts.election_max_ms, unsynced_start);
+        let task = Task::new(self.clone(), parts, policy);
+        tokio::spawn(stop.run_until_cancelled_owned(task.run()));
+    }
+
+    /// What stands in front of the engine: judges by this node's clock, as long as nobody doubts
+    /// it.
+    #[must_use]
+    pub fn guard(&self, members: Members) -> Guard {
+        let keeper = self.keeper.clone();
+        let limit_ns = move || {
+            let latest_ns = keeper.reading().latest_ns.filter(|_| keeper.state().is_trusted())?;
+            let log_floor_ns = keeper.hlc().log_floor().ns;
+            Some(stamp_limit_ns(latest_ns, keeper.max_error_ns(), log_floor_ns))
+        };
+        let said = self.said.subscribe();
+        let hears = move |candidate: &str| {
+            let shuns = said.borrow().decision.is_some_and(|decision| decision.shun_disjoint);
+            let verdict = members.compared(candidate).map(|compared| compared.verdict);
+            !(shuns && verdict == Some(PeerVerdict::Disjoint))
+        };
+        Guard::new(limit_ns, hears)
+    }
+
+    /// Whether this node, as primary, may mint now.
+    ///
+    /// # Errors
+    /// `NotPrimary` if another node is about to lead, `ClockUnavailable` if no clock is good
+    /// enough. Nothing was done.
+    pub fn may_write(&self) -> Result<(), Failure> {
+        let said = self.said.borrow();
+        let not_primary = |what: &str| Failure::new(ErrorCode::NotPrimary, what);
+        let decision = said.decision.filter(|_| said.primary);
+        let decision =
+            decision.ok_or_else(|| not_primary("the primary has just begun its term"))?;
+        match decision.mint {
+            Mint::Unbounded => Ok(()),
+            Mint::Allowed => match self.keeper.state() {
+                ClockState::Unsynced | ClockState::Suspect => {
+                    Err(not_primary("the primary's clock is in doubt since a moment ago"))
+                }
+                _ => Ok(()),
+            },
+            Mint::Refused(refusal) => {
+                let code = match refusal {
+                    Refusal::HandingOver | Refusal::InFuture => ErrorCode::NotPrimary,
+                    Refusal::NoClock | Refusal::Unsynced => ErrorCode::ClockUnavailable,
+                };
+                Err(Failure::new(code, refusal))
+            }
+        }
+    }
+
+    /// Whether a send may be acknowledged late enough for its stamp to be certainly past.
+    ///
+    /// # Errors
+    /// `Conflict` if the cluster would write with unknown bounds, `ClockUnavailable` if the bounds
+    /// are unknown now.
+    pub fn may_commit_wait(&self) -> Result<(), Failure> {
+        if self.said.borrow().on_loss != OnLoss::Refuse {
+            let message = "a commit wait needs on_loss = \"refuse\": logctl cluster set";
+            return Err(Failure::new(ErrorCode::Conflict, message));
+        }
+        match self.keeper.reading().earliest_ns {
+            Some(_) => Ok(()),
+            None => {
+                let message = "a commit wait needs bounds, and the primary's clock has none";
+                Err(Failure::new(ErrorCode::ClockUnavailable, message))
+            }
+        }
+    }
+
+    /// Whether this node is a good choice as primary, as the others are told.
+    #[must_use]
+    pub fn may_lead(&self) -> bool {
+        self.said.borrow().decision.is_some_and(|decision| decision.may_lead)
+    }
+
+    /// What a person should look at.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        self.said.borrow().problems.clone()
+    }
+
+    /// For whoever waits for another decision.
+    #[must_use]
+    pub fn news(&self) -> News {
+        News(self.said.subscribe())
+    }
+}
+
+/// Tells of decisions.
+pub struct News(watch::Receiver<Said>);
+
+impl News {
+    /// Completes when something else was decided; never again once the node is gone.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+#[cfg(test)]
+mod lead_test;

@@ -1,0 +1,356 @@
+//! The task that drives the policy.
+
+use std::time::Duration;
+
+use clock::ClockState;
+use clock::HlcClock;
+use clock::lead::{Decision, Mint, OnLoss, Policy, Refusal, Situation, Standing};
+use model::query;
+use proto::event::ClockCause;
+use proto::settings::OnLoss as OnLossSetting;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::fence::FenceWatch;
+use super::{Lead, Parts, Said};
+use crate::members::Members;
+use crate::raft::{Handle, Role, View};
+
+/// Between two looks at the situation.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A refusal of a voter counts this long: the engine tries again once a second.
+const REFUSED_FOR: Duration = Duration::from_millis(2500);
+/// A voter whose log is further behind than this many entries is no successor: it would have to
+/// catch up first, and nobody could write meanwhile.
+const CAUGHT_UP: u64 = 1024;
+
+/// A voter to which the primary role could go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    /// Its raft id.
+    pub(crate) id: u64,
+    /// Its name.
+    pub(crate) name: String,
+    /// Whether its clock is good enough, as it says.
+    pub(crate) may_lead: bool,
+    /// How many entries it is behind this primary; `None` if not known.
+    pub(crate) behind: Option<u64>,
+}
+
+/// The other voters that are up, the best last: those whose clock is good enough, and among them
+/// the one whose log is furthest.
+pub(crate) fn candidates(engine: &Handle, members: &Members) -> Vec<Candidate> {
+    let view = engine.view();
+    let view = view.borrow();
+    let successors = engine.successors();
+    let candidate = |successor: &crate::raft::Successor| {
+        let name = view.members.get(&successor.id)?.name.clone();
+        let heard = members.heard(&name).filter(|heard| heard.is_up())?;
+        let may_lead = heard.info.clock.is_some_and(|clock| clock.may_lead);
+        Some(Candidate { id: successor.id, name, may_lead, behind: successor.behind })
+    };
+    let mut candidates: Vec<_> = successors.iter().filter_map(candidate).collect();
+    // Stable: the order by logs stays within each half.
+    candidates.sort_by_key(|candidate| candidate.may_lead);
+    candidates
+}
+
+/// What the engine's view says, as far as decisions depend on it: everything else in it changes
+/// with every entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    role: Role,
+    term: u64,
+    primary: Option<u64>,
+    voters: Vec<u64>,
+}
+
+impl Place {
+    fn of(view: &View) -> Self {
+        let View { role, term, primary, ref voters, .. } = *view;
+        Self { role, term, primary, voters: voters.clone() }
+    }
+}
+
+/// What was done or said before, so that it is done and said once.
+#[derive(Debug, Default)]
+struct Before {
+    elections: Option<bool>,
+    heartbeats: Option<bool>,
+    degraded: bool,
+    /// Whether the present spell of being unfit was told of.
+    handed_over: bool,
+    /// To whom the role was last handed.
+    tried: Option<u64>,
+}
+
+pub(super) struct Task {
+    lead: Lead,
+    parts: Parts,
+    policy: Policy,
+    fence: FenceWatch,
+    started: Instant,
+    /// How far the state had been applied when the settings were read.
+    settings_at: Option<u64>,
+    on_loss: OnLoss,
+    before: Before,
+}
+
+impl Task {
+    pub(super) fn new(lead: Lead, parts: Parts, policy: Policy) -> Self {
+        let on_loss = lead.said.borrow().on_loss;
+        let (fence, started) = (FenceWatch::default(), Instant::now());
+        let before = Before::default();
+        Self { lead, parts, policy, fence, started, settings_at: None, on_loss, before }
+    }
+
+    pub(super) async fn run(mut self) {
+        let (mut view, mut states) = (self.parts.engine.view(), self.lead.keeper.states());
+        loop {
+            let place = Place::of(&view.borrow_and_update());
+            states.mark_unchanged();
+            self.look().await;
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = moved(&mut view, &place) => {}
+                () = changed(&mut states) => {}
+            }
+        }
+    }
+
+    /// One look at the situation, and what follows from it.
+    async fn look(&mut self) {
+        self.read_settings();
+        let view = self.parts.engine.view().borrow().clone();
+        let others = view.voters.iter().filter(|id| **id != view.id);
+        let others: Vec<_> =
+            others.filter_map(|id| Some(view.members.get(id)?.name.clone())).collect();
+        self.fence.look(&self.parts.members, &others, &self.lead.keeper);
+        let situation = self.situation(&view, &others).await;
+        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let decision = self.policy.decide(now_ms, &situation);
+        self.act(&view, &situation, decision).await;
+    }
+
+    /// The cluster's settings, if the state has moved since they were read.
+    fn read_settings(&mut self) {
+        let applied = self.parts.engine.progress().borrow().index;
+        if applied.is_none() || applied == self.settings_at {
+            return;
+        }
+        let settings = match self.parts.store.snapshot().map(|view| query::settings(&view)) {
+            Ok(Ok(settings)) => settings,
+            Ok(Err(error)) => return tracing::error!(%error, "the settings cannot be read"),
+            Err(error) => return tracing::error!(%error, "the settings cannot be read"),
+        };
+        self.settings_at = applied;
+        let Some(settings) = settings else { return };
+        let max_error_ns = settings.max_clock_error_us.saturating_mul(1000);
+        if max_error_ns != self.lead.keeper.max_error_ns() {
+            tracing::info!(max_error_us = settings.max_clock_error_us, "the cluster's setting");
+            self.lead.keeper.set_max_error_ns(max_error_ns);
+        }
+        self.on_loss = match settings.on_loss() {
+            OnLossSetting::Degrade => OnLoss::Degrade,
+            OnLossSetting::Refuse => OnLoss::Refuse,
+        };
+    }
+
+    async fn situation(&self, view: &View, others: &[String]) -> Situation {
+        let (parts, keeper) = (&self.parts, &self.lead.keeper);
+        let max_error_ns = keeper.max_error_ns();
+        let (state, reading) = (keeper.state(), keeper.reading());
+        let cap_ns = HlcClock::cap_ns(&reading, max_error_ns);
+        let standing = Standing {
+            state,
+            error_ns: reading.error_ns(),
+            ahead_ns: keeper.hlc().ahead_ns(cap_ns, parts.engine.last_stamp()),
+        };
+        let is_primary = view.is_primary();
+        let refusals = parts.engine.refusals();
+        if !is_primary {
+            refusals.clear();
+        }
+        let refusing = refusals.within(REFUSED_FOR);
+        let refusing_voters = view.voters.iter().filter(|id| refusing.contains_key(id)).count();
+        let taking = view.voters.len() - refusing_voters;
+        let is_successor = |candidate: &Candidate| {
+            candidate.may_lead
+                && candidate.behind.is_some_and(|behind| behind <= CAUGHT_UP)
+                && !refusing.contains_key(&candidate.id)
+        };
+        let may_lead = |name: &String| {
+            let heard = parts.members.heard(name).filter(|heard| heard.is_up());
+            heard.and_then(|heard| heard.info.clock).is_some_and(|clock| clock.may_lead)
+        };
+        let lease = Duration::from_millis(parts.election_max_ms);
+        Situation {
+            standing,
+            is_primary,
+            has_primary: parts.engine.hears_primary(lease).await,
+            another_may_lead: others.iter().any(may_lead),
+            successor: is_primary
+                && candidates(&parts.engine, &parts.members).iter().any(is_successor),
+            refused: is_primary && refusing_voters > 0 && taking * 2 <= view.voters.len(),
+            max_error_ns,
+            on_loss: self.on_loss,
+        }
+    }
+
+    async fn act(&mut self, view: &View, situation: &Situation, decision: Decision) {
+        let engine = &self.parts.engine;
+        engine.allow_elections(decision.elections);
+        engine.allow_heartbeats(decision.heartbeats);
+        self.lead.keeper.allow_unsynced(situation.is_primary && decision.mint == Mint::Unbounded);
+        self.say(view, situation, decision);
+        let said = Said {
+            decision: Some(decision),
+            primary: situation.is_primary,
+            on_loss: self.on_loss,
+            problems: self.problems(view, situation, &decision),
+        };
+        self.lead.said.send_if_modified(|last| {
+            let news = *last != said;
+            *last = said;
+            news
+        });
+        if decision.hand_over {
+            self.hand_over(situation).await;
+        }
+    }
+
+    /// Asks the best successor to take over; another one than last time if there is one.
+    async fn hand_over(&mut self, situation: &Situation) {
+        let engine = &self.parts.engine;
+        let refusing = engine.refusals().within(REFUSED_FOR);
+        let mut candidates = candidates(engine, &self.parts.members);
+        candidates.retain(|candidate| candidate.may_lead && !refusing.contains_key(&candidate.id));
+        let tried = self.before.tried;
+        let other = candidates.iter().rfind(|candidate| Some(candidate.id) != tried);
+        let Some(to) = other.or_else(|| candidates.last()) else { return };
+        let why = standing_text(&situation.standing);
+        tracing::warn!(to = to.name, clock = why, "handing the primary role over");
+        if !std::mem::replace(&mut self.before.handed_over, true) {
+            let text = format!("hands the primary role over to {}: its clock is {why}", to.name);
+            self.lead.keeper.note(ClockCause::Policy, text);
+        }
+        self.before.tried = Some(to.id);
+        if let Err(error) = engine.transfer(to.id).await {
+            tracing::warn!(%error, "the role could not be handed over");
+        }
+    }
+
+    /// Logs what has changed, and writes what matters into the log's history.
+    fn say(&mut self, view: &View, situation: &Situation, decision: Decision) {
+        let why = standing_text(&situation.standing);
+        if self.before.elections.replace(decision.elections) != Some(decision.elections) {
+            let elections = decision.elections;
+            tracing::info!(elections, clock = why, term = view.term, "standing for election");
+        }
+        if self.before.heartbeats.replace(decision.heartbeats).unwrap_or(true)
+            != decision.heartbeats
+        {
+            let heartbeats = decision.heartbeats;
+            tracing::warn!(heartbeats, term = view.term, "a primary that the others refuse");
+        }
+        let fit = matches!(decision.mint, Mint::Allowed) && !decision.degraded;
+        if fit || !situation.is_primary {
+            self.before.handed_over = false;
+        }
+        if decision.degraded == std::mem::replace(&mut self.before.degraded, decision.degraded) {
+            return;
+        }
+        let text = if decision.degraded {
+            degraded_text(situation, &decision)
+        } else if situation.is_primary {
+            format!("leads with a good clock again: {why}")
+        } else {
+            "leads no more with a clock that is not good enough".to_owned()
+        };
+        tracing::warn!("{text}");
+        self.lead.keeper.note(ClockCause::Policy, text);
+    }
+
+    fn problems(&self, view: &View, situation: &Situation, decision: &Decision) -> Vec<String> {
+        let mut problems: Vec<_> = self.fence.problem().into_iter().collect();
+        let refusing = self.parts.engine.refusals().within(REFUSED_FOR);
+        if let Some(worst) = refusing.values().max_by_key(|refusal| refusal.by_ns()) {
+            let name = |id| view.members.get(id).map_or("?", |member| member.name.as_str());
+            let names: Vec<_> = refusing.keys().map(name).collect();
+            let ms = worst.by_ns().div_ceil(1_000_000);
+            let names = names.join(", ");
+            problems.push(format!("BAD_CLOCK: {names} refuse its stamps, {ms} ms too far ahead"));
+        }
+        if decision.degraded {
+            problems.push(format!("CLOCK_DEGRADED: {}", degraded_text(situation, decision)));
+        } else if !decision.may_lead
+            && let Some(why) = cannot_lead(&situation.standing)
+        {
+            problems.push(why);
+        }
+        problems
+    }
+}
+
+/// Why a node is no choice as primary, where its state alone does not say it.
+fn cannot_lead(standing: &Standing) -> Option<String> {
+    let text = match standing.state {
+        ClockState::Unsynced => "it cannot lead: no time server was believed since its start",
+        _ if standing.ahead_ns > 0 => {
+            let ms = standing.ahead_ns.div_ceil(1_000_000);
+            return Some(format!("it cannot lead: its stamps are {ms} ms ahead of its clock"));
+        }
+        ClockState::Synced | ClockState::Holdover | ClockState::Disagree | ClockState::Expired => {
+            "it cannot lead: the error bound of its clock is too large"
+        }
+        ClockState::Suspect | ClockState::Local => return None,
+    };
+    Some(text.to_owned())
+}
+
+fn degraded_text(situation: &Situation, decision: &Decision) -> String {
+    let clock = standing_text(&situation.standing);
+    let limit = ms_text(situation.max_error_ns);
+    match decision.mint {
+        Mint::Refused(Refusal::InFuture) => "the other nodes refuse its stamps, and nobody takes \
+             the primary role over"
+            .to_owned(),
+        Mint::Refused(_) => {
+            format!(
+                "the primary's clock is {clock} (limit {limit}) and no voter's is good enough: \
+                 writes are refused"
+            )
+        }
+        Mint::Allowed | Mint::Unbounded => {
+            format!(
+                "the primary's clock is {clock} (limit {limit}) and no voter's is good enough: \
+                 writes go on with the bounds it has"
+            )
+        }
+    }
+}
+
+/// `holdover, ±120.500 ms`.
+fn standing_text(standing: &Standing) -> String {
+    match standing.error_ns {
+        Some(error_ns) => format!("{}, ±{}", standing.state, ms_text(error_ns)),
+        None => format!("{}, without bounds", standing.state),
+    }
+}
+
+fn ms_text(ns: u64) -> String {
+    format!("{}.{:03} ms", ns / 1_000_000, ns / 1000 % 1000)
+}
+
+/// Completes when the engine's view has moved to another place.
+async fn moved(view: &mut watch::Receiver<View>, from: &Place) {
+    if view.wait_for(|view| Place::of(view) != *from).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+async fn changed(states: &mut watch::Receiver<ClockState>) {
+    if states.changed().await.is_err() {
+        std::future::pending().await
+    }
+}

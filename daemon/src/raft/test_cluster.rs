@@ -1,0 +1,363 @@
+//! Nodes without a network and without clients: engine, clock, policy and proposer on a real store,
+//! joined by a switchboard. For the tests of the engine and of the policy.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use clock::lead::UnsyncedStart;
+use model::query::{self, Query, Reader};
+use model::{Caller, Command, CommandOp, Outcome};
+use net::switchboard::{Arrivals, Switchboard};
+use net::{Lane, Link, PeerStream};
+use proto::peer::{Hello, NodeInfo};
+use proto::settings::Configure;
+use proto::wire::{Ack, ClockReport};
+use proto::{ErrorCode, Failure, Name};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Clock;
+use crate::events::EventSink;
+use crate::lead::{self, Lead};
+use crate::members::Members;
+use crate::proposer::{self, Proposer};
+use crate::store::format::Identity;
+use crate::store::{Op, Opened, Store};
+use crate::time::{Counter, Keeper};
+
+use super::{Guard, Handle, Member, Timing, URGENT_RAFT, View, found, peer_address};
+
+const CLUSTER: &str = "cccccccccccccccccccccccccccccccc";
+/// Patience of every wait; far beyond what any of them takes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How a node of a test differs from an ordinary one.
+pub(crate) struct Setup {
+    pub(crate) clock: Clock,
+    pub(crate) counter: Counter,
+    /// `None`: as in a real node, by its own clock.
+    pub(crate) guard: Option<Guard>,
+    /// Whether elections are on before the policy says so.
+    pub(crate) from_the_start: bool,
+    /// Whether it asks the others how they are.
+    pub(crate) asks: bool,
+    /// Number of members.
+    pub(crate) members: u64,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let (clock, counter) = (Clock::local(), Counter::Boot);
+        Self { clock, counter, guard: None, from_the_start: true, asks: true, members: 3 }
+    }
+}
+
+pub(crate) struct TestNode {
+    pub(crate) name: Name,
+    pub(crate) engine: Handle,
+    pub(crate) proposer: Proposer,
+    pub(crate) lead: Lead,
+    pub(crate) keeper: Keeper,
+    pub(crate) members: Members,
+    pub(crate) store: Store,
+    election_max_ms: u64,
+    stop: CancellationToken,
+    dir: tempfile::TempDir,
+}
+
+pub(crate) fn name(id: u64) -> Name {
+    format!("n{id}").parse().unwrap()
+}
+
+fn identity(id: u64) -> Identity {
+    Identity {
+        cluster: CLUSTER.to_owned(),
+        node: name(id).to_string(),
+        raft_id: id,
+        incarnation: vec![u8::try_from(id).unwrap(); 16],
+        ..Identity::default()
+    }
+}
+
+fn members(count: u64) -> BTreeMap<u64, Member> {
+    let member = |id: u64| Member {
+        name: name(id).to_string(),
+        address: format!("switchboard:{id}"),
+        incarnation: [u8::try_from(id).unwrap(); 16],
+    };
+    (1..=count).map(|id| (id, member(id))).collect()
+}
+
+fn hello(id: u64) -> Hello {
+    Hello {
+        cluster: CLUSTER.to_owned(),
+        name: name(id).to_string(),
+        raft_id: id,
+        incarnation: vec![u8::try_from(id).unwrap(); 16],
+        ..Hello::default()
+    }
+}
+
+/// Starts a node and its policy.
+pub(crate) async fn start(
+    board: &Switchboard,
+    id: u64,
+    dir: tempfile::TempDir,
+    setup: Setup,
+) -> TestNode {
+    let node = start_undecided(board, id, dir, setup).await;
+    node.decide(UnsyncedStart::Wait);
+    node
+}
+
+/// Starts a node whose policy has not begun: it does not stand for election unless it may from the
+/// start, and mints nothing.
+pub(crate) async fn start_undecided(
+    board: &Switchboard,
+    id: u64,
+    dir: tempfile::TempDir,
+    setup: Setup,
+) -> TestNode {
+    let Setup { clock, counter, guard, from_the_start, asks, members: count } = setup;
+    if !Store::exists(dir.path()) {
+        Store::create(dir.path(), &identity(id)).unwrap();
+    }
+    let store = tokio::time::timeout(PATIENCE, open(&dir, id)).await.expect("nobody holds it");
+    let stop = CancellationToken::new();
+    let (ceiling_ns, events) = (store.ceiling_ns().unwrap(), EventSink::nowhere());
+    let keeper = Keeper::with_counter(&clock, ceiling_ns, events, name(id), stop.clone(), counter);
+    let (ceiling, writing) = (keeper.clone(), store.clone());
+    tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
+        loop {
+            let ceiling_ns = ceiling.next_ceiling().await;
+            writing.writer().unwrap().run(Op::Ceiling(ceiling_ns)).await.unwrap();
+            ceiling.ceiling_persisted(ceiling_ns);
+        }
+    }));
+    let (link, arrivals) = board.attach(&name(id), hello(id));
+    let link: Arc<dyn Link> = Arc::new(link);
+    let lead = Lead::new(keeper.clone(), &clock);
+    let (slot, known) = exchange(id, &keeper, &lead);
+    let observing = keeper.clone();
+    let timing =
+        Timing { heartbeat_ms: 50, election_min_ms: 200, election_max_ms: 400, from_the_start };
+    found(&store, members(count)).await.unwrap();
+    let engine = Handle::start(
+        store.clone(),
+        timing,
+        Arc::clone(&link),
+        Arc::new(move |seen| observing.observe(seen)),
+        guard.unwrap_or_else(|| lead.guard(known.clone())),
+    );
+    let engine = engine.await.unwrap();
+    assert!(slot.set(engine.view()).is_ok(), "set once");
+    let serving = serve(engine.clone(), known.clone(), arrivals);
+    tokio::spawn(stop.clone().run_until_cancelled_owned(serving));
+    for (peer, member) in members(count).into_iter().filter(|(peer, _)| asks && *peer != id) {
+        let peer = peer_address(peer, &member).unwrap();
+        tokio::spawn(known.clone().ask(Arc::clone(&link), peer, stop.clone()));
+    }
+    let parts = proposer::Parts {
+        engine: engine.clone(),
+        keeper: keeper.clone(),
+        lead: lead.clone(),
+        store: store.clone(),
+        settings: Configure { max_clock_error_us: Some(100_000), on_loss: Some(0) },
+        node: name(id),
+    };
+    let proposer = Proposer::start(parts, stop.clone());
+    let (name, election_max_ms) = (name(id), timing.election_max_ms);
+    TestNode {
+        name,
+        engine,
+        proposer,
+        lead,
+        keeper,
+        members: known,
+        store,
+        election_max_ms,
+        stop,
+        dir,
+    }
+}
+
+/// Where the table of members looks for the engine's view once there is one.
+type Slot = Arc<OnceLock<watch::Receiver<View>>>;
+
+fn exchange(id: u64, keeper: &Keeper, lead: &Lead) -> (Slot, Members) {
+    let slot = Slot::default();
+    let (asked, telling, reading, lead) =
+        (Arc::clone(&slot), keeper.clone(), keeper.clone(), lead.clone());
+    let myself = move || {
+        let role = asked.get().map(|view| view.borrow().role.as_str().to_owned());
+        let report = telling.report(name(id).as_str());
+        let clock = Some(ClockReport { may_lead: lead.may_lead(), ..report });
+        let (name, role) = (name(id).to_string(), role.unwrap_or_default());
+        NodeInfo { name, role, clock, ..NodeInfo::default() }
+    };
+    (slot, Members::new(Arc::new(myself), Arc::new(move || reading.claim())))
+}
+
+/// Opens a store as soon as the last task of an earlier node has let go of it.
+async fn open(dir: &tempfile::TempDir, id: u64) -> Store {
+    loop {
+        match Store::open(dir.path(), CLUSTER, name(id).as_str()) {
+            Ok(Opened::Intact(store)) => return store,
+            Ok(Opened::Repairing { reason, .. }) => panic!("{reason}"),
+            Err(error) if error.to_string().contains("in use") => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+async fn serve(engine: Handle, members: Members, mut arrivals: Arrivals) {
+    while let Some(PeerStream { from, lane, tx, mut rx }) = arrivals.recv().await {
+        let (engine, members) = (engine.clone(), members.clone());
+        tokio::spawn(async move {
+            match lane {
+                Lane::Append => engine.serve_append(tx, rx).await,
+                Lane::Snapshot => engine.serve_snapshot(tx, rx).await,
+                Lane::Urgent => match rx.recv().await {
+                    Ok(Some(first)) if first[0] == URGENT_RAFT => {
+                        engine.serve_urgent(first.slice(1..), tx, rx).await;
+                    }
+                    Ok(Some(first)) => {
+                        members.answer(&from.name.parse().unwrap(), first, tx, rx).await;
+                    }
+                    Ok(None) | Err(_) => {}
+                },
+                Lane::Request => {}
+            }
+        });
+    }
+}
+
+impl TestNode {
+    /// Starts the policy.
+    pub(crate) fn decide(&self, unsynced_start: UnsyncedStart) {
+        let parts = lead::Parts {
+            engine: self.engine.clone(),
+            members: self.members.clone(),
+            store: self.store.clone(),
+            election_max_ms: self.election_max_ms,
+        };
+        self.lead.start(parts, unsynced_start, self.stop.clone());
+    }
+
+    /// Stops the engine without any goodbye and hands the directory back.
+    pub(crate) async fn stop(self, board: &Switchboard) -> tempfile::TempDir {
+        board.detach(&self.name);
+        self.stop.cancel();
+        self.engine.stop().await;
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || store.close()).await.unwrap();
+        self.dir
+    }
+
+    pub(crate) fn is_primary(&self) -> bool {
+        self.engine.view().borrow().is_primary()
+    }
+
+    pub(crate) fn records(&self) -> Vec<proto::Record> {
+        let view = self.store.snapshot().unwrap();
+        let reader = Reader { name: String::new(), admin: true };
+        let (mut records, mut after) = (Vec::new(), 0);
+        loop {
+            let query = Query { after, ..Query::default() };
+            let page = query::page(&view, &reader, &query).unwrap();
+            after = page.next;
+            records.extend(page.records);
+            if page.end {
+                return records;
+            }
+        }
+    }
+
+    pub(crate) async fn send(&self, id: &str) -> Result<u64, Failure> {
+        self.send_acked(id).await.map(|ack| ack.seq)
+    }
+
+    pub(crate) async fn send_acked(&self, id: &str) -> Result<Ack, Failure> {
+        let op = CommandOp::Send {
+            to: "*".to_owned(),
+            id: id.to_owned(),
+            headers: Vec::new(),
+            body: "hello".into(),
+        };
+        match self.order(op).await? {
+            Outcome::Sent(ack) => Ok(ack),
+            Outcome::Refused(failure) => Err(failure),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Orders an admin's command, as primary.
+    pub(crate) async fn order(&self, op: CommandOp) -> Result<Outcome, Failure> {
+        let caller = Caller { name: "admin".to_owned(), admin: true, fingerprint: [7; 32] };
+        let command = Command { caller, gateway: self.name.to_string(), op };
+        let proposed = self.proposer.propose(command, None);
+        let proposed = tokio::time::timeout(Duration::from_secs(3), proposed).await;
+        proposed.unwrap_or_else(|_| Err(Failure::new(ErrorCode::Unknown, "late")))
+    }
+}
+
+/// Waits until something holds. Looked at again and again: what is waited for has no event of its
+/// own.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "in vain: {what}");
+}
+
+/// The node that leads and is not the given one.
+pub(crate) async fn primary<'n>(nodes: &'n [TestNode], not: Option<&Name>) -> &'n TestNode {
+    let found = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let leading = nodes.iter().filter(|node| Some(&node.name) != not);
+            for node in leading {
+                if node.is_primary() {
+                    return node;
+                }
+            }
+            let mut changes: Vec<_> = nodes.iter().map(|node| node.engine.view()).collect();
+            let changed = changes.iter_mut().map(|view| Box::pin(view.changed()));
+            drop(futures::future::select_all(changed).await);
+        }
+    });
+    found.await.expect("a primary")
+}
+
+/// Sends until it is acknowledged, by whoever leads.
+pub(crate) async fn send_surely(nodes: &[TestNode], not: Option<&Name>, id: &str) -> u64 {
+    let sent = tokio::time::timeout(PATIENCE, async {
+        loop {
+            match primary(nodes, not).await.send(id).await {
+                Ok(seq) => return seq,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    });
+    sent.await.expect("an acknowledgement")
+}
+
+/// Waits until all nodes have applied as much as the one that has applied most.
+pub(crate) async fn settle(nodes: &[TestNode]) {
+    let index = nodes.iter().filter_map(|n| n.engine.progress().borrow().index).max().unwrap();
+    for node in nodes {
+        let mut progress = node.engine.progress();
+        let there = progress.wait_for(|progress| progress.index >= Some(index));
+        tokio::time::timeout(PATIENCE, there).await.expect("it catches up").unwrap();
+    }
+}
+
+pub(crate) async fn three(board: &Switchboard, setup: impl Fn(u64) -> Setup) -> Vec<TestNode> {
+    let mut nodes = Vec::new();
+    for id in 1..=3 {
+        nodes.push(start(board, id, tempfile::tempdir().unwrap(), setup(id)).await);
+    }
+    nodes
+}
