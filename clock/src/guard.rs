@@ -11,7 +11,7 @@
 //! * a refusal acts like a lost message. It can cost time, never safety.
 //!
 //! Not here: when to ask. Only a node whose claim is trusted and not contradicted by its peers
-//! guards, in front of the engine, and never against a snapshot. (§12)
+//! guards, in front of the engine, and never against a snapshot.
 
 /// The highest `ns` of a live entry that a node with these numbers lets into its log.
 ///

@@ -21,7 +21,7 @@
 //!   log could win.
 //!
 //! Not here: how votes and heartbeats are switched off (`daemon::raft`), when peers count as heard
-//! (`daemon`). (§12, §13)
+//! (`daemon`).
 
 use std::fmt;
 use std::str::FromStr;

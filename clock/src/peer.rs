@@ -6,7 +6,7 @@
 //! the peer's interval at T3, and between this node's earliest at T1 and its latest at T4. If these
 //! cannot meet, one of the two bounds is provably wrong, whatever the network did: delay and
 //! asymmetry only widen what is compared. With symmetric bounds and delays the rule is
-//! `|theta| > eps_mine + eps_peer + delta/2`. (§10)
+//! `|theta| > eps_mine + eps_peer + delta/2`.
 //!
 //! A contradiction does not say who is wrong. The majority of the voting peers does, see [`fence`].
 //! Peers never enter the estimate of true time itself: they follow the same servers.

@@ -1,4 +1,4 @@
-//! §10: a node is suspect if more than half of the fresh voting peers contradict it, and at least
+//! A node is suspect if more than half of the fresh voting peers contradict it, and at least
 //! two; and it stays so until as many vouch for it. Every combination in clusters of 1 to 7.
 //!
 //! Seen to fail: with half for a majority; with one peer enough; with silent peers left out of the

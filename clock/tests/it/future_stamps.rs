@@ -1,4 +1,4 @@
-//! §12: the guard lets through what an honest primary may send, and what is committed.
+//! The guard lets through what an honest primary may send, and what is committed.
 //!
 //! Seen to fail: with a limit of `latest + max_error`; without the log's floor; with committed
 //! entries judged; with a limit that committed entries do not raise.

@@ -1,4 +1,4 @@
-//! §13: who may lead with which clock, as a table; and what must hold in every situation and for
+//! Who may lead with which clock, as a table; and what must hold in every situation and for
 //! as long as it lasts: somebody may stand for election in the end, heartbeats never stay off, and
 //! nothing flaps at a limit.
 //!

@@ -7,6 +7,8 @@ mod cluster;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod lead_world;
+#[cfg(test)]
 mod script;
 #[cfg(test)]
 mod sim;

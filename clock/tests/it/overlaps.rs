@@ -1,4 +1,4 @@
-//! §15: a record is marked exactly if some record before it in the list may have been stamped after
+//! A record is marked exactly if some record before it in the list may have been stamped after
 //! it: compared with each of them, one by one.
 //!
 //! Seen to fail: with only the record before looked at; with touching intervals unmarked; with

@@ -1,4 +1,4 @@
-//! §10: clocks whose intervals hold true time are never found disjoint, whatever the network and
+//! Clocks whose intervals hold true time are never found disjoint, whatever the network and
 //! the oscillators do; clocks that are further apart than their bounds and half the delay are; and
 //! nothing that a peer says does harm.
 //!
