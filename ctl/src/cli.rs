@@ -108,7 +108,8 @@ pub(crate) enum Form {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Tour of a real three-node cluster on this machine: secure, replicated, failing over
+    /// Tour of a real three-node cluster on this machine: secure, replicated, failing over, and
+    /// finding out a wrong clock
     Demo(Demo),
     /// Make clusters, show and change their settings
     #[command(subcommand)]
@@ -154,7 +155,8 @@ pub(crate) enum Verb {
 /// The tour.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// Leave the cluster running, with a context named demo
+    /// Leave the cluster running, with a context named demo; without the chapter of the wrong
+    /// clock, for the time servers end with the tour
     #[arg(long)]
     pub(crate) keep: bool,
     /// Number of nodes

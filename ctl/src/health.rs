@@ -278,6 +278,12 @@ impl StatusView {
         self.nodes.iter().map(|node| node.lag).max().unwrap_or(0)
     }
 
+    /// Whether a node's clock is found out: its peers contradict it, and it says so itself.
+    pub(crate) fn is_bad_clock(&self, node: &str) -> bool {
+        let said = format!("{node}: {BAD_CLOCK}");
+        self.problems.iter().any(|problem| problem.starts_with(&said))
+    }
+
     /// Whether clocks are what keeps the cluster from vouching for its stamps.
     pub(crate) fn is_clock_degraded(&self) -> bool {
         self.code == 12

@@ -99,6 +99,11 @@ impl LocalCluster {
         Ok(())
     }
 
+    /// Configuration of a node.
+    pub(crate) fn config(&self, name: &str) -> Option<&Path> {
+        self.nodes.iter().find(|node| node.name == name).map(|node| node.config.as_path())
+    }
+
     /// Process id of a running node.
     pub(crate) fn pid(&self, name: &str) -> Option<u32> {
         self.nodes.iter().find(|node| node.name == name)?.child.as_ref().map(Child::id)
@@ -132,19 +137,13 @@ impl LocalCluster {
     /// Asks all nodes to stop, waits for them, and ends those that do not. Returns how many had to
     /// be ended.
     pub(crate) async fn stop(&mut self) -> usize {
-        for node in &self.nodes {
-            let id = node.child.as_ref().and_then(|child| i32::try_from(child.id()).ok());
-            if let Some(pid) = id.and_then(Pid::from_raw) {
-                // One that has just ended by itself is stopped too.
-                let _ = kill_process(pid, Signal::TERM);
-            }
-        }
-        let give_up = Instant::now() + STOP_WITHIN;
-        while self.nodes.iter_mut().any(LocalNode::is_running) && Instant::now() < give_up {
-            sleep(POLL_EVERY).await;
-        }
-        let stubborn = self.nodes.iter_mut().filter_map(|node| node.is_running().then_some(node));
-        stubborn.map(LocalNode::kill).count()
+        stop(&mut self.nodes.iter_mut().collect::<Vec<_>>()).await
+    }
+
+    /// The same with one node. Whether it stopped when asked.
+    pub(crate) async fn stop_one(&mut self, name: &str) -> Result<bool, CtlError> {
+        let node = self.node(name)?;
+        Ok(stop(&mut [node]).await == 0)
     }
 
     /// Leaves the files behind when dropped.
@@ -164,6 +163,22 @@ impl LocalCluster {
             .find(|node| node.name == name)
             .ok_or_else(|| CtlError::strange(&format!("a node called '{name}'")))
     }
+}
+
+async fn stop(nodes: &mut [&mut LocalNode]) -> usize {
+    for node in &*nodes {
+        let id = node.child.as_ref().and_then(|child| i32::try_from(child.id()).ok());
+        if let Some(pid) = id.and_then(Pid::from_raw) {
+            // One that has just ended by itself is stopped too.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+    let give_up = Instant::now() + STOP_WITHIN;
+    while nodes.iter_mut().any(|node| node.is_running()) && Instant::now() < give_up {
+        sleep(POLL_EVERY).await;
+    }
+    let stubborn = nodes.iter_mut().filter_map(|node| node.is_running().then_some(node));
+    stubborn.map(|node| node.kill()).count()
 }
 
 impl LocalNode {

@@ -224,6 +224,7 @@ fn the_demo_runs_without_a_terminal_and_leaves_nothing() {
     assert_eq!(run.code, 0, "{run}");
     let report = run.json().unwrap();
     assert_eq!((&report["lost"], &report["doubled"]), (&0.into(), &0.into()), "{report}");
+    assert!(report["clock"]["bounds_true"].as_u64().is_some_and(|n| n > 0), "{report}");
     let left: Vec<_> = std::fs::read_dir(home.path()).unwrap().map(|e| e.unwrap().path()).collect();
     assert!(left.iter().all(|path| path.ends_with("home")), "{left:?}");
     assert_eq!(user.ok(&["context", "list"]).unwrap().text(), "");
