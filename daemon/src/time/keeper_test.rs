@@ -39,6 +39,28 @@ pub(super) async fn burst(keeper: &Keeper, clock: &Arc<ManualClock>, times: u64)
     keeper.asked(times).await;
 }
 
+/// Answers for the first server, which is so far ahead of the local scale and says that it is within
+/// so many 65536ths of a second of true time.
+pub(super) fn feed(keeper: &Keeper, offset_ns: i64, dispersion: u32) {
+    let raw_ns = keeper.raw_ns();
+    let utc_ns = keeper.inner.scale.local_ns(raw_ns).checked_add_signed(offset_ns).unwrap();
+    let now = NtpTime::from_unix_ns(utc_ns);
+    let packet = Packet {
+        version: 4,
+        mode: 4,
+        stratum: 1,
+        precision: -20,
+        root_dispersion: NtpShort(dispersion),
+        receive: now,
+        transmit: now,
+        ..Packet::default()
+    };
+    let packet = packet.to_bytes();
+    let exchange = RawExchange { t1_raw_ns: raw_ns, t4_raw_ns: raw_ns, packet };
+    let asked = Queried::failed(Failure::Timeout);
+    keeper.answered(0, &Queried { answer: Answer::Exchange(exchange), ..asked });
+}
+
 fn started_local(clock: &Arc<ManualClock>, ceiling_ns: u64) -> Keeper {
     let cancel = CancellationToken::new();
     keeper(&Clock::local(), ceiling_ns, &cancel, Counter::Manual(clock.clone()))
@@ -266,27 +288,7 @@ async fn readings_never_go_back_while_views_change() {
     let idle = Fake::start(|_| Vec::new()).await;
     let cancel = CancellationToken::new();
     let keeper = keeper(&asking(&[&idle]), 0, &cancel, Counter::Raw);
-    let feed = |offset_ns: i64| {
-        let raw_ns = keeper.raw_ns();
-        let utc_ns = keeper.inner.scale.local_ns(raw_ns).checked_add_signed(offset_ns).unwrap();
-        let now = NtpTime::from_unix_ns(utc_ns);
-        let packet = Packet {
-            version: 4,
-            mode: 4,
-            stratum: 1,
-            precision: -20,
-            root_dispersion: NtpShort(1 << 12),
-            receive: now,
-            transmit: now,
-            ..Packet::default()
-        };
-        let packet = packet.to_bytes();
-        let exchange = RawExchange { t1_raw_ns: raw_ns, t4_raw_ns: raw_ns, packet };
-        keeper.answered(
-            0,
-            &Queried { answer: Answer::Exchange(exchange), ..Queried::failed(Failure::Timeout) },
-        );
-    };
+    let feed = |offset_ns| feed(&keeper, offset_ns, 1 << 12);
     feed(0);
     let ready = Arc::new(Barrier::new(4));
     let readers = (0..3).map(|_| {

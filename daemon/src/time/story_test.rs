@@ -2,7 +2,8 @@
 //!
 //! Seen to fail: with `before_change` left out the worst bound misses what a sample narrowed; with
 //! `notice_suspension` only in the task that looks each second, a reading spans the suspension; with
-//! the overlay on the claim itself, a fenced clock could never be compared again.
+//! the overlay on the claim itself, a fenced clock could never be compared again; with the bounds of
+//! a suspect clock given out, a disruption is not noticed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,12 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clock::{ClockState, Hlc, TickError};
 use proto::Record;
 use proto::event::{ClockCause, ClockEvent};
+use proto::peer::NodeEvent;
 use tokio_util::sync::CancellationToken;
 
 use super::counter::{Counter, ManualClock};
 use super::fake::{Fake, WALL_NS, asking, utc_ns};
 use super::keeper::Keeper;
-use super::keeper_test::{SECOND_NS, burst};
+use super::keeper_test::{SECOND_NS, burst, feed};
 use crate::config::Clock;
 use crate::events::{self, EventQueue};
 
@@ -57,12 +59,7 @@ impl Story {
 
     /// What was told since the last time.
     fn told(&self) -> Vec<ClockEvent> {
-        let event = |event: proto::peer::NodeEvent| {
-            let record =
-                Record { headers: event.headers, body: event.text.into(), ..Record::default() };
-            ClockEvent::of(&record).unwrap().unwrap()
-        };
-        self.queue.take().into_iter().map(event).collect()
+        read(&self.queue)
     }
 
     /// Waits until something is told.
@@ -87,6 +84,11 @@ impl Story {
         self.cancel.cancel();
         self.keeper.stopped().await;
     }
+}
+
+fn event(event: NodeEvent) -> ClockEvent {
+    let record = Record { headers: event.headers, body: event.text.into(), ..Record::default() };
+    ClockEvent::of(&record).unwrap().unwrap()
 }
 
 fn brief(event: &ClockEvent) -> (ClockCause, &str, &str) {
@@ -137,6 +139,58 @@ async fn each_state_is_told_once_and_recovery_does_not_jump_back() {
     assert!(story.keeper.reading().now_ns >= before.now_ns);
     story.holds_the_truth();
     story.end().await;
+}
+
+/// A clock with one server, that is answered for by hand.
+async fn alone() -> (Arc<ManualClock>, Keeper, EventQueue, CancellationToken, Fake) {
+    let clock = ManualClock::new(WALL_NS);
+    let idle = Fake::start(|_| Vec::new()).await;
+    let ((events, queue), name) = (events::channel(), "n1".parse().unwrap());
+    let (cancel, counter) = (CancellationToken::new(), Counter::Manual(clock.clone()));
+    let config = asking(&[&idle]);
+    let keeper = Keeper::with_counter(&config, 0, events, name, cancel.clone(), counter);
+    feed(&keeper, 0, 65);
+    assert_eq!(queue.take().len(), 1);
+    (clock, keeper, queue, cancel, idle)
+}
+
+fn read(queue: &EventQueue) -> Vec<ClockEvent> {
+    queue.take().into_iter().map(event).collect()
+}
+
+#[tokio::test]
+async fn the_bound_just_before_a_sample_narrows_it_is_the_worst() {
+    let (clock, keeper, queue, cancel, _idle) = alone().await;
+    // No task runs in between: nothing is awaited.
+    clock.advance(100 * SECOND_NS);
+    feed(&keeper, 0, 65);
+    keeper.note(ClockCause::Policy, "now");
+    let entry = read(&queue).remove(0);
+    assert!(entry.worst_error_us >= Some(50_000) && entry.error_us < Some(3_000), "{entry:?}");
+    cancel.cancel();
+    keeper.stopped().await;
+}
+
+#[tokio::test]
+async fn a_disruption_is_told_once_and_no_bound_counts_until_it_is_over() {
+    let (clock, keeper, queue, cancel, _idle) = alone().await;
+    for _ in 0..3 {
+        clock.advance(SECOND_NS);
+        assert_eq!(keeper.state(), ClockState::Synced);
+        feed(&keeper, 10_000_000_000, 65);
+    }
+    assert_eq!((keeper.state(), keeper.reading().earliest_ns), (ClockState::Suspect, None));
+    assert!(keeper.claim().0.earliest_ns.is_some());
+    let told = read(&queue);
+    let told: Vec<_> = told.iter().map(brief).collect();
+    assert_eq!(told, [(ClockCause::Disruption, "synced", "suspect")]);
+    clock.advance(SECOND_NS);
+    feed(&keeper, 10_000_000_000, 65);
+    let told = read(&queue);
+    let told: Vec<_> = told.iter().map(brief).collect();
+    assert_eq!(told, [(ClockCause::State, "suspect", "synced")]);
+    cancel.cancel();
+    keeper.stopped().await;
 }
 
 #[tokio::test]
