@@ -22,6 +22,8 @@ mod clock_queries;
 #[cfg(test)]
 mod clock_truth;
 #[cfg(test)]
+mod closing;
+#[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod damage;
