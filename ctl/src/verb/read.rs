@@ -96,9 +96,12 @@ async fn pages(
         let (gateway, reply) = session.call(Op::Read(read.clone())).await?;
         let Reply::Page(page) = reply else { return Err(CtlError::strange("no page")) };
         let (end, next, empty) = (page.end, page.next.clone(), page.records.is_empty());
-        let safe = Hlc::from_slice(&page.safe).filter(|_| end);
+        let safe = Hlc::from_slice(&page.safe);
         sink.take(page, &gateway, session).await?;
-        if end || sink.is_full() {
+        if sink.is_full() {
+            return Ok(None);
+        }
+        if end {
             return Ok(safe);
         }
         if empty && next == read.after {

@@ -342,6 +342,9 @@ fn an_answer_that_is_not_complete_says_up_to_when() {
         let wanted = "complete up to 2026-11-21T01:30:45.123456789Z only";
         assert_eq!(notes.contains(wanted), !complete, "{until}: {notes}");
     }
+    // Whoever wants one message has it.
+    let limited = user.run(&["read", "--until", "2026-11-22", "--limit", "1"]);
+    assert_eq!(text(&limited.stderr), "");
 }
 
 #[test]

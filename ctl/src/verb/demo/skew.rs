@@ -1,5 +1,7 @@
 //! The chapter of the wrong clock: the time servers of the primary jump ahead, all together, so that
 //! no vote among them can tell. What the node knew before contradicts them, and so do its peers.
+//!
+//! Seen to fail with a daemon that does not heed its peers.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
