@@ -12,6 +12,8 @@ const MAX_ERROR_NS: u64 = 100_000_000;
 /// What a backup accepts: twice the limit beyond its latest, whose own error is far below this.
 const GUARD_NS: u64 = 2 * MAX_ERROR_NS + MAX_ERROR_NS / 2;
 const SECOND_NS: i64 = 1_000_000_000;
+/// A ceiling that lies further ahead than this is not waited for, nanoseconds.
+const STAMPED_AHEAD_NS: u64 = 30_000_000_000;
 
 #[test]
 fn a_primary_five_seconds_ahead_hands_over_and_stamps_nothing_from_the_future() {
@@ -62,13 +64,21 @@ fn a_primary_goes_wrong(offset_ns: i64) {
     timed.behave();
     timed.cluster.kill(&bad).unwrap();
     timed.cluster.start_node(&bad).unwrap();
-    timed.cluster.wait_healthy().unwrap();
+    let report = timed.wait_state(&bad, "synced").unwrap();
+    if report.ceiling_ns < report.now_ns + STAMPED_AHEAD_NS {
+        timed.cluster.wait_healthy().unwrap();
+    } else {
+        // It has stamped an hour ahead, although nobody took that. It issues nothing twice, so it
+        // waits that hour, and says so; the others go on.
+        until("a status that says why it cannot lead", || {
+            let status = timed.cluster.status(&second).map_err(|error| error.to_string())?;
+            let why = format!("{bad}: it cannot lead: its stamps are ");
+            let so = matches!(&status.problems[..], [one] if one.starts_with(&why));
+            patience::when(so && !status.primary.is_empty(), format!("{status:?}"))
+        })
+        .unwrap();
+    }
     load.wait_more(50).unwrap();
-    until("a clock that may lead again", || {
-        let report = timed.clock(&bad).map_err(|error| error.to_string())?;
-        patience::when(report.may_lead, format!("{report:?}"))
-    })
-    .unwrap();
 
     let history = load.finish(&timed.cluster).unwrap();
     let led = watch.finish(&timed.cluster).unwrap();
@@ -77,7 +87,7 @@ fn a_primary_goes_wrong(offset_ns: i64) {
     assert!(failed.is_empty(), "sends failed although two good clocks were there: {failed:?}");
     let ahead = checks::no_stamp_ahead(&history, &anchor, GUARD_NS);
     assert!(ahead.is_empty(), "{ahead:#?}");
-    timed.account_for(&history).unwrap();
+    timed.compare(&history).unwrap();
 }
 
 /// Waits until a node sees another primary than `old`, and returns its name.

@@ -48,9 +48,14 @@ fn without_servers_it_coasts_then_degrades_or_refuses_and_recovers() {
     refusing(&timed);
 
     timed.behave();
+    until("writes that are taken again", || {
+        let run = send(&timed, "recovered");
+        patience::when(run.code == 0, run.to_string())
+    })
+    .unwrap();
+    let as_before = ["cluster", "set", "max-clock-error=1s", "on-loss=degrade"];
+    timed.cluster.user().ok(&as_before).unwrap();
     timed.cluster.wait_healthy().unwrap();
-    let run = send(&timed, "recovered");
-    assert_eq!(run.code, 0, "{run}");
     timed.account_for(&History::default()).unwrap();
     let refused = timed.cluster.records("n1", false).unwrap();
     assert!(refused.iter().all(|record| record.body != b"refused"[..]), "it was stored");

@@ -5,12 +5,15 @@
 
 use std::time::Duration;
 
+use clock::ClockState;
 use net::Client;
+use net::time_server::TimeServer;
 use proto::wire::{ClockReport, Empty, Op, Reply};
 use tests::chronyd::Chronyd;
 use tests::timed::section;
-use tests::truth::Between;
-use tests::{Cluster, Timed};
+use tests::truth::{self, Between};
+use tests::{Cluster, Timed, keeper};
+use tokio_util::sync::CancellationToken;
 
 /// Readings of each node.
 const READINGS: u64 = 1000;
@@ -18,6 +21,8 @@ const READINGS: u64 = 1000;
 const POLLS: u64 = 2;
 /// Polls of the start.
 const BURST: u64 = 4;
+/// The two looks of a reading in this process lie no further apart, nanoseconds.
+const BRACKET_NS: u64 = 1000;
 
 /// A node's reading, between two looks at the wall clock.
 pub(crate) fn reading(cluster: &Cluster, client: &Client) -> Between<ClockReport> {
@@ -94,6 +99,38 @@ fn true_time_lies_in_the_bounds_of_every_reading() {
         let Witness { readings, beside, .. } = witness;
         assert!(beside * 10 < readings, "{beside} of {readings} readings lay beside their bounds");
     }
+}
+
+#[test]
+fn a_clock_in_this_process_is_right_to_the_microsecond() {
+    // Without a network between the clock and the truth, a bound that is too narrow by microseconds
+    // is found.
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(1).enable_all().build().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let Some(chronyd) = Chronyd::start(folder.path()).unwrap() else { return };
+    let fake = || runtime.block_on(TimeServer::start(0, truth::now_ns)).unwrap();
+    let fakes = [fake(), fake()];
+    let servers = [chronyd.address(), fakes[0].address(), fakes[1].address()];
+    let cancel = CancellationToken::new();
+    let keeper = {
+        let _guard = runtime.enter();
+        keeper::asking(&servers, 4, cancel.clone()).unwrap()
+    };
+    runtime.block_on(keeper.reached(ClockState::Synced));
+    let (mut readings, mut last_ns) = (0_u64, 0);
+    while readings < 10 * READINGS || fakes[0].asked() < BURST + POLLS {
+        let seen = Between::look(BRACKET_NS, || keeper.reading());
+        let (earliest, latest) = (seen.read.earliest_ns.unwrap(), seen.read.latest_ns.unwrap());
+        assert_eq!(seen.outside_ns(earliest, latest), 0, "reading {readings}: {seen:?}");
+        assert!(seen.read.now_ns >= last_ns, "back by {}", last_ns - seen.read.now_ns);
+        last_ns = seen.read.now_ns;
+        readings += 1;
+        // As long as many readings take, and leaves the processor to the servers.
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    cancel.cancel();
+    runtime.block_on(keeper.stopped());
 }
 
 #[test]
