@@ -100,6 +100,7 @@ impl Keeper {
         if inner.mode == ClockMode::Local {
             return;
         }
+        let tracker = lock(&inner.tracker);
         let before = inner.fenced.load_full();
         if before.as_deref() == why.as_ref() {
             return;
@@ -110,7 +111,6 @@ impl Keeper {
             // Other figures of the same contradiction.
             _ => None,
         };
-        let tracker = lock(&inner.tracker);
         let raw_ns = self.raw_ns();
         self.before_change(raw_ns);
         inner.fenced.store(why.map(Arc::new));
@@ -169,8 +169,9 @@ impl Keeper {
         }
     }
 
-    /// The machine was suspended since the last look: nothing measured before counts any more.
-    pub(super) fn notice_suspension(&self) {
+    /// If the machine was suspended since the last look, nothing measured before counts any more.
+    /// Returns whether it was.
+    pub(super) fn notice_suspension(&self) -> bool {
         let inner = &self.inner;
         let suspended = || {
             let dealt_with_ns = inner.suspended_ns.load(Ordering::SeqCst);
@@ -179,11 +180,11 @@ impl Keeper {
             (missed_ns > SUSPENDED_NS).then_some((now_ns, missed_ns))
         };
         if inner.mode == ClockMode::Local || suspended().is_none() {
-            return;
+            return false;
         }
         let mut tracker = lock(&inner.tracker);
         // Another thread may have been faster.
-        let Some((now_ns, missed_ns)) = suspended() else { return };
+        let Some((now_ns, missed_ns)) = suspended() else { return true };
         let text = format!("the machine was suspended for {}", seconds(missed_ns));
         tracing::warn!("{text}: the clock is set anew");
         let raw_ns = self.raw_ns();
@@ -194,6 +195,7 @@ impl Keeper {
         self.after_change(&tracker, raw_ns, Some((ClockCause::Suspend, text)));
         drop(tracker);
         inner.servers.hurry();
+        true
     }
 
     /// Tells those who wait what time alone has done to the state.

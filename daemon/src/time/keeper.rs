@@ -154,8 +154,7 @@ impl Keeper {
     /// Reading and state by the node's own servers alone: what it may compare with its peers.
     #[must_use]
     pub fn claim(&self) -> (Reading, ClockState) {
-        self.notice_suspension();
-        self.claim_at(self.raw_ns())
+        self.between_suspensions(Self::claim_at)
     }
 
     /// The largest error bound with which a node may be primary, nanoseconds.
@@ -345,8 +344,18 @@ impl Keeper {
 
     /// Reading and state at one moment.
     fn look(&self) -> (Reading, ClockState) {
-        self.notice_suspension();
-        self.look_at(self.raw_ns())
+        self.between_suspensions(Self::look_at)
+    }
+
+    /// Asks about now. Suspension is looked for after the counter was read: one that comes later does
+    /// not make the answer wrong.
+    fn between_suspensions<T>(&self, ask: impl Fn(&Self, u64) -> T) -> T {
+        loop {
+            let answer = ask(self, self.raw_ns());
+            if !self.notice_suspension() {
+                return answer;
+            }
+        }
     }
 
     /// As [`Keeper::look`], at a value of the counter that was read just now.
