@@ -9,6 +9,7 @@
 //! done, and is said so.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use clock::{Hlc, TickError};
 use model::query;
@@ -68,7 +69,7 @@ impl Proposer {
     pub fn start(parts: Parts, stop: CancellationToken) -> Self {
         let (queue, proposals) = mpsc::channel(PROPOSER_QUEUE_MAX);
         let keeper = parts.keeper.clone();
-        let task = Task { parts, proposals, term: 0 };
+        let task = Task { parts, proposals, term: Arc::default() };
         tokio::spawn(task.run(stop));
         Self { queue, bytes: Arc::new(Semaphore::new(PROPOSER_BYTES_MAX)), keeper }
     }
@@ -109,8 +110,9 @@ pub(crate) fn clock_failure(error: TickError) -> Failure {
 struct Task {
     parts: Parts,
     proposals: mpsc::Receiver<Proposal>,
-    /// The last term that this node began as primary.
-    term: u64,
+    /// The last term that this node began as primary. Forgotten if what begins it was not stored:
+    /// an engine that has just won may not take entries yet.
+    term: Arc<AtomicU64>,
 }
 
 impl Task {
@@ -135,8 +137,7 @@ impl Task {
             };
             view.mark_unchanged();
             let leadership = self.parts.engine.leadership();
-            if leadership.is_none_or(|leadership| leadership.term() == self.term) && first.is_none()
-            {
+            if leadership.is_none_or(|leadership| self.has_begun(leadership)) && first.is_none() {
                 continue;
             }
             let batch = self.collect(first);
@@ -187,6 +188,7 @@ impl Task {
         };
         let batch = Batch { base, primary: self.parts.node.to_string(), commands };
         let payload = Payload::new(&batch.encode());
+        let (begun, term) = (Arc::clone(&self.term), leadership.term());
         let reply = move |result: Result<Vec<Outcome>, ProposeError>| match result {
             Ok(outcomes) => {
                 for ((answer, _bytes), outcome) in
@@ -196,21 +198,32 @@ impl Task {
                     let _ = answer.send(Ok(outcome));
                 }
             }
-            Err(error) => answer_all(waiting, &propose_failure(&error)),
+            Err(error) => {
+                if skip > 0 {
+                    // Unless another term has begun meanwhile. To begin one twice does no harm.
+                    let _ = begun.compare_exchange(term, 0, Ordering::SeqCst, Ordering::SeqCst);
+                }
+                answer_all(waiting, &propose_failure(&error));
+            }
         };
-        match self.parts.engine.propose(leadership, payload, reply).await {
-            Ok(()) => self.term = leadership.term(),
+        // Before the entry is handed over: its reply may come at once.
+        self.term.store(term, Ordering::SeqCst);
+        if let Err(error) = self.parts.engine.propose(leadership, payload, reply).await {
             // The callback is dropped with all answers, which reads as unknown.
-            Err(error) => tracing::error!(%error, "a proposal was not taken"),
+            tracing::error!(%error, "a proposal was not taken");
         }
     }
 }
 
 impl Task {
+    fn has_begun(&self, leadership: Leadership) -> bool {
+        self.term.load(Ordering::SeqCst) == leadership.term()
+    }
+
     /// What a primary says for itself at the beginning of its term, and nothing later: that it
     /// begins, and the settings if the cluster has none yet.
     fn own_commands(&self, leadership: Leadership) -> Vec<Command> {
-        if leadership.term() == self.term {
+        if self.has_begun(leadership) {
             return Vec::new();
         }
         let node = &self.parts.node;
