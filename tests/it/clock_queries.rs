@@ -159,6 +159,12 @@ fn an_ack_can_wait_for_certainty(timed: &Timed) {
     assert!(said.contains("refuse"), "{said}");
     assert_eq!(timed.cluster.records("n1", false).unwrap(), before, "a refused send is stored");
     user.ok(&["cluster", "set", "on-loss=refuse", "max-clock-error=20ms"]).unwrap();
+    // A primary looks at the settings a few times a second.
+    until("a commit wait that is taken", || {
+        let run = send(timed, &["--commit-wait"]);
+        patience::when(run.code == 0, run.to_string())
+    })
+    .unwrap();
     for _ in 0..5 {
         let ack = send(timed, &["--commit-wait"]);
         let now_ns = truth::now_ns();
