@@ -6,7 +6,8 @@
 //!   counter: the clock starts again from the hull, in a new epoch, and is suspect until another
 //!   round agrees.
 //! * `c`, the reading's offset, is set once, at the first sync, when nothing has been stamped; then
-//!   it is slewed. Only a target far ahead makes it step, and only forward.
+//!   it is slewed. A target far ahead makes the reading step forward; one far behind makes it wait
+//!   until true time has come up to it. Slewing either would take minutes to months.
 //!
 //! Not here: how fast the bound widens (`drift`), and when a leap second is ahead (`leap`).
 
@@ -17,7 +18,7 @@ use crate::sample::Scale;
 use crate::select::{Majority, Selection};
 use crate::state::ClockState;
 
-/// A target this far ahead is stepped to, nanoseconds. Slewing it would take minutes.
+/// A target this far ahead is stepped to, and one this far behind is waited for, nanoseconds.
 pub const STEP_NS: i64 = 128_000_000;
 /// Contradicting rounds that make a disruption.
 pub const DISRUPTION_ROUNDS: u32 = 3;
@@ -122,7 +123,8 @@ impl Discipline {
             Selection::Disagree => self.coast(ClockState::Disagree),
         };
         if before.epoch > 0 {
-            assert!(self.view.c_ns >= before.c_ns, "a round sets the reading forward only");
+            let now_ns = |view: ClockView| view.now(view.raw_at_ns).now_ns;
+            assert!(now_ns(self.view) >= now_ns(before), "a round sets the reading forward only");
         }
         if !round.new_sample {
             assert!(self.view.bound == before.bound, "only a sample says more than time");
@@ -212,9 +214,14 @@ impl Discipline {
         };
         let target_ns = bound.clamp(wanted_ns);
         self.view.target_ns = target_ns;
-        let far_ahead = target_ns.saturating_sub(self.view.c_ns) > STEP_NS;
-        if outcome == Outcome::FirstSync || far_ahead {
+        let raw_ns = self.view.raw_at_ns;
+        let to_target_ns = self.view.to_target_ns(raw_ns);
+        if outcome == Outcome::FirstSync || to_target_ns > STEP_NS {
             self.view.c_ns = target_ns;
+        } else if to_target_ns < -STEP_NS || self.view.waits(raw_ns) {
+            // Below the reading that is held, nobody sees `c` move.
+            self.view.hold_ns = self.view.now(raw_ns).now_ns;
+            self.view.c_ns = target_ns.saturating_sub(to_target_ns.max(0));
         }
     }
 

@@ -157,8 +157,8 @@ fn wide(view: &ClockView, raw_ns: u64) -> String {
     if half_ns > view.max_error_ns {
         "the servers do not know it better".to_owned()
     } else {
-        let off_ns = view.target_ns.abs_diff(view.c_at(raw_ns));
-        format!("the reading is slewed back by {} ms", show_ms(off_ns))
+        let off_ns = view.to_target_ns(raw_ns).unsigned_abs();
+        format!("the reading is {} ms ahead and lets true time come up", show_ms(off_ns))
     }
 }
 

@@ -24,6 +24,9 @@ pub struct ClockView {
     pub c_ns: i64,
     /// The offset that `c` moves to, nanoseconds.
     pub target_ns: i64,
+    /// The reading is not below this, nanoseconds since 1970; 0 before it ever waited. A clock that
+    /// ran far ahead waits here for true time instead of going back.
+    pub hold_ns: u64,
     /// Where true time lay at publication, as offsets from `L`; `None` if nobody knows.
     pub bound: Option<Interval>,
     /// How fast the bound widens, in parts per billion.
@@ -61,6 +64,7 @@ impl ClockView {
             base_ns,
             c_ns: 0,
             target_ns: 0,
+            hold_ns: 0,
             bound: None,
             phi_ppb: 0,
             leap: None,
@@ -76,7 +80,7 @@ impl ClockView {
     pub fn now(&self, raw_ns: u64) -> Reading {
         let bound = self.bound_at(raw_ns);
         Reading {
-            now_ns: self.utc_ns(raw_ns, self.c_at(raw_ns)),
+            now_ns: self.utc_ns(raw_ns, self.c_at(raw_ns)).max(self.hold_ns),
             earliest_ns: bound.map(|b| self.utc_ns(raw_ns, b.lo_ns())),
             latest_ns: bound.map(|b| self.utc_ns(raw_ns, b.hi_ns())),
         }
@@ -116,6 +120,21 @@ impl ClockView {
         } else {
             self.c_ns.saturating_sub_unsigned(way)
         }
+    }
+
+    /// Whether the reading stands still until true time has come up to it.
+    #[must_use]
+    pub fn waits(&self, raw_ns: u64) -> bool {
+        self.hold_ns > self.utc_ns(raw_ns, self.c_at(raw_ns))
+    }
+
+    /// How far the reading still is from where it goes, at a value of the raw counter: target minus
+    /// reading, nanoseconds.
+    #[must_use]
+    pub fn to_target_ns(&self, raw_ns: u64) -> i64 {
+        let (target_ns, now_ns) = (self.utc_ns(raw_ns, self.target_ns), self.now(raw_ns).now_ns);
+        let away_ns = i128::from(target_ns) - i128::from(now_ns);
+        i64::try_from(away_ns).unwrap_or(if away_ns < 0 { i64::MIN } else { i64::MAX })
     }
 
     /// Where true time lies at a value of the raw counter, as offsets from `L`.

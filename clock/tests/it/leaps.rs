@@ -70,14 +70,7 @@ fn true_time_stays_inside_through_a_step() {
             assert_eq!(world.machine.stepped_ns, by_ns);
             assert!(half_width_ns(&world, &tracker) < 5_000_000, "narrow again");
             assert_eq!(tracker.leap(), LeapNotice::None);
-            // Forward the reading steps; back it is slewed, which takes its time.
-            let slewing = by_ns < 0;
-            assert_eq!(error_ns(&world, &tracker) > 800_000_000, slewing);
-            if slewing {
-                let reason = tracker.reason(world.machine.raw_ns);
-                assert!(reason.contains("the reading is slewed back by"), "{reason}");
-            }
-            world.run(&mut tracker, 2100 * SECOND);
+            // Forward the reading steps; back it waits for the second to be over.
             assert!(error_ns(&world, &tracker) < 10_000_000);
             assert_eq!(world.audit.violations(), 0, "{by_ns} {:?}", world.audit);
             assert_eq!(tracker.view().epoch, 1, "no disruption");

@@ -111,9 +111,13 @@ fn a_clock_that_was_set_back_says_how_far_it_is() {
     assert_eq!(state, ClockState::Expired);
     assert!(reason.starts_with("the error bound is 400."), "{reason}");
     assert!(
-        reason.ends_with("ms, the limit 100.0 ms; the reading is slewed back by 400.0 ms"),
+        reason.ends_with("the reading is 400.0 ms ahead and lets true time come up"),
         "{reason}"
     );
+    let (state, reason) = told(&tracker, 3 * SECOND + 200_000_000);
+    assert_eq!(state, ClockState::Expired);
+    assert!(reason.contains("200.0 ms ahead"), "{reason}");
+    assert_eq!(told(&tracker, 3 * SECOND + 400_000_000), is(ClockState::Synced, ""));
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl Keeper {
             reason: self.reason_at(&tracker, raw_ns),
             refusal_in_ms: self.refusal_in_ms(raw_ns),
             may_lead: false,
-            slew_ns: view.target_ns.saturating_sub(view.c_at(raw_ns)),
+            slew_ns: view.to_target_ns(raw_ns),
             leap: tracker.leap().to_string(),
             alarms: self.alarms_of(&tracker),
             lead_ns: told.ns.saturating_sub(reading.now_ns),

@@ -34,6 +34,8 @@ struct Look {
     now_ns: u64,
     width_ns: Option<u64>,
     epoch: u64,
+    /// The reading ran far ahead, and lets true time come up.
+    waits: bool,
 }
 
 impl Audit {
@@ -53,8 +55,13 @@ impl Audit {
         }
         let bounds = reading.earliest_ns.zip(reading.latest_ns);
         let width_ns = bounds.map(|(earliest_ns, latest_ns)| latest_ns - earliest_ns);
-        let look =
-            Look { raw_ns: machine.raw_ns, now_ns: reading.now_ns, width_ns, epoch: view.epoch };
+        let look = Look {
+            raw_ns: machine.raw_ns,
+            now_ns: reading.now_ns,
+            width_ns,
+            epoch: view.epoch,
+            waits: view.waits(machine.raw_ns),
+        };
         if let Some((earliest_ns, latest_ns)) = bounds {
             self.evaluations += 1;
             let utc_ns = machine.utc_ns;
@@ -64,7 +71,8 @@ impl Audit {
                 self.first.get_or_insert_with(describe);
             }
             let inside = (earliest_ns..=latest_ns).contains(&reading.now_ns);
-            self.astray += u64::from(!inside && view.c_at(machine.raw_ns) == view.target_ns);
+            let returns = look.waits || view.c_at(machine.raw_ns) != view.target_ns;
+            self.astray += u64::from(!inside && !returns);
             if steady {
                 self.half_widths_ns.push(look.width_ns.unwrap_or(0) / 2);
                 self.errors_ns.push(reading.now_ns.abs_diff(utc_ns));
@@ -88,8 +96,11 @@ impl Audit {
         let elapsed_ns = look.raw_ns - last.raw_ns;
         let gone_ns = look.now_ns.saturating_sub(last.now_ns);
         let stepped = gone_ns > elapsed_ns + 120_000_000;
+        let waited = (last.waits || look.waits) && gone_ns <= elapsed_ns + elapsed_ns / 2000 + 2;
         let uneven = gone_ns.abs_diff(elapsed_ns) > elapsed_ns / 2000 + 2;
-        self.uneven += u64::from(uneven && !stepped);
+        self.uneven += u64::from(uneven && !stepped && !waited);
+        // It stands still while it waits, and only then.
+        self.uneven += u64::from(last.waits && look.waits && gone_ns > 0 && !stepped);
     }
 
     /// Everything that should not be.
