@@ -207,8 +207,12 @@ fn a_token_from_the_future_poisons_nothing() {
         name.starts_with("alice.") && name.ends_with(".stamp")
     };
     let kept = paths.into_iter().find(is_alices).unwrap();
-    assert_eq!(std::fs::read_to_string(&kept).unwrap().trim(), ack["stamp"]);
-    std::fs::write(&kept, "2200-01-01T00:00:00.000000000Z~00000000\n").unwrap();
+    let text = std::fs::read_to_string(&kept).unwrap();
+    // Behind it stands the cluster that it is of.
+    let (stamp, id) = text.trim().split_once(' ').unwrap();
+    assert_eq!(stamp, ack["stamp"]);
+    let poisoned = format!("2200-01-01T00:00:00.000000000Z~00000000 {id}\n");
+    std::fs::write(&kept, poisoned).unwrap();
     user.refused(&["--as", "alice", "send", "--to", "bob", "--timeout", "2s", "hi"], 12).unwrap();
     let ack = user.json(&["--as", "bob", "send", "--to", "alice", "hi"]).unwrap();
     assert!(!ack["stamp"].as_str().unwrap().starts_with("2200"), "{ack}");

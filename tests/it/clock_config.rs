@@ -1,8 +1,8 @@
 //! Time servers and settings that a person may get wrong: each a clear refusal, or a node that says so
 //! and serves what it can.
 //!
-//! Promise 8, refuses clearly. Seen to fail with entries that were not compared by their addresses: one
-//! server had two votes.
+//! Promises: 6 bounded time, 8 refuses clearly. Seen to fail with a primary that lost the entry which
+//! sets the first settings: nothing was named.
 
 use tests::timed::section;
 use tests::{Timed, patience, until};

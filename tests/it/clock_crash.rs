@@ -1,7 +1,9 @@
 //! kill -9 of those who stamp, and a start at once: nothing is stamped twice, whatever the clock says
 //! afterwards.
 //!
-//! Promises: 2 one order, 6 bounded time. Seen to fail with a ceiling that is not persisted.
+//! Promises: 2 one order, 6 bounded time. Three things stand against a double: the ceiling, the floor
+//! taken from the log, and the ratchet at apply. Each alone is tried in `clock` and `model`; here the
+//! checks have their planted faults.
 
 use std::time::Duration;
 

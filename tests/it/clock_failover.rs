@@ -1,8 +1,8 @@
 //! The time servers of one node go wrong, all of them at once, so that its clock must be wrong: while
 //! it is primary under load, and while another primary is killed.
 //!
-//! Promises: 1 durable, 2 one order, 6 bounded time. Seen to fail with backups that accept every
-//! stamp, and with nodes that believe themselves against all others.
+//! Promises: 1 durable, 2 one order, 6 bounded time. Every check has its planted
+//! fault in `tests::checks`.
 
 use proto::wire::Status;
 use tests::truth::Anchor;

@@ -1,9 +1,8 @@
 //! Time servers that lie, refuse, are silent or are not who they claim to be: the clock stays
 //! synced, its bounds hold, and every one of them is named with its reason.
 //!
-//! Promise 6, bounded time: as long as at most (N-1)/2 of N servers lie, true time lies in the bounds. Seen to fail
-//! with the widest overlap in place of the hull, with a negative delay clamped to 0, and with an
-//! origin that was not compared.
+//! Promise 6, bounded time: as long as at most (N-1)/2 of N servers lie, true time lies in the
+//! bounds.
 
 use std::time::Duration;
 

@@ -1,8 +1,7 @@
 //! No time server answers: later, and from the start. The bound grows and says so; at the limit the
 //! cluster degrades or refuses, as it is set; nobody leads on a clock that never was right.
 //!
-//! Promises: 6 bounded time, 8 refuses clearly. Seen to fail with a bound that did not age, with a
-//! primary that went on stamping under `refuse`, and with an unsynced node that led at once.
+//! Promises: 6 bounded time, 8 refuses clearly.
 
 use std::time::Duration;
 

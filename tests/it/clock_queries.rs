@@ -1,8 +1,8 @@
 //! What people do with bounded time on a healthy cluster: ranges in three modes against a linear scan
 //! of all records, stamps as tokens, waiting for certainty, settings, and the auditor's report.
 //!
-//! Promises: 5 causal, 6 bounded time, 8 refuses clearly. Seen to fail with `definite` that ignored the
-//! late bound, with a token that was lowered to the cap, and with an ack that did not wait.
+//! Promises: 5 causal, 6 bounded time, 8 refuses clearly. Seen to fail with a primary that
+//! lost the entry which sets the first settings.
 
 use clock::Hlc;
 use clock::overlap::Overlap;

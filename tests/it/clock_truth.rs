@@ -1,7 +1,6 @@
 //! Bounds that hold true time: three nodes that ask a real chronyd and two more servers.
 //!
-//! Promise 6, bounded time: every reading comes with bounds, and true time lies in them. Seen to fail with a sample
-//! whose distance left the round trip out, and with bounds that did not age.
+//! Promise 6, bounded time: every reading comes with bounds, and true time lies in them.
 
 use std::time::Duration;
 
