@@ -353,13 +353,12 @@ mod tests {
         assert!(gap_ns > 0 && gap_ns < 1_000_000, "{gap_ns}");
     }
 
-    /// A link that is slow one way, or a peer that is stopped in the middle, widens what is
-    /// compared. Seen to fail with one reading for T1 and T4.
+    /// A link that is slow one way widens what is compared. Seen to fail with one reading for T1
+    /// and T4.
     #[tokio::test]
     async fn a_slow_link_makes_no_false_verdict() {
         let board = Switchboard::new();
         let truth = Arc::new(AtomicU64::new(WALL_NS));
-        board.delay(&name(2), &name(1), Duration::from_millis(30));
         // Time goes on while an answer is under way, by more than both bounds.
         let ticking = Arc::clone(&truth);
         tokio::spawn(async move {
@@ -370,7 +369,15 @@ mod tests {
         });
         let members = asking(0, &board, Some(truth)).await;
         assert_eq!(verdict(&members).await, PeerVerdict::Compatible);
-        let [row] = &members.clock_peers()[..] else { panic!("one peer") };
-        assert!(row.delay_ns > 4 * MS, "it was slow: {row:?}");
+        board.delay(&name(2), &name(1), Duration::from_millis(30));
+        let slow = async {
+            let mut exchanges = 0;
+            while exchanges < 5 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                exchanges += u32::from(members.heard("n2").is_some_and(|h| h.rtt_us > 25_000));
+                assert_eq!(members.compared("n2").unwrap().verdict, PeerVerdict::Compatible);
+            }
+        };
+        tokio::time::timeout(PATIENCE, slow).await.expect("slow exchanges");
     }
 }

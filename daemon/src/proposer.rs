@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use clock::{Hlc, TickError};
 use model::query;
@@ -17,7 +18,7 @@ use model::{Batch, Caller, Command, CommandOp, Outcome};
 use proto::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, PROPOSER_BYTES_MAX, PROPOSER_QUEUE_MAX};
 use proto::wire::Configure;
 use proto::{ErrorCode, Failure, Name};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::lead::Lead;
@@ -27,6 +28,8 @@ use crate::time::Keeper;
 
 /// Commands of its own that a primary begins a term with, at most.
 const OWN_MAX: usize = 2;
+/// How long a primary waits before it tries again to begin its term.
+const BEGIN_AGAIN: Duration = Duration::from_millis(20);
 /// When a client that was told "busy" may come back, in milliseconds.
 const BUSY_MS: u32 = 20;
 
@@ -69,7 +72,7 @@ impl Proposer {
     pub fn start(parts: Parts, stop: CancellationToken) -> Self {
         let (queue, proposals) = mpsc::channel(PROPOSER_QUEUE_MAX);
         let keeper = parts.keeper.clone();
-        let task = Task { parts, proposals, term: Arc::default() };
+        let task = Task { parts, proposals, term: Arc::default(), again: Arc::default() };
         tokio::spawn(task.run(stop));
         Self { queue, bytes: Arc::new(Semaphore::new(PROPOSER_BYTES_MAX)), keeper }
     }
@@ -113,12 +116,18 @@ struct Task {
     /// The last term that this node began as primary. Forgotten if what begins it was not stored:
     /// an engine that has just won may not take entries yet.
     term: Arc<AtomicU64>,
+    /// Told when that happened.
+    again: Arc<Notify>,
 }
 
 impl Task {
     async fn run(mut self, stop: CancellationToken) {
         let (mut view, mut lead) = (self.parts.engine.view(), self.parts.lead.news());
         loop {
+            let begins = {
+                let view = view.borrow();
+                view.is_primary() && view.term != self.term.load(Ordering::SeqCst)
+            };
             let first = tokio::select! {
                 () = stop.cancelled() => return,
                 changed = view.changed() => {
@@ -128,6 +137,9 @@ impl Task {
                     None
                 }
                 () = lead.changed() => None,
+                () = self.again.notified() => continue,
+                // The engine and the policy learn of a new term one after the other.
+                () = tokio::time::sleep(BEGIN_AGAIN), if begins => None,
                 first = self.proposals.recv() => {
                     if first.is_none() {
                         return;
@@ -189,6 +201,7 @@ impl Task {
         let batch = Batch { base, primary: self.parts.node.to_string(), commands };
         let payload = Payload::new(&batch.encode());
         let (begun, term) = (Arc::clone(&self.term), leadership.term());
+        let again = Arc::clone(&self.again);
         let reply = move |result: Result<Vec<Outcome>, ProposeError>| match result {
             Ok(outcomes) => {
                 for ((answer, _bytes), outcome) in
@@ -202,6 +215,7 @@ impl Task {
                 if skip > 0 {
                     // Unless another term has begun meanwhile. To begin one twice does no harm.
                     let _ = begun.compare_exchange(term, 0, Ordering::SeqCst, Ordering::SeqCst);
+                    again.notify_one();
                 }
                 answer_all(waiting, &propose_failure(&error));
             }

@@ -172,8 +172,14 @@ impl Task {
             refusals.clear();
         }
         let refusing = refusals.within(REFUSED_FOR);
-        let refusing_voters = view.voters.iter().filter(|id| refusing.contains_key(id)).count();
-        let taking = view.voters.len() - refusing_voters;
+        let is_up = |id: &u64| {
+            let name = view.members.get(id).map(|member| member.name.as_str());
+            let heard = name.and_then(|name| parts.members.heard(name));
+            heard.is_some_and(|heard| heard.is_up())
+        };
+        // Who is down stores nothing either: with it, one that refuses can be one too many.
+        let takes = |id: &&u64| **id == view.id || is_up(id) && !refusing.contains_key(*id);
+        let taking = view.voters.iter().filter(takes).count();
         let is_successor = |candidate: &Candidate| {
             candidate.may_lead
                 && candidate.behind.is_some_and(|behind| behind <= CAUGHT_UP)
@@ -191,7 +197,7 @@ impl Task {
             another_may_lead: others.iter().any(may_lead),
             successor: is_primary
                 && candidates(&parts.engine, &parts.members).iter().any(is_successor),
-            refused: is_primary && refusing_voters > 0 && taking * 2 <= view.voters.len(),
+            refused: is_primary && !refusing.is_empty() && taking * 2 <= view.voters.len(),
             max_error_ns,
             on_loss: self.on_loss,
         }

@@ -164,12 +164,13 @@ impl Handle {
         let config = engine_config(timing);
         let config = config.map_err(|error| StoreError::Foreign(error.to_string()))?;
         let refusals: Arc<Refusals> = Arc::default();
-        let network = Network::new(link, id, Arc::clone(&refusals));
+        let silent = Arc::<AtomicBool>::default();
+        let network = Network::new(link, id, Arc::clone(&refusals), Arc::clone(&silent));
         let raft = Raft::new(id, Arc::new(config), network, log, state_machine).await;
         let raft = raft.map_err(|error| StoreError::Damaged(error.to_string()))?;
         let writer = store.writer()?;
         let view = view::follow(&raft);
-        let (receiving, guard, silent) = (Arc::default(), Arc::new(guard), Arc::default());
+        let (receiving, guard) = (Arc::default(), Arc::new(guard));
         Ok(Self { raft, store, writer, observe, machine, receiving, view, guard, refusals, silent })
     }
 
@@ -268,8 +269,9 @@ impl Handle {
         self.raft.runtime_config().elect(allowed);
     }
 
-    /// Lets this node send heartbeats as primary, or not: then the others elect another. Barriers,
-    /// which are made of heartbeats, are refused meanwhile.
+    /// Lets this node send heartbeats as primary, or not: then the others elect another. Nothing
+    /// else that a primary sends goes out meanwhile, and barriers, which are made of heartbeats, are
+    /// refused.
     pub fn allow_heartbeats(&self, allowed: bool) {
         self.silent.store(!allowed, Ordering::Relaxed);
         self.raft.runtime_config().heartbeat(allowed);

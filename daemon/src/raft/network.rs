@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -42,20 +43,29 @@ pub(super) struct Network {
     link: Arc<dyn Link>,
     id: u64,
     refusals: Arc<Refusals>,
+    silent: Arc<AtomicBool>,
 }
 
 impl Network {
     /// A network over a link, for the node with this raft id. Entries that others refuse for their
-    /// stamps are noted in `refusals`.
+    /// stamps are noted in `refusals`. While `silent`, nothing is sent as a primary: a request that
+    /// is refused for one entry may come behind one that is not, and that would keep the others
+    /// from electing as a heartbeat does.
     #[must_use]
-    pub(super) fn new(link: Arc<dyn Link>, id: u64, refusals: Arc<Refusals>) -> Self {
-        Self { link, id, refusals }
+    pub(super) fn new(
+        link: Arc<dyn Link>,
+        id: u64,
+        refusals: Arc<Refusals>,
+        silent: Arc<AtomicBool>,
+    ) -> Self {
+        Self { link, id, refusals, silent }
     }
 
     fn client(&self, target: u64, member: &Member, lane: Lane) -> Peer {
         let address = peer_address(target, member);
         let (link, refusals) = (Arc::clone(&self.link), Arc::clone(&self.refusals));
-        Peer { link, id: self.id, target, address, lane, refusals }
+        let silent = Arc::clone(&self.silent);
+        Peer { link, id: self.id, target, address, lane, refusals, silent }
     }
 }
 
@@ -90,6 +100,7 @@ pub(super) struct Peer {
     address: Option<PeerAddr>,
     lane: Lane,
     refusals: Arc<Refusals>,
+    silent: Arc<AtomicBool>,
 }
 
 fn unreachable(error: &(impl std::error::Error + 'static)) -> RpcError {
@@ -109,6 +120,15 @@ impl Peer {
             Ok(opened) => opened.map_err(|error| unreachable(&error)),
             Err(_) => Err(self.timed_out(RPCTypes::Vote, ttl)),
         }
+    }
+
+    /// # Errors
+    /// While this node says nothing as a primary.
+    fn may_speak(&self) -> Result<(), RpcError> {
+        if self.silent.load(Ordering::Relaxed) {
+            return Err(codec_error(&CodecError("this node is silent for a while".to_owned())));
+        }
+        Ok(())
     }
 
     fn timed_out(&self, action: RPCTypes, timeout: Duration) -> RpcError {
@@ -151,6 +171,7 @@ impl Peer {
         snapshot: Snapshot,
         ttl: Duration,
     ) -> Result<SnapshotResponse<Types>, RpcError> {
+        self.may_speak()?;
         let SnapshotData::Out(mut reader) = snapshot.snapshot else {
             return Err(codec_error(&CodecError("a snapshot without data".to_owned())));
         };
@@ -238,9 +259,11 @@ impl RaftNetworkV2<Types> for Peer {
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
         async move {
+            self.may_speak()?;
             let lane = self.lane;
+            let silent = Arc::clone(&self.silent);
             let (tx, rx) = self.open(lane, option.hard_ttl()).await?;
-            let sender = tokio::spawn(send_appends(lane, tx, input)).abort_handle();
+            let sender = tokio::spawn(send_appends(lane, tx, input, silent)).abort_handle();
             // A late answer on the append lane is a slow disk and no reason to send all again; a
             // heartbeat that is late is of no use to anyone.
             let patience = (lane == Lane::Urgent).then(|| option.hard_ttl());
@@ -306,11 +329,14 @@ impl RaftNetworkV2<Types> for Peer {
     }
 }
 
-async fn send_appends<S>(lane: Lane, mut tx: FrameTx, mut input: S)
+async fn send_appends<S>(lane: Lane, mut tx: FrameTx, mut input: S, silent: Arc<AtomicBool>)
 where
     S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
 {
     while let Some(request) = input.next().await {
+        if silent.load(Ordering::Relaxed) {
+            break;
+        }
         let request = codec::encode_append(request);
         if let Err(error) = tx.send(frame(lane, &request)).await {
             // The receiving half sees the same end and tells the engine.
