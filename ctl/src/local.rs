@@ -137,13 +137,7 @@ impl LocalCluster {
     /// Asks all nodes to stop, waits for them, and ends those that do not. Returns how many had to
     /// be ended.
     pub(crate) async fn stop(&mut self) -> usize {
-        stop(&mut self.nodes.iter_mut().collect::<Vec<_>>()).await
-    }
-
-    /// The same with one node. Whether it stopped when asked.
-    pub(crate) async fn stop_one(&mut self, name: &str) -> Result<bool, CtlError> {
-        let node = self.node(name)?;
-        Ok(stop(&mut [node]).await == 0)
+        stop(&mut self.nodes).await
     }
 
     /// Leaves the files behind when dropped.
@@ -165,7 +159,7 @@ impl LocalCluster {
     }
 }
 
-async fn stop(nodes: &mut [&mut LocalNode]) -> usize {
+async fn stop(nodes: &mut [LocalNode]) -> usize {
     for node in &*nodes {
         let id = node.child.as_ref().and_then(|child| i32::try_from(child.id()).ok());
         if let Some(pid) = id.and_then(Pid::from_raw) {
