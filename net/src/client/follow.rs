@@ -20,7 +20,8 @@ use crate::reason::End;
 /// second was sent and not acknowledged.
 const SILENCE: Duration = Duration::from_millis(1500);
 
-/// A read that goes on. Ends when the limit is reached or, without `follow`, at the end of the log.
+/// A read that goes on. Ends when the limit is reached, when a range of time is over or, without
+/// `follow`, at the end of the log.
 #[derive(Debug)]
 pub struct Follow {
     client: Client,
@@ -54,6 +55,12 @@ impl Follow {
                     Err(failure) => self.refused(failure),
                 },
                 Ok(None) if self.done => break,
+                // A gateway that stops says so or breaks off: one that ends after a page has nothing
+                // more to say of a range that ends.
+                Ok(None) if self.read.until.is_some() && self.story.is_none() => {
+                    self.done = true;
+                    break;
+                }
                 Ok(None) => Next::Again(self.story().pause()),
                 Err(miss) => self.missed(miss),
             };
