@@ -3,7 +3,6 @@
 //!
 //! Protects: a node with a bad clock does not lead; no stamp from the future commits; a cluster
 //! without a good clock says so. Clocks are moved by hand, so bounds do not age by themselves.
-//! Seen to fail once: see each test.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -75,7 +74,6 @@ fn has_problem(node: &TestNode, word: &str) -> bool {
     node.lead.problems().iter().any(|problem| problem.contains(word))
 }
 
-/// Seen to fail with a hand-over that asks nobody, and with `may_lead` always true.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fenced_primary_hands_over_and_may_lead_again_later() {
     let board = Switchboard::new();
@@ -96,7 +94,6 @@ async fn a_fenced_primary_hands_over_and_may_lead_again_later() {
     assert_eq!(ids, ["before", "after"]);
 }
 
-/// Seen to fail with exchanges that are never noted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_two_of_three_contradict_is_found_and_does_not_lead() {
     let board = Switchboard::new();
@@ -154,8 +151,6 @@ async fn a_primary_an_hour_ahead_loses_the_role_and_nothing_of_its_future_is_sto
     }
 }
 
-/// Seen to fail with a guard that looks at the stamps of committed entries as well: the backup
-/// never catches up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_refuses_what_is_live_and_takes_the_same_once_it_is_committed() {
     let board = Switchboard::new();
@@ -180,7 +175,6 @@ async fn a_backup_refuses_what_is_live_and_takes_the_same_once_it_is_committed()
     assert!(leading.is_primary(), "one that refuses is no quorum");
 }
 
-/// Seen to fail with a server that answers ballots whoever asks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ballots_of_a_candidate_with_a_wrong_clock_stay_unanswered() {
     let board = Switchboard::new();
@@ -204,7 +198,6 @@ async fn ballots_of_a_candidate_with_a_wrong_clock_stay_unanswered() {
     assert_eq!(primary(&nodes, None).await.name, name(1));
 }
 
-/// Seen to fail with writes that do not ask the policy, and with a setting that is never read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_good_clock_writes_go_on_or_are_refused_as_the_cluster_wants() {
     let board = Switchboard::new();
@@ -245,7 +238,7 @@ async fn without_a_good_clock_writes_go_on_or_are_refused_as_the_cluster_wants()
     assert_eq!(ids, ["good", "degraded", "again"]);
 }
 
-/// Seen to fail with an engine whose elections are on from the start.
+/// Seen to fail with the engine's own way to make the first membership, which elects at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_without_time_servers_waits_and_says_so() {
     let board = Switchboard::new();

@@ -112,8 +112,6 @@ mod tests {
         Instant::now() + PATIENCE
     }
 
-    /// Seen to fail with a wait for the reading instead of the earliest true time, and without the
-    /// limit of the error on top.
     #[tokio::test]
     async fn a_stamp_is_waited_out_by_the_error_of_any_good_clock() {
         let stop = CancellationToken::new();
@@ -151,7 +149,6 @@ mod tests {
         stop.cancel();
     }
 
-    /// Seen to fail with a token clamped to what the clock allows.
     #[tokio::test]
     async fn a_token_a_little_ahead_waits_and_a_far_one_changes_nothing() {
         let stop = CancellationToken::new();

@@ -146,7 +146,6 @@ mod tests {
         StampInFuture { index, stamp_ns: 2, limit_ns: 1 }
     }
 
-    /// Seen to fail with `accepted` forgetting whatever it is told.
     #[tokio::test]
     async fn a_refusal_lasts_until_the_entry_is_taken_or_grows_old() {
         let refusals = Refusals::default();
