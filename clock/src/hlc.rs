@@ -65,6 +65,9 @@ impl Hlc {
     /// The value `n` steps on.
     #[must_use]
     pub fn advance(self, n: u64) -> Self {
+        if let Some(logical) = u32::try_from(n).ok().and_then(|n| self.logical.checked_add(n)) {
+            return Self { ns: self.ns, logical };
+        }
         let logical = u128::from(self.logical) + u128::from(n);
         let ns = u128::from(self.ns) + (logical >> 32);
         match u64::try_from(ns) {

@@ -55,6 +55,8 @@ pub struct Reading {
     pub latest_ns: Option<u64>,
 }
 
+const _: () = assert!(1_000_000_000 % SLEW_PPB == 0, "slewing divides by a whole number");
+
 impl ClockView {
     /// A view of a clock that nobody checks: it starts at `base_ns` and runs with the counter.
     #[must_use]
@@ -77,6 +79,7 @@ impl ClockView {
 
     /// The reading at a value of the raw counter. It does not decrease as the counter increases.
     #[must_use]
+    #[inline]
     pub fn now(&self, raw_ns: u64) -> Reading {
         let bound = self.bound_at(raw_ns);
         Reading {
@@ -90,9 +93,15 @@ impl ClockView {
     /// worse since.
     #[must_use]
     pub fn state_at(&self, raw_ns: u64) -> ClockState {
+        self.state_with(&self.now(raw_ns), raw_ns)
+    }
+
+    /// As [`ClockView::state_at`], where the reading of that moment is at hand.
+    #[must_use]
+    pub fn state_with(&self, reading: &Reading, raw_ns: u64) -> ClockState {
         match self.state {
             ClockState::Synced | ClockState::Holdover | ClockState::Disagree => {
-                let error_ns = self.now(raw_ns).error_ns().unwrap_or(u64::MAX);
+                let error_ns = reading.error_ns().unwrap_or(u64::MAX);
                 if error_ns > self.max_error_ns {
                     ClockState::Expired
                 } else if self.state == ClockState::Synced && raw_ns > self.fresh_until_ns {
@@ -110,10 +119,10 @@ impl ClockView {
 
     /// The reading's offset from `L` at a value of the raw counter, nanoseconds.
     #[must_use]
+    #[inline]
     pub fn c_at(&self, raw_ns: u64) -> i64 {
-        let elapsed_ns = raw_ns.saturating_sub(self.raw_at_ns);
-        let most = u128::from(elapsed_ns) * u128::from(SLEW_PPB) / 1_000_000_000;
-        let most = u64::try_from(most).unwrap_or(u64::MAX);
+        const PER: u64 = 1_000_000_000 / SLEW_PPB;
+        let most = raw_ns.saturating_sub(self.raw_at_ns) / PER;
         let way = self.target_ns.abs_diff(self.c_ns).min(most);
         if self.target_ns >= self.c_ns {
             self.c_ns.saturating_add_unsigned(way)
@@ -139,13 +148,22 @@ impl ClockView {
 
     /// Where true time lies at a value of the raw counter, as offsets from `L`.
     #[must_use]
+    #[inline]
     pub fn bound_at(&self, raw_ns: u64) -> Option<Interval> {
         let age_ns = raw_ns.abs_diff(self.raw_at_ns);
         let grown = self.bound.map(|b| b.grown(drift_ns(age_ns, self.phi_ppb)));
         grown.map(|b| self.leap.map_or(b, |leap| leap.widen(b, raw_ns)))
     }
 
+    #[inline]
     fn utc_ns(&self, raw_ns: u64, offset_ns: i64) -> u64 {
+        let short = raw_ns
+            .checked_sub(self.raw_at_ns)
+            .and_then(|elapsed_ns| self.base_ns.checked_add(elapsed_ns))
+            .and_then(|local_ns| local_ns.checked_add_signed(offset_ns));
+        if let Some(utc_ns) = short {
+            return utc_ns;
+        }
         let elapsed_ns = i128::from(raw_ns) - i128::from(self.raw_at_ns);
         let utc_ns = i128::from(self.base_ns) + elapsed_ns + i128::from(offset_ns);
         u64::try_from(utc_ns.max(0)).unwrap_or(u64::MAX)

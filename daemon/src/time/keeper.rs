@@ -378,7 +378,8 @@ impl Keeper {
 
     pub(super) fn claim_at(&self, raw_ns: u64) -> (Reading, ClockState) {
         let view = self.inner.view.load();
-        let (mut reading, state) = (view.now(raw_ns), view.state_at(raw_ns));
+        let mut reading = view.now(raw_ns);
+        let state = view.state_with(&reading, raw_ns);
         if state != ClockState::Unsynced {
             // A thread may have been held between the view and the counter while a new view, slewed
             // the other way, was read by another.
