@@ -3,7 +3,7 @@
 //! A range is half open, `[since, until)`, and its ends are stamps. A record's interval is closed and
 //! in nanoseconds: an instant of it lies in the range if some stamp of that nanosecond does, and
 //! surely if all do. So what is definite is nominal, and what is nominal is possible, whatever the
-//! ends (`time.md`, 15).
+//! ends.
 
 use clock::{Hlc, Stamp};
 use proto::wire::TimeMode;

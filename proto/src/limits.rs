@@ -73,7 +73,7 @@ pub const PAGE_STEPS_MAX: usize = 8192;
 pub const PAGE_LOOKED_BYTES_MAX: usize = 16 << 20;
 /// Time servers that one node asks. Of five, two that lie are outvoted already.
 pub const TIME_SERVERS_MAX: usize = 16;
-/// Slots of the placement table (`scale.md`, 2).
+/// Slots of the placement table: many more than nodes, so that shares come out even.
 pub const SLOTS: usize = 4096;
 
 const _: () = assert!(BODY_BYTES_MAX + HEADER_BYTES_MAX + (64 << 10) < FRAME_BYTES_MAX);

@@ -90,8 +90,8 @@ pub struct Send {
     /// Body.
     #[prost(bytes = "bytes", tag = "4")]
     pub body: bytes::Bytes,
-    /// Answer only once every later message, through any node, is sure to get a later stamp
-    /// (`time.md`, 14). Needs `on_loss = "refuse"`.
+    /// Answer only once every later message, through any node, is sure to get a later
+    /// stamp than this one. Needs `on_loss = "refuse"`.
     #[prost(bool, tag = "5")]
     pub commit_wait: bool,
 }
