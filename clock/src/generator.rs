@@ -146,6 +146,15 @@ impl HlcClock {
         Ok(bounded(first, reading))
     }
 
+    /// Mints `count` stamps without asking any clock: the next values in the order, with unknown
+    /// bounds. For what must be ordered although no clock can be trusted.
+    ///
+    /// # Errors
+    /// When the stamp would lie beyond the ceiling, or the clock is sealed.
+    pub fn tick_logical(&self, count: u32) -> Result<Stamp, TickError> {
+        self.tick_batch(&Reading::unbounded(0), u64::MAX, count)
+    }
+
     /// Raises the floor to a stamp that the log, the applied state or a snapshot holds.
     pub fn observe(&self, seen: Hlc) {
         let mut inner = self.lock();

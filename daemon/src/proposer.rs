@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use clock::{Hlc, TickError};
+use clock::{Hlc, Stamp, TickError};
 use model::query;
 use model::{Batch, Caller, Command, CommandOp, Outcome};
 use proto::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, PROPOSER_BYTES_MAX, PROPOSER_QUEUE_MAX};
@@ -21,7 +21,7 @@ use proto::{ErrorCode, Failure, Name};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::lead::Lead;
+use crate::lead::{Lead, Stamping};
 use crate::raft::{Handle, Leadership, Payload, ProposeError};
 use crate::store::Store;
 use crate::time::Keeper;
@@ -173,15 +173,36 @@ impl Task {
         batch
     }
 
+    /// What may be stamped now, and how; the rest is answered. `None` if nothing may.
+    fn admitted(&self, batch: Vec<Proposal>) -> Option<(Vec<Proposal>, Stamping)> {
+        let Err(failure) = self.parts.lead.may_write() else {
+            return Some((batch, Stamping::Clock));
+        };
+        let lead = &self.parts.lead;
+        let (settings, rest): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|proposal| lead.may_order(&proposal.command.op).is_ok());
+        fail(rest, &failure);
+        (!settings.is_empty()).then_some((settings, Stamping::Order))
+    }
+
+    async fn stamp(&self, stamping: Stamping, count: u32) -> Result<Stamp, Failure> {
+        let Parts { keeper, lead, .. } = &self.parts;
+        match stamping {
+            Stamping::Order => keeper.stamp_in_order(count).await.map_err(clock_failure),
+            Stamping::Clock => {
+                // It may take seconds after a crash; the clock must still be good when it is done.
+                let base = keeper.stamp(count).await.map_err(clock_failure)?;
+                lead.may_write().map(|()| base)
+            }
+        }
+    }
+
     async fn submit(&mut self, leadership: Option<Leadership>, batch: Vec<Proposal>) {
         let Some(leadership) = leadership else {
             fail(batch, &Failure::new(ErrorCode::NotPrimary, "this node is not the primary"));
             return;
         };
-        if let Err(failure) = self.parts.lead.may_write() {
-            fail(batch, &failure);
-            return;
-        }
+        let Some((batch, stamping)) = self.admitted(batch) else { return };
         let mut commands = self.own_commands(leadership);
         let (skip, mut waiting) = (commands.len(), Vec::new());
         for Proposal { command, answer, bytes } in batch {
@@ -189,9 +210,7 @@ impl Task {
             waiting.push((answer, bytes));
         }
         let count = u32::try_from(commands.len()).unwrap_or(u32::MAX);
-        // Stamping may take seconds after a crash; the clock must still be good when it is done.
-        let stamped = self.parts.keeper.stamp(count).await.map_err(clock_failure);
-        let base = match stamped.and_then(|base| self.parts.lead.may_write().map(|()| base)) {
+        let base = match self.stamp(stamping, count).await {
             Ok(base) => base,
             Err(failure) => {
                 answer_all(waiting, &failure);

@@ -99,7 +99,7 @@ fn degraded(timed: &Timed) {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Writes are refused and leave nothing; reads go on.
+/// Writes are refused and leave nothing; reads go on, and settings can be changed.
 #[track_caller]
 fn refusing(timed: &Timed) {
     timed.cluster.user().ok(&["cluster", "set", "on-loss=refuse"]).unwrap();
@@ -114,6 +114,13 @@ fn refusing(timed: &Timed) {
     }
     let status = timed.cluster.ctl(&["status"]).unwrap();
     assert_eq!(status.code, 12, "{status}");
+    // The way out stays open.
+    timed.cluster.user().ok(&["cluster", "set", "on-loss=degrade"]).unwrap();
+    until("writes that are taken without a clock", || {
+        let run = send(timed, "degraded again");
+        patience::when(run.code == 0, run.to_string())
+    })
+    .unwrap();
 }
 
 #[test]

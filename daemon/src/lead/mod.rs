@@ -20,6 +20,7 @@ use clock::ClockState;
 use clock::guard::stamp_limit_ns;
 use clock::lead::{Decision, Mint, OnLoss, Policy, Refusal, UnsyncedStart};
 use clock::peer::PeerVerdict;
+use model::CommandOp;
 use proto::{ErrorCode, Failure};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +51,15 @@ struct Said {
     primary: bool,
     on_loss: OnLoss,
     problems: Vec<String>,
+}
+
+/// Where a command's stamp comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stamping {
+    /// The clock.
+    Clock,
+    /// The order alone: the next value, with unknown bounds.
+    Order,
 }
 
 /// What the task works with.
@@ -125,6 +135,24 @@ impl Lead {
                 };
                 Err(Failure::new(code, refusal))
             }
+        }
+    }
+
+    /// Whether and how this node, as primary, may stamp a command now. Settings are let through where
+    /// nothing but a good clock is missing: they may be what ends that.
+    ///
+    /// # Errors
+    /// As [`Lead::may_write`].
+    pub fn may_order(&self, op: &CommandOp) -> Result<Stamping, Failure> {
+        match self.may_write() {
+            Ok(()) => Ok(Stamping::Clock),
+            Err(failure)
+                if failure.error_code() == ErrorCode::ClockUnavailable
+                    && matches!(op, CommandOp::Configure(_)) =>
+            {
+                Ok(Stamping::Order)
+            }
+            Err(failure) => Err(failure),
         }
     }
 

@@ -136,7 +136,7 @@ impl Node {
             let message = format!("the data disk of {} has no room for messages", self.inner.name);
             return Err(Failure::new(ErrorCode::DiskFull, message));
         }
-        core.lead.may_write()?;
+        core.lead.may_order(&op)?;
         let commit_wait = matches!(&request.op, Some(Op::Send(send)) if send.commit_wait);
         if commit_wait {
             core.lead.may_commit_wait()?;

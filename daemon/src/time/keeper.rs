@@ -224,9 +224,27 @@ impl Keeper {
     /// # Errors
     /// Before the first sync, and when the clock is sealed.
     pub async fn stamp(&self, count: u32) -> Result<Stamp, TickError> {
+        self.mint(|| self.tick_batch(count)).await
+    }
+
+    /// As [`Keeper::stamp`], without asking the clock: only the order counts, see
+    /// [`HlcClock::tick_logical`].
+    ///
+    /// # Errors
+    /// When the clock is sealed.
+    pub async fn stamp_in_order(&self, count: u32) -> Result<Stamp, TickError> {
+        let tick = || {
+            let stamp = self.inner.hlc.tick_logical(count);
+            self.hint_ceiling();
+            stamp
+        };
+        self.mint(tick).await
+    }
+
+    async fn mint(&self, tick: impl Fn() -> Result<Stamp, TickError>) -> Result<Stamp, TickError> {
         let mut moved = self.inner.ceiling_moved.subscribe();
         loop {
-            match self.tick_batch(count) {
+            match tick() {
                 // The sender lives as long as `self`, so this wait cannot fail.
                 Err(TickError::Ceiling { .. }) => drop(moved.changed().await),
                 Err(TickError::Ahead { by_ns }) => {
