@@ -6,8 +6,9 @@
 //!   counter: the clock starts again from the hull, in a new epoch, and is suspect until another
 //!   round agrees.
 //! * `c`, the reading's offset, is set once, at the first sync, when nothing has been stamped; then
-//!   it is slewed. A target far ahead makes the reading step forward; one far behind makes it wait
-//!   until true time has come up to it. Slewing either would take minutes to months.
+//!   it is slewed. A reading that a round leaves beside the bound comes back into it at once: it
+//!   steps forward, or waits until true time has come up to it. The same if the target is far away:
+//!   slewing would take minutes to months.
 //!
 //! Not here: how fast the bound widens (`drift`), and when a leap second is ahead (`leap`).
 
@@ -18,7 +19,8 @@ use crate::sample::Scale;
 use crate::select::{Majority, Selection};
 use crate::state::ClockState;
 
-/// A target this far ahead is stepped to, and one this far behind is waited for, nanoseconds.
+/// A target this far ahead is stepped to, and one this far behind is waited for, although the
+/// reading lies in the bound. Nanoseconds.
 pub const STEP_NS: i64 = 128_000_000;
 /// Contradicting rounds that make a disruption.
 pub const DISRUPTION_ROUNDS: u32 = 3;
@@ -214,14 +216,25 @@ impl Discipline {
         };
         let target_ns = bound.clamp(wanted_ns);
         self.view.target_ns = target_ns;
+        if outcome == Outcome::FirstSync {
+            self.view.c_ns = target_ns;
+            return;
+        }
         let raw_ns = self.view.raw_at_ns;
         let to_target_ns = self.view.to_target_ns(raw_ns);
-        if outcome == Outcome::FirstSync || to_target_ns > STEP_NS {
-            self.view.c_ns = target_ns;
-        } else if to_target_ns < -STEP_NS || self.view.waits(raw_ns) {
+        let said_ns = target_ns.saturating_sub(to_target_ns);
+        // Where the reading has to be at once; from there it is slewed.
+        let goal_ns = if (-STEP_NS..=STEP_NS).contains(&to_target_ns) {
+            bound.clamp(said_ns)
+        } else {
+            target_ns
+        };
+        if goal_ns > said_ns {
+            self.view.c_ns = goal_ns;
+        } else if goal_ns < said_ns || self.view.waits(raw_ns) {
             // Below the reading that is held, nobody sees `c` move.
             self.view.hold_ns = self.view.now(raw_ns).now_ns;
-            self.view.c_ns = target_ns.saturating_sub(to_target_ns.max(0));
+            self.view.c_ns = goal_ns;
         }
     }
 

@@ -47,7 +47,7 @@ pub struct ClockView {
 /// What the clock says at one moment, in nanoseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
-    /// The reading. Inside the bounds, except while it is slewed back into them.
+    /// The reading. Inside the bounds, except while it waits for them to come up to it.
     pub now_ns: u64,
     /// True time is not before this; `None` if nobody knows.
     pub earliest_ns: Option<u64>,

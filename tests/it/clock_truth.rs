@@ -39,8 +39,8 @@ pub(crate) fn reading(cluster: &Cluster, client: &Client) -> Between<ClockReport
 pub(crate) struct Witness {
     last_ns: u64,
     pub(crate) readings: u64,
-    /// Readings that lay beside their bounds: a new sample had narrowed them, and a reading is
-    /// slewed, never set.
+    /// Readings that lay beside their bounds: a new sample had narrowed them, and a reading never
+    /// goes back, but waits.
     pub(crate) beside: u64,
 }
 
@@ -94,9 +94,9 @@ fn true_time_lies_in_the_bounds_of_every_reading() {
             assert_eq!(report.node, node);
         }
         timed.cluster.wait(client.close());
-        // Slewed by 500 ppm, it catches up with a sample long before the next one.
+        // One that ran ahead waits as long as it is ahead: microseconds in seconds.
         let Witness { readings, beside, .. } = witness;
-        assert!(beside * 10 < readings, "{beside} of {readings} readings lay beside their bounds");
+        assert!(beside * 100 < readings, "{beside} of {readings} readings lay beside their bounds");
     }
 }
 

@@ -13,7 +13,7 @@ pub(crate) struct Audit {
     pub(crate) outside: u64,
     /// I2: the reading went back.
     pub(crate) went_back: u64,
-    /// The reading was outside its bounds, and not on its way back into them.
+    /// The reading was outside its bounds, and did not wait for them to come up.
     pub(crate) astray: u64,
     /// I9: the interval became narrower without a new sample.
     pub(crate) shrank: u64,
@@ -34,7 +34,8 @@ struct Look {
     now_ns: u64,
     width_ns: Option<u64>,
     epoch: u64,
-    /// The reading ran far ahead, and lets true time come up.
+    bounds: Option<(u64, u64)>,
+    /// The reading ran ahead, and lets true time come up.
     waits: bool,
 }
 
@@ -60,6 +61,7 @@ impl Audit {
             now_ns: reading.now_ns,
             width_ns,
             epoch: view.epoch,
+            bounds,
             waits: view.waits(machine.raw_ns),
         };
         if let Some((earliest_ns, latest_ns)) = bounds {
@@ -71,8 +73,7 @@ impl Audit {
                 self.first.get_or_insert_with(describe);
             }
             let inside = (earliest_ns..=latest_ns).contains(&reading.now_ns);
-            let returns = look.waits || view.c_at(machine.raw_ns) != view.target_ns;
-            self.astray += u64::from(!inside && !returns);
+            self.astray += u64::from(!inside && !look.waits);
             if steady {
                 self.half_widths_ns.push(look.width_ns.unwrap_or(0) / 2);
                 self.errors_ns.push(reading.now_ns.abs_diff(utc_ns));
@@ -98,7 +99,14 @@ impl Audit {
         let stepped = gone_ns > elapsed_ns + 120_000_000;
         let waited = (last.waits || look.waits) && gone_ns <= elapsed_ns + elapsed_ns / 2000 + 2;
         let uneven = gone_ns.abs_diff(elapsed_ns) > elapsed_ns / 2000 + 2;
-        self.uneven += u64::from(uneven && !stepped && !waited);
+        // A new sample may have left the reading beside the bound; then it came back at once.
+        let slack_ns = elapsed_ns / 500 + 2;
+        let straight_ns = last.now_ns + elapsed_ns;
+        let came_back = new_sample
+            && look.bounds.is_some_and(|(earliest_ns, latest_ns)| {
+                straight_ns < earliest_ns + slack_ns || straight_ns + slack_ns > latest_ns
+            });
+        self.uneven += u64::from(uneven && !stepped && !waited && !came_back);
         // It stands still while it waits, and only then.
         self.uneven += u64::from(last.waits && look.waits && gone_ns > 0 && !stepped);
     }
