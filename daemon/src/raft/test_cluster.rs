@@ -63,7 +63,16 @@ pub(crate) struct TestNode {
     pub(crate) store: Store,
     election_max_ms: u64,
     stop: CancellationToken,
-    dir: tempfile::TempDir,
+    /// `None` once it was handed back.
+    dir: Option<tempfile::TempDir>,
+}
+
+impl Drop for TestNode {
+    /// Ends the store's threads: one that closes the database while the process ends makes it abort.
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.store.close();
+    }
 }
 
 pub(crate) fn name(id: u64) -> Name {
@@ -131,7 +140,11 @@ pub(crate) async fn start_undecided(
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
         loop {
             let ceiling_ns = ceiling.next_ceiling().await;
-            writing.writer().unwrap().run(Op::Ceiling(ceiling_ns)).await.unwrap();
+            // A store that is closed ends the test's node, and this with it.
+            let Ok(writer) = writing.writer() else { return };
+            if writer.run(Op::Ceiling(ceiling_ns)).await.is_err() {
+                return;
+            }
             ceiling.ceiling_persisted(ceiling_ns);
         }
     }));
@@ -178,7 +191,7 @@ pub(crate) async fn start_undecided(
         store,
         election_max_ms,
         stop,
-        dir,
+        dir: Some(dir),
     }
 }
 
@@ -246,13 +259,13 @@ impl TestNode {
     }
 
     /// Stops the engine without any goodbye and hands the directory back.
-    pub(crate) async fn stop(self, board: &Switchboard) -> tempfile::TempDir {
+    pub(crate) async fn stop(mut self, board: &Switchboard) -> tempfile::TempDir {
         board.detach(&self.name);
         self.stop.cancel();
         self.engine.stop().await;
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || store.close()).await.unwrap();
-        self.dir
+        self.dir.take().unwrap()
     }
 
     pub(crate) fn is_primary(&self) -> bool {
