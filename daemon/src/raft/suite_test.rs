@@ -25,10 +25,21 @@ use super::types::{Entry, LogId, Types, Vote};
 
 struct Builder;
 
-impl StoreBuilder<Types, SuiteLog, StateMachine, tempfile::TempDir> for Builder {
-    async fn build(
-        &self,
-    ) -> Result<(tempfile::TempDir, SuiteLog, StateMachine), StorageError<Types>> {
+/// Ends a store's threads with the case that used it: one that closes its database while the
+/// process ends makes the process abort.
+struct Used {
+    store: Store,
+    _dir: tempfile::TempDir,
+}
+
+impl Drop for Used {
+    fn drop(&mut self) {
+        self.store.close();
+    }
+}
+
+impl StoreBuilder<Types, SuiteLog, StateMachine, Used> for Builder {
+    async fn build(&self) -> Result<(Used, SuiteLog, StateMachine), StorageError<Types>> {
         let dir = tempfile::tempdir().unwrap();
         let identity = Identity {
             cluster: "c".repeat(32),
@@ -45,7 +56,8 @@ impl StoreBuilder<Types, SuiteLog, StateMachine, tempfile::TempDir> for Builder 
         let observe: super::Observe = Arc::new(|_| {});
         let log = LogStore::new(store.clone(), clock::Hlc::ZERO, observe).unwrap();
         let machine = StateMachine::without_log(store.clone()).unwrap();
-        Ok((dir, SuiteLog { log, store }, machine))
+        let used = Used { store: store.clone(), _dir: dir };
+        Ok((used, SuiteLog { log, store }, machine))
     }
 }
 
