@@ -6,7 +6,7 @@
 //! first moment at which the leap may have happened, on the side to which it moves UTC; samples from
 //! before the last moment at which it may happen do not count; the first hull afterwards narrows
 //! the bound again. The reading goes on through all this: it never repeats a second. After an
-//! inserted one it is slewed back, which takes half an hour, and its error says so.
+//! inserted one it stands still until the second is over, and its error says so.
 //!
 //! The moments are values of the raw counter, and they stand in the view: a reader needs nobody to
 //! wake up at midnight.
