@@ -200,6 +200,15 @@ impl Server {
             Some(PeerOp::Close(close)) => {
                 tx.send_message(&self.node.peer_close(from, close).await).await
             }
+            Some(PeerOp::Member(change)) => {
+                tx.send_message(&self.node.peer_member(from, change).await).await
+            }
+            Some(PeerOp::AdmitClient(admit)) => {
+                tx.send_message(&self.node.peer_admit_client(from, admit).await).await
+            }
+            Some(PeerOp::Sign(sign)) => {
+                tx.send_message(&self.node.peer_sign(from, sign).await).await
+            }
             None => {
                 tracing::warn!(%from, "a peer asked for something that this release does not know");
                 return;

@@ -12,8 +12,9 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use clock::Stamp;
+use prost::Message as _;
 use proto::limits::BATCH_COMMANDS_MAX;
-use proto::wire::{Configure, Position};
+use proto::wire::{Configure, GroupChange, KvChange, MemberChange, Position, TokenChange};
 use proto::{Header, Name};
 
 use crate::wire;
@@ -71,7 +72,8 @@ impl Caller {
     }
 }
 
-/// What a command does. Those from `Event` on come from nodes and never from a client.
+/// What a command does. `Event`, `InitSettings`, `Expire`, `TermStart` and `Tick` come from nodes
+/// and never from a client; of the nested ones each case says whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommandOp {
     /// Store a message.
@@ -141,6 +143,14 @@ pub enum CommandOp {
     },
     /// Moves log time on and changes nothing else.
     Tick,
+    /// Change the nodes of the cluster.
+    Member(MemberChange),
+    /// Change the join tokens, or admit a client that brought one.
+    Token(TokenChange),
+    /// Change groups.
+    Group(GroupChange),
+    /// Change the dictionary.
+    Kv(KvChange),
 }
 
 /// Why bytes are not a batch.
@@ -178,7 +188,6 @@ impl Batch {
     /// The bytes of the log entry.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        use prost::Message;
         let content = wire::BatchContent::from(self);
         let mut out = BytesMut::with_capacity(HEAD_BYTES + content.encoded_len());
         out.put_u8(FORMAT);
@@ -201,7 +210,6 @@ impl Batch {
     /// # Errors
     /// See [`DecodeError`]. Never panics, whatever the bytes are.
     pub fn decode_shared(mut encoded: Bytes) -> Result<Self, DecodeError> {
-        use prost::Message;
         let (base, said) = stamps_of(&encoded)?;
         let content_bytes = encoded.split_off(HEAD_BYTES);
         let len = content_bytes.len();
@@ -239,6 +247,10 @@ impl Command {
             | CommandOp::InitSettings(_)
             | CommandOp::Expire { .. }
             | CommandOp::Tick => 0,
+            CommandOp::Member(change) => change.encoded_len(),
+            CommandOp::Token(change) => change.encoded_len(),
+            CommandOp::Group(change) => change.encoded_len(),
+            CommandOp::Kv(change) => change.encoded_len(),
         };
         FIXED + self.caller.name.len() + self.gateway.len() + op
     }

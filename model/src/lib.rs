@@ -27,11 +27,15 @@ mod overlay;
 mod cursors;
 mod dedup;
 mod delete;
+mod groups;
+mod kv;
 pub mod machine;
+mod members;
 mod registry;
 pub mod retention;
 mod send;
 mod settings;
+mod tokens;
 
 mod blocks;
 mod find;

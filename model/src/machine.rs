@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use clock::{Hlc, Stamp};
 use prost::Message;
 use proto::limits::DEDUP_RETIRE_PER_COMMAND;
-use proto::wire::{Ack, Settings};
+use proto::wire::{Ack, Groups, KvRows, Members, Settings, Tokens};
 use proto::{Failure, Record};
 
 use crate::command::{Batch, Command, CommandOp};
@@ -63,6 +63,14 @@ pub enum Outcome {
     },
     /// The settings as they are now.
     Configured(Settings),
+    /// The nodes that were changed, or named.
+    Members(Members),
+    /// The token that was changed.
+    Tokens(Tokens),
+    /// The group that was changed.
+    Groups(Groups),
+    /// The key that was changed.
+    Kv(KvRows),
     /// Done, and there is nothing to say.
     Done,
     /// Nothing was done, on any node.
@@ -205,6 +213,10 @@ impl<'v> Machine<'v> {
             }
             CommandOp::Configure(change) => self.configure(caller, change),
             CommandOp::InitSettings(change) => self.init_settings(caller, change),
+            CommandOp::Member(change) => self.change_members(place, caller, change),
+            CommandOp::Token(change) => self.change_tokens(place, caller, change),
+            CommandOp::Group(change) => self.change_groups(place, caller, change),
+            CommandOp::Kv(change) => self.change_kv(place, caller, change),
             CommandOp::TermStart { .. } | CommandOp::Tick => Ok(Outcome::Done),
         };
         match result {

@@ -6,6 +6,8 @@ use std::borrow::Cow;
 use proto::limits::SLOTS;
 use proto::{Name, Stream};
 
+pub use proto::slots::{slot_of, stream_key};
+
 use crate::SHARD;
 use crate::error::StateError;
 use crate::view::Table;
@@ -50,16 +52,6 @@ impl SlotTable {
     }
 }
 
-/// What a stream is called in keys and in placement: `c:bob`, `g:ops`, `*`, `$events`.
-#[must_use]
-pub fn stream_key(stream: &Stream) -> String {
-    match stream {
-        Stream::Client(name) => format!("c:{name}"),
-        Stream::Group(name) => format!("g:{name}"),
-        Stream::Everyone | Stream::Events => stream.to_string(),
-    }
-}
-
 /// What a sender is called in keys. The senders of events are nodes, and a client may have a node's
 /// name: a `$` in front, which no name can hold, keeps them apart.
 #[must_use]
@@ -68,13 +60,6 @@ pub(crate) fn sender_key<'n>(stream: &Stream, from: &'n str) -> Cow<'n, str> {
         Stream::Events => Cow::Owned(format!("${from}")),
         Stream::Client(_) | Stream::Group(_) | Stream::Everyone => Cow::Borrowed(from),
     }
-}
-
-/// The slot of a stream: the first 12 bits of the BLAKE3 hash of its key.
-#[must_use]
-pub fn slot_of(stream: &Stream) -> u16 {
-    let [a, b, ..] = *blake3::hash(stream_key(stream).as_bytes()).as_bytes();
-    u16::from_be_bytes([a, b]) >> 4
 }
 
 /// The home of a client that pinned none: the node that ranks highest for the client's slot. When

@@ -38,11 +38,23 @@ pub enum Table {
     Blocks = 12,
     /// One row: the cluster's settings.
     Settings = 13,
+    /// name → node, removed ones too.
+    Members = 14,
+    /// id → join token.
+    Tokens = 15,
+    /// name → group.
+    Groups = 16,
+    /// group, client → from where to where the client is or was a member.
+    GroupMembers = 17,
+    /// client, group → the same, so that an inbox finds its groups.
+    ClientGroups = 18,
+    /// key → value.
+    Kv = 19,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 19] = [
         Self::Records,
         Self::Streams,
         Self::Clients,
@@ -56,6 +68,12 @@ impl Table {
         Self::CursorOwners,
         Self::Blocks,
         Self::Settings,
+        Self::Members,
+        Self::Tokens,
+        Self::Groups,
+        Self::GroupMembers,
+        Self::ClientGroups,
+        Self::Kv,
     ];
 
     /// The table's number.

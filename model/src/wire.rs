@@ -1,11 +1,11 @@
-//! The protobuf shape of a log entry's commands. It is a disk format of its own, apart from the
-//! client protocol's messages, so that neither can change the other by accident.
+//! The protobuf shape of a log entry's commands. It is a disk format of its own; where it embeds a
+//! message of the client protocol, that message's tags are disk format too and only ever grow.
 
 use bytes::Bytes;
 use clock::Stamp;
 use prost::{Message, Oneof};
 use proto::Header;
-use proto::wire::{Configure, Position};
+use proto::wire::{Configure, GroupChange, KvChange, MemberChange, Position, TokenChange};
 
 use crate::command::{Batch, Caller, Command, CommandOp, DecodeError};
 
@@ -27,7 +27,7 @@ pub(crate) struct CommandContent {
     fingerprint: Bytes,
     #[prost(string, tag = "4")]
     gateway: String,
-    #[prost(oneof = "OpContent", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19")]
+    #[prost(oneof = "OpContent", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23")]
     op: Option<OpContent>,
 }
 
@@ -53,6 +53,15 @@ enum OpContent {
     Configure(SettingsContent),
     #[prost(message, tag = "19")]
     InitSettings(SettingsContent),
+    // These four are the client protocol's own messages: what they say is said once.
+    #[prost(message, tag = "20")]
+    Member(MemberChange),
+    #[prost(message, tag = "21")]
+    Token(TokenChange),
+    #[prost(message, tag = "22")]
+    Group(GroupChange),
+    #[prost(message, tag = "23")]
+    Kv(KvChange),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -206,6 +215,10 @@ impl From<&CommandOp> for OpContent {
             }),
             CommandOp::Configure(change) => Self::Configure(change.into()),
             CommandOp::InitSettings(change) => Self::InitSettings(change.into()),
+            CommandOp::Member(change) => Self::Member(change.clone()),
+            CommandOp::Token(change) => Self::Token(change.clone()),
+            CommandOp::Group(change) => Self::Group(change.clone()),
+            CommandOp::Kv(change) => Self::Kv(change.clone()),
         }
     }
 }
@@ -259,6 +272,10 @@ impl TryFrom<OpContent> for CommandOp {
             }
             OpContent::Configure(change) => Self::Configure(change.into()),
             OpContent::InitSettings(change) => Self::InitSettings(change.into()),
+            OpContent::Member(change) => Self::Member(change),
+            OpContent::Token(change) => Self::Token(change),
+            OpContent::Group(change) => Self::Group(change),
+            OpContent::Kv(change) => Self::Kv(change),
         })
     }
 }

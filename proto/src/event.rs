@@ -7,6 +7,24 @@ use crate::record::{Header, Record};
 pub const TYPE: &str = "type";
 /// The type of clock events.
 pub const CLOCK: &str = "clock";
+/// A node joined or came back.
+pub const JOIN: &str = "join";
+/// A node was not heard for a moment, or is heard again.
+pub const SUSPECT: &str = "suspect";
+/// A node left: it stopped, is unreachable, cut off or removed.
+pub const LEAVE: &str = "leave";
+/// There is a new primary.
+pub const LEADER: &str = "leader";
+/// What a node is meant to be changed: voter, learner, priority, drained.
+pub const MEMBER: &str = "member";
+/// Slots changed hands.
+pub const SHARD: &str = "shard";
+/// A node complains of something, or does no longer.
+pub const ALARM: &str = "alarm";
+/// Every type of event.
+pub const TYPES: [&str; 8] = [JOIN, SUSPECT, LEAVE, LEADER, MEMBER, CLOCK, SHARD, ALARM];
+/// Header that names the node that an event is about.
+pub const NODE: &str = "node";
 
 /// Why a clock event was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

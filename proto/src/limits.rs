@@ -73,6 +73,40 @@ pub const PAGE_STEPS_MAX: usize = 8192;
 pub const PAGE_LOOKED_BYTES_MAX: usize = 16 << 20;
 /// Time servers that one node asks. Of five, two that lie are outvoted already.
 pub const TIME_SERVERS_MAX: usize = 16;
+/// Members of the cluster, learners included: every node exchanges its state with every other.
+pub const NODES_MAX: usize = 64;
+/// Voters: more cost latency and bring nothing.
+pub const VOTERS_MAX: usize = 9;
+/// Join tokens that are remembered; the oldest dead ones make room.
+pub const TOKENS_MAX: usize = 1024;
+/// Uses of one join token.
+pub const TOKEN_USES_MAX: u32 = 10_000;
+/// Longest life of a join token, in nanoseconds: 30 days. A secret in a shell's history should not
+/// outlive the reason it was made for.
+pub const TOKEN_TTL_MAX_NS: u64 = 30 * 24 * 3600 * 1_000_000_000;
+/// Groups of one cluster.
+pub const GROUPS_MAX: usize = 10_000;
+/// Members of one group: it is listed whole, and each of them costs its readers nothing.
+pub const GROUP_MEMBERS_MAX: usize = 10_000;
+/// Groups that one client is or was in: an inbox merges the streams of all of them.
+pub const GROUPS_PER_CLIENT_MAX: usize = 128;
+/// Times that a client may come into and go out of one group. Beyond it, a new group.
+pub const GROUP_STAYS_MAX: usize = 64;
+/// Longest key of the dictionary, in bytes.
+pub const KV_KEY_BYTES_MAX: usize = 512;
+/// Largest value of the dictionary, in bytes. Larger things are messages.
+pub const KV_VALUE_BYTES_MAX: usize = 256 << 10;
+/// Keys of the dictionary.
+pub const KV_KEYS_MAX: usize = 100_000;
+/// Rows of the dictionary in one answer, and their bytes together.
+pub const KV_PAGE_ROWS: usize = 1000;
+/// See `KV_PAGE_ROWS`; at least one row is always returned.
+pub const KV_PAGE_BYTES: usize = 2 << 20;
+/// Connections without a certificate at a time, each of which wants to join.
+pub const JOINS_MAX: usize = 16;
+/// How far a joiner's clock may be off, in nanoseconds: beyond it certificates and stamps would be
+/// wrong, and the person who joins it should know at once.
+pub const JOIN_CLOCK_MAX_NS: u64 = 60 * 1_000_000_000;
 /// Slots of the placement table: many more than nodes, so that shares come out even.
 pub const SLOTS: usize = 4096;
 

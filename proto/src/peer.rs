@@ -80,13 +80,22 @@ pub struct NodeInfo {
     /// In an answer, its own reading when the question came: T2.
     #[prost(uint64, tag = "14")]
     pub received_ns: u64,
+    /// Names of the nodes that it has heard lately.
+    #[prost(string, repeated, tag = "15")]
+    pub hears: Vec<String>,
+    /// Whether it holds the authority's key.
+    #[prost(bool, tag = "16")]
+    pub signs: bool,
+    /// Requests of clients that it has answered since it started.
+    #[prost(uint64, tag = "17")]
+    pub requests: u64,
 }
 
 /// A request that a gateway hands to the primary, and others that nodes ask of each other.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PeerRequest {
     /// What to do.
-    #[prost(oneof = "PeerOp", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "PeerOp", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub op: Option<PeerOp>,
 }
 
@@ -109,6 +118,31 @@ pub enum PeerOp {
     /// `wire::Response`: a `Pong`, or why not.
     #[prost(message, tag = "5")]
     Close(Close),
+    /// Order a change of members of the asking node's own, such as an admission. Answered with
+    /// `wire::Response`.
+    #[prost(message, tag = "6")]
+    Member(crate::member::MemberChange),
+    /// Admit a client that brought a token to the asking node. Answered with `wire::Response`.
+    #[prost(message, tag = "7")]
+    AdmitClient(crate::token::AdmitClient),
+    /// Sign a certificate request. Answered with `wire::Response`: a `Registered`.
+    #[prost(message, tag = "8")]
+    Sign(Sign),
+}
+
+/// A certificate request for a node that holds the authority's key. It signs only what the
+/// replicated state has admitted: that name with that key.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Sign {
+    /// Synthetic DNS name of who is to be certified.
+    #[prost(string, tag = "1")]
+    pub identity: String,
+    /// Certificate request (PKCS #10, DER).
+    #[prost(bytes = "vec", tag = "2")]
+    pub csr: Vec<u8>,
+    /// Index of an entry that the admission is not behind: the signer waits for it.
+    #[prost(uint64, tag = "3")]
+    pub index: u64,
 }
 
 /// Something that a node has to say, for the `$events` stream.

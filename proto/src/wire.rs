@@ -5,7 +5,14 @@ use crate::error::Failure;
 use crate::record::{Header, Record};
 
 pub use crate::clock_report::{ClockPeer, ClockReport, ClockSource, Refused};
+pub use crate::group::{GroupChange, Groups, ListGroups};
+pub use crate::kv::{KvChange, KvRead, KvRows};
+pub use crate::member::{MemberChange, Members};
+pub use crate::overview::{
+    Distribution, Plan, Planned, RaftView, Route, Routed, Slots, Verified, Verify,
+};
 pub use crate::settings::{Configure, OnLoss, Settings};
+pub use crate::token::{TokenChange, Tokens};
 
 /// Name of the client protocol in the TLS handshake.
 pub const CLIENT_ALPN: &[u8] = b"logd-client/1";
@@ -23,7 +30,11 @@ pub struct Request {
     #[prost(uint64, tag = "3")]
     pub slot_epoch: u64,
     /// What to do.
-    #[prost(oneof = "Op", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22")]
+    #[prost(
+        oneof = "Op",
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, \
+                31, 32, 33, 34, 35, 36, 37"
+    )]
     pub op: Option<Op>,
 }
 
@@ -69,6 +80,51 @@ pub enum Op {
     /// Change settings of the whole cluster. Admins only.
     #[prost(message, tag = "22")]
     Configure(Configure),
+    /// Change the nodes of the cluster. Admins only.
+    #[prost(message, tag = "23")]
+    Member(MemberChange),
+    /// Create or revoke a join token. Admins only.
+    #[prost(message, tag = "24")]
+    Token(TokenChange),
+    /// List the join tokens. Admins only.
+    #[prost(message, tag = "25")]
+    Tokens(Empty),
+    /// Change groups.
+    #[prost(message, tag = "26")]
+    Group(GroupChange),
+    /// List groups.
+    #[prost(message, tag = "27")]
+    Groups(ListGroups),
+    /// Change the dictionary.
+    #[prost(message, tag = "28")]
+    Kv(KvChange),
+    /// Read the dictionary.
+    #[prost(message, tag = "29")]
+    KvRead(KvRead),
+    /// The live list now and whenever it changes; many answers.
+    #[prost(message, tag = "30")]
+    WatchNodes(Empty),
+    /// Every node that ever was, removed ones too, as the state keeps them.
+    #[prost(message, tag = "31")]
+    Members(Empty),
+    /// Where a key lies.
+    #[prost(message, tag = "32")]
+    Route(Route),
+    /// What would change hands if nodes came and went.
+    #[prost(message, tag = "33")]
+    Plan(Plan),
+    /// The homes of all slots.
+    #[prost(message, tag = "34")]
+    Slots(Empty),
+    /// Who served how much.
+    #[prost(message, tag = "35")]
+    Distribution(Empty),
+    /// This node's engine.
+    #[prost(message, tag = "36")]
+    Raft(Empty),
+    /// Check this node's state. Admins only.
+    #[prost(message, tag = "37")]
+    Verify(Verify),
 }
 
 /// No arguments.
@@ -234,11 +290,15 @@ pub struct Response {
     /// The node that the client is connected to.
     #[prost(string, tag = "1")]
     pub gateway: String,
-    /// Epoch of the live list; when it differs from the client's, the client asks for the list.
+    /// Epoch of the live list; when it is above the client's, the client asks for the list.
     #[prost(uint64, tag = "2")]
     pub members_epoch: u64,
     /// The result.
-    #[prost(oneof = "Reply", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23")]
+    #[prost(
+        oneof = "Reply",
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, \
+                31, 32, 33"
+    )]
     pub reply: Option<Reply>,
 }
 
@@ -287,6 +347,36 @@ pub enum Reply {
     /// The settings as they are now.
     #[prost(message, tag = "23")]
     Configured(Settings),
+    /// Nodes: those that were changed, or all.
+    #[prost(message, tag = "24")]
+    Members(Members),
+    /// Tokens: the one that was changed, or all.
+    #[prost(message, tag = "25")]
+    Tokens(Tokens),
+    /// Groups: the one that was changed, or those that were asked for.
+    #[prost(message, tag = "26")]
+    Groups(Groups),
+    /// Keys of the dictionary.
+    #[prost(message, tag = "27")]
+    Kv(KvRows),
+    /// Where the key lies.
+    #[prost(message, tag = "28")]
+    Routed(Routed),
+    /// What would change hands.
+    #[prost(message, tag = "29")]
+    Planned(Planned),
+    /// The homes of all slots.
+    #[prost(message, tag = "30")]
+    Slots(Slots),
+    /// Who served how much.
+    #[prost(message, tag = "31")]
+    Distribution(Distribution),
+    /// The node's engine.
+    #[prost(message, tag = "32")]
+    Raft(RaftView),
+    /// What the node found in itself.
+    #[prost(message, tag = "33")]
+    Verified(Verified),
 }
 
 /// A message is in fsynced storage on a majority of voters.
@@ -434,6 +524,27 @@ pub struct NodeRow {
     /// Round trip to it from the answering node, in microseconds; 0 for itself or if unknown.
     #[prost(uint64, tag = "12")]
     pub rtt_us: u64,
+    /// What was last noticed of it, see `member::MemberState::as_str`.
+    #[prost(string, tag = "13")]
+    pub state: String,
+    /// Why it left; empty otherwise.
+    #[prost(string, tag = "14")]
+    pub reason: String,
+    /// Whether it votes now.
+    #[prost(bool, tag = "15")]
+    pub voter: bool,
+    /// Among nodes fit to lead, the one with the highest leads.
+    #[prost(uint32, tag = "16")]
+    pub priority: u32,
+    /// Number of starts of its store; 0 if unknown.
+    #[prost(uint64, tag = "17")]
+    pub incarnation: u64,
+    /// Whether clients are kept away from it.
+    #[prost(bool, tag = "18")]
+    pub drained: bool,
+    /// Whether clients should be sent to it: the same on every node, from the replicated state.
+    #[prost(bool, tag = "19")]
+    pub serves: bool,
 }
 
 /// The cluster's health as one node sees it.

@@ -6,11 +6,17 @@
 mod answer;
 mod ceiling;
 mod close;
+mod groups;
 mod instants;
+mod join;
+mod kv;
+mod member_ops;
 mod own;
+mod place;
 mod run;
 mod settings;
 mod status;
+mod verify;
 mod write;
 
 use std::sync::Arc;
@@ -247,9 +253,15 @@ impl Node {
             return Err(stopping());
         }
         match op {
-            Op::Send(_) | Op::Delete(_) | Op::Register(_) | Op::SetCursor(_) | Op::Configure(_) => {
-                self.write(principal, request, deadline).await
-            }
+            Op::Send(_)
+            | Op::Delete(_)
+            | Op::Register(_)
+            | Op::SetCursor(_)
+            | Op::Configure(_)
+            | Op::Member(_)
+            | Op::Token(_)
+            | Op::Group(_)
+            | Op::Kv(_) => self.write(principal, request, deadline).await,
             Op::Read(read) => self.read(principal, read, deadline).await.map(Reply::Page),
             Op::Get(get) => self.get(principal, get, deadline).await.map(Reply::Record),
             Op::Clients(Empty {}) => self.clients(principal, deadline).await.map(Reply::Clients),
@@ -260,6 +272,20 @@ impl Node {
             Op::Compact(Empty {}) => {
                 self.compact(principal).await.map(|()| Reply::Compacted(Empty {}))
             }
+            Op::Tokens(Empty {}) => self.tokens(principal, deadline).await.map(Reply::Tokens),
+            Op::Groups(list) => self.groups(principal, list, deadline).await.map(Reply::Groups),
+            Op::KvRead(read) => self.kv_read(principal, read, deadline).await.map(Reply::Kv),
+            // Its further answers are the server's business; the first one is the list.
+            Op::WatchNodes(Empty {}) => Ok(Reply::Nodes(self.nodes())),
+            Op::Members(Empty {}) => self.members_op(principal, deadline).await.map(Reply::Members),
+            Op::Route(route) => self.route(principal, route, deadline).await.map(Reply::Routed),
+            Op::Plan(plan) => self.plan(principal, plan, deadline).await.map(Reply::Planned),
+            Op::Slots(Empty {}) => self.slots(principal, deadline).await.map(Reply::Slots),
+            Op::Distribution(Empty {}) => {
+                self.distribution(principal, deadline).await.map(Reply::Distribution)
+            }
+            Op::Raft(Empty {}) => self.raft_view(principal).await.map(Reply::Raft),
+            Op::Verify(verify) => self.verify(principal, *verify).await.map(Reply::Verified),
         }
     }
 

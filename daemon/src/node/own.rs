@@ -7,7 +7,7 @@ use model::{Caller, Command, CommandOp, Outcome};
 use net::PeerAddr;
 use prost::Message as _;
 use proto::peer::{NodeEvent, PeerOp};
-use proto::wire::{Ack, Reply, Response};
+use proto::wire::{Ack, MemberChange, Members, Reply, Response};
 use proto::{ErrorCode, Failure, Name};
 
 use crate::raft::peer_address;
@@ -59,6 +59,47 @@ impl Node {
             Outcome::Refused(failure) => Err(failure),
             _ => Err(Failure::new(ErrorCode::Internal, "an event came to something else")),
         }
+    }
+
+    /// Orders a change of members of `node`'s own on this primary.
+    pub(super) async fn own_member(
+        &self,
+        node: &Name,
+        change: MemberChange,
+        deadline: Deadline,
+    ) -> Result<Members, Failure> {
+        let op = CommandOp::Member(change);
+        model::check(&op)?;
+        match self.order_own(self.core()?, node, op, deadline).await? {
+            Outcome::Members(members) => Ok(members),
+            Outcome::Refused(failure) => Err(failure),
+            _ => Err(Failure::new(ErrorCode::Internal, "a change of members came to nothing")),
+        }
+    }
+
+    /// Brings a change of members of this node's own to the primary, once.
+    pub(crate) async fn bring_member(
+        &self,
+        change: MemberChange,
+        deadline: Deadline,
+    ) -> Result<Members, Failure> {
+        let core = self.core()?;
+        match self.primary(core)? {
+            Primary::Here => self.own_member(self.name(), change, deadline).await,
+            Primary::There(primary) => {
+                let asked = self.ask_primary(core, &primary, PeerOp::Member(change), deadline);
+                match asked.await? {
+                    Reply::Members(members) => Ok(members),
+                    _ => Err(Failure::new(ErrorCode::Unknown, "the primary's answer is no member")),
+                }
+            }
+        }
+    }
+
+    /// Serves a peer's change of members.
+    pub(crate) async fn peer_member(&self, from: &Name, change: MemberChange) -> Response {
+        let done = self.own_member(from, change, Deadline::within(DEADLINE)).await;
+        self.response(from, done.map_or_else(Reply::Failure, Reply::Members))
     }
 
     /// Orders a command of `node`'s own on this primary.

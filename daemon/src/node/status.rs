@@ -236,6 +236,7 @@ fn row_of(info: &NodeInfo, member: &Member, up: bool, rtt_us: u64) -> NodeRow {
         term: info.term,
         problems: info.problems.clone(),
         rtt_us,
+        ..NodeRow::default()
     }
 }
 

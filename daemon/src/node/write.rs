@@ -162,6 +162,10 @@ impl Node {
             Outcome::CursorSet => Ok(Reply::CursorSet(Empty {})),
             Outcome::Registered { home } => self.certificate(request.op.as_ref(), home),
             Outcome::Configured(settings) => Ok(Reply::Configured(settings)),
+            Outcome::Members(members) => Ok(Reply::Members(members)),
+            Outcome::Tokens(tokens) => Ok(Reply::Tokens(tokens)),
+            Outcome::Groups(groups) => Ok(Reply::Groups(groups)),
+            Outcome::Kv(rows) => Ok(Reply::Kv(rows)),
             Outcome::Refused(failure) => Err(failure),
             Outcome::Expired { .. } | Outcome::Done => {
                 Err(Failure::new(ErrorCode::Internal, "an outcome that belongs to no request"))
@@ -187,6 +191,10 @@ impl Node {
             }),
             Some(Op::Register(register)) => self.register_op(principal, register),
             Some(Op::Configure(change)) => super::settings::command_op(principal, *change),
+            Some(Op::Member(change)) => super::member_ops::command_op(principal, change),
+            Some(Op::Token(change)) => super::join::command_op(principal, change),
+            Some(Op::Group(change)) => Ok(CommandOp::Group(change.clone())),
+            Some(Op::Kv(change)) => Ok(CommandOp::Kv(change.clone())),
             _ => Err(Failure::new(ErrorCode::Internal, "not a request that changes anything")),
         }
     }

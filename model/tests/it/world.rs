@@ -323,6 +323,10 @@ fn describe(outcome: Outcome) -> String {
         Outcome::Expired { records, bytes, more } => {
             format!("expired {records} records, {bytes} bytes, more: {more}")
         }
+        Outcome::Members(members) => format!("{members:?}"),
+        Outcome::Tokens(tokens) => format!("{tokens:?}"),
+        Outcome::Groups(groups) => format!("{groups:?}"),
+        Outcome::Kv(rows) => format!("{rows:?}"),
         Outcome::Done => "done".to_owned(),
         Outcome::Refused(failure) => refused(&failure),
     }

@@ -1,0 +1,300 @@
+//! The nodes of a cluster as the replicated state keeps them, and every way in which that changes.
+//!
+//! Here is what the cluster *wants* and what it has *noticed*; who votes at this moment is the
+//! engine's membership, which the primary brings in line with this, one change at a time.
+
+/// What a node is meant to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum MemberWants {
+    /// Votes, and may be primary. Begins as a learner and is promoted once it has caught up.
+    Voter = 0,
+    /// Replicates and serves clients; never votes.
+    Learner = 1,
+}
+
+/// What was last noticed of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum MemberState {
+    /// It has its certificate and was never heard.
+    Admitted = 0,
+    /// It takes part.
+    Joined = 1,
+    /// It was not heard for a moment.
+    Suspect = 2,
+    /// It stopped, or was not heard for long; `MemberRow::reason` says which.
+    Left = 3,
+    /// It was removed. The row stays: neither its raft id nor its key is ever taken again.
+    Removed = 4,
+}
+
+impl MemberState {
+    /// The word that users see.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admitted => "admitted",
+            Self::Joined => "joined",
+            Self::Suspect => "suspect",
+            Self::Left => "left",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+/// A node.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct MemberRow {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Raft id of its store; no other store ever has it.
+    #[prost(uint64, tag = "2")]
+    pub raft_id: u64,
+    /// Incarnation of its store, 16 bytes.
+    #[prost(bytes = "vec", tag = "3")]
+    pub incarnation: Vec<u8>,
+    /// Where it is dialled, `host:port`.
+    #[prost(string, tag = "4")]
+    pub address: String,
+    /// SHA-256 of its public key, 32 bytes; empty for a first member, whose key nobody noted.
+    #[prost(bytes = "vec", tag = "5")]
+    pub fingerprint: Vec<u8>,
+    /// Among nodes fit to lead, the one with the highest leads.
+    #[prost(uint32, tag = "6")]
+    pub priority: u32,
+    /// What it is meant to be.
+    #[prost(enumeration = "MemberWants", tag = "7")]
+    pub wants: i32,
+    /// What was last noticed of it.
+    #[prost(enumeration = "MemberState", tag = "8")]
+    pub state: i32,
+    /// Why it left: one of the words in [`reason`]; empty otherwise.
+    #[prost(string, tag = "9")]
+    pub reason: String,
+    /// Number of starts of its store: the incarnation that people see.
+    #[prost(uint64, tag = "10")]
+    pub starts: u64,
+    /// Whether clients are kept away from it.
+    #[prost(bool, tag = "11")]
+    pub drained: bool,
+    /// Until when it is not preferred as primary, nanoseconds of log time; 0 = it may be.
+    #[prost(uint64, tag = "12")]
+    pub aside_until_ns: u64,
+    /// 12-byte stamp of the last change of `state`.
+    #[prost(bytes = "vec", tag = "13")]
+    pub since: Vec<u8>,
+}
+
+impl MemberRow {
+    /// What was last noticed; a number of a newer release reads as `Left`, which is careful.
+    #[must_use]
+    pub fn noticed(&self) -> MemberState {
+        MemberState::try_from(self.state).unwrap_or(MemberState::Left)
+    }
+
+    /// Whether it is meant to vote.
+    #[must_use]
+    pub fn wants_vote(&self) -> bool {
+        self.wants == i32::from(MemberWants::Voter)
+    }
+
+    /// Whether clients should be sent to it. A node that is merely suspected still is: it may have
+    /// paused for a second, and a client that cannot reach it goes on to the next.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        matches!(self.noticed(), MemberState::Joined | MemberState::Suspect) && !self.drained
+    }
+}
+
+/// Why a node left.
+pub mod reason {
+    /// It announced its stop.
+    pub const STOPPED: &str = "stopped";
+    /// No node hears it.
+    pub const UNREACHABLE: &str = "unreachable";
+    /// Some nodes hear it, the primary does not.
+    pub const CUT_OFF: &str = "cut off";
+    /// It was removed.
+    pub const REMOVED: &str = "removed";
+}
+
+/// A change of the members.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct MemberChange {
+    /// Which.
+    #[prost(oneof = "MemberOp", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    pub op: Option<MemberOp>,
+}
+
+/// What changes. The first four come from nodes only, the others from admins only.
+#[derive(Clone, PartialEq, Eq, prost::Oneof)]
+pub enum MemberOp {
+    /// Enter the first members of the cluster; those that are known stay as they are.
+    #[prost(message, tag = "1")]
+    Init(Members),
+    /// Admit a node that brought a token. Idempotent for the same token, name and key.
+    #[prost(message, tag = "2")]
+    Admit(AdmitNode),
+    /// Note what a primary has noticed of a node.
+    #[prost(message, tag = "3")]
+    Notice(Notice),
+    /// Note that the calling node has become primary.
+    #[prost(message, tag = "4")]
+    Lead(Lead),
+    /// Remove nodes, all or none.
+    #[prost(message, tag = "5")]
+    Remove(RemoveNodes),
+    /// Change what a node is meant to be.
+    #[prost(message, tag = "6")]
+    Set(SetNode),
+    /// Give the primary role away, and do not take it back for a while.
+    #[prost(message, tag = "7")]
+    StepDown(StepDown),
+}
+
+/// Rows.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Members {
+    /// Version of the table after the change: the epoch of the live list.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// The rows, by name.
+    #[prost(message, repeated, tag = "2")]
+    pub members: Vec<MemberRow>,
+}
+
+/// See [`MemberOp::Admit`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct AdmitNode {
+    /// Which token was brought, and the proof that its secret is known.
+    #[prost(message, optional, tag = "1")]
+    pub token: Option<crate::token::TokenProof>,
+    /// Its name.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// SHA-256 of its public key, 32 bytes.
+    #[prost(bytes = "vec", tag = "3")]
+    pub fingerprint: Vec<u8>,
+    /// Incarnation of the store that it will make, 16 bytes.
+    #[prost(bytes = "vec", tag = "4")]
+    pub incarnation: Vec<u8>,
+    /// Where it is dialled, `host:port`; verified by the gateway.
+    #[prost(string, tag = "5")]
+    pub address: String,
+    /// What it is meant to be.
+    #[prost(enumeration = "MemberWants", tag = "6")]
+    pub wants: i32,
+    /// Its priority; absent = the number at the end of its name.
+    #[prost(uint32, optional, tag = "7")]
+    pub priority: Option<u32>,
+}
+
+/// See [`MemberOp::Notice`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Notice {
+    /// The node.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Its raft id: news of a store that is replaced by now changes nothing.
+    #[prost(uint64, tag = "2")]
+    pub raft_id: u64,
+    /// `Joined`, `Suspect` or `Left`.
+    #[prost(enumeration = "MemberState", tag = "3")]
+    pub state: i32,
+    /// Why, see [`reason`].
+    #[prost(string, tag = "4")]
+    pub reason: String,
+    /// Number of starts of its store; 0 if nothing new is known.
+    #[prost(uint64, tag = "5")]
+    pub starts: u64,
+    /// One more sentence for a person; may be empty.
+    #[prost(string, tag = "6")]
+    pub detail: String,
+}
+
+/// See [`MemberOp::Lead`].
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Lead {
+    /// The term.
+    #[prost(uint64, tag = "1")]
+    pub term: u64,
+}
+
+/// See [`MemberOp::Remove`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct RemoveNodes {
+    /// Their names.
+    #[prost(string, repeated, tag = "1")]
+    pub names: Vec<String>,
+    /// Also those that have not stopped and are not drained. Never more than a majority can bear.
+    #[prost(bool, tag = "2")]
+    pub force: bool,
+}
+
+/// See [`MemberOp::Set`]; what is absent stays.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SetNode {
+    /// The node.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// See [`MemberRow::priority`].
+    #[prost(uint32, optional, tag = "2")]
+    pub priority: Option<u32>,
+    /// See [`MemberRow::wants`].
+    #[prost(enumeration = "MemberWants", optional, tag = "3")]
+    pub wants: Option<i32>,
+    /// See [`MemberRow::drained`].
+    #[prost(bool, optional, tag = "4")]
+    pub drained: Option<bool>,
+}
+
+/// See [`MemberOp::StepDown`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct StepDown {
+    /// The node that gives the role away; must be the primary.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// How long it is not preferred again, nanoseconds of log time.
+    #[prost(uint64, tag = "2")]
+    pub hold_ns: u64,
+}
+
+/// The priority of a node that was given none: the number at the end of its name, 0 without one.
+#[must_use]
+pub fn default_priority(name: &str) -> u32 {
+    let digits = name.len() - name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+    name.get(name.len() - digits..).and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// Names in the order that people count: `n2` before `n10`. The ring of gateways turns in it.
+#[must_use]
+pub fn ring_order(a: &str, b: &str) -> std::cmp::Ordering {
+    let key = |name: &str| {
+        let stem = name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+        let number = name.get(stem..).and_then(|digits| digits.parse::<u64>().ok());
+        (name.get(..stem).unwrap_or(name).to_owned(), number, name.to_owned())
+    };
+    key(a).cmp(&key(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn priorities_come_from_names() {
+        for (name, priority) in [("n1", 1), ("n12", 12), ("host", 0), ("3", 3), ("a1b", 0)] {
+            assert_eq!(default_priority(name), priority, "{name}");
+        }
+        assert_eq!(default_priority("n99999999999999999999"), 0);
+    }
+
+    #[test]
+    fn the_ring_counts_as_people_do() {
+        let mut names = vec!["n10", "n2", "m3", "n1", "n", "n02"];
+        names.sort_by(|a, b| ring_order(a, b));
+        assert_eq!(names, ["m3", "n", "n1", "n02", "n2", "n10"]);
+    }
+}
