@@ -6,6 +6,10 @@ pub struct GroupChange {
     /// Which.
     #[prost(oneof = "GroupOp", tags = "1, 2, 3, 4")]
     pub op: Option<GroupOp>,
+    /// Id of the change, drawn once and kept across every retry, so that a retry of what was done is
+    /// answered as done and not as a conflict.
+    #[prost(string, tag = "15")]
+    pub id: String,
 }
 
 /// What changes. Who creates a group owns it; the owner and admins change its members, and a member

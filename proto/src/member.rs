@@ -124,8 +124,12 @@ pub mod reason {
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct MemberChange {
     /// Which.
-    #[prost(oneof = "MemberOp", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "MemberOp", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub op: Option<MemberOp>,
+    /// Id of the change, drawn once and kept across every retry, so that a retry of what was done is
+    /// answered as done and not as a conflict.
+    #[prost(string, tag = "15")]
+    pub id: String,
 }
 
 /// What changes. The first four come from nodes only, the others from admins only.
