@@ -1,5 +1,7 @@
-//! A cluster of real processes on this machine, for the demo. Whoever drops it leaves nothing
-//! behind: no process, no port, no file.
+//! Real processes on this machine. The demo's cluster leaves nothing behind when it is dropped: no
+//! process, no port, no file. Nodes of other local clusters outlive the command (`detached`).
+
+mod detached;
 
 use std::fs::File;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -13,6 +15,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::error::CtlError;
 use crate::home::make_private_dir;
+
+pub(crate) use self::detached::{is_running, start_detached, stop_detached};
 
 /// Time for all nodes to stop when asked; they hand over and flush.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
