@@ -1,5 +1,6 @@
 //! A cluster of real processes in a folder of its own.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::future::Future;
 use std::io::Write as _;
@@ -31,7 +32,9 @@ const SHOWN_LINES: usize = 40;
 /// must be free of panics.
 pub struct Cluster {
     nodes: Vec<Logd>,
-    first_port: u16,
+    addresses: BTreeMap<String, String>,
+    /// Nodes that are down or removed on purpose; the others may say so.
+    away: BTreeSet<String>,
     user: User,
     runtime: Runtime,
     folder: tempfile::TempDir,
@@ -56,13 +59,17 @@ impl Cluster {
             let config = Path::new(dir).join(format!("node{n}.toml"));
             Logd::new(&format!("n{n}"), config, folder.path().join(format!("n{n}.log")))
         };
-        let nodes = (1..=nodes).map(node).collect();
+        let nodes: Vec<Logd> = (1..=nodes).map(node).collect();
+        let address =
+            |(node, port): (&Logd, u16)| (node.name().to_owned(), format!("127.0.0.1:{port}"));
+        let addresses = nodes.iter().zip(first_port..).map(address).collect();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .context("cannot start a runtime")?;
-        Ok(Self { nodes, first_port, user, runtime, folder, _place: place })
+        let away = BTreeSet::new();
+        Ok(Self { nodes, addresses, away, user, runtime, folder, _place: place })
     }
 
     /// Makes a cluster, starts all nodes and waits until it is healthy. Another process that takes
@@ -88,7 +95,8 @@ impl Cluster {
         self.start_all()?;
         let mut taken = false;
         until("a healthy cluster", || {
-            for node in &mut self.nodes {
+            let away = &self.away;
+            for node in self.nodes.iter_mut().filter(|node| !away.contains(node.name())) {
                 if !node.is_running().map_err(|error| error.to_string())? {
                     let status = node.ended().map_err(|error| error.to_string())?;
                     taken |= status.code() == Some(PORT_TAKEN);
@@ -153,10 +161,29 @@ impl Cluster {
         self.runtime.block_on(work)
     }
 
-    /// Names of the nodes, in order.
+    /// Names of the nodes, in the order in which they came; also of those that are away.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.nodes.iter().map(|node| node.name().to_owned()).collect()
+    }
+
+    /// Names of the nodes that are not away.
+    #[must_use]
+    pub fn present(&self) -> Vec<String> {
+        self.names().into_iter().filter(|name| !self.away.contains(name)).collect()
+    }
+
+    /// Says that a node is down or removed on purpose: health does not wait for it. Starting it
+    /// takes that back.
+    pub fn set_away(&mut self, node: &str) {
+        self.away.insert(node.to_owned());
+    }
+
+    /// Enters a node that was made by other means than `cluster create`.
+    pub fn enter(&mut self, node: Logd, address: String) {
+        self.addresses.insert(node.name().to_owned(), address);
+        self.nodes.retain(|known| known.name() != node.name());
+        self.nodes.push(node);
     }
 
     /// Address of a node.
@@ -164,9 +191,8 @@ impl Cluster {
     /// # Errors
     /// When there is none of that name.
     pub fn address(&self, node: &str) -> anyhow::Result<String> {
-        let at = self.nodes.iter().position(|known| known.name() == node);
-        let at = at.with_context(|| format!("no node {node}"))?;
-        Ok(format!("127.0.0.1:{}", usize::from(self.first_port) + at))
+        let address = self.addresses.get(node);
+        Ok(address.with_context(|| format!("no node {node}"))?.clone())
     }
 
     /// A node.
@@ -183,6 +209,7 @@ impl Cluster {
     /// # Errors
     /// When it runs already.
     pub fn start_node(&mut self, name: &str) -> anyhow::Result<()> {
+        self.away.remove(name);
         self.node(name)?.start(&[])
     }
 
@@ -192,7 +219,7 @@ impl Cluster {
     /// When one cannot be started.
     pub fn start_all(&mut self) -> anyhow::Result<()> {
         for node in &mut self.nodes {
-            if !node.is_running()? {
+            if !self.away.contains(node.name()) && !node.is_running()? {
                 node.start(&[])?;
             }
         }
@@ -277,12 +304,19 @@ impl Cluster {
         }
     }
 
-    /// Whether every node sees every node up, the same primary, and nothing to complain of.
+    /// Whether a problem speaks of a node that is away.
+    fn is_of_away(&self, problem: &str) -> bool {
+        let mut words = problem.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+        words.any(|word| self.away.contains(word))
+    }
+
+    /// Whether every node that is not away sees the others up, the same primary, and nothing to complain of.
     fn healthy(&self) -> Result<(), String> {
         let mut primaries = Vec::new();
-        for name in self.names() {
+        for name in self.present() {
             let status = self.status(&name).map_err(|error| format!("{name}: {error}"))?;
-            when(status.problems.is_empty(), format!("{name}: {:?}", status.problems))?;
+            let problem = status.problems.iter().find(|problem| !self.is_of_away(problem));
+            when(problem.is_none(), format!("{name}: {:?}", status.problems))?;
             when(status.quorum, format!("{name}: no quorum"))?;
             primaries.push(status.primary);
         }
@@ -318,7 +352,7 @@ impl Cluster {
         self.wait_healthy()?;
         until("nodes that are level", || {
             let mut applied = Vec::new();
-            for name in self.names() {
+            for name in self.present() {
                 let status = self.status(&name).map_err(|error| error.to_string())?;
                 let own = status.nodes.iter().find(|row| row.name == name);
                 applied.push(own.map_or(0, |row| row.applied));
@@ -364,7 +398,7 @@ impl Cluster {
         })
     }
 
-    /// All records of all nodes.
+    /// All records of all nodes that are not away.
     ///
     /// # Errors
     /// When one does not answer.
@@ -373,7 +407,7 @@ impl Cluster {
             let records = self.records(&name, false)?;
             Ok((name, records))
         };
-        self.names().into_iter().map(read).collect()
+        self.present().into_iter().map(read).collect()
     }
 
     /// The last lines of every node's log, for a test that failed.

@@ -3,6 +3,9 @@
 //!
 //! - [`cluster`]: a folder made by `logctl cluster create`, its nodes, and waiting for them
 //! - [`logd`]: one process, its signals and its log
+//! - [`life`]: nodes that join a cluster, and what it says of its life: events, counts
+//! - [`netns`]: hosts of their own, whose packets can be dropped one way
+//! - [`follower`]: `logctl` commands that go on until they are stopped
 //! - [`user`]: `logctl` with a home of its own
 //! - [`load`] and [`history`]: sends under way, and what every one of them was told
 //! - [`watch`] and [`freshness`]: what the nodes say of themselves, and what they show, meanwhile
@@ -19,13 +22,16 @@ pub mod checks;
 pub mod chronyd;
 pub mod cluster;
 pub mod faketime;
+pub mod follower;
 pub mod forge;
 pub mod freshness;
 mod helpers;
 pub mod history;
 pub mod keeper;
+pub mod life;
 pub mod load;
 pub mod logd;
+pub mod netns;
 pub mod patience;
 pub mod ports;
 pub mod raw;
@@ -36,10 +42,13 @@ pub mod wal;
 pub mod watch;
 
 pub use cluster::Cluster;
+pub use follower::Follower;
 pub use freshness::Readers;
 pub use history::{Attempt, History, Outcome};
+pub use life::Event;
 pub use load::Load;
 pub use logd::Logd;
+pub use netns::Hosts;
 pub use patience::until;
 pub use timed::Timed;
 pub use user::{Run, User};

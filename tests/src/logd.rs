@@ -21,6 +21,7 @@ pub struct Logd {
     config: PathBuf,
     log: PathBuf,
     environment: Vec<(&'static str, OsString)>,
+    prefix: Vec<String>,
     child: Option<Child>,
 }
 
@@ -28,7 +29,8 @@ impl Logd {
     /// The node of a configuration; nothing is started yet. What it writes goes to `log`.
     #[must_use]
     pub fn new(name: &str, config: PathBuf, log: PathBuf) -> Self {
-        Self { name: name.to_owned(), config, log, environment: Vec::new(), child: None }
+        let (environment, prefix) = (Vec::new(), Vec::new());
+        Self { name: name.to_owned(), config, log, environment, prefix, child: None }
     }
 
     /// Name of the node.
@@ -48,6 +50,11 @@ impl Logd {
         self.environment = environment;
     }
 
+    /// Starts it through another program from now on, one that becomes it and keeps its process id.
+    pub fn set_prefix(&mut self, prefix: Vec<String>) {
+        self.prefix = prefix;
+    }
+
     /// Starts it, with further arguments.
     ///
     /// # Errors
@@ -55,7 +62,7 @@ impl Logd {
     pub fn start(&mut self, arguments: &[&str]) -> anyhow::Result<()> {
         anyhow::ensure!(!self.is_running()?, "{} runs already", self.name);
         let log = File::options().create(true).append(true).open(&self.log)?;
-        let mut command = Command::new(binary("logd")?);
+        let mut command = through(&self.prefix, &binary("logd")?);
         command.arg("--config").arg(&self.config).args(arguments);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         for name in INHERITED {
@@ -147,6 +154,14 @@ impl Drop for Logd {
             let _ = child.wait();
         }
     }
+}
+
+/// A command that begins with other words, if there are any.
+pub(crate) fn through(prefix: &[String], program: &Path) -> Command {
+    let Some((first, rest)) = prefix.split_first() else { return Command::new(program) };
+    let mut command = Command::new(first);
+    command.args(rest).arg(program);
+    command
 }
 
 /// A binary of this build: beside the test that runs, or one folder up.

@@ -1,5 +1,6 @@
 //! `logctl` as a user runs it: with a home of its own, and nothing of the machine's.
 
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,13 +10,15 @@ use anyhow::Context as _;
 use certs::Credentials;
 use serde_json::Value;
 
-use crate::logd::binary;
+use crate::logd::{binary, through};
 use crate::patience::until;
 
 /// A user of `logctl`.
 #[derive(Debug, Clone)]
 pub struct User {
     home: PathBuf,
+    prefix: Vec<String>,
+    environment: Vec<(&'static str, OsString)>,
 }
 
 /// What a command wrote, and how it ended.
@@ -35,7 +38,21 @@ impl User {
     /// A user whose contexts, keys and state lie under `home`.
     #[must_use]
     pub fn new(home: PathBuf) -> Self {
-        Self { home }
+        Self { home, prefix: Vec::new(), environment: Vec::new() }
+    }
+
+    /// The same user, whose commands run through another program.
+    #[must_use]
+    pub fn through(mut self, prefix: Vec<String>) -> Self {
+        self.prefix = prefix;
+        self
+    }
+
+    /// The same user, with a further environment.
+    #[must_use]
+    pub fn with(mut self, environment: Vec<(&'static str, OsString)>) -> Self {
+        self.environment = environment;
+        self
     }
 
     /// The folder given as `LOGCTL_HOME`.
@@ -49,7 +66,7 @@ impl User {
     /// # Errors
     /// When `logctl` was not built.
     pub fn command(&self, args: &[&str]) -> anyhow::Result<Command> {
-        let mut command = Command::new(binary("logctl")?);
+        let mut command = through(&self.prefix, &binary("logctl")?);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("LOGCTL_") {
                 command.env_remove(name);
@@ -58,6 +75,7 @@ impl User {
         for name in ["CLICOLOR_FORCE", "NO_COLOR"] {
             command.env_remove(name);
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.args(args).env("LOGCTL_HOME", &self.home).stdin(Stdio::null());
         Ok(command)
     }
