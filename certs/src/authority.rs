@@ -225,11 +225,20 @@ impl Authority {
 
 /// 16 random bytes, positive: two certificates of one key must differ, so one can be revoked.
 fn serial() -> Result<SerialNumber, CertError> {
-    let mut bytes = [0; 16];
+    let mut bytes = random::<16>()?;
+    bytes[0] = bytes[0] & 0x7f | 0x40;
+    Ok(SerialNumber::from_slice(&bytes))
+}
+
+/// Random bytes that nobody can guess, for a secret.
+///
+/// # Errors
+/// When the machine has no randomness to give.
+pub fn random<const N: usize>() -> Result<[u8; N], CertError> {
+    let mut bytes = [0; N];
     rustls::crypto::ring::default_provider()
         .secure_random
         .fill(&mut bytes)
-        .map_err(|_| CertError::crypto("draw a serial number")("no randomness"))?;
-    bytes[0] = bytes[0] & 0x7f | 0x40;
-    Ok(SerialNumber::from_slice(&bytes))
+        .map_err(|_| CertError::crypto("draw random bytes")("no randomness"))?;
+    Ok(bytes)
 }

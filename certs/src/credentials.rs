@@ -107,7 +107,8 @@ impl Credentials {
         hmac_sha256(&self.seed, label.as_bytes())
     }
 
-    /// The side that is dialled. Whoever connects must show a certificate of this cluster.
+    /// The side that is dialled. A certificate that is shown must be of this cluster. Showing none
+    /// is not refused here: the caller must ask who it is before anything but joining is talked of.
     ///
     /// # Errors
     /// When the TLS library refuses the configuration.
@@ -174,6 +175,6 @@ fn callers(roots: &Arc<RootCertStore>) -> Result<Arc<dyn ClientCertVerifier>, Ce
 }
 
 /// The one provider of cryptography, named here and nowhere taken from a process-wide default.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }

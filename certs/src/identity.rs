@@ -74,7 +74,8 @@ fn is_ours(text: &str) -> bool {
 }
 
 /// SHA-256, from the library that TLS uses.
-pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {
+#[must_use]
+pub fn sha256(data: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     if let Some(suite) = TLS13_AES_128_GCM_SHA256.tls13() {
         let hash = suite.common.hash_provider.hash(data);

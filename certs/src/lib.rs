@@ -2,8 +2,9 @@
 //!
 //! A certificate proves one synthetic DNS name, `<name>.<role>.<cluster>.logd.internal`, and that
 //! name is the identity of whoever holds the key. No address stands in it, so no change of address
-//! ever breaks it. TLS 1.3 only, both sides always show a certificate, nothing is resumed and
-//! nothing is sent before the handshake is over.
+//! ever breaks it. TLS 1.3 only, nothing is resumed and nothing is sent before the handshake is over.
+//! Both sides show a certificate. Only who wants to join has none yet: it knows the hash of the
+//! authority's key, see [`pin`].
 //!
 //! Where a handshake is refused, the verifier writes one sentence a person can act on. It travels
 //! in the closing frame, so both sides can log the same one: see [`refusal`].
@@ -16,15 +17,17 @@ mod date;
 mod error;
 mod files;
 mod identity;
+pub mod pin;
+
 mod request;
 mod verify;
 
-pub use authority::{Authority, IssueOptions, Issued, SignedCsr};
+pub use authority::{Authority, IssueOptions, Issued, SignedCsr, random};
 pub use credentials::Credentials;
 pub use date::Date;
 pub use error::CertError;
 pub use files::{write_private, write_public};
-pub use identity::{Peer, hmac_sha256, peer_of};
+pub use identity::{Peer, hmac_sha256, peer_of, sha256};
 pub use request::{new_request, request_for_key};
 pub use verify::{any_node, refusal};
 

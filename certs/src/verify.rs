@@ -48,12 +48,12 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-fn refuse(sentence: String) -> Error {
+pub(crate) fn refuse(sentence: String) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Refusal(sentence)))))
 }
 
 /// What a refused certificate is, in words; `own` is the cluster of the side that refuses.
-fn explain(cert: &CertificateDer<'_>, error: Error, own: &ClusterId) -> Error {
+pub(crate) fn explain(cert: &CertificateDer<'_>, error: Error, own: &ClusterId) -> Error {
     let Error::InvalidCertificate(reason) = &error else { return error };
     let peer = match peer_of(std::slice::from_ref(cert)) {
         Ok(peer) => peer,
@@ -85,7 +85,9 @@ fn explain(cert: &CertificateDer<'_>, error: Error, own: &ClusterId) -> Error {
     })
 }
 
-/// Verifies whoever connects: signed by the cluster's authority, in time, meant for connecting.
+/// Verifies whoever connects and shows a certificate: signed by the cluster's authority, in time,
+/// meant for connecting. Whoever shows none is told apart by what it asks for, once the handshake
+/// is over: without a certificate one may ask to join, and nothing else.
 #[derive(Debug)]
 pub(crate) struct Callers {
     pub(crate) inner: Arc<dyn ClientCertVerifier>,
@@ -94,7 +96,7 @@ pub(crate) struct Callers {
 
 impl ClientCertVerifier for Callers {
     fn client_auth_mandatory(&self) -> bool {
-        true
+        false
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {

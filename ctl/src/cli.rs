@@ -16,7 +16,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use proto::Name;
 
 pub(crate) use self::clock::{Clock, ClockReport, ClockVerb, ClockWait, Whose};
-pub(crate) use self::cluster::{Cluster, Create};
+pub(crate) use self::cluster::{Cluster, Create, Token, TokenCreate, TokenRole};
 pub(crate) use self::message::{Delete, Get, Mode, Read, Send, Times};
 
 const AFTER_HELP: &str = "\
@@ -175,6 +175,10 @@ pub(crate) struct Register {
     /// Node that the client prefers
     #[arg(long, value_name = "NODE")]
     pub(crate) home: Option<Name>,
+    /// A token that an admin has made for clients; no admin's context is needed then. - reads it
+    /// from standard input
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) token: Option<String>,
 }
 
 /// Which clients to list.

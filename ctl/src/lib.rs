@@ -18,6 +18,7 @@ mod error;
 mod health;
 mod history;
 mod home;
+mod join_token;
 mod layout;
 mod local;
 mod metrics;

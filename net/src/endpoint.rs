@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use certs::{Credentials, Peer};
+use proto::identity::DOMAIN;
 use proto::limits::{CLIENT_CONNECTIONS_MAX, HANDSHAKES_MAX};
 use proto::peer::{Hello, PEER_ALPN};
 use proto::wire::CLIENT_ALPN;
@@ -256,7 +257,8 @@ impl Admission {
 pub(crate) fn certified(connection: &Connection) -> Result<Peer, String> {
     let shown = connection.peer_identity();
     let chain = shown.and_then(|shown| shown.downcast::<Vec<CertificateDer<'static>>>().ok());
-    let chain = chain.ok_or_else(|| "no certificate was shown".to_owned())?;
+    let chain =
+        chain.ok_or_else(|| format!("no certificate was shown; one under {DOMAIN} is required"))?;
     certs::peer_of(&chain).map_err(|error| error.to_string())
 }
 

@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+use proto::Name;
 
 use crate::settings::Setting;
 
@@ -14,6 +16,9 @@ pub(crate) enum Cluster {
     ///
     /// Running it again adds what is missing and changes nothing else.
     Create(Create),
+    /// Make, list and revoke join tokens; admins only
+    #[command(subcommand)]
+    Token(Token),
     /// Show the settings that hold for every node
     Settings,
     /// Change settings of the whole cluster at once; admins only
@@ -32,6 +37,7 @@ pub(crate) enum Cluster {
 #[derive(Debug, Args)]
 pub(crate) struct Create {
     /// Folder of the cluster
+    #[arg(default_value = "logd-cluster")]
     pub(crate) dir: PathBuf,
     /// Number of nodes: 3 survive the loss of one, 5 of two
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
@@ -49,4 +55,54 @@ pub(crate) struct Create {
     /// Only say what would be written
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// Join tokens.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Make a token and print it; the command to paste goes to standard error
+    Create(TokenCreate),
+    /// List the tokens: what they are good for, who used them
+    List,
+    /// End a token; who came in with it stays
+    Revoke {
+        /// Its id, as `logctl cluster token list` shows it, or the token itself
+        id: String,
+    },
+}
+
+/// A new token.
+#[derive(Debug, Args)]
+pub(crate) struct TokenCreate {
+    /// What it admits
+    #[arg(long, value_enum)]
+    pub(crate) role: TokenRole,
+    /// How long it may be used: 30m, 12h, 7d
+    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = parse_ttl)]
+    pub(crate) ttl: Duration,
+    /// How often it may be used
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) uses: u32,
+    /// The only name that it may be used for
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<Name>,
+}
+
+/// What a token admits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TokenRole {
+    /// A node: logctl cluster join
+    Node,
+    /// A client: logctl register --token
+    Client,
+}
+
+/// Life of a token.
+fn parse_ttl(text: &str) -> Result<Duration, String> {
+    let longest = Duration::from_nanos(proto::limits::TOKEN_TTL_MAX_NS);
+    match humantime::parse_duration(text) {
+        Ok(ttl) if ttl >= Duration::from_secs(1) && ttl <= longest => Ok(ttl),
+        Ok(_) => Err(format!("from 1s to {}", humantime::format_duration(longest))),
+        Err(_) => Err("expected a time such as 30m, 12h or 7d".to_owned()),
+    }
 }

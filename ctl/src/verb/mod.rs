@@ -14,6 +14,7 @@ mod register;
 mod send;
 mod settings;
 mod status;
+mod token;
 
 use crate::cli::{self, Cli, Verb};
 use crate::error::CtlError;
@@ -29,6 +30,7 @@ pub(crate) async fn run(cli: Cli, out: &mut Out) -> Result<(), CtlError> {
         Verb::Cluster(cli::Cluster::Set { settings }) => {
             settings::set(&settings, globals, out).await
         }
+        Verb::Cluster(cli::Cluster::Token(args)) => token::run(args, globals, out).await,
         Verb::Register(args) => register::run(args, globals, out).await,
         Verb::Send(args) => send::run(args, globals, out).await,
         Verb::Read(args) => read::run(args, globals, out).await,

@@ -20,7 +20,7 @@ mod verify;
 mod write;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use certs::{Authority, Peer};
@@ -75,8 +75,6 @@ struct Inner {
     body: Body,
     leaving: Arc<AtomicBool>,
     disk_full: AtomicBool,
-    /// Requests of clients that were answered.
-    requests: AtomicU64,
 }
 
 /// What a node can do.
@@ -218,17 +216,6 @@ impl Node {
         self.inner.leaving.load(Ordering::Acquire)
     }
 
-    /// Requests of clients that this node has answered since it started, refusals and pings too.
-    #[must_use]
-    pub fn requests_served(&self) -> u64 {
-        self.inner.requests.load(Ordering::Relaxed)
-    }
-
-    /// Counts an answered request of a client.
-    pub(crate) fn count_request(&self) {
-        self.inner.requests.fetch_add(1, Ordering::Relaxed);
-    }
-
     fn core(&self) -> Result<&Core, Failure> {
         match &self.inner.body {
             Body::Whole(core) => Ok(core),
@@ -320,7 +307,6 @@ impl Node {
             problems: self.own_problems(),
             address: inner.advertise.clone(),
             leaving: self.is_leaving(),
-            requests: self.requests_served(),
             ..NodeInfo::default()
         };
         if let Body::Whole(core) = &inner.body {
