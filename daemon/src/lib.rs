@@ -24,6 +24,7 @@ pub mod members;
 pub mod proposer;
 pub mod reader;
 pub mod sessions;
+pub mod steward;
 
 pub mod raft;
 pub mod store;

@@ -31,7 +31,7 @@ use crate::raft::{Guard, Handle};
 use crate::store::Store;
 use crate::time::Keeper;
 
-pub(crate) use self::task::candidates;
+pub(crate) use self::task::{CAUGHT_UP, candidates};
 
 use self::task::Task;
 
@@ -179,6 +179,12 @@ impl Lead {
     #[must_use]
     pub fn may_lead(&self) -> bool {
         self.said.borrow().decision.is_some_and(|decision| decision.may_lead)
+    }
+
+    /// Whether this node gives the primary role away because of its clock.
+    #[must_use]
+    pub(crate) fn hands_over(&self) -> bool {
+        self.said.borrow().decision.is_some_and(|decision| decision.hand_over)
     }
 
     /// What a person should look at.

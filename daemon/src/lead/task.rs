@@ -22,7 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const REFUSED_FOR: Duration = Duration::from_millis(2500);
 /// A voter whose log is further behind than this many entries is no successor: it would have to
 /// catch up first, and nobody could write meanwhile.
-const CAUGHT_UP: u64 = 1024;
+pub(crate) const CAUGHT_UP: u64 = 1024;
 
 /// A voter to which the primary role could go.
 #[derive(Debug, Clone, PartialEq, Eq)]

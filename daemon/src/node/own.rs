@@ -62,7 +62,7 @@ impl Node {
     }
 
     /// Orders a change of members of `node`'s own on this primary.
-    pub(super) async fn own_member(
+    pub(crate) async fn own_member(
         &self,
         node: &Name,
         change: MemberChange,

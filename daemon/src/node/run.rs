@@ -25,6 +25,7 @@ use crate::proposer::{self, Proposer};
 use crate::raft::{self, Handle, Member, Timing};
 use crate::seed::Seed;
 use crate::server::Server;
+use crate::steward;
 use crate::store::format::Identity as StoreIdentity;
 use crate::store::{Opened, Store, StoreError};
 use crate::time::Keeper;
@@ -210,9 +211,20 @@ async fn start_whole(
         node: name,
     };
     tokio::spawn(janitor.run(config.retention.clone(), work.clone()));
+    let (stewarded, heard, clock) = (engine.clone(), members.clone(), keeper.clone());
+    let (led, kept) = (lead.clone(), store.clone());
     let core = Core { engine, proposer, lead, store, ceiling, closer: Closer::default() };
     let outside = Outside { keeper, link, members };
     let node = make_node(config, proof, outside, &slot, Body::Whole(Box::new(core)));
+    let parts = steward::Parts {
+        node: node.clone(),
+        engine: stewarded,
+        members: heard,
+        lead: led,
+        store: kept,
+        keeper: clock,
+    };
+    steward::start(parts, work.clone());
     tokio::spawn(event_queue.run(node.clone(), work.clone()));
     Ok(node)
 }

@@ -60,8 +60,13 @@ pub struct View {
     pub quorum_acked: Option<Instant>,
     /// Members by raft id.
     pub members: BTreeMap<u64, Member>,
-    /// Raft ids that vote.
+    /// Raft ids that vote; while a change is under way, those of both configurations.
     pub voters: Vec<u64>,
+    /// Whether a change of voters is under way: what is decided takes a majority of the old voters
+    /// and one of the new.
+    pub joint: bool,
+    /// Term and index of the entry that holds this membership; `None` before the first.
+    pub membership_at: Option<(u64, u64)>,
     /// Why the engine stopped, if it did.
     pub stopped: Option<String>,
 }
@@ -138,6 +143,11 @@ fn read(metrics: &openraft::RaftMetrics<Types>) -> View {
             .and_then(|at| Instant::now().checked_sub(openraft::Instant::elapsed(&**at))),
         members: membership.nodes().map(|(id, member)| (*id, member.clone())).collect(),
         voters: membership.voter_ids().collect(),
+        joint: membership.get_joint_config().len() > 1,
+        membership_at: membership
+            .log_id()
+            .as_ref()
+            .map(|at| (at.committed_leader_id().term, at.index())),
         stopped: metrics.running_state.as_ref().err().map(ToString::to_string),
     }
 }

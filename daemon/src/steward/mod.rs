@@ -1,0 +1,285 @@
+//! The steward: on the primary, and nowhere else, brings the engine in line with what the replicated
+//! table of members says, notes what is noticed of the other nodes, and gives the primary role to
+//! whom it belongs.
+//!
+//! Whatever it does is one step, thought out anew at every look from what holds then. So nothing has
+//! to be remembered: a primary that dies in the middle of a change leaves a membership that its
+//! successor looks at, and goes on from there.
+//!
+//! Invariants:
+//! * at most one step is under way;
+//! * nothing here holds up the engine: it has a task of its own, and waits for nobody's disk;
+//! * what fails is said once and tried again.
+//!
+//! Not here: what is a step (`plan`), when the role moves (`prefer`), what is noticed (`notice`), what
+//! a change of members means (`model::members`).
+
+mod notice;
+mod plan;
+mod prefer;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proto::member::{Lead as LeadChange, MemberChange, MemberOp, MemberRow, Members as Rows};
+use proto::{ErrorCode, Failure};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::lead::Lead;
+use crate::members::Members;
+use crate::node::{Deadline, Node};
+use crate::raft::{ChangeError, Handle, View};
+use crate::store::Store;
+use crate::time::Keeper;
+
+use self::notice::{Looked, Noticing};
+use self::plan::{Health, Situation, Step};
+use self::prefer::{Candidate, Moment, Preference};
+
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Longest wait for a majority to take a change of the table.
+const NOTED_WITHIN: Duration = Duration::from_secs(3);
+/// Longest wait for a majority to take a change of the membership, before it is thought over.
+const CHANGED_WITHIN: Duration = Duration::from_secs(10);
+/// Longest wait for a successor to take the primary role over, before another is asked.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
+
+/// What the steward works with.
+pub struct Parts {
+    /// The node, for what it orders.
+    pub node: Node,
+    /// The engine.
+    pub engine: Handle,
+    /// How the other nodes are.
+    pub members: Members,
+    /// Whether this node may lead.
+    pub lead: Lead,
+    /// The state, which holds the table.
+    pub store: Store,
+    /// The clock.
+    pub keeper: Keeper,
+}
+
+/// Starts the steward. It ends when `stop` is cancelled.
+pub fn start(parts: Parts, stop: CancellationToken) {
+    tokio::spawn(stop.run_until_cancelled_owned(run(parts)));
+}
+
+async fn run(parts: Parts) {
+    let mut view = parts.engine.view();
+    loop {
+        let term = match view.wait_for(View::is_primary).await {
+            Ok(now) => now.term,
+            Err(_) => return,
+        };
+        Term::new(&parts, term).serve().await;
+    }
+}
+
+/// What a step came to.
+type Done = Result<(), ChangeError>;
+
+/// One term as primary.
+struct Term<'a> {
+    parts: &'a Parts,
+    term: u64,
+    began: Instant,
+    /// Whether the log says that this node leads.
+    led: bool,
+    noticing: Noticing,
+    preference: Preference,
+    /// The step that is under way.
+    running: Option<(Step, JoinHandle<Done>)>,
+    /// What failed last, so that it is said once.
+    failed: Option<String>,
+}
+
+impl Drop for Term<'_> {
+    fn drop(&mut self) {
+        if let Some((_, running)) = &self.running {
+            running.abort();
+        }
+    }
+}
+
+impl<'a> Term<'a> {
+    fn new(parts: &'a Parts, term: u64) -> Self {
+        let (noticing, preference) = (Noticing::default(), Preference::default());
+        let began = Instant::now();
+        Self { parts, term, began, led: false, noticing, preference, running: None, failed: None }
+    }
+
+    /// Looks again and again until the term is over.
+    async fn serve(mut self) {
+        let mut changes = self.parts.engine.view();
+        loop {
+            let view = changes.borrow_and_update().clone();
+            if !view.is_primary() || view.term != self.term {
+                return;
+            }
+            if view.is_followed() && !self.parts.node.is_leaving() {
+                self.look(&view).await;
+            }
+            let over = changes.wait_for(|view| !view.is_primary() || view.term != self.term);
+            // What ends it early is the end of the term, or of the engine.
+            drop(tokio::time::timeout(LOOK_EVERY, over).await);
+        }
+    }
+
+    async fn look(&mut self, view: &View) {
+        let rows = match rows(&self.parts.store) {
+            Ok(rows) => rows.members,
+            Err(error) => return self.say("the table of members cannot be read", &error),
+        };
+        if !self.led {
+            return self.begin(view, &rows).await;
+        }
+        self.notice(&rows).await;
+        self.finish().await;
+        let step = self.next(view, &rows);
+        if let Some(step) = step.filter(|_| self.running.is_none()) {
+            self.take(view, step).await;
+        }
+    }
+
+    /// Enters the members that the table does not know, then says who leads. Once that is applied,
+    /// so is everything that came before it: from then on the table is the one to go by.
+    async fn begin(&mut self, view: &View, rows: &[MemberRow]) {
+        if let Some(missing) = plan::missing(view, rows)
+            && !self.order(MemberOp::Init(missing)).await
+        {
+            return;
+        }
+        self.led = self.order(MemberOp::Lead(LeadChange { term: self.term })).await;
+    }
+
+    async fn notice(&mut self, rows: &[MemberRow]) {
+        let looked = Looked {
+            name: self.parts.node.name().as_str(),
+            rows,
+            members: &self.parts.members,
+            leading_for: self.began.elapsed(),
+        };
+        for notice in self.noticing.due(&looked) {
+            if !self.order(MemberOp::Notice(notice)).await {
+                return;
+            }
+        }
+    }
+
+    /// Looks what became of the step that is under way.
+    async fn finish(&mut self) {
+        let Some((step, running)) = self.running.take_if(|(_, running)| running.is_finished())
+        else {
+            return;
+        };
+        match running.await {
+            Ok(Ok(())) => {
+                self.failed = None;
+                tracing::info!(%step, term = self.term, "the members are one step further");
+            }
+            Ok(Err(error)) => self.say(&step.to_string(), &error),
+            Err(error) => self.say(&step.to_string(), &error),
+        }
+    }
+
+    /// The next step: what the table asks for first, then what is preferred.
+    fn next(&mut self, view: &View, rows: &[MemberRow]) -> Option<Step> {
+        let health = self.health(view);
+        let now_ns = self.parts.keeper.reading().now_ns.max(self.parts.engine.last_stamp().ns);
+        let candidates = Candidate::all(view, rows, &health, now_ns);
+        let own = rows.iter().find(|row| row.raft_id == view.id);
+        // A role that is given away for a bad clock goes where that task says.
+        let own = own.filter(|_| !self.parts.lead.hands_over());
+        let moment = Moment { at: self.began.elapsed(), own, now_ns, candidates: &candidates };
+        let preferred = self.preference.decide(&moment);
+        let situation = Situation { view, rows, health: &health, candidates: &candidates };
+        plan::next(&situation).or_else(|| preferred.map(Step::HandOver))
+    }
+
+    /// How the others are, by raft id.
+    fn health(&self, view: &View) -> BTreeMap<u64, Health> {
+        let behind = self.parts.engine.behind();
+        let health = |(id, member): (&u64, &crate::raft::Member)| {
+            let heard = self.parts.members.heard(&member.name).filter(|heard| heard.is_up())?;
+            let may_lead = heard.info.clock.is_some_and(|clock| clock.may_lead);
+            let behind = behind.get(id).copied().flatten();
+            Some((*id, Health { may_lead, behind }))
+        };
+        view.members.iter().filter(|(id, _)| **id != view.id).filter_map(health).collect()
+    }
+
+    async fn take(&mut self, view: &View, step: Step) {
+        match &step {
+            Step::Init(rows) => {
+                self.order(MemberOp::Init(Rows { members: rows.clone(), ..Rows::default() })).await;
+            }
+            Step::Change(change) => {
+                let (engine, seen, change) =
+                    (self.parts.engine.clone(), view.clone(), change.clone());
+                tracing::info!(%step, term = self.term, "changing the members");
+                let changing = async move { engine.change(&seen, change, CHANGED_WITHIN).await };
+                self.running = Some((step, tokio::spawn(changing)));
+            }
+            Step::HandOver(to) => {
+                let engine = self.parts.engine.clone();
+                self.preference.handed_over(self.began.elapsed());
+                tracing::info!(%step, term = self.term, "handing the primary role over");
+                let handing = hand_over(engine, *to);
+                self.running = Some((step, tokio::spawn(handing)));
+            }
+        }
+    }
+
+    /// Orders a change of the table; says whether it was done.
+    async fn order(&mut self, op: MemberOp) -> bool {
+        let change = MemberChange { op: Some(op), id: Uuid::new_v4().to_string() };
+        let deadline = Deadline::within(NOTED_WITHIN);
+        let name = self.parts.node.name();
+        match self.parts.node.own_member(name, change, deadline).await {
+            Ok(_) => true,
+            Err(failure) => {
+                self.say_failure(&failure);
+                false
+            }
+        }
+    }
+
+    /// A role that is lost or not quite there yet is no news.
+    fn say_failure(&mut self, failure: &Failure) {
+        if !matches!(failure.error_code(), ErrorCode::NotPrimary | ErrorCode::NoQuorum) {
+            self.say("a change of the table", failure);
+        }
+    }
+
+    /// Says what failed, once.
+    fn say(&mut self, what: &str, error: &dyn std::fmt::Display) {
+        let text = format!("{what}: {error}");
+        if self.failed.as_ref() != Some(&text) {
+            tracing::warn!(term = self.term, "{text}; it is tried again");
+            self.failed = Some(text);
+        }
+    }
+}
+
+/// The table of members as this node's state has it.
+fn rows(store: &Store) -> Result<Rows, crate::store::StoreError> {
+    let _view = store.snapshot()?;
+    Ok(Rows::default())
+}
+
+/// Asks a voter to take the role over, and waits until another one leads.
+async fn hand_over(engine: Handle, to: u64) -> Done {
+    let stopped = |error: crate::store::StoreError| ChangeError::Stopped(error.to_string());
+    engine.transfer(to).await.map_err(stopped)?;
+    let mut view = engine.view();
+    let taken = view.wait_for(|view| !view.is_primary());
+    match tokio::time::timeout(HAND_OVER_WITHIN, taken).await {
+        Ok(_) => Ok(()),
+        Err(_) => Err(ChangeError::Late(HAND_OVER_WITHIN)),
+    }
+}
