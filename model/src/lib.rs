@@ -24,6 +24,7 @@ mod rows;
 mod digest;
 mod overlay;
 
+pub mod audit;
 mod cursors;
 mod dedup;
 mod delete;

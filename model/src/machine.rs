@@ -20,6 +20,7 @@ use proto::{Failure, Record};
 use crate::command::{Batch, Command, CommandOp};
 use crate::digest::EntryDigest;
 use crate::error::{ApplyError, QueryError, StateError};
+use crate::hash::Hash;
 use crate::keys;
 use crate::overlay::Overlay;
 use crate::rows::{ClientRow, State, encode_record};
@@ -146,6 +147,12 @@ impl<'v> Machine<'v> {
     #[must_use]
     pub fn last_stamp(&self) -> Hlc {
         self.state.last
+    }
+
+    /// Digest of everything applied so far, the last entry included.
+    #[must_use]
+    pub fn digest(&self) -> Hash {
+        self.state.digest
     }
 
     /// The rows to write, by table and key; nothing if no entry was applied.

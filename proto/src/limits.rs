@@ -115,3 +115,6 @@ const _: () = assert!(BATCH_BYTES_MAX + BODY_BYTES_MAX + (64 << 10) < FRAME_BYTE
 const _: () = assert!(APPEND_BYTES_MAX <= FRAME_BYTES_MAX / 2);
 const _: () = assert!(PAGE_BYTES_MAX + BODY_BYTES_MAX + (64 << 10) < FRAME_BYTES_MAX);
 const _: () = assert!(SNAPSHOT_CHUNK_BYTES < FRAME_BYTES_MAX);
+/// Digests of its state that a node remembers, one an entry. Two nodes are compared at an entry that
+/// both remember: far more than a follower is behind while anything works.
+pub const DIGESTS_KEPT: usize = 1024;

@@ -198,6 +198,10 @@ pub struct Verified {
     /// What is wrong; empty if nothing is.
     #[prost(string, repeated, tag = "5")]
     pub problems: Vec<String>,
+    /// Hash of every row of the state, if all were read: equal on all nodes at the same index,
+    /// whatever way a node came by its state.
+    #[prost(message, optional, tag = "6")]
+    pub content: Option<DigestAt>,
 }
 
 /// A digest.

@@ -75,6 +75,8 @@ struct Inner {
     body: Body,
     leaving: Arc<AtomicBool>,
     disk_full: AtomicBool,
+    /// Held while all of the store is read again: one reader at a time is enough for a disk.
+    auditing: tokio::sync::Mutex<()>,
 }
 
 /// What a node can do.

@@ -304,6 +304,7 @@ fn make_node(config: &Config, proof: Proof, outside: Outside, slot: &Slot, body:
         body,
         leaving,
         disk_full: AtomicBool::new(false),
+        auditing: tokio::sync::Mutex::default(),
     });
     // Set once, right here.
     let _ = slot.0.set(Arc::downgrade(&inner));

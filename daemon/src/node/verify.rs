@@ -1,17 +1,62 @@
-//! Checking this node's state.
+//! Checking this node's state: what it was like after its last entries, for comparison with other
+//! nodes, and, if asked, every row of its disk.
 
+use model::audit::{Audit, audit};
+use proto::overview::DigestAt;
 use proto::wire::{Verified, Verify};
 use proto::{ErrorCode, Failure};
 
 use super::{Node, Principal};
+use crate::reader::store_failure;
 
 impl Node {
-    #[expect(clippy::unused_async, reason = "it will read the disk")]
+    /// Digests of this node's state, and what a look at all of its rows finds. That look goes on
+    /// to its end when the caller has gone; a second one has to wait for it.
+    ///
+    /// # Errors
+    /// `Denied` for anybody but an admin, `Busy` while another look is under way, `Repairing` where
+    /// the store is not proven intact.
     pub(super) async fn verify(
         &self,
-        _principal: &Principal,
-        _verify: Verify,
+        principal: &Principal,
+        verify: Verify,
     ) -> Result<Verified, Failure> {
-        Err(Failure::new(ErrorCode::Invalid, "a request that this release does not know"))
+        if !principal.is_admin() {
+            let message = format!("{} may not check a node's state", principal.identity);
+            return Err(Failure::new(ErrorCode::Denied, message));
+        }
+        let core = self.core()?;
+        let audit = if verify.deep { Some(self.audit(core.store.clone()).await?) } else { None };
+        let at = |(index, digest): (u64, [u8; 32])| DigestAt { index, digest: digest.to_vec() };
+        let mut verified = Verified {
+            node: self.inner.name.to_string(),
+            digests: core.engine.digests().into_iter().map(at).collect(),
+            ..Verified::default()
+        };
+        if let Some(Audit { index, content, records, bytes, problems }) = audit {
+            verified.content = Some(at((index, content)));
+            verified.records = records;
+            verified.bytes = bytes;
+            verified.problems = problems;
+        }
+        Ok(verified)
+    }
+
+    async fn audit(&self, store: crate::store::Store) -> Result<Audit, Failure> {
+        let node = self.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            let busy = |_| {
+                Failure::new(ErrorCode::Busy, "the store is being read for somebody else already")
+                    .retry_after_ms(1000)
+            };
+            let _alone = node.inner.auditing.try_lock().map_err(busy)?;
+            Ok(audit(&store.snapshot().map_err(store_failure)?))
+        });
+        let ended = |error| Failure::new(ErrorCode::Internal, format!("reading all: {error}"));
+        let audit = looked.await.map_err(ended)??;
+        if let Some(first) = audit.problems.first() {
+            tracing::error!(problem = first, "the store does not hold what was written");
+        }
+        Ok(audit)
     }
 }

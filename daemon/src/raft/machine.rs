@@ -6,16 +6,19 @@
 //! - effects and the place of the last applied entry lie in one batch;
 //! - an error that is not an answer for a client stops the engine: replicas must not diverge.
 
+use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clock::Hlc;
 use futures::{Stream, StreamExt as _};
 use model::Batch;
+use model::hash::Hash;
 use openraft::entry::RaftEntry as _;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use proto::limits::DIGESTS_KEPT;
 use tokio::sync::watch;
 
 use crate::store::format::{Applied as StoredApplied, LogMark};
@@ -49,6 +52,35 @@ pub struct Progress {
     pub stamp: Hlc,
 }
 
+/// Digests of the state after its last entries, the newest last.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Digests(Arc<Mutex<VecDeque<(u64, Hash)>>>);
+
+impl Digests {
+    /// All that are remembered: index of an entry, and the digest after it.
+    pub(super) fn list(&self) -> Vec<(u64, Hash)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+
+    fn push(&self, new: impl IntoIterator<Item = (u64, Hash)>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend(new);
+        let surplus = kept.len().saturating_sub(DIGESTS_KEPT);
+        kept.drain(..surplus);
+    }
+
+    /// Begins anew: the state came from elsewhere.
+    fn restart(&self, store: &Store) -> Result<(), StoreError> {
+        let stats = stats(store)?;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        // Before the first entry there is nothing to compare.
+        if stats.last_stamp > Hlc::ZERO {
+            self.push([(stats.index, stats.digest)]);
+        }
+        Ok(())
+    }
+}
+
 /// The engine's state machine.
 pub(super) struct StateMachine {
     store: Store,
@@ -56,6 +88,7 @@ pub(super) struct StateMachine {
     applied: StoredApplied,
     progress: watch::Sender<Progress>,
     ratcheted: Arc<AtomicU64>,
+    digests: Digests,
     /// Whether an entry must be in the log before it is applied: always, but in the engine's own
     /// test suite, which feeds the state machine without a log.
     log_first: bool,
@@ -68,6 +101,8 @@ pub(super) struct Watch {
     pub progress: watch::Receiver<Progress>,
     /// How many stamps had to be raised at apply; expected to stay 0.
     pub ratcheted: Arc<AtomicU64>,
+    /// What it was like after each of its last entries.
+    pub digests: Digests,
 }
 
 impl StateMachine {
@@ -81,10 +116,16 @@ impl StateMachine {
         let progress =
             watch::Sender::new(Progress { index: applied.last.as_ref().map(|l| l.index), stamp });
         let ratcheted = Arc::new(AtomicU64::new(0));
-        let watch = Watch { progress: progress.subscribe(), ratcheted: Arc::clone(&ratcheted) };
+        let digests = Digests::default();
+        digests.restart(&store)?;
+        let watch = Watch {
+            progress: progress.subscribe(),
+            ratcheted: Arc::clone(&ratcheted),
+            digests: digests.clone(),
+        };
         let writer = store.writer()?;
         let log_first = true;
-        Ok((Self { store, writer, applied, progress, ratcheted, log_first }, watch))
+        Ok((Self { store, writer, applied, progress, ratcheted, digests, log_first }, watch))
     }
 
     /// A state machine that is fed without a log.
@@ -103,6 +144,7 @@ impl StateMachine {
         let view = self.store.live();
         let mut machine = model::Machine::new(&view).map_err(io::Error::other)?;
         let mut results = Vec::with_capacity(entries.len());
+        let mut digests = Vec::with_capacity(entries.len());
         let mut applied = self.applied.clone();
         for entry in entries {
             let id = entry.log_id();
@@ -125,6 +167,7 @@ impl StateMachine {
             let term = id.committed_leader_id().term;
             let outcomes = machine.apply(id.index(), term, batch.as_ref());
             results.push(Applied { outcomes: outcomes.map_err(io::Error::other)? });
+            digests.push((id.index(), machine.digest()));
             applied.last = Some(mark(&id, Vec::new()));
         }
         if applied == self.applied {
@@ -141,6 +184,7 @@ impl StateMachine {
         drop(view);
         self.store.apply(changes, &applied)?;
         self.applied = applied;
+        self.digests.push(digests);
         self.note(stamp, ratcheted);
         Ok(results)
     }
@@ -175,8 +219,12 @@ fn mark(id: &LogId, hash: Vec<u8>) -> LogMark {
 /// # Errors
 /// When the store cannot be read.
 pub(super) fn last_stamp(store: &Store) -> Result<Hlc, StoreError> {
+    Ok(stats(store)?.last_stamp)
+}
+
+fn stats(store: &Store) -> Result<model::Stats, StoreError> {
     let stats = model::query::stats(&store.snapshot()?);
-    Ok(stats.map_err(|error| StoreError::Damaged(error.to_string()))?.last_stamp)
+    stats.map_err(|error| StoreError::Damaged(error.to_string()))
 }
 
 impl RaftStateMachine<Types> for StateMachine {
@@ -244,6 +292,7 @@ impl RaftStateMachine<Types> for StateMachine {
         }
         self.store.flip(*incoming).await?;
         self.applied = applied;
+        self.digests.restart(&self.store)?;
         self.note(last_stamp(&self.store)?, 0);
         Ok(())
     }

@@ -188,6 +188,12 @@ impl Handle {
         self.machine.progress.clone()
     }
 
+    /// Digests of the state after its last entries, with the entries' indexes, the newest last.
+    #[must_use]
+    pub fn digests(&self) -> Vec<(u64, [u8; 32])> {
+        self.machine.digests.list()
+    }
+
     /// How many stamps had to be raised at apply; expected to stay 0.
     #[must_use]
     pub fn ratcheted(&self) -> u64 {

@@ -7,6 +7,7 @@
 )]
 
 mod arbitrary;
+mod audit;
 mod golden;
 mod script;
 mod world;
