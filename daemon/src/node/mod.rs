@@ -309,6 +309,8 @@ impl Node {
             problems: self.own_problems(),
             address: inner.advertise.clone(),
             leaving: self.is_leaving(),
+            hears: inner.members.hears(),
+            signs: inner.signer.load().is_some(),
             ..NodeInfo::default()
         };
         if let Body::Whole(core) = &inner.body {

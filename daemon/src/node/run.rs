@@ -370,6 +370,10 @@ async fn ask_members(node: Node, stop: CancellationToken) {
             let stays = peers.contains(peer);
             if !stays {
                 asking.cancel();
+                let moved = |new: &PeerAddr| new.name == peer.name && new.raft_id == peer.raft_id;
+                if !peers.iter().any(moved) {
+                    node.members().forget(peer.name.as_str());
+                }
             }
             stays
         });

@@ -127,7 +127,7 @@ impl Node {
         match self.inner.members.heard(&member.name) {
             Some(heard) => {
                 let up = heard.is_up();
-                let mut row = row_of(&heard.info, member, up, heard.rtt_us);
+                let mut row = row_of(&heard.info, member, up, heard.rtt_us());
                 if !up {
                     // What it was is no news of what it is.
                     "unknown".clone_into(&mut row.role);
