@@ -203,7 +203,7 @@ impl Members {
         self.note_at(info, rtt_us, Instant::now())
     }
 
-    fn note_at(&self, info: NodeInfo, rtt_us: Option<u64>, at: Instant) -> bool {
+    fn note_at(&self, mut info: NodeInfo, rtt_us: Option<u64>, at: Instant) -> bool {
         let mut known = self.lock();
         let before = known.heard.get(&info.name);
         // A node that cannot prove its store intact does not know how often that was started.
@@ -214,6 +214,10 @@ impl Members {
         let same_life = before.filter(|before| {
             before.info.starts == info.starts && at.saturating_duration_since(before.at) < RUN_GAP
         });
+        // Questions and answers may overtake each other, and nobody takes a stop back.
+        let known_life =
+            before.filter(|before| info.starts != 0 && before.info.starts == info.starts);
+        info.leaving |= known_life.is_some_and(|before| before.info.leaving);
         let heard = Heard {
             at,
             since: same_life.map_or(at, |before| before.since),
@@ -469,6 +473,9 @@ mod tests {
         assert!(members.note(said(2, false), None));
         assert!(!members.note(said(1, true), None));
         assert!(!members.heard("n2").unwrap().info.leaving, "the old life left, not this one");
+        assert!(members.note(said(2, true), None));
+        assert!(members.note(said(2, false), None));
+        assert!(members.heard("n2").unwrap().info.leaving, "a stop is not taken back");
         // It does not know its starts: it cannot prove its store intact.
         assert!(members.note(said(0, false), None));
         members.forget("n2");

@@ -160,6 +160,7 @@ impl<'a> Term<'a> {
     async fn notice(&mut self, rows: &[MemberRow]) {
         let looked = Looked {
             name: self.parts.node.name().as_str(),
+            starts: self.parts.store.starts(),
             rows,
             members: &self.parts.members,
             leading_for: self.began.elapsed(),

@@ -1,15 +1,39 @@
-//! What the primary notices of the other nodes.
+//! What the primary notices of the nodes: who fell silent, who stopped, who is back.
+//!
+//! A node that is not heard for a second is suspect, after four it has left: cut off, if others say
+//! that they hear it, else unreachable. One that announces its stop has left at once. Who is heard
+//! again has to be heard for a moment before it counts as back, so that one packet through a failing
+//! link is no return.
+//!
+//! Silence counts only while this node could have heard something: from the moment on when it became
+//! primary, and anew after it was not scheduled itself. A paused primary would else accuse everybody.
+//!
+//! Not here: the exchanges (`members`), how a notice is ordered (`steward`), which of them change
+//! anything and what event each becomes (`model::members`).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use proto::member::{MemberRow, Notice};
+use proto::member::{MemberRow, MemberState, Notice, reason};
+use tokio::time::Instant;
 
-use crate::members::Members;
+use crate::members::{Heard, Members};
+
+/// A node that is silent for this long is suspect.
+const SUSPECT_AFTER: Duration = Duration::from_secs(1);
+/// A node that is silent for this long has left.
+const LEFT_AFTER: Duration = Duration::from_secs(4);
+/// A node that is heard for this long without a pause is back.
+const BACK_AFTER: Duration = Duration::from_millis(300);
+/// A longer pause between two looks means that this node itself was not scheduled.
+const OWN_PAUSE: Duration = Duration::from_millis(500);
 
 /// One look at the others, on the primary.
 pub(crate) struct Looked<'a> {
     /// The primary's own name.
     pub(crate) name: &'a str,
+    /// Starts of the primary's own store.
+    pub(crate) starts: u64,
     /// The members as the state keeps them, by name.
     pub(crate) rows: &'a [MemberRow],
     /// What is heard of the others.
@@ -18,13 +42,158 @@ pub(crate) struct Looked<'a> {
     pub(crate) leading_for: Duration,
 }
 
-/// What was noticed before in this term.
+/// Since when this node could have heard the others. One for each time of being primary.
 #[derive(Debug, Default)]
-pub(crate) struct Noticing {}
+pub(crate) struct Noticing {
+    looked: Option<Instant>,
+    awake_since: Option<Instant>,
+}
 
 impl Noticing {
-    /// What is to be noted now, one notice per change.
-    pub(crate) fn due(&mut self, _looked: &Looked<'_>) -> Vec<Notice> {
-        Vec::new()
+    /// What is to be noted now, one notice per change. Looks have to follow each other more closely
+    /// than half a second: a longer pause counts as one of this node's own.
+    pub(crate) fn due(&mut self, looked: &Looked<'_>) -> Vec<Notice> {
+        let watching = self.watching_at(Instant::now()).min(looked.leading_for);
+        let heard = looked.members.all_heard();
+        let voices = heard.iter().map(|(name, heard)| (name.as_str(), Voice::of(heard))).collect();
+        due(&Look {
+            name: looked.name,
+            starts: looked.starts,
+            rows: looked.rows,
+            voices: &voices,
+            watching,
+        })
+    }
+
+    /// How long this node has been watching without a pause of its own.
+    fn watching_at(&mut self, now: Instant) -> Duration {
+        let paused = |looked| now.saturating_duration_since(looked) > OWN_PAUSE;
+        if let Some(looked) = self.looked.replace(now)
+            && paused(looked)
+        {
+            tracing::debug!("this node was not scheduled: silence counts from now on");
+            self.awake_since = Some(now);
+        }
+        now.saturating_duration_since(*self.awake_since.get_or_insert(now))
     }
 }
+
+/// What is heard of a node.
+#[derive(Debug, Clone, Default)]
+struct Voice {
+    /// How long ago.
+    age: Duration,
+    /// For how long without a pause, when it was heard last.
+    run: Duration,
+    starts: u64,
+    leaving: bool,
+    /// It speaks, but its store is not proven intact: it takes no part.
+    repairing: bool,
+    /// Whom it hears.
+    hears: Vec<String>,
+}
+
+impl Voice {
+    fn of(heard: &Heard) -> Self {
+        Self {
+            age: heard.age(),
+            run: heard.run(),
+            starts: heard.info.starts,
+            leaving: heard.info.leaving,
+            repairing: heard.info.role == "repairing",
+            hears: heard.info.hears.clone(),
+        }
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.age < SUSPECT_AFTER
+    }
+}
+
+/// Everything that a decision rests on.
+struct Look<'a> {
+    name: &'a str,
+    starts: u64,
+    rows: &'a [MemberRow],
+    voices: &'a BTreeMap<&'a str, Voice>,
+    /// How long silence can count at most.
+    watching: Duration,
+}
+
+/// What is to be noted of all nodes.
+fn due(look: &Look<'_>) -> Vec<Notice> {
+    look.rows.iter().filter_map(|row| look.due_of(row)).collect()
+}
+
+impl Look<'_> {
+    fn due_of(&self, row: &MemberRow) -> Option<Notice> {
+        if row.noticed() == MemberState::Removed {
+            return None;
+        }
+        if row.name == self.name {
+            return joined(row, self.starts);
+        }
+        let voice = self.voices.get(row.name.as_str());
+        if let Some(voice) = voice.filter(|voice| !voice.repairing) {
+            if voice.leaving {
+                return stopped(row, voice.starts);
+            }
+            if voice.is_fresh() && voice.run >= BACK_AFTER {
+                return joined(row, voice.starts);
+            }
+        }
+        let repairing = voice.is_some_and(|voice| voice.repairing);
+        let age = voice.filter(|voice| !voice.repairing).map(|voice| voice.age);
+        let silence = age.map_or(self.watching, |age| age.min(self.watching));
+        match row.noticed() {
+            MemberState::Joined | MemberState::Suspect if silence >= LEFT_AFTER => {
+                let (reason, detail) = self.why_silent(&row.name, repairing);
+                Some(notice(row, MemberState::Left, reason, 0, detail))
+            }
+            MemberState::Joined if silence >= SUSPECT_AFTER => {
+                Some(notice(row, MemberState::Suspect, "", 0, String::new()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Why a silent node left, and what else is known.
+    fn why_silent(&self, name: &str, repairing: bool) -> (&'static str, String) {
+        if repairing {
+            return (reason::UNREACHABLE, "it cannot prove its store intact".to_owned());
+        }
+        let hears = |voice: &Voice| {
+            voice.is_fresh() && !voice.leaving && voice.hears.iter().any(|heard| heard == name)
+        };
+        let hearing = self.voices.iter().filter(|(other, voice)| **other != name && hears(voice));
+        let hearing: Vec<_> = hearing.map(|(other, _)| *other).collect();
+        match hearing.as_slice() {
+            [] => (reason::UNREACHABLE, String::new()),
+            [one] => (reason::CUT_OFF, format!("{one} hears it")),
+            all => (reason::CUT_OFF, format!("{} hear it", all.join(", "))),
+        }
+    }
+}
+
+/// A node takes part, in this life of it.
+fn joined(row: &MemberRow, starts: u64) -> Option<Notice> {
+    let news = row.noticed() != MemberState::Joined || starts > row.starts;
+    news.then(|| notice(row, MemberState::Joined, "", starts, String::new()))
+}
+
+/// A node announced its stop. One that never took part, or is known to be away, is no news; nor is
+/// the announcement of an earlier life.
+fn stopped(row: &MemberRow, starts: u64) -> Option<Notice> {
+    let there = matches!(row.noticed(), MemberState::Joined | MemberState::Suspect);
+    (there && starts >= row.starts)
+        .then(|| notice(row, MemberState::Left, reason::STOPPED, starts, String::new()))
+}
+
+fn notice(row: &MemberRow, state: MemberState, why: &str, starts: u64, detail: String) -> Notice {
+    let (name, raft_id) = (row.name.clone(), row.raft_id);
+    Notice { name, raft_id, state: state.into(), reason: why.to_owned(), starts, detail }
+}
+
+#[cfg(test)]
+#[path = "notice_test.rs"]
+mod tests;
