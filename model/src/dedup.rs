@@ -26,6 +26,16 @@ pub(crate) enum Remembered {
     First(DedupRow),
 }
 
+impl Remembered {
+    /// The same as if it were due to be forgotten.
+    pub(crate) fn forgotten(self) -> Result<Self, StateError> {
+        match self {
+            Self::First(row) => row.hlc().map(Self::Over),
+            other => Ok(other),
+        }
+    }
+}
+
 impl Machine<'_> {
     /// What is remembered of a dedup key.
     pub(crate) fn first_ack(&self, key: &[u8]) -> Result<Remembered, StateError> {

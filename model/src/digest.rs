@@ -53,6 +53,13 @@ impl EntryDigest {
         {
             self.number(number);
         }
+        // A history without members has the digest that it had before there were any.
+        let members = [state.members_epoch, state.last_raft_id, state.led_term, state.own_stamps];
+        if members != [0; 4] {
+            for number in members {
+                self.number(number);
+            }
+        }
         self.flush();
         let digest = self.hasher.finalize().into();
         self.hasher.reset();

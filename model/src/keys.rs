@@ -59,6 +59,19 @@ pub(crate) fn block(level: u8, block: u64) -> [u8; 9] {
     [level, a, b, c, d, e, f, g, h]
 }
 
+/// Key of the second row in `Slots`: the homes.
+pub(crate) const HOMES: &[u8] = b"homes";
+
+/// `t id`: a join token in `Tokens`.
+pub(crate) fn token(id: &[u8]) -> Vec<u8> {
+    [b"t", id].concat()
+}
+
+/// `u id number`: one use of a join token in `Tokens`.
+pub(crate) fn token_use(id: &[u8], number: u32) -> Vec<u8> {
+    [b"u", id, &number.to_be_bytes()].concat()
+}
+
 /// Above every key that [`age`] or a text makes.
 pub(crate) const END: &[u8] = &[0xff; Hlc::BYTES + 1];
 

@@ -28,10 +28,14 @@ pub mod audit;
 mod cursors;
 mod dedup;
 mod delete;
+mod events;
 mod groups;
+mod homes;
 mod kv;
 pub mod machine;
+mod member_rows;
 mod members;
+mod notice;
 mod registry;
 pub mod retention;
 mod send;
@@ -50,7 +54,7 @@ pub use command::{Batch, Caller, Command, CommandOp, DecodeError, stamps_of};
 pub use error::{ApplyError, QueryError, StateError};
 pub use machine::{Machine, Outcome};
 pub use query::{Client, Found, Page, Query, Reader, Stats};
-pub use slots::{SlotTable, home_of, slot_of};
+pub use slots::{SlotTable, slot_of};
 pub use view::{Change, Direction, MemoryView, Table, View, ViewError};
 
 /// The shard that holds the records; version 1 has no other.

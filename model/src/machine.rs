@@ -184,7 +184,9 @@ impl<'v> Machine<'v> {
     fn stamp(&mut self, index: u64, base: Stamp, i: u64) -> Result<Stamp, ApplyError> {
         let proposed = Stamp { hlc: base.hlc.advance(i), ..base };
         let stamp = proposed.ratcheted(self.state.last);
-        if stamp.hlc != proposed.hlc {
+        if stamp.hlc == proposed.hlc {
+            self.state.own_stamps = 0;
+        } else if stamp.hlc > proposed.hlc.advance(self.state.own_stamps) {
             self.ratcheted += 1;
         }
         self.advance(index, stamp)?;
@@ -192,7 +194,7 @@ impl<'v> Machine<'v> {
     }
 
     /// Makes `stamp` the last one (I1).
-    fn advance(&mut self, index: u64, stamp: Stamp) -> Result<(), ApplyError> {
+    pub(crate) fn advance(&mut self, index: u64, stamp: Stamp) -> Result<(), ApplyError> {
         let (stamp, last) = (stamp.hlc, self.state.last);
         if stamp <= last {
             return Err(ApplyError::Stamp { index, stamp, last });

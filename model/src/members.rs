@@ -1,23 +1,510 @@
-//! The nodes of the cluster.
+//! Changes of the nodes of the cluster: what it wants, and what it has noticed. Who votes at this
+//! moment is the engine's; the primary brings it in line with these rows.
+//!
+//! A row stays for ever: neither the raft id nor the key of a removed node is ever taken again.
+//!
+//! Not here: the rows themselves (`member_rows`), what becomes of a notice (`notice`).
 
-use proto::Failure;
-use proto::wire::MemberChange;
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use clock::Hlc;
+use proto::event::{LEADER, LEAVE, MEMBER, NODE};
+use proto::limits::{
+    ADDRESS_BYTES_MAX, NODE_NAMES_MAX, NODE_STORES_MAX, NODES_MAX, RAFT_ID_JOINED_MIN,
+    REASON_BYTES_MAX, STEP_DOWN_MAX_NS, VOTERS_MAX,
+};
+use proto::member::{
+    AdmitNode, Lead, MemberOp, MemberRow, MemberState, MemberWants, Notice, RemoveNodes, SetNode,
+    StepDown, default_priority, reason, ring_order,
+};
+use proto::wire::{MemberChange, Members};
+use proto::{Failure, MessageId, Name, Role};
 
 use crate::command::Caller;
-use crate::error::{QueryError, invalid};
+use crate::error::{QueryError, conflict, denied, invalid, not_found};
+use crate::events::Event;
 use crate::machine::{Machine, Outcome, Place};
+use crate::member_rows::{GoneStore, Node, can_do_without, nodes, present};
+use crate::notice::{about, left, noticed};
+use crate::tokens;
+use crate::view::{Table, View};
+
+/// What a change comes to.
+#[derive(Default)]
+struct Changed {
+    /// Rows to write.
+    rows: Vec<Node>,
+    events: Vec<Event>,
+    /// Nodes that get a share of the slots.
+    shares: Vec<String>,
+    /// Names whose rows are the answer.
+    answer: Vec<String>,
+}
 
 impl Machine<'_> {
     pub(crate) fn change_members(
         &mut self,
-        _place: &Place<'_>,
-        _caller: &Caller,
+        place: &Place<'_>,
+        caller: &Caller,
         change: &MemberChange,
     ) -> Result<Outcome, QueryError> {
-        Err(check(change).err().unwrap_or_else(|| invalid("no such change")).into())
+        check(change)?;
+        let op = change.op.as_ref().ok_or_else(unknown)?;
+        let of_nodes = matches!(
+            op,
+            MemberOp::Init(_) | MemberOp::Admit(_) | MemberOp::Notice(_) | MemberOp::Lead(_)
+        );
+        if of_nodes && !caller.is_node() {
+            return Err(denied("only the nodes themselves may say that").into());
+        }
+        if !of_nodes && !caller.admin {
+            return Err(denied("only an admin changes the nodes of the cluster").into());
+        }
+        let now = place.stamp.hlc;
+        let changed = match op {
+            MemberOp::Init(given) => self.init_members(given, now)?,
+            MemberOp::Admit(ask) => self.admit_node(ask, now)?,
+            MemberOp::Notice(notice) => self.notice_member(notice, now)?,
+            MemberOp::Lead(lead) => self.note_leader(caller, *lead),
+            MemberOp::Remove(remove) => self.remove_members(remove, &change.id, now)?,
+            MemberOp::Set(set) => self.set_member(set)?,
+            MemberOp::StepDown(step) => self.set_aside(step, &change.id, now)?,
+        };
+        self.write_members(place, caller, changed)
+    }
+
+    /// Writes what changed. The epoch grows once, however many rows there are.
+    fn write_members(
+        &mut self,
+        place: &Place<'_>,
+        caller: &Caller,
+        changed: Changed,
+    ) -> Result<Outcome, QueryError> {
+        let Changed { rows, mut events, shares, answer } = changed;
+        let gone = rows.iter().filter(|node| node.is_removed());
+        let gone: Vec<String> = gone.map(|node| node.row.name.clone()).collect();
+        if !rows.is_empty() {
+            self.state.members_epoch += 1;
+        }
+        for node in rows {
+            self.put(Table::Members, node.row.name.as_str(), node.encode());
+        }
+        events.extend(self.share_out(&shares, &gone)?);
+        self.note(place, caller, events)?;
+        let mut members = Vec::with_capacity(answer.len());
+        for name in answer {
+            members.extend(crate::member_rows::member(&self.rows, &name)?);
+        }
+        Ok(Outcome::Members(Members { epoch: self.state.members_epoch, members }))
+    }
+
+    /// Enters the first members. Those that have a row, even a removed one, stay as they are.
+    fn init_members(&mut self, given: &Members, now: Hlc) -> Result<Changed, QueryError> {
+        let known = nodes(&self.rows)?;
+        let mut ids: BTreeSet<u64> = known.values().flat_map(Node::raft_ids).collect();
+        let mut changed = Changed::default();
+        for given in &given.members {
+            changed.answer.push(given.name.clone());
+            if known.contains_key(&given.name) {
+                continue;
+            }
+            if !ids.insert(given.raft_id) {
+                return Err(conflict(format!(
+                    "the raft id {} of {} is another node's",
+                    given.raft_id, given.name
+                ))
+                .into());
+            }
+            let row = MemberRow {
+                name: given.name.clone(),
+                raft_id: given.raft_id,
+                incarnation: given.incarnation.clone(),
+                address: given.address.clone(),
+                priority: default_priority(&given.name),
+                wants: MemberWants::Voter.into(),
+                state: MemberState::Admitted.into(),
+                since: now.to_bytes().to_vec(),
+                ..MemberRow::default()
+            };
+            changed.shares.push(row.name.clone());
+            changed.rows.push(Node::new(row));
+        }
+        room_for(&known, changed.rows.len())?;
+        let highest = changed.rows.iter().map(|node| node.row.raft_id).max().unwrap_or(0);
+        self.state.last_raft_id = self.state.last_raft_id.max(highest);
+        Ok(changed)
+    }
+
+    /// Admits a node that brought a token.
+    fn admit_node(&mut self, ask: &AdmitNode, now: Hlc) -> Result<Changed, QueryError> {
+        let answer = vec![ask.name.clone()];
+        let (mut node, again) = admission(&self.rows, ask, now)?;
+        if again {
+            // It may have moved before anybody heard of it; the gateway has verified where it is.
+            let moved =
+                node.row.noticed() == MemberState::Admitted && node.row.address != ask.address;
+            node.row.address.clone_from(&ask.address);
+            let rows = if moved { vec![node] } else { Vec::new() };
+            return Ok(Changed { rows, answer, ..Changed::default() });
+        }
+        let id = (self.state.last_raft_id + 1).max(RAFT_ID_JOINED_MIN);
+        self.state.last_raft_id = id;
+        node.row.raft_id = id;
+        tokens::use_up(self, &node.token, &ask.name)?;
+        Ok(Changed { rows: vec![node], answer, ..Changed::default() })
+    }
+
+    fn notice_member(&mut self, notice: &Notice, now: Hlc) -> Result<Changed, QueryError> {
+        let node = crate::member_rows::node(&self.rows, &notice.name)?;
+        let mut node = node.ok_or_else(|| not_found(format!("no node '{}'", notice.name)))?;
+        let mut changed = Changed { answer: vec![notice.name.clone()], ..Changed::default() };
+        if let Some((mut row, event)) = noticed(&node.row, notice) {
+            row.since = now.to_bytes().to_vec();
+            if row.noticed() == MemberState::Joined {
+                changed.shares.push(row.name.clone());
+            }
+            node.row = row;
+            changed.rows.push(node);
+            changed.events.push(event);
+        }
+        Ok(changed)
+    }
+
+    /// Notes the calling node as primary of a term, once.
+    fn note_leader(&mut self, caller: &Caller, lead: Lead) -> Changed {
+        let mut changed = Changed { answer: vec![caller.name.clone()], ..Changed::default() };
+        if lead.term > self.state.led_term {
+            self.state.led_term = lead.term;
+            let text = format!("leader {} term {}", caller.name, lead.term);
+            let event = Event::new(LEADER, text).with(NODE, &caller.name);
+            changed.events.push(event.with("term", lead.term));
+        }
+        changed
+    }
+
+    /// Removes nodes, all or none. A retry of the same change finds them removed and is content.
+    fn remove_members(
+        &mut self,
+        remove: &RemoveNodes,
+        id: &str,
+        now: Hlc,
+    ) -> Result<Changed, QueryError> {
+        let all = nodes(&self.rows)?;
+        let mut names: Vec<&str> = remove.names.iter().map(String::as_str).collect();
+        names.sort_by(|a, b| ring_order(a, b));
+        let mut changed = Changed { answer: remove.names.clone(), ..Changed::default() };
+        let done =
+            |name: &str| !id.is_empty() && all.get(name).is_some_and(|node| node.removed_by == id);
+        names.retain(|name| !done(name));
+        for name in &names {
+            let node = present(&all, name)?;
+            let away = matches!(node.row.noticed(), MemberState::Left | MemberState::Suspect);
+            if away && !remove.force {
+                return Err(conflict(format!(
+                    "{name} is {}, so it cannot be asked to go: --force removes it all the same",
+                    node.row.noticed().as_str()
+                ))
+                .into());
+            }
+        }
+        can_do_without(&all, &names)?;
+        for name in names {
+            let mut node = present(&all, name)?.clone();
+            let event = about(LEAVE, left(name, reason::REMOVED, ""), &node.row);
+            changed.events.push(event.with("state", "removed").with("reason", reason::REMOVED));
+            node.row.state = MemberState::Removed.into();
+            reason::REMOVED.clone_into(&mut node.row.reason);
+            node.row.since = now.to_bytes().to_vec();
+            id.clone_into(&mut node.removed_by);
+            changed.rows.push(node);
+        }
+        Ok(changed)
+    }
+
+    /// Changes what a node is meant to be. What is so already changes nothing.
+    fn set_member(&mut self, set: &SetNode) -> Result<Changed, QueryError> {
+        let all = nodes(&self.rows)?;
+        let mut node = present(&all, &set.name)?.clone();
+        let before = node.row.clone();
+        let mut words = Vec::new();
+        if let Some(wants) = set.wants.filter(|wants| *wants != before.wants) {
+            node.row.wants = wants;
+            if node.row.wants_vote() {
+                room_for_a_voter(&all)?;
+                words.push("voter".to_owned());
+            } else {
+                can_do_without(&all, &[&set.name])?;
+                words.push("learner".to_owned());
+            }
+        }
+        if let Some(priority) = set.priority.filter(|priority| *priority != before.priority) {
+            node.row.priority = priority;
+            words.push(format!("priority {priority}"));
+        }
+        if let Some(drained) = set.drained.filter(|drained| *drained != before.drained) {
+            let others = all.values().filter(|other| other.row.name != set.name);
+            if drained && !others.into_iter().any(|other| other.row.serves()) {
+                return Err(conflict(format!(
+                    "no other node serves clients: {} cannot be drained",
+                    set.name
+                ))
+                .into());
+            }
+            node.row.drained = drained;
+            words.push(if drained { "drained" } else { "undrained" }.to_owned());
+        }
+        let event = |word: &String| {
+            let text = format!("member {}: {word}", set.name);
+            about(MEMBER, text, &before).with("change", word)
+        };
+        let events = words.iter().map(event).collect();
+        let rows = if words.is_empty() { Vec::new() } else { vec![node] };
+        Ok(Changed { rows, events, answer: vec![set.name.clone()], ..Changed::default() })
+    }
+
+    /// Keeps a node from being preferred as primary for a while; once per change.
+    fn set_aside(&mut self, step: &StepDown, id: &str, now: Hlc) -> Result<Changed, QueryError> {
+        let all = nodes(&self.rows)?;
+        let mut node = present(&all, &step.name)?.clone();
+        let mut changed = Changed { answer: vec![step.name.clone()], ..Changed::default() };
+        if !id.is_empty() && node.aside_by == id {
+            return Ok(changed);
+        }
+        let fit = |other: &&Node| {
+            other.row.name != step.name
+                && other.is_voter()
+                && other.row.noticed() == MemberState::Joined
+        };
+        if !all.values().any(|other| fit(&other)) {
+            return Err(conflict(format!(
+                "no other voter takes part that could be primary in place of {}",
+                step.name
+            ))
+            .into());
+        }
+        node.row.aside_until_ns = now.ns.saturating_add(step.hold_ns);
+        id.clone_into(&mut node.aside_by);
+        changed.rows.push(node);
+        Ok(changed)
     }
 }
 
-pub(crate) fn check(_change: &MemberChange) -> Result<(), Failure> {
-    Err(invalid("a change that this release does not know"))
+/// Whether a node may come in at `now`, an instant of log time: the rule that apply goes by, for a
+/// gateway to ask of its own state first.
+///
+/// # Errors
+/// `Denied` where the token does not allow it, `Conflict` where the name, the key or the store is
+/// another's or the cluster is full, `Invalid` where the request makes no sense.
+pub fn check_admission(view: &dyn View, ask: &AdmitNode, now: Hlc) -> Result<(), QueryError> {
+    check_admit(ask)?;
+    admission(view, ask, now).map(|_| ())
+}
+
+/// Whether a node may come in: its row but for the raft id, and whether it is in already.
+fn admission(view: &dyn View, ask: &AdmitNode, now: Hlc) -> Result<(Node, bool), QueryError> {
+    let proof = ask.token.as_ref().ok_or_else(no_token)?;
+    let token = tokens::known(view, proof)?;
+    let all = nodes(view)?;
+    let name = &ask.name;
+    let before = all.get(name);
+    let same = |node: &&Node| {
+        node.token[..] == proof.id[..]
+            && node.row.fingerprint == ask.fingerprint
+            && node.row.incarnation == ask.incarnation
+    };
+    if let Some(node) = before.filter(same) {
+        if node.is_removed() {
+            return Err(denied(format!(
+                "{name} was removed from the cluster and its key with it: join again with an empty \
+                 directory and another token"
+            ))
+            .into());
+        }
+        return Ok((node.clone(), true));
+    }
+    token.usable(&proof.id, Role::Node, name, now)?;
+    if before.is_some_and(|node| !node.is_removed()) {
+        return Err(conflict(format!(
+            "the name '{name}' is taken by another node: take another one, or remove that one first"
+        ))
+        .into());
+    }
+    if let Some(other) = all.values().find(|node| node.had(&ask.fingerprint, &ask.incarnation)) {
+        return Err(conflict(format!(
+            "this key or this store is, or was, that of {}: join with an empty directory",
+            other.row.name
+        ))
+        .into());
+    }
+    room_for(&all, 1)?;
+    let mut node = successor(name, before)?;
+    let full = room_for_a_voter(&all).is_err();
+    let wants = if full { MemberWants::Learner.into() } else { ask.wants };
+    node.token = Bytes::copy_from_slice(&proof.id);
+    node.row = MemberRow {
+        name: name.clone(),
+        incarnation: ask.incarnation.clone(),
+        address: ask.address.clone(),
+        fingerprint: ask.fingerprint.clone(),
+        priority: ask.priority.unwrap_or_else(|| default_priority(name)),
+        wants,
+        state: MemberState::Admitted.into(),
+        since: now.to_bytes().to_vec(),
+        ..MemberRow::default()
+    };
+    Ok((node, false))
+}
+
+/// A node under a name that was removed, or never used: what went before is not forgotten.
+fn successor(name: &str, before: Option<&Node>) -> Result<Node, Failure> {
+    let Some(before) = before else { return Ok(Node::new(MemberRow::default())) };
+    if before.gone.len() + 1 >= NODE_STORES_MAX {
+        return Err(conflict(format!(
+            "the name '{name}' was given to {NODE_STORES_MAX} stores already: take another one"
+        )));
+    }
+    let mut node = before.clone();
+    node.gone.push(GoneStore {
+        raft_id: before.row.raft_id,
+        fingerprint: Bytes::copy_from_slice(&before.row.fingerprint),
+        incarnation: Bytes::copy_from_slice(&before.row.incarnation),
+    });
+    Ok(node)
+}
+
+/// Whether so many more nodes fit.
+fn room_for(all: &BTreeMap<String, Node>, more: usize) -> Result<(), Failure> {
+    let present = all.values().filter(|node| !node.is_removed()).count();
+    if more > 0 && present + more > NODES_MAX {
+        return Err(conflict(format!(
+            "the cluster has {present} nodes; at most {NODES_MAX} are allowed"
+        )));
+    }
+    if more > 0 && all.len() + more > NODE_NAMES_MAX {
+        return Err(conflict(format!(
+            "{NODE_NAMES_MAX} names of nodes were used: take the name of a removed one"
+        )));
+    }
+    Ok(())
+}
+
+fn room_for_a_voter(all: &BTreeMap<String, Node>) -> Result<(), Failure> {
+    let voters = all.values().filter(|node| node.is_voter()).count();
+    if voters < VOTERS_MAX {
+        return Ok(());
+    }
+    Err(conflict(format!(
+        "the cluster has {voters} voters; at most {VOTERS_MAX} are allowed: demote one first"
+    )))
+}
+
+fn unknown() -> Failure {
+    invalid("a change that this release does not know")
+}
+
+pub(crate) fn no_token() -> Failure {
+    invalid("nobody is admitted without a token")
+}
+
+/// What can be said of a change without knowing any state.
+pub(crate) fn check(change: &MemberChange) -> Result<(), Failure> {
+    if !change.id.is_empty() {
+        change.id.parse::<MessageId>().map_err(invalid)?;
+    }
+    match change.op.as_ref().ok_or_else(unknown)? {
+        MemberOp::Init(given) => check_first(given),
+        MemberOp::Admit(ask) => check_admit(ask),
+        MemberOp::Notice(notice) => check_notice(notice),
+        MemberOp::Lead(_) => Ok(()),
+        MemberOp::Remove(RemoveNodes { names, .. }) => check_names(names),
+        MemberOp::Set(set) => {
+            check_name(&set.name)?;
+            if set.priority.is_none() && set.wants.is_none() && set.drained.is_none() {
+                return Err(invalid("nothing is given that should change"));
+            }
+            set.wants.map_or(Ok(()), check_wants)
+        }
+        MemberOp::StepDown(step) => {
+            check_name(&step.name)?;
+            if step.hold_ns > STEP_DOWN_MAX_NS {
+                return Err(invalid("a node is set aside for a day at most"));
+            }
+            Ok(())
+        }
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Failure> {
+    name.parse::<Name>().map(|_| ()).map_err(invalid)
+}
+
+fn check_names(names: &[String]) -> Result<(), Failure> {
+    if names.is_empty() || names.len() > NODES_MAX {
+        return Err(invalid(format!("1 to {NODES_MAX} nodes are named, not {}", names.len())));
+    }
+    let mut seen = BTreeSet::new();
+    for name in names {
+        check_name(name)?;
+        if !seen.insert(name) {
+            return Err(invalid(format!("'{name}' is named twice")));
+        }
+    }
+    Ok(())
+}
+
+fn check_wants(wants: i32) -> Result<(), Failure> {
+    MemberWants::try_from(wants).map(|_| ()).map_err(|_| invalid("neither voter nor learner"))
+}
+
+fn check_address(address: &str) -> Result<(), Failure> {
+    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    let port = port.and_then(|(_, port)| port.parse::<u16>().ok());
+    let graphic = address.bytes().all(|b| b.is_ascii_graphic());
+    if port.is_none_or(|port| port == 0) || address.len() > ADDRESS_BYTES_MAX || !graphic {
+        return Err(invalid(format!("'{}' is no address: host:port", address.escape_debug())));
+    }
+    Ok(())
+}
+
+fn check_first(given: &Members) -> Result<(), Failure> {
+    let names: Vec<String> = given.members.iter().map(|row| row.name.clone()).collect();
+    check_names(&names)?;
+    for row in &given.members {
+        check_address(&row.address)?;
+        if row.raft_id == 0 || row.raft_id > 1 << 62 {
+            return Err(invalid(format!("{} is no raft id", row.raft_id)));
+        }
+    }
+    Ok(())
+}
+
+fn check_admit(ask: &AdmitNode) -> Result<(), Failure> {
+    tokens::check_proof(ask.token.as_ref().ok_or_else(no_token)?)?;
+    check_name(&ask.name)?;
+    check_address(&ask.address)?;
+    check_wants(ask.wants)?;
+    if ask.fingerprint.len() != 32 {
+        return Err(invalid("a fingerprint has 32 bytes"));
+    }
+    if ask.incarnation.len() != 16 {
+        return Err(invalid("an incarnation has 16 bytes"));
+    }
+    Ok(())
+}
+
+fn check_notice(notice: &Notice) -> Result<(), Failure> {
+    check_name(&notice.name)?;
+    let allowed: &[&str] = match MemberState::try_from(notice.state) {
+        Ok(MemberState::Joined | MemberState::Suspect) => &[""],
+        Ok(MemberState::Left) => &[reason::STOPPED, reason::UNREACHABLE, reason::CUT_OFF],
+        _ => return Err(invalid("a state that nobody notices")),
+    };
+    if !allowed.contains(&notice.reason.as_str()) {
+        return Err(invalid(format!("'{}' is no reason for that", notice.reason.escape_debug())));
+    }
+    if notice.detail.len() > REASON_BYTES_MAX {
+        return Err(invalid(format!("a detail of more than {REASON_BYTES_MAX} bytes")));
+    }
+    Ok(())
 }

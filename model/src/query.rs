@@ -24,7 +24,11 @@ use crate::rows::{ClientRow, State, record_hlc};
 use crate::slots::{SlotTable, sender_key, stream_key};
 use crate::view::{Direction, Table, View};
 
+pub use crate::homes::{home_of, plan, route, slots};
+pub use crate::member_rows::{member, members, members_epoch, revoked};
+pub use crate::members::check_admission;
 pub use crate::page::page;
+pub use crate::tokens::{admitted_key, check_token, tokens};
 
 /// Most senders that an answer about an ambiguous id names.
 pub(crate) const SENDERS_SHOWN_MAX: usize = 8;
@@ -260,11 +264,11 @@ pub fn head(view: &dyn View, stream: &Stream) -> Result<Option<u64>, StateError>
     Ok(rows.first().and_then(|(key, _)| keys::seq_of(key)))
 }
 
-/// The slot table.
+/// Which shard each slot points at.
 ///
 /// # Errors
 /// When the state cannot be read.
-pub fn slots(view: &dyn View) -> Result<SlotTable, StateError> {
+pub fn slot_table(view: &dyn View) -> Result<SlotTable, StateError> {
     match view.get(Table::Slots, keys::ONLY)? {
         Some(row) => SlotTable::decode(&row),
         None => Ok(SlotTable::initial()),

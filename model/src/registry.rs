@@ -43,7 +43,7 @@ impl Machine<'_> {
         Ok(Outcome::Registered { home: home.to_owned() })
     }
 
-    fn new_client(
+    pub(crate) fn new_client(
         &mut self,
         place: &Place<'_>,
         fingerprint: &[u8; 32],
@@ -58,6 +58,7 @@ impl Machine<'_> {
             fingerprint: Bytes::copy_from_slice(fingerprint),
             home: String::new(),
             since: Bytes::copy_from_slice(&place.stamp.hlc.to_bytes()),
+            token: Bytes::new(),
         })
     }
 

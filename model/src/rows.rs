@@ -41,6 +41,15 @@ pub(crate) struct State {
     pub(crate) digest: Hash,
     /// The blocks that are not full yet, finest first; `None` while none are kept.
     pub(crate) blocks: Option<[OpenBlock; LEVELS]>,
+    /// Grows with every change of the members.
+    pub(crate) members_epoch: u64,
+    /// Highest raft id ever given to a store; 0 before the first member.
+    pub(crate) last_raft_id: u64,
+    /// Highest term whose primary was noted.
+    pub(crate) led_term: u64,
+    /// Stamps that apply took for events of its own since a proposed stamp was last good as it was:
+    /// proposals may lie that far behind without anything being wrong.
+    pub(crate) own_stamps: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -65,6 +74,14 @@ struct StateRow {
     digest: Bytes,
     #[prost(message, repeated, tag = "10")]
     blocks: Vec<OpenBlockRow>,
+    #[prost(uint64, tag = "11")]
+    members_epoch: u64,
+    #[prost(uint64, tag = "12")]
+    last_raft_id: u64,
+    #[prost(uint64, tag = "13")]
+    led_term: u64,
+    #[prost(uint64, tag = "14")]
+    own_stamps: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -106,6 +123,10 @@ impl State {
         dedup_floor_ns: 0,
         digest: [0; 32],
         blocks: None,
+        members_epoch: 0,
+        last_raft_id: 0,
+        led_term: 0,
+        own_stamps: 0,
     };
 
     /// Reads the stored state, which is [`State::EMPTY`] before any entry.
@@ -127,6 +148,10 @@ impl State {
                 .map_err(|_| corrupt("the digest has no 32 bytes"))?,
             blocks: open_blocks(row.blocks)
                 .ok_or_else(|| corrupt("not one open block per level"))?,
+            members_epoch: row.members_epoch,
+            last_raft_id: row.last_raft_id,
+            led_term: row.led_term,
+            own_stamps: row.own_stamps,
         };
         state.flaw().map_or(Ok(state), |flaw| Err(corrupt(flaw)))
     }
@@ -143,6 +168,10 @@ impl State {
             dedup_floor_ns: self.dedup_floor_ns,
             digest: Bytes::copy_from_slice(&self.digest),
             blocks: self.blocks.into_iter().flatten().map(OpenBlockRow::from).collect(),
+            members_epoch: self.members_epoch,
+            last_raft_id: self.last_raft_id,
+            led_term: self.led_term,
+            own_stamps: self.own_stamps,
         }
         .encode_to_vec()
     }
@@ -171,6 +200,9 @@ impl State {
         }
         if self.last == Hlc::ZERO || self.dedup_floor_ns > self.last.ns {
             return Some("the last stamp is out of range");
+        }
+        if self.members_epoch > ABSURD || self.last_raft_id > ABSURD || self.own_stamps > ABSURD {
+            return Some("a counter of the members is out of range");
         }
         None
     }
@@ -202,6 +234,9 @@ pub(crate) struct ClientRow {
     /// Clock value of its registration.
     #[prost(bytes = "bytes", tag = "3")]
     pub(crate) since: Bytes,
+    /// Id of the join token that it brought; empty if an admin registered it.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub(crate) token: Bytes,
 }
 
 impl ClientRow {

@@ -18,11 +18,11 @@ use crate::slots::{sender_key, stream_key};
 use crate::view::Table;
 
 /// What is to become a record.
-struct Message<'m> {
-    stream: &'m Stream,
-    id: &'m str,
-    headers: &'m [Header],
-    body: &'m Bytes,
+pub(crate) struct Message<'m> {
+    pub(crate) stream: &'m Stream,
+    pub(crate) id: &'m str,
+    pub(crate) headers: &'m [Header],
+    pub(crate) body: &'m Bytes,
 }
 
 impl Machine<'_> {
@@ -76,13 +76,27 @@ impl Machine<'_> {
         if *stream != Stream::Events {
             self.require_recipient(stream)?;
         }
+        let first = self.append(place, caller, gateway, message, remembered);
+        Ok(Outcome::Sent(first.into_ack(id, false)))
+    }
 
+    /// Makes the record that is stored next.
+    pub(crate) fn append(
+        &mut self,
+        place: &Place<'_>,
+        caller: &Caller,
+        gateway: &str,
+        message: &Message<'_>,
+        remembered: Remembered,
+    ) -> DedupRow {
+        let &Message { stream, id, headers, body } = message;
+        let content = content_hash(headers, body);
         let mut record = Record {
             shard: u32::from(SHARD),
             seq: self.state.last_seq + 1,
             stamp: place.stamp.to_bytes().to_vec(),
             from: caller.name.clone(),
-            to,
+            to: stream.to_string(),
             id: id.to_owned(),
             headers: headers.to_vec(),
             body: body.clone(),
@@ -98,8 +112,8 @@ impl Machine<'_> {
         if let Remembered::Over(hlc) = remembered {
             self.remove(Table::DedupAge, keys::age(hlc));
         }
-        let first = self.store(stream, &mut record, place.stamp, dedup_key);
-        Ok(Outcome::Sent(first.into_ack(id, false)))
+        let dedup_key = keys::pair(&sender_key(stream, &caller.name), id);
+        self.store(stream, &mut record, place.stamp, dedup_key)
     }
 
     /// Writes the record and every row that leads to it.

@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 
+use proto::Stream;
 use proto::limits::SLOTS;
-use proto::{Name, Stream};
 
 pub use proto::slots::{slot_of, stream_key};
 
@@ -60,17 +60,4 @@ pub(crate) fn sender_key<'n>(stream: &Stream, from: &'n str) -> Cow<'n, str> {
         Stream::Events => Cow::Owned(format!("${from}")),
         Stream::Client(_) | Stream::Group(_) | Stream::Everyone => Cow::Borrowed(from),
     }
-}
-
-/// The home of a client that pinned none: the node that ranks highest for the client's slot. When
-/// a node comes or goes, only the clients that it gains or had move. `None` without nodes.
-#[must_use]
-pub fn home_of<'n>(name: &Name, nodes: &'n [Name]) -> Option<&'n Name> {
-    let slot = slot_of(&Stream::Client(name.clone()));
-    let rank = |node: &Name| {
-        let mut input = slot.to_be_bytes().to_vec();
-        input.extend_from_slice(node.as_str().as_bytes());
-        *blake3::hash(&input).as_bytes()
-    };
-    nodes.iter().max_by_key(|node| (rank(node), node.as_str()))
 }

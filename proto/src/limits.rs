@@ -75,10 +75,23 @@ pub const PAGE_LOOKED_BYTES_MAX: usize = 16 << 20;
 pub const TIME_SERVERS_MAX: usize = 16;
 /// Members of the cluster, learners included: every node exchanges its state with every other.
 pub const NODES_MAX: usize = 64;
+/// Names that nodes ever had. The rows of removed ones stay, and the table is listed whole.
+pub const NODE_NAMES_MAX: usize = 1024;
+/// Stores that nodes of one name had one after the other: each of their keys is remembered.
+pub const NODE_STORES_MAX: usize = 64;
+/// First raft id that a node that joins gets; the first members have smaller ones, from the seed.
+pub const RAFT_ID_JOINED_MIN: u64 = 16;
+/// Longest address of a node, in bytes: a domain name of 253 and a port.
+pub const ADDRESS_BYTES_MAX: usize = 260;
+/// Longest time that a node can be kept from being primary, in nanoseconds: a day. For longer than
+/// that one gives it a lower priority.
+pub const STEP_DOWN_MAX_NS: u64 = 24 * 3600 * 1_000_000_000;
 /// Voters: more cost latency and bring nothing.
 pub const VOTERS_MAX: usize = 9;
 /// Join tokens that are remembered; the oldest dead ones make room.
 pub const TOKENS_MAX: usize = 1024;
+/// Names of those who came in with one token that a list shows: the last ones.
+pub const TOKEN_USERS_SHOWN_MAX: usize = 32;
 /// Uses of one join token.
 pub const TOKEN_USES_MAX: u32 = 10_000;
 /// Longest life of a join token, in nanoseconds: 30 days. A secret in a shell's history should not

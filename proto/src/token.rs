@@ -295,7 +295,7 @@ pub struct TokenView {
     /// How often it may be used.
     #[prost(uint32, tag = "3")]
     pub uses: u32,
-    /// Who came in with it, in order.
+    /// Who came in with it, in order; of many the last ones.
     #[prost(string, repeated, tag = "4")]
     pub used_by: Vec<String>,
     /// When it expires, nanoseconds of log time.
@@ -316,6 +316,9 @@ pub struct TokenView {
     /// `live`, `expired`, `used up` or `revoked`, as of the answer.
     #[prost(string, tag = "10")]
     pub state: String,
+    /// How often it was used.
+    #[prost(uint32, tag = "11")]
+    pub used: u32,
 }
 
 #[cfg(test)]

@@ -3,7 +3,15 @@
 use proto::wire::{Distribution, Plan, Planned, Route, Routed, Slots};
 use proto::{ErrorCode, Failure};
 
-use super::{Deadline, Node, Principal};
+use model::query;
+
+use super::{Body, Deadline, Node, Principal};
+
+/// The home of a client that pinned none; `None` before the first member is known.
+pub(super) fn home_of(node: &Node, client: &str) -> Option<String> {
+    let Body::Whole(core) = &node.inner.body else { return None };
+    query::home_of(&core.store.snapshot().ok()?, &client.parse().ok()?).ok()?
+}
 
 impl Node {
     #[expect(clippy::unused_async, reason = "it will ask the primary")]

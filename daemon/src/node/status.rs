@@ -6,7 +6,6 @@ use clock::lead::OnLoss;
 use clock::{ClockState, Reading};
 use model::query;
 use net::PeerAddr;
-use proto::Name;
 use proto::peer::NodeInfo;
 use proto::wire::{ClockReport, NodeRow, Nodes, Settings, Status};
 
@@ -54,13 +53,9 @@ impl Node {
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 
-    /// The home of a client that pinned none.
+    /// The home of a client that pinned none; empty before the first member is known.
     pub(super) fn derived_home(&self, client: &str) -> String {
-        let Ok(client) = client.parse::<Name>() else { return String::new() };
-        let mut nodes: Vec<Name> =
-            self.member_list().iter().filter_map(|(_, m)| m.name.parse().ok()).collect();
-        nodes.sort();
-        model::home_of(&client, &nodes).map(ToString::to_string).unwrap_or_default()
+        super::place::home_of(self, client).unwrap_or_default()
     }
 
     pub(super) fn is_disk_full(&self) -> bool {

@@ -7,7 +7,7 @@ use model::{
     Table, query,
 };
 use proto::wire::{Configure, OnLoss, Position, TimeMode};
-use proto::{Header, Name, Record};
+use proto::{Header, Record};
 
 use crate::script::Line;
 
@@ -259,14 +259,13 @@ impl World {
             }
             Verb::Slot => {
                 let slot = model::slot_of(&line.word(1).parse().unwrap());
-                let table = query::slots(view).unwrap();
+                let table = query::slot_table(view).unwrap();
                 let shard = table.shard_of(slot).unwrap();
                 out.push(format!("slot {slot}, shard {shard}, epoch {}", table.epoch));
             }
             Verb::Home => {
-                let nodes: Vec<Name> = line.words[2..].iter().map(|n| n.parse().unwrap()).collect();
-                let home = model::home_of(&line.word(1).parse().unwrap(), &nodes);
-                out.push(home.map_or_else(|| "none".to_owned(), Name::to_string));
+                let home = query::home_of(view, &line.word(1).parse().unwrap()).unwrap();
+                out.push(home.unwrap_or_else(|| "none".to_owned()));
             }
             other => unreachable!("{other:?} is not a read"),
         }
