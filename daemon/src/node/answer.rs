@@ -75,7 +75,7 @@ impl Node {
 
     /// Waits until this node's state holds everything that was acknowledged before now, and checks
     /// that the caller is registered.
-    async fn fresh(
+    pub(super) async fn fresh(
         &self,
         core: &Core,
         principal: &Principal,
