@@ -5,6 +5,7 @@
 mod clock;
 mod cluster;
 mod message;
+mod watching;
 
 use std::ffi::OsString;
 use std::io;
@@ -18,6 +19,7 @@ use proto::Name;
 pub(crate) use self::clock::{Clock, ClockReport, ClockVerb, ClockWait, Whose};
 pub(crate) use self::cluster::{Cluster, Create, Token, TokenCreate, TokenRole};
 pub(crate) use self::message::{Delete, Get, Mode, Read, Send, Times};
+pub(crate) use self::watching::{Events, NodeIs, Wait, WaitFor};
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 ok, 1 other error, 2 usage, 3 no node reachable, 4 certificate or permission, \
@@ -135,6 +137,10 @@ pub(crate) enum Verb {
     Health(Health),
     /// Clocks of the nodes: state, bounds, time servers, history; the exit code tells the state
     Clock(Clock),
+    /// What happened to the cluster: who joined, left, leads; clocks, slots, alarms
+    Events(Events),
+    /// Wait until the cluster, or a node, is as wanted: exit code 0, or 7 after --timeout
+    Wait(Wait),
     /// Make the nodes drop deleted and expired bodies from their disks now
     Compact,
     /// Contexts: which cluster, as whom

@@ -17,26 +17,31 @@ use crate::out::{Cell, Show, Tone};
 
 /// A stamp with its bounds, as three fields.
 #[derive(Debug, Clone, Copy)]
-struct When(Stamp);
+pub(crate) struct When(Stamp);
 
 impl When {
-    fn read(bytes: &[u8]) -> Result<Self, CtlError> {
+    /// Reads a 20-byte stamp.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, CtlError> {
         read_stamp(bytes).map(Self).map_err(|error| CtlError::strange(&error.to_string()))
     }
 
-    fn stamp(self) -> String {
+    /// The stamp alone.
+    pub(crate) fn stamp(self) -> String {
         self.0.hlc.to_string()
     }
 
-    fn earliest(self) -> Option<String> {
+    /// Not before this, if that is known.
+    pub(crate) fn earliest(self) -> Option<String> {
         self.0.earliest_ns().map(utc_text)
     }
 
-    fn latest(self) -> Option<String> {
+    /// Not after this, if that is known.
+    pub(crate) fn latest(self) -> Option<String> {
         self.0.latest_ns().map(utc_text)
     }
 
-    fn short(self) -> String {
+    /// See [`short_stamp`].
+    pub(crate) fn short(self) -> String {
         short_stamp(self.0)
     }
 
@@ -183,7 +188,7 @@ struct DeletedView {
 /// Headers as one object, in the sender's order. A key that was given several times holds all its
 /// values, separated by a comma, as in HTTP.
 #[derive(Debug)]
-struct Headers(Vec<(String, String)>);
+pub(crate) struct Headers(Vec<(String, String)>);
 
 impl From<Vec<Header>> for Headers {
     fn from(headers: Vec<Header>) -> Self {

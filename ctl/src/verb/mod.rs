@@ -7,6 +7,7 @@ mod compact;
 mod context;
 mod delete;
 mod demo;
+mod events;
 mod get;
 mod nodes;
 mod read;
@@ -15,6 +16,7 @@ mod send;
 mod settings;
 mod status;
 mod token;
+mod wait;
 
 use crate::cli::{self, Cli, Verb};
 use crate::error::CtlError;
@@ -41,6 +43,8 @@ pub(crate) async fn run(cli: Cli, out: &mut Out) -> Result<(), CtlError> {
         Verb::Status(args) => status::run(args, globals, out).await,
         Verb::Health(args) => status::health(args, globals, out).await,
         Verb::Clock(args) => clock::run(args, globals, out).await,
+        Verb::Events(args) => events::run(args, globals, out).await,
+        Verb::Wait(args) => wait::run(args, globals, out).await,
         Verb::Compact => compact::run(globals, out).await,
         Verb::Context(args) => context::run(args, globals, out),
         Verb::Completion { shell } => out.bytes(&cli::completion(shell)),

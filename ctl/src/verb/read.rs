@@ -132,7 +132,7 @@ async fn follow(read: wire::Read, session: &Session, sink: &mut Sink<'_>) -> Res
 }
 
 /// The clock of the node that serves this command; the client's own may be wrong.
-async fn node_now(session: &Session) -> Result<u64, CtlError> {
+pub(super) async fn node_now(session: &Session) -> Result<u64, CtlError> {
     match session.call(Op::Clock(wire::Empty {})).await? {
         (_, Reply::Clock(report)) => Ok(report.now_ns),
         _ => Err(CtlError::strange("no clock report")),

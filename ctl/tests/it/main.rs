@@ -17,3 +17,4 @@ mod clocks;
 mod interrupting;
 mod messages;
 mod registering;
+mod watching;

@@ -1,0 +1,194 @@
+//! `logctl events`: what happened to the cluster itself, from the log's own stream `$events`.
+
+use clock::overlap::Overlap;
+use proto::event::{NODE, TYPE};
+use proto::wire::{self, Op, Page, Reply};
+use proto::{Record, Stream};
+use serde::Serialize;
+
+use super::read::node_now;
+use crate::cli::{Events, Globals};
+use crate::error::CtlError;
+use crate::home::Home;
+use crate::out::{Cell, Out, Shape, Show, Tone};
+use crate::session::Session;
+use crate::views::{Headers, When};
+
+/// An event.
+#[derive(Debug, Serialize)]
+struct EventView {
+    seq: u64,
+    stamp: String,
+    earliest: Option<String>,
+    latest: Option<String>,
+    /// Whether it surely happened after every event before it.
+    order_certain: bool,
+    #[serde(rename = "type")]
+    kind: String,
+    node: Option<String>,
+    text: String,
+    headers: Headers,
+    #[serde(skip)]
+    short: String,
+}
+
+impl EventView {
+    fn of(record: Record, overlaps: bool) -> Result<Self, CtlError> {
+        let when = When::read(&record.stamp)?;
+        Ok(Self {
+            seq: record.seq,
+            stamp: when.stamp(),
+            earliest: when.earliest(),
+            latest: when.latest(),
+            order_certain: !overlaps,
+            kind: kind_of(&record).to_owned(),
+            node: header(&record, NODE).map(ToOwned::to_owned),
+            text: String::from_utf8_lossy(&record.body).into_owned(),
+            short: format!("{}{}", if overlaps { "~" } else { "" }, when.short()),
+            headers: record.headers.into(),
+        })
+    }
+
+    fn tone(&self) -> Tone {
+        match self.kind.as_str() {
+            proto::event::LEAVE => Tone::Bad,
+            proto::event::SUSPECT | proto::event::ALARM => Tone::Warning,
+            proto::event::JOIN => Tone::Good,
+            _ => Tone::Neutral,
+        }
+    }
+}
+
+impl Show for EventView {
+    fn headings() -> &'static [&'static str] {
+        &["SEQ", "TIME", "TYPE", "EVENT"]
+    }
+
+    fn row(&self) -> Vec<Cell> {
+        vec![
+            self.seq.to_string().into(),
+            self.short.as_str().into(),
+            Cell::toned(self.kind.as_str(), self.tone()),
+            self.text.as_str().into(),
+        ]
+    }
+
+    fn plain(&self) -> Vec<String> {
+        vec![self.seq.to_string(), self.stamp.clone(), self.kind.clone(), self.text.clone()]
+    }
+}
+
+fn header<'a>(record: &'a Record, key: &str) -> Option<&'a str> {
+    record.headers.iter().find(|header| header.key == key).map(|header| header.value.as_str())
+}
+
+/// The type of an event; of a newer release, perhaps.
+fn kind_of(record: &Record) -> &str {
+    header(record, TYPE).unwrap_or_default()
+}
+
+pub(crate) async fn run(args: Events, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    if args.follow {
+        out.endless();
+    }
+    let session = Session::open(globals, &Home::from_env()?)?;
+    let done = show(&args, &session, out).await;
+    session.close().await;
+    done
+}
+
+async fn show(args: &Events, session: &Session, out: &mut Out) -> Result<(), CtlError> {
+    let now_ns = match args.since {
+        Some(since) if since.needs_now() => node_now(session).await?,
+        _ => 0,
+    };
+    let read = wire::Read {
+        since: args.since.map(|since| since.resolve(now_ns)),
+        to: Stream::Events.to_string(),
+        follow: args.follow,
+        ..wire::Read::default()
+    };
+    let mut shown =
+        Shown { types: &args.types, out, overlap: Overlap::default(), widths: Vec::new() };
+    if args.follow {
+        follow(read, session, &mut shown).await
+    } else {
+        all(read, session, &mut shown).await
+    }
+}
+
+/// Everything up to now. One document cannot be begun before all of it is there.
+async fn all(
+    mut read: wire::Read,
+    session: &Session,
+    shown: &mut Shown<'_>,
+) -> Result<(), CtlError> {
+    let mut events = Vec::new();
+    loop {
+        let Reply::Page(page) = session.call(Op::Read(read.clone())).await?.1 else {
+            return Err(CtlError::strange("no page"));
+        };
+        let (end, next, empty) = (page.end, page.next.clone(), page.records.is_empty());
+        events.extend(shown.pick(page)?);
+        if end {
+            break;
+        }
+        if empty && next == read.after {
+            return Err(CtlError::strange("a page that leads nowhere"));
+        }
+        read.after = next;
+    }
+    shown.out.list(&events)
+}
+
+/// Everything up to now, and what comes, until Ctrl-C.
+async fn follow(
+    read: wire::Read,
+    session: &Session,
+    shown: &mut Shown<'_>,
+) -> Result<(), CtlError> {
+    let mut follow = session.follow(read).await?;
+    let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut first = true;
+    loop {
+        let page = tokio::select! {
+            page = follow.next() => page?,
+            _ = &mut stop => return Ok(()),
+        };
+        let Some(page) = page else { return Ok(()) };
+        let events = shown.pick(page)?;
+        match shown.out.shape() {
+            Shape::Table => {
+                let headings = std::mem::take(&mut first);
+                shown.out.table(&events, &mut shown.widths, headings)?;
+            }
+            _ => shown.out.list(&events)?,
+        }
+        shown.out.flush()?;
+    }
+}
+
+/// What is shown, and how far.
+struct Shown<'a> {
+    /// Empty: all.
+    types: &'a [&'static str],
+    out: &'a mut Out,
+    overlap: Overlap,
+    widths: Vec<usize>,
+}
+
+impl Shown<'_> {
+    /// The events of a page that are wanted.
+    fn pick(&mut self, page: Page) -> Result<Vec<EventView>, CtlError> {
+        let mut picked = Vec::new();
+        for record in page.records {
+            let kind = kind_of(&record);
+            if self.types.is_empty() || self.types.contains(&kind) {
+                let stamp = record.full_stamp();
+                let stamp = stamp.map_err(|error| CtlError::strange(&error.to_string()))?;
+                picked.push(EventView::of(record, self.overlap.next(&stamp))?);
+            }
+        }
+        Ok(picked)
+    }
+}
