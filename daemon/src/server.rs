@@ -104,10 +104,14 @@ impl Server {
                 return;
             }
         };
+        let mut drained = std::pin::pin!(self.node.drained());
         loop {
             let next = tokio::select! {
                 () = self.drain.cancelled() => {
                     Err(Failure::new(ErrorCode::Stopping, "the node is stopping"))
+                }
+                () = &mut drained => {
+                    Err(Failure::new(ErrorCode::Stopping, "the node is drained"))
                 }
                 () = reply.stopped() => return,
                 next = following.next() => next,
@@ -140,6 +144,11 @@ impl Server {
             return;
         }
         while let Some(stream) = peer.next().await {
+            // A member when it came may be one no more.
+            if let Err(reason) = (self.check)(&stream.from) {
+                tracing::info!(peer = stream.from.name, reason, "a peer is let go");
+                return;
+            }
             let this = self.clone();
             let stop = self.stop.clone();
             tokio::spawn(async move {

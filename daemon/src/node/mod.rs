@@ -7,6 +7,7 @@ mod answer;
 mod ceiling;
 mod close;
 mod groups;
+mod hand_over;
 mod instants;
 mod join;
 mod kv;
@@ -32,6 +33,7 @@ use proto::limits::DEADLINE_MAX_MS;
 use proto::peer::NodeInfo;
 use proto::wire::{ClockReport, Empty, Op, Reply, Request, Response};
 use proto::{ErrorCode, Failure, Identity, Name, Role};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::FileSettings;
@@ -40,6 +42,7 @@ use crate::members::Members;
 use crate::proposer::Proposer;
 use crate::raft::Handle;
 use crate::sessions::SessionTable;
+use crate::steward::Standing;
 use crate::store::Store;
 use crate::time::Keeper;
 
@@ -102,6 +105,10 @@ struct Core {
     store: Store,
     ceiling: Ceiling,
     closer: Closer,
+    /// How this node stands in the table of members.
+    standing: watch::Receiver<Standing>,
+    /// Whether another node has refused this one for being removed.
+    refused: watch::Receiver<bool>,
 }
 
 /// Who asks: what the connection proves, and through which gateway.

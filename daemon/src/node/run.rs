@@ -36,8 +36,6 @@ use super::{Body, Core, Inner, Node};
 
 /// Longest wait for a primary before a node that could serve stale reads calls itself ready.
 const READY_WITHIN: Duration = Duration::from_secs(5);
-/// Longest wait for a successor to take the primary role over.
-const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
 /// Longest wait for requests under way when stopping.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 /// Longest wait for connections to say goodbye.
@@ -160,8 +158,9 @@ async fn start_whole(
     let ceiling_ns = store.ceiling_ns()?;
     let keeper = Keeper::start(&config.clock, ceiling_ns, events, name.clone(), work.clone());
     let ceiling = Ceiling::start(keeper.clone(), store.clone(), work.clone());
-    let link: Arc<dyn Link> =
-        Arc::new(endpoint.link(hello_maker(proof_name(&proof), store.identity())));
+    let link = endpoint.link(hello_maker(proof_name(&proof), store.identity()));
+    let (link, refused) = steward::Listening::new(Arc::new(link));
+    let link: Arc<dyn Link> = Arc::new(link);
     let timing = Timing {
         heartbeat_ms: u64::from(config.raft.heartbeat_ms),
         election_min_ms: u64::from(config.raft.election_min_ms),
@@ -211,20 +210,12 @@ async fn start_whole(
         node: name,
     };
     tokio::spawn(janitor.run(config.retention.clone(), work.clone()));
-    let (stewarded, heard, clock) = (engine.clone(), members.clone(), keeper.clone());
-    let (led, kept) = (lead.clone(), store.clone());
-    let core = Core { engine, proposer, lead, store, ceiling, closer: Closer::default() };
+    let standing = steward::follow_standing(&engine, store.clone(), work.clone());
+    let closer = Closer::default();
+    let core = Core { engine, proposer, lead, store, ceiling, closer, standing, refused };
     let outside = Outside { keeper, link, members };
     let node = make_node(config, proof, outside, &slot, Body::Whole(Box::new(core)));
-    let parts = steward::Parts {
-        node: node.clone(),
-        engine: stewarded,
-        members: heard,
-        lead: led,
-        store: kept,
-        keeper: clock,
-    };
-    steward::start(parts, work.clone());
+    node.start_steward(work.clone());
     tokio::spawn(event_queue.run(node.clone(), work.clone()));
     Ok(node)
 }
@@ -339,13 +330,11 @@ fn start_server(node: &Node, endpoint: &Endpoint, work: &CancellationToken) -> S
         let list = checking.member_list();
         let known = list.iter().find(|(_, member)| member.name == hello.name);
         let Some((raft_id, member)) = known else {
-            return Err(format!("{} is not a member of this cluster", hello.name));
+            return Err(checking.refusal(hello, "is not a member of this cluster"));
         };
         if *raft_id != hello.raft_id || member.incarnation.as_slice() != hello.incarnation {
-            return Err(format!(
-                "{} comes with another store than the one that was admitted",
-                hello.name
-            ));
+            let other = "comes with another store than the one that was admitted";
+            return Err(checking.refusal(hello, other));
         }
         Ok(())
     };
@@ -433,6 +422,12 @@ impl Running {
         }
         let ended = tokio::select! {
             () = stop.cancelled() => Ok(()),
+            why = self.node.removed() => {
+                // Its disk and its engine are sound: it goes as one that stops.
+                tracing::error!("{why}");
+                self.stop().await;
+                return Err(why);
+            }
             why = cannot_go_on(&self.node) => Err(why),
         };
         match ended {
@@ -486,32 +481,6 @@ impl Running {
             drop(tokio::task::spawn_blocking(move || store.close()).await);
         }
         tracing::info!("stopped");
-    }
-}
-
-impl Node {
-    /// Gives the primary role to the voter with a good clock that is furthest, if this node has it.
-    async fn hand_over(&self, engine: &Handle) {
-        let mut view = engine.view();
-        let id = {
-            let now = view.borrow();
-            if !now.is_primary() {
-                return;
-            }
-            now.id
-        };
-        let mut candidates = lead::candidates(engine, &self.inner.members);
-        while let Some(to) = candidates.pop() {
-            tracing::info!(to = to.name, "handing the primary role over");
-            if let Err(error) = engine.transfer(to.id).await {
-                tracing::warn!(%error, "the role could not be handed over");
-                return;
-            }
-            let taken = view.wait_for(|now| now.primary.is_some_and(|primary| primary != id));
-            if tokio::time::timeout(HAND_OVER_WITHIN, taken).await.is_ok() {
-                return;
-            }
-        }
     }
 }
 

@@ -428,6 +428,8 @@ fn engine_config(timing: Timing) -> Result<Config, openraft::ConfigError> {
 #[cfg(test)]
 mod cluster_test;
 #[cfg(test)]
+mod membership_test;
+#[cfg(test)]
 mod suite_test;
 #[cfg(test)]
 pub(crate) mod test_cluster;

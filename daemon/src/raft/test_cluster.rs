@@ -44,12 +44,22 @@ pub(crate) struct Setup {
     pub(crate) asks: bool,
     /// Number of members.
     pub(crate) members: u64,
+    /// Whether its log begins with these members; a node that joins later learns of them.
+    pub(crate) founds: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let (clock, counter) = (Clock::local(), Counter::Boot);
-        Self { clock, counter, guard: None, from_the_start: true, asks: true, members: 3 }
+        Self {
+            clock,
+            counter,
+            guard: None,
+            from_the_start: true,
+            asks: true,
+            members: 3,
+            founds: true,
+        }
     }
 }
 
@@ -90,12 +100,15 @@ fn identity(id: u64) -> Identity {
 }
 
 fn members(count: u64) -> BTreeMap<u64, Member> {
-    let member = |id: u64| Member {
+    (1..=count).map(|id| (id, member(id))).collect()
+}
+
+pub(crate) fn member(id: u64) -> Member {
+    Member {
         name: name(id).to_string(),
         address: format!("switchboard:{id}"),
         incarnation: [u8::try_from(id).unwrap(); 16],
-    };
-    (1..=count).map(|id| (id, member(id))).collect()
+    }
 }
 
 fn hello(id: u64) -> Hello {
@@ -128,7 +141,7 @@ pub(crate) async fn start_undecided(
     dir: tempfile::TempDir,
     setup: Setup,
 ) -> TestNode {
-    let Setup { clock, counter, guard, from_the_start, asks, members: count } = setup;
+    let Setup { clock, counter, guard, from_the_start, asks, members: count, founds } = setup;
     if !Store::exists(dir.path()) {
         Store::create(dir.path(), &identity(id)).unwrap();
     }
@@ -155,7 +168,9 @@ pub(crate) async fn start_undecided(
     let observing = keeper.clone();
     let timing =
         Timing { heartbeat_ms: 50, election_min_ms: 200, election_max_ms: 400, from_the_start };
-    found(&store, members(count)).await.unwrap();
+    if founds {
+        found(&store, members(count)).await.unwrap();
+    }
     let engine = Handle::start(
         store.clone(),
         timing,

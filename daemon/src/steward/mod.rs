@@ -17,10 +17,12 @@
 mod notice;
 mod plan;
 mod prefer;
+mod standing;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use model::query;
 use proto::member::{Lead as LeadChange, MemberChange, MemberOp, MemberRow, Members as Rows};
 use proto::{ErrorCode, Failure};
 use tokio::task::JoinHandle;
@@ -32,8 +34,11 @@ use crate::lead::Lead;
 use crate::members::Members;
 use crate::node::{Deadline, Node};
 use crate::raft::{ChangeError, Handle, View};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::time::Keeper;
+
+pub use self::standing::Standing;
+pub(crate) use self::standing::{Listening, follow as follow_standing, refusal};
 
 use self::notice::{Looked, Noticing};
 use self::plan::{Health, Situation, Step};
@@ -268,14 +273,17 @@ impl<'a> Term<'a> {
 }
 
 /// The table of members as this node's state has it.
-fn rows(store: &Store) -> Result<Rows, crate::store::StoreError> {
-    let _view = store.snapshot()?;
-    Ok(Rows::default())
+///
+/// # Errors
+/// When the state cannot be read.
+pub(crate) fn rows(store: &Store) -> Result<Rows, StoreError> {
+    let view = store.snapshot()?;
+    query::members(&view).map_err(|error| StoreError::Damaged(error.to_string()))
 }
 
 /// Asks a voter to take the role over, and waits until another one leads.
 async fn hand_over(engine: Handle, to: u64) -> Done {
-    let stopped = |error: crate::store::StoreError| ChangeError::Stopped(error.to_string());
+    let stopped = |error: StoreError| ChangeError::Stopped(error.to_string());
     engine.transfer(to).await.map_err(stopped)?;
     let mut view = engine.view();
     let taken = view.wait_for(|view| !view.is_primary());

@@ -1,0 +1,107 @@
+//! Giving the primary role away, when this node stops or its disk hangs, and the end of a node that
+//! was removed.
+//!
+//! Not here: to whom the role belongs (`steward`), a bad clock (`lead`).
+
+use std::time::Duration;
+
+use proto::peer::Hello;
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::{Exit, Failed};
+use crate::lead;
+use crate::raft::Handle;
+use crate::steward::{self, Standing};
+
+use super::{Body, Node};
+
+/// Longest wait for a successor to take the primary role over.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
+/// Longest that a removed node stays until the others have removed it: by then they need it no more.
+const STAYS_WITHIN: Duration = Duration::from_secs(5);
+
+impl Node {
+    /// Gives the primary role to the voter with a good clock that is furthest, if this node has it.
+    pub(super) async fn hand_over(&self, engine: &Handle) {
+        let mut view = engine.view();
+        let id = {
+            let now = view.borrow();
+            if !now.is_primary() {
+                return;
+            }
+            now.id
+        };
+        let mut candidates = lead::candidates(engine, &self.inner.members);
+        while let Some(to) = candidates.pop() {
+            tracing::info!(to = to.name, "handing the primary role over");
+            if let Err(error) = engine.transfer(to.id).await {
+                tracing::warn!(%error, "the role could not be handed over");
+                return;
+            }
+            let taken = view.wait_for(|now| now.primary.is_some_and(|primary| primary != id));
+            if tokio::time::timeout(HAND_OVER_WITHIN, taken).await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Starts the steward, which does nothing until this node is primary.
+    pub(super) fn start_steward(&self, stop: CancellationToken) {
+        let Body::Whole(core) = &self.inner.body else { return };
+        let parts = steward::Parts {
+            node: self.clone(),
+            engine: core.engine.clone(),
+            members: self.inner.members.clone(),
+            lead: core.lead.clone(),
+            store: core.store.clone(),
+            keeper: self.inner.keeper.clone(),
+        };
+        steward::start(parts, stop);
+    }
+
+    /// Why a peer that the engine does not know with its store is not let in.
+    pub(super) fn refusal(&self, hello: &Hello, otherwise: &str) -> String {
+        match &self.inner.body {
+            Body::Whole(core) => steward::refusal(&core.store, hello, otherwise),
+            Body::Repairing { .. } => format!("{} {otherwise}", hello.name),
+        }
+    }
+
+    /// Completes when clients are to be kept away from this node from now on.
+    pub(crate) async fn drained(&self) {
+        let Body::Whole(core) = &self.inner.body else { return std::future::pending().await };
+        let mut standing = core.standing.clone();
+        // Whoever comes to a node that is drained already has nowhere else to go.
+        let back = standing.wait_for(|now: &Standing| !now.drained).await.is_ok();
+        if !back || standing.wait_for(|now| now.drained).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// Completes when this node is a member no more, and the others do without it.
+    pub(super) async fn removed(&self) -> Failed {
+        let Body::Whole(core) = &self.inner.body else { return std::future::pending().await };
+        let (mut standing, mut refused) = (core.standing.clone(), core.refused.clone());
+        let known = tokio::select! {
+            known = standing.wait_for(|now| now.removed) => known.is_ok(),
+            known = refused.wait_for(|refused| *refused) => known.is_ok(),
+        };
+        if !known {
+            // The node stops for another reason.
+            return std::future::pending().await;
+        }
+        let mut view = core.engine.view();
+        let free = view.wait_for(|now| !now.is_primary() && !now.members.contains_key(&now.id));
+        tokio::select! {
+            // The others do without it already.
+            _ = refused.wait_for(|refused| *refused) => {}
+            _ = tokio::time::timeout(STAYS_WITHIN, free) => {}
+        }
+        let text = format!("{} was removed from the cluster, for good", self.inner.name);
+        let hint = format!(
+            "to have it back, logctl node add {}, and join with an empty folder",
+            self.inner.name
+        );
+        Failed::new(Exit::Store, anyhow::Error::msg(text), hint)
+    }
+}

@@ -1,0 +1,148 @@
+//! What a node reads of itself in the table: whether clients are kept away from it, and whether it
+//! was removed. Every node looks, primary or not.
+//!
+//! A removed node may have been away when that was decided, and its own state then never says so.
+//! The others refuse it with a sentence that does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use net::{FrameRx, FrameTx, Lane, Link, LinkError, PeerAddr};
+use proto::member::{MemberRow, MemberState};
+use proto::peer::Hello;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::raft::Handle;
+use crate::store::Store;
+
+/// Between two looks at most; entries come faster than a row of the table changes.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How a node is refused that is a member no more.
+const REMOVED: &str = "was removed from the cluster: its certificate is revoked";
+
+/// How a node stands in the table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether clients are kept away from it.
+    pub drained: bool,
+    /// Whether it is a member no more.
+    pub removed: bool,
+}
+
+/// Follows how this node stands, until `stop`.
+pub(crate) fn follow(
+    engine: &Handle,
+    store: Store,
+    stop: CancellationToken,
+) -> watch::Receiver<Standing> {
+    let (said, standing) = watch::channel(Standing::default());
+    let mut progress = engine.progress();
+    tokio::spawn(stop.run_until_cancelled_owned(async move {
+        loop {
+            match super::rows(&store) {
+                Ok(rows) => {
+                    let identity = store.identity();
+                    let now = standing_of(&rows.members, &identity.node, identity.raft_id);
+                    said.send_if_modified(|last| std::mem::replace(last, now) != now);
+                }
+                Err(error) => tracing::debug!(%error, "this node's own row cannot be read"),
+            }
+            if progress.changed().await.is_err() {
+                return;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }));
+    standing
+}
+
+fn standing_of(rows: &[MemberRow], name: &str, raft_id: u64) -> Standing {
+    let row = rows.iter().find(|row| row.name == name);
+    Standing {
+        drained: row.is_some_and(|row| row.raft_id == raft_id && row.drained),
+        removed: is_removed(rows, name, raft_id),
+    }
+}
+
+/// Whether a store was a member and is one no more. Raft ids only grow: where a later one has the
+/// name, the earlier one was removed.
+fn is_removed(rows: &[MemberRow], name: &str, raft_id: u64) -> bool {
+    let row = rows.iter().find(|row| row.name == name);
+    row.is_some_and(|row| {
+        row.raft_id > raft_id || row.raft_id == raft_id && row.noticed() == MemberState::Removed
+    })
+}
+
+/// Why a node that is not in the engine's membership is not let in: it was removed, or `otherwise`.
+pub(crate) fn refusal(store: &Store, hello: &Hello, otherwise: &str) -> String {
+    let rows = super::rows(store).map(|rows| rows.members).unwrap_or_default();
+    if is_removed(&rows, &hello.name, hello.raft_id) {
+        return format!("{} {REMOVED}", hello.name);
+    }
+    format!("{} {otherwise}", hello.name)
+}
+
+/// A link that listens to how it is refused.
+pub(crate) struct Listening {
+    link: Arc<dyn Link>,
+    removed: watch::Sender<bool>,
+}
+
+impl Listening {
+    /// The link, and whether another node has said that this one was removed.
+    pub(crate) fn new(link: Arc<dyn Link>) -> (Self, watch::Receiver<bool>) {
+        let (removed, told) = watch::channel(false);
+        (Self { link, removed }, told)
+    }
+}
+
+impl Link for Listening {
+    fn open<'a>(
+        &'a self,
+        to: &'a PeerAddr,
+        lane: Lane,
+    ) -> BoxFuture<'a, Result<(FrameTx, FrameRx), LinkError>> {
+        let opened = self.link.open(to, lane);
+        async move {
+            let opened = opened.await;
+            if let Err(LinkError::Refused { reason, .. }) = &opened
+                && reason.ends_with(REMOVED)
+            {
+                self.removed.send_if_modified(|removed| !std::mem::replace(removed, true));
+            }
+            opened
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, raft_id: u64, state: MemberState) -> MemberRow {
+        let (name, state) = (name.to_owned(), i32::from(state));
+        MemberRow { name, raft_id, state, drained: true, ..MemberRow::default() }
+    }
+
+    /// Seen to fail with the name alone compared: a node that was admitted again under its old name
+    /// ended itself.
+    #[test]
+    fn a_store_is_removed_and_not_a_name() {
+        let rows = [row("n1", 1, MemberState::Joined), row("n4", 16, MemberState::Removed)];
+        let of = |rows: &[MemberRow], name: &str, id| {
+            let Standing { drained, removed } = standing_of(rows, name, id);
+            (drained, removed)
+        };
+        assert_eq!(of(&rows, "n1", 1), (true, false));
+        assert_eq!(of(&rows, "n4", 16), (true, true));
+        assert_eq!(of(&rows, "n4", 17), (false, false), "not yet in the table");
+        assert_eq!(of(&rows, "n5", 18), (false, false));
+        let again = [row("n4", 17, MemberState::Joined)];
+        assert_eq!(of(&again, "n4", 16), (false, true));
+        assert_eq!(of(&again, "n4", 17), (true, false));
+    }
+}
