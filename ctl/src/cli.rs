@@ -4,6 +4,7 @@
 
 mod clock;
 mod cluster;
+mod local;
 mod message;
 mod watching;
 
@@ -18,6 +19,7 @@ use proto::Name;
 
 pub(crate) use self::clock::{Clock, ClockReport, ClockVerb, ClockWait, Whose};
 pub(crate) use self::cluster::{Cluster, Create, Token, TokenCreate, TokenRole};
+pub(crate) use self::local::{Dev, DevDir, DevDown, DevUp, Verify};
 pub(crate) use self::message::{Delete, Get, Mode, Read, Send, Times};
 pub(crate) use self::watching::{Events, NodeIs, Wait, WaitFor};
 
@@ -113,6 +115,9 @@ pub(crate) enum Verb {
     /// Tour of a real three-node cluster on this machine: secure, replicated, failing over, and
     /// finding out a wrong clock
     Demo(Demo),
+    /// A cluster on this machine that stays: up, down, status
+    #[command(subcommand)]
+    Dev(Dev),
     /// Make clusters, show and change their settings
     #[command(subcommand)]
     Cluster(Cluster),
@@ -143,6 +148,8 @@ pub(crate) enum Verb {
     Wait(Wait),
     /// Make the nodes drop deleted and expired bodies from their disks now
     Compact,
+    /// Check that all nodes hold the same; exit code 13 if they do not, 10 if one does not answer
+    Verify(Verify),
     /// Contexts: which cluster, as whom
     #[command(subcommand)]
     Context(Context),

@@ -54,6 +54,11 @@ impl Home {
         &self.config
     }
 
+    /// The folder of everything that can be made again.
+    pub(crate) fn state_folder(&self) -> &Path {
+        &self.state
+    }
+
     /// Where key and certificates of a client that registers here are kept; `end` is `key`, `crt`
     /// or `ca.crt`.
     pub(crate) fn key_file(&self, context: &Name, end: &str) -> PathBuf {

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 mod cli;
 mod clock_view;
 mod context;
+mod dev;
 mod each_node;
 mod error;
 mod health;

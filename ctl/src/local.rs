@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use crate::error::CtlError;
 use crate::home::make_private_dir;
 
-pub(crate) use self::detached::{is_running, start_detached, stop_detached};
+pub(crate) use self::detached::{Stopped, is_running, start_detached, stop_detached};
 
 /// Time for all nodes to stop when asked; they hand over and flush.
 const STOP_WITHIN: Duration = Duration::from_secs(10);

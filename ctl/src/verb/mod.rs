@@ -7,6 +7,7 @@ mod compact;
 mod context;
 mod delete;
 mod demo;
+mod dev;
 mod events;
 mod get;
 mod nodes;
@@ -16,6 +17,7 @@ mod send;
 mod settings;
 mod status;
 mod token;
+mod verify;
 mod wait;
 
 use crate::cli::{self, Cli, Verb};
@@ -27,6 +29,7 @@ pub(crate) async fn run(cli: Cli, out: &mut Out) -> Result<(), CtlError> {
     let globals = &cli.globals;
     match cli.verb {
         Verb::Demo(args) => demo::run(args, globals, out).await,
+        Verb::Dev(args) => dev::run(args, globals, out).await,
         Verb::Cluster(cli::Cluster::Create(args)) => cluster::create(args, out),
         Verb::Cluster(cli::Cluster::Settings) => settings::show(globals, out).await,
         Verb::Cluster(cli::Cluster::Set { settings }) => {
@@ -46,6 +49,7 @@ pub(crate) async fn run(cli: Cli, out: &mut Out) -> Result<(), CtlError> {
         Verb::Events(args) => events::run(args, globals, out).await,
         Verb::Wait(args) => wait::run(args, globals, out).await,
         Verb::Compact => compact::run(globals, out).await,
+        Verb::Verify(args) => verify::run(args, globals, out).await,
         Verb::Context(args) => context::run(args, globals, out),
         Verb::Completion { shell } => out.bytes(&cli::completion(shell)),
         Verb::Man { dir: None } => {
