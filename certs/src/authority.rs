@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, UnixTime};
 use x509_parser::prelude::FromDer;
 
 use crate::CertError;
-use crate::identity::peer_of;
+use crate::identity::{peer_of, sha256};
 
 const DAY_S: u64 = 24 * 3600;
 /// Clocks are expected to be wrong by up to this when a certificate is made.
@@ -160,26 +160,13 @@ impl Authority {
         identity: &Identity,
         opts: &IssueOptions,
     ) -> Result<SignedCsr, CertError> {
-        let refused = |reason: String| CertError::Request(reason);
-        if csr_der.len() > REQUEST_BYTES_MAX {
-            return Err(refused(format!("{} bytes are too many", csr_der.len())));
-        }
-        // Checks the request's signature by its own key: proof that the asker holds it.
-        let request =
-            CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr_der))
-                .map_err(|error| refused(error.to_string()))?;
-        if request.public_key.algorithm() != &rcgen::PKCS_ECDSA_P256_SHA256 {
-            return Err(refused("its key is not an ECDSA P-256 key".to_owned()));
-        }
-        let asked = x509_parser::certification_request::X509CertificationRequest::from_der(csr_der)
-            .map_err(|error| refused(error.to_string()))?
-            .1;
+        let (request, key) = checked_request(csr_der)?;
         let cert = self.sign(&request.public_key, identity, opts)?;
         let (_, signed) = x509_parser::parse_x509_certificate(cert.der())
             .map_err(CertError::crypto("read back the certificate"))?;
         // The library takes the kind of key from the kind of signature; they may disagree.
-        if signed.public_key().raw != asked.certification_request_info.subject_pki.raw {
-            return Err(refused("its key is not an ECDSA P-256 key".to_owned()));
+        if signed.public_key().raw != key {
+            return Err(CertError::Request("its key is not an ECDSA P-256 key".to_owned()));
         }
         let fingerprint = peer_of(&[cert.der().clone()])?.fingerprint;
         Ok(SignedCsr { cert_pem: cert.pem(), fingerprint })
@@ -221,6 +208,36 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         params.signed_by(key, &self.issuer).map_err(CertError::crypto("sign a certificate"))
     }
+}
+
+/// SHA-256 of the public key (SubjectPublicKeyInfo) that a request (PKCS #10, DER) asks for.
+///
+/// # Errors
+/// As [`Authority::sign_csr`].
+pub fn request_fingerprint(csr_der: &[u8]) -> Result<[u8; 32], CertError> {
+    checked_request(csr_der).map(|(_, key)| sha256(&key))
+}
+
+/// A request that its own key has signed, and that key (SubjectPublicKeyInfo).
+fn checked_request(
+    csr_der: &[u8],
+) -> Result<(CertificateSigningRequestParams, Vec<u8>), CertError> {
+    let refused = |reason: String| CertError::Request(reason);
+    if csr_der.len() > REQUEST_BYTES_MAX {
+        return Err(refused(format!("{} bytes are too many", csr_der.len())));
+    }
+    // Checks the request's signature by its own key: proof that the asker holds it.
+    let request =
+        CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr_der))
+            .map_err(|error| refused(error.to_string()))?;
+    if request.public_key.algorithm() != &rcgen::PKCS_ECDSA_P256_SHA256 {
+        return Err(refused("its key is not an ECDSA P-256 key".to_owned()));
+    }
+    let asked = x509_parser::certification_request::X509CertificationRequest::from_der(csr_der)
+        .map_err(|error| refused(error.to_string()))?
+        .1;
+    let key = asked.certification_request_info.subject_pki.raw.to_vec();
+    Ok((request, key))
 }
 
 /// 16 random bytes, positive: two certificates of one key must differ, so one can be revoked.

@@ -15,7 +15,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::CertError;
 use crate::date::Date;
-use crate::files::{content, read_certs, read_key};
+use crate::files::{content, read_certs, read_certs_text, read_key};
 use crate::identity::{Peer, hmac_sha256, peer_of, sha256};
 use crate::verify::{Callers, Nodes};
 
@@ -24,6 +24,7 @@ use crate::verify::{Callers, Nodes};
 pub struct Credentials {
     own: Arc<CertifiedKey>,
     roots: Arc<RootCertStore>,
+    ca_pem: Arc<String>,
     peer: Peer,
     seed: [u8; 32],
 }
@@ -62,7 +63,8 @@ impl Credentials {
     pub fn load_any_age(ca: &Path, cert: &Path, key: &Path) -> Result<Self, CertError> {
         let provider = provider();
         let mut roots = RootCertStore::empty();
-        for authority in read_certs(ca)? {
+        let (authorities, ca_pem) = read_certs_text(ca)?;
+        for authority in authorities {
             roots.add(authority).map_err(|error| content(ca, error))?;
         }
         let chain = read_certs(cert)?;
@@ -79,7 +81,7 @@ impl Credentials {
             }
             other => content(key, other),
         })?;
-        Ok(Self { own: Arc::new(own), roots, peer, seed })
+        Ok(Self { own: Arc::new(own), roots, ca_pem: Arc::new(ca_pem), peer, seed })
     }
 
     /// Who this is.
@@ -98,6 +100,12 @@ impl Credentials {
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         self.peer.fingerprint
+    }
+
+    /// The authorities that are trusted (PEM).
+    #[must_use]
+    pub fn ca_pem(&self) -> &Arc<String> {
+        &self.ca_pem
     }
 
     /// A secret that only the holder of the private key can make, and makes again after a restart.

@@ -43,11 +43,19 @@ pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertError>
 
 /// Reads the certificates of a file, at least one.
 pub(crate) fn read_certs(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertError> {
-    let text = read(path, false)?;
-    let certs: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    read_certs_text(path).map(|(certs, _)| certs)
+}
+
+/// The same, with the text of the file.
+pub(crate) fn read_certs_text(
+    path: &Path,
+) -> Result<(Vec<CertificateDer<'static>>, String), CertError> {
+    let none = || content(path, "no certificate in PEM form");
+    let text = String::from_utf8(read(path, false)?).map_err(|_| none())?;
+    let certs: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
     match certs {
-        Ok(certs) if !certs.is_empty() => Ok(certs),
-        Ok(_) | Err(_) => Err(content(path, "no certificate in PEM form")),
+        Ok(certs) if !certs.is_empty() => Ok((certs, text)),
+        Ok(_) | Err(_) => Err(none()),
     }
 }
 

@@ -22,7 +22,7 @@ pub mod pin;
 mod request;
 mod verify;
 
-pub use authority::{Authority, IssueOptions, Issued, SignedCsr, random};
+pub use authority::{Authority, IssueOptions, Issued, SignedCsr, random, request_fingerprint};
 pub use credentials::Credentials;
 pub use date::Date;
 pub use error::CertError;

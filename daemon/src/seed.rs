@@ -6,7 +6,10 @@
 //! nothing: an empty data directory may be a wrong mount, and a store made anew would forget its
 //! votes. Once the store is durable the seed is renamed, so that it can never create a second one.
 //!
-//! Not here: creating the store (`store`), and nodes that join later (through the log).
+//! A node that joins later has a seed too, with `joined = true`: written when the cluster has admitted
+//! it, with all members of that moment. It founds nothing; the log says who the members are.
+//!
+//! Not here: creating the store (`store`), joining (`join`).
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -15,6 +18,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use proto::limits::{NODES_MAX, VOTERS_MAX};
 use proto::{ClusterId, Name};
 use uuid::Uuid;
 
@@ -26,8 +30,6 @@ use crate::config::{host_port, read_bounded};
 pub const SEED_FILE: &str = "init.toml";
 /// File name of a seed whose store exists.
 pub const USED_SEED_FILE: &str = "init.done.toml";
-/// Most first members: more voters cost latency and bring nothing.
-const MEMBERS_MAX: usize = 9;
 
 /// What a new store believes at its birth.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,11 +38,13 @@ pub struct Seed {
     pub cluster: ClusterId,
     /// The node whose store this becomes; one of `members`.
     pub node: Name,
-    /// The first voters, by name; never empty, at most nine.
+    /// Whether the cluster was there before: this node was admitted to it, and founds nothing.
+    pub joined: bool,
+    /// The first voters, or all members when the node was admitted; by name, never empty.
     pub members: Vec<Member>,
 }
 
-/// One of the first voters.
+/// A member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     /// Its name.
@@ -151,6 +155,9 @@ impl Seed {
     /// The text of the file.
     fn to_text(&self) -> String {
         let mut out = format!("cluster = \"{}\"\nnode = \"{}\"\n", self.cluster, self.node);
+        if self.joined {
+            out.push_str("joined = true\n");
+        }
         for Member { name, raft_id, incarnation, address } in &self.members {
             // Writing to a String cannot fail.
             let _ = write!(
@@ -167,9 +174,11 @@ fn read_top(top: &Section<'_>) -> Option<Seed> {
     let cluster =
         top.need_as("cluster", "32 hexadecimal digits", str::parse::<ClusterId>).map(|c| c.value);
     let node = top.need_as("node", "n1", str::parse::<Name>);
+    let joined = top.flag("joined", false);
+    let most = if joined { NODES_MAX } else { VOTERS_MAX };
     let tables = top.tables("member");
-    if tables.is_empty() || tables.len() > MEMBERS_MAX {
-        let text = format!("{} of them; 1 to {MEMBERS_MAX} are allowed", tables.len());
+    if tables.is_empty() || tables.len() > most {
+        let text = format!("{} of them; 1 to {most} are allowed", tables.len());
         top.wrong(top.at(), "member", text);
     }
     let read: Vec<_> = tables.iter().map(read_member).collect();
@@ -183,7 +192,7 @@ fn read_top(top: &Section<'_>) -> Option<Seed> {
         top.wrong(at, "node", format!("{node} is not among the members"));
     }
     members.sort_by(|a, b| a.name.cmp(&b.name));
-    Some(Seed { cluster: cluster?, node, members })
+    Some(Seed { cluster: cluster?, node, joined, members })
 }
 
 fn read_member(section: &Section<'_>) -> Option<Member> {
@@ -238,6 +247,7 @@ mod tests {
         Seed {
             cluster: ClusterId::from_bytes([7; 16]),
             node: "n2".parse().unwrap(),
+            joined: false,
             members: (1..=3).map(member).collect(),
         }
     }
@@ -255,6 +265,24 @@ mod tests {
         Seed::put_away(folder.path()).unwrap();
         assert_eq!(Seed::read(folder.path()).unwrap(), None);
         assert!(folder.path().join(USED_SEED_FILE).exists());
+    }
+
+    #[test]
+    fn a_seed_of_one_that_joined_says_so_and_may_name_more() {
+        let member = |n: u64| Member {
+            name: format!("n{n}").parse().unwrap(),
+            raft_id: n,
+            incarnation: Uuid::from_u128(u128::from(n)),
+            address: format!("127.0.0.1:{}", 7100 + n),
+        };
+        let mut seed = Seed { joined: true, members: (1..=20).map(member).collect(), ..seed() };
+        seed.members.sort_by(|a, b| a.name.cmp(&b.name));
+        let text = seed.to_text();
+        assert!(text.contains("\njoined = true\n"), "{text}");
+        assert_eq!(Seed::parse(&text, Path::new("init.toml")).unwrap(), seed);
+        let founding = text.replace("joined = true\n", "");
+        let error = Seed::parse(&founding, Path::new("init.toml")).unwrap_err().to_string();
+        assert!(error.contains("1 to 9"), "{error}");
     }
 
     #[test]

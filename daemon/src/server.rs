@@ -51,6 +51,9 @@ impl Server {
                     match accepted {
                         Accepted::Client(client) => this.client(client).await,
                         Accepted::Peer(peer) => this.peer(peer).await,
+                        Accepted::Joiner(joiner) => {
+                            this.requests.track_future(this.node.join(joiner)).await;
+                        }
                     }
                 };
                 tokio::select! {
@@ -71,8 +74,6 @@ impl Server {
             self.node.sessions().seen(&name, now());
             let (this, principal) = (self.clone(), principal.clone());
             self.requests.spawn(async move {
-                // Before the answer, so that whoever has the answer finds it counted.
-                this.node.count_request();
                 match &request.op {
                     Some(Op::Read(read)) if read.follow => {
                         let deadline = Deadline::of(&request);

@@ -29,7 +29,6 @@ mod cursors;
 mod dedup;
 mod delete;
 mod events;
-mod gateways;
 mod groups;
 mod homes;
 mod kv;
@@ -48,7 +47,6 @@ mod find;
 mod page;
 pub mod query;
 mod source;
-mod stays;
 mod window;
 
 pub use check::{ADMIN, check};

@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use clock::Stamp;
+use prost::Message as _;
 use proto::{Header, Name, Record, Stream};
 
 use crate::SHARD;
 use crate::check::{check_event, check_send};
 use crate::command::Caller;
-use crate::dedup::{Fresh, Once};
-use crate::error::{QueryError, denied, invalid};
+use crate::dedup::Remembered;
+use crate::error::{QueryError, conflict, denied, invalid};
 use crate::hash::{Hash, content_hash, leaf_hash};
 use crate::keys;
 use crate::machine::{Machine, Outcome, Place};
@@ -22,8 +23,6 @@ pub(crate) struct Message<'m> {
     pub(crate) id: &'m str,
     pub(crate) headers: &'m [Header],
     pub(crate) body: &'m Bytes,
-    /// Hash of headers and body.
-    pub(crate) content: &'m Hash,
 }
 
 impl Machine<'_> {
@@ -36,9 +35,8 @@ impl Machine<'_> {
     ) -> Result<Outcome, QueryError> {
         let stream = check_send(to, id, headers, body)?;
         self.require_sender(caller)?;
-        let content = content_hash(headers, body);
-        let message = Message { stream: &stream, id, headers, body, content: &content };
-        self.send_once(place, caller, gateway, &message)
+        let message = Message { stream: &stream, id, headers, body };
+        self.once(place, caller, gateway, &message)
     }
 
     /// Stores an event of a node. Nobody else may: the stream says what the cluster itself saw.
@@ -54,42 +52,45 @@ impl Machine<'_> {
             return Err(denied("'$events' is written by the cluster alone").into());
         }
         caller.name.parse::<Name>().map_err(invalid)?;
-        let content = content_hash(headers, body);
-        let message = Message { stream: &Stream::Events, id, headers, body, content: &content };
-        self.send_once(place, caller, gateway, &message)
+        let message = Message { stream: &Stream::Events, id, headers, body };
+        self.once(place, caller, gateway, &message)
     }
 
     /// Stores what was not stored before under this sender and id.
-    fn send_once(
+    fn once(
         &mut self,
         place: &Place<'_>,
         caller: &Caller,
         gateway: &str,
         message: &Message<'_>,
     ) -> Result<Outcome, QueryError> {
-        let &Message { stream, id, content, .. } = message;
+        let &Message { stream, id, headers, body } = message;
+        let content = content_hash(headers, body);
+        let to = stream.to_string();
         let sender = sender_key(stream, &caller.name);
-        let fresh = match self.once((&sender, &caller.name), id, &stream.to_string(), content)? {
-            Once::Before(first) => return Ok(Outcome::Sent(first.into_ack(id, true))),
-            Once::First(fresh) => fresh,
-        };
-        if *stream != Stream::Events {
-            self.require_recipient(caller, stream)?;
+        let dedup_key = keys::pair(&sender, id);
+        let remembered = self.first_ack(&dedup_key)?;
+        if let Remembered::First(first) = remembered {
+            return same_message(first, caller, &to, id, &content);
         }
-        let first = self.append(place, caller, gateway, message, (fresh, content));
+        if *stream != Stream::Events {
+            self.require_recipient(stream)?;
+        }
+        let first = self.append(place, caller, gateway, message, remembered);
         Ok(Outcome::Sent(first.into_ack(id, false)))
     }
 
-    /// Stores a record and remembers it under what asked for it, whose hash is `asked`.
+    /// Makes the record that is stored next.
     pub(crate) fn append(
         &mut self,
         place: &Place<'_>,
         caller: &Caller,
         gateway: &str,
         message: &Message<'_>,
-        (fresh, asked): (Fresh, &Hash),
+        remembered: Remembered,
     ) -> DedupRow {
-        let &Message { stream, id, headers, body, content } = message;
+        let &Message { stream, id, headers, body } = message;
+        let content = content_hash(headers, body);
         let mut record = Record {
             shard: u32::from(SHARD),
             seq: self.state.last_seq + 1,
@@ -108,8 +109,11 @@ impl Machine<'_> {
             primary: place.primary.to_owned(),
         };
         record.leaf_hash = leaf_hash(&record).to_vec();
-        let dedup_key = self.claim(fresh);
-        self.store(stream, &mut record, (place.stamp, asked), dedup_key)
+        if let Remembered::Over(hlc) = remembered {
+            self.remove(Table::DedupAge, keys::age(hlc));
+        }
+        let dedup_key = keys::pair(&sender_key(stream, &caller.name), id);
+        self.store(stream, &mut record, place.stamp, dedup_key)
     }
 
     /// Writes the record and every row that leads to it.
@@ -117,7 +121,7 @@ impl Machine<'_> {
         &mut self,
         stream: &Stream,
         record: &mut Record,
-        (stamp, asked): (Stamp, &Hash),
+        stamp: Stamp,
         dedup_key: Vec<u8>,
     ) -> DedupRow {
         let seq = record.seq;
@@ -133,17 +137,32 @@ impl Machine<'_> {
             primary: record.primary.clone(),
             gateway: record.gateway.clone(),
             to: record.to.clone(),
-            content_hash: Bytes::copy_from_slice(asked),
-            answer: Bytes::new(),
+            content_hash: Bytes::copy_from_slice(&record.content_hash),
         };
-        self.remember(dedup_key, &first);
+        self.put(Table::Dedup, dedup_key.clone(), first.encode_to_vec());
+        self.put(Table::DedupAge, keys::age(self.state.last), dedup_key);
         assert!(seq == self.state.last_seq + 1, "seqs are dense");
         self.extend_blocks(seq, stamp);
         self.state.last_seq = seq;
         self.state.bytes += len;
-        if *stream != Stream::Events {
-            self.state.gateways.count(&record.gateway);
-        }
         first
     }
+}
+
+/// The first ack again, if the message is the one that got it.
+fn same_message(
+    first: DedupRow,
+    caller: &Caller,
+    to: &str,
+    id: &str,
+    content: &Hash,
+) -> Result<Outcome, QueryError> {
+    if first.to == to && first.content_hash[..] == content[..] {
+        return Ok(Outcome::Sent(first.into_ack(id, true)));
+    }
+    Err(conflict(format!(
+        "the id '{id}' was used for another message of '{}', seq {}",
+        caller.name, first.seq
+    ))
+    .into())
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use certs::{Credentials, Peer};
 use proto::identity::DOMAIN;
-use proto::limits::{CLIENT_CONNECTIONS_MAX, HANDSHAKES_MAX};
+use proto::join::JOIN_ALPN;
+use proto::limits::{CLIENT_CONNECTIONS_MAX, HANDSHAKES_MAX, JOINS_MAX};
 use proto::peer::{Hello, PEER_ALPN};
 use proto::wire::CLIENT_ALPN;
 use proto::{Identity, Role};
@@ -18,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::client_conn::CLIENTS_BYTES;
+use crate::join::JoinConn;
 use crate::reason::{End, end_of};
 use crate::repeat::Repeats;
 use crate::{ClientConn, CloseCode, NetError, PeerConn, QuicLink, tune};
@@ -26,6 +28,9 @@ use crate::{ClientConn, CloseCode, NetError, PeerConn, QuicLink, tune};
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 /// Handshakes under way beyond which new ones are refused, although they proved their address.
 const HANDSHAKES_REFUSED: usize = 4 * HANDSHAKES_MAX;
+
+/// What is spoken here.
+const ALPNS: [&[u8]; 3] = [CLIENT_ALPN, PEER_ALPN, JOIN_ALPN];
 
 /// A node's UDP port.
 #[derive(Debug, Clone)]
@@ -44,16 +49,20 @@ struct Admission {
     own: Identity,
     client_places: Arc<Semaphore>,
     client_bytes: Arc<Semaphore>,
+    join_places: Arc<Semaphore>,
     repeats: Arc<Repeats>,
 }
 
-/// A new connection whose certificate and role are checked.
+/// A new connection whose certificate and role are checked, or one without a certificate that may
+/// ask for one.
 #[derive(Debug)]
 pub enum Accepted {
     /// From a client or an admin.
     Client(ClientConn),
     /// From a node.
     Peer(PeerConn),
+    /// From somebody who has no certificate and wants one.
+    Joiner(JoinConn),
 }
 
 impl Endpoint {
@@ -74,7 +83,7 @@ impl Endpoint {
         credentials: &Credentials,
         clients_max: usize,
     ) -> Result<Self, NetError> {
-        let server = tune::server(credentials, &[CLIENT_ALPN, PEER_ALPN])?;
+        let server = tune::server(credentials, &ALPNS)?;
         let quic = tune::endpoint(listen, tune::node_endpoint(credentials), Some(server))?;
         let address =
             quic.local_addr().map_err(|source| NetError::Bind { address: listen, source })?;
@@ -87,6 +96,7 @@ impl Endpoint {
                 own,
                 client_places: Arc::new(Semaphore::new(clients_max)),
                 client_bytes: Arc::new(Semaphore::new(CLIENTS_BYTES)),
+                join_places: Arc::new(Semaphore::new(JOINS_MAX)),
                 repeats: Arc::default(),
             }),
         })))
@@ -111,7 +121,7 @@ impl Endpoint {
                 credentials.identity().cluster
             )));
         }
-        let server = tune::server(credentials, &[CLIENT_ALPN, PEER_ALPN])?;
+        let server = tune::server(credentials, &ALPNS)?;
         let client = tune::peer(credentials, PEER_ALPN)?;
         dialer.quic.set_server_config(Some(server));
         *dialer.dialing.lock().unwrap_or_else(PoisonError::into_inner) = client;
@@ -219,13 +229,21 @@ impl Admission {
 
     /// Checks who connected and what for.
     fn admit(&self, connection: Connection) -> Result<Accepted, (CloseCode, String)> {
+        let asked = protocol(&connection);
+        if asked.as_deref() == Some(JOIN_ALPN) {
+            // Nobody who has a certificate needs this; one that is shown plays no part.
+            let place = Arc::clone(&self.join_places).try_acquire_owned();
+            let full = || "as many want to join as this node talks to at a time".to_owned();
+            let place = place.map_err(|_| (CloseCode::Busy, full()))?;
+            return Ok(Accepted::Joiner(JoinConn::new(connection, place)));
+        }
         let peer = certified(&connection).map_err(|reason| (CloseCode::WrongRole, reason))?;
         let who = &peer.identity;
         if who.cluster != self.own.cluster {
             let reason = format!("{who} is of cluster {}, not {}", who.cluster, self.own.cluster);
             return Err((CloseCode::WrongCluster, reason));
         }
-        let for_peers = protocol(&connection).as_deref() == Some(PEER_ALPN);
+        let for_peers = asked.as_deref() == Some(PEER_ALPN);
         match (for_peers, who.role) {
             (true, Role::Node) if who.name == self.own.name => {
                 Err((CloseCode::Refused, format!("{who} is this very node")))

@@ -1,8 +1,9 @@
 //! QUIC endpoints, framing, peer links and the client.
 //!
-//! One UDP port per node carries two protocols, told apart in the TLS handshake: clients ask one
+//! One UDP port per node carries three protocols, told apart in the TLS handshake: clients ask one
 //! request per stream and get one answer (or, when they follow, many); nodes keep streams open to
-//! each other, in lanes. Certificates are required on both sides and 0-RTT is off.
+//! each other, in lanes; and whoever has no certificate yet may ask for one, see [`join`], and for
+//! nothing else. Everybody else shows a certificate, and 0-RTT is off.
 //!
 //! **Peers.** Each node dials each other node and opens all its streams on what it dialled. The
 //! urgent lane has a connection of its own: flow control, congestion control and the send buffer
@@ -22,6 +23,7 @@ mod client_conn;
 mod endpoint;
 mod error;
 mod frames;
+pub mod join;
 mod link;
 mod peer_conn;
 mod quic_link;

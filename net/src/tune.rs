@@ -179,6 +179,17 @@ pub(crate) fn client(
     dialer(credentials, alpn, transport)
 }
 
+/// Somebody without a certificate who wants one.
+pub(crate) fn joiner(alpn: &[u8]) -> Result<quinn::ClientConfig, NetError> {
+    let mut transport = base(SERVER_IDLE)?;
+    transport.keep_alive_interval(Some(CLIENT_KEEP_ALIVE));
+    let tls = QuicClientConfig::try_from(certs::pin::client_config(alpn)?)
+        .map_err(|error| NetError::Config(error.to_string()))?;
+    let mut config = quinn::ClientConfig::new(Arc::new(tls));
+    config.transport_config(Arc::new(transport));
+    Ok(config)
+}
+
 fn dialer(
     credentials: &Credentials,
     alpn: &[u8],

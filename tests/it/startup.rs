@@ -52,7 +52,7 @@ impl Folder {
             address: format!("127.0.0.1:{port}"),
         };
         let cluster = self.authority.cluster().clone();
-        Seed { cluster, node: node.parse().unwrap(), members: vec![member] }
+        Seed { cluster, node: node.parse().unwrap(), joined: false, members: vec![member] }
     }
 
     /// Writes the certificate and key of an identity to `file.crt` and `file.key`.

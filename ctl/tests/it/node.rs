@@ -98,6 +98,7 @@ async fn run(
                 tokio::spawn(serve(client, Arc::clone(&script), Arc::clone(&seen), address));
             }
             Some(Accepted::Peer(_)) => panic!("logctl opened the peer protocol"),
+            Some(Accepted::Joiner(_)) => {}
             None => return,
         }
     }

@@ -90,7 +90,7 @@ impl Node {
         admitted.map_err(model::QueryError::into_failure)
     }
 
-    async fn barrier(&self, core: &Core, deadline: Deadline) -> Result<(), Failure> {
+    pub(super) async fn barrier(&self, core: &Core, deadline: Deadline) -> Result<(), Failure> {
         let mut view = core.engine.view();
         loop {
             let failure = match self.try_barrier(core, deadline).await {

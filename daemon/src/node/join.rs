@@ -1,44 +1,471 @@
 //! Join tokens, and admitting who brings one.
+//!
+//! Whoever joins is talked to by one node, its gateway. That checks what can be checked without the
+//! others (protocol, clock, the token against its own state, the address by calling back) so that
+//! what cannot come in costs neither a log entry nor a use of the token. The log then decides, once
+//! for the whole cluster. The certificate comes from a node that holds the authority's key, and that
+//! signs nothing but what its own state has admitted.
+//!
+//! Not here: the exchange (`net::join`), the rule of admission (`model`).
 
-use model::CommandOp;
-use proto::peer::Sign;
-use proto::token::AdmitClient;
-use proto::wire::{Reply, Response, TokenChange, Tokens};
-use proto::{ErrorCode, Failure, Name};
+use std::time::Duration;
 
-use super::{Deadline, Node, Principal};
+use certs::{IssueOptions, request_fingerprint};
+use clock::{ClockState, Hlc};
+use model::{CommandOp, Outcome, QueryError, query};
+use net::PeerAddr;
+use net::join::{JoinConn, wrong_protocol};
+use prost::Message as _;
+use proto::join::{JoinAs, JoinAsk, JoinHello, JoinNode, JoinOffer, Joined, PROTOCOL};
+use proto::limits::JOIN_CLOCK_MAX_NS;
+use proto::member::{AdmitNode, MemberChange, MemberOp};
+use proto::peer::{PeerOp, Sign};
+use proto::token::{AdmitClient, TokenOp, TokenProof, id_text};
+use proto::wire::{Members, Registered, Reply, Response, TokenChange, Tokens};
+use proto::{Action, ErrorCode, Failure, Identity, Name, Role};
 
-/// The command that an admin's request stands for.
+use crate::config::host_port;
+use crate::reader::store_failure;
+
+use super::own::Primary;
+use super::{Core, DEADLINE, Deadline, Node, Principal};
+
+/// Time for one joiner, call-back and admission included.
+const JOIN_WITHIN: Duration = Duration::from_secs(30);
+/// Before an order is tried again while the primary changes.
+const AGAIN: Duration = Duration::from_millis(50);
+/// Longest wait of a signer for the admission to be applied.
+const SIGN_WITHIN: Duration = Duration::from_secs(3);
+
+/// The command that an admin's request stands for. Apply refuses others as well; here it costs no
+/// log entry.
 pub(super) fn command_op(
-    _principal: &Principal,
-    _change: &TokenChange,
+    principal: &Principal,
+    change: &TokenChange,
 ) -> Result<CommandOp, Failure> {
-    Err(Failure::new(ErrorCode::Invalid, "a request that this release does not know"))
+    let admins = matches!(change.op, Some(TokenOp::Create(_) | TokenOp::Revoke(_)));
+    if !principal.is_admin() || !admins {
+        let message = format!("{} may not change the join tokens", principal.identity);
+        return Err(Failure::new(ErrorCode::Denied, message));
+    }
+    Ok(CommandOp::Token(change.clone()))
+}
+
+/// A joiner whose request makes sense.
+struct Asked {
+    identity: Identity,
+    fingerprint: [u8; 32],
+    csr: Vec<u8>,
+    admit: Admit,
+}
+
+/// What the log is asked.
+enum Admit {
+    Node(AdmitNode),
+    Client(AdmitClient),
 }
 
 impl Node {
-    #[expect(clippy::unused_async, reason = "it will ask the primary")]
     pub(super) async fn tokens(
         &self,
-        _principal: &Principal,
-        _deadline: Deadline,
+        principal: &Principal,
+        deadline: Deadline,
     ) -> Result<Tokens, Failure> {
-        Err(Failure::new(ErrorCode::Invalid, "a request that this release does not know"))
+        if !principal.is_admin() {
+            let message = format!("{} may not list the join tokens", principal.identity);
+            return Err(Failure::new(ErrorCode::Denied, message));
+        }
+        let core = self.core()?;
+        self.barrier(core, deadline).await?;
+        let view = core.store.snapshot().map_err(store_failure)?;
+        let tokens = query::tokens(&view, self.log_time());
+        tokens.map_err(|error| Failure::new(ErrorCode::Integrity, error))
+    }
+
+    /// What the log's time is about now. Only a stamp decides; this is for messages.
+    fn log_time(&self) -> Hlc {
+        self.last_stamp().max(Hlc::from_ns(self.inner.keeper.reading().now_ns))
+    }
+
+    /// Talks to somebody who has no certificate and wants one.
+    pub(crate) async fn join(&self, mut joiner: JoinConn) {
+        let remote = joiner.remote();
+        let talk = async {
+            let hello = joiner.hello().await?;
+            let failure = self.join_refusal(&hello);
+            joiner.offer(&self.offer(failure.clone())).await?;
+            if let Some(failure) = failure {
+                tracing::warn!(%remote, version = hello.version, %failure, "refused a joiner");
+                joiner.close().await;
+                return Ok(());
+            }
+            let ask = joiner.ask().await?;
+            let name = ask.name.clone();
+            let token = id_text(&ask.token);
+            match self.admit(ask, &mut joiner).await {
+                Ok(joined) => {
+                    tracing::info!(%remote, name, token, "admitted a joiner");
+                    joiner.joined(joined).await;
+                }
+                Err(failure) => {
+                    tracing::warn!(%remote, name, token, %failure, "refused a joiner");
+                    joiner.refuse(failure).await;
+                }
+            }
+            Ok::<(), net::LinkError>(())
+        };
+        match tokio::time::timeout(JOIN_WITHIN, talk).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::info!(%remote, %error, "a joiner went away"),
+            Err(_) => tracing::info!(%remote, "a joiner took too long"),
+        }
+    }
+
+    fn offer(&self, failure: Option<Failure>) -> JoinOffer {
+        JoinOffer {
+            protocol: PROTOCOL,
+            version: super::VERSION.to_owned(),
+            gateway: self.inner.name.to_string(),
+            ca: self.inner.ca.load().as_str().to_owned(),
+            failure,
+        }
+    }
+
+    /// Why there is nothing to talk about.
+    fn join_refusal(&self, hello: &JoinHello) -> Option<Failure> {
+        if hello.protocol != PROTOCOL {
+            return Some(wrong_protocol(hello.protocol, PROTOCOL));
+        }
+        let own = &self.inner.identity.cluster;
+        if hello.cluster != own.as_str() {
+            let message = format!("this is cluster {own}, not {}", hello.cluster);
+            return Some(Failure::new(ErrorCode::Denied, message));
+        }
+        if self.is_leaving() {
+            return Some(Failure::new(ErrorCode::Stopping, "the node is stopping"));
+        }
+        self.core().err()
+    }
+
+    async fn admit(&self, ask: JoinAsk, joiner: &mut JoinConn) -> Result<Joined, Failure> {
+        let core = self.core()?;
+        let deadline = Deadline::within(DEADLINE);
+        self.check_clock(ask.now_ns)?;
+        let asked = self.asked(ask)?;
+        // The token may have been made through another node a moment ago.
+        self.barrier(core, deadline).await?;
+        self.check_admission(core, &asked)?;
+        if let Admit::Node(node) = &asked.admit {
+            let heard = joiner.call_back(&node.address).await;
+            let heard = heard.map_err(|error| Failure::new(ErrorCode::Unknown, error))?;
+            heard.map_err(|why| self.unheard(&node.address, &why))?;
+        }
+        let deadline = Deadline::within(DEADLINE);
+        let home = self.order_admission(core, &asked.admit, deadline).await?;
+        // From here on it is in; whatever goes wrong is put right by asking again.
+        let rest = self.welcome(core, &asked, home, deadline).await;
+        rest.map_err(|failure| {
+            let message = format!(
+                "{} is admitted, and its certificate is not made: {failure}",
+                asked.identity
+            );
+            Failure::new(ErrorCode::Unknown, message)
+        })
+    }
+
+    fn unheard(&self, address: &str, why: &str) -> Failure {
+        let own = &self.inner.name;
+        let message =
+            format!("{own} cannot reach the joiner at the address it advertises, {address}: {why}");
+        Failure::new(ErrorCode::Invalid, message)
+    }
+
+    /// Reads what a joiner wants.
+    fn asked(&self, ask: JoinAsk) -> Result<Asked, Failure> {
+        let invalid = |what: &dyn std::fmt::Display| Failure::new(ErrorCode::Invalid, what);
+        let name: Name = ask.name.parse().map_err(|error| invalid(&error))?;
+        let fingerprint = request_fingerprint(&ask.csr).map_err(|error| invalid(&error))?;
+        let token = TokenProof { id: ask.token, hash: certs::sha256(&ask.secret).to_vec() };
+        let (role, admit) = match ask.role.ok_or_else(|| invalid(&"as what?"))? {
+            JoinAs::Node(JoinNode { address, incarnation, wants, priority }) => {
+                let address = host_port(&address, None).map_err(|error| invalid(&error))?;
+                let admit = AdmitNode {
+                    token: Some(token),
+                    name: name.to_string(),
+                    fingerprint: fingerprint.to_vec(),
+                    incarnation,
+                    address,
+                    wants,
+                    priority,
+                };
+                (Role::Node, Admit::Node(admit))
+            }
+            JoinAs::Client(client) => {
+                let admit = AdmitClient {
+                    token: Some(token),
+                    name: name.to_string(),
+                    fingerprint: fingerprint.to_vec(),
+                    home: client.home,
+                };
+                (Role::Client, Admit::Client(admit))
+            }
+        };
+        let identity = Identity { cluster: self.inner.identity.cluster.clone(), role, name };
+        Ok(Asked { identity, fingerprint, csr: ask.csr, admit })
+    }
+
+    /// Refuses a clock that is far off. A clock that is itself in doubt judges nobody.
+    fn check_clock(&self, now_ns: u64) -> Result<(), Failure> {
+        let keeper = &self.inner.keeper;
+        if matches!(keeper.state(), ClockState::Unsynced | ClockState::Suspect) {
+            return Ok(());
+        }
+        let own_ns = keeper.reading().now_ns;
+        let off_ns = now_ns.abs_diff(own_ns);
+        if off_ns <= JOIN_CLOCK_MAX_NS {
+            return Ok(());
+        }
+        let side = if now_ns > own_ns { "ahead of" } else { "behind" };
+        let message = format!(
+            "the joiner's clock is {} s {side} the cluster's, more than the {} s that are allowed",
+            off_ns / 1_000_000_000,
+            JOIN_CLOCK_MAX_NS / 1_000_000_000
+        );
+        Err(Failure::new(ErrorCode::ClockUnavailable, message))
+    }
+
+    /// The rule that apply goes by, asked of this node's own state.
+    fn check_admission(&self, core: &Core, asked: &Asked) -> Result<(), Failure> {
+        let view = core.store.snapshot().map_err(store_failure)?;
+        let now = self.log_time();
+        let checked = match &asked.admit {
+            Admit::Node(node) => query::check_admission(&view, node, now),
+            Admit::Client(client) => {
+                let change = TokenOp::AdmitClient(client.clone());
+                model::check(&CommandOp::Token(TokenChange { op: Some(change) }))?;
+                let proof = client.token.clone().unwrap_or_default();
+                query::check_token(&view, &proof, Role::Client, &client.name, now)
+            }
+        };
+        checked.map_err(QueryError::into_failure)
+    }
+
+    /// Has the log admit the joiner; trying again is safe. Returns the home of a client.
+    async fn order_admission(
+        &self,
+        core: &Core,
+        admit: &Admit,
+        deadline: Deadline,
+    ) -> Result<String, Failure> {
+        let id = uuid::Uuid::now_v7().to_string();
+        let mut unknown = false;
+        loop {
+            let tried = match admit {
+                Admit::Node(node) => {
+                    let op = Some(MemberOp::Admit(node.clone()));
+                    let change = MemberChange { op, id: id.clone() };
+                    self.bring_member(change, deadline).await.map(|_| String::new())
+                }
+                Admit::Client(client) => self.bring_client(core, client.clone(), deadline).await,
+            };
+            let failure = match tried {
+                Ok(home) => return Ok(home),
+                Err(failure) => failure,
+            };
+            let code = failure.error_code();
+            unknown |= code.executed() == proto::Executed::Unknown;
+            let again = matches!(code.action(), Action::GoElsewhere)
+                || matches!(code, ErrorCode::NoQuorum | ErrorCode::Unknown);
+            if !again || deadline.left() < 2 * AGAIN || self.is_leaving() {
+                let message = format!("nobody can say whether it was admitted: {failure}");
+                return Err(match unknown {
+                    true => Failure::new(ErrorCode::Unknown, message),
+                    false => failure,
+                });
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// Brings the admission of a client to the primary, once.
+    async fn bring_client(
+        &self,
+        core: &Core,
+        admit: AdmitClient,
+        deadline: Deadline,
+    ) -> Result<String, Failure> {
+        let reply = match self.primary(core)? {
+            Primary::Here => self.own_client(self.name(), admit, deadline).await?,
+            Primary::There(primary) => {
+                let op = PeerOp::AdmitClient(admit);
+                self.ask_primary(core, &primary, op, deadline).await?
+            }
+        };
+        match reply {
+            Reply::Registered(registered) => Ok(registered.home),
+            _ => Err(Failure::new(ErrorCode::Unknown, "the primary's answer is no registration")),
+        }
+    }
+
+    /// Orders the admission of a client on this primary, for the gateway `node`.
+    async fn own_client(
+        &self,
+        node: &Name,
+        admit: AdmitClient,
+        deadline: Deadline,
+    ) -> Result<Reply, Failure> {
+        let op = CommandOp::Token(TokenChange { op: Some(TokenOp::AdmitClient(admit)) });
+        model::check(&op)?;
+        match self.order_own(self.core()?, node, op, deadline).await? {
+            Outcome::Registered { home } => {
+                Ok(Reply::Registered(Registered { home, ..Registered::default() }))
+            }
+            Outcome::Refused(failure) => Err(failure),
+            _ => Err(Failure::new(ErrorCode::Internal, "an admission came to something else")),
+        }
     }
 
     /// Serves a peer to which a client brought a token.
-    #[expect(clippy::unused_async, reason = "it will be ordered")]
-    pub(crate) async fn peer_admit_client(&self, from: &Name, _admit: AdmitClient) -> Response {
-        self.response(from, Reply::Failure(unknown()))
+    pub(crate) async fn peer_admit_client(&self, from: &Name, admit: AdmitClient) -> Response {
+        let done = self.own_client(from, admit, Deadline::within(DEADLINE)).await;
+        self.response(from, done.unwrap_or_else(Reply::Failure))
+    }
+
+    /// Everything that a new member needs, now that it is one.
+    async fn welcome(
+        &self,
+        core: &Core,
+        asked: &Asked,
+        home: String,
+        deadline: Deadline,
+    ) -> Result<Joined, Failure> {
+        // Now this node's own state holds the admission too.
+        self.barrier(core, deadline).await?;
+        let certificate = self.certified(core, &asked.identity, &asked.csr, deadline).await?;
+        let mut joined =
+            Joined { certificate, home, nodes: Some(self.nodes()), ..Joined::default() };
+        match &asked.admit {
+            Admit::Node(_) => joined.members = Some(self.all_members(core, asked)?),
+            Admit::Client(client) if joined.home.is_empty() => {
+                joined.home = self.derived_home(&client.name);
+            }
+            Admit::Client(_) => {}
+        }
+        Ok(joined)
+    }
+
+    /// Every node of the cluster, the new one among them.
+    fn all_members(&self, core: &Core, asked: &Asked) -> Result<Members, Failure> {
+        let view = core.store.snapshot().map_err(store_failure)?;
+        let integrity = |error| Failure::new(ErrorCode::Integrity, error);
+        let mut members = query::members(&view).map_err(integrity)?;
+        members.members.retain(|row| row.noticed() != proto::member::MemberState::Removed);
+        let name = asked.identity.name.as_str();
+        let is_new = |row: &proto::member::MemberRow| {
+            row.name == name && row.fingerprint == asked.fingerprint
+        };
+        if members.members.iter().any(is_new) {
+            return Ok(members);
+        }
+        Err(Failure::new(ErrorCode::Conflict, format!("{name} was removed again")))
+    }
+
+    /// A certificate for somebody whom this node's state has admitted: by the own key, or by that of
+    /// a peer.
+    pub(super) async fn certified(
+        &self,
+        core: &Core,
+        identity: &Identity,
+        csr: &[u8],
+        deadline: Deadline,
+    ) -> Result<String, Failure> {
+        if self.inner.signer.load().is_some() {
+            return self.sign_admitted(core, identity, csr);
+        }
+        let mut last = self.no_signer();
+        let sign = Sign {
+            identity: identity.dns_name(),
+            csr: csr.to_vec(),
+            index: core.engine.progress().borrow().index.unwrap_or(0),
+        };
+        for peer in self.signers() {
+            match self.ask_signer(&peer, sign.clone(), deadline).await {
+                Ok(certificate) => return Ok(certificate),
+                Err(failure) => last = failure,
+            }
+        }
+        Err(last)
+    }
+
+    /// Peers that are up and hold the authority's key.
+    pub(super) fn signers(&self) -> Vec<PeerAddr> {
+        let signs = |peer: &PeerAddr| {
+            let heard = self.inner.members.heard(peer.name.as_str());
+            heard.is_some_and(|heard| heard.is_up() && heard.info.signs)
+        };
+        self.peers().into_iter().filter(signs).collect()
+    }
+
+    /// What is said when nobody can sign.
+    pub(super) fn no_signer(&self) -> Failure {
+        let message = "no node that is up holds the authority's key: start one that has tls.ca_key";
+        Failure::new(ErrorCode::Denied, message)
+    }
+
+    async fn ask_signer(
+        &self,
+        peer: &PeerAddr,
+        sign: Sign,
+        deadline: Deadline,
+    ) -> Result<String, Failure> {
+        let unknown = |what: &dyn std::fmt::Display| Failure::new(ErrorCode::Unknown, what);
+        let answer = self.ask_peer(peer, PeerOp::Sign(sign), deadline).await?;
+        match Response::decode(answer).map_err(|error| unknown(&error))?.reply {
+            Some(Reply::Registered(registered)) => Ok(registered.certificate),
+            Some(Reply::Failure(failure)) => Err(failure),
+            _ => Err(unknown(&format!("{}'s answer is no certificate", peer.name))),
+        }
     }
 
     /// Signs a certificate request for a peer.
-    #[expect(clippy::unused_async, reason = "it will wait for the admission")]
-    pub(crate) async fn peer_sign(&self, from: &Name, _sign: Sign) -> Response {
-        self.response(from, Reply::Failure(unknown()))
+    pub(crate) async fn peer_sign(&self, from: &Name, sign: Sign) -> Response {
+        let signed = self.sign_for(from, sign).await;
+        self.response(from, signed.map_or_else(Reply::Failure, Reply::Registered))
     }
-}
 
-fn unknown() -> Failure {
-    Failure::new(ErrorCode::Invalid, "a request that this release does not know")
+    async fn sign_for(&self, from: &Name, sign: Sign) -> Result<Registered, Failure> {
+        let core = self.core()?;
+        let identity = Identity::from_dns_name(&sign.identity);
+        let identity = identity.map_err(|error| Failure::new(ErrorCode::Invalid, error))?;
+        let mut progress = core.engine.progress();
+        let reached = progress.wait_for(|now| now.index.is_some_and(|at| at >= sign.index));
+        if !matches!(tokio::time::timeout(SIGN_WITHIN, reached).await, Ok(Ok(_))) {
+            let message = format!("{} is behind and cannot see the admission yet", self.inner.name);
+            return Err(Failure::new(ErrorCode::Busy, message));
+        }
+        let certificate = self.sign_admitted(core, &identity, &sign.csr)?;
+        tracing::info!(%from, %identity, "signed a certificate for a peer");
+        Ok(Registered { certificate, ..Registered::default() })
+    }
+
+    /// Signs what this node's own state has admitted, that name with that key, and nothing else.
+    fn sign_admitted(
+        &self,
+        core: &Core,
+        identity: &Identity,
+        csr: &[u8],
+    ) -> Result<String, Failure> {
+        let signer = self.inner.signer.load_full().ok_or_else(|| self.no_signer())?;
+        let invalid = |error: certs::CertError| Failure::new(ErrorCode::Invalid, error);
+        let fingerprint = request_fingerprint(csr).map_err(invalid)?;
+        let view = core.store.snapshot().map_err(store_failure)?;
+        let admitted = query::admitted_key(&view, identity.role, identity.name.as_str());
+        let admitted = admitted.map_err(|error| Failure::new(ErrorCode::Integrity, error))?;
+        if identity.cluster != self.inner.identity.cluster || admitted != Some(fingerprint) {
+            let message = format!("{identity} is not admitted with this key");
+            return Err(Failure::new(ErrorCode::Denied, message));
+        }
+        let signed = signer.sign_csr(csr, identity, &IssueOptions::default()).map_err(invalid)?;
+        Ok(signed.cert_pem)
+    }
 }

@@ -4,6 +4,7 @@
 //! (`model`).
 
 mod answer;
+mod birth;
 mod ceiling;
 mod close;
 mod groups;
@@ -21,7 +22,7 @@ mod verify;
 mod write;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use certs::{Authority, Peer};
@@ -75,13 +76,13 @@ struct Inner {
     members: Members,
     sessions: SessionTable,
     signer: arc_swap::ArcSwapOption<Authority>,
+    /// The authorities that this node trusts (PEM): what it tells who joins.
+    ca: arc_swap::ArcSwap<String>,
     body: Body,
     leaving: Arc<AtomicBool>,
     disk_full: AtomicBool,
     /// Held while all of the store is read again: one reader at a time is enough for a disk.
     auditing: tokio::sync::Mutex<()>,
-    /// Requests of clients that were answered.
-    requests: AtomicU64,
 }
 
 /// What a node can do.
@@ -109,6 +110,8 @@ struct Core {
     standing: watch::Receiver<Standing>,
     /// Whether another node has refused this one for being removed.
     refused: watch::Receiver<bool>,
+    /// The members as the seed knew them: all that is known until the engine knows more.
+    seed: Vec<(u64, crate::raft::Member)>,
 }
 
 /// Who asks: what the connection proves, and through which gateway.
@@ -227,17 +230,6 @@ impl Node {
         self.inner.leaving.load(Ordering::Acquire)
     }
 
-    /// Requests of clients that this node has answered since it started, refusals and pings too.
-    #[must_use]
-    pub fn requests_served(&self) -> u64 {
-        self.inner.requests.load(Ordering::Relaxed)
-    }
-
-    /// Counts an answered request of a client.
-    pub(crate) fn count_request(&self) {
-        self.inner.requests.fetch_add(1, Ordering::Relaxed);
-    }
-
     fn core(&self) -> Result<&Core, Failure> {
         match &self.inner.body {
             Body::Whole(core) => Ok(core),
@@ -331,7 +323,6 @@ impl Node {
             leaving: self.is_leaving(),
             hears: inner.members.hears(),
             signs: inner.signer.load().is_some(),
-            requests: self.requests_served(),
             ..NodeInfo::default()
         };
         if let Body::Whole(core) = &inner.body {

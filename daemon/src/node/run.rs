@@ -3,7 +3,7 @@
 //! Start: port, store, verdict, clock, engine, proposer, server, then READY once the node can
 //! serve. Stop: announce, hand the primary role over, drain, close, then the store.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::members::Members;
 use crate::process::Process;
 use crate::proof::Proof;
 use crate::proposer::{self, Proposer};
-use crate::raft::{self, Handle, Member, Timing};
+use crate::raft::{self, Handle, Timing};
 use crate::seed::Seed;
 use crate::server::Server;
 use crate::steward;
@@ -30,6 +30,7 @@ use crate::store::format::Identity as StoreIdentity;
 use crate::store::{Opened, Store, StoreError};
 use crate::time::Keeper;
 
+use super::birth;
 use super::ceiling::Ceiling;
 use super::close::Closer;
 use super::{Body, Core, Inner, Node};
@@ -52,12 +53,13 @@ const SYNC_SLOW: Duration = Duration::from_secs(1);
 /// # Errors
 /// Why it could not start or go on, with the exit code.
 pub async fn run(config: Config, proof: Proof, process: Process) -> Result<(), Failed> {
+    let began = tokio::time::Instant::now();
     let clients_max = config.limits.client_connections;
     let endpoint = Endpoint::bind_for(config.listen, &proof.credentials, clients_max);
     let endpoint = endpoint.map_err(|error| {
         Failed::new(Exit::Network, error, "another address in listen, or stop who uses it")
     })?;
-    let (opened, seed) = open_store(&config, &proof)?;
+    let (opened, seed) = birth::open_store(&config, &proof)?;
     let work = CancellationToken::new();
     let node = match opened {
         Opened::Intact(store) => start_whole(&config, proof, &endpoint, store, seed, &work)
@@ -74,6 +76,7 @@ pub async fn run(config: Config, proof: Proof, process: Process) -> Result<(), F
     };
     announce(&config, &node, &endpoint);
     let server = start_server(&node, &endpoint, &work);
+    tokio::spawn(birth::tell_of_vote(node.clone(), began, work.clone()));
     let running = Running { config, node, endpoint, server, work };
     running.until_the_end(process).await
 }
@@ -93,7 +96,7 @@ fn announce(config: &Config, node: &Node, endpoint: &Endpoint) {
     );
 }
 
-fn store_failed(error: StoreError) -> Failed {
+pub(super) fn store_failed(error: StoreError) -> Failed {
     match error {
         StoreError::Foreign(_) | StoreError::NotAdmitted(_) | StoreError::Damaged(_) => {
             Failed::new(Exit::Store, error, "check data_dir; logctl status on another node")
@@ -102,47 +105,6 @@ fn store_failed(error: StoreError) -> Failed {
             Failed::new(Exit::Other, error, "look at the disk of data_dir, then start it again")
         }
     }
-}
-
-/// Opens the store, after creating it if a seed allows that.
-fn open_store(config: &Config, proof: &Proof) -> Result<(Opened, Option<Seed>), Failed> {
-    let identity = proof.credentials.identity();
-    let seed = Seed::read(&config.data_dir)?;
-    if let Some(seed) = &seed {
-        let fits = seed.cluster == identity.cluster && seed.node == identity.name;
-        let myself = seed.myself().filter(|_| fits);
-        let Some(myself) = myself else {
-            let found = format!(
-                "the seed in {} is for node {} of cluster {}, this is {} of {}",
-                config.data_dir.display(),
-                seed.node,
-                seed.cluster,
-                identity.name,
-                identity.cluster
-            );
-            return Err(store_failed(StoreError::Foreign(found)));
-        };
-        if !Store::exists(&config.data_dir) {
-            let identity = StoreIdentity {
-                format: 0,
-                cluster: seed.cluster.to_string(),
-                node: seed.node.to_string(),
-                raft_id: myself.raft_id,
-                incarnation: myself.incarnation.as_bytes().to_vec(),
-            };
-            Store::create(&config.data_dir, &identity).map_err(store_failed)?;
-        }
-    }
-    let opened = Store::open(&config.data_dir, identity.cluster.as_str(), identity.name.as_str());
-    Ok((opened.map_err(store_failed)?, seed))
-}
-
-fn seed_members(seed: &Seed) -> Vec<(u64, Member)> {
-    let member = |member: &crate::seed::Member| {
-        let (name, address) = (member.name.to_string(), member.address.clone());
-        (member.raft_id, Member { name, address, incarnation: *member.incarnation.as_bytes() })
-    };
-    seed.members.iter().map(member).collect()
 }
 
 async fn start_whole(
@@ -174,15 +136,12 @@ async fn start_whole(
     let guard = lead.guard(members.clone());
     let observing = keeper.clone();
     let observe: raft::Observe = Arc::new(move |seen| observing.observe(seen));
-    if let Some(seed) = seed {
-        raft::found(&store, seed_members(&seed).into_iter().collect()).await?;
-        let used = Seed::put_away(&config.data_dir);
-        used.map_err(|error| StoreError::Foreign(error.to_string()))?;
-    }
+    let seed = birth::found(config, &store, seed).await?;
     let engine = Handle::start(store.clone(), timing, Arc::clone(&link), observe, guard).await?;
     // Peers are let in by the membership: it has to be known before they knock.
     let mut view = engine.view();
-    let known = view.wait_for(|view| !view.members.is_empty());
+    let newcomer = !seed.is_empty();
+    let known = view.wait_for(|view| newcomer || !view.members.is_empty());
     if !matches!(tokio::time::timeout(READY_WITHIN, known).await, Ok(Ok(_))) {
         tracing::warn!("the membership is not known yet: no peer can be let in");
     }
@@ -212,7 +171,7 @@ async fn start_whole(
     tokio::spawn(janitor.run(config.retention.clone(), work.clone()));
     let standing = steward::follow_standing(&engine, store.clone(), work.clone());
     let closer = Closer::default();
-    let core = Core { engine, proposer, lead, store, ceiling, closer, standing, refused };
+    let core = Core { engine, proposer, lead, store, ceiling, closer, standing, refused, seed };
     let outside = Outside { keeper, link, members };
     let node = make_node(config, proof, outside, &slot, Body::Whole(Box::new(core)));
     node.start_steward(work.clone());
@@ -234,7 +193,7 @@ fn start_repairing(
     let identity = identity.unwrap_or_default();
     let link: Arc<dyn Link> = Arc::new(endpoint.link(hello_maker(proof_name(&proof), &identity)));
     let used = || Seed::read_used(&config.data_dir).ok().flatten();
-    let seed = seed.or_else(used).map(|seed| seed_members(&seed)).unwrap_or_default();
+    let seed = seed.or_else(used).map(|seed| birth::members(&seed)).unwrap_or_default();
     let slot = Slot::default();
     let outside = Outside { members: slot.members(&keeper), keeper, link };
     make_node(config, proof, outside, &slot, Body::Repairing { reason, seed })
@@ -291,12 +250,12 @@ fn make_node(config: &Config, proof: Proof, outside: Outside, slot: &Slot, body:
         link,
         members,
         sessions: crate::sessions::SessionTable::default(),
+        ca: arc_swap::ArcSwap::new(Arc::clone(proof.credentials.ca_pem())),
         signer: arc_swap::ArcSwapOption::from_pointee(proof.signer),
         body,
         leaving,
         disk_full: AtomicBool::new(false),
         auditing: tokio::sync::Mutex::default(),
-        requests: AtomicU64::new(0),
     });
     // Set once, right here.
     let _ = slot.0.set(Arc::downgrade(&inner));
@@ -396,6 +355,7 @@ impl Running {
         let (endpoint, node) = (self.endpoint.clone(), self.node.clone());
         tokio::spawn(reloads.serve(stop.clone(), move |proof| {
             endpoint.reload(&proof.credentials)?;
+            node.inner.ca.store(Arc::clone(proof.credentials.ca_pem()));
             node.inner.signer.store(proof.signer.map(Arc::new));
             node.keeper().reload();
             Ok::<(), net::NetError>(())

@@ -1,5 +1,6 @@
 //! The cluster as this node sees it: members, their state, and what a person should look at.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use clock::lead::OnLoss;
@@ -24,7 +25,16 @@ impl Node {
             Body::Whole(core) => {
                 let view = core.engine.view();
                 let view = view.borrow();
-                view.members.iter().map(|(id, member)| (*id, member.clone())).collect()
+                let mut list: BTreeMap<u64, Member> =
+                    view.members.iter().map(|(id, member)| (*id, member.clone())).collect();
+                if !list.contains_key(&view.id) {
+                    // A node that joined learns its log from the beginning: what that says of the
+                    // members may be long past, and it must let in who feeds it.
+                    for (id, member) in &core.seed {
+                        list.entry(*id).or_insert_with(|| member.clone());
+                    }
+                }
+                list.into_iter().collect()
             }
             Body::Repairing { seed, .. } => seed.clone(),
         }

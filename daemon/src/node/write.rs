@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use certs::IssueOptions;
 use clock::Hlc;
 use model::{Command, CommandOp, Outcome};
 use net::{Lane, PeerAddr};
@@ -160,7 +159,9 @@ impl Node {
             Outcome::Sent(ack) => Ok(Reply::Ack(ack)),
             Outcome::Deleted(record) => Ok(Reply::Deleted(*record)),
             Outcome::CursorSet => Ok(Reply::CursorSet(Empty {})),
-            Outcome::Registered { home } => self.certificate(request.op.as_ref(), home),
+            Outcome::Registered { home } => {
+                self.certificate(core, request.op.as_ref(), home, deadline).await
+            }
             Outcome::Configured(settings) => Ok(Reply::Configured(settings)),
             Outcome::Members(members) => Ok(Reply::Members(members)),
             Outcome::Tokens(tokens) => Ok(Reply::Tokens(tokens)),
@@ -212,37 +213,40 @@ impl Node {
             let message = format!("no node '{}' to be a home", register.home);
             return Err(Failure::new(ErrorCode::NotFound, message));
         }
-        let (fingerprint, _) = self.sign(register)?;
+        // Before anything is ordered: a client without a certificate would be of no use.
+        if self.inner.signer.load().is_none() && self.signers().is_empty() {
+            return Err(self.no_signer());
+        }
+        let fingerprint = certs::request_fingerprint(&register.csr);
+        let fingerprint = fingerprint.map_err(|error| Failure::new(ErrorCode::Invalid, error))?;
         let (name, home) = (register.name.clone(), register.home.clone());
         Ok(CommandOp::Register { name, fingerprint, home })
     }
 
-    /// Signs a client's certificate request; what it says about names is ignored.
-    fn sign(&self, register: &Register) -> Result<([u8; 32], Registered), Failure> {
-        let signer = self.inner.signer.load_full();
-        let signer = signer.ok_or_else(|| {
-            let message = format!("{} holds no key of the authority (tls.ca_key)", self.inner.name);
-            Failure::new(ErrorCode::Denied, message)
-        })?;
-        let name = register.name.parse();
-        let name = name.map_err(|error| Failure::new(ErrorCode::Invalid, error))?;
-        let cluster = self.inner.identity.cluster.clone();
-        let identity = Identity { cluster, role: Role::Client, name };
-        let signed = signer.sign_csr(&register.csr, &identity, &IssueOptions::default());
-        let signed = signed.map_err(|error| Failure::new(ErrorCode::Invalid, error))?;
-        let ca = signer.cert_pem().to_owned();
-        let registered = Registered { certificate: signed.cert_pem, ca, home: String::new() };
-        Ok((signed.fingerprint, registered))
-    }
-
-    /// The certificate of a client whose registration is committed.
-    fn certificate(&self, op: Option<&Op>, home: String) -> Result<Reply, Failure> {
+    /// The certificate of a client whose registration is committed. Whatever the request says about
+    /// names is ignored.
+    async fn certificate(
+        &self,
+        core: &Core,
+        op: Option<&Op>,
+        home: String,
+        deadline: Deadline,
+    ) -> Result<Reply, Failure> {
         let Some(Op::Register(register)) = op else {
             return Err(Failure::new(ErrorCode::Internal, "a registration nobody asked for"));
         };
         let home = if home.is_empty() { self.derived_home(&register.name) } else { home };
-        let (_, registered) = self.sign(register)?;
-        Ok(Reply::Registered(Registered { home, ..registered }))
+        let name = register.name.parse();
+        let name = name.map_err(|error| Failure::new(ErrorCode::Invalid, error))?;
+        let cluster = self.inner.identity.cluster.clone();
+        let identity = Identity { cluster, role: Role::Client, name };
+        let certificate = self.certified(core, &identity, &register.csr, deadline).await;
+        let certificate = certificate.map_err(|failure| {
+            let message = format!("{identity} is registered, and has no certificate: {failure}");
+            Failure::new(ErrorCode::Unknown, message)
+        })?;
+        let ca = self.inner.ca.load().as_str().to_owned();
+        Ok(Reply::Registered(Registered { certificate, ca, home }))
     }
 
     /// Hands a request to the primary.

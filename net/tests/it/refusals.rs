@@ -36,6 +36,7 @@ impl Local {
                         tokio::spawn(pong(connection));
                     }
                     net::Accepted::Peer(connection) => kept.push(connection),
+                    net::Accepted::Joiner(_) => {}
                 }
             }
         });

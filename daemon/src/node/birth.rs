@@ -1,0 +1,93 @@
+//! How a node's store comes to be: from the seed of a first member, or from that of one that joined.
+//!
+//! Not here: how a joining node gets its seed (`join`, at the top of the crate).
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::exit::Failed;
+use crate::proof::Proof;
+use crate::raft::{self, Member};
+use crate::seed::Seed;
+use crate::store::format::Identity as StoreIdentity;
+use crate::store::{Opened, Store, StoreError};
+
+use super::Node;
+use super::run::store_failed;
+
+/// Opens the store, after creating it if a seed allows that.
+pub(super) fn open_store(config: &Config, proof: &Proof) -> Result<(Opened, Option<Seed>), Failed> {
+    let identity = proof.credentials.identity();
+    let seed = Seed::read(&config.data_dir)?;
+    if let Some(seed) = &seed {
+        let fits = seed.cluster == identity.cluster && seed.node == identity.name;
+        let myself = seed.myself().filter(|_| fits);
+        let Some(myself) = myself else {
+            let found = format!(
+                "the seed in {} is for node {} of cluster {}, this is {} of {}",
+                config.data_dir.display(),
+                seed.node,
+                seed.cluster,
+                identity.name,
+                identity.cluster
+            );
+            return Err(store_failed(StoreError::Foreign(found)));
+        };
+        if !Store::exists(&config.data_dir) {
+            let identity = StoreIdentity {
+                format: 0,
+                cluster: seed.cluster.to_string(),
+                node: seed.node.to_string(),
+                raft_id: myself.raft_id,
+                incarnation: myself.incarnation.as_bytes().to_vec(),
+            };
+            Store::create(&config.data_dir, &identity).map_err(store_failed)?;
+        }
+    }
+    let opened = Store::open(&config.data_dir, identity.cluster.as_str(), identity.name.as_str());
+    Ok((opened.map_err(store_failed)?, seed))
+}
+
+/// The members that a seed names, as the engine knows them.
+pub(super) fn members(seed: &Seed) -> Vec<(u64, Member)> {
+    let member = |member: &crate::seed::Member| {
+        let (name, address) = (member.name.to_string(), member.address.clone());
+        (member.raft_id, Member { name, address, incarnation: *member.incarnation.as_bytes() })
+    };
+    seed.members.iter().map(member).collect()
+}
+
+/// Puts the seed to use, once. The log of a first member begins with all first members. That of a
+/// node that joined begins empty: the primary, which knows of it by the log, fills it. Until the
+/// node has learned that it is a member, those whom the seed names are; they are returned.
+pub(super) async fn found(
+    config: &Config,
+    store: &Store,
+    seed: Option<Seed>,
+) -> Result<Vec<(u64, Member)>, StoreError> {
+    let failed = |error: crate::seed::SeedError| StoreError::Foreign(error.to_string());
+    if let Some(seed) = seed {
+        if !seed.joined {
+            raft::found(store, members(&seed).into_iter().collect()).await?;
+        }
+        Seed::put_away(&config.data_dir).map_err(failed)?;
+    }
+    // Only a help at the beginning of a node's life: no reason not to start later.
+    let used = Seed::read_used(&config.data_dir).ok().flatten();
+    Ok(used.filter(|seed| seed.joined).map(|seed| members(&seed)).unwrap_or_default())
+}
+
+/// Logs once how long it took from the start until this node votes.
+pub(super) async fn tell_of_vote(node: Node, began: Instant, stop: CancellationToken) {
+    let Some(engine) = node.engine() else { return };
+    let mut view = engine.view();
+    let votes = view.wait_for(|now| now.voters.contains(&now.id));
+    tokio::select! {
+        () = stop.cancelled() => {}
+        Ok(_) = votes => {
+            let took = began.elapsed().as_secs_f64();
+            tracing::info!("{} votes: {took:.1} s after its start", node.name());
+        }
+    }
+}
