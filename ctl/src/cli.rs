@@ -4,6 +4,7 @@
 
 mod clock;
 mod cluster;
+mod line;
 mod local;
 mod message;
 mod watching;
@@ -19,6 +20,7 @@ use proto::Name;
 
 pub(crate) use self::clock::{Clock, ClockReport, ClockVerb, ClockWait, Whose};
 pub(crate) use self::cluster::{Cluster, Create, Token, TokenCreate, TokenRole};
+pub(crate) use self::line::{parse_line, words};
 pub(crate) use self::local::{Dev, DevDir, DevDown, DevUp, Verify};
 pub(crate) use self::message::{Delete, Get, Mode, Read, Send, Times};
 pub(crate) use self::watching::{Events, NodeIs, Wait, WaitFor};
@@ -150,6 +152,8 @@ pub(crate) enum Verb {
     Compact,
     /// Check that all nodes hold the same; exit code 13 if they do not, 10 if one does not answer
     Verify(Verify),
+    /// Commands line by line, without 'logctl' before each
+    Shell,
     /// Contexts: which cluster, as whom
     #[command(subcommand)]
     Context(Context),
@@ -278,6 +282,14 @@ pub(crate) struct NotParsed {
 }
 
 impl NotParsed {
+    fn of(error: clap::Error, args: &[OsString]) -> Self {
+        let command = Cli::command();
+        let mut words = args.iter().skip(1).filter_map(|arg| arg.to_str());
+        let verb = words
+            .find_map(|word| command.find_subcommand(word).map(|verb| verb.get_name().to_owned()));
+        Self { error, verb }
+    }
+
     /// Whether this is an error, and not help or version.
     pub(crate) fn is_error(&self) -> bool {
         self.error.use_stderr()
@@ -303,14 +315,7 @@ impl NotParsed {
 /// When it is not one, or asks for help or the version.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, NotParsed> {
     let args: Vec<OsString> = args.into_iter().collect();
-    Cli::try_parse_from(&args).map_err(|error| {
-        let command = Cli::command();
-        let verb =
-            args.iter().skip(1).filter_map(|arg| arg.to_str()).find_map(|arg| {
-                command.find_subcommand(arg).map(|verb| verb.get_name().to_owned())
-            });
-        NotParsed { error, verb }
-    })
+    Cli::try_parse_from(&args).map_err(|error| NotParsed::of(error, &args))
 }
 
 /// The completion script.

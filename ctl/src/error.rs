@@ -31,6 +31,9 @@ pub(crate) enum CtlError {
     /// A certificate or key is not usable.
     #[error(transparent)]
     Cert(#[from] certs::CertError),
+    /// Told already; only the exit code is left.
+    #[error("ended with exit code {0}")]
+    Told(u8),
     /// The cluster could not be asked, or it refused.
     #[error(transparent)]
     Client(#[from] net::ClientError),
@@ -75,7 +78,7 @@ impl CtlError {
     /// The exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Refused { code, .. } => *code,
+            Self::Refused { code, .. } | Self::Told(code) => *code,
             // The reader has what it wanted (`| head`); that is no failure.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::File { .. }
@@ -84,6 +87,11 @@ impl CtlError {
             Self::Cert(_) => 4,
             Self::Client(error) => error.exit_code(),
         }
+    }
+
+    /// Whether everything about it was said before.
+    pub(crate) fn is_told(&self) -> bool {
+        matches!(self, Self::Told(_))
     }
 
     /// What to try, in one line.
@@ -98,6 +106,7 @@ impl CtlError {
                 _ => "free space and permissions of the folder: df -h, ls -ld".to_owned(),
             },
             Self::Output(_) => "another place for the output".to_owned(),
+            Self::Told(_) => "what was said before".to_owned(),
             Self::Cert(error) => error.hint().to_owned(),
             Self::Client(error) => error.hint().to_string(),
         }

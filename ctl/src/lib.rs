@@ -40,7 +40,7 @@ use out::Out;
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match cli::parse(args) {
         Ok(cli) => cli,
-        Err(answer) => return not_parsed(&answer),
+        Err(answer) => return ExitCode::from(tell(&answer)),
     };
     let mut out = Out::new(&cli.globals);
     trace(&cli.globals);
@@ -54,7 +54,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = error.exit_code();
-            if code != 0 {
+            if code != 0 && !error.is_told() {
                 out.failure(&error);
             }
             ExitCode::from(code)
@@ -66,16 +66,16 @@ async fn command(cli: Cli, out: &mut Out) -> Result<(), CtlError> {
     verb::run(cli, out).await
 }
 
-/// Help, version, or a command line that is not one.
-fn not_parsed(answer: &cli::NotParsed) -> ExitCode {
+/// Tells help, the version, or what is wrong with a command line. Returns the exit code.
+pub(crate) fn tell(answer: &cli::NotParsed) -> u8 {
     if answer.is_error() {
         out::complain(answer.text().trim_end());
         out::complain(&format!("try: {}", answer.hint()));
-        return ExitCode::from(2);
+        return 2;
     }
     match out::announce(&answer.text()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(1),
-        _ => ExitCode::SUCCESS,
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => 1,
+        _ => 0,
     }
 }
 

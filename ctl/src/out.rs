@@ -264,6 +264,12 @@ pub(crate) fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// Text to standard error without a line end, where somebody is to type.
+pub(crate) fn prompt(text: &str) {
+    let mut err = io::stderr();
+    let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+}
+
 /// Text to standard output before the options are known: help and version.
 pub(crate) fn announce(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();

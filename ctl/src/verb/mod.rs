@@ -15,6 +15,7 @@ mod read;
 mod register;
 mod send;
 mod settings;
+mod shell;
 mod status;
 mod token;
 mod verify;
@@ -49,6 +50,7 @@ pub(crate) async fn run(cli: Cli, out: &mut Out) -> Result<(), CtlError> {
         Verb::Events(args) => events::run(args, globals, out).await,
         Verb::Wait(args) => wait::run(args, globals, out).await,
         Verb::Compact => compact::run(globals, out).await,
+        Verb::Shell => Box::pin(shell::run(globals, out)).await,
         Verb::Verify(args) => verify::run(args, globals, out).await,
         Verb::Context(args) => context::run(args, globals, out),
         Verb::Completion { shell } => out.bytes(&cli::completion(shell)),

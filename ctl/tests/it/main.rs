@@ -5,6 +5,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "helpers of tests fail by panicking, as tests do"
 )]
 
@@ -17,4 +18,5 @@ mod clocks;
 mod interrupting;
 mod messages;
 mod registering;
+mod shell;
 mod watching;

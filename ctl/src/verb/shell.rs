@@ -1,0 +1,163 @@
+//! `logctl shell`: one command a line, in one process.
+
+use std::io::{self, IsTerminal};
+use std::sync::mpsc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Duration, timeout};
+
+use crate::cli::{Globals, Verb, parse_line, words};
+use crate::context;
+use crate::error::CtlError;
+use crate::home::Home;
+use crate::out::{self, Out};
+
+/// Time that an interrupted command has to end by itself, with its last words.
+const END_WITHIN: Duration = Duration::from_secs(1);
+
+pub(crate) async fn run(globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    let interactive = io::stdin().is_terminal();
+    let failed = |source| CtlError::File { what: "cannot watch for Ctrl-C".into(), source };
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut lines = Lines::start();
+    if interactive {
+        out.note("one logctl command a line, without 'logctl'; help, or exit");
+    }
+    let mut last = 0;
+    loop {
+        if interactive {
+            out::prompt(&format!("logctl({})> ", who(globals)));
+        }
+        let line = tokio::select! {
+            line = lines.next() => line?,
+            _ = interrupt.recv() => {
+                if interactive {
+                    // The terminal has thrown the half line away.
+                    out::prompt("\n");
+                    continue;
+                }
+                return Err(CtlError::Told(130));
+            }
+        };
+        let Some(line) = line else { break };
+        match command(&line, globals, &mut interrupt).await? {
+            Next::Nothing => {}
+            Next::Ended(code) => last = code,
+            Next::Leave => return finish(interactive, last),
+        }
+        if last == 130 && !interactive {
+            break;
+        }
+    }
+    if interactive {
+        out::prompt("\n");
+    }
+    finish(interactive, last)
+}
+
+/// A person has seen what failed; a script wants to know.
+fn finish(interactive: bool, last: u8) -> Result<(), CtlError> {
+    if interactive || last == 0 { Ok(()) } else { Err(CtlError::Told(last)) }
+}
+
+/// Name of the context in use, for the prompt.
+fn who(globals: &Globals) -> String {
+    let chosen = Home::from_env().and_then(|home| context::choose(&home, globals.context.as_ref()));
+    chosen.map_or_else(|_| "no context".to_owned(), |(name, _)| name.to_string())
+}
+
+/// What comes after a line.
+enum Next {
+    Nothing,
+    /// A command ended with this code.
+    Ended(u8),
+    Leave,
+}
+
+/// Runs one line. Its errors are told; only that nobody listens any more ends the shell.
+async fn command(line: &str, shell: &Globals, interrupt: &mut Signal) -> Result<Next, CtlError> {
+    let told = |what: String, hint: &str| {
+        Out::new(shell).failure(&CtlError::usage(what, hint));
+        Ok(Next::Ended(2))
+    };
+    let mut words = match words(line) {
+        Ok(words) => words,
+        Err(missing) => return told(format!("this line lacks {missing}"), "'...' or \"...\""),
+    };
+    if words.first().is_some_and(|first| first == "logctl") {
+        words.remove(0);
+    }
+    match words.first().map(String::as_str) {
+        None => return Ok(Next::Nothing),
+        Some("exit" | "quit") => return Ok(Next::Leave),
+        Some(_) => {}
+    }
+    let cli = match parse_line(&words, shell) {
+        Ok(cli) => cli,
+        Err(answer) => return Ok(Next::Ended(crate::tell(&answer))),
+    };
+    if matches!(cli.verb, Verb::Shell) {
+        return told("this is the shell".to_owned(), "exit leaves it");
+    }
+    let mut out = Out::new(&cli.globals);
+    let mut running = Box::pin(super::run(cli, &mut out));
+    let done = tokio::select! {
+        // Who ends by itself on Ctrl-C is asked first.
+        biased;
+        done = &mut running => Some(done),
+        _ = interrupt.recv() => timeout(END_WITHIN, &mut running).await.ok(),
+    };
+    drop(running);
+    let done = done.unwrap_or(Err(CtlError::Told(130)));
+    match out.flush().and(done) {
+        Err(error @ CtlError::Output(_)) => Err(error),
+        Err(error) => {
+            if error.exit_code() != 0 && !error.is_told() {
+                out.failure(&error);
+            }
+            Ok(Next::Ended(error.exit_code()))
+        }
+        Ok(()) => Ok(Next::Ended(0)),
+    }
+}
+
+/// Lines of standard input, read on a thread of their own and only when asked for: in between, a
+/// command may want to read from it.
+struct Lines {
+    ask: mpsc::Sender<()>,
+    come: tokio::sync::mpsc::Receiver<io::Result<String>>,
+    /// A line is asked for and has not come: Ctrl-C came first.
+    asked: bool,
+}
+
+impl Lines {
+    fn start() -> Self {
+        let (ask, asked) = mpsc::channel();
+        let (send, come) = tokio::sync::mpsc::channel(1);
+        // It may wait for a line when the process ends; nobody waits for it.
+        std::thread::spawn(move || {
+            while asked.recv().is_ok() {
+                let mut line = String::new();
+                let read = io::stdin().read_line(&mut line).map(|_| line);
+                if send.blocking_send(read).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { ask, come, asked: false }
+    }
+
+    /// The next line; `None` at the end.
+    async fn next(&mut self) -> Result<Option<String>, CtlError> {
+        if !self.asked {
+            // The thread ends only after this is dropped.
+            let _ = self.ask.send(());
+            self.asked = true;
+        }
+        let line = self.come.recv().await;
+        self.asked = false;
+        let failed = |source| CtlError::File { what: "cannot read commands".into(), source };
+        let line = line.transpose().map_err(failed)?;
+        Ok(line.filter(|line| !line.is_empty()))
+    }
+}
