@@ -7,6 +7,7 @@ mod cluster;
 mod line;
 mod local;
 mod message;
+mod node;
 mod watching;
 
 use std::ffi::OsString;
@@ -23,6 +24,7 @@ pub(crate) use self::cluster::{Cluster, Create, Token, TokenCreate, TokenRole};
 pub(crate) use self::line::{parse_line, words};
 pub(crate) use self::local::{Dev, DevDir, DevDown, DevUp, Verify};
 pub(crate) use self::message::{Delete, Get, Mode, Read, Send, Times};
+pub(crate) use self::node::{Node, NodeAdd, NodeRemove, Raft};
 pub(crate) use self::watching::{Events, NodeIs, Wait, WaitFor};
 
 const AFTER_HELP: &str = "\
@@ -137,6 +139,12 @@ pub(crate) enum Verb {
     Clients(Clients),
     /// List the nodes
     Nodes,
+    /// Look after the nodes: add, remove, drain, promote, give the primary role away
+    #[command(subcommand)]
+    Node(Node),
+    /// The replication engine of the nodes
+    #[command(subcommand)]
+    Raft(Raft),
     /// Health of the cluster, node by node; the exit code tells it too
     Status(Status),
     /// One line on the health of the cluster or of one node, for scripts

@@ -10,7 +10,9 @@ mod demo;
 mod dev;
 mod events;
 mod get;
+mod node;
 mod nodes;
+mod raft;
 mod read;
 mod register;
 mod send;
@@ -44,6 +46,8 @@ pub(crate) async fn run(cli: Cli, out: &mut Out) -> Result<(), CtlError> {
         Verb::Delete(args) => delete::run(args, globals, out).await,
         Verb::Clients(args) => clients::run(args, globals, out).await,
         Verb::Nodes => nodes::run(globals, out).await,
+        Verb::Node(args) => node::run(args, globals, out).await,
+        Verb::Raft(cli::Raft::Show) => raft::show(globals, out).await,
         Verb::Status(args) => status::run(args, globals, out).await,
         Verb::Health(args) => status::health(args, globals, out).await,
         Verb::Clock(args) => clock::run(args, globals, out).await,

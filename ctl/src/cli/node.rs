@@ -1,0 +1,105 @@
+//! `logctl node` and `logctl raft`: what can be typed.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use proto::Name;
+
+/// Look after the nodes. Whatever changes them takes an admin.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Node {
+    /// Everything about one node
+    Show {
+        /// The node
+        name: Name,
+    },
+    /// Prepare nodes to join: a token for each, and the command to run on its machine
+    ///
+    /// If the cluster is one that 'logctl dev up' made on this machine, they are started here.
+    Add(NodeAdd),
+    /// Remove nodes for good: clients and slots move away, votes are taken, certificates refused
+    Remove(NodeRemove),
+    /// Keep clients away from a node; it goes on replicating and voting, and is primary no more
+    Drain {
+        /// The node
+        name: Name,
+        /// Let clients come back
+        #[arg(long)]
+        off: bool,
+    },
+    /// Give the primary role to another node
+    StepDown {
+        /// The node that gives it away; default: the primary
+        name: Option<Name>,
+        /// How long it does not get it back by its priority
+        #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = parse_hold)]
+        hold: Duration,
+    },
+    /// Give a node a vote, as soon as it has caught up
+    Promote {
+        /// The node
+        name: Name,
+    },
+    /// Take a node's vote away; it goes on replicating and serving clients
+    Demote {
+        /// The node
+        name: Name,
+    },
+    /// Change what a node is meant to be
+    Set {
+        /// The node
+        name: Name,
+        /// Among nodes fit to be primary, the one with the highest is
+        #[arg(long, value_name = "P")]
+        priority: u32,
+    },
+}
+
+/// Nodes to come.
+#[derive(Debug, Args)]
+pub(crate) struct NodeAdd {
+    /// Their names
+    #[arg(required_unless_present = "count")]
+    pub(crate) names: Vec<Name>,
+    /// How many; those that are not named are called n1, n2 and so on, as far as they are free
+    #[arg(long, value_name = "K")]
+    pub(crate) count: Option<NonZeroUsize>,
+    /// How long their tokens live
+    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = parse_hold)]
+    pub(crate) ttl: Duration,
+    /// Only say which nodes they would be, and what would move to them
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Nodes to go.
+#[derive(Debug, Args)]
+pub(crate) struct NodeRemove {
+    /// Their names; all of them go, or none
+    #[arg(required = true)]
+    pub(crate) names: Vec<Name>,
+    /// Also those that cannot be reached. The rest must be a majority all the same
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Only say which slots would move
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// The engine.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Raft {
+    /// Term, vote, log and members of each node's engine; with --via of that one
+    Show,
+}
+
+/// A time of up to a day.
+fn parse_hold(text: &str) -> Result<Duration, String> {
+    let longest = Duration::from_nanos(proto::limits::STEP_DOWN_MAX_NS);
+    match humantime::parse_duration(text) {
+        Ok(time) if !time.is_zero() && time <= longest => Ok(time),
+        Ok(_) => Err(format!("more than 0 and at most {}", humantime::format_duration(longest))),
+        Err(_) => Err("expected a time such as 30s, 5m or 1h".to_owned()),
+    }
+}

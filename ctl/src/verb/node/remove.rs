@@ -1,0 +1,152 @@
+//! `logctl node remove`: nodes go for good.
+
+use proto::Name;
+use proto::member::{MemberOp, MemberState, RemoveNodes};
+use proto::wire::{Op, Plan, Planned, Reply};
+use serde::Serialize;
+
+use crate::cli::{Globals, NodeRemove};
+use crate::error::CtlError;
+use crate::out::{Cell, Out, Show};
+
+use super::{MemberView, Talk};
+
+/// Slots that would change hands.
+#[derive(Debug, Serialize)]
+pub(super) struct MovesView {
+    before: Vec<ShareView>,
+    after: Vec<ShareView>,
+    moves: Vec<MoveView>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShareView {
+    node: String,
+    slots: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct MoveView {
+    from: String,
+    to: String,
+    slots: u32,
+}
+
+impl From<Planned> for MovesView {
+    fn from(planned: Planned) -> Self {
+        let share =
+            |share: proto::overview::Share| ShareView { node: share.node, slots: share.slots };
+        Self {
+            before: planned.before.into_iter().map(share).collect(),
+            after: planned.after.into_iter().map(share).collect(),
+            moves: planned
+                .moves
+                .into_iter()
+                .map(|moved| MoveView { from: moved.from, to: moved.to, slots: moved.slots })
+                .collect(),
+        }
+    }
+}
+
+impl MovesView {
+    /// Shows what would move: a document, or a line for each pair of nodes.
+    pub(super) fn show(&self, out: &mut Out) -> Result<(), CtlError> {
+        match out.shape() {
+            crate::out::Shape::Json => out.json(self),
+            _ => out.list(&self.moves),
+        }
+    }
+}
+
+impl Show for MoveView {
+    fn headings() -> &'static [&'static str] {
+        &["FROM", "TO", "SLOTS"]
+    }
+
+    fn row(&self) -> Vec<Cell> {
+        self.plain().into_iter().map(Cell::from).collect()
+    }
+
+    fn plain(&self) -> Vec<String> {
+        vec![self.from.clone(), self.to.clone(), self.slots.to_string()]
+    }
+}
+
+/// Removes nodes, and waits until the others do without them.
+pub(super) async fn run(
+    args: NodeRemove,
+    globals: &Globals,
+    out: &mut Out,
+) -> Result<(), CtlError> {
+    let names: Vec<String> = args.names.iter().map(Name::to_string).collect();
+    if args.dry_run {
+        return planned(names, globals, out).await;
+    }
+    let what = names.join(", ");
+    let question = format!("{what}: removed for good, its store and its certificate are void?");
+    out.confirm(&question, &format!("logctl -y node remove {}", names.join(" ")))?;
+    let talk = Talk::open(globals)?;
+    let done = removed(&talk, &names, args.force, out).await;
+    talk.close().await;
+    out.list(&done?)
+}
+
+async fn planned(names: Vec<String>, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    let talk = Talk::open(globals)?;
+    let plan = Plan { add: Vec::new(), remove: names };
+    let answer = talk.change.call(Op::Plan(plan)).await;
+    talk.close().await;
+    let (_, Reply::Planned(planned)) = answer? else { return Err(CtlError::strange("no plan")) };
+    MovesView::from(planned).show(out)
+}
+
+async fn removed(
+    talk: &Talk,
+    names: &[String],
+    force: bool,
+    out: &Out,
+) -> Result<Vec<MemberView>, CtlError> {
+    let remove = RemoveNodes { names: names.to_vec(), force };
+    let rows = match talk.change(MemberOp::Remove(remove)).await {
+        Ok(rows) => rows,
+        // An earlier call may have ordered it and not have seen the end.
+        Err(error) if error.exit_code() == 5 => under_way(talk, names).await.ok_or(error)?,
+        Err(error) => return Err(error),
+    };
+    let missing = async || {
+        let engine = talk.engine().await?;
+        let is_there = |name: &&String| {
+            engine.voters.contains(name) || engine.learners.contains(name) || engine.node == **name
+        };
+        let left: Vec<&str> = names.iter().filter(is_there).map(String::as_str).collect();
+        Ok(if !left.is_empty() {
+            Some(format!("{} still replicated to", are(&left)))
+        } else if engine.joint {
+            Some("the change of voters is not committed yet".to_owned())
+        } else {
+            None
+        })
+    };
+    talk.until(out, &format!("the removal of {}", names.join(", ")), missing).await?;
+    Ok(rows.iter().map(MemberView::from).collect())
+}
+
+/// The rows of nodes that are removed, and that some engine still has.
+async fn under_way(talk: &Talk, names: &[String]) -> Option<Vec<proto::member::MemberRow>> {
+    let engine = talk.engine().await.ok()?;
+    let is_there = |name: &String| engine.voters.contains(name) || engine.learners.contains(name);
+    if !names.iter().any(is_there) {
+        return None;
+    }
+    let rows = talk.members().await.ok()?;
+    let gone = rows
+        .into_iter()
+        .filter(|row| names.contains(&row.name) && row.noticed() == MemberState::Removed);
+    let gone: Vec<_> = gone.collect();
+    (gone.len() == names.len()).then_some(gone)
+}
+
+fn are(names: &[&str]) -> String {
+    let verb = if names.len() == 1 { "is" } else { "are" };
+    format!("{} {verb}", names.join(", "))
+}
