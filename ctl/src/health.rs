@@ -1,6 +1,7 @@
 //! The cluster's health: the forms it is shown in, and the verdict that becomes the exit code.
 
 use clock::ClockState;
+use proto::member::{MemberState, reason};
 use proto::wire::{NodeRow, Status};
 use serde::Serialize;
 
@@ -206,6 +207,14 @@ fn nobody_may_lead(status: &Status) -> bool {
         && answering.iter().all(bad)
 }
 
+/// Whether a node that does not answer is none to worry about: it is drained, or it has no vote and
+/// stopped on purpose, or never came.
+fn may_go(row: &NodeRow) -> bool {
+    let left = row.state == MemberState::Left.as_str();
+    let calm = left && row.reason == reason::STOPPED || row.state == MemberState::Admitted.as_str();
+    row.drained || !row.voter && calm
+}
+
 /// Problems so far and the gravest exit code of them.
 struct Verdict {
     problems: Vec<String>,
@@ -216,7 +225,9 @@ impl Verdict {
     fn judge(&mut self, row: &NodeRow, primary: &str) {
         let name = &row.name;
         if !row.up {
-            self.add(10, name, format!("{name} is down"));
+            if !may_go(row) {
+                self.add(10, name, format!("{name} is down"));
+            }
             return;
         }
         // A clock matters most where it stamps.

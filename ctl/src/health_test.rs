@@ -56,6 +56,19 @@ fn the_exit_code_is_the_gravest_of_the_problems() {
     };
     assert_eq!(code(status()), 0);
     assert_eq!(code(with(1, |row| row.up = false)), 10);
+    assert_eq!(code(with(1, |row| (row.up, row.drained) = (false, true))), 0);
+    let stopped = |voter| {
+        let mut status = status();
+        status.nodes[1] = NodeRow {
+            up: false,
+            voter,
+            state: "left".into(),
+            reason: "stopped".into(),
+            ..status.nodes[1].clone()
+        };
+        status
+    };
+    assert_eq!((code(stopped(false)), code(stopped(true))), (0, 10));
     assert_eq!(code(with(1, |row| row.problems = vec!["the disk is full".into()])), 10);
     assert_eq!(code(with(0, |row| row.clock_state = "synced".into())), 0);
     assert_eq!(code(with(0, |row| row.clock_state = "holdover".into())), 10);

@@ -79,6 +79,7 @@ impl Server {
                         let deadline = Deadline::of(&request);
                         this.follow(&principal, read, deadline, reply).await;
                     }
+                    Some(Op::WatchNodes(_)) => this.watch(&principal, reply).await,
                     _ => {
                         let response = this.node.handle(&principal, request).await;
                         send(reply, &response).await;
@@ -134,6 +135,34 @@ impl Server {
                     send(reply, &failed(failure)).await;
                     return;
                 }
+            }
+        }
+    }
+
+    /// Sends the live list whenever it changes, until the client is gone or the node stops. A drained
+    /// node goes on: its clients learn from the list where to go.
+    async fn watch(&self, principal: &Principal, mut reply: ReplyTx) {
+        let failed = |failure| self.node.response(self.node.name(), Reply::Failure(failure));
+        let mut watched = match self.node.watch_nodes(principal) {
+            Ok(watched) => watched,
+            Err(failure) => return send(reply, &failed(failure)).await,
+        };
+        loop {
+            let next = tokio::select! {
+                () = self.drain.cancelled() => {
+                    Err(Failure::new(ErrorCode::Stopping, "the node is stopping"))
+                }
+                () = reply.stopped() => return,
+                next = watched.next() => next,
+            };
+            match next {
+                Ok(nodes) => {
+                    let response = self.node.response(self.node.name(), Reply::Nodes(nodes));
+                    if reply.send(&response).await.is_err() {
+                        return;
+                    }
+                }
+                Err(failure) => return send(reply, &failed(failure)).await,
             }
         }
     }

@@ -149,6 +149,12 @@ impl<'v> Machine<'v> {
         self.state.last
     }
 
+    /// Version of the table of nodes, see [`crate::query::members_epoch`].
+    #[must_use]
+    pub fn members_epoch(&self) -> u64 {
+        self.state.members_epoch
+    }
+
     /// Digest of everything applied so far, the last entry included.
     #[must_use]
     pub fn digest(&self) -> Hash {

@@ -12,6 +12,7 @@ mod hand_over;
 mod instants;
 mod join;
 mod kv;
+mod list;
 mod member_ops;
 mod own;
 mod place;
@@ -19,6 +20,7 @@ mod run;
 mod settings;
 mod status;
 mod verify;
+mod watching;
 mod write;
 
 use std::sync::Arc;

@@ -87,6 +87,7 @@ pub(super) struct StateMachine {
     writer: Writer,
     applied: StoredApplied,
     progress: watch::Sender<Progress>,
+    members_epoch: watch::Sender<u64>,
     ratcheted: Arc<AtomicU64>,
     digests: Digests,
     /// Whether an entry must be in the log before it is applied: always, but in the engine's own
@@ -99,6 +100,8 @@ pub(super) struct StateMachine {
 pub(super) struct Watch {
     /// Where it stands.
     pub progress: watch::Receiver<Progress>,
+    /// Version of the table of nodes. It stands in every answer, so nobody reads the store for it.
+    pub members_epoch: watch::Receiver<u64>,
     /// How many stamps had to be raised at apply; expected to stay 0.
     pub ratcheted: Arc<AtomicU64>,
     /// What it was like after each of its last entries.
@@ -115,17 +118,21 @@ impl StateMachine {
         let stamp = last_stamp(&store)?;
         let progress =
             watch::Sender::new(Progress { index: applied.last.as_ref().map(|l| l.index), stamp });
+        let members_epoch = watch::Sender::new(members_epoch(&store)?);
         let ratcheted = Arc::new(AtomicU64::new(0));
         let digests = Digests::default();
         digests.restart(&store)?;
         let watch = Watch {
             progress: progress.subscribe(),
+            members_epoch: members_epoch.subscribe(),
             ratcheted: Arc::clone(&ratcheted),
             digests: digests.clone(),
         };
         let writer = store.writer()?;
         let log_first = true;
-        Ok((Self { store, writer, applied, progress, ratcheted, digests, log_first }, watch))
+        let this =
+            Self { store, writer, applied, progress, members_epoch, ratcheted, digests, log_first };
+        Ok((this, watch))
     }
 
     /// A state machine that is fed without a log.
@@ -179,17 +186,17 @@ impl StateMachine {
             last.hash = chain.hash;
         }
         let ratcheted = machine.ratcheted();
-        let stamp = machine.last_stamp();
+        let (stamp, members_epoch) = (machine.last_stamp(), machine.members_epoch());
         let changes = machine.into_changes();
         drop(view);
         self.store.apply(changes, &applied)?;
         self.applied = applied;
         self.digests.push(digests);
-        self.note(stamp, ratcheted);
+        self.note(stamp, ratcheted, members_epoch);
         Ok(results)
     }
 
-    fn note(&self, stamp: Hlc, ratcheted: u64) {
+    fn note(&self, stamp: Hlc, ratcheted: u64, members_epoch: u64) {
         if ratcheted > 0 {
             self.ratcheted.fetch_add(ratcheted, Ordering::Relaxed);
             tracing::warn!(ratcheted, "stamps were raised at apply");
@@ -199,6 +206,8 @@ impl StateMachine {
             self.store.tail().set_applied(index + 1);
         }
         self.progress.send_replace(Progress { index, stamp });
+        self.members_epoch
+            .send_if_modified(|last| std::mem::replace(last, members_epoch) != members_epoch);
     }
 
     fn meta(applied: &StoredApplied) -> Result<SnapshotMeta, io::Error> {
@@ -212,6 +221,12 @@ impl StateMachine {
 
 fn mark(id: &LogId, hash: Vec<u8>) -> LogMark {
     LogMark { index: id.index(), term: id.committed_leader_id().term, hash }
+}
+
+/// Version of the table of nodes in a store.
+fn members_epoch(store: &Store) -> Result<u64, StoreError> {
+    let epoch = model::query::members_epoch(&store.snapshot()?);
+    epoch.map_err(|error| StoreError::Damaged(error.to_string()))
 }
 
 /// Final stamp of the last applied entry of a store.
@@ -293,7 +308,7 @@ impl RaftStateMachine<Types> for StateMachine {
         self.store.flip(*incoming).await?;
         self.applied = applied;
         self.digests.restart(&self.store)?;
-        self.note(last_stamp(&self.store)?, 0);
+        self.note(last_stamp(&self.store)?, 0, members_epoch(&self.store)?);
         Ok(())
     }
 

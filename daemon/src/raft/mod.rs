@@ -188,6 +188,12 @@ impl Handle {
         self.machine.progress.clone()
     }
 
+    /// Version of the table of nodes, as it grows.
+    #[must_use]
+    pub fn members_epoch(&self) -> watch::Receiver<u64> {
+        self.machine.members_epoch.clone()
+    }
+
     /// Digests of the state after its last entries, with the entries' indexes, the newest last.
     #[must_use]
     pub fn digests(&self) -> Vec<(u64, [u8; 32])> {
