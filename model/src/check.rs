@@ -48,6 +48,9 @@ pub(crate) fn check_send(
     if stream == Stream::Events {
         return Err(denied("'$events' is written by the cluster alone"));
     }
+    if matches!(stream, Stream::Group(_)) && crate::groups::says_change(headers) {
+        return Err(denied("the header type=group marks what the cluster itself says in a group"));
+    }
     check_content(headers, body)?;
     Ok(stream)
 }

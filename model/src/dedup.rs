@@ -1,11 +1,17 @@
 //! Once: a (sender, id) is remembered for a window of log time, with the ack it got. Whether a row
 //! is still inside the window is decided by stamps alone, so a row that is due but not yet removed
 //! already counts as gone.
+//!
+//! Messages and changes of groups share their senders' ids, since both become records; changes of
+//! the dictionary have their own (see [`kv_sender`]).
 
 use clock::Hlc;
 use proto::limits::DEDUP_WINDOW_NS;
 
-use crate::error::StateError;
+use prost::Message as _;
+
+use crate::error::{QueryError, StateError, conflict};
+use crate::hash::Hash;
 use crate::keys;
 use crate::machine::Machine;
 use crate::rows::DedupRow;
@@ -16,8 +22,29 @@ fn is_over(then: Hlc, now: Hlc) -> bool {
     then.ns.saturating_add(DEDUP_WINDOW_NS) <= now.ns
 }
 
+/// What a (sender, id) is called for changes of the dictionary: a `=` in front, which no name can
+/// hold, keeps their ids apart from those of messages.
+pub(crate) fn kv_sender(name: &str) -> String {
+    format!("={name}")
+}
+
+/// Whether a (sender, id) comes for the first time.
+pub(crate) enum Once {
+    /// The same was done before; what it got.
+    Before(DedupRow),
+    /// It was never done, or is forgotten.
+    First(Fresh),
+}
+
+/// A (sender, id) that may be used.
+pub(crate) struct Fresh {
+    key: Vec<u8>,
+    /// The place in the queue of an entry that is over.
+    over: Option<Hlc>,
+}
+
 /// What is remembered of a (sender, id).
-pub(crate) enum Remembered {
+enum Remembered {
     /// It was never used, or is forgotten.
     Nothing,
     /// It is due to be forgotten; its place in the queue must go before the key is written anew.
@@ -26,19 +53,63 @@ pub(crate) enum Remembered {
     First(DedupRow),
 }
 
-impl Remembered {
-    /// The same as if it were due to be forgotten.
-    pub(crate) fn forgotten(self) -> Result<Self, StateError> {
-        match self {
-            Self::First(row) => row.hlc().map(Self::Over),
-            other => Ok(other),
-        }
-    }
-}
-
 impl Machine<'_> {
+    /// Whether `sender`, who is called `name`, did this before. An id that was used for something
+    /// else is refused.
+    pub(crate) fn once(
+        &self,
+        (sender, name): (&str, &str),
+        id: &str,
+        to: &str,
+        content: &Hash,
+    ) -> Result<Once, QueryError> {
+        let key = keys::pair(sender, id);
+        let over = match self.first_ack(&key)? {
+            Remembered::First(first) => {
+                if first.to == to && first.content_hash[..] == content[..] {
+                    return Ok(Once::Before(first));
+                }
+                return Err(match first.seq {
+                    0 => conflict(format!("the id '{id}' was used for another change of '{name}'")),
+                    seq => conflict(format!(
+                        "the id '{id}' was used for another message of '{name}', seq {seq}"
+                    )),
+                }
+                .into());
+            }
+            Remembered::Over(hlc) => Some(hlc),
+            Remembered::Nothing => None,
+        };
+        Ok(Once::First(Fresh { key, over }))
+    }
+
+    /// The same, if nobody else uses the id: what it was used for before is forgotten.
+    pub(crate) fn anew(&self, sender: &str, id: &str) -> Result<Fresh, StateError> {
+        let key = keys::pair(sender, id);
+        let over = match self.first_ack(&key)? {
+            Remembered::First(first) => Some(first.hlc()?),
+            Remembered::Over(hlc) => Some(hlc),
+            Remembered::Nothing => None,
+        };
+        Ok(Fresh { key, over })
+    }
+
+    /// Makes room for a new entry; the key to remember it under.
+    pub(crate) fn claim(&mut self, fresh: Fresh) -> Vec<u8> {
+        if let Some(hlc) = fresh.over {
+            self.remove(Table::DedupAge, keys::age(hlc));
+        }
+        fresh.key
+    }
+
+    /// Remembers what was done under a key that was claimed.
+    pub(crate) fn remember(&mut self, key: Vec<u8>, first: &DedupRow) {
+        self.put(Table::Dedup, key.clone(), first.encode_to_vec());
+        self.put(Table::DedupAge, keys::age(self.state.last), key);
+    }
+
     /// What is remembered of a dedup key.
-    pub(crate) fn first_ack(&self, key: &[u8]) -> Result<Remembered, StateError> {
+    fn first_ack(&self, key: &[u8]) -> Result<Remembered, StateError> {
         let Some(row) = self.rows.get(Table::Dedup, key)? else { return Ok(Remembered::Nothing) };
         let row = DedupRow::decode(row)?;
         let hlc = row.hlc()?;

@@ -10,6 +10,7 @@ use crate::check::check_delete;
 use crate::command::Caller;
 use crate::error::{QueryError, denied, not_found};
 use crate::find::{EVENTS, each_with_id, record, seq_of, sized_record, visible};
+use crate::groups::says_change;
 use crate::machine::{Machine, Outcome, Place};
 use crate::query::{Reader, SENDERS_SHOWN_MAX, ambiguous};
 
@@ -27,6 +28,13 @@ impl Machine<'_> {
         self.require_registered(caller)?;
         let seq = self.find_deletable(caller, id, from)?;
         let (mut record, before) = sized_record(&self.rows, seq)?;
+        if record.to.starts_with('@') && says_change(&record.headers) {
+            return Err(denied(
+                "who came into a group and who left it is its own history: nobody deletes that, \
+                 retention removes it",
+            )
+            .into());
+        }
         if record.deleted.is_none() {
             erase(&mut record, place, caller, reason);
             let after = self.put_record(&mut record);
@@ -54,7 +62,7 @@ impl Machine<'_> {
             let record = record(&self.rows, seq)?;
             if record.to == EVENTS {
                 event = true;
-            } else if asked && visible(&reader, &record) {
+            } else if asked && visible(&self.rows, &reader, &record)? {
                 found.push((sender.to_owned(), seq));
             }
             let full = found.len() > SENDERS_SHOWN_MAX;

@@ -1,10 +1,11 @@
 //! Events that applying a change writes: exactly one record each, the same on every node.
 
+use bytes::Bytes;
 use proto::{Header, Stream, event};
 
 use crate::command::Caller;
 use crate::error::StateError;
-use crate::keys;
+use crate::hash::content_hash;
 use crate::machine::{Machine, Place};
 use crate::send::Message;
 use crate::slots::sender_key;
@@ -62,12 +63,12 @@ impl Machine<'_> {
             let event = event.with("by", by);
             // No node draws such an id; if one did, its event is not the one that is written here.
             let id = format!("{}-{}", event.kind, self.state.last_seq + 1);
-            let key = keys::pair(&sender_key(&Stream::Events, from), &id);
-            let remembered = self.first_ack(&key)?.forgotten()?;
-            let (headers, body) = (&event.headers[..], &event.text.into());
-            let message = Message { stream: &Stream::Events, id: &id, headers, body };
+            let fresh = self.anew(&sender_key(&Stream::Events, from), &id)?;
+            let (headers, body) = (&event.headers[..], &Bytes::from(event.text));
+            let content = &content_hash(headers, body);
+            let message = Message { stream: &Stream::Events, id: &id, headers, body, content };
             let place = Place { stamp, ..*place };
-            self.append(&place, &node, from, &message, remembered);
+            self.append(&place, &node, from, &message, (fresh, content));
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use crate::error::StateError;
 use crate::keys;
 use crate::query::Reader;
 use crate::rows::{decode_record, decode_seq};
+use crate::stays::stays;
 use crate::view::{Direction, Table, View};
 
 /// The stream of the cluster's own events, which every admitted client may read.
@@ -69,15 +70,23 @@ pub(crate) fn each_with_id(
 }
 
 /// Whether a record lies in the reader's inbox, was sent by the reader or is an event; an admin sees
-/// all.
-pub(crate) fn visible(reader: &Reader, record: &Record) -> bool {
-    reader.admin
-        || record.from == reader.name
-        || in_inbox(reader, &record.to)
-        || record.to == EVENTS
+/// all. Of a group's records a client sees those of its stays.
+pub(crate) fn visible(
+    view: &dyn View,
+    reader: &Reader,
+    record: &Record,
+) -> Result<bool, StateError> {
+    let to = record.to.as_str();
+    if reader.admin || record.from == reader.name || is_own(reader, to) || to == EVENTS {
+        return Ok(true);
+    }
+    match to.strip_prefix('@') {
+        Some(group) => Ok(stays(view, &reader.name, group)?.holds(record.seq)),
+        None => Ok(false),
+    }
 }
 
-/// Whether a stream belongs to the reader's inbox.
-pub(crate) fn in_inbox(reader: &Reader, to: &str) -> bool {
+/// Whether all of a stream belongs to the reader's inbox.
+pub(crate) fn is_own(reader: &Reader, to: &str) -> bool {
     to == reader.name || to == "*"
 }

@@ -29,6 +29,7 @@ mod cursors;
 mod dedup;
 mod delete;
 mod events;
+mod gateways;
 mod groups;
 mod homes;
 mod kv;
@@ -47,6 +48,7 @@ mod find;
 mod page;
 pub mod query;
 mod source;
+mod stays;
 mod window;
 
 pub use check::{ADMIN, check};

@@ -230,8 +230,8 @@ impl<'v> Machine<'v> {
             CommandOp::InitSettings(change) => self.init_settings(caller, change),
             CommandOp::Member(change) => self.change_members(place, caller, change),
             CommandOp::Token(change) => self.change_tokens(place, caller, change),
-            CommandOp::Group(change) => self.change_groups(place, caller, change),
-            CommandOp::Kv(change) => self.change_kv(place, caller, change),
+            CommandOp::Group(change) => self.change_groups(place, caller, gateway, change),
+            CommandOp::Kv(change) => self.change_kv(place, caller, gateway, change),
             CommandOp::TermStart { .. } | CommandOp::Tick => Ok(Outcome::Done),
         };
         match result {

@@ -14,13 +14,15 @@ use proto::wire::TimeMode;
 use proto::{Name, Stream};
 
 use crate::blocks::Skipper;
-use crate::error::{QueryError, StateError, denied, invalid, not_found};
-use crate::find::{in_inbox, record_row};
+use crate::error::{QueryError, StateError, denied, invalid};
+use crate::find::{is_own, record_row};
+use crate::groups::{readable, require_known};
 use crate::query::{Page, Query, Reader};
 use crate::rows::{State, decode_record, record_hlc, record_stamp};
 use crate::settings::settings;
 use crate::slots::{sender_key, stream_key};
 use crate::source::{Index, Seek, Source, Steps};
+use crate::stays::groups_of;
 use crate::view::{Table, View};
 use crate::window::Window;
 
@@ -162,31 +164,24 @@ fn source<'v>(
         from.parse::<Name>().map_err(invalid)?;
     }
     let stream = if to.is_empty() { None } else { Some(to.parse::<Stream>().map_err(invalid)?) };
-    if let Some(Stream::Group(name)) = &stream {
-        return Err(not_found(format!("no group @{name}")).into());
-    }
     let own = reader.admin || *from == reader.name;
-    let shared = stream == Some(Stream::Events);
-    if !own && !to.is_empty() && !shared && !in_inbox(reader, to) {
-        return Err(denied(format!(
-            "'{}' reads its own messages, everyone's ('*'), those it sent and '$events', not those \
-             to '{to}'",
-            reader.name
-        ))
-        .into());
-    }
     let of = |stream: &Stream| Index::new(view, Table::Streams, stream_key(stream));
     let sender = (!from.is_empty()).then(|| {
         let key = sender_key(stream.as_ref().unwrap_or(&Stream::Everyone), from);
         Source::Index(Index::new(view, Table::Senders, key.into_owned()))
     });
     let recipients = match &stream {
-        Some(stream) => Some(Source::Index(of(stream))),
-        None if own => None,
-        None => {
-            let name = reader.name.parse().map_err(invalid)?;
-            Some(Source::Any(vec![of(&Stream::Client(name)), of(&Stream::Everyone)]))
+        Some(Stream::Group(name)) if !own => {
+            let stays = readable(view, reader, name.as_str())?;
+            let all = of(&Stream::Group(name.clone()));
+            Some(Source::Index(all.within(stays)))
         }
+        Some(stream) => {
+            require_readable(view, reader, stream, own)?;
+            Some(Source::Index(of(stream)))
+        }
+        None if own => None,
+        None => Some(inbox(view, reader)?),
     };
     Ok(match (recipients, sender) {
         (Some(recipients), Some(sender)) => Source::Both(Box::new([recipients, sender])),
@@ -194,6 +189,42 @@ fn source<'v>(
         // Events are shown to those who ask for them.
         (None, None) => Source::AllBut(of(&Stream::Events)),
     })
+}
+
+/// Everything that is addressed to a client: itself, everyone, and its groups while it was a member.
+fn inbox<'v>(view: &'v dyn View, reader: &Reader) -> Result<Source<'v>, QueryError> {
+    let name = reader.name.parse().map_err(invalid)?;
+    let of = |stream: &Stream| Index::new(view, Table::Streams, stream_key(stream));
+    let mut streams = vec![of(&Stream::Client(name)), of(&Stream::Everyone)];
+    for (group, stays) in groups_of(view, &reader.name)? {
+        let group = group
+            .parse()
+            .map_err(|_| StateError::corrupt(Table::ClientGroups, "a group has no name"))?;
+        streams.push(of(&Stream::Group(group)).within(stays));
+    }
+    Ok(Source::Any(streams.into_iter().map(Source::Index).collect()))
+}
+
+/// Refuses a stream that the reader may not see: somebody else's, or of a group that is not there.
+fn require_readable(
+    view: &dyn View,
+    reader: &Reader,
+    stream: &Stream,
+    own: bool,
+) -> Result<(), QueryError> {
+    if let Stream::Group(name) = stream {
+        return require_known(view, name.as_str());
+    }
+    let to = stream.to_string();
+    if own || *stream == Stream::Events || is_own(reader, &to) {
+        return Ok(());
+    }
+    Err(denied(format!(
+        "'{}' reads its own messages, everyone's ('*'), those of its groups, those it sent and \
+         '$events', not those to '{to}'",
+        reader.name
+    ))
+    .into())
 }
 
 /// First and last seq that the query's time range and position leave.

@@ -1,8 +1,8 @@
 //! Reads: pure functions of a view and of who asks.
 //!
-//! A client reads its inbox (its own stream and everyone's, merged in log order) and, when it asks
-//! for its own name as sender, what it sent. An admin reads everything. Events are shown to those
-//! who ask for `$events`, all of them.
+//! A client reads its inbox (its own stream, everyone's and those of its groups while it was a member,
+//! merged in log order) and, when it asks for its own name as sender, what it sent. An admin reads
+//! everything. Events are shown to those who ask for `$events`, all of them.
 //!
 //! Not here: how a page is put together (`page`), whether the view is fresh enough (`daemon::reader`), instants relative to a clock.
 
@@ -24,7 +24,10 @@ use crate::rows::{ClientRow, State, record_hlc};
 use crate::slots::{SlotTable, sender_key, stream_key};
 use crate::view::{Direction, Table, View};
 
+pub use crate::gateways::gateway_counts;
+pub use crate::groups::{group, groups};
 pub use crate::homes::{home_of, plan, route, slots};
+pub use crate::kv::{kv_get, kv_list};
 pub use crate::member_rows::{member, members, members_epoch, revoked};
 pub use crate::members::check_admission;
 pub use crate::page::page;
@@ -151,13 +154,13 @@ pub fn get(view: &dyn View, reader: &Reader, id: &str, from: &str) -> Result<Fou
         };
         let Some(seq) = seq else { return Ok(Found::Nothing) };
         let found = record(view, seq)?;
-        let seen = visible(reader, &found);
+        let seen = visible(view, reader, &found)?;
         return Ok(if seen { Found::One(Box::new(found)) } else { Found::Nothing });
     }
     let mut found: Vec<Record> = Vec::new();
     each_with_id(view, id, |_, seq| {
         let record = record(view, seq)?;
-        if visible(reader, &record) {
+        if visible(view, reader, &record)? {
             found.push(record);
         }
         let full = found.len() == SENDERS_SHOWN_MAX;

@@ -83,7 +83,12 @@ impl Machine<'_> {
         self.require_registered(caller)
     }
 
-    pub(crate) fn require_recipient(&mut self, stream: &Stream) -> Result<(), QueryError> {
+    /// Refuses a recipient that is not there, or not for this caller.
+    pub(crate) fn require_recipient(
+        &mut self,
+        caller: &Caller,
+        stream: &Stream,
+    ) -> Result<(), QueryError> {
         match stream {
             Stream::Everyone => Ok(()),
             Stream::Client(name) if name.as_str() == ADMIN => Ok(()),
@@ -91,7 +96,7 @@ impl Machine<'_> {
                 Some(_) => Ok(()),
                 None => Err(not_found(format!("no client '{name}'")).into()),
             },
-            Stream::Group(name) => Err(not_found(format!("no group @{name}")).into()),
+            Stream::Group(name) => self.require_member(caller, name.as_str()),
             Stream::Events => Err(denied("'$events' is written by the cluster alone").into()),
         }
     }

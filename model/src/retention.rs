@@ -5,8 +5,8 @@
 //! The dedup window is apart from this: a (sender, id) is remembered even if its record is gone.
 
 use clock::Hlc;
-use proto::Record;
 use proto::limits::EXPIRE_RECORDS_MAX;
+use proto::{Record, Stream};
 
 use crate::error::{QueryError, StateError};
 use crate::find::{seq_of, sized_record};
@@ -93,6 +93,10 @@ impl Machine<'_> {
             self.remove(Table::Ids, keys::pair(&record.id, &sender));
         }
         self.drop_blocks(seq)?;
+        self.state.gateways.release(record)?;
+        if let Stream::Group(name) = &stream {
+            self.drop_group(name.as_str(), seq)?;
+        }
         self.state.first_seq = seq + 1;
         self.release(len)
     }

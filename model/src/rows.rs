@@ -10,6 +10,7 @@ use proto::wire::{Ack, Position, Settings};
 use crate::SHARD;
 use crate::blocks::{LEVELS, OpenBlock};
 use crate::error::StateError;
+use crate::gateways::{GatewayCounts, GatewayRow};
 use crate::hash::Hash;
 use crate::keys;
 use crate::view::{Table, View};
@@ -50,6 +51,14 @@ pub(crate) struct State {
     /// Stamps that apply took for events of its own since a proposed stamp was last good as it was:
     /// proposals may lie that far behind without anything being wrong.
     pub(crate) own_stamps: u64,
+    /// Kept messages by gateway.
+    pub(crate) gateways: GatewayCounts,
+    /// Groups, deleted ones of which records are kept too.
+    pub(crate) groups: u64,
+    /// Version of the last change of the dictionary.
+    pub(crate) kv_version: u64,
+    /// Keys of the dictionary.
+    pub(crate) kv_keys: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -82,6 +91,17 @@ struct StateRow {
     led_term: u64,
     #[prost(uint64, tag = "14")]
     own_stamps: u64,
+    #[prost(message, repeated, tag = "20")]
+    gateways: Vec<GatewayRow>,
+    /// First seq that is counted; 0 before gateways were.
+    #[prost(uint64, tag = "21")]
+    gateways_from: u64,
+    #[prost(uint64, tag = "22")]
+    groups: u64,
+    #[prost(uint64, tag = "23")]
+    kv_version: u64,
+    #[prost(uint64, tag = "24")]
+    kv_keys: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -127,6 +147,10 @@ impl State {
         last_raft_id: 0,
         led_term: 0,
         own_stamps: 0,
+        gateways: GatewayCounts::EMPTY,
+        groups: 0,
+        kv_version: 0,
+        kv_keys: 0,
     };
 
     /// Reads the stored state, which is [`State::EMPTY`] before any entry.
@@ -152,6 +176,10 @@ impl State {
             last_raft_id: row.last_raft_id,
             led_term: row.led_term,
             own_stamps: row.own_stamps,
+            gateways: GatewayCounts::read(row.gateways, row.gateways_from, row.last_seq),
+            groups: row.groups,
+            kv_version: row.kv_version,
+            kv_keys: row.kv_keys,
         };
         state.flaw().map_or(Ok(state), |flaw| Err(corrupt(flaw)))
     }
@@ -172,6 +200,11 @@ impl State {
             last_raft_id: self.last_raft_id,
             led_term: self.led_term,
             own_stamps: self.own_stamps,
+            gateways: self.gateways.rows(),
+            gateways_from: self.gateways.from_seq,
+            groups: self.groups,
+            kv_version: self.kv_version,
+            kv_keys: self.kv_keys,
         }
         .encode_to_vec()
     }
@@ -197,6 +230,9 @@ impl State {
         let mut open = self.blocks.iter().flatten();
         if open.any(|block| block.since > self.last_seq + 1 || block.span.unknown > self.last_seq) {
             return Some("an open block is out of range");
+        }
+        if self.gateways.sum() > self.records() {
+            return Some("more messages are counted than are kept");
         }
         if self.last == Hlc::ZERO || self.dedup_floor_ns > self.last.ns {
             return Some("the last stamp is out of range");
@@ -262,8 +298,12 @@ pub(crate) struct DedupRow {
     /// The recipient; its slot is the entry's slot.
     #[prost(string, tag = "6")]
     pub(crate) to: String,
+    /// Hash of what was asked for.
     #[prost(bytes = "bytes", tag = "7")]
     pub(crate) content_hash: Bytes,
+    /// For a change of the dictionary: what was answered, without what the change itself says.
+    #[prost(bytes = "bytes", tag = "8")]
+    pub(crate) answer: Bytes,
 }
 
 impl DedupRow {

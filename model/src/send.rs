@@ -2,14 +2,13 @@
 
 use bytes::Bytes;
 use clock::Stamp;
-use prost::Message as _;
 use proto::{Header, Name, Record, Stream};
 
 use crate::SHARD;
 use crate::check::{check_event, check_send};
 use crate::command::Caller;
-use crate::dedup::Remembered;
-use crate::error::{QueryError, conflict, denied, invalid};
+use crate::dedup::{Fresh, Once};
+use crate::error::{QueryError, denied, invalid};
 use crate::hash::{Hash, content_hash, leaf_hash};
 use crate::keys;
 use crate::machine::{Machine, Outcome, Place};
@@ -23,6 +22,8 @@ pub(crate) struct Message<'m> {
     pub(crate) id: &'m str,
     pub(crate) headers: &'m [Header],
     pub(crate) body: &'m Bytes,
+    /// Hash of headers and body.
+    pub(crate) content: &'m Hash,
 }
 
 impl Machine<'_> {
@@ -35,8 +36,9 @@ impl Machine<'_> {
     ) -> Result<Outcome, QueryError> {
         let stream = check_send(to, id, headers, body)?;
         self.require_sender(caller)?;
-        let message = Message { stream: &stream, id, headers, body };
-        self.once(place, caller, gateway, &message)
+        let content = content_hash(headers, body);
+        let message = Message { stream: &stream, id, headers, body, content: &content };
+        self.send_once(place, caller, gateway, &message)
     }
 
     /// Stores an event of a node. Nobody else may: the stream says what the cluster itself saw.
@@ -52,45 +54,42 @@ impl Machine<'_> {
             return Err(denied("'$events' is written by the cluster alone").into());
         }
         caller.name.parse::<Name>().map_err(invalid)?;
-        let message = Message { stream: &Stream::Events, id, headers, body };
-        self.once(place, caller, gateway, &message)
+        let content = content_hash(headers, body);
+        let message = Message { stream: &Stream::Events, id, headers, body, content: &content };
+        self.send_once(place, caller, gateway, &message)
     }
 
     /// Stores what was not stored before under this sender and id.
-    fn once(
+    fn send_once(
         &mut self,
         place: &Place<'_>,
         caller: &Caller,
         gateway: &str,
         message: &Message<'_>,
     ) -> Result<Outcome, QueryError> {
-        let &Message { stream, id, headers, body } = message;
-        let content = content_hash(headers, body);
-        let to = stream.to_string();
+        let &Message { stream, id, content, .. } = message;
         let sender = sender_key(stream, &caller.name);
-        let dedup_key = keys::pair(&sender, id);
-        let remembered = self.first_ack(&dedup_key)?;
-        if let Remembered::First(first) = remembered {
-            return same_message(first, caller, &to, id, &content);
-        }
+        let fresh = match self.once((&sender, &caller.name), id, &stream.to_string(), content)? {
+            Once::Before(first) => return Ok(Outcome::Sent(first.into_ack(id, true))),
+            Once::First(fresh) => fresh,
+        };
         if *stream != Stream::Events {
-            self.require_recipient(stream)?;
+            self.require_recipient(caller, stream)?;
         }
-        let first = self.append(place, caller, gateway, message, remembered);
+        let first = self.append(place, caller, gateway, message, (fresh, content));
         Ok(Outcome::Sent(first.into_ack(id, false)))
     }
 
-    /// Makes the record that is stored next.
+    /// Stores a record and remembers it under what asked for it, whose hash is `asked`.
     pub(crate) fn append(
         &mut self,
         place: &Place<'_>,
         caller: &Caller,
         gateway: &str,
         message: &Message<'_>,
-        remembered: Remembered,
+        (fresh, asked): (Fresh, &Hash),
     ) -> DedupRow {
-        let &Message { stream, id, headers, body } = message;
-        let content = content_hash(headers, body);
+        let &Message { stream, id, headers, body, content } = message;
         let mut record = Record {
             shard: u32::from(SHARD),
             seq: self.state.last_seq + 1,
@@ -109,11 +108,8 @@ impl Machine<'_> {
             primary: place.primary.to_owned(),
         };
         record.leaf_hash = leaf_hash(&record).to_vec();
-        if let Remembered::Over(hlc) = remembered {
-            self.remove(Table::DedupAge, keys::age(hlc));
-        }
-        let dedup_key = keys::pair(&sender_key(stream, &caller.name), id);
-        self.store(stream, &mut record, place.stamp, dedup_key)
+        let dedup_key = self.claim(fresh);
+        self.store(stream, &mut record, (place.stamp, asked), dedup_key)
     }
 
     /// Writes the record and every row that leads to it.
@@ -121,7 +117,7 @@ impl Machine<'_> {
         &mut self,
         stream: &Stream,
         record: &mut Record,
-        stamp: Stamp,
+        (stamp, asked): (Stamp, &Hash),
         dedup_key: Vec<u8>,
     ) -> DedupRow {
         let seq = record.seq;
@@ -137,32 +133,17 @@ impl Machine<'_> {
             primary: record.primary.clone(),
             gateway: record.gateway.clone(),
             to: record.to.clone(),
-            content_hash: Bytes::copy_from_slice(&record.content_hash),
+            content_hash: Bytes::copy_from_slice(asked),
+            answer: Bytes::new(),
         };
-        self.put(Table::Dedup, dedup_key.clone(), first.encode_to_vec());
-        self.put(Table::DedupAge, keys::age(self.state.last), dedup_key);
+        self.remember(dedup_key, &first);
         assert!(seq == self.state.last_seq + 1, "seqs are dense");
         self.extend_blocks(seq, stamp);
         self.state.last_seq = seq;
         self.state.bytes += len;
+        if *stream != Stream::Events {
+            self.state.gateways.count(&record.gateway);
+        }
         first
     }
-}
-
-/// The first ack again, if the message is the one that got it.
-fn same_message(
-    first: DedupRow,
-    caller: &Caller,
-    to: &str,
-    id: &str,
-    content: &Hash,
-) -> Result<Outcome, QueryError> {
-    if first.to == to && first.content_hash[..] == content[..] {
-        return Ok(Outcome::Sent(first.into_ack(id, true)));
-    }
-    Err(conflict(format!(
-        "the id '{id}' was used for another message of '{}', seq {}",
-        caller.name, first.seq
-    ))
-    .into())
 }

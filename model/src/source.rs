@@ -1,6 +1,7 @@
 //! Where a page's records come from: ascending seqs out of index rows, merged (an inbox is several
-//! streams), intersected (a stream, but only from one sender) and taken out (all but the events),
-//! without reading a record that the page does not show.
+//! streams), intersected (a stream, but only from one sender), cut to what a reader may see of them (a
+//! group, while a client was its member) and taken out (all but the events), without reading a record
+//! that the page does not show.
 //!
 //! Invariant: a search takes a bounded number of steps. One that finds nothing within them says how
 //! far it came, and the next page goes on from there.
@@ -9,6 +10,7 @@ use std::collections::VecDeque;
 
 use crate::error::StateError;
 use crate::keys;
+use crate::stays::Stays;
 use crate::view::{Direction, Table, View};
 
 /// Index rows fetched at a time.
@@ -21,7 +23,7 @@ pub(crate) enum Source<'v> {
     /// The rows of one text in an index table.
     Index(Index<'v>),
     /// What is in any of them.
-    Any(Vec<Index<'v>>),
+    Any(Vec<Self>),
     /// What is in both.
     Both(Box<[Self; 2]>),
 }
@@ -31,6 +33,8 @@ pub(crate) struct Index<'v> {
     view: &'v dyn View,
     table: Table,
     text: String,
+    /// Only what lies in these; `None` = all.
+    stays: Option<Stays>,
     ahead: VecDeque<u64>,
     exhausted: bool,
 }
@@ -44,6 +48,25 @@ pub(crate) enum Seek {
     End,
     /// The steps are used up; there is none below this seq.
     Paused(u64),
+}
+
+impl Seek {
+    /// What two searches came to together: a find counts only below where the other one paused.
+    fn lower(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::End, other) => other,
+            (one, Self::End) => one,
+            (Self::Found(a), Self::Found(b)) => Self::Found(a.min(b)),
+            (Self::Paused(a), Self::Paused(b)) => Self::Paused(a.min(b)),
+            (Self::Found(found), Self::Paused(at)) | (Self::Paused(at), Self::Found(found)) => {
+                if found < at {
+                    Self::Found(found)
+                } else {
+                    Self::Paused(at)
+                }
+            }
+        }
+    }
 }
 
 /// How many steps a page may still take.
@@ -74,13 +97,12 @@ impl<'v> Source<'v> {
                 Ok(Seek::Found(from))
             }
             Self::Index(index) => Ok(index.seek(from)?.map_or(Seek::End, Seek::Found)),
-            Self::Any(indexes) => {
-                let mut lowest = None;
-                for index in indexes {
-                    let seq = index.seek(from)?;
-                    lowest = lowest.into_iter().chain(seq).min();
+            Self::Any(sources) => {
+                let mut lowest = Seek::End;
+                for source in sources {
+                    lowest = lowest.lower(source.seek(from, steps)?);
                 }
-                Ok(lowest.map_or(Seek::End, Seek::Found))
+                Ok(lowest)
             }
             Self::Both(sources) => {
                 let [one, other] = &mut **sources;
@@ -106,10 +128,31 @@ impl<'v> Source<'v> {
 
 impl<'v> Index<'v> {
     pub(crate) fn new(view: &'v dyn View, table: Table, text: String) -> Self {
-        Self { view, table, text, ahead: VecDeque::new(), exhausted: false }
+        Self { view, table, text, stays: None, ahead: VecDeque::new(), exhausted: false }
+    }
+
+    /// The same, cut to the stays of a member.
+    pub(crate) fn within(self, stays: Stays) -> Self {
+        Self { stays: Some(stays), ..self }
     }
 
     fn seek(&mut self, from: u64) -> Result<Option<u64>, StateError> {
+        if self.stays.is_none() {
+            return self.next(from);
+        }
+        let mut from = from;
+        // One turn per stay at most, and there are few.
+        while let Some((first, end)) = self.stays.as_ref().and_then(|stays| stays.next(from)) {
+            match self.next(first)? {
+                Some(seq) if end.is_none_or(|end| seq < end) => return Ok(Some(seq)),
+                Some(seq) => from = seq,
+                None => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    fn next(&mut self, from: u64) -> Result<Option<u64>, StateError> {
         while self.ahead.front().is_some_and(|&seq| seq < from) {
             self.ahead.pop_front();
         }
@@ -179,14 +222,14 @@ mod tests {
             let index = |text: &str| Index::new(&view, Table::Streams, text.to_owned());
             let union: BTreeSet<u64> = sets[0].union(&sets[1]).copied().collect();
             let both = union.intersection(&sets[2]).copied();
-            let any = Source::Any(vec![index("a"), index("b")]);
+            let any = || Source::Any(["a", "b"].map(|text| Source::Index(index(text))).into());
             let found =
-                all(Source::Both(Box::new([any, Source::Index(index("c"))])), from, 3000, steps);
+                all(Source::Both(Box::new([any(), Source::Index(index("c"))])), from, 3000, steps);
             prop_assert_eq!(found, both.filter(|&seq| seq >= from).collect::<Vec<_>>());
             let rest = (from..3000).filter(|seq| !sets[0].contains(seq)).collect::<Vec<_>>();
             prop_assert_eq!(all(Source::AllBut(index("a")), from, 3000, steps), rest);
             prop_assert_eq!(
-                all(Source::Any(vec![index("a"), index("b")]), from, 3000, steps),
+                all(any(), from, 3000, steps),
                 union.into_iter().filter(|&seq| seq >= from).collect::<Vec<_>>()
             );
         }

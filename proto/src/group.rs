@@ -1,5 +1,17 @@
 //! Groups: one stream with many readers. A member reads from where it joined up to where it left.
 
+/// Header that says what kind of record this is, see [`TYPE_GROUP`].
+pub const TYPE: &str = "type";
+/// The type of the records that the cluster writes into a group's stream when the group changes. No
+/// message to a group may claim it.
+pub const TYPE_GROUP: &str = "group";
+/// Header that says what was done: `created`, `deleted`, `added` or `removed`.
+pub const ACTION: &str = "action";
+/// Header with the names of those who came or went, apart by commas.
+pub const NAMES: &str = "names";
+/// Header that is there if those who came see the group from its beginning.
+pub const HISTORY: &str = "history";
+
 /// A change of groups.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct GroupChange {
@@ -80,9 +92,13 @@ pub struct GroupView {
     /// 12-byte stamp of its creation.
     #[prost(bytes = "vec", tag = "3")]
     pub since: Vec<u8>,
-    /// Its members, by name.
+    /// Its members, by name. In a list of groups they are left out; after a change only those of
+    /// the named ones are there who are members now.
     #[prost(message, repeated, tag = "4")]
     pub members: Vec<GroupMember>,
+    /// How many members it has.
+    #[prost(uint64, tag = "5")]
+    pub size: u64,
 }
 
 /// One member.

@@ -105,6 +105,8 @@ pub const GROUP_MEMBERS_MAX: usize = 10_000;
 pub const GROUPS_PER_CLIENT_MAX: usize = 128;
 /// Times that a client may come into and go out of one group. Beyond it, a new group.
 pub const GROUP_STAYS_MAX: usize = 64;
+/// Names in one change of a group: they stand in one header of its record.
+pub const GROUP_CHANGE_NAMES_MAX: usize = 100;
 /// Longest key of the dictionary, in bytes.
 pub const KV_KEY_BYTES_MAX: usize = 512;
 /// Largest value of the dictionary, in bytes. Larger things are messages.
@@ -127,6 +129,7 @@ const _: () = assert!(BODY_BYTES_MAX + HEADER_BYTES_MAX + (64 << 10) < FRAME_BYT
 const _: () = assert!(BATCH_BYTES_MAX + BODY_BYTES_MAX + (64 << 10) < FRAME_BYTES_MAX);
 const _: () = assert!(APPEND_BYTES_MAX <= FRAME_BYTES_MAX / 2);
 const _: () = assert!(PAGE_BYTES_MAX + BODY_BYTES_MAX + (64 << 10) < FRAME_BYTES_MAX);
+const _: () = assert!(GROUP_CHANGE_NAMES_MAX * (NAME_BYTES_MAX + 1) + 128 < HEADER_BYTES_MAX);
 const _: () = assert!(SNAPSHOT_CHUNK_BYTES < FRAME_BYTES_MAX);
 /// Digests of its state that a node remembers, one an entry. Two nodes are compared at an entry that
 /// both remember: far more than a follower is behind while anything works.

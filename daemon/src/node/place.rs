@@ -1,9 +1,14 @@
-//! Placement: where keys lie, what would move, who served how much.
+//! Placement: where keys lie, what would move, who served how much. Every answer holds what was
+//! acknowledged before it was asked for.
+//!
+//! Not here: the tables and their rules (`model::query`).
 
+use model::{QueryError, StateError, query};
+use proto::member::ring_order;
 use proto::wire::{Distribution, Plan, Planned, Route, Routed, Slots};
 use proto::{ErrorCode, Failure};
 
-use model::query;
+use crate::reader::store_failure;
 
 use super::{Body, Deadline, Node, Principal};
 
@@ -14,33 +19,47 @@ pub(super) fn home_of(node: &Node, client: &str) -> Option<String> {
 }
 
 impl Node {
-    #[expect(clippy::unused_async, reason = "it will ask the primary")]
+    /// Where a key lies.
     pub(super) async fn route(
         &self,
-        _principal: &Principal,
-        _route: &Route,
-        _deadline: Deadline,
+        principal: &Principal,
+        route: &Route,
+        deadline: Deadline,
     ) -> Result<Routed, Failure> {
-        Err(Failure::new(ErrorCode::Invalid, "a request that this release does not know"))
+        let core = self.core()?;
+        self.fresh(core, principal, false, deadline).await?;
+        let routed = query::route(&core.store.snapshot().map_err(store_failure)?, &route.key);
+        let engine = core.engine.view().borrow().clone();
+        let primary = engine.primary_member().map(|(_, member)| member.name.clone());
+        // Version 1 has one shard, and every node holds it.
+        let mut replicas: Vec<String> =
+            self.member_list().into_iter().map(|(_, member)| member.name).collect();
+        replicas.sort_by(|a, b| ring_order(a, b));
+        Ok(Routed { primary: primary.unwrap_or_default(), replicas, ..routed.map_err(unreadable)? })
     }
 
-    #[expect(clippy::unused_async, reason = "it will ask the primary")]
+    /// What would change hands.
     pub(super) async fn plan(
         &self,
-        _principal: &Principal,
-        _plan: &Plan,
-        _deadline: Deadline,
+        principal: &Principal,
+        plan: &Plan,
+        deadline: Deadline,
     ) -> Result<Planned, Failure> {
-        Err(Failure::new(ErrorCode::Invalid, "a request that this release does not know"))
+        let core = self.core()?;
+        self.fresh(core, principal, false, deadline).await?;
+        let view = core.store.snapshot().map_err(store_failure)?;
+        query::plan(&view, plan).map_err(QueryError::into_failure)
     }
 
-    #[expect(clippy::unused_async, reason = "it will ask the primary")]
+    /// The homes of all slots.
     pub(super) async fn slots(
         &self,
-        _principal: &Principal,
-        _deadline: Deadline,
+        principal: &Principal,
+        deadline: Deadline,
     ) -> Result<Slots, Failure> {
-        Err(Failure::new(ErrorCode::Invalid, "a request that this release does not know"))
+        let core = self.core()?;
+        self.fresh(core, principal, false, deadline).await?;
+        query::slots(&core.store.snapshot().map_err(store_failure)?).map_err(unreadable)
     }
 
     #[expect(clippy::unused_async, reason = "it will ask the primary")]
@@ -51,4 +70,8 @@ impl Node {
     ) -> Result<Distribution, Failure> {
         Err(Failure::new(ErrorCode::Invalid, "a request that this release does not know"))
     }
+}
+
+fn unreadable(error: StateError) -> Failure {
+    Failure::new(ErrorCode::Integrity, error)
 }

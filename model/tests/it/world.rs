@@ -6,7 +6,9 @@ use model::{
     Batch, Caller, Command, CommandOp, Found, Machine, MemoryView, Outcome, Page, Query, Reader,
     Table, query,
 };
-use proto::wire::{Configure, OnLoss, Position, TimeMode};
+use proto::group::{GroupMembers, GroupName, GroupOp, GroupView};
+use proto::kv::KvRow;
+use proto::wire::{Configure, GroupChange, KvChange, OnLoss, Position, TimeMode};
 use proto::{Header, Record};
 
 use crate::script::Line;
@@ -24,6 +26,8 @@ enum Verb {
     Delete,
     Cursor,
     Configure,
+    Group,
+    Kv,
     // Commands of nodes.
     Event,
     Init,
@@ -46,6 +50,11 @@ enum Verb {
     Rows,
     Slot,
     Home,
+    Groups,
+    GroupOf,
+    KvGet,
+    KvList,
+    Gateways,
 }
 
 impl Verb {
@@ -56,6 +65,8 @@ impl Verb {
             "delete" => Self::Delete,
             "cursor" => Self::Cursor,
             "configure" => Self::Configure,
+            "group" => Self::Group,
+            "kv" => Self::Kv,
             "event" => Self::Event,
             "init" => Self::Init,
             "expire" => Self::Expire,
@@ -75,6 +86,11 @@ impl Verb {
             "rows" => Self::Rows,
             "slot" => Self::Slot,
             "home" => Self::Home,
+            "groups" => Self::Groups,
+            "group-of" => Self::GroupOf,
+            "kv-get" => Self::KvGet,
+            "kv-list" => Self::KvList,
+            "gateways" => Self::Gateways,
             _ => panic!("unknown command {word}"),
         }
     }
@@ -152,6 +168,8 @@ impl World {
                 positions: positions(&line.text("at")),
             },
             Verb::Configure => CommandOp::Configure(settings(line)),
+            Verb::Group => CommandOp::Group(group_change(line)),
+            Verb::Kv => CommandOp::Kv(kv_change(line)),
             Verb::Init => CommandOp::InitSettings(settings(line)),
             Verb::Event => {
                 CommandOp::Event { id: line.text("id"), headers: headers(line), body: body(line) }
@@ -267,9 +285,96 @@ impl World {
                 let home = query::home_of(view, &line.word(1).parse().unwrap()).unwrap();
                 out.push(home.unwrap_or_else(|| "none".to_owned()));
             }
+            _ => self.read_tables(verb, line, out),
+        }
+    }
+}
+
+impl World {
+    fn read_tables(&self, verb: Verb, line: &mut Line, out: &mut Vec<String>) {
+        let view = &self.view;
+        match verb {
+            Verb::Groups => {
+                out.extend(query::groups(view, &reader(line)).unwrap().iter().map(describe_group));
+            }
+            Verb::GroupOf => out.push(match query::group(view, &reader(line), line.word(2)) {
+                Ok(group) => describe_group(&group),
+                Err(error) => refused(&error.into_failure()),
+            }),
+            Verb::KvGet => out.push(match query::kv_get(view, line.word(1)) {
+                Ok(Some(row)) => describe_kv(&row),
+                Ok(None) => "nothing".to_owned(),
+                Err(error) => refused(&error.into_failure()),
+            }),
+            Verb::KvList => match query::kv_list(view, &line.text("prefix"), &line.text("after")) {
+                Ok(page) => {
+                    out.extend(page.rows.iter().map(describe_kv));
+                    out.push(if page.more { "more" } else { "end" }.to_owned());
+                }
+                Err(error) => out.push(refused(&error.into_failure())),
+            },
+            Verb::Gateways => out.push(format!("{:?}", query::gateway_counts(view).unwrap())),
             other => unreachable!("{other:?} is not a read"),
         }
     }
+}
+
+/// `group bob add @ops members=carol,dan id=g2 history=yes`.
+fn group_change(line: &mut Line) -> GroupChange {
+    let name = line.words.get(3).map_or("", String::as_str).trim_start_matches('@').to_owned();
+    let members = line.text("members");
+    let members: Vec<String> =
+        members.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let history = line.text("history") == "yes";
+    let op = match line.word(2) {
+        "create" => Some(GroupOp::Create(GroupName { name })),
+        "delete" => Some(GroupOp::Delete(GroupName { name })),
+        "add" => Some(GroupOp::Add(GroupMembers { name, members, history })),
+        "remove" => Some(GroupOp::Remove(GroupMembers { name, members, history })),
+        _ => None,
+    };
+    GroupChange { op, id: line.text("id") }
+}
+
+/// `kv bob put k value=v expect=3 id=k1`, `kv bob delete k id=k2`; `value-bytes=N` makes a value of N.
+fn kv_change(line: &mut Line) -> KvChange {
+    let value = match line.word(2) {
+        "put" => match line.number("value-bytes") {
+            0 => Some(line.text("value").into_bytes()),
+            len => Some(vec![b'x'; len]),
+        },
+        "delete" => None,
+        other => panic!("no change {other}"),
+    };
+    let expect = line.text("expect");
+    let expect = (!expect.is_empty()).then(|| expect.parse().unwrap());
+    let key = match line.number("key-bytes") {
+        0 => line.words.get(3).cloned().unwrap_or_default(),
+        len => "k".repeat(len),
+    };
+    KvChange { key, value, expect, id: line.text("id") }
+}
+
+fn describe_group(group: &GroupView) -> String {
+    let members = group.members.iter().map(|m| format!(" {}>={}", m.name, m.from_seq));
+    let since = Hlc::from_slice(&group.since).map_or_else(|| "none".to_owned(), short);
+    format!(
+        "@{} of {} since {since} size {}{}",
+        group.name,
+        group.owner,
+        group.size,
+        members.collect::<String>()
+    )
+}
+
+fn describe_kv(row: &KvRow) -> String {
+    let value = match row.value.len() {
+        len @ 81.. => format!("{len} bytes"),
+        _ => format!("'{}'", row.value.escape_ascii()),
+    };
+    let key =
+        if row.key.len() > 80 { format!("({} bytes)", row.key.len()) } else { row.key.clone() };
+    format!("{key} = {value} version {} by {} at {}", row.version, row.by, stamp(&row.stamp))
 }
 
 fn page(view: &MemoryView, line: &mut Line) -> Vec<String> {
@@ -324,8 +429,10 @@ fn describe(outcome: Outcome) -> String {
         }
         Outcome::Members(members) => format!("{members:?}"),
         Outcome::Tokens(tokens) => format!("{tokens:?}"),
-        Outcome::Groups(groups) => format!("{groups:?}"),
-        Outcome::Kv(rows) => format!("{rows:?}"),
+        Outcome::Groups(groups) => {
+            groups.groups.iter().map(describe_group).collect::<Vec<_>>().join("; ")
+        }
+        Outcome::Kv(rows) => rows.rows.iter().map(describe_kv).collect::<Vec<_>>().join("; "),
         Outcome::Done => "done".to_owned(),
         Outcome::Refused(failure) => refused(&failure),
     }
