@@ -2,8 +2,11 @@
 //!
 //! Not here: what the verbs do (`verb/`).
 
+mod chat;
 mod clock;
 mod cluster;
+mod group;
+mod kv;
 mod line;
 mod local;
 mod message;
@@ -19,8 +22,11 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use proto::Name;
 
+pub(crate) use self::chat::Chat;
 pub(crate) use self::clock::{Clock, ClockReport, ClockVerb, ClockWait, Whose};
 pub(crate) use self::cluster::{Cluster, Create, Token, TokenCreate, TokenRole};
+pub(crate) use self::group::{Group, GroupMembers};
+pub(crate) use self::kv::{Kv, KvCas, KvDelete, KvGet, KvPut};
 pub(crate) use self::line::{parse_line, words};
 pub(crate) use self::local::{Dev, DevDir, DevDown, DevUp, Verify};
 pub(crate) use self::message::{Delete, Get, Mode, Read, Send, Times};
@@ -135,6 +141,14 @@ pub(crate) enum Verb {
     Get(Get),
     /// Delete one message by its id; a tombstone stays
     Delete(Delete),
+    /// Talk: a line in is a message, messages come out as lines, in one order for all
+    Chat(Chat),
+    /// Groups: one stream with many readers, each of which sees it from its joining on
+    #[command(subcommand)]
+    Group(Group),
+    /// The replicated dictionary: keys with one current value each
+    #[command(subcommand)]
+    Kv(Kv),
     /// List the registered clients
     Clients(Clients),
     /// List the nodes

@@ -18,6 +18,7 @@ use crate::token::TokenFile;
 /// A client of one cluster, as one identity.
 pub(crate) struct Session {
     context: Context,
+    name: Name,
     client: Client,
     token: TokenFile,
     /// What the next write must come after: the highest stamp that this context has seen.
@@ -78,6 +79,7 @@ impl Session {
                 format!("logctl context show {name}, and correct its paths"),
             ));
         }
+        let own = credentials.identity().name.clone();
         let path = home.state_path(name, &context, "stamp");
         let token = TokenFile::new(path, context.cluster.clone());
         let kept = token.read().unwrap_or_else(|why| {
@@ -100,7 +102,7 @@ impl Session {
             cache: Some(home.state_path(name, &context, "nodes.json")),
             token: (floor > Hlc::ZERO).then_some(floor),
         })?;
-        Ok(Self { context, client, token, kept, floor })
+        Ok(Self { context, name: own, client, token, kept, floor })
     }
 
     /// The context in use.
@@ -137,6 +139,19 @@ impl Session {
                 )
             }
             other => other.into(),
+        }
+    }
+
+    /// The certificate's name: as whom this session talks.
+    pub(crate) fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The clock of the node that serves this command, nanoseconds; the client's own may be wrong.
+    pub(crate) async fn node_now(&self) -> Result<u64, CtlError> {
+        match self.call(Op::Clock(Empty {})).await? {
+            (_, Reply::Clock(report)) => Ok(report.now_ns),
+            _ => Err(CtlError::strange("no clock report")),
         }
     }
 

@@ -83,10 +83,10 @@ impl Reading {
             let stored = stored.map_err(QueryError::into_failure)?;
             after = after.max(position(&stored)?);
         }
-        let (from, to) = (read.from.clone(), read.to.clone());
+        let (from, to, with) = (read.from.clone(), read.to.clone(), read.with.clone());
         let closes_at = until.map(|until| query::closing(&view, until, mode)).transpose();
         let closes_at = closes_at.map_err(|error| QueryError::from(error).into_failure())?;
-        let query = Query { since, until, mode, from, to, after, limit: 0 };
+        let query = Query { since, until, mode, from, to, with, after, limit: 0 };
         let left = (read.limit > 0).then_some(read.limit);
         Ok(Self { asker, query, left, closes_at })
     }

@@ -14,10 +14,12 @@ use proto::wire::TimeMode;
 use proto::{Name, Stream};
 
 use crate::blocks::Skipper;
-use crate::error::{QueryError, StateError, denied, invalid};
+use crate::check::ADMIN;
+use crate::error::{QueryError, StateError, denied, invalid, not_found};
 use crate::find::{is_own, record_row};
 use crate::groups::{readable, require_known};
 use crate::query::{Page, Query, Reader};
+use crate::registry::client_row;
 use crate::rows::{State, decode_record, record_hlc, record_stamp};
 use crate::settings::settings;
 use crate::slots::{sender_key, stream_key};
@@ -159,6 +161,9 @@ fn source<'v>(
     {
         return Err(invalid(format!("until {until} lies before since {since}")).into());
     }
+    if !query.with.is_empty() {
+        return conversation(view, reader, query);
+    }
     let (from, to) = (&query.from, &query.to);
     if !from.is_empty() {
         from.parse::<Name>().map_err(invalid)?;
@@ -189,6 +194,30 @@ fn source<'v>(
         // Events are shown to those who ask for them.
         (None, None) => Source::AllBut(of(&Stream::Events)),
     })
+}
+
+/// What went between the reader and another client.
+fn conversation<'v>(
+    view: &'v dyn View,
+    reader: &Reader,
+    query: &Query,
+) -> Result<Source<'v>, QueryError> {
+    if !query.from.is_empty() || !query.to.is_empty() {
+        return Err(invalid("a conversation has both directions: neither from nor to").into());
+    }
+    let own: Name = reader.name.parse().map_err(invalid)?;
+    let other: Name = query.with.parse().map_err(invalid)?;
+    if other.as_str() != ADMIN && client_row(view, other.as_str())?.is_none() {
+        return Err(not_found(format!("no client '{other}'")).into());
+    }
+    let way = |from: &Name, to: &Name| {
+        let to = Stream::Client(to.clone());
+        let sender = sender_key(&to, from.as_str()).into_owned();
+        let streams = Index::new(view, Table::Streams, stream_key(&to));
+        let senders = Index::new(view, Table::Senders, sender);
+        Source::Both(Box::new([Source::Index(streams), Source::Index(senders)]))
+    };
+    Ok(Source::Any(vec![way(&own, &other), way(&other, &own)]))
 }
 
 /// Everything that is addressed to a client: itself, everyone, and its groups while it was a member.

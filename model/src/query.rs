@@ -60,6 +60,9 @@ pub struct Query {
     pub from: String,
     /// Only to this recipient; empty = all.
     pub to: String,
+    /// Only what went between the reader and this client, in both directions; empty = all. Not
+    /// together with `from` or `to`.
+    pub with: String,
     /// Only seqs above this one.
     pub after: u64,
     /// Most records; 0, or more than a page may hold = as many as a page may hold.

@@ -228,6 +228,10 @@ pub struct Read {
     /// What `since` and `until` mean.
     #[prost(enumeration = "TimeMode", tag = "10")]
     pub mode: i32,
+    /// Only what went between the caller and this client, in both directions; empty = all. Not
+    /// together with `from` or `to`.
+    #[prost(string, tag = "11")]
+    pub with: String,
 }
 
 /// Read one message.

@@ -6,7 +6,6 @@ use proto::wire::{self, Op, Page, Reply};
 use proto::{Record, Stream};
 use serde::Serialize;
 
-use super::read::node_now;
 use crate::cli::{Events, Globals};
 use crate::error::CtlError;
 use crate::home::Home;
@@ -99,7 +98,7 @@ pub(crate) async fn run(args: Events, globals: &Globals, out: &mut Out) -> Resul
 
 async fn show(args: &Events, session: &Session, out: &mut Out) -> Result<(), CtlError> {
     let now_ns = match args.since {
-        Some(since) if since.needs_now() => node_now(session).await?,
+        Some(since) if since.needs_now() => session.node_now().await?,
         _ => 0,
     };
     let read = wire::Read {

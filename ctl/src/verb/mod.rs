@@ -1,5 +1,6 @@
 //! What the verbs do: one file each.
 
+mod chat;
 mod clients;
 mod clock;
 mod cluster;
@@ -10,6 +11,8 @@ mod demo;
 mod dev;
 mod events;
 mod get;
+mod group;
+mod kv;
 mod node;
 mod nodes;
 mod raft;
@@ -44,6 +47,9 @@ pub(crate) async fn run(cli: Cli, out: &mut Out) -> Result<(), CtlError> {
         Verb::Read(args) => read::run(args, globals, out).await,
         Verb::Get(args) => get::run(args, globals, out).await,
         Verb::Delete(args) => delete::run(args, globals, out).await,
+        Verb::Chat(args) => chat::run(args, globals, out).await,
+        Verb::Group(args) => group::run(args, globals, out).await,
+        Verb::Kv(args) => kv::run(args, globals, out).await,
         Verb::Clients(args) => clients::run(args, globals, out).await,
         Verb::Nodes => nodes::run(globals, out).await,
         Verb::Node(args) => node::run(args, globals, out).await,

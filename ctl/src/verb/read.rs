@@ -35,7 +35,7 @@ async fn read(args: &Read, session: &Session, out: &mut Out) -> Result<(), CtlEr
     // Whether an answer is complete up to `10m` can be told only by a clock as well.
     let relative =
         args.since.is_some_and(When::needs_now) || args.until.is_some_and(When::is_relative);
-    let now_ns = if relative { node_now(session).await? } else { 0 };
+    let now_ns = if relative { session.node_now().await? } else { 0 };
     let point = |when: Option<When>| when.map(|when| when.resolve(now_ns));
     let read = wire::Read {
         since: point(args.since),
@@ -48,6 +48,7 @@ async fn read(args: &Read, session: &Session, out: &mut Out) -> Result<(), CtlEr
         after: Vec::new(),
         mode: wire::TimeMode::from(args.mode.unwrap_or(Mode::Nominal)).into(),
         stale: args.stale,
+        ..wire::Read::default()
     };
     let wanted = args.until.map(|until| until.hlc(now_ns));
     let mut sink = Sink::new(args, out);
@@ -128,14 +129,6 @@ async fn follow(read: wire::Read, session: &Session, sink: &mut Sink<'_>) -> Res
         if sink.is_full() {
             return Ok(());
         }
-    }
-}
-
-/// The clock of the node that serves this command; the client's own may be wrong.
-pub(super) async fn node_now(session: &Session) -> Result<u64, CtlError> {
-    match session.call(Op::Clock(wire::Empty {})).await? {
-        (_, Reply::Clock(report)) => Ok(report.now_ns),
-        _ => Err(CtlError::strange("no clock report")),
     }
 }
 

@@ -1,18 +1,29 @@
 //! Reading groups.
 
+use model::{QueryError, query};
+use proto::Failure;
 use proto::wire::{Groups, ListGroups};
-use proto::{ErrorCode, Failure};
+
+use crate::reader::store_failure;
 
 use super::{Deadline, Node, Principal};
 
 impl Node {
-    #[expect(clippy::unused_async, reason = "it will ask the primary")]
+    /// One group with its members, or all that the caller may see without them. Always fresh.
     pub(super) async fn groups(
         &self,
-        _principal: &Principal,
-        _list: &ListGroups,
-        _deadline: Deadline,
+        principal: &Principal,
+        list: &ListGroups,
+        deadline: Deadline,
     ) -> Result<Groups, Failure> {
-        Err(Failure::new(ErrorCode::Invalid, "a request that this release does not know"))
+        let core = self.core()?;
+        self.fresh(core, principal, false, deadline).await?;
+        let view = core.store.snapshot().map_err(store_failure)?;
+        let asker = principal.asker();
+        let groups = match list.name.as_str() {
+            "" => query::groups(&view, &asker).map_err(QueryError::from),
+            name => query::group(&view, &asker, name).map(|group| vec![group]),
+        };
+        Ok(Groups { groups: groups.map_err(QueryError::into_failure)? })
     }
 }

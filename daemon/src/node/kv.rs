@@ -1,18 +1,30 @@
 //! Reading the dictionary.
 
+use model::{QueryError, query};
+use proto::Failure;
 use proto::wire::{KvRead, KvRows};
-use proto::{ErrorCode, Failure};
+
+use crate::reader::store_failure;
 
 use super::{Deadline, Node, Principal};
 
 impl Node {
-    #[expect(clippy::unused_async, reason = "it will ask the primary")]
+    /// One key, no row if there is none, or a page of those that begin with a prefix.
     pub(super) async fn kv_read(
         &self,
-        _principal: &Principal,
-        _read: &KvRead,
-        _deadline: Deadline,
+        principal: &Principal,
+        read: &KvRead,
+        deadline: Deadline,
     ) -> Result<KvRows, Failure> {
-        Err(Failure::new(ErrorCode::Invalid, "a request that this release does not know"))
+        let core = self.core()?;
+        self.fresh(core, principal, read.stale, deadline).await?;
+        let view = core.store.snapshot().map_err(store_failure)?;
+        let found = if read.prefix {
+            query::kv_list(&view, &read.key, &read.after)
+        } else {
+            let row = query::kv_get(&view, &read.key);
+            row.map(|row| KvRows { rows: row.into_iter().collect(), more: false })
+        };
+        found.map_err(QueryError::into_failure)
     }
 }

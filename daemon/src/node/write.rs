@@ -131,7 +131,7 @@ impl Node {
         if !core.engine.view().borrow().is_followed() {
             return Err(Failure::new(ErrorCode::NoQuorum, "no majority follows this primary"));
         }
-        if matches!(op, CommandOp::Send { .. }) && self.is_disk_full() {
+        if takes_room(&op) && self.is_disk_full() {
             let message = format!("the data disk of {} has no room for messages", self.inner.name);
             return Err(Failure::new(ErrorCode::DiskFull, message));
         }
@@ -351,6 +351,12 @@ fn token_of(request: &Request) -> Result<Option<Hlc>, Failure> {
             Hlc::from_slice(bytes).map(Some).ok_or_else(invalid)
         }
     }
+}
+
+/// Whether a command brings what stays on the disk; a full one takes no more of that.
+fn takes_room(op: &CommandOp) -> bool {
+    matches!(op, CommandOp::Send { .. })
+        || matches!(op, CommandOp::Kv(change) if change.value.is_some())
 }
 
 /// How long the primary is told to take, of what is left to the gateway.

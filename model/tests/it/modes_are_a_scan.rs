@@ -234,6 +234,7 @@ fn question(dice: &mut Dice, all: &[Record]) -> (Reader, Query) {
         mode: dice.one(&MODES),
         from: dice.one(&["", "", "alice", "n1"]).into(),
         to: dice.one(&["", "", "alice", "*", "$events"]).into(),
+        with: String::new(),
         after: dice.one(&[0, 0, 1000, 1023, 1024, 4095]),
         limit: usize::try_from(dice.one(&[0, 1000, 130, 7])).unwrap(),
     };

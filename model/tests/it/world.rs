@@ -390,6 +390,7 @@ fn page(view: &MemoryView, line: &mut Line) -> Vec<String> {
         },
         from: line.text("from"),
         to: line.text("to"),
+        with: line.text("with"),
         after: line.number("after"),
         limit: line.number("limit"),
     };

@@ -1,0 +1,24 @@
+//! `logctl chat`: what can be typed.
+
+use clap::Args;
+use proto::Stream;
+
+use crate::range::When;
+
+/// A conversation.
+#[derive(Debug, Args)]
+pub(crate) struct Chat {
+    /// Whom to talk to: a client, @group or '*'
+    #[arg(long, value_name = "NAME")]
+    pub(crate) to: Stream,
+    /// Begin with what was said from this time on: RFC 3339, a date, 10m (before now), today,
+    /// yesterday, or a stamp; default: with what is said from now on
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<When>,
+    /// End after so many lines
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// Go on showing what comes when standard input has ended
+    #[arg(long)]
+    pub(crate) stay: bool,
+}

@@ -1,0 +1,83 @@
+//! `logctl kv`: what can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use proto::MessageId;
+
+/// The dictionary.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Kv {
+    /// Show the value of a key; -o raw gives its bytes and nothing else
+    Get(KvGet),
+    /// Set a key
+    Put(KvPut),
+    /// Set a key to NEW if its value is OLD
+    Cas(KvCas),
+    /// Remove a key, and show what it was
+    Delete(KvDelete),
+    /// List the keys that begin with a prefix, or all
+    List {
+        /// What they begin with
+        #[arg(default_value = "")]
+        prefix: String,
+        /// Take the node's own state without asking the primary
+        #[arg(long)]
+        stale: bool,
+    },
+}
+
+/// Which key.
+#[derive(Debug, Args)]
+pub(crate) struct KvGet {
+    /// The key
+    pub(crate) key: String,
+    /// Take the node's own state without asking the primary
+    #[arg(long)]
+    pub(crate) stale: bool,
+}
+
+/// A new value.
+#[derive(Debug, Args)]
+pub(crate) struct KvPut {
+    /// The key
+    pub(crate) key: String,
+    /// The value; '-' or nothing reads standard input
+    #[arg(conflicts_with = "file", allow_hyphen_values = true)]
+    pub(crate) value: Option<String>,
+    /// Take the value from a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Only if the key is at this version; 0: only if there is none
+    #[arg(long, value_name = "N")]
+    pub(crate) if_version: Option<u64>,
+    /// Id of the change; the same id again is the same change. Default: a new UUID
+    #[arg(long)]
+    pub(crate) id: Option<MessageId>,
+}
+
+/// One value for another.
+#[derive(Debug, Args)]
+pub(crate) struct KvCas {
+    /// The key
+    pub(crate) key: String,
+    /// The value that it must have
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) old: String,
+    /// The value that it gets
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) new: String,
+}
+
+/// A key to remove.
+#[derive(Debug, Args)]
+pub(crate) struct KvDelete {
+    /// The key
+    pub(crate) key: String,
+    /// Only if it is at this version
+    #[arg(long, value_name = "N")]
+    pub(crate) if_version: Option<u64>,
+    /// Id of the change; the same id again is the same change. Default: a new UUID
+    #[arg(long)]
+    pub(crate) id: Option<MessageId>,
+}

@@ -1,0 +1,280 @@
+//! `logctl chat`: a line in is a message, messages come out as lines, in log order.
+//!
+//! What was typed is shown when it comes back in its place among what others said, so every
+//! participant has the same lines in the same order. Lines are sent one after the other, each under an
+//! id that is drawn once and kept across every retry.
+
+use std::io::{BufRead, Read};
+
+use clock::Hlc;
+use proto::limits::BODY_BYTES_MAX;
+use proto::wire::{self, Ack, Instant, Op, Page, Position, Reply, TimePoint};
+use proto::{Record, Stream, group};
+use tokio::sync::mpsc;
+
+use crate::cli::{Chat, Globals};
+use crate::error::CtlError;
+use crate::home::Home;
+use crate::out::{Out, Shape, escape_controls};
+use crate::range::When;
+use crate::session::Session;
+use crate::views::RecordView;
+
+pub(crate) async fn run(args: Chat, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    if args.to == Stream::Events {
+        return Err(CtlError::usage(
+            "nobody talks to $events: these are the system's own",
+            "logctl events --follow",
+        ));
+    }
+    out.endless();
+    let session = Session::open(globals, &Home::from_env()?)?;
+    let done = chat(&args, &session, out).await;
+    session.close().await;
+    done
+}
+
+async fn chat(args: &Chat, session: &Session, out: &mut Out) -> Result<(), CtlError> {
+    let mut talk = Talk { out, left: args.limit, seen: 0, sent: 0 };
+    let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
+    let begun = tokio::select! {
+        begun = begin(args, session, &mut talk) => begun?,
+        _ = &mut stop => return Ok(()),
+    };
+    let Some(mut follow) = begun else { return Ok(()) };
+    talk.out.note(&format!("chatting as {} in {}", session.name(), args.to));
+    let mut lines = read_lines();
+    let (mut sending, mut ended) = (None, false);
+    loop {
+        let over = ended && sending.is_none() && talk.seen >= talk.sent && !args.stay;
+        if over || talk.left == Some(0) {
+            return Ok(());
+        }
+        tokio::select! {
+            page = follow.next() => match page? {
+                Some(page) => talk.show(page)?,
+                None => return Ok(()),
+            },
+            ack = wait(&mut sending), if sending.is_some() => {
+                sending = None;
+                talk.sent = talk.sent.max(ack?.seq);
+            }
+            line = lines.recv(), if sending.is_none() && !ended => match line {
+                Some(line) => sending = Some(Box::pin(send(session, &args.to, line?))),
+                None => ended = true,
+            },
+            _ = &mut stop => return Ok(()),
+        }
+    }
+}
+
+/// Shows what was said since the wanted time, and follows from there; `None` if that was enough.
+async fn begin(
+    args: &Chat,
+    session: &Session,
+    talk: &mut Talk<'_>,
+) -> Result<Option<net::Follow>, CtlError> {
+    let now_ns = match args.since {
+        Some(since) if since.needs_now() => session.node_now().await?,
+        _ => 0,
+    };
+    // From a time that never comes: no record, only the place where the log ends now.
+    let never = TimePoint { at: Some(Instant::Hlc(Hlc::from_ns(u64::MAX).to_bytes().to_vec())) };
+    let mut read = wire::Read {
+        since: Some(args.since.map_or(never, |since: When| since.resolve(now_ns))),
+        ..of(&args.to)
+    };
+    loop {
+        let (_, reply) = session.call(Op::Read(read.clone())).await?;
+        let Reply::Page(page) = reply else { return Err(CtlError::strange("no page")) };
+        let (end, next, empty) = (page.end, page.next.clone(), page.records.is_empty());
+        talk.show(page)?;
+        if talk.left == Some(0) {
+            return Ok(None);
+        }
+        if empty && !end && next == read.after {
+            return Err(CtlError::strange("a page that leads nowhere"));
+        }
+        read.after = next;
+        if end {
+            break;
+        }
+    }
+    let mut follow = session.follow(wire::Read { since: None, follow: true, ..read }).await?;
+    // The first page comes even if there is nothing in it: from here on nothing is missed.
+    match follow.next().await? {
+        Some(page) => talk.show(page)?,
+        None => return Ok(None),
+    }
+    Ok(Some(follow))
+}
+
+/// What belongs to the conversation.
+fn of(to: &Stream) -> wire::Read {
+    match to {
+        Stream::Client(name) => wire::Read { with: name.to_string(), ..wire::Read::default() },
+        Stream::Group(_) | Stream::Everyone | Stream::Events => {
+            wire::Read { to: to.to_string(), ..wire::Read::default() }
+        }
+    }
+}
+
+/// Where the lines go.
+struct Talk<'a> {
+    out: &'a mut Out,
+    /// Lines that may still be shown.
+    left: Option<u64>,
+    /// Everything up to this seq was shown.
+    seen: u64,
+    /// Highest seq of an own message.
+    sent: u64,
+}
+
+impl Talk<'_> {
+    fn show(&mut self, page: Page) -> Result<(), CtlError> {
+        for record in page.records {
+            if self.left == Some(0) {
+                break;
+            }
+            self.seen = self.seen.max(record.seq);
+            match self.out.shape() {
+                Shape::Json | Shape::Ndjson => {
+                    self.out.json_line(&RecordView::try_from(record)?)?
+                }
+                Shape::Table | Shape::Plain | Shape::Raw => self.out.line(&line(&record))?,
+            }
+            self.left = self.left.map(|left| left - 1);
+        }
+        for Position { seq, .. } in page.next {
+            self.seen = self.seen.max(seq);
+        }
+        self.out.flush()
+    }
+}
+
+/// `alice: hello`, or `* alice added bob`. Nothing that somebody wrote may drive the terminal.
+fn line(record: &Record) -> String {
+    if let Some(gone) = &record.deleted {
+        return format!("{}: (deleted by {})", record.from, gone.by);
+    }
+    let text = escape_controls(&String::from_utf8_lossy(&record.body));
+    let own =
+        |header: &proto::Header| header.key == group::TYPE && header.value == group::TYPE_GROUP;
+    if record.to.starts_with('@') && record.headers.iter().any(own) {
+        return format!("* {text}");
+    }
+    format!("{}: {text}", record.from)
+}
+
+async fn wait<F: Future<Output = Result<Ack, CtlError>> + Unpin>(
+    sending: &mut Option<F>,
+) -> Result<Ack, CtlError> {
+    match sending {
+        Some(sending) => sending.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn send(session: &Session, to: &Stream, body: Vec<u8>) -> Result<Ack, CtlError> {
+    let id = uuid::Uuid::now_v7().to_string();
+    let send = wire::Send {
+        to: to.to_string(),
+        id: id.clone(),
+        body: body.into(),
+        ..wire::Send::default()
+    };
+    match session.call(Op::Send(send)).await {
+        Ok((_, Reply::Ack(ack))) => Ok(ack),
+        Ok(_) => Err(CtlError::strange("no acknowledgement")),
+        Err(error) if error.exit_code() == 7 => Err(CtlError::refused(
+            7,
+            error.line(),
+            format!("logctl send --to {to} --id {id} with the same line: it cannot double"),
+        )),
+        Err(error) => Err(error),
+    }
+}
+
+/// The lines of standard input, without empty ones; the channel ends where the input does. A thread of
+/// its own reads them: a blocked read of a terminal must not keep the command from ending.
+fn read_lines() -> mpsc::Receiver<Result<Vec<u8>, CtlError>> {
+    let (tx, rx) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        let mut stdin = std::io::stdin().lock();
+        loop {
+            let line = match read_line(&mut stdin) {
+                Ok(Some(line)) if line.is_empty() => continue,
+                Ok(Some(line)) => Ok(line),
+                Ok(None) => return,
+                Err(error) => Err(error),
+            };
+            let failed = line.is_err();
+            if tx.blocking_send(line).is_err() || failed {
+                return;
+            }
+        }
+    });
+    rx
+}
+
+/// The next line without its end; `None` at the end of the input.
+fn read_line(from: &mut impl BufRead) -> Result<Option<Vec<u8>>, CtlError> {
+    let mut line = Vec::new();
+    let most = BODY_BYTES_MAX as u64 + 2;
+    let stdin = std::path::Path::new("standard input");
+    let read = from.take(most).read_until(b'\n', &mut line);
+    if read.map_err(CtlError::file("read", stdin))? == 0 {
+        return Ok(None);
+    }
+    for end in *b"\n\r" {
+        if line.last() == Some(&end) {
+            line.pop();
+        }
+    }
+    if line.len() > BODY_BYTES_MAX {
+        return Err(CtlError::usage(
+            format!("a line of more than {BODY_BYTES_MAX} bytes; it was not sent"),
+            "logctl send --file, in several parts",
+        ));
+    }
+    Ok(Some(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::Tombstone;
+
+    use super::*;
+
+    fn record(to: &str, body: &str) -> Record {
+        let (from, to, body) = ("alice".into(), to.into(), body.to_owned().into());
+        Record { from, to, body, ..Record::default() }
+    }
+
+    #[test]
+    fn a_line_says_who_and_what() {
+        assert_eq!(line(&record("@ops", "hi")), "alice: hi");
+        assert_eq!(line(&record("bob", "a\nb\u{1b}[2J")), "alice: a\\nb\\u{1b}[2J");
+        let (key, value) = (group::TYPE.to_owned(), group::TYPE_GROUP.to_owned());
+        let headers = vec![proto::Header { key, value }];
+        let added = Record { headers: headers.clone(), ..record("@ops", "alice added bob") };
+        assert_eq!(line(&added), "* alice added bob");
+        // Only in a group's stream the cluster vouches for that header.
+        assert_eq!(line(&Record { headers, ..record("bob", "x") }), "alice: x");
+        let deleted = Some(Tombstone { by: "bob".into(), ..Tombstone::default() });
+        assert_eq!(line(&Record { deleted, ..record("bob", "") }), "alice: (deleted by bob)");
+    }
+
+    #[test]
+    fn lines_end_where_they_end() {
+        let mut input = &b"one\r\n\ntwo\nthree"[..];
+        let mut lines = Vec::new();
+        while let Some(line) = read_line(&mut input).unwrap() {
+            lines.push(line);
+        }
+        assert_eq!(lines, [&b"one"[..], b"", b"two", b"three"]);
+        let long = vec![b'x'; BODY_BYTES_MAX + 1];
+        assert_eq!(read_line(&mut &long[..]).unwrap_err().exit_code(), 2);
+        assert_eq!(read_line(&mut &long[1..]).unwrap().unwrap().len(), BODY_BYTES_MAX);
+    }
+}

@@ -1,0 +1,188 @@
+//! `logctl group`: groups and their members.
+
+use clock::Hlc;
+use proto::group::{self, GroupOp, GroupView, Groups};
+use proto::limits::GROUP_CHANGE_NAMES_MAX;
+use proto::wire::{GroupChange, ListGroups, Op, Reply};
+use proto::{MessageId, Name};
+use serde::Serialize;
+
+use crate::cli::{Globals, Group, GroupMembers};
+use crate::error::CtlError;
+use crate::home::Home;
+use crate::out::{Cell, Out, Shape, Show};
+use crate::session::Session;
+
+/// A group as a line of a list.
+#[derive(Debug, Serialize)]
+struct Line {
+    name: String,
+    owner: String,
+    size: u64,
+    since: Option<String>,
+}
+
+/// A group with its members.
+#[derive(Debug, Serialize)]
+struct Whole {
+    #[serde(flatten)]
+    group: Line,
+    members: Vec<Member>,
+}
+
+#[derive(Debug, Serialize)]
+struct Member {
+    name: String,
+    from_seq: u64,
+}
+
+pub(crate) async fn run(args: Group, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    let single = |name: &Name| group::GroupName { name: name.to_string() };
+    let (op, id) = match args {
+        Group::List => return list(globals, out).await,
+        Group::Show { name } => return show(&name, globals, out).await,
+        Group::Create(args) => (GroupOp::Create(single(&args.name)), args.id),
+        Group::Delete(args) => (GroupOp::Delete(single(&args.name)), args.id),
+        Group::Add(args) => (GroupOp::Add(members(&args)?), args.id),
+        Group::Remove(args) if args.history => {
+            return Err(CtlError::usage(
+                "--history says what new members see; who goes keeps what it saw",
+                format!("logctl group remove {} without --history", args.name),
+            ));
+        }
+        Group::Remove(args) => (GroupOp::Remove(members(&args)?), args.id),
+    };
+    change(op, id.as_ref(), globals, out).await
+}
+
+fn members(args: &GroupMembers) -> Result<group::GroupMembers, CtlError> {
+    if args.members.len() > GROUP_CHANGE_NAMES_MAX {
+        return Err(CtlError::usage(
+            format!("{} names; at most {GROUP_CHANGE_NAMES_MAX} at a time", args.members.len()),
+            "several times logctl group, with fewer names each",
+        ));
+    }
+    Ok(group::GroupMembers {
+        name: args.name.to_string(),
+        members: args.members.iter().map(Name::to_string).collect(),
+        history: args.history,
+    })
+}
+
+async fn change(
+    op: GroupOp,
+    id: Option<&MessageId>,
+    globals: &Globals,
+    out: &mut Out,
+) -> Result<(), CtlError> {
+    // Drawn once: however often the client retries, it stays one change.
+    let id = id.map_or_else(|| uuid::Uuid::now_v7().to_string(), MessageId::to_string);
+    let change = GroupChange { op: Some(op), id: id.clone() };
+    let session = Session::open(globals, &Home::from_env()?)?;
+    let answer = session.call(Op::Group(change)).await;
+    session.close().await;
+    match answer {
+        Ok((_, Reply::Groups(groups))) => out.one(&Line::from(only(groups)?)),
+        Ok(_) => Err(CtlError::strange("no group")),
+        Err(error) if error.exit_code() == 7 => Err(CtlError::refused(
+            7,
+            error.line(),
+            format!("the same command with --id {id}: it is safe, it is done once"),
+        )),
+        Err(error) => Err(hinted(error)),
+    }
+}
+
+/// Refusals of groups have other ways out than those of messages.
+fn hinted(error: CtlError) -> CtlError {
+    let hint = match error.exit_code() {
+        4 | 5 => "logctl group list, logctl clients",
+        6 => "logctl group show NAME, or another name",
+        _ => return error,
+    };
+    CtlError::refused(error.exit_code(), error.line(), hint)
+}
+
+async fn list(globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    let groups = ask(String::new(), globals).await?;
+    out.list(&groups.groups.into_iter().map(Line::from).collect::<Vec<_>>())
+}
+
+async fn show(name: &Name, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    let mut group = only(ask(name.to_string(), globals).await?)?;
+    let members = std::mem::take(&mut group.members);
+    let member = |group::GroupMember { name, from_seq }| Member { name, from_seq };
+    let members = members.into_iter().map(member).collect();
+    let whole = Whole { group: Line::from(group), members };
+    match out.shape() {
+        Shape::Json => out.json(&whole),
+        Shape::Ndjson => out.json_line(&whole),
+        Shape::Table | Shape::Plain | Shape::Raw => {
+            out.list(&whole.members)?;
+            out.flush()?;
+            let Line { name, owner, size, .. } = &whole.group;
+            out.note(&format!("@{name} of {owner}: {size} members"));
+            Ok(())
+        }
+    }
+}
+
+async fn ask(name: String, globals: &Globals) -> Result<Groups, CtlError> {
+    let session = Session::open(globals, &Home::from_env()?)?;
+    let answer = session.call(Op::Groups(ListGroups { name })).await;
+    session.close().await;
+    match answer {
+        Ok((_, Reply::Groups(groups))) => Ok(groups),
+        Ok(_) => Err(CtlError::strange("no groups")),
+        Err(error) => Err(hinted(error)),
+    }
+}
+
+fn only(groups: Groups) -> Result<GroupView, CtlError> {
+    groups.groups.into_iter().next().ok_or_else(|| CtlError::strange("no group"))
+}
+
+impl From<GroupView> for Line {
+    fn from(GroupView { name, owner, since, size, .. }: GroupView) -> Self {
+        let since = Hlc::from_slice(&since).map(|since| since.to_string());
+        Self { name, owner, size, since }
+    }
+}
+
+impl Show for Line {
+    fn headings() -> &'static [&'static str] {
+        &["GROUP", "OWNER", "MEMBERS", "SINCE"]
+    }
+
+    fn row(&self) -> Vec<Cell> {
+        vec![
+            format!("@{}", self.name).into(),
+            self.owner.as_str().into(),
+            self.size.to_string().into(),
+            self.since.as_deref().unwrap_or("-").into(),
+        ]
+    }
+
+    fn plain(&self) -> Vec<String> {
+        vec![
+            self.name.clone(),
+            self.owner.clone(),
+            self.size.to_string(),
+            self.since.clone().unwrap_or_default(),
+        ]
+    }
+}
+
+impl Show for Member {
+    fn headings() -> &'static [&'static str] {
+        &["MEMBER", "SEES FROM SEQ"]
+    }
+
+    fn row(&self) -> Vec<Cell> {
+        vec![self.name.as_str().into(), self.from_seq.to_string().into()]
+    }
+
+    fn plain(&self) -> Vec<String> {
+        vec![self.name.clone(), self.from_seq.to_string()]
+    }
+}

@@ -1,0 +1,275 @@
+//! `logctl kv`: the replicated dictionary.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use proto::MessageId;
+use proto::kv::{KvChange, KvRead, KvRow};
+use proto::limits::KV_VALUE_BYTES_MAX;
+use proto::record::read_stamp;
+use proto::wire::{Op, Reply};
+use serde::{Serialize, Serializer};
+
+use crate::cli::{Globals, Kv, KvCas, KvDelete, KvGet, KvPut};
+use crate::error::CtlError;
+use crate::home::Home;
+use crate::out::{Cell, Out, Shape, Show};
+use crate::session::Session;
+
+/// A key. The value is text where it is UTF-8, else base64 under another name.
+#[derive(Debug, Serialize)]
+struct Row {
+    key: String,
+    #[serde(flatten)]
+    value: Value,
+    version: u64,
+    by: String,
+    stamp: String,
+}
+
+#[derive(Debug, Serialize)]
+enum Value {
+    #[serde(rename = "value")]
+    Text(String),
+    #[serde(rename = "value_b64", serialize_with = "base64_text")]
+    Bytes(Vec<u8>),
+}
+
+pub(crate) async fn run(args: Kv, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    match args {
+        Kv::Get(args) => get(args, globals, out).await,
+        Kv::Put(args) => put(args, globals, out).await,
+        Kv::Cas(args) => cas(args, globals, out).await,
+        Kv::Delete(args) => delete(args, globals, out).await,
+        Kv::List { prefix, stale } => list(prefix, stale, globals, out).await,
+    }
+}
+
+async fn get(args: KvGet, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    let session = Session::open(globals, &Home::from_env()?)?;
+    let found = value(&session, &args.key, args.stale).await;
+    let gateway = session.gateway();
+    session.close().await;
+    let row = found?;
+    if args.stale {
+        out.note(&format!("stale: {gateway} answers from its own state"));
+    }
+    let row = row.ok_or_else(|| {
+        CtlError::not_found(format!("no key '{}'", args.key), "logctl kv list names the keys")
+    })?;
+    if out.shape() == Shape::Raw {
+        return out.bytes(&row.value);
+    }
+    out.one(&Row::try_from(row)?)
+}
+
+async fn put(args: KvPut, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    let session = Session::open(globals, &Home::from_env()?)?;
+    let value = read_value(&args)?;
+    let change = KvChange {
+        key: args.key,
+        value: Some(value),
+        expect: args.if_version,
+        id: drawn(args.id.as_ref()),
+    };
+    done(change, session, out).await
+}
+
+async fn delete(args: KvDelete, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    let session = Session::open(globals, &Home::from_env()?)?;
+    let id = drawn(args.id.as_ref());
+    let change = KvChange { key: args.key, value: None, expect: args.if_version, id };
+    done(change, session, out).await
+}
+
+/// The value is compared here and its version by the cluster: whatever comes in between is found out.
+async fn cas(args: KvCas, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    let session = Session::open(globals, &Home::from_env()?)?;
+    let hint = format!("logctl kv get {}", args.key);
+    let row = match value(&session, &args.key, false).await {
+        Ok(Some(row)) => row,
+        Ok(None) => {
+            session.close().await;
+            return Err(CtlError::not_found(
+                format!("no key '{}'", args.key),
+                format!("logctl kv put {} VALUE --if-version 0", args.key),
+            ));
+        }
+        Err(error) => {
+            session.close().await;
+            return Err(error);
+        }
+    };
+    if row.value != args.old.as_bytes() {
+        session.close().await;
+        let what = format!(
+            "the value of '{}' is another one, at version {}, set by '{}'",
+            row.key, row.version, row.by
+        );
+        return Err(CtlError::conflict(what, hint));
+    }
+    let (value, expect) = (Some(args.new.into_bytes()), Some(row.version));
+    let change = KvChange { key: args.key, value, expect, id: drawn(None) };
+    match done(change, session, out).await {
+        // Another try reads again, and could not tell its own first one from somebody else's.
+        Err(error) if error.exit_code() == 7 => Err(CtlError::refused(7, error.line(), hint)),
+        other => other,
+    }
+}
+
+async fn list(
+    prefix: String,
+    stale: bool,
+    globals: &Globals,
+    out: &mut Out,
+) -> Result<(), CtlError> {
+    let session = Session::open(globals, &Home::from_env()?)?;
+    let rows = pages(&session, prefix, stale).await;
+    let gateway = session.gateway();
+    session.close().await;
+    let rows = rows?;
+    if stale {
+        out.note(&format!("stale: {gateway} answers from its own state"));
+    }
+    out.list(&rows.into_iter().map(Row::try_from).collect::<Result<Vec<_>, _>>()?)
+}
+
+async fn pages(session: &Session, prefix: String, stale: bool) -> Result<Vec<KvRow>, CtlError> {
+    let mut read = KvRead { key: prefix, prefix: true, after: String::new(), stale };
+    let mut rows: Vec<KvRow> = Vec::new();
+    loop {
+        let (_, Reply::Kv(page)) = session.call(Op::KvRead(read.clone())).await? else {
+            return Err(CtlError::strange("no keys"));
+        };
+        let more = page.more && !page.rows.is_empty();
+        rows.extend(page.rows);
+        match rows.last().filter(|_| more) {
+            Some(last) => read.after.clone_from(&last.key),
+            None => return Ok(rows),
+        }
+    }
+}
+
+async fn value(session: &Session, key: &str, stale: bool) -> Result<Option<KvRow>, CtlError> {
+    let read = KvRead { key: key.to_owned(), prefix: false, after: String::new(), stale };
+    match session.call(Op::KvRead(read)).await? {
+        (_, Reply::Kv(rows)) => Ok(rows.rows.into_iter().next()),
+        _ => Err(CtlError::strange("no key")),
+    }
+}
+
+/// Sends a change and shows the row: as it is now, or as it was if it is gone.
+async fn done(change: KvChange, session: Session, out: &mut Out) -> Result<(), CtlError> {
+    let (key, id) = (change.key.clone(), change.id.clone());
+    let answer = session.call(Op::Kv(change)).await;
+    session.close().await;
+    let row = match answer {
+        Ok((_, Reply::Kv(rows))) => rows.rows.into_iter().next(),
+        Ok(_) => None,
+        Err(error) => {
+            let hint = match error.exit_code() {
+                7 => format!("the same command with --id {id}: it is safe, it is done once"),
+                5 => "logctl kv list names the keys".to_owned(),
+                6 => format!("logctl kv get {key}, then again with --if-version"),
+                _ => return Err(error),
+            };
+            return Err(CtlError::refused(error.exit_code(), error.line(), hint));
+        }
+    };
+    out.one(&Row::try_from(row.ok_or_else(|| CtlError::strange("no key"))?)?)
+}
+
+/// Drawn once: however often the client retries, it stays one change.
+fn drawn(id: Option<&MessageId>) -> String {
+    id.map_or_else(|| uuid::Uuid::now_v7().to_string(), MessageId::to_string)
+}
+
+fn read_value(args: &KvPut) -> Result<Vec<u8>, CtlError> {
+    let stdin = Path::new("standard input");
+    let value = match (&args.file, args.value.as_deref()) {
+        (Some(path), _) => {
+            let file = File::open(path).map_err(CtlError::file("read", path))?;
+            read_bounded(file).map_err(CtlError::file("read", path))?
+        }
+        (None, Some("-")) => read_bounded(io::stdin()).map_err(CtlError::file("read", stdin))?,
+        (None, Some(text)) => text.as_bytes().to_vec(),
+        (None, None) if io::stdin().is_terminal() => {
+            return Err(CtlError::usage(
+                "no value: neither VALUE nor --file, and nothing is piped in",
+                format!("logctl kv put {} VALUE", args.key),
+            ));
+        }
+        (None, None) => read_bounded(io::stdin()).map_err(CtlError::file("read", stdin))?,
+    };
+    if value.len() > KV_VALUE_BYTES_MAX {
+        return Err(CtlError::usage(
+            format!("the value is larger than {KV_VALUE_BYTES_MAX} bytes; nothing was set"),
+            "logctl send, which takes larger things",
+        ));
+    }
+    Ok(value)
+}
+
+/// Reads to the limit and one byte beyond, which is enough to refuse it.
+fn read_bounded(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(KV_VALUE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+impl TryFrom<KvRow> for Row {
+    type Error = CtlError;
+
+    fn try_from(row: KvRow) -> Result<Self, CtlError> {
+        let stamp =
+            read_stamp(&row.stamp).map_err(|error| CtlError::strange(&error.to_string()))?;
+        let value = match String::from_utf8(row.value) {
+            Ok(text) => Value::Text(text),
+            Err(error) => Value::Bytes(error.into_bytes()),
+        };
+        let (version, by) = (row.version, row.by);
+        Ok(Self { key: row.key, value, version, by, stamp: stamp.hlc.to_string() })
+    }
+}
+
+impl Row {
+    fn text(&self) -> String {
+        match &self.value {
+            Value::Text(text) => text.clone(),
+            Value::Bytes(bytes) => format!("({} bytes, not text)", bytes.len()),
+        }
+    }
+}
+
+impl Show for Row {
+    fn headings() -> &'static [&'static str] {
+        &["KEY", "VERSION", "BY", "STAMP", "VALUE"]
+    }
+
+    fn row(&self) -> Vec<Cell> {
+        vec![
+            self.key.as_str().into(),
+            self.version.to_string().into(),
+            self.by.as_str().into(),
+            self.stamp.as_str().into(),
+            self.text().into(),
+        ]
+    }
+
+    fn plain(&self) -> Vec<String> {
+        vec![
+            self.key.clone(),
+            self.version.to_string(),
+            self.by.clone(),
+            self.stamp.clone(),
+            self.text(),
+        ]
+    }
+}
+
+fn base64_text<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&STANDARD.encode(bytes))
+}
