@@ -29,7 +29,7 @@ pub(crate) use self::group::{Group, GroupMembers};
 pub(crate) use self::kv::{Kv, KvCas, KvDelete, KvGet, KvPut};
 pub(crate) use self::line::{parse_line, words};
 pub(crate) use self::local::{Dev, DevDir, DevDown, DevUp, Verify};
-pub(crate) use self::message::{Delete, Get, Mode, Read, Send, Times};
+pub(crate) use self::message::{Delete, From, Get, Mode, Read, Send, Times};
 pub(crate) use self::node::{Node, NodeAdd, NodeRemove, Raft};
 pub(crate) use self::watching::{Events, NodeIs, Wait, WaitFor};
 
@@ -242,6 +242,9 @@ pub(crate) struct Health {
     /// Ask this node, about itself
     #[arg(long, value_name = "NODE")]
     pub(crate) node: Option<Name>,
+    /// Print one line for Nagios and its kin; exit code 0 ok, 1 warning, 2 critical, 3 unknown
+    #[arg(long, conflicts_with = "prometheus")]
+    pub(crate) nagios: bool,
     /// Print the metrics of every node in Prometheus's text format instead
     #[arg(long)]
     pub(crate) prometheus: bool,

@@ -25,6 +25,7 @@ mod local;
 mod metrics;
 mod out;
 mod range;
+mod read_hash;
 mod session;
 mod settings;
 mod template;

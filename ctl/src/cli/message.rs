@@ -51,9 +51,9 @@ pub(crate) struct Read {
     /// order in real time against the messages before it is not known
     #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', env = "LOGCTL_TIMES")]
     pub(crate) times: Vec<Times>,
-    /// Only from this sender
-    #[arg(long, value_name = "NAME")]
-    pub(crate) from: Option<Name>,
+    /// Only from this sender; or, digits only, from this place in the log on: --from 0 is all of it
+    #[arg(long, value_name = "NAME|SEQ")]
+    pub(crate) from: Option<From>,
     /// Only to this recipient: a client, @group, '*' or $events
     #[arg(long, value_name = "NAME")]
     pub(crate) to: Option<Stream>,
@@ -69,6 +69,33 @@ pub(crate) struct Read {
     /// Take the node's own state without asking the primary; standard error says how far behind
     #[arg(long)]
     pub(crate) stale: bool,
+    /// In the order of the log; it always is, since one shard holds all
+    #[arg(long)]
+    pub(crate) ordered: bool,
+    /// Instead of the messages, how many there are, the place of the last, and a hash of all of them
+    /// in their order: the same on every node
+    #[arg(long, conflicts_with = "follow")]
+    pub(crate) hash: bool,
+}
+
+/// Where a read begins: at a sender, or at a place in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum From {
+    /// Messages of this sender.
+    Sender(Name),
+    /// Messages from this seq on.
+    Seq(u64),
+}
+
+impl std::str::FromStr for From {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return text.parse().map(Self::Seq).map_err(|error| error.to_string());
+        }
+        text.parse().map(Self::Sender).map_err(|error: proto::name::NameError| error.to_string())
+    }
 }
 
 /// Which message to read.

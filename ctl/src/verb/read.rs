@@ -6,13 +6,17 @@ use clock::overlap::Overlap;
 use proto::wire::{self, Op, Page, Position, Reply, SetCursor};
 use proto::{Name, Record};
 
-use crate::cli::{Globals, Mode, Read, Times};
+use crate::cli::{From as Begin, Globals, Mode, Read, Times};
 use crate::error::CtlError;
 use crate::home::Home;
 use crate::out::{Out, Shape};
 use crate::range::{When, check_order};
+use crate::read_hash::ReadHash;
 use crate::session::Session;
 use crate::views::RecordView;
+
+/// The shard that holds the records; this release has no other.
+const SHARD: u32 = 1;
 
 pub(crate) async fn run(args: Read, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     check_order(args.since, args.until)?;
@@ -40,12 +44,18 @@ async fn read(args: &Read, session: &Session, out: &mut Out) -> Result<(), CtlEr
     let read = wire::Read {
         since: point(args.since),
         until: point(args.until),
-        from: args.from.as_ref().map(Name::to_string).unwrap_or_default(),
+        from: match &args.from {
+            Some(Begin::Sender(name)) => name.to_string(),
+            Some(Begin::Seq(_)) | None => String::new(),
+        },
         to: args.to.as_ref().map(ToString::to_string).unwrap_or_default(),
         limit: args.limit.unwrap_or(0),
         follow: args.follow,
         cursor: args.cursor.as_ref().map(Name::to_string).unwrap_or_default(),
-        after: Vec::new(),
+        after: match args.from {
+            Some(Begin::Seq(seq)) => vec![Position { shard: SHARD, seq: seq.saturating_sub(1) }],
+            Some(Begin::Sender(_)) | None => Vec::new(),
+        },
         mode: wire::TimeMode::from(args.mode.unwrap_or(Mode::Nominal)).into(),
         stale: args.stale,
         ..wire::Read::default()
@@ -144,6 +154,8 @@ struct Sink<'a> {
     shown: u64,
     times: Vec<Times>,
     overlap: Overlap,
+    /// Gathers the records instead of showing them.
+    hash: Option<ReadHash>,
 }
 
 impl<'a> Sink<'a> {
@@ -158,17 +170,21 @@ impl<'a> Sink<'a> {
             shown: 0,
             times: args.times.clone(),
             overlap: Overlap::default(),
+            hash: args.hash.then(ReadHash::new),
         }
     }
 
     fn begin(&mut self) -> Result<(), CtlError> {
         match self.out.shape() {
-            Shape::Json => self.out.bytes(b"["),
+            Shape::Json if self.hash.is_none() => self.out.bytes(b"["),
             _ => Ok(()),
         }
     }
 
     fn end(&mut self) -> Result<(), CtlError> {
+        if let Some(hash) = &self.hash {
+            return self.out.one(&hash.view());
+        }
         match self.out.shape() {
             Shape::Json if self.shown > 0 => self.out.bytes(b"\n]\n"),
             Shape::Json => self.out.bytes(b"]\n"),
@@ -185,11 +201,15 @@ impl<'a> Sink<'a> {
             self.stale = false;
             self.out.note(&staleness(gateway, page.behind_ms));
         }
-        let records: Vec<RecordView> =
-            page.records.into_iter().map(|record| self.view(record)).collect::<Result<_, _>>()?;
-        self.write(&records)?;
-        self.out.flush()?;
-        let count = records.len() as u64;
+        let count = page.records.len() as u64;
+        if let Some(hash) = &mut self.hash {
+            page.records.iter().for_each(|record| hash.add(record));
+        } else {
+            let records: Vec<RecordView> =
+                page.records.into_iter().map(|r| self.view(r)).collect::<Result<_, _>>()?;
+            self.write(&records)?;
+            self.out.flush()?;
+        }
         self.shown += count;
         self.left = self.left.map(|left| left.saturating_sub(count));
         let Some(name) = self.cursor.clone() else { return Ok(()) };
