@@ -145,3 +145,29 @@ impl Show for NodeLine {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::out::tests::shown;
+
+    /// Seen to fail with what answers in the place of what was noticed.
+    #[test]
+    fn what_was_noticed_is_told_and_before_that_what_answers() {
+        let row = NodeRow {
+            name: "n3".into(),
+            role: "unknown".into(),
+            voter: true,
+            priority: 3,
+            clock_state: "local".into(),
+            ..NodeRow::default()
+        };
+        let left = NodeRow { state: "left".into(), reason: "stopped".into(), ..row.clone() };
+        let line = |row: &NodeRow, shape| shown(shape, &[NodeLine::from(row)]);
+        assert_eq!(line(&left, Shape::Plain), "n3\tunknown\tleft\ttrue\t3\t\t0\t0\tlocal\t\n");
+        assert!(line(&left, Shape::Table).contains("left (stopped)"));
+        assert!(line(&row, Shape::Ndjson).contains(r#""state":"down","reason":null,"up":false"#));
+        let drained = NodeRow { state: "joined".into(), drained: true, ..row };
+        assert!(line(&drained, Shape::Table).contains("joined, drained"));
+    }
+}

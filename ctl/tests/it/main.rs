@@ -17,6 +17,7 @@ mod asking;
 mod clocks;
 mod interrupting;
 mod messages;
+mod nodes;
 mod registering;
 mod shell;
 mod watching;

@@ -59,12 +59,16 @@ impl Node {
         steward::start(parts, stop);
     }
 
-    /// Why a peer that the engine does not know with its store is not let in.
-    pub(super) fn refusal(&self, hello: &Hello, otherwise: &str) -> String {
-        match &self.inner.body {
-            Body::Whole(core) => steward::refusal(&core.store, hello, otherwise),
-            Body::Repairing { .. } => format!("{} {otherwise}", hello.name),
-        }
+    /// Whether a peer with this hello is let in.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn admits(&self, hello: &Hello) -> Result<(), String> {
+        let rows = match &self.inner.body {
+            Body::Whole(core) => steward::rows(&core.store).map(|rows| rows.members),
+            Body::Repairing { .. } => Ok(Vec::new()),
+        };
+        steward::admits(&self.member_list(), &rows.unwrap_or_default(), hello)
     }
 
     /// Completes when clients are to be kept away from this node from now on.

@@ -3,7 +3,7 @@
 //! Start: port, store, verdict, clock, engine, proposer, server, then READY once the node can
 //! serve. Stop: announce, hand the primary role over, drain, close, then the store.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -256,7 +256,6 @@ fn make_node(config: &Config, proof: Proof, outside: Outside, slot: &Slot, body:
         leaving,
         disk_full: AtomicBool::new(false),
         auditing: tokio::sync::Mutex::default(),
-        requests: AtomicU64::new(0),
     });
     // Set once, right here.
     let _ = slot.0.set(Arc::downgrade(&inner));
@@ -286,18 +285,7 @@ fn start_server(node: &Node, endpoint: &Endpoint, work: &CancellationToken) -> S
     };
     let hello = hello_maker(node.inner.identity.clone(), &identity);
     let checking = node.clone();
-    let check = move |hello: &Hello| {
-        let list = checking.member_list();
-        let known = list.iter().find(|(_, member)| member.name == hello.name);
-        let Some((raft_id, member)) = known else {
-            return Err(checking.refusal(hello, "is not a member of this cluster"));
-        };
-        if *raft_id != hello.raft_id || member.incarnation.as_slice() != hello.incarnation {
-            let other = "comes with another store than the one that was admitted";
-            return Err(checking.refusal(hello, other));
-        }
-        Ok(())
-    };
+    let check = move |hello: &Hello| checking.admits(hello);
     let server = Server {
         node: node.clone(),
         hello: Arc::new(hello),

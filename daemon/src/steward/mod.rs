@@ -38,7 +38,7 @@ use crate::store::{Store, StoreError};
 use crate::time::Keeper;
 
 pub use self::standing::Standing;
-pub(crate) use self::standing::{Listening, follow as follow_standing, refusal};
+pub(crate) use self::standing::{Listening, admits, follow as follow_standing};
 
 use self::notice::{Looked, Noticing};
 use self::plan::{Health, Situation, Step};

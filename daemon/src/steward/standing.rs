@@ -10,12 +10,13 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use net::{FrameRx, FrameTx, Lane, Link, LinkError, PeerAddr};
+use proto::limits::RAFT_ID_JOINED_MIN;
 use proto::member::{MemberRow, MemberState};
 use proto::peer::Hello;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::raft::Handle;
+use crate::raft::{Handle, Member};
 use crate::store::Store;
 
 /// Between two looks at most; entries come faster than a row of the table changes.
@@ -76,13 +77,39 @@ fn is_removed(rows: &[MemberRow], name: &str, raft_id: u64) -> bool {
     })
 }
 
-/// Why a node that is not in the engine's membership is not let in: it was removed, or `otherwise`.
-pub(crate) fn refusal(store: &Store, hello: &Hello, otherwise: &str) -> String {
-    let rows = super::rows(store).map(|rows| rows.members).unwrap_or_default();
-    if is_removed(&rows, &hello.name, hello.raft_id) {
-        return format!("{} {REMOVED}", hello.name);
+/// Whether a peer with this hello is let in, as far as this node knows: by the engine's members and by
+/// the table. That its certificate is a node's of this cluster is proven by then.
+///
+/// A node that was away may meet one that was admitted meanwhile, and that one may be the primary,
+/// the only one to learn of it from. So a store that is younger than all that this node knows is let
+/// in: no certificate is signed before the log has admitted its store.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn admits(
+    members: &[(u64, Member)],
+    rows: &[MemberRow],
+    hello: &Hello,
+) -> Result<(), String> {
+    let Hello { name, raft_id, incarnation, .. } = hello;
+    let same = |(id, member): &&(u64, Member)| {
+        id == raft_id && member.name == *name && member.incarnation.as_slice() == incarnation
+    };
+    if members.iter().any(|member| same(&member)) {
+        return Ok(());
     }
-    format!("{} {otherwise}", hello.name)
+    if is_removed(rows, name, *raft_id) {
+        return Err(format!("{name} {REMOVED}"));
+    }
+    let known = members.iter().map(|(id, _)| *id).chain(rows.iter().map(|row| row.raft_id));
+    if *raft_id >= RAFT_ID_JOINED_MIN && known.max().is_none_or(|known| *raft_id > known) {
+        return Ok(());
+    }
+    Err(if members.iter().any(|(_, member)| member.name == *name) {
+        format!("{name} comes with another store than the one that was admitted")
+    } else {
+        format!("{name} is not a member of this cluster")
+    })
 }
 
 /// A link that listens to how it is refused.
@@ -144,5 +171,37 @@ mod tests {
         let again = [row("n4", 17, MemberState::Joined)];
         assert_eq!(of(&again, "n4", 16), (false, true));
         assert_eq!(of(&again, "n4", 17), (true, false));
+    }
+
+    /// Seen to fail with a younger store refused: a node that was away refused a primary that had
+    /// joined meanwhile.
+    #[test]
+    fn members_and_younger_stores_are_let_in_and_removed_ones_are_not() {
+        let member = |name: &str, incarnation| Member {
+            name: name.to_owned(),
+            incarnation: [incarnation; 16],
+            ..Member::default()
+        };
+        let members = [(1, member("n1", 1)), (17, member("n5", 5))];
+        let rows = [
+            row("n1", 1, MemberState::Joined),
+            row("n4", 16, MemberState::Removed),
+            row("n5", 17, MemberState::Joined),
+        ];
+        let said = |name: &str, raft_id, incarnation: u8| {
+            let incarnation = vec![incarnation; 16];
+            let hello = Hello { name: name.to_owned(), raft_id, incarnation, ..Hello::default() };
+            admits(&members, &rows, &hello).err().unwrap_or_default()
+        };
+        assert_eq!(said("n1", 1, 1), "");
+        assert_eq!(said("n5", 17, 5), "");
+        assert_eq!(said("n6", 18, 6), "", "joined while this node was away");
+        assert_eq!(said("n5", 19, 9), "", "came back under its name meanwhile");
+        assert!(said("n1", 1, 2).contains("another store"));
+        assert!(said("n1", 3, 1).contains("another store"));
+        assert!(said("n5", 17, 6).contains("another store"));
+        assert!(said("n4", 16, 4).ends_with(REMOVED), "{}", said("n4", 16, 4));
+        assert!(said("n9", 9, 9).contains("not a member"));
+        assert!(said("n7", 16, 9).contains("not a member"));
     }
 }

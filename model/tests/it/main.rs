@@ -8,7 +8,6 @@
 
 mod arbitrary;
 mod audit;
-mod cluster;
 mod golden;
 mod script;
 mod world;

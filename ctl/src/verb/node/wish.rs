@@ -160,8 +160,10 @@ async fn stepped_down(
         let what = format!("{name} is not the primary: {was} is");
         return Err(CtlError::conflict(what, format!("logctl node step-down {was}")));
     }
-    let successor = |row: &&proto::wire::NodeRow| row.name != was && row.up && row.voter;
-    if status.nodes.iter().find(successor).is_none() {
+    let voters = talk.engine().await?.voters;
+    let successor =
+        |row: &proto::wire::NodeRow| row.name != was && row.up && voters.contains(&row.name);
+    if !status.nodes.iter().any(successor) {
         let what = format!("no other voter is up to take the role over from {was}");
         return Err(CtlError::conflict(what, "logctl nodes"));
     }
