@@ -33,7 +33,9 @@ pub mod switchboard;
 pub mod time_server;
 mod tune;
 
-pub use client::{Client, ClientConfig, ClientError, Follow};
+pub use client::{
+    Answer, Client, ClientConfig, ClientError, Follow, LiveNode, MemoryRing, Ring, Spread, Turns,
+};
 pub use client_conn::{ClientConn, Incoming, ReplyTx};
 pub use endpoint::{Accepted, Endpoint};
 pub use error::{CloseCode, LinkError, NetError};

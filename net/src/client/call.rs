@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::ask::Miss;
 use super::dial::{Gateway, Trouble};
 use super::directory::Node;
+use super::spread::Spread;
 use super::{ClientError, Inner};
 use crate::frames::encode;
 use crate::reason::End;
@@ -45,6 +46,23 @@ pub(super) struct Story {
     /// The last clear refusal.
     failure: Option<Failure>,
     trouble: Option<Trouble>,
+    /// Over which gateways it goes.
+    pub(super) spread: Spread,
+    /// Gateways that were of no use to it.
+    avoided: Vec<String>,
+    /// Attempts that brought no good answer.
+    retried: u32,
+}
+
+/// An answer, and the way to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The answer.
+    pub response: Response,
+    /// The node that gave it.
+    pub gateway: String,
+    /// Attempts before it that brought none.
+    pub retried: u32,
 }
 
 /// What to do after an answer that is none.
@@ -56,13 +74,13 @@ pub(super) enum Next {
 }
 
 impl Inner {
-    pub(super) async fn call(self: &Arc<Self>, op: Op) -> Result<Response, ClientError> {
-        let writes = matches!(
-            op,
-            Op::Send(_) | Op::Delete(_) | Op::Register(_) | Op::SetCursor(_) | Op::Configure(_)
-        );
+    pub(super) async fn call(
+        self: &Arc<Self>,
+        op: Op,
+        spread: &Spread,
+    ) -> Result<Answer, ClientError> {
+        let mut story = Story::new(self.timeout, writes(&op), spread.clone());
         let mut request = Request { op: Some(op), ..Request::default() };
-        let mut story = Story::new(self.timeout, writes);
         loop {
             let gateway = match self.reach(&mut story).await {
                 Ok(gateway) => gateway,
@@ -74,12 +92,15 @@ impl Inner {
             };
             let next = match self.attempt(&gateway, &mut request, &story).await {
                 Ok(response) => {
-                    self.note(&gateway, &response);
+                    self.note(&gateway, &response, &story.spread);
                     match response.reply {
                         Some(Reply::Failure(failure)) => {
                             self.refused(&gateway, failure, &mut story)
                         }
-                        _ => return Ok(response),
+                        _ => {
+                            let (gateway, retried) = (gateway.name.to_string(), story.retried);
+                            return Ok(Answer { response, gateway, retried });
+                        }
                     }
                 }
                 Err(Attempt::Invalid(failure)) => return Err(failure.into()),
@@ -95,7 +116,7 @@ impl Inner {
 
     /// A gateway to ask, within the call's time.
     pub(super) async fn reach(self: &Arc<Self>, story: &mut Story) -> Result<Gateway, Next> {
-        match timeout_at(story.deadline(), self.gateway()).await {
+        match timeout_at(story.deadline(), self.gateway_for(story)).await {
             Ok(Ok(gateway)) => {
                 story.reached = Instant::now();
                 Ok(gateway)
@@ -142,6 +163,7 @@ impl Inner {
     /// Judges a refusal.
     pub(super) fn refused(&self, gateway: &Gateway, failure: Failure, story: &mut Story) -> Next {
         let code = failure.error_code();
+        story.avoid(gateway.name.as_str());
         let after = Duration::from_millis(failure.retry_after_ms.into());
         tracing::debug!(gateway = %gateway.name, ?code, reason = failure.message, "refused");
         let pause = match code.action() {
@@ -155,6 +177,7 @@ impl Inner {
             }
             Action::GoElsewhere => {
                 self.leave(gateway);
+                self.fail_turn(gateway.name.as_str());
                 story.pause()
             }
         };
@@ -174,6 +197,8 @@ impl Inner {
             return Next::Over(ClientError::Denied { gateway, reason });
         }
         self.leave(gateway);
+        self.fail_turn(gateway.name.as_str());
+        story.avoid(gateway.name.as_str());
         if sent {
             story.maybe = Some(format!("{}: {}", gateway.name, end.reason()));
         }
@@ -184,6 +209,22 @@ impl Inner {
     }
 }
 
+/// Whether an operation changes anything, so that it matters whether it was done.
+fn writes(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Send(_)
+            | Op::Delete(_)
+            | Op::Register(_)
+            | Op::SetCursor(_)
+            | Op::Configure(_)
+            | Op::Member(_)
+            | Op::Token(_)
+            | Op::Group(_)
+            | Op::Kv(_)
+    )
+}
+
 /// Why an attempt brought no answer.
 enum Attempt {
     Invalid(Failure),
@@ -191,7 +232,7 @@ enum Attempt {
 }
 
 impl Story {
-    pub(super) fn new(timeout: Duration, writes: bool) -> Self {
+    pub(super) fn new(timeout: Duration, writes: bool, spread: Spread) -> Self {
         let now = Instant::now();
         Self {
             started: now,
@@ -203,7 +244,32 @@ impl Story {
             maybe: None,
             failure: None,
             trouble: None,
+            spread,
+            avoided: Vec::new(),
+            retried: 0,
         }
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Notes an attempt that was of no use. When that holds for every node, all are tried again.
+    pub(super) fn avoid(&mut self, gateway: &str) {
+        self.retried = self.retried.saturating_add(1);
+        if !self.avoids(gateway) {
+            self.avoided.push(gateway.to_owned());
+        }
+    }
+
+    /// Whether this node was of no use to the call.
+    pub(super) fn avoids(&self, gateway: &str) -> bool {
+        self.avoided.iter().any(|name| name == gateway)
+    }
+
+    /// Every node may be tried again.
+    pub(super) fn start_over(&mut self) {
+        self.avoided.clear();
     }
 
     fn deadline(&self) -> Instant {
@@ -275,7 +341,7 @@ mod tests {
     /// Seen to fail with `is_over` looking at the deadline alone.
     #[tokio::test(start_paused = true)]
     async fn no_gateway_is_asked_when_its_answer_would_come_too_late() {
-        let story = Story::new(Duration::from_secs(1), true);
+        let story = Story::new(Duration::from_secs(1), true, Spread::Home);
         assert!(!story.is_over(Duration::ZERO));
         tokio::time::advance(Duration::from_millis(850)).await;
         assert!(!story.is_over(Duration::ZERO));

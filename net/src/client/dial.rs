@@ -18,7 +18,7 @@ use crate::{CloseCode, quic_link};
 /// A node that has not answered for so long gets company by the next one.
 const HEDGE: Duration = Duration::from_millis(150);
 /// Time for one node to answer.
-const DIAL_TIME: Duration = Duration::from_secs(2);
+pub(super) const DIAL_TIME: Duration = Duration::from_secs(2);
 
 /// A connection to a node. That it stands does not mean that the node accepts the client: in
 /// TLS 1.3 only the first answer proves that.
@@ -105,6 +105,7 @@ impl Inner {
         if route.current.as_ref().is_some_and(|current| current.connection.stable_id() == id) {
             route.current = None;
         }
+        route.pool.forget(&gateway.name);
     }
 
     /// Tries the nodes, the next one as soon as one fails or takes its time.

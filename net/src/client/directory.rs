@@ -4,11 +4,13 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use proto::wire::Nodes;
+use proto::member::{MemberState, ring_order};
+use proto::wire::{NodeRow, Nodes};
 use proto::{ClusterId, Name};
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
+use super::ring::LiveNode;
 use super::{ClientConfig, ClientError, DEMOTED};
 
 /// No live list is larger; another file may be.
@@ -28,6 +30,8 @@ pub(super) struct Directory {
 struct Known {
     epoch: u64,
     nodes: Vec<Node>,
+    /// When this process last learnt a list.
+    learnt: Option<Instant>,
     /// Addresses that were of no use, and until when they are asked last.
     demoted: Vec<(String, Instant)>,
 }
@@ -37,6 +41,14 @@ struct Known {
 pub(super) struct Node {
     pub(super) name: Option<Name>,
     pub(super) address: String,
+    /// Whether the list says that clients should be sent to it; true if no list says anything.
+    pub(super) serves: bool,
+    /// Whether it was primary when the list was made.
+    pub(super) primary: bool,
+    /// Whether it stands in the live list; others were only told.
+    listed: bool,
+    incarnation: u64,
+    suspect: bool,
 }
 
 impl Directory {
@@ -55,7 +67,8 @@ impl Directory {
             known: Mutex::default(),
         };
         let kept = config.cache.as_ref().and_then(|path| Kept::read(path, cluster));
-        let (epoch, nodes) = kept.map_or((0, Vec::new()), |kept| (kept.epoch, kept.nodes()));
+        let (epoch, nodes) =
+            kept.map_or((0, Vec::new()), |kept| (kept.members_epoch, kept.nodes()));
         directory.set(epoch, nodes);
         if directory.lock().nodes.is_empty() {
             return Err(ClientError::Config("no address of a node is given".to_owned()));
@@ -75,6 +88,9 @@ impl Directory {
         let home = self.home.as_ref()?;
         let known = self.lock();
         let node = known.nodes.iter().find(|node| node.name.as_ref() == Some(home))?;
+        if !node.serves && known.nodes.iter().any(|node| node.serves) {
+            return None;
+        }
         (!known.is_demoted(&node.address)).then(|| node.clone())
     }
 
@@ -104,8 +120,64 @@ impl Directory {
         let mut nodes = known.nodes.clone();
         let home = |node: &Node| self.home.is_some() && node.name == self.home;
         // Stable: what is alike stays in the order it was told or learnt in.
-        nodes.sort_by_key(|node| (known.demoted_until(&node.address), !home(node)));
+        nodes.sort_by_key(|node| (known.demoted_until(&node.address), !node.serves, !home(node)));
         nodes
+    }
+
+    /// The nodes that requests are spread over, in the order of the ring.
+    pub(super) fn live(&self) -> Vec<LiveNode> {
+        let known = self.lock();
+        let of = |node: &Node| {
+            let name = node.name.as_ref()?.to_string();
+            Some(LiveNode { name, incarnation: node.incarnation, suspect: node.suspect })
+        };
+        let serving = known.listed().filter(|node| node.serves);
+        let mut live: Vec<LiveNode> = serving.filter_map(of).collect();
+        if live.is_empty() {
+            // A list on which nobody serves is wrong by now, or nobody answers at all.
+            live = known.listed().filter_map(of).collect();
+        }
+        live.sort_by(|a, b| ring_order(&a.name, &b.name));
+        live
+    }
+
+    /// Names of all nodes of the list, in the order of the ring.
+    pub(super) fn names(&self) -> Vec<String> {
+        let known = self.lock();
+        let mut names: Vec<String> =
+            known.listed().filter_map(|node| Some(node.name.as_ref()?.to_string())).collect();
+        names.sort_by(|a, b| ring_order(a, b));
+        names
+    }
+
+    /// The primary, as far as the list knows.
+    pub(super) fn primary(&self) -> Option<String> {
+        let known = self.lock();
+        let primary = known.nodes.iter().find(|node| node.primary)?;
+        Some(primary.name.as_ref()?.to_string())
+    }
+
+    /// The node of this name.
+    pub(super) fn find(&self, name: &str) -> Option<Node> {
+        let named = |node: &&Node| node.name.as_ref().is_some_and(|own| own.as_str() == name);
+        self.lock().nodes.iter().find(named).cloned()
+    }
+
+    /// Whether the node was of no use lately.
+    pub(super) fn is_demoted(&self, name: &str) -> bool {
+        self.find(name).is_some_and(|node| self.lock().is_demoted(&node.address))
+    }
+
+    /// Whether clients should leave this node, because others serve and it does not.
+    pub(super) fn is_closed(&self, name: &Name) -> bool {
+        let known = self.lock();
+        let closed = |node: &Node| node.name.as_ref() == Some(name) && !node.serves;
+        known.nodes.iter().any(closed) && known.nodes.iter().any(|node| node.serves)
+    }
+
+    /// Whether this process has learnt a list so lately.
+    pub(super) fn is_fresh(&self, age: Duration) -> bool {
+        self.lock().learnt.is_some_and(|learnt| learnt.elapsed() < age)
     }
 
     /// The pinned node, if there is one.
@@ -126,18 +198,14 @@ impl Directory {
         if old || list.cluster != self.cluster.as_str() || list.nodes.is_empty() {
             return None;
         }
-        let node = |name: &str, address: String| {
-            let name = name.parse().ok()?;
-            (!address.is_empty()).then_some(Node { name: Some(name), address })
-        };
-        let nodes = list.nodes.into_iter().filter_map(|row| node(&row.name, row.address));
-        let nodes: Vec<Node> = nodes.collect();
+        let nodes: Vec<Node> = list.nodes.iter().filter_map(Node::of).collect();
         let kept = Kept {
             cluster: self.cluster.to_string(),
-            epoch: list.epoch,
+            members_epoch: list.epoch,
             nodes: nodes.iter().filter_map(KeptNode::of).collect(),
         };
         self.set(list.epoch, nodes);
+        self.lock().learnt = Some(Instant::now());
         Some(Cache { path: self.cache.clone()?, kept })
     }
 
@@ -163,6 +231,12 @@ impl Directory {
 }
 
 impl Known {
+    /// The nodes of the live list; without one, all that are known.
+    fn listed(&self) -> impl Iterator<Item = &Node> {
+        let any = self.nodes.iter().any(|node| node.listed);
+        self.nodes.iter().filter(move |node| node.listed || !any)
+    }
+
     /// `None`, which sorts first, unless the address was of no use lately.
     fn demoted_until(&self, address: &str) -> Option<Instant> {
         let now = Instant::now();
@@ -190,7 +264,34 @@ impl Node {
             let problem = format!("'{address}' is not an address: host:port");
             return Err(ClientError::Config(problem));
         }
-        Ok(Self { name, address: address.to_owned() })
+        Ok(Self::at(name, address.to_owned()))
+    }
+
+    /// A node of which nothing but the place is known.
+    fn at(name: Option<Name>, address: String) -> Self {
+        Self {
+            name,
+            address,
+            serves: true,
+            primary: false,
+            listed: false,
+            incarnation: 0,
+            suspect: false,
+        }
+    }
+
+    /// A row of a live list.
+    fn of(row: &NodeRow) -> Option<Self> {
+        let name = row.name.parse().ok()?;
+        (!row.address.is_empty()).then(|| Self {
+            // A cluster without rows of its members yet says of none that it serves.
+            serves: row.serves || row.state.is_empty(),
+            primary: row.role == "primary",
+            listed: true,
+            incarnation: row.incarnation,
+            suspect: row.state == MemberState::Suspect.as_str(),
+            ..Self::at(Some(name), row.address.clone())
+        })
     }
 
     /// For messages: name and address.
@@ -202,11 +303,12 @@ impl Node {
     }
 }
 
-/// The file's content.
+/// The file's content. Earlier releases kept an epoch of another meaning, under another name.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     cluster: String,
-    epoch: u64,
+    #[serde(default)]
+    members_epoch: u64,
     nodes: Vec<KeptNode>,
 }
 
@@ -214,12 +316,30 @@ struct Kept {
 struct KeptNode {
     name: String,
     address: String,
+    #[serde(default = "yes")]
+    serves: bool,
+    #[serde(default)]
+    primary: bool,
+    #[serde(default)]
+    incarnation: u64,
+    #[serde(default)]
+    suspect: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl KeptNode {
     fn of(node: &Node) -> Option<Self> {
-        let name = node.name.as_ref()?.to_string();
-        Some(Self { name, address: node.address.clone() })
+        Some(Self {
+            name: node.name.as_ref()?.to_string(),
+            address: node.address.clone(),
+            serves: node.serves,
+            primary: node.primary,
+            incarnation: node.incarnation,
+            suspect: node.suspect,
+        })
     }
 }
 
@@ -235,7 +355,15 @@ impl Kept {
     fn nodes(&self) -> Vec<Node> {
         let node = |kept: &KeptNode| {
             let node = Node::read(&kept.address).ok()?;
-            Some(Node { name: Some(kept.name.parse().ok()?), ..node })
+            Some(Node {
+                name: Some(kept.name.parse().ok()?),
+                serves: kept.serves,
+                primary: kept.primary,
+                listed: true,
+                incarnation: kept.incarnation,
+                suspect: kept.suspect,
+                ..node
+            })
         };
         self.nodes.iter().filter_map(node).collect()
     }
@@ -249,8 +377,14 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// Writes the file at once or not at all. It is a help and no more, so a failure is only noted.
+    /// Writes the file at once or not at all, unless it holds a newer list. It is a help and no more,
+    /// so a failure is only noted.
     pub(super) fn write(&self) {
+        let newer = |there: &Kept| there.members_epoch > self.kept.members_epoch;
+        let cluster = self.kept.cluster.parse();
+        if cluster.is_ok_and(|own| Kept::read(&self.path, &own).as_ref().is_some_and(newer)) {
+            return;
+        }
         if let Err(error) = self.try_write() {
             tracing::debug!(path = %self.path.display(), %error, "the live list was not kept");
         }

@@ -133,7 +133,7 @@ impl Follow {
         let Some(frame) = frame else { return Ok(None) };
         let garbled = |_| miss(End::Lost("the answer cannot be decoded".to_owned()));
         let response = Response::decode(frame).map_err(garbled)?;
-        self.client.0.note(gateway, &response);
+        self.client.0.note(gateway, &response, &self.client.0.spread);
         Ok(Some(response))
     }
 
@@ -186,8 +186,8 @@ impl Follow {
     }
 
     fn story(&mut self) -> &mut Story {
-        let timeout = self.client.0.timeout;
-        self.story.get_or_insert_with(|| Story::new(timeout, false))
+        let (timeout, spread) = (self.client.0.timeout, &self.client.0.spread);
+        self.story.get_or_insert_with(|| Story::new(timeout, false, spread.clone()))
     }
 
     /// The next call of `next` begins anew.

@@ -1,6 +1,7 @@
 //! The client: finds a node that serves, asks it, and asks another one when that is of no use.
 //!
-//! One connection carries all calls at a time, one stream each. A call that gets no answer is
+//! One connection carries all calls at a time, one stream each; calls that are spread have one to each
+//! gateway in use. A call that gets no answer is
 //! repeated as it is, through another gateway if need be: a send carries its message id, so a
 //! repetition cannot double it. Repetitions end with the call's time; what then cannot be known is
 //! reported as unknown, never as failed.
@@ -16,6 +17,9 @@ mod dial;
 mod directory;
 mod error;
 mod follow;
+mod ring;
+mod spread;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,18 +28,23 @@ use std::time::Duration;
 
 use certs::Credentials;
 use clock::Hlc;
+use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use proto::record::read_stamp;
 use proto::wire::{CLIENT_ALPN, Nodes, Op, Read, Reply, Response};
-use proto::{Identity, Record};
+use proto::{Identity, Name, Record};
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
+pub use self::call::Answer;
 use self::dial::{Gateway, Trouble};
-use self::directory::Directory;
+use self::directory::{Cache, Directory};
 pub use self::error::ClientError;
 pub use self::follow::Follow;
+pub use self::ring::{LiveNode, MemoryRing, Ring, Turns};
+pub use self::spread::Spread;
+use self::spread::{Homes, Pool};
+use self::watch::Watching;
 use crate::{CloseCode, tune};
 
 /// A gateway that sends nothing for so long, while a call waits, is taken for dead.
@@ -67,14 +76,27 @@ pub struct ClientConfig {
     pub cache: Option<PathBuf>,
     /// Highest stamp seen by earlier processes: what this client sends gets a later one.
     pub token: Option<Hlc>,
+    /// Over which gateways calls go that do not say so themselves. `via` overrides it.
+    pub spread: Spread,
+    /// Whose turn it is in a round robin; `None` begins with the first node.
+    pub ring: Option<Arc<dyn Ring>>,
 }
 
 impl ClientConfig {
     /// Ten seconds a call, no preference, nothing kept.
     #[must_use]
     pub fn new(addresses: Vec<String>, credentials: Credentials) -> Self {
-        let timeout = Duration::from_secs(10);
-        Self { addresses, credentials, via: None, home: None, timeout, cache: None, token: None }
+        Self {
+            addresses,
+            credentials,
+            via: None,
+            home: None,
+            timeout: Duration::from_secs(10),
+            cache: None,
+            token: None,
+            spread: Spread::Home,
+            ring: None,
+        }
     }
 }
 
@@ -95,14 +117,22 @@ struct Inner {
     homing: AtomicBool,
     token: Mutex<Hlc>,
     room: Semaphore,
+    spread: Spread,
+    ring: Arc<dyn Ring>,
+    watching: Watching,
 }
 
-/// The connection in use, or the attempt to get one that every call waits for.
+/// The connection in use, or the attempt to get one that every call waits for; and those of calls
+/// that are spread.
 #[derive(Debug, Default)]
 struct Route {
     current: Option<Gateway>,
     dialing: Option<Shared<BoxFuture<'static, Result<Gateway, Trouble>>>>,
-    learning: Option<JoinHandle<()>>,
+    pool: Pool,
+    homes: Option<Homes>,
+    /// The gateway of the last answer.
+    last: Option<Name>,
+    learning: Option<Shared<BoxFuture<'static, ()>>>,
     next_homing: Option<Instant>,
 }
 
@@ -126,6 +156,9 @@ impl Client {
             homing: AtomicBool::new(false),
             token: Mutex::new(config.token.unwrap_or(Hlc::ZERO)),
             room: Semaphore::new(ROOM_BYTES),
+            spread: config.spread,
+            ring: config.ring.unwrap_or_else(|| Arc::new(MemoryRing::default())),
+            watching: Watching::default(),
         })))
     }
 
@@ -135,7 +168,22 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn call(&self, op: Op) -> Result<Response, ClientError> {
-        self.0.call(op).await
+        self.0.call(op, &self.0.spread).await.map(|answer| answer.response)
+    }
+
+    /// The same over gateways of its own choice, with the way that the answer took.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn call_over(&self, op: Op, spread: &Spread) -> Result<Answer, ClientError> {
+        self.0.call(op, spread).await
+    }
+
+    /// Names of all nodes that the client knows, those that do not serve now too, in the order of
+    /// the ring.
+    #[must_use]
+    pub fn node_names(&self) -> Vec<String> {
+        self.0.directory.names()
     }
 
     /// Reads page after page, through as many gateways as it takes, without gap or repetition.
@@ -149,10 +197,15 @@ impl Client {
         Ok(follow)
     }
 
-    /// Name of the node in use, if there is one.
+    /// Name of the node in use, if there is one; of calls that are spread, the last that answered.
     #[must_use]
     pub fn gateway(&self) -> Option<String> {
-        self.0.route().current.as_ref().map(|gateway| gateway.name.to_string())
+        let route = self.0.route();
+        let current = route.current.as_ref().map(|gateway| gateway.name.to_string());
+        match self.0.spread {
+            Spread::Home => current,
+            _ => route.last.as_ref().map(Name::to_string).or(current),
+        }
     }
 
     /// Highest stamp seen in answers; what this client sends from now on gets a later one.
@@ -163,6 +216,7 @@ impl Client {
 
     /// Says goodbye to the gateway, so that it need not wait for more. Clones end too.
     pub async fn close(self) {
+        self.0.watching.end();
         let learning = self.0.route().learning.take();
         if let Some(learning) = learning {
             // A list that is not learnt in time is learnt by the next process.
@@ -183,22 +237,23 @@ impl Inner {
     }
 
     /// Takes from an answer what later calls need: the highest stamp, and news of the live list.
-    fn note(self: &Arc<Self>, gateway: &Gateway, response: &Response) {
+    fn note(self: &Arc<Self>, gateway: &Gateway, response: &Response, spread: &Spread) {
+        self.route().last = Some(gateway.name.clone());
+        self.begin_watching();
         match &response.reply {
             Some(Reply::Ack(ack)) => self.note_stamp(&ack.stamp),
             Some(Reply::Record(record) | Reply::Deleted(record)) => self.note_record(record),
             Some(Reply::Page(page)) => page.records.iter().for_each(|r| self.note_record(r)),
-            Some(Reply::Nodes(nodes)) => {
-                self.asked_epoch.store(nodes.epoch, Ordering::Relaxed);
-                self.learnt(nodes.clone());
-            }
+            Some(Reply::Nodes(nodes)) => self.learnt(nodes.clone()),
             _ => {}
         }
+        // Only a higher one is news: a follower may lag behind what is known here.
         let epoch = response.members_epoch;
-        if epoch != 0 && self.asked_epoch.swap(epoch, Ordering::Relaxed) != epoch {
+        let known = self.asked_epoch.fetch_max(epoch, Ordering::Relaxed);
+        if epoch > known.max(self.directory.epoch()) {
             self.learn(gateway.clone());
         }
-        if !gateway.at_home {
+        if !gateway.at_home && *spread == Spread::Home {
             self.drift_home();
         }
     }
@@ -223,18 +278,43 @@ impl Inner {
         let own = Arc::clone(self);
         let task = tokio::spawn(async move {
             let answer = own.ask_once(&gateway, Op::Nodes(Default::default())).await;
-            if let Some(Reply::Nodes(nodes)) = answer.and_then(|answer| answer.reply) {
-                own.learnt(nodes);
+            if let Some(Reply::Nodes(nodes)) = answer.and_then(|answer| answer.reply)
+                && let Some(cache) = own.take_over(nodes)
+            {
+                // With the task: whoever waits for the list, waits until it is kept.
+                drop(tokio::task::spawn_blocking(move || cache.write()).await);
             }
+            // A gateway that lags behind its own answer is asked again at the next one.
+            own.asked_epoch.store(own.directory.epoch(), Ordering::Relaxed);
         });
-        self.route().learning = Some(task);
+        // A task that panicked has learnt nothing, which is no harm.
+        self.route().learning = Some(task.map(drop).boxed().shared());
     }
 
-    fn learnt(&self, nodes: Nodes) {
-        if let Some(cache) = self.directory.learn(nodes) {
+    fn learnt(self: &Arc<Self>, nodes: Nodes) {
+        if let Some(cache) = self.take_over(nodes) {
             // Not on the way of an answer: a file takes its time.
             tokio::task::spawn_blocking(move || cache.write());
         }
+    }
+
+    /// Takes over a live list, and draws the consequences. Returns what is to be kept.
+    fn take_over(self: &Arc<Self>, nodes: Nodes) -> Option<Cache> {
+        let cache = self.directory.learn(nodes);
+        let away = {
+            let mut route = self.route();
+            if route.current.as_ref().is_some_and(|own| self.directory.is_closed(&own.name)) {
+                // Calls under way hold the connection; the next one goes to a node that serves.
+                route.current = None;
+            }
+            route.current.as_ref().is_some_and(|current| !current.at_home)
+        };
+        if away && self.directory.home().is_some() {
+            // The list says that home serves: no need to wait for the next look.
+            self.route().next_homing = None;
+            self.drift_home();
+        }
+        cache
     }
 
     /// Looks now and then whether the preferred node is back, and goes back to it.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use certs::{Authority, Credentials, IssueOptions, write_private, write_public};
 use net::{Accepted, Client, ClientConfig, ClientConn, Endpoint, Incoming};
 use proto::peer::Hello;
-use proto::wire::{Ack, NodeRow, Nodes, Op, Page, Position, Read, Reply, Response};
+use proto::wire::{Ack, NodeRow, Nodes, Op, Page, Position, Read, Reply, Response, Slots};
 use proto::{ClusterId, ErrorCode, Failure, Identity, Record, Role};
 use rustls::pki_types::UnixTime;
 use tempfile::TempDir;
@@ -102,6 +102,9 @@ pub(crate) struct World {
     pub(crate) script: Mutex<Box<Script>>,
     /// Requests served, by node.
     pub(crate) served: Mutex<BTreeMap<String, u64>>,
+    /// Rows of the live list that are not the plain ones, and its epoch.
+    rows: watch::Sender<(u64, BTreeMap<String, NodeRow>)>,
+    slots: Mutex<Slots>,
 }
 
 /// By node and request number there.
@@ -123,7 +126,35 @@ impl World {
             nodes: Mutex::default(),
             script: Mutex::new(Box::new(|_, _| None)),
             served: Mutex::default(),
+            rows: watch::channel((1, BTreeMap::new())).0,
+            slots: Mutex::default(),
         })
+    }
+
+    /// Changes what the live list says of a node.
+    pub(crate) fn change(&self, node: &str, change: impl FnOnce(&mut NodeRow)) {
+        self.rows.send_modify(|(epoch, rows)| {
+            *epoch += 1;
+            let plain = || NodeRow {
+                state: "joined".to_owned(),
+                serves: true,
+                incarnation: 1,
+                ..NodeRow::default()
+            };
+            change(rows.entry(node.to_owned()).or_insert_with(plain));
+        });
+    }
+
+    /// What nodes say of the homes of keys.
+    pub(crate) fn slots(&self, slots: Slots) {
+        *self.slots.lock().unwrap() = slots;
+    }
+
+    /// Completes when somebody follows the live list.
+    pub(crate) async fn watched(&self) {
+        while self.rows.receiver_count() == 0 {
+            tokio::task::yield_now().await;
+        }
     }
 
     pub(crate) fn script(&self, script: impl FnMut(&str, &Op) -> Option<Act> + Send + 'static) {
@@ -172,13 +203,20 @@ impl World {
 
     fn list(&self, cluster: &ClusterId) -> Nodes {
         let nodes = self.nodes.lock().unwrap();
+        let (epoch, rows) = &*self.rows.borrow();
         let row = |(name, address): (&String, &SocketAddr)| NodeRow {
             name: name.clone(),
             address: address.to_string(),
             up: true,
-            ..NodeRow::default()
+            ..rows.get(name).cloned().unwrap_or_default()
         };
-        Nodes { cluster: cluster.to_string(), epoch: 1, nodes: nodes.iter().map(row).collect() }
+        let nodes = nodes.iter().map(row).collect();
+        Nodes { cluster: cluster.to_string(), epoch: *epoch, nodes }
+    }
+
+    fn response(&self, node: &str, reply: Reply) -> Response {
+        let members_epoch = self.rows.borrow().0;
+        Response { gateway: node.to_owned(), members_epoch, reply: Some(reply) }
     }
 }
 
@@ -272,7 +310,7 @@ async fn answer(
 ) {
     let Incoming { request, mut reply } = incoming;
     let op = request.op.unwrap();
-    if !matches!(op, Op::Nodes(_)) {
+    if !matches!(op, Op::Nodes(_) | Op::WatchNodes(_)) {
         *world.served.lock().unwrap().entry(node.to_owned()).or_default() += 1;
     }
     let act = (world.script.lock().unwrap())(node, &op);
@@ -287,12 +325,25 @@ async fn answer(
         (_, Op::Send(send)) => Reply::Ack(world.append(node, from, send)),
         (_, Op::Read(read)) => return pages(&mut reply, world, node, &read).await,
         (_, Op::Nodes(_)) => Reply::Nodes(world.list(cluster)),
+        (_, Op::WatchNodes(_)) => return lists(&mut reply, world, node, cluster).await,
+        (_, Op::Slots(_)) => Reply::Slots(world.slots.lock().unwrap().clone()),
         (_, Op::Ping(_)) => Reply::Pong(proto::wire::Empty {}),
         _ => Reply::Failure(Failure::new(ErrorCode::Invalid, "not in this test")),
     };
-    let _ = reply.send(&response(node, say)).await;
+    let _ = reply.send(&world.response(node, say)).await;
     reply.finish();
     reply.stopped().await;
+}
+
+async fn lists(reply: &mut net::ReplyTx, world: &World, node: &str, cluster: &ClusterId) {
+    let mut changes = world.rows.subscribe();
+    loop {
+        changes.borrow_and_update();
+        let list = world.response(node, Reply::Nodes(world.list(cluster)));
+        if reply.send(&list).await.is_err() || changes.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn pages(reply: &mut net::ReplyTx, world: &World, node: &str, read: &Read) {
@@ -303,7 +354,7 @@ async fn pages(reply: &mut net::ReplyTx, world: &World, node: &str, read: &Read)
         let page = world.page(after, 3);
         if !page.records.is_empty() || !read.follow {
             after = page.next[0].seq;
-            if reply.send(&response(node, Reply::Page(page))).await.is_err() {
+            if reply.send(&world.response(node, Reply::Page(page))).await.is_err() {
                 return;
             }
         } else if changes.changed().await.is_err() {
@@ -314,10 +365,6 @@ async fn pages(reply: &mut net::ReplyTx, world: &World, node: &str, read: &Read)
             return reply.stopped().await;
         }
     }
-}
-
-pub(crate) fn response(node: &str, reply: Reply) -> Response {
-    Response { gateway: node.to_owned(), members_epoch: 1, reply: Some(reply) }
 }
 
 pub(crate) fn send(id: &str) -> Op {

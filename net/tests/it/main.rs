@@ -13,4 +13,5 @@ mod client;
 mod follow;
 mod peers;
 mod refusals;
+mod spread;
 mod switchboard;

@@ -67,7 +67,8 @@ impl Local {
 async fn pong(connection: net::ClientConn) {
     while let Some(mut incoming) = connection.next().await {
         let reply = Reply::Pong(proto::wire::Empty {});
-        let _ = incoming.reply.send(&response("n1", reply)).await;
+        let response = Response { gateway: "n1".to_owned(), members_epoch: 1, reply: Some(reply) };
+        let _ = incoming.reply.send(&response).await;
         incoming.reply.finish();
     }
 }

@@ -1,0 +1,273 @@
+//! Spreading calls over gateways: who is asked next, and the connections to them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use proto::Name;
+use proto::slots::slot_of_key;
+use proto::wire::{Empty, Op, Reply, Slots};
+use tokio::time::{Instant, timeout};
+
+use super::Inner;
+use super::call::Story;
+use super::dial::{DIAL_TIME, Gateway, Trouble};
+use super::directory::Node;
+use crate::reason::End;
+
+/// Connections that are kept for later calls; the one unused for longest makes room.
+const POOL_MAX: usize = 16;
+/// How old the knowledge of who is primary may be before it is asked for again.
+const PRIMARY_AGE: Duration = Duration::from_secs(2);
+/// How long a call waits for a live list that is on its way.
+const LIST_TIME: Duration = Duration::from_millis(250);
+
+/// Over which gateways calls go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Spread {
+    /// One gateway for all of them: the home while it serves, else any.
+    #[default]
+    Home,
+    /// Each to the next one.
+    RoundRobin,
+    /// The primary, which spares the way from a gateway to it.
+    Primary,
+    /// The home of this key: the same key, the same gateway.
+    Hash(String),
+    /// Any.
+    Random,
+}
+
+/// Connections to gateways, for calls that are spread.
+#[derive(Debug, Default)]
+pub(super) struct Pool(Vec<Pooled>);
+
+#[derive(Debug)]
+struct Pooled {
+    name: Name,
+    used: Instant,
+    /// The connection, or the attempt to get one that every call waits for.
+    dialing: Shared<BoxFuture<'static, Result<Gateway, End>>>,
+}
+
+/// Where keys are at home, and the epoch of the live list at which that was learnt.
+#[derive(Debug, Clone)]
+pub(super) struct Homes {
+    epoch: u64,
+    slots: Arc<Slots>,
+}
+
+impl Inner {
+    /// A gateway for a call, by its policy.
+    pub(super) async fn gateway_for(
+        self: &Arc<Self>,
+        story: &mut Story,
+    ) -> Result<Gateway, Trouble> {
+        if story.spread == Spread::Home || self.directory.via().is_some() {
+            return self.gateway().await;
+        }
+        // On the heap: most calls stay at home, and need not be as large as this.
+        Box::pin(self.spread_gateway(story)).await
+    }
+
+    async fn spread_gateway(self: &Arc<Self>, story: &mut Story) -> Result<Gateway, Trouble> {
+        self.await_list().await;
+        while let Some(node) = self.choose(story).await {
+            match self.pooled(&node, story.dial_limit()).await {
+                Ok(gateway) => return Ok(gateway),
+                Err(end) => {
+                    let gateway = node.label();
+                    tracing::info!(gateway, reason = end.reason(), "no answer, asking elsewhere");
+                    self.directory.demote(&node.address);
+                    if let Some(name) = &node.name {
+                        self.fail_turn(name.as_str());
+                        story.avoid(name.as_str());
+                    }
+                }
+            }
+        }
+        // None of those that should be; whoever answers at any known address will do.
+        story.start_over();
+        let gateway = self.gateway().await?;
+        if story.spread == Spread::RoundRobin {
+            self.ring.used(gateway.name.as_str());
+        }
+        Ok(gateway)
+    }
+
+    /// Takes a node out of the ring.
+    pub(super) fn fail_turn(&self, name: &str) {
+        if let Some(node) = self.directory.live().iter().find(|node| node.name == name) {
+            self.ring.failed(node);
+        }
+    }
+
+    /// Waits for a live list that is being learnt, so that a new node gets its turn in time.
+    async fn await_list(&self) {
+        let learning = self.route().learning.clone();
+        if let Some(learning) = learning {
+            // Without it the call goes on with the list it has.
+            drop(timeout(LIST_TIME, learning).await);
+        }
+    }
+
+    /// The next node for this call; `None` when all of them were of no use to it.
+    async fn choose(self: &Arc<Self>, story: &Story) -> Option<Node> {
+        if story.spread == Spread::Primary && !self.directory.is_fresh(PRIMARY_AGE) {
+            self.learn_now().await;
+        }
+        let live = self.directory.live();
+        let fit = |name: &str| !story.avoids(name);
+        let name = match &story.spread {
+            Spread::Home => None,
+            Spread::RoundRobin => {
+                (0..=live.len()).map_while(|_| self.ring.next(&live)).find(|name| fit(name))
+            }
+            Spread::Primary => {
+                let primary = self.directory.primary().filter(|name| fit(name));
+                primary.or_else(|| self.in_order(&live_names(&live), 0, fit))
+            }
+            Spread::Hash(key) => {
+                let names = live_names(&live);
+                let at = self.place_of(key, &names).await;
+                self.in_order(&names, at, fit)
+            }
+            Spread::Random => {
+                let [.., a, b] = uuid::Uuid::new_v4().into_bytes();
+                let left: Vec<String> =
+                    live_names(&live).into_iter().filter(|name| fit(name)).collect();
+                let at = usize::from(u16::from_be_bytes([a, b])) % left.len().max(1);
+                self.in_order(&left, at, fit)
+            }
+        };
+        self.directory.find(&name?)
+    }
+
+    /// The first fit node from a place on, around the ring; one that failed lately only if there is
+    /// no other.
+    fn in_order(&self, names: &[String], at: usize, fit: impl Fn(&str) -> bool) -> Option<String> {
+        let around = || names.iter().cycle().skip(at).take(names.len()).filter(|name| fit(name));
+        let healthy = around().find(|name| !self.directory.is_demoted(name));
+        healthy.or_else(|| around().next()).cloned()
+    }
+
+    /// The place of a key's home among these nodes. Where the home is not among them, the slot
+    /// itself decides, so that its keys are spread over all that are left.
+    async fn place_of(self: &Arc<Self>, key: &str, names: &[String]) -> usize {
+        let slot = usize::from(slot_of_key(key));
+        let by_slot = slot % names.len().max(1);
+        let Some(slots) = self.slots().await else { return by_slot };
+        let home = slots.homes.get(slot).and_then(|&at| usize::try_from(at).ok());
+        let home = home.and_then(|at| slots.nodes.get(at));
+        home.and_then(|home| names.iter().position(|name| name == home)).unwrap_or(by_slot)
+    }
+
+    /// The homes of all slots, asked for again when the nodes have changed.
+    async fn slots(self: &Arc<Self>) -> Option<Arc<Slots>> {
+        let epoch = self.directory.epoch();
+        let kept = self.route().homes.clone();
+        if let Some(kept) = kept.filter(|kept| kept.epoch == epoch) {
+            return Some(kept.slots);
+        }
+        let gateway = self.gateway().await.ok()?;
+        let answer = self.ask_once(&gateway, Op::Slots(Empty {})).await?;
+        let Some(Reply::Slots(slots)) = answer.reply else { return None };
+        let slots = Arc::new(slots);
+        self.route().homes = Some(Homes { epoch, slots: Arc::clone(&slots) });
+        Some(slots)
+    }
+
+    /// Asks for the live list and waits for it.
+    async fn learn_now(self: &Arc<Self>) {
+        let Ok(gateway) = self.gateway().await else { return };
+        let answer = self.ask_once(&gateway, Op::Nodes(Empty {})).await;
+        if let Some(Reply::Nodes(nodes)) = answer.and_then(|answer| answer.reply) {
+            self.learnt(nodes);
+        }
+    }
+
+    /// The connection to a node, or a new one.
+    async fn pooled(self: &Arc<Self>, node: &Node, limit: Duration) -> Result<Gateway, End> {
+        let Some(name) = node.name.clone() else { return self.dial(node.clone()).await };
+        let dialing = {
+            let mut route = self.route();
+            if let Some(current) = &route.current
+                && current.name == name
+                && current.connection.close_reason().is_none()
+            {
+                return Ok(current.clone());
+            }
+            route.pool.get(&name, || {
+                let (own, node) = (Arc::clone(self), node.clone());
+                // A task, so that the attempt goes on when the call that began it gives up.
+                let task = tokio::spawn(async move { own.dial(node).await });
+                let gone = || Err(End::Lost("the attempt was given up".to_owned()));
+                async move { task.await.unwrap_or_else(|_| gone()) }.boxed().shared()
+            })
+        };
+        let dialled = timeout(limit, dialing).await;
+        let dialled = dialled.unwrap_or_else(|_| Err(End::Lost("no answer yet".to_owned())));
+        if dialled.is_err() {
+            self.route().pool.forget(&name);
+        }
+        dialled
+    }
+}
+
+fn live_names(live: &[super::ring::LiveNode]) -> Vec<String> {
+    live.iter().map(|node| node.name.clone()).collect()
+}
+
+impl Story {
+    /// Time for one node to answer the door: a call must be able to try another.
+    fn dial_limit(&self) -> Duration {
+        DIAL_TIME.min(self.timeout() / 3)
+    }
+}
+
+impl Pool {
+    /// What is there for this node, unless it is of no use any more.
+    fn get(
+        &mut self,
+        name: &Name,
+        dial: impl FnOnce() -> Shared<BoxFuture<'static, Result<Gateway, End>>>,
+    ) -> Shared<BoxFuture<'static, Result<Gateway, End>>> {
+        self.0.retain(|pooled| pooled.is_useful());
+        if let Some(pooled) = self.0.iter_mut().find(|pooled| &pooled.name == name) {
+            pooled.used = Instant::now();
+            return pooled.dialing.clone();
+        }
+        if self.0.len() >= POOL_MAX
+            && let Some(oldest) = (0..self.0.len()).min_by_key(|&at| self.0.get(at).map(|p| p.used))
+        {
+            // Calls under way on it hold the connection themselves.
+            self.0.swap_remove(oldest);
+        }
+        let dialing = dial();
+        let pooled = Pooled { name: name.clone(), used: Instant::now(), dialing: dialing.clone() };
+        self.0.push(pooled);
+        dialing
+    }
+
+    /// Lets go of a node.
+    pub(super) fn forget(&mut self, name: &Name) {
+        self.0.retain(|pooled| &pooled.name != name);
+    }
+
+    /// Any connection that stands.
+    pub(super) fn any(&self) -> Option<Gateway> {
+        let open = self.0.iter().filter(|pooled| pooled.is_useful());
+        open.filter_map(|pooled| pooled.dialing.peek()?.as_ref().ok()).next().cloned()
+    }
+}
+
+impl Pooled {
+    fn is_useful(&self) -> bool {
+        match self.dialing.peek() {
+            Some(Ok(gateway)) => gateway.connection.close_reason().is_none(),
+            Some(Err(_)) => false,
+            None => true,
+        }
+    }
+}
