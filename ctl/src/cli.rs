@@ -11,6 +11,7 @@ mod line;
 mod local;
 mod message;
 mod node;
+mod spreading;
 mod watching;
 
 use std::ffi::OsString;
@@ -31,6 +32,7 @@ pub(crate) use self::line::{parse_line, words};
 pub(crate) use self::local::{Dev, DevDir, DevDown, DevUp, Verify};
 pub(crate) use self::message::{Delete, From, Get, Mode, Read, Send, Times};
 pub(crate) use self::node::{Node, NodeAdd, NodeRemove, Raft};
+pub(crate) use self::spreading::{Bench, Chart, ChartBars, ChartForm, Ping, Policy, Route};
 pub(crate) use self::watching::{Events, NodeIs, Wait, WaitFor};
 
 const AFTER_HELP: &str = "\
@@ -78,6 +80,10 @@ pub(crate) struct Globals {
     /// Node to talk to; without it any healthy one, the home first
     #[arg(long, global = true, value_name = "NODE", env = "LOGCTL_VIA")]
     pub(crate) via: Option<Name>,
+    /// Over which nodes requests go; without it those of a batch to each in turn, others to the home.
+    /// leader is the same as primary
+    #[arg(long, global = true, value_enum, value_name = "POLICY", env = "LOGCTL_SPREAD")]
+    pub(crate) spread: Option<Policy>,
     /// Time for the whole request, retries included: 10s, 1m, 500ms
     #[arg(
         long,
@@ -137,6 +143,15 @@ pub(crate) enum Verb {
     Send(Send),
     /// Read messages in log order: a client its inbox and what it sent, an admin everything
     Read(Read),
+    /// Ask for an answer and nothing else, each time another node; tells who answered
+    Ping(Ping),
+    /// Where a key lies, or what would move if nodes came or went
+    Route(Route),
+    /// Send at a steady rate, and tell how long it takes and whether anything fails
+    Bench(Bench),
+    /// Charts: who took how many messages
+    #[command(subcommand)]
+    Chart(Chart),
     /// Read one message by its id
     Get(Get),
     /// Delete one message by its id; a tombstone stays

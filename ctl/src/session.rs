@@ -1,15 +1,17 @@
 //! One command's conversation with the cluster: context, credentials, client, token.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use certs::Credentials;
 use clock::Hlc;
-use net::{Client, ClientConfig, ClientError};
+use net::{Client, ClientConfig, ClientError, Ring, Spread};
 use proto::wire::{Empty, NodeRow, Op, Read, Reply};
 use proto::{ErrorCode, Name};
 
-use crate::cli::Globals;
+use crate::cli::{Globals, Policy};
 use crate::context::{self, Context};
+use crate::cursor::CursorFile;
 use crate::error::CtlError;
 use crate::home::Home;
 use crate::out;
@@ -20,11 +22,23 @@ pub(crate) struct Session {
     context: Context,
     name: Name,
     client: Client,
+    /// Over which gateways the command wants its requests to go, if it says so.
+    policy: Option<Policy>,
     token: TokenFile,
     /// What the next write must come after: the highest stamp that this context has seen.
     kept: Hlc,
     /// The same, if the command was given a later one.
     floor: Hlc,
+}
+
+/// How a conversation begins.
+struct Opening<'a> {
+    /// The one node to talk to.
+    via: Option<&'a Name>,
+    /// What writes must come after.
+    after: Option<Hlc>,
+    /// Whether turns are taken apart from those of other commands.
+    own_ring: bool,
 }
 
 impl Session {
@@ -43,7 +57,16 @@ impl Session {
         after: Option<Hlc>,
     ) -> Result<Self, CtlError> {
         let (name, context) = context::choose(home, globals.context.as_ref())?;
-        Self::begin(globals, home, &name, context, globals.via.as_ref(), after)
+        let opening = Opening { via: globals.via.as_ref(), after, own_ring: false };
+        Self::begin(globals, home, &name, context, opening)
+    }
+
+    /// The same with turns of its own: a run of many requests is even by itself, and the next
+    /// command's turn should not wait for the file that often.
+    pub(crate) fn open_own_ring(globals: &Globals, home: &Home) -> Result<Self, CtlError> {
+        let (name, context) = context::choose(home, globals.context.as_ref())?;
+        let opening = Opening { via: globals.via.as_ref(), after: None, own_ring: true };
+        Self::begin(globals, home, &name, context, opening)
     }
 
     /// As a given context, through a given gateway if one is named.
@@ -54,7 +77,8 @@ impl Session {
         context: Context,
         via: Option<&Name>,
     ) -> Result<Self, CtlError> {
-        Self::begin(globals, home, name, context, via, None)
+        let opening = Opening { via, after: None, own_ring: false };
+        Self::begin(globals, home, name, context, opening)
     }
 
     fn begin(
@@ -62,9 +86,9 @@ impl Session {
         home: &Home,
         name: &Name,
         context: Context,
-        via: Option<&Name>,
-        after: Option<Hlc>,
+        opening: Opening<'_>,
     ) -> Result<Self, CtlError> {
+        let Opening { via, after, own_ring } = opening;
         let file = |path: &Path| home.folder().join(path);
         let credentials =
             Credentials::load(&file(&context.ca), &file(&context.cert), &file(&context.key))?;
@@ -89,6 +113,8 @@ impl Session {
             Hlc::ZERO
         });
         let floor = kept.max(after.unwrap_or(Hlc::ZERO));
+        let cursor = home.state_path(name, &context, "cursor");
+        let ring: Arc<dyn Ring> = Arc::new(CursorFile::new(cursor, context.cluster.clone()));
         let client = Client::new(ClientConfig {
             addresses: context
                 .nodes
@@ -101,13 +127,40 @@ impl Session {
             timeout: globals.timeout,
             cache: Some(home.state_path(name, &context, "nodes.json")),
             token: (floor > Hlc::ZERO).then_some(floor),
+            spread: globals.spread.unwrap_or(Policy::Home).over(context.name.as_str()),
+            ring: (!own_ring).then_some(ring),
         })?;
-        Ok(Self { context, name: own, client, token, kept, floor })
+        Ok(Self { context, name: own, client, policy: globals.spread, token, kept, floor })
     }
 
     /// The context in use.
     pub(crate) fn context(&self) -> &Context {
         &self.context
+    }
+
+    /// The policy that the command was given, else this one.
+    pub(crate) fn policy_or(&self, default: Policy) -> Policy {
+        self.policy.unwrap_or(default)
+    }
+
+    /// Names of all nodes that are known, in the order of the ring.
+    pub(crate) fn node_names(&self) -> Vec<String> {
+        self.client.node_names()
+    }
+
+    /// Sends a request over gateways by a policy. Returns who answered, the answer, and how many
+    /// attempts brought none.
+    pub(crate) async fn call_over(
+        &self,
+        op: Op,
+        spread: &Spread,
+    ) -> Result<(String, Reply, u32), CtlError> {
+        let answer = self.client.call_over(op, spread).await;
+        let answer = answer.map_err(|error| self.explain(error))?;
+        match answer.response.reply {
+            Some(reply) => Ok((answer.gateway, reply, answer.retried)),
+            None => Err(CtlError::strange("an empty answer")),
+        }
     }
 
     /// Sends a request and waits for its answer; a refusal is an error.

@@ -33,6 +33,13 @@ pub(crate) struct Send {
     /// the setting on-loss=refuse
     #[arg(long)]
     pub(crate) commit_wait: bool,
+    /// Send it so many times, one after the other and each through another node; with --id the ids
+    /// are ID-1, ID-2 and so on
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) repeat: Option<u32>,
+    /// Tell which node took how many instead of one line for each message
+    #[arg(long)]
+    pub(crate) report: bool,
 }
 
 /// Which messages to read.

@@ -1,5 +1,7 @@
 //! What the verbs do: one file each.
 
+mod bench;
+mod chart;
 mod chat;
 mod clients;
 mod clock;
@@ -15,9 +17,11 @@ mod group;
 mod kv;
 mod node;
 mod nodes;
+mod ping;
 mod raft;
 mod read;
 mod register;
+mod route;
 mod send;
 mod settings;
 mod shell;
@@ -45,6 +49,10 @@ pub(crate) async fn run(cli: Cli, out: &mut Out) -> Result<(), CtlError> {
         Verb::Register(args) => register::run(args, globals, out).await,
         Verb::Send(args) => send::run(args, globals, out).await,
         Verb::Read(args) => read::run(args, globals, out).await,
+        Verb::Ping(args) => ping::run(args, globals, out).await,
+        Verb::Route(args) => route::run(args, globals, out).await,
+        Verb::Bench(args) => bench::run(args, globals, out).await,
+        Verb::Chart(args) => chart::run(args, globals, out).await,
         Verb::Get(args) => get::run(args, globals, out).await,
         Verb::Delete(args) => delete::run(args, globals, out).await,
         Verb::Chat(args) => chat::run(args, globals, out).await,

@@ -1,19 +1,21 @@
-//! `logctl send`: store one message.
+//! `logctl send`: store one message, or the same one several times.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
+use net::Spread;
 use proto::limits::{BODY_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX};
-use proto::wire::{self, Op, Reply};
+use proto::wire::{self, Ack, Op, Reply};
 use proto::{Header, MessageId, Stream};
 
-use crate::cli::{Globals, Send};
+use crate::cli::{Globals, Policy, Send};
 use crate::error::CtlError;
 use crate::home::Home;
-use crate::out::Out;
+use crate::out::{Out, Shape};
 use crate::session::Session;
+use crate::spread::Report;
 use crate::views::AckView;
 
 pub(crate) async fn run(args: Send, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
@@ -24,27 +26,118 @@ pub(crate) async fn run(args: Send, globals: &Globals, out: &mut Out) -> Result<
         ));
     }
     let headers = parse_headers(&args.headers)?;
+    let ids = ids(&args)?;
     let session = Session::open_after(globals, &Home::from_env()?, args.after)?;
     let body = read_body(&args)?;
-    // Drawn once: however often the client retries, it stays one message.
-    let id =
-        args.id.as_ref().map_or_else(|| uuid::Uuid::now_v7().to_string(), MessageId::to_string);
-    let send = wire::Send {
+    let message = wire::Send {
         to: args.to.to_string(),
-        id: id.clone(),
+        id: String::new(),
         headers,
         body: body.into(),
         commit_wait: args.commit_wait,
     };
-    let answer = session.call(Op::Send(send)).await;
+    let done = if args.repeat.is_none() && !args.report {
+        once(&args, message, ids, &session, out).await
+    } else {
+        Box::pin(again(&args, message, ids, &session, out)).await
+    };
     session.close().await;
-    match answer {
-        Ok((_, Reply::Ack(ack))) => out.one(&AckView::try_from(ack)?),
+    done
+}
+
+/// The ids of all messages, drawn once: however often the client retries, each stays one message.
+fn ids(args: &Send) -> Result<Vec<String>, CtlError> {
+    let count = args.repeat.unwrap_or(1);
+    match (&args.id, args.repeat) {
+        (Some(id), None) => Ok(vec![id.to_string()]),
+        (Some(id), Some(_)) => (1..=count)
+            .map(|n| match format!("{id}-{n}").parse::<MessageId>() {
+                Ok(id) => Ok(id.to_string()),
+                Err(error) => Err(CtlError::usage(
+                    format!("the id of the message number {n}: {error}"),
+                    "a shorter --id; nothing was sent",
+                )),
+            })
+            .collect(),
+        (None, _) => Ok((0..count).map(|_| uuid::Uuid::now_v7().to_string()).collect()),
+    }
+}
+
+async fn once(
+    args: &Send,
+    mut message: wire::Send,
+    ids: Vec<String>,
+    session: &Session,
+    out: &mut Out,
+) -> Result<(), CtlError> {
+    message.id = ids.into_iter().next().unwrap_or_default();
+    let spread = session.policy_or(Policy::Home).over(&message.to);
+    let (ack, _) = store(args, message, session, &spread).await?;
+    out.one(&AckView::try_from(ack)?)
+}
+
+/// One after the other; one that fails does not keep the others from being sent.
+async fn again(
+    args: &Send,
+    message: wire::Send,
+    ids: Vec<String>,
+    session: &Session,
+    out: &mut Out,
+) -> Result<(), CtlError> {
+    let default = if args.repeat.is_some() { Policy::Rr } else { Policy::Home };
+    let spread = session.policy_or(default).over(&message.to);
+    let mut report = Report::new(&spread);
+    let (mut acks, mut widths) = (Vec::new(), Vec::new());
+    let mut first = true;
+    for id in ids {
+        let message = wire::Send { id, ..message.clone() };
+        let (ack, retried) = match store(args, message, session, &spread).await {
+            Ok(stored) => stored,
+            Err(error) => {
+                out.warn(&format!("{}; try: {}", error.line(), error.hint()));
+                report.failed(error);
+                continue;
+            }
+        };
+        report.answered(&ack.gateway, retried);
+        if args.report {
+            continue;
+        }
+        let view = AckView::try_from(ack)?;
+        match out.shape() {
+            Shape::Json => acks.push(view),
+            Shape::Table => out.table(&[view], &mut widths, std::mem::take(&mut first))?,
+            Shape::Plain | Shape::Ndjson | Shape::Raw => out.list(&[view])?,
+        }
+        out.flush()?;
+    }
+    if args.report {
+        report.know(session.node_names());
+        report.show(out)?;
+    } else if out.shape() == Shape::Json {
+        out.json(&acks)?;
+    }
+    report.verdict()
+}
+
+/// Stores one message. Returns its ack, and how many attempts brought none.
+async fn store(
+    args: &Send,
+    message: wire::Send,
+    session: &Session,
+    spread: &Spread,
+) -> Result<(Ack, u32), CtlError> {
+    let id = message.id.clone();
+    match session.call_over(Op::Send(message), spread).await {
+        Ok((_, Reply::Ack(ack), retried)) => Ok((ack, retried)),
         Ok(_) => Err(CtlError::strange("no acknowledgement")),
         Err(error) if error.exit_code() == 7 => Err(CtlError::refused(
             7,
             error.line(),
-            format!("the same command with --id {id}: it is safe, it cannot double"),
+            match args.repeat {
+                None => format!("the same command with --id {id}: it is safe, it cannot double"),
+                Some(_) => format!("that one alone, with --id {id}: it is safe, it cannot double"),
+            },
         )),
         Err(error) if error.exit_code() == 6 && args.commit_wait => Err(CtlError::refused(
             6,

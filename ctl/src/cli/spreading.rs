@@ -1,0 +1,104 @@
+//! Spreading requests over gateways, and looking at where they go: what can be typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use proto::Stream;
+
+/// Over which gateways requests go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Policy {
+    /// Each to the next one
+    Rr,
+    /// One for all, the home first
+    Home,
+    /// The primary
+    #[value(alias = "leader")]
+    Primary,
+    /// The home of the key or the recipient
+    Hash,
+    /// Any
+    Random,
+}
+
+/// Requests that are answered and nothing else.
+#[derive(Debug, Args)]
+pub(crate) struct Ping {
+    /// How many, one after the other
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) count: u32,
+    /// Key for --spread hash; random draws one for each
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// Tell who answered how often instead
+    #[arg(long)]
+    pub(crate) report: bool,
+}
+
+/// Where a key lies, or what would move.
+#[derive(Debug, Args)]
+pub(crate) struct Route {
+    /// A recipient (bob, @ops) or any other text
+    #[arg(required_unless_present_any = ["key_option", "plan"])]
+    pub(crate) key: Option<String>,
+    /// The same as KEY
+    #[arg(long = "key", value_name = "KEY", conflicts_with = "key")]
+    pub(crate) key_option: Option<String>,
+    /// Tell what would change hands if nodes came or went: --plan add n4 n5, --plan remove n2
+    #[arg(long, num_args = 2.., value_names = ["add|remove", "NODE"], conflicts_with_all = ["key", "key_option"])]
+    pub(crate) plan: Vec<String>,
+}
+
+/// Load, and how the cluster bears it.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// Messages a second, sent at their time whether or not the earlier ones were answered
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) rate: u32,
+    /// For how long
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub(crate) duration: Duration,
+    /// Bytes of each message
+    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
+    pub(crate) size: u32,
+    /// Recipient; default: the one who sends
+    #[arg(long, value_name = "NAME")]
+    pub(crate) to: Option<Stream>,
+    /// Clients that share the load, each with connections of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) connections: u16,
+}
+
+/// Charts.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Chart {
+    /// Messages by the node that took them: as the cluster counts them, and counted in the log
+    Distribution(ChartForm),
+    /// Bars of what comes in on standard input: lines of a name, a comma and a number
+    Bars(ChartBars),
+}
+
+/// The form of a chart; without one a table.
+#[derive(Debug, Args)]
+pub(crate) struct ChartForm {
+    /// Bars of text
+    #[arg(long, conflicts_with_all = ["svg", "csv"])]
+    pub(crate) ascii: bool,
+    /// An SVG file; - is standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Comma-separated values
+    #[arg(long, conflicts_with = "svg")]
+    pub(crate) csv: bool,
+}
+
+/// Bars of given numbers.
+#[derive(Debug, Args)]
+pub(crate) struct ChartBars {
+    /// What the chart shows
+    #[arg(long, default_value = "")]
+    pub(crate) title: String,
+    #[command(flatten)]
+    pub(crate) form: ChartForm,
+}

@@ -1,0 +1,372 @@
+//! `logctl bench`: messages at a steady rate, and how long each takes.
+//!
+//! Open loop: each message has its time, and its latency counts from that time, whether or not the
+//! earlier ones were answered. A closed loop would wait while the cluster stalls, and never see what
+//! its users see. In the end the messages are read back: every acknowledged one must be there, once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use net::Spread;
+use proto::wire::{self, Ack, Op, Position, Reply};
+use serde::Serialize;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use crate::cli::{Bench, Globals, Policy};
+use crate::error::CtlError;
+use crate::home::Home;
+use crate::out::{Cell, Out, Show, Tone};
+use crate::session::Session;
+use crate::spread::Counts;
+
+/// Most messages of one run: each is remembered until the end.
+const MESSAGES_MAX: u64 = 5_000_000;
+/// Most messages on the way at a time. Beyond it the next one waits, and its latency says so.
+const ON_THE_WAY_MAX: usize = 4096;
+
+/// What came of the run.
+#[derive(Debug, Serialize)]
+struct BenchView {
+    sent: u64,
+    acked: u64,
+    failed: u64,
+    /// Attempts that brought no answer; the messages went on elsewhere.
+    retried: u64,
+    /// Acks that said: this was stored before.
+    deduplicated: u64,
+    /// Messages that are in the log more than once.
+    duplicates: u64,
+    /// Messages that were acknowledged and are not in the log.
+    lost: u64,
+    p50_us: u64,
+    p99_us: u64,
+    p999_us: u64,
+    max_us: u64,
+    /// Longest time without a success.
+    max_gap_us: u64,
+    counts: Counts,
+    errors: Vec<String>,
+    #[serde(skip)]
+    code: u8,
+}
+
+/// One message's end.
+struct Done {
+    id: String,
+    /// When it was to be sent, and when it was answered, since the beginning.
+    due: Duration,
+    at: Duration,
+    answer: Result<(String, Ack, u32), CtlError>,
+}
+
+pub(crate) async fn run(args: Bench, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    let count = messages(args.rate, args.duration)?;
+    let home = Home::from_env()?;
+    let mut sessions = Vec::new();
+    for _ in 0..args.connections {
+        sessions.push(Arc::new(Session::open_own_ring(globals, &home)?));
+    }
+    let view = Box::pin(bench(&args, count, &sessions, out)).await;
+    for session in sessions {
+        if let Some(session) = Arc::into_inner(session) {
+            session.close().await;
+        }
+    }
+    let view = view?;
+    out.one(&view)?;
+    if view.failed + view.lost + view.duplicates == 0 {
+        return Ok(());
+    }
+    Err(CtlError::refused(
+        if view.lost + view.duplicates > 0 { 13 } else { view.code },
+        format!(
+            "of {} messages {} failed, {} were lost, {} are doubled{}",
+            view.sent,
+            view.failed,
+            view.lost,
+            view.duplicates,
+            view.errors.first().map(|error| format!("; the first: {error}")).unwrap_or_default()
+        ),
+        "logctl status; the same with a lower --rate",
+    ))
+}
+
+fn messages(rate: u32, duration: Duration) -> Result<u64, CtlError> {
+    let count = duration.as_millis().saturating_mul(rate.into()) / 1000;
+    match u64::try_from(count) {
+        Ok(count) if (1..=MESSAGES_MAX).contains(&count) => Ok(count),
+        _ => Err(CtlError::usage(
+            format!("that is {count} messages; at least 1 and at most {MESSAGES_MAX} are sent"),
+            "another --rate or --duration",
+        )),
+    }
+}
+
+async fn bench(
+    args: &Bench,
+    count: u64,
+    sessions: &[Arc<Session>],
+    out: &Out,
+) -> Result<BenchView, CtlError> {
+    let Some(first) = sessions.first() else { return Err(CtlError::strange("no client")) };
+    let to = args.to.as_ref().map_or_else(|| first.context().name.to_string(), ToString::to_string);
+    let spread = first.policy_or(Policy::Rr).over(&to);
+    let size = usize::try_from(args.size).unwrap_or(0);
+    let body = bytes_of(size);
+    // Where the log ends before: what is read back later begins after it.
+    let before = first.call(Op::Status(wire::Empty {})).await?;
+    let Reply::Status(status) = before.1 else { return Err(CtlError::strange("no status")) };
+    let start = Instant::now();
+    let mut tasks = JoinSet::new();
+    let mut done = Vec::new();
+    for (n, session) in (0..count).zip(sessions.iter().cycle()) {
+        let due = Duration::from_nanos(n.saturating_mul(1_000_000_000) / u64::from(args.rate));
+        sleep_until(start + due).await;
+        while tasks.len() >= ON_THE_WAY_MAX {
+            done.extend(tasks.join_next().await.and_then(Result::ok));
+        }
+        while let Some(ended) = tasks.try_join_next() {
+            done.extend(ended.ok());
+        }
+        let (session, spread) = (Arc::clone(session), spread.clone());
+        let send = wire::Send {
+            to: to.clone(),
+            id: uuid::Uuid::now_v7().to_string(),
+            body: body.clone().into(),
+            ..wire::Send::default()
+        };
+        tasks.spawn(async move { one(&session, send, &spread, start, due).await });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        done.extend(ended.ok());
+    }
+    out.note(&format!("{count} messages sent; reading them back"));
+    let stored = read_back(first, &to, status.last_seq).await?;
+    Ok(summary(done, &stored, Counts::of(first.node_names())))
+}
+
+async fn one(
+    session: &Session,
+    send: wire::Send,
+    spread: &Spread,
+    start: Instant,
+    due: Duration,
+) -> Done {
+    let id = send.id.clone();
+    let answer = match session.call_over(Op::Send(send), spread).await {
+        Ok((gateway, Reply::Ack(ack), retried)) => Ok((gateway, ack, retried)),
+        Ok(_) => Err(CtlError::strange("no acknowledgement")),
+        Err(error) => Err(error),
+    };
+    Done { id, due, at: start.elapsed(), answer }
+}
+
+fn bytes_of(size: usize) -> Vec<u8> {
+    b"logctl bench ".iter().copied().cycle().take(size).collect()
+}
+
+/// How often each id is in the log.
+async fn read_back(
+    session: &Session,
+    to: &str,
+    after: u64,
+) -> Result<HashMap<String, u32>, CtlError> {
+    let mut stored = HashMap::new();
+    let mut read = wire::Read {
+        from: session.context().name.to_string(),
+        to: to.to_owned(),
+        after: vec![Position { shard: 1, seq: after }],
+        ..wire::Read::default()
+    };
+    loop {
+        let Reply::Page(page) = session.call(Op::Read(read.clone())).await?.1 else {
+            return Err(CtlError::strange("no page"));
+        };
+        let (end, stuck) = (page.end, page.records.is_empty() && page.next == read.after);
+        for record in page.records {
+            *stored.entry(record.id).or_insert(0) += 1;
+        }
+        if end {
+            return Ok(stored);
+        }
+        if stuck {
+            return Err(CtlError::strange("a page that leads nowhere"));
+        }
+        read.after = page.next;
+    }
+}
+
+fn summary(done: Vec<Done>, stored: &HashMap<String, u32>, counts: Counts) -> BenchView {
+    let mut view = BenchView {
+        sent: done.len() as u64,
+        acked: 0,
+        failed: 0,
+        retried: 0,
+        deduplicated: 0,
+        duplicates: 0,
+        lost: 0,
+        p50_us: 0,
+        p99_us: 0,
+        p999_us: 0,
+        max_us: 0,
+        max_gap_us: 0,
+        counts,
+        errors: Vec::new(),
+        code: 0,
+    };
+    let (mut latencies, mut successes) = (Vec::new(), vec![Duration::ZERO]);
+    for done in done {
+        let copies = stored.get(&done.id).copied().unwrap_or(0);
+        view.duplicates += u64::from(copies > 1);
+        match done.answer {
+            Ok((gateway, ack, retried)) => {
+                view.acked += 1;
+                view.retried += u64::from(retried);
+                view.deduplicated += u64::from(ack.duplicate);
+                view.lost += u64::from(copies == 0);
+                view.counts.add(&gateway, 1);
+                latencies.push(micros(done.at.saturating_sub(done.due)));
+                successes.push(done.at);
+            }
+            Err(error) => {
+                view.failed += 1;
+                let line = error.line();
+                if view.errors.is_empty() {
+                    view.code = error.exit_code();
+                }
+                if view.errors.len() < 10 && !view.errors.contains(&line) {
+                    view.errors.push(line);
+                }
+            }
+        }
+    }
+    latencies.sort_unstable();
+    successes.sort_unstable();
+    let gaps = successes.iter().zip(successes.iter().skip(1));
+    view.max_gap_us = gaps.map(|(a, b)| micros(*b - *a)).max().unwrap_or(0);
+    view.p50_us = quantile(&latencies, 500);
+    view.p99_us = quantile(&latencies, 990);
+    view.p999_us = quantile(&latencies, 999);
+    view.max_us = latencies.last().copied().unwrap_or(0);
+    view
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The smallest value that so many thousandths do not exceed; 0 of none.
+fn quantile(sorted: &[u64], thousandths: usize) -> u64 {
+    let at = (sorted.len() * thousandths).div_ceil(1000).saturating_sub(1);
+    sorted.get(at).copied().unwrap_or(0)
+}
+
+impl Show for BenchView {
+    fn headings() -> &'static [&'static str] {
+        &[
+            "SENT",
+            "FAILED",
+            "RETRIED",
+            "DUPLICATES",
+            "LOST",
+            "P50",
+            "P99",
+            "P99.9",
+            "MAX",
+            "MAX GAP",
+            "GATEWAYS",
+        ]
+    }
+
+    fn row(&self) -> Vec<Cell> {
+        let bad = |n: u64| Cell::toned(n.to_string(), if n == 0 { Tone::Good } else { Tone::Bad });
+        let ms = |us: u64| Cell::from(format!("{}.{:03} ms", us / 1000, us % 1000));
+        vec![
+            self.sent.to_string().into(),
+            bad(self.failed),
+            self.retried.to_string().into(),
+            bad(self.duplicates),
+            bad(self.lost),
+            ms(self.p50_us),
+            ms(self.p99_us),
+            ms(self.p999_us),
+            ms(self.max_us),
+            ms(self.max_gap_us),
+            self.gateways().into(),
+        ]
+    }
+
+    fn plain(&self) -> Vec<String> {
+        let numbers = [
+            self.sent,
+            self.failed,
+            self.retried,
+            self.duplicates,
+            self.lost,
+            self.p50_us,
+            self.p99_us,
+            self.p999_us,
+            self.max_us,
+            self.max_gap_us,
+        ];
+        numbers.iter().map(ToString::to_string).chain([self.gateways()]).collect()
+    }
+}
+
+impl BenchView {
+    fn gateways(&self) -> String {
+        let each = |(name, count): (&str, u64)| format!("{name}={count}");
+        self.counts.iter().map(each).collect::<Vec<_>>().join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Seen to fail with latencies from the time of sending instead of the time that was due.
+
+    use super::*;
+
+    fn done(id: &str, due_ms: u64, at_ms: u64, good: bool) -> Done {
+        let answer = if good {
+            Ok(("n1".to_owned(), Ack::default(), 0))
+        } else {
+            Err(CtlError::refused(11, "no majority", "logctl status"))
+        };
+        let ms = Duration::from_millis;
+        Done { id: id.to_owned(), due: ms(due_ms), at: ms(at_ms), answer }
+    }
+
+    #[test]
+    fn a_stall_is_seen_by_all_that_wait_for_it() {
+        let stored = [("a", 1), ("b", 2), ("c", 1)].map(|(id, n)| (id.to_owned(), n)).into();
+        let all = vec![
+            done("a", 0, 2, true),
+            done("b", 10, 100, true),
+            done("c", 20, 101, true),
+            done("d", 30, 31, false),
+            done("e", 40, 102, true),
+        ];
+        let view = summary(all, &stored, Counts::default());
+        assert_eq!((view.sent, view.acked, view.failed), (5, 4, 1));
+        assert_eq!((view.duplicates, view.lost, view.code), (1, 1, 11));
+        assert_eq!((view.p50_us, view.max_us), (62_000, 90_000));
+        assert_eq!(view.max_gap_us, 98_000);
+    }
+
+    #[test]
+    fn quantiles_are_values_that_were_measured() {
+        let thousand: Vec<u64> = (1..=1000).collect();
+        assert_eq!([500, 990, 999].map(|q| quantile(&thousand, q)), [500, 990, 999]);
+        assert_eq!((quantile(&[7], 500), quantile(&[], 999)), (7, 0));
+    }
+
+    #[test]
+    fn runs_have_an_end() {
+        assert_eq!(messages(200, Duration::from_secs(30)).unwrap(), 6000);
+        for (rate, secs) in [(1, 0), (100_000, 3600)] {
+            assert_eq!(messages(rate, Duration::from_secs(secs)).unwrap_err().exit_code(), 2);
+        }
+    }
+}
