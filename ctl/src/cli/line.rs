@@ -83,12 +83,14 @@ fn take_over(line: Globals, shell: &Globals, matches: &ArgMatches) -> Globals {
         let typed = matches.value_source(id) == Some(ValueSource::CommandLine);
         if typed { line } else { shell.clone() }
     }
-    let Globals { output, json, context, via, timeout, no_color, quiet, verbose, yes } = line;
+    let Globals { output, json, context, via, spread, timeout, no_color, quiet, verbose, yes } =
+        line;
     Globals {
         output: pick(matches, "output", output, &shell.output),
         json: pick(matches, "json", json, &shell.json),
         context: pick(matches, "context", context, &shell.context),
         via: pick(matches, "via", via, &shell.via),
+        spread: pick(matches, "spread", spread, &shell.spread),
         timeout: pick(matches, "timeout", timeout, &shell.timeout),
         no_color: pick(matches, "no_color", no_color, &shell.no_color),
         quiet: pick(matches, "quiet", quiet, &shell.quiet),
