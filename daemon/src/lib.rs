@@ -17,6 +17,7 @@ pub mod signals;
 pub mod node;
 pub mod server;
 
+mod alarms;
 pub mod events;
 pub mod janitor;
 pub mod lead;

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
+use proto::member::MemberState;
 use proto::peer::Hello;
+use proto::wire::NodeRow;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::{Exit, Failed};
@@ -19,6 +21,10 @@ use super::{Body, Node};
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
 /// Longest that a removed node stays until the others have removed it: by then they need it no more.
 const STAYS_WITHIN: Duration = Duration::from_secs(5);
+/// Longest wait for the primary to note that this node stops.
+const NOTED_WITHIN: Duration = Duration::from_secs(1);
+/// Between two looks, while that is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 impl Node {
     /// Gives the primary role to the voter with a good clock that is furthest, if this node has it.
@@ -43,6 +49,31 @@ impl Node {
                 return;
             }
         }
+    }
+
+    /// Waits until the primary has noted that this node stops. Without one, or where it takes too
+    /// long, the others will notice by the silence.
+    pub(super) async fn stop_noted(&self, engine: &Handle) {
+        let there = |row: &NodeRow| {
+            let noticed = [MemberState::Joined, MemberState::Suspect].map(MemberState::as_str);
+            row.name == self.inner.name.as_str() && noticed.contains(&row.state.as_str())
+        };
+        let noting = async {
+            while self.rows().iter().any(there) && self.hears_primary(engine) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        if tokio::time::timeout(NOTED_WITHIN, noting).await.is_err() {
+            tracing::info!("the primary did not note in time that this node stops");
+        }
+    }
+
+    /// Whether another node leads, answers, and is not about to stop itself.
+    fn hears_primary(&self, engine: &Handle) -> bool {
+        let view = engine.view().borrow().clone();
+        let primary = view.primary_member().filter(|(id, _)| *id != view.id);
+        let heard = primary.and_then(|(_, primary)| self.inner.members.heard(&primary.name));
+        heard.is_some_and(|heard| heard.is_up())
     }
 
     /// Starts the steward, which does nothing until this node is primary.

@@ -13,6 +13,7 @@ use proto::settings::{Configure, OnLoss};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::alarms;
 use crate::config::{Clock, ClockMode, Config};
 use crate::events::{self, EventSink};
 use crate::exit::{Exit, Failed};
@@ -118,6 +119,7 @@ async fn start_whole(
     let name = proof.credentials.identity().name.clone();
     let (events, event_queue) = events::channel();
     let ceiling_ns = store.ceiling_ns()?;
+    let alarms = events.clone();
     let keeper = Keeper::start(&config.clock, ceiling_ns, events, name.clone(), work.clone());
     let ceiling = Ceiling::start(keeper.clone(), store.clone(), work.clone());
     let link = endpoint.link(hello_maker(proof_name(&proof), store.identity()));
@@ -176,6 +178,7 @@ async fn start_whole(
     let node = make_node(config, proof, outside, &slot, Body::Whole(Box::new(core)));
     node.start_steward(work.clone());
     tokio::spawn(event_queue.run(node.clone(), work.clone()));
+    tokio::spawn(alarms::run(node.clone(), alarms, work.clone()));
     Ok(node)
 }
 
@@ -410,6 +413,7 @@ impl Running {
         self.server.drain.cancel();
         if let Some(engine) = self.node.engine() {
             self.node.hand_over(engine).await;
+            self.node.stop_noted(engine).await;
         }
         self.server.requests.close();
         if tokio::time::timeout(DRAIN_WITHIN, self.server.requests.wait()).await.is_err() {

@@ -84,6 +84,11 @@ impl Node {
         problems
     }
 
+    /// The same, for the alarms.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        self.own_problems()
+    }
+
     /// The cluster's settings, as far as this node has applied the log; `None` before the first
     /// primary, and if the node takes no part.
     fn settings(&self) -> Option<Settings> {
