@@ -34,6 +34,9 @@ pub(crate) enum CtlError {
     /// Told already; only the exit code is left.
     #[error("ended with exit code {0}")]
     Told(u8),
+    /// The cluster did not let somebody in.
+    #[error(transparent)]
+    Join(#[from] net::join::JoinError),
     /// The cluster could not be asked, or it refused.
     #[error(transparent)]
     Client(#[from] net::ClientError),
@@ -85,6 +88,7 @@ impl CtlError {
             | Self::Output(_)
             | Self::Cert(certs::CertError::File { verb: "write", .. }) => 1,
             Self::Cert(_) => 4,
+            Self::Join(error) => error.exit_code(),
             Self::Client(error) => error.exit_code(),
         }
     }
@@ -108,6 +112,7 @@ impl CtlError {
             Self::Output(_) => "another place for the output".to_owned(),
             Self::Told(_) => "what was said before".to_owned(),
             Self::Cert(error) => error.hint().to_owned(),
+            Self::Join(error) => error.hint().to_owned(),
             Self::Client(error) => error.hint().to_string(),
         }
     }

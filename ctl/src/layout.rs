@@ -19,6 +19,8 @@ use crate::template::NodeConfig;
 
 /// Name of the identity that may do everything; nobody can register it.
 pub(crate) const ADMIN: &str = "admin";
+/// What keeps keys and data out of a repository.
+pub(crate) const IGNORE: &[u8] = b"# Keys and data never belong into git.\n*\n";
 
 /// A cluster to be made.
 #[derive(Debug, Clone)]
@@ -58,20 +60,43 @@ pub(crate) struct Outcome {
 /// The seed of a store, the same list of members on every node.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Seed {
-    cluster: String,
-    node: String,
+pub(crate) struct Seed {
+    /// The cluster.
+    pub(crate) cluster: String,
+    /// The node whose store is made from it.
+    pub(crate) node: String,
+    /// Whether the node was admitted to a cluster that was there before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) joined: bool,
+    /// The members.
     #[serde(rename = "member")]
-    members: Vec<Member>,
+    pub(crate) members: Vec<Member>,
+}
+
+impl Seed {
+    /// The text of the file.
+    pub(crate) fn text(&self) -> String {
+        // Tables of strings and small numbers always serialize.
+        let body = toml::to_string(self).unwrap_or_default();
+        format!(
+            "# Seed of the store of {}. logd makes the store from it once and renames this file to \
+             init.done.toml.\n{body}",
+            self.node
+        )
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Member {
-    name: String,
-    raft_id: u64,
-    incarnation: String,
-    address: String,
+pub(crate) struct Member {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its raft id.
+    pub(crate) raft_id: u64,
+    /// Incarnation of its store.
+    pub(crate) incarnation: String,
+    /// Where it is dialled.
+    pub(crate) address: String,
 }
 
 /// One thing that is missing.
@@ -140,18 +165,12 @@ fn make(
             let seed = Seed {
                 cluster: authority.cluster().to_string(),
                 node: node.name.to_string(),
+                joined: false,
                 members: members.to_vec(),
             };
-            // Tables of strings and small numbers always serialize.
-            let body = toml::to_string(&seed).unwrap_or_default();
-            let text = format!(
-                "# Seed of the store of {}. logd makes the store from it once and renames this \
-                 file to init.done.toml.\n{body}",
-                node.name
-            );
-            write_atomic(&plan.seed(&node.name), text.as_bytes())
+            write_atomic(&plan.seed(&node.name), seed.text().as_bytes())
         }
-        Piece::Ignore(path) => write_atomic(path, b"# Keys and data never belong into git.\n*\n"),
+        Piece::Ignore(path) => write_atomic(path, IGNORE),
     }
 }
 
@@ -355,8 +374,10 @@ impl Plan {
         let config = NodeConfig {
             name: &node.name,
             address: &node.address,
+            advertise: None,
             time_servers: &self.time_servers,
             file: &node.config,
+            signs: true,
         };
         config.text()
     }

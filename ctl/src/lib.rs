@@ -25,6 +25,7 @@ mod join_token;
 mod layout;
 mod local;
 mod metrics;
+mod newcomer;
 mod out;
 mod range;
 mod read_hash;

@@ -11,16 +11,25 @@ pub(crate) struct NodeConfig<'a> {
     pub(crate) name: &'a Name,
     /// `ip:port` to listen on.
     pub(crate) address: &'a str,
+    /// `host:port` that the others dial, if it is another.
+    pub(crate) advertise: Option<&'a str>,
     /// Time servers, `host:port`; none means that the machine's own clock is trusted.
     pub(crate) time_servers: &'a [String],
     /// Name of the file, for the command line in its first comment.
     pub(crate) file: &'a str,
+    /// Whether the authority's key lies beside its certificate.
+    pub(crate) signs: bool,
 }
 
 impl NodeConfig<'_> {
     /// The text of the file.
     pub(crate) fn text(self) -> String {
         let Self { name, address, file, .. } = self;
+        let advertise = match self.advertise {
+            Some(other) => format!("advertise = \"{other}\""),
+            None => format!("#advertise = \"{address}\""),
+        };
+        let mark = if self.signs { "" } else { "#" };
         let mut text = format!(
             r#"# Configuration of the logd node {name}. Start it with: logd --config {file}
 # Check it with:    logd --config {file} --check-config
@@ -35,7 +44,7 @@ node = "{name}"
 listen = "{address}"
 
 # Address that clients and other nodes dial, "host:port". Default: the same as listen.
-#advertise = "{address}"
+{advertise}
 
 # Folder of this node's data: one node, one folder, never a copy of another's. Required.
 data_dir = "data/{name}"
@@ -51,7 +60,7 @@ key = "pki/{name}.key"
 
 # Private key of the authority (PEM): lets this node sign the certificates of clients that
 # register. Default: none, and this node passes registrations on to one that has it.
-ca_key = "pki/ca.key"
+{mark}ca_key = "pki/ca.key"
 
 [clock]
 "#
@@ -167,8 +176,10 @@ mod tests {
         let config = NodeConfig {
             name: &"n1".parse().unwrap(),
             address: "127.0.0.1:7101",
+            advertise: None,
             time_servers: &servers,
             file: "node1.toml",
+            signs: true,
         };
         config.text()
     }

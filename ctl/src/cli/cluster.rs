@@ -1,6 +1,6 @@
 //! `logctl cluster`: what can be typed.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +16,11 @@ pub(crate) enum Cluster {
     ///
     /// Running it again adds what is missing and changes nothing else.
     Create(Create),
+    /// Make this machine a node of a cluster, with a token that an admin of it has made
+    ///
+    /// Makes a folder with key, certificate, configuration and the permission to create a store.
+    /// Running it again goes on where it stopped.
+    Join(Join),
     /// Make, list and revoke join tokens; admins only
     #[command(subcommand)]
     Token(Token),
@@ -52,9 +57,52 @@ pub(crate) struct Create {
     /// is trusted (mode local) and every status says so
     #[arg(long = "time-server", value_name = "ADDR")]
     pub(crate) time_servers: Vec<String>,
+    /// Start the nodes in the background, wait until they are ready, and print a token with which
+    /// other machines join
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) start: bool,
+    /// The daemon, for --start; default: next to logctl, else from PATH
+    #[arg(long, value_name = "PATH", env = "LOGCTL_LOGD")]
+    pub(crate) logd: Option<PathBuf>,
     /// Only say what would be written
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// A node that joins.
+#[derive(Debug, Args)]
+pub(crate) struct Join {
+    /// The token, as `logctl cluster token create` printed it; - reads it from standard input
+    pub(crate) token: String,
+    /// Name of the node; default: the one that the token is bound to, else this machine's
+    #[arg(long, value_name = "NODE")]
+    pub(crate) name: Option<Name>,
+    /// Folder of the node; default: logd-NAME
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Address and UDP port to listen on; default: port 7101 of every address, or the next free one
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where the others dial this node; default: the address from which this machine reaches them
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) advertise: Option<String>,
+    /// Replicate and serve, and never vote
+    #[arg(long)]
+    pub(crate) learner: bool,
+    /// Among nodes fit to be primary the one with the highest is; default: the number at the end
+    /// of the name
+    #[arg(long, value_name = "N")]
+    pub(crate) priority: Option<u32>,
+    /// Time server, host or host:port; give it several times. Without one the machine's own clock
+    /// is trusted (mode local) and every status says so
+    #[arg(long = "time-server", value_name = "ADDR")]
+    pub(crate) time_servers: Vec<String>,
+    /// Start the node in the background, and wait until it is ready
+    #[arg(long)]
+    pub(crate) start: bool,
+    /// The daemon, for --start; default: next to logctl, else from PATH
+    #[arg(long, value_name = "PATH", env = "LOGCTL_LOGD")]
+    pub(crate) logd: Option<PathBuf>,
 }
 
 /// Join tokens.

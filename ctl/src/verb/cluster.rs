@@ -1,20 +1,35 @@
-//! `logctl cluster create`: everything that a new cluster needs but its processes.
+//! `logctl cluster create`: everything that a new cluster needs, with `--start` its processes too.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
+use std::time::Duration;
 
+use proto::token::JoinToken;
+use proto::wire::Status;
 use proto::{ClusterId, Name, Role};
 use serde::Serialize;
 
-use crate::cli::Create;
+use crate::cli::{Create, Globals};
 use crate::context::{Context, Node, check_address};
+use crate::dev::{self, DirNode};
 use crate::error::CtlError;
 use crate::home::Home;
+use crate::join_token::{TokenSpec, make_token};
 use crate::layout::{self, Outcome, Plan, PlannedNode};
+use crate::local::find_logd;
 use crate::out::{Cell, Out, Shape, Show};
+use crate::session::Session;
+
+use super::token::command;
 
 const NTP_PORT: u16 = 123;
+/// Longest time for the nodes of `--start` to be up.
+const START_WITHIN: Duration = Duration::from_secs(60);
+/// Uses of the token that `--start` prints.
+const TOKEN_USES: u32 = 8;
+/// Its life.
+const TOKEN_TTL: Duration = Duration::from_secs(30 * 60);
 
 /// What `cluster create` answers.
 #[derive(Debug, Serialize)]
@@ -27,6 +42,8 @@ struct CreateView {
     dry_run: bool,
     nodes: Vec<NodeLine>,
     written: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -36,13 +53,18 @@ struct NodeLine {
     config: String,
 }
 
-pub(crate) fn create(args: Create, out: &mut Out) -> Result<(), CtlError> {
+pub(crate) async fn create(args: Create, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     let plan = plan(&args)?;
+    let logd = if args.start { Some(find_logd(args.logd.clone())?) } else { None };
     let home = Home::from_env()?;
     let fresh = !plan.ca_cert().exists();
     let outcome = layout::create(&plan, args.dry_run)?;
     let context = match &outcome.cluster {
         Some(cluster) if !args.dry_run => Some(store_context(&plan, cluster, &home)?),
+        _ => None,
+    };
+    let token = match (&logd, &context) {
+        (Some(logd), Some(context)) => Some(start(&plan, logd, globals, &home, context).await?),
         _ => None,
     };
     let current = context.is_some() && home.current()? == context;
@@ -56,6 +78,7 @@ pub(crate) fn create(args: Create, out: &mut Out) -> Result<(), CtlError> {
         dry_run: args.dry_run,
         nodes: plan.nodes.iter().map(|node| line(&plan, node)).collect(),
         written: outcome.written.iter().map(|path| shown(path)).collect(),
+        token: token.as_ref().map(JoinToken::encode),
     };
     match out.shape() {
         Shape::Json => out.json(&view)?,
@@ -71,7 +94,13 @@ pub(crate) fn create(args: Create, out: &mut Out) -> Result<(), CtlError> {
     // Data before advice, also when both go to one terminal.
     out.flush()?;
     advise(&plan, &outcome, &view, out);
-    if fresh && !args.dry_run {
+    if let Some(token) = &token {
+        out.note(&format!(
+            "the nodes run; other machines join with, {TOKEN_USES} times in 30 minutes:"
+        ));
+        out.note(&format!("  {}", command(token)));
+    }
+    if fresh && !args.dry_run && !args.start {
         warn_of_used_ports(&plan, out);
     }
     Ok(())
@@ -105,7 +134,18 @@ fn plan(args: &Create) -> Result<Plan, CtlError> {
             config: format!("node{number}.toml"),
         });
     }
-    let time_servers = args.time_servers.iter().map(|text| {
+    let time_servers = time_servers(&args.time_servers)?;
+    let dir = args.dir.clone();
+    Ok(Plan { dir, nodes, time_servers })
+}
+
+/// The time servers of an option that may be given several times.
+///
+/// # Errors
+/// Exit code 2.
+pub(crate) fn time_servers(given: &[String]) -> Result<Vec<String>, CtlError> {
+    let usage = |what: String, hint: &str| CtlError::usage(what, hint);
+    let time_servers = given.iter().map(|text| {
         time_server(text).ok_or_else(|| {
             usage(
                 format!("'{text}' is not a time server: host or host:port"),
@@ -121,8 +161,36 @@ fn plan(args: &Create) -> Result<Plan, CtlError> {
             "three different --time-server",
         ));
     }
-    let dir = args.dir.clone();
-    Ok(Plan { dir, nodes, time_servers })
+    Ok(time_servers)
+}
+
+/// Starts the nodes that do not run, waits until all are up and one of them leads, and makes a token
+/// for others to join with.
+async fn start(
+    plan: &Plan,
+    logd: &Path,
+    globals: &Globals,
+    home: &Home,
+    context: &Name,
+) -> Result<JoinToken, CtlError> {
+    let nodes = plan.nodes.iter().map(|node| DirNode::read(&plan.dir.join(&node.config)));
+    let nodes: Vec<DirNode> = nodes.collect::<Result<_, _>>()?;
+    for node in nodes.iter().filter(|node| node.pid().is_none()) {
+        node.start(logd)?;
+    }
+    let stored = home.load(context)?.ok_or_else(|| CtlError::strange("no context"))?;
+    let all_up = |status: &Status| {
+        let is_up = |node: &DirNode| {
+            status.nodes.iter().any(|row| row.up && row.name == node.name.as_str())
+        };
+        nodes.iter().all(is_up)
+    };
+    dev::wait_until((globals, home), (context, &stored), &nodes, START_WITHIN, all_up).await?;
+    let session = Session::with(globals, home, context, stored, None)?;
+    let spec = TokenSpec { role: Role::Node, uses: TOKEN_USES, ttl: TOKEN_TTL, name: None };
+    let token = make_token(&session, home, &spec).await;
+    session.close().await;
+    token
 }
 
 /// `host:port` of a time server whose port may be left out.
@@ -222,7 +290,7 @@ fn advise(plan: &Plan, outcome: &Outcome, view: &CreateView, out: &Out) {
     let current = if view.current { "the current one" } else { "not the current one" };
     out.note(&format!("context '{context}' is written, {current}"));
     out.note("next:");
-    for node in &view.nodes {
+    for node in view.nodes.iter().filter(|_| view.token.is_none()) {
         out.note(&format!("  logd --config {} &", node.config));
     }
     if !view.current {

@@ -14,6 +14,7 @@ mod dev;
 mod events;
 mod get;
 mod group;
+mod join;
 mod kv;
 mod node;
 mod nodes;
@@ -40,7 +41,8 @@ pub(crate) async fn run(cli: Cli, out: &mut Out) -> Result<(), CtlError> {
     match cli.verb {
         Verb::Demo(args) => demo::run(args, globals, out).await,
         Verb::Dev(args) => dev::run(args, globals, out).await,
-        Verb::Cluster(cli::Cluster::Create(args)) => cluster::create(args, out),
+        Verb::Cluster(cli::Cluster::Create(args)) => cluster::create(args, globals, out).await,
+        Verb::Cluster(cli::Cluster::Join(args)) => join::run(args, globals, out).await,
         Verb::Cluster(cli::Cluster::Settings) => settings::show(globals, out).await,
         Verb::Cluster(cli::Cluster::Set { settings }) => {
             settings::set(&settings, globals, out).await

@@ -4,17 +4,21 @@ use std::io;
 use std::path::PathBuf;
 
 use certs::Credentials;
+use net::join::{JoinRequest, JoinRole, join};
+use proto::join::JoinClient;
 use proto::wire::{self, Op, Registered, Reply};
-use proto::{Name, Role};
+use proto::{ClusterId, Name, Role};
 use serde::Serialize;
 
 use crate::cli::{Globals, Register};
-use crate::context::{self, Context};
+use crate::context::{self, Context, Node};
 use crate::error::CtlError;
 use crate::home::{Home, make_private_dir};
 use crate::layout::ADMIN;
 use crate::out::{Cell, Out, Show};
 use crate::session::Session;
+
+use super::join::read_token;
 
 #[derive(Debug, Serialize)]
 struct RegisterView {
@@ -31,9 +35,29 @@ pub(crate) async fn run(args: Register, globals: &Globals, out: &mut Out) -> Res
         ));
     }
     let home = Home::from_env()?;
-    let (admin_name, admin) = choose_admin(globals, &home)?;
-    let files = Files::of(&args.name, &admin, &home)?;
-    let session = Session::with(globals, &home, &admin_name, admin.clone(), globals.via.as_ref())?;
+    let context = match &args.token {
+        Some(text) => with_token(&args, text, globals, &home).await?,
+        None => as_admin(&args, globals, &home).await?,
+    };
+    out.one(&RegisterView {
+        name: args.name.to_string(),
+        home: context.home.map(|home| home.to_string()).unwrap_or_default(),
+        context: args.name.to_string(),
+    })?;
+    out.flush()?;
+    out.note(&format!("next: logctl --as {} read --follow", args.name));
+    Ok(())
+}
+
+/// Has an admin's context register the client.
+async fn as_admin(args: &Register, globals: &Globals, home: &Home) -> Result<Context, CtlError> {
+    let (admin_name, admin) = choose_admin(globals, home)?;
+    let files = Files::of(&args.name, &admin.cluster, home)?;
+    // The authority is the one that the admin trusts, whatever the node sends.
+    let admins_ca = home.folder().join(&admin.ca);
+    let ca = std::fs::read_to_string(&admins_ca).map_err(CtlError::file("read", &admins_ca))?;
+    let via = globals.via.as_ref();
+    let session = Session::with(globals, home, &admin_name, admin.clone(), via)?;
     let (csr, fresh) = files.request()?;
     let register = wire::Register {
         name: args.name.to_string(),
@@ -54,15 +78,61 @@ pub(crate) async fn run(args: Register, globals: &Globals, out: &mut Out) -> Res
             return Err(error);
         }
     };
-    let context = files.store(&args.name, admin, &registered, &home)?;
-    out.one(&RegisterView {
-        name: args.name.to_string(),
-        home: context.home.map(|home| home.to_string()).unwrap_or_default(),
-        context: args.name.to_string(),
-    })?;
-    out.flush()?;
-    out.note(&format!("next: logctl --as {} read --follow", args.name));
-    Ok(())
+    let Registered { certificate, home: preferred, .. } = registered;
+    let admitted = Client { ca, certificate, preferred, nodes: admin.nodes };
+    files.store(&args.name, &admin.cluster, admitted, home)
+}
+
+/// Registers with a token: nothing of the cluster need be known here.
+async fn with_token(
+    args: &Register,
+    text: &str,
+    globals: &Globals,
+    home: &Home,
+) -> Result<Context, CtlError> {
+    let token = read_token(text, Role::Client)?;
+    if !token.name.is_empty() && token.name != args.name.as_str() {
+        return Err(CtlError::refused(
+            4,
+            format!("this join token is for the name '{}' alone", token.name),
+            format!("logctl register {} --token TOKEN", token.name),
+        ));
+    }
+    let files = Files::of(&args.name, &token.cluster, home)?;
+    let (csr, fresh) = files.request()?;
+    let request = JoinRequest {
+        name: args.name.clone(),
+        csr,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        role: JoinRole::Client(JoinClient {
+            home: args.home.as_ref().map(Name::to_string).unwrap_or_default(),
+        }),
+        time: globals.timeout,
+    };
+    let admitted = match join(&token, &request).await {
+        Ok(admitted) => admitted,
+        Err(error) => {
+            if fresh && error.nothing_done() {
+                files.drop_key()?;
+            }
+            return Err(error.into());
+        }
+    };
+    let rows = admitted.joined.nodes.unwrap_or_default().nodes;
+    let node =
+        |row: wire::NodeRow| Some(Node { name: row.name.parse().ok()?, address: row.address });
+    let nodes: Vec<Node> = rows.into_iter().filter_map(node).collect();
+    let client = Client {
+        ca: admitted.ca,
+        certificate: admitted.joined.certificate,
+        preferred: admitted.joined.home,
+        nodes,
+    };
+    let context = files.store(&args.name, &token.cluster, client, home)?;
+    if home.current()?.is_none() {
+        home.set_current(&args.name)?;
+    }
+    Ok(context)
 }
 
 /// The admin to register with: the chosen context, or if none was named and the current one is a
@@ -88,7 +158,18 @@ struct Files {
     ca: PathBuf,
     cert: PathBuf,
     key: PathBuf,
-    admins_ca: PathBuf,
+}
+
+/// What a registration came to.
+struct Client {
+    /// The authority that is trusted (PEM).
+    ca: String,
+    /// The certificate (PEM).
+    certificate: String,
+    /// The home.
+    preferred: String,
+    /// Nodes to ask.
+    nodes: Vec<Node>,
 }
 
 impl Files {
@@ -96,10 +177,10 @@ impl Files {
     ///
     /// # Errors
     /// Exit code 6 when a context of that name belongs to something else.
-    fn of(name: &Name, admin: &Context, home: &Home) -> Result<Self, CtlError> {
+    fn of(name: &Name, cluster: &ClusterId, home: &Home) -> Result<Self, CtlError> {
         if let Some(there) = home.load(name)? {
             let same =
-                there.cluster == admin.cluster && &there.name == name && there.role == Role::Client;
+                &there.cluster == cluster && &there.name == name && there.role == Role::Client;
             if !same {
                 return Err(CtlError::conflict(
                     format!(
@@ -117,7 +198,6 @@ impl Files {
             ca: home.key_file(name, "ca.crt"),
             cert: home.key_file(name, "crt"),
             key: home.key_file(name, "key"),
-            admins_ca: home.folder().join(&admin.ca),
         })
     }
 
@@ -145,31 +225,27 @@ impl Files {
     fn store(
         &self,
         name: &Name,
-        admin: Context,
-        registered: &Registered,
+        cluster: &ClusterId,
+        client: Client,
         home: &Home,
     ) -> Result<Context, CtlError> {
-        // The authority is the one that the admin trusts, whatever the node sent.
-        let ca = std::fs::read_to_string(&self.admins_ca)
-            .map_err(CtlError::file("read", &self.admins_ca))?;
-        certs::write_public(&self.ca, &ca)?;
-        certs::write_public(&self.cert, &registered.certificate)?;
+        certs::write_public(&self.ca, &client.ca)?;
+        certs::write_public(&self.cert, &client.certificate)?;
         let credentials = Credentials::load(&self.ca, &self.cert, &self.key)?;
         let identity = credentials.identity();
-        if &identity.name != name || identity.cluster != admin.cluster {
+        if &identity.name != name || &identity.cluster != cluster {
             return Err(CtlError::strange(&format!("a certificate of {identity}")));
         }
         let relative = |path: &PathBuf| path.strip_prefix(home.folder()).unwrap_or(path).to_owned();
-        let preferred = registered.home.parse().ok();
         let context = Context {
-            cluster: admin.cluster,
+            cluster: cluster.clone(),
             name: name.clone(),
             role: Role::Client,
             ca: relative(&self.ca),
             cert: relative(&self.cert),
             key: relative(&self.key),
-            home: preferred,
-            nodes: admin.nodes,
+            home: client.preferred.parse().ok(),
+            nodes: client.nodes,
         };
         home.store(name, &context)?;
         Ok(context)

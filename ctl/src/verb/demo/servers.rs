@@ -160,6 +160,8 @@ mod tests {
             address: "127.0.0.1:7101",
             time_servers: &[],
             file: "node1.toml",
+            advertise: None,
+            signs: true,
         };
         let text = with_servers(&config.text(), &["127.0.0.1:1".into(), "127.0.0.1:2".into()]);
         let table: toml::Table = text.parse().unwrap();
