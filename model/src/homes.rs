@@ -106,7 +106,10 @@ impl Homes {
             slots.sort_by_key(|slot| rank(name, *slot));
             free.extend(slots.drain(due.get(name).copied().unwrap_or(0).min(slots.len())..));
         }
-        free.sort_by_key(|slot| rank("", *slot));
+        // Another order each time, in which nobody's slots stand together: who comes gets some of
+        // everybody's. No name begins with '#'.
+        let deal = format!("#{epoch}");
+        free.sort_by_key(|slot| rank(&deal, *slot));
         let mut free = free.into_iter();
         let mut homes = vec![0; SLOTS];
         for (home, name) in (0..).zip(&names) {

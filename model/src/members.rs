@@ -202,7 +202,7 @@ impl Machine<'_> {
             let away = matches!(node.row.noticed(), MemberState::Left | MemberState::Suspect);
             if away && !remove.force {
                 return Err(conflict(format!(
-                    "{name} is {}, so it cannot be asked to go: --force removes it all the same",
+                    "{name} does not answer, it is '{}': start it, or remove it with --force",
                     node.row.noticed().as_str()
                 ))
                 .into());

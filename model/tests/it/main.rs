@@ -8,6 +8,7 @@
 
 mod arbitrary;
 mod audit;
+mod cluster;
 mod golden;
 mod script;
 mod world;

@@ -11,11 +11,12 @@ use proto::kv::KvRow;
 use proto::wire::{Configure, GroupChange, KvChange, OnLoss, Position, TimeMode};
 use proto::{Header, Record};
 
+use crate::cluster;
 use crate::script::Line;
 
 /// Second 0 of every script: 2026-11-21T01:00:00Z.
 const START_NS: u64 = 1_795_222_800_000_000_000;
-const SECOND_NS: u64 = 1_000_000_000;
+pub(crate) const SECOND_NS: u64 = 1_000_000_000;
 
 /// What a script can do.
 #[derive(Debug, Clone, Copy)]
@@ -55,10 +56,15 @@ enum Verb {
     KvGet,
     KvList,
     Gateways,
+    // Nodes, tokens and homes.
+    Cluster(cluster::Verb),
 }
 
 impl Verb {
     fn parse(word: &str) -> Self {
+        if let Some(verb) = cluster::Verb::parse(word) {
+            return Self::Cluster(verb);
+        }
         match word {
             "register" => Self::Register,
             "send" => Self::Send,
@@ -184,6 +190,7 @@ impl World {
                 self.term = line.number("of");
                 CommandOp::TermStart { node: line.word(1).to_owned(), term: self.term }
             }
+            Verb::Cluster(verb) => verb.command(line)?,
             _ => return None,
         };
         let name = line.words.get(1).map_or("n1", String::as_str).to_owned();
@@ -245,6 +252,7 @@ impl World {
         let view = &self.view;
         match verb {
             Verb::Page => out.extend(page(view, line)),
+            Verb::Cluster(verb) => out.extend(verb.read(view, line)),
             Verb::Get => {
                 let (id, from) = (line.text("id"), line.text("from"));
                 out.push(match query::get(view, &reader(line), &id, &from) {
@@ -428,8 +436,8 @@ fn describe(outcome: Outcome) -> String {
         Outcome::Expired { records, bytes, more } => {
             format!("expired {records} records, {bytes} bytes, more: {more}")
         }
-        Outcome::Members(members) => format!("{members:?}"),
-        Outcome::Tokens(tokens) => format!("{tokens:?}"),
+        Outcome::Members(members) => cluster::describe_members(&members).join("\n"),
+        Outcome::Tokens(tokens) => cluster::describe_tokens(&tokens).join("\n"),
         Outcome::Groups(groups) => {
             groups.groups.iter().map(describe_group).collect::<Vec<_>>().join("; ")
         }
@@ -460,7 +468,7 @@ fn describe_record(record: &Record) -> String {
     )
 }
 
-fn refused(failure: &proto::Failure) -> String {
+pub(crate) fn refused(failure: &proto::Failure) -> String {
     format!("{:?}: {}", failure.error_code(), failure.message)
 }
 
@@ -493,7 +501,7 @@ fn settings(line: &mut Line) -> Configure {
 }
 
 /// Seconds since the script's start, and the logical part.
-fn short(hlc: Hlc) -> String {
+pub(crate) fn short(hlc: Hlc) -> String {
     let ns = hlc.ns - START_NS;
     let (secs, nanos) = (ns / SECOND_NS, ns % SECOND_NS);
     let fraction = format!(".{nanos:09}");
@@ -519,7 +527,7 @@ fn micros(text: &str) -> u32 {
     if text == "unknown" { Stamp::UNKNOWN } else { text.parse().unwrap() }
 }
 
-fn fingerprint(key: &str) -> [u8; 32] {
+pub(crate) fn fingerprint(key: &str) -> [u8; 32] {
     *blake3::hash(key.as_bytes()).as_bytes()
 }
 
