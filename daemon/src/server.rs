@@ -74,6 +74,8 @@ impl Server {
             self.node.sessions().seen(&name, now());
             let (this, principal) = (self.clone(), principal.clone());
             self.requests.spawn(async move {
+                // Before the answer, so that whoever has the answer finds it counted.
+                this.node.count_request();
                 match &request.op {
                     Some(Op::Read(read)) if read.follow => {
                         let deadline = Deadline::of(&request);

@@ -24,7 +24,7 @@ mod watching;
 mod write;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use certs::{Authority, Peer};
@@ -85,6 +85,8 @@ struct Inner {
     disk_full: AtomicBool,
     /// Held while all of the store is read again: one reader at a time is enough for a disk.
     auditing: tokio::sync::Mutex<()>,
+    /// Requests of clients that were answered.
+    requests: AtomicU64,
 }
 
 /// What a node can do.
@@ -232,6 +234,17 @@ impl Node {
         self.inner.leaving.load(Ordering::Acquire)
     }
 
+    /// Requests of clients that this node has answered since it started, refusals and pings too.
+    #[must_use]
+    pub fn requests_served(&self) -> u64 {
+        self.inner.requests.load(Ordering::Relaxed)
+    }
+
+    /// Counts an answered request of a client.
+    pub(crate) fn count_request(&self) {
+        self.inner.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn core(&self) -> Result<&Core, Failure> {
         match &self.inner.body {
             Body::Whole(core) => Ok(core),
@@ -325,6 +338,7 @@ impl Node {
             leaving: self.is_leaving(),
             hears: inner.members.hears(),
             signs: inner.signer.load().is_some(),
+            requests: self.requests_served(),
             ..NodeInfo::default()
         };
         if let Body::Whole(core) = &inner.body {

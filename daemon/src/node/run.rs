@@ -3,7 +3,7 @@
 //! Start: port, store, verdict, clock, engine, proposer, server, then READY once the node can
 //! serve. Stop: announce, hand the primary role over, drain, close, then the store.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -259,6 +259,7 @@ fn make_node(config: &Config, proof: Proof, outside: Outside, slot: &Slot, body:
         leaving,
         disk_full: AtomicBool::new(false),
         auditing: tokio::sync::Mutex::default(),
+        requests: AtomicU64::new(0),
     });
     // Set once, right here.
     let _ = slot.0.set(Arc::downgrade(&inner));
