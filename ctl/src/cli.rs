@@ -32,7 +32,9 @@ pub(crate) use self::line::{parse_line, words};
 pub(crate) use self::local::{Dev, DevDir, DevDown, DevUp, Verify};
 pub(crate) use self::message::{Delete, From, Get, Mode, Read, Send, Times};
 pub(crate) use self::node::{Node, NodeAdd, NodeRemove, Raft};
-pub(crate) use self::spreading::{Bench, Chart, ChartBars, ChartForm, Ping, Policy, Route};
+pub(crate) use self::spreading::{
+    Bench, Chart, ChartBars, ChartDistribution, ChartForm, Ping, Policy, Route,
+};
 pub(crate) use self::watching::{Events, NodeIs, Wait, WaitFor};
 
 const AFTER_HELP: &str = "\

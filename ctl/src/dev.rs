@@ -1,9 +1,13 @@
 //! Nodes whose folders lie on this machine: finding them, starting and stopping them.
 //!
-//! Beside the configuration `node4.toml` of a node `n4` lie `n4.log`, which takes what it prints,
-//! and `n4.pid`, which names its process while it runs.
+//! A cluster's folder holds the configurations of its first nodes, `node1.toml` and so on, and below
+//! it folders of their own for those that joined, `n4/node.toml`. Beside the configuration of a
+//! node `n4` lie `n4.log`, which takes what it prints, and `n4.pid`, which names its process while
+//! it runs.
 //!
 //! Not here: what can be typed (`verb/dev`), what is in a cluster's folder (`layout`).
+
+mod grow;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,8 +27,12 @@ use crate::home::Home;
 use crate::local::{Stopped, is_running, start_detached, stop_detached};
 use crate::session::Session;
 
+pub(crate) use self::grow::{add_node, folder, free_names, retire};
+
 /// Time that one question may take while a cluster is coming up.
 const ASK_WITHIN: Duration = Duration::from_secs(2);
+/// The configuration of a node that joined from a folder of its own.
+const JOINED: &str = "node.toml";
 const POLL_EVERY: Duration = Duration::from_millis(50);
 /// Longest line of a node's log that is worth repeating.
 const LOG_LINE_MAX: usize = 400;
@@ -111,8 +119,8 @@ impl DirNode {
     }
 }
 
-/// The nodes that have a configuration `node*.toml` in a folder, in the order in which people count;
-/// none if there is no such folder.
+/// The nodes that have a configuration in a folder or in one below it, in the order in which people
+/// count; none if there is no such folder.
 ///
 /// # Errors
 /// When the folder or a configuration cannot be read.
@@ -128,6 +136,8 @@ pub(crate) fn nodes(dir: &Path) -> Result<Vec<DirNode>, CtlError> {
         let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if file.starts_with("node") && file.ends_with(".toml") {
             nodes.push(DirNode::read(&path)?);
+        } else if path.join(JOINED).is_file() {
+            nodes.push(DirNode::read(&path.join(JOINED))?);
         }
     }
     nodes.sort_by(|a, b| ring_order(a.name.as_str(), b.name.as_str()));

@@ -29,6 +29,7 @@ mod newcomer;
 mod out;
 mod range;
 mod read_hash;
+mod scenario;
 mod session;
 mod settings;
 mod spread;

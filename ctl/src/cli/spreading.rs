@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use proto::Stream;
 
+use crate::scenario::Scenario;
+
 /// Over which gateways requests go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Policy {
@@ -74,9 +76,23 @@ pub(crate) struct Bench {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Chart {
     /// Messages by the node that took them: as the cluster counts them, and counted in the log
-    Distribution(ChartForm),
+    Distribution(ChartDistribution),
     /// Bars of what comes in on standard input: lines of a name, a comma and a number
     Bars(ChartBars),
+}
+
+/// Whose distribution, and in which form.
+#[derive(Debug, Args)]
+pub(crate) struct ChartDistribution {
+    #[command(flatten)]
+    pub(crate) form: ChartForm,
+    /// Play this out on a cluster of its own on this machine instead, and show messages by node
+    /// before and after: kill:n2, kill:leader, kill:follower, return:n2
+    #[arg(long, value_name = "WHAT:WHOM")]
+    pub(crate) scenario: Option<Scenario>,
+    /// The daemon, for --scenario; default: next to logctl, else from PATH
+    #[arg(long, value_name = "PATH", env = "LOGCTL_LOGD")]
+    pub(crate) logd: Option<PathBuf>,
 }
 
 /// The form of a chart; without one a table.

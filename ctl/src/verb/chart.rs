@@ -8,10 +8,12 @@ use proto::wire::{self, Distribution, Empty, Op, Reply};
 use serde::Serialize;
 
 use crate::chart::{Bars, bars, field};
-use crate::cli::{Chart, ChartBars, ChartForm, Globals};
+use crate::cli::{Chart, ChartBars, ChartDistribution, ChartForm, Globals};
 use crate::error::CtlError;
 use crate::home::Home;
+use crate::local::find_logd;
 use crate::out::{Cell, Out, Shape, Show, Tone};
+use crate::scenario::{self, Played};
 use crate::session::Session;
 use crate::spread::Counts;
 
@@ -43,7 +45,11 @@ struct Row {
 
 pub(crate) async fn run(args: Chart, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     match args {
-        Chart::Distribution(form) => {
+        Chart::Distribution(ChartDistribution { form, scenario: Some(scenario), logd }) => {
+            let played = scenario::play(&scenario, find_logd(logd)?, globals, out).await?;
+            show_played(&played, &form, out)
+        }
+        Chart::Distribution(ChartDistribution { form, .. }) => {
             let session = Session::open(globals, &Home::from_env()?)?;
             let view = distribution(&session).await;
             session.close().await;
@@ -176,6 +182,24 @@ fn show(view: &DistributionView, form: &ChartForm, out: &mut Out) -> Result<(), 
         None => out.note("not compared with the log: only an admin reads all of it, at rest"),
     }
     Ok(())
+}
+
+fn show_played(played: &Played, form: &ChartForm, out: &mut Out) -> Result<(), CtlError> {
+    let bars = played.bars();
+    if let Some(path) = &form.svg {
+        write_svg(&bars, path, out)?;
+    } else if form.ascii {
+        out.bytes(bars.ascii().as_bytes())?;
+    } else if form.csv {
+        out.bytes(bars.csv().as_bytes())?;
+    } else if out.shape() == Shape::Json {
+        out.json(played)?;
+    } else {
+        out.list(&played.lines())?;
+    }
+    out.flush()?;
+    out.note(&format!("{} messages failed", played.failed));
+    played.verdict()
 }
 
 fn write_svg(bars: &Bars, path: &Path, out: &mut Out) -> Result<(), CtlError> {

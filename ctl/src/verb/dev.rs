@@ -190,13 +190,8 @@ async fn up(args: DevUp, globals: &Globals, home: &Home, out: &mut Out) -> Resul
     }
     let made = make(&place, &args)?;
     let nodes = dev::nodes(&place.dir)?;
-    if let Some(more) = args.nodes.filter(|wanted| usize::from(*wanted) > nodes.len()) {
-        return Err(CtlError::conflict(
-            format!("the cluster in {} has {} nodes", place.dir.display(), nodes.len()),
-            format!("logctl dev up --fresh --nodes {more}, which removes its data"),
-        ));
-    }
     let (name, context) = store_context(&place.dir, &nodes, home)?;
+    let who = (&name, &context);
     let missing: Vec<&DirNode> = nodes.iter().filter(|node| node.pid().is_none()).collect();
     let mut lines: Vec<NodeLine> = Vec::new();
     if missing.is_empty() {
@@ -215,7 +210,7 @@ async fn up(args: DevUp, globals: &Globals, home: &Home, out: &mut Out) -> Resul
         let leads = |row: &NodeRow| row.name == status.primary && row.role == "primary";
         nodes.iter().all(is_up) && status.nodes.iter().any(leads)
     };
-    let waited = dev::wait_until((globals, home), (&name, &context), &nodes, UP_WITHIN, all_up);
+    let waited = dev::wait_until((globals, home), who, &nodes, UP_WITHIN, all_up);
     let status = match waited.await {
         Ok(status) => status,
         Err(error) => {
@@ -225,10 +220,39 @@ async fn up(args: DevUp, globals: &Globals, home: &Home, out: &mut Out) -> Resul
             return Err(error);
         }
     };
+    lines.extend(grow(&place.dir, who, &args, (globals, home), out).await?);
     lines.iter_mut().for_each(|line| line.role_from(Some(&status)));
     out.list(&lines)?;
     out.flush()?;
     advise(&place.dir, (made, lines.len()), &name, &lines, (home, out))
+}
+
+/// Adds nodes to the running cluster until there are as many as wanted.
+async fn grow(
+    dir: &Path,
+    who: (&Name, &Context),
+    args: &DevUp,
+    (globals, home): (&Globals, &Home),
+    out: &Out,
+) -> Result<Vec<NodeLine>, CtlError> {
+    let there = dev::nodes(dir)?.len();
+    let wanted = args.nodes.map_or(there, usize::from);
+    if wanted < there {
+        out.note(&format!("there are {there} nodes; logctl node remove NAME takes one away"));
+    }
+    let more = dev::free_names(dir, wanted.saturating_sub(there))?;
+    if more.is_empty() {
+        return Ok(Vec::new());
+    }
+    let logd = find_logd(args.logd.clone())?;
+    let mut lines = Vec::new();
+    for name in &more {
+        let added = dev::add_node((globals, home), who, (dir, &logd), name).await?;
+        out.note(&format!("{name} takes part {} ms after its start", added.took.as_millis()));
+        lines.push(NodeLine::new(&added.node, "added"));
+    }
+    store_context(dir, &dev::nodes(dir)?, home)?;
+    Ok(lines)
 }
 
 /// Makes the folder's cluster, or what is missing of it. Whether it was new.

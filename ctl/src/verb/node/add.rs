@@ -2,6 +2,8 @@
 //!
 //! Nothing is changed by a call that cannot be done whole: names and counts are looked at first.
 
+use std::path::Path;
+
 use proto::limits::NODES_MAX;
 use proto::member::{MemberRow, MemberState};
 use proto::wire::{Op, Plan, Reply};
@@ -9,9 +11,12 @@ use proto::{Name, Role};
 use serde::Serialize;
 
 use crate::cli::{Globals, NodeAdd};
+use crate::context;
+use crate::dev;
 use crate::error::CtlError;
 use crate::home::Home;
 use crate::join_token::{TokenSpec, make_token};
+use crate::local::find_logd;
 use crate::out::{Cell, Out, Shape, Show};
 use crate::verb::token;
 
@@ -39,6 +44,13 @@ pub(super) async fn run(args: NodeAdd, globals: &Globals, out: &mut Out) -> Resu
     }
     let home = Home::from_env()?;
     let talk = Talk::open(globals)?;
+    if !args.dry_run
+        && let Some(dir) = dev::folder(&home, talk.change.context())
+    {
+        let names = coming(&talk, &args).await;
+        talk.close().await;
+        return start_here(&dir, &names?, (globals, &home), out).await;
+    }
     let added = added(&talk, &home, &args, out).await;
     talk.close().await;
     let nodes = added?;
@@ -68,9 +80,7 @@ async fn added(
     args: &NodeAdd,
     out: &Out,
 ) -> Result<Vec<Coming>, CtlError> {
-    let rows = talk.members().await?;
-    let count = args.count.map_or(args.names.len(), std::num::NonZeroUsize::get);
-    let names = names(&rows, &args.names, count)?;
+    let names = coming(talk, args).await?;
     if args.dry_run {
         say_moves(talk, &names, out).await?;
         let coming = |name: Name| Coming { name: name.to_string(), token: None, command: None };
@@ -84,6 +94,61 @@ async fn added(
         nodes.push(Coming { name: name.to_string(), token: Some(text), command: Some(command) });
     }
     Ok(nodes)
+}
+
+/// A node that was started on this machine.
+#[derive(Debug, Serialize)]
+struct Here {
+    name: String,
+    address: String,
+    pid: u32,
+    /// From its start until it took part, with its vote.
+    took_ms: u128,
+}
+
+impl Show for Here {
+    fn headings() -> &'static [&'static str] {
+        &["NAME", "ADDRESS", "PID", "MS"]
+    }
+
+    fn row(&self) -> Vec<Cell> {
+        self.plain().into_iter().map(Cell::from).collect()
+    }
+
+    fn plain(&self) -> Vec<String> {
+        let (pid, took) = (self.pid.to_string(), self.took_ms.to_string());
+        vec![self.name.clone(), self.address.clone(), pid, took]
+    }
+}
+
+/// Joins and starts the nodes here, beside the others of the cluster.
+async fn start_here(
+    dir: &Path,
+    names: &[Name],
+    (globals, home): (&Globals, &Home),
+    out: &mut Out,
+) -> Result<(), CtlError> {
+    let (context_name, context) = context::choose(home, globals.context.as_ref())?;
+    let logd = find_logd(std::env::var_os("LOGCTL_LOGD").map(Into::into))?;
+    let mut here = Vec::new();
+    for name in names {
+        let who = (&context_name, &context);
+        let added = dev::add_node((globals, home), who, (dir, &logd), name).await?;
+        out.note(&format!("{name} takes part {} ms after its start", added.took.as_millis()));
+        here.push(Here {
+            name: name.to_string(),
+            address: added.node.listen,
+            pid: added.pid,
+            took_ms: added.took.as_millis(),
+        });
+    }
+    out.list(&here)
+}
+
+async fn coming(talk: &Talk, args: &NodeAdd) -> Result<Vec<Name>, CtlError> {
+    let rows = talk.members().await?;
+    let count = args.count.map_or(args.names.len(), std::num::NonZeroUsize::get);
+    names(&rows, &args.names, count)
 }
 
 /// The names of the nodes to come: those that were given, and the next free ones.

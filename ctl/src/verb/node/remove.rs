@@ -6,7 +6,9 @@ use proto::wire::{Op, Plan, Planned, Reply};
 use serde::Serialize;
 
 use crate::cli::{Globals, NodeRemove};
+use crate::dev;
 use crate::error::CtlError;
+use crate::home::Home;
 use crate::out::{Cell, Out, Show};
 
 use super::{MemberView, Talk};
@@ -86,9 +88,17 @@ pub(super) async fn run(
     let question = format!("{what}: removed for good, its store and its certificate are void?");
     out.confirm(&question, &format!("logctl -y node remove {}", names.join(" ")))?;
     let talk = Talk::open(globals)?;
+    let here = dev::folder(&Home::from_env()?, talk.change.context());
     let done = removed(&talk, &names, args.force, out).await;
     talk.close().await;
-    out.list(&done?)
+    let done = done?;
+    if let Some(dir) = here {
+        for node in dev::retire(&dir, &names).await? {
+            let aside = dir.join("removed");
+            out.note(&format!("{} is stopped, its files are in {}", node.name, aside.display()));
+        }
+    }
+    out.list(&done)
 }
 
 async fn planned(names: Vec<String>, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
