@@ -106,7 +106,7 @@ pub(super) fn missing(view: &View, rows: &[MemberRow]) -> Option<Rows> {
 }
 
 /// The row of a member that still is one.
-fn live<'r>(rows: &'r [MemberRow], id: u64) -> Option<&'r MemberRow> {
+fn live(rows: &[MemberRow], id: u64) -> Option<&MemberRow> {
     rows.iter().find(|row| row.raft_id == id && row.noticed() != MemberState::Removed)
 }
 

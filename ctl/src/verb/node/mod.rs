@@ -73,7 +73,13 @@ impl Talk {
     /// Changes the table; the answer is the rows that were meant, as they are then.
     async fn change(&self, op: MemberOp) -> Result<Vec<MemberRow>, CtlError> {
         let change = MemberChange { op: Some(op), id: Uuid::now_v7().to_string() };
-        members(self.change.call(Op::Member(change)).await?)
+        match self.change.call(Op::Member(change)).await {
+            // What stands in the way is how the nodes are.
+            Err(error) if error.exit_code() == 6 => {
+                Err(CtlError::conflict(error.line(), "logctl nodes, and what it says is missing"))
+            }
+            answer => members(answer?),
+        }
     }
 
     /// All rows of the table, removed ones too.
