@@ -77,8 +77,7 @@ impl News {
 }
 
 impl Alarms {
-    /// Takes what is complained of now. There are never more alarms than complaints of the last two
-    /// seconds and such as are told and not over.
+    /// Takes what is complained of now. Kept is no more than that, and what is told and not over.
     fn look(&mut self, now: Instant, complaints: &[String]) -> Vec<News> {
         let present: BTreeMap<String, &String> =
             complaints.iter().map(|text| (constant_part(text), text)).collect();
@@ -175,6 +174,15 @@ mod tests {
                 (2000, "alarm n2: clock holdover: 0 of 3 answers".to_owned()),
             ]
         );
+    }
+
+    #[test]
+    fn what_was_never_told_is_forgotten() {
+        let (now, mut alarms) = (Instant::now(), Alarms::default());
+        for name in ["a", "b", "c"] {
+            assert_eq!(alarms.look(now, &[name.to_owned()]), []);
+        }
+        assert_eq!(alarms.0.len(), 1);
     }
 
     #[test]
