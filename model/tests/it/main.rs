@@ -18,6 +18,8 @@ mod damage;
 mod decode_any_bytes;
 mod dense_seqs;
 mod grouping;
+mod groups_are_a_scan;
+mod kv_is_a_map;
 mod many;
 mod members_hold;
 mod modes_are_a_scan;
