@@ -103,13 +103,13 @@ impl Homes {
 
         let mut free: Vec<u16> = if self.homes.is_empty() { all_slots() } else { Vec::new() };
         for (name, slots) in &mut shares {
-            slots.sort_by_key(|slot| rank(name, *slot));
+            slots.sort_by_cached_key(|slot| rank(name, *slot));
             free.extend(slots.drain(due.get(name).copied().unwrap_or(0).min(slots.len())..));
         }
         // Another order each time, in which nobody's slots stand together: who comes gets some of
         // everybody's. No name begins with '#'.
         let deal = format!("#{epoch}");
-        free.sort_by_key(|slot| rank(&deal, *slot));
+        free.sort_by_cached_key(|slot| rank(&deal, *slot));
         let mut free = free.into_iter();
         let mut homes = vec![0; SLOTS];
         for (home, name) in (0..).zip(&names) {

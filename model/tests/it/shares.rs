@@ -2,7 +2,7 @@
 //! which nodes are named makes no difference.
 //!
 //! Seen to fail with the ceilings given in the order of the ring instead of to those who have most,
-//! and with the freed slots dealt from their beginning for every node.
+//! and with everybody giving up one slot more than is due.
 
 use model::{Batch, Caller, Command, CommandOp, Machine, MemoryView, query};
 use proptest::prelude::*;
