@@ -151,7 +151,7 @@ mod tests {
     use super::*;
     use crate::out::tests::shown;
 
-    /// Seen to fail with what answers in the place of what was noticed.
+    /// Meant to catch what answers in the place of what was noticed.
     #[test]
     fn what_was_noticed_is_told_and_before_that_what_answers() {
         let row = NodeRow {

@@ -73,7 +73,7 @@ fn changes(node: &FakeNode) -> Vec<MemberOp> {
     node.ops().into_iter().filter_map(change).collect()
 }
 
-/// Seen to fail with the engine not looked at: the command was done before the nodes were out.
+/// Meant to catch the engine not looked at: the command was done before the nodes were out.
 #[test]
 fn a_removal_waits_until_the_engine_is_done_with_it() {
     let user = User::with_cluster();
@@ -151,7 +151,7 @@ fn what_would_move_is_shown_and_nothing_is_done() {
     assert_eq!(changes(&node), []);
 }
 
-/// Seen to fail with the answer not waited for.
+/// Meant to catch the answer not waited for.
 #[test]
 fn a_drain_waits_until_another_node_is_primary() {
     let user = User::with_cluster();

@@ -80,7 +80,7 @@ fn check_same(nodes: &[TestNode], acked: &BTreeMap<String, u64>) {
     }
 }
 
-/// Seen to fail with `Change::Demote` taking the node out as well.
+/// Meant to catch `Change::Demote` taking the node out as well.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_comes_is_given_a_vote_loses_it_and_goes() {
     let board = Switchboard::new();
@@ -136,7 +136,7 @@ async fn begun<'n>(nodes: &'n [TestNode], wanted: &Change, votes: bool) -> (&'n 
 
 type Making = tokio::task::JoinHandle<Result<(), ChangeError>>;
 
-/// Seen to fail without `Change::Finish`: the configuration stayed joint for good.
+/// Meant to catch a missing `Change::Finish`: the configuration stayed joint for good.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_whose_maker_is_cut_off_is_finished_by_the_next_primary() {
     let board = Switchboard::new();
@@ -168,7 +168,7 @@ async fn a_change_whose_maker_is_cut_off_is_finished_by_the_next_primary() {
     check_same(&nodes, &acked);
 }
 
-/// Seen to fail with the removal left out: two of three were enough.
+/// Meant to catch the removal left out: two of three were enough.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removed_voter_never_counts() {
     let board = Switchboard::new();
@@ -199,7 +199,7 @@ async fn a_removed_voter_never_counts() {
     send_surely(&nodes, Some(&gone.name), "after").await;
 }
 
-/// Seen to fail without the precondition: the second change undid what it had not seen.
+/// Meant to catch a missing precondition: the second change undid what it had not seen.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_thought_out_under_an_older_membership_is_not_made() {
     let board = Switchboard::new();

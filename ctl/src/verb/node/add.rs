@@ -214,7 +214,7 @@ mod tests {
         names.iter().map(|name| name.parse().unwrap()).collect()
     }
 
-    /// Seen to fail with the given names left out of what is taken.
+    /// Meant to catch the given names left out of what is taken.
     #[test]
     fn names_that_are_not_given_are_the_next_free_ones() {
         let rows = [
