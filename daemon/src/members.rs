@@ -223,7 +223,7 @@ impl Members {
             since: same_life.map_or(at, |before| before.since),
             answered: rtt_us
                 .map(|rtt_us| (at, rtt_us))
-                .or(before.and_then(|before| before.answered)),
+                .or_else(|| before.and_then(|before| before.answered)),
             info,
         };
         known.heard.insert(heard.info.name.clone(), heard);

@@ -101,9 +101,8 @@ impl Waiting {
         if let WaitFor::Node { name, state: NodeIs::Removed } = &self.what {
             return removed(name.as_str(), &members(session).await?);
         }
-        let status = match session.call(Op::Status(Empty {})).await? {
-            (_, Reply::Status(status)) => status,
-            _ => return Err(NotYet::Over(CtlError::strange("no status"))),
+        let (_, Reply::Status(status)) = session.call(Op::Status(Empty {})).await? else {
+            return Err(NotYet::Over(CtlError::strange("no status")));
         };
         let front = status.nodes.iter().map(|row| row.applied).max().unwrap_or(0);
         let front = *self.front.get_or_insert(front);
