@@ -20,4 +20,5 @@ mod messages;
 mod nodes;
 mod registering;
 mod shell;
+mod spreading;
 mod watching;

@@ -34,6 +34,22 @@ impl FakeNode {
         user: &User,
         script: impl Fn(&Identity, &Op) -> Vec<Reply> + Send + Sync + 'static,
     ) -> Self {
+        Self::start_as(user, &["n1"], script)
+    }
+
+    /// Three of them, `n1` to `n3`, which share script and requests.
+    pub(crate) fn start_three(
+        user: &User,
+        script: impl Fn(&Identity, &Op) -> Vec<Reply> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_as(user, &["n1", "n2", "n3"], script)
+    }
+
+    fn start_as(
+        user: &User,
+        names: &'static [&'static str],
+        script: impl Fn(&Identity, &Op) -> Vec<Reply> + Send + Sync + 'static,
+    ) -> Self {
         let pki = user.home.path().join("cluster/pki");
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (stop, stopped) = oneshot::channel();
@@ -42,21 +58,24 @@ impl FakeNode {
         let serve = move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(run(&pki, Arc::new(script), log, &tell, stopped));
+            runtime.block_on(run(&pki, names, Arc::new(script), log, &tell, stopped));
         };
         let thread = std::thread::spawn(serve);
-        let address: SocketAddr = told.recv().unwrap();
+        let list: List = told.recv().unwrap();
         let context = user.home.path().join("contexts/admin.toml");
         let text = std::fs::read_to_string(&context).unwrap();
         let head = text.split("[[node]]").next().unwrap();
-        let text = format!("{head}[[node]]\nname = \"n1\"\naddress = \"{address}\"\n");
+        let entry = |(name, address): &(&str, SocketAddr)| {
+            format!("[[node]]\nname = \"{name}\"\naddress = \"{address}\"\n")
+        };
+        let text = format!("{head}{}", list.iter().map(entry).collect::<String>());
         std::fs::write(&context, text).unwrap();
         Self { seen, stop: Some(stop), thread: Some(thread) }
     }
 
     /// Every request so far but the client's own questions for the list of nodes.
     pub(crate) fn requests(&self) -> Vec<Request> {
-        let own = |request: &Request| !matches!(request.op, Some(Op::Nodes(_)));
+        let own = |request: &Request| !matches!(request.op, Some(Op::Nodes(_) | Op::WatchNodes(_)));
         self.seen.lock().unwrap().iter().filter(|request| own(request)).cloned().collect()
     }
 
@@ -76,50 +95,63 @@ impl Drop for FakeNode {
     }
 }
 
+/// Names and addresses of the nodes.
+type List = Arc<Vec<(&'static str, SocketAddr)>>;
+
 async fn run(
     pki: &Path,
+    names: &'static [&'static str],
     script: Arc<Script>,
     seen: Arc<Mutex<Vec<Request>>>,
-    tell: &mpsc::Sender<SocketAddr>,
-    mut stopped: oneshot::Receiver<()>,
+    tell: &mpsc::Sender<List>,
+    stopped: oneshot::Receiver<()>,
 ) {
     let file = |name: &str| pki.join(name);
-    let credentials = Credentials::load(&file("ca.crt"), &file("n1.crt"), &file("n1.key")).unwrap();
-    let endpoint = Endpoint::bind("127.0.0.1:0".parse().unwrap(), &credentials).unwrap();
-    let address = endpoint.local_addr();
-    tell.send(address).unwrap();
-    loop {
-        let accepted = tokio::select! {
-            accepted = endpoint.accept() => accepted,
-            _ = &mut stopped => return,
-        };
-        match accepted {
-            Some(Accepted::Client(client)) => {
-                tokio::spawn(serve(client, Arc::clone(&script), Arc::clone(&seen), address));
+    let bind = |&name: &&'static str| {
+        let (cert, key) = (file(&format!("{name}.crt")), file(&format!("{name}.key")));
+        let credentials = Credentials::load(&file("ca.crt"), &cert, &key).unwrap();
+        (name, Endpoint::bind("127.0.0.1:0".parse().unwrap(), &credentials).unwrap())
+    };
+    let endpoints: Vec<_> = names.iter().map(bind).collect();
+    let address = |(name, endpoint): &(&'static str, Endpoint)| (*name, endpoint.local_addr());
+    let list: List = Arc::new(endpoints.iter().map(address).collect());
+    tell.send(Arc::clone(&list)).unwrap();
+    for (name, endpoint) in endpoints {
+        let (script, seen, list) = (Arc::clone(&script), Arc::clone(&seen), Arc::clone(&list));
+        tokio::spawn(async move {
+            while let Some(accepted) = endpoint.accept().await {
+                let client = match accepted {
+                    Accepted::Client(client) => client,
+                    Accepted::Peer(_) => panic!("logctl opened the peer protocol"),
+                    Accepted::Joiner(_) => continue,
+                };
+                let (script, seen, list) =
+                    (Arc::clone(&script), Arc::clone(&seen), Arc::clone(&list));
+                tokio::spawn(serve(client, name, script, seen, list));
             }
-            Some(Accepted::Peer(_)) => panic!("logctl opened the peer protocol"),
-            Some(Accepted::Joiner(_)) => {}
-            None => return,
-        }
+        });
     }
+    // The runtime's end is that of the nodes.
+    drop(stopped.await);
 }
 
 async fn serve(
     client: ClientConn,
+    name: &str,
     script: Arc<Script>,
     seen: Arc<Mutex<Vec<Request>>>,
-    address: SocketAddr,
+    list: List,
 ) {
     while let Some(mut incoming) = client.next().await {
         seen.lock().unwrap().push(incoming.request.clone());
         let identity = client.peer().identity.clone();
         let op = incoming.request.op.unwrap();
         let replies = match &op {
-            Op::Nodes(_) => vec![Reply::Nodes(nodes(&identity, address))],
+            Op::Nodes(_) => vec![Reply::Nodes(nodes(&identity, &list))],
             _ => script(&identity, &op),
         };
         for reply in replies {
-            let response = Response { gateway: "n1".into(), members_epoch: 1, reply: Some(reply) };
+            let response = Response { gateway: name.into(), members_epoch: 1, reply: Some(reply) };
             // A client that has enough closes the stream; that is its right.
             let _ = incoming.reply.send(&response).await;
         }
@@ -141,9 +173,13 @@ pub(crate) fn node_row(name: &str) -> NodeRow {
     }
 }
 
-fn nodes(identity: &Identity, address: SocketAddr) -> Nodes {
-    let row = NodeRow { address: address.to_string(), ..node_row("n1") };
-    Nodes { cluster: identity.cluster.to_string(), epoch: 1, nodes: vec![row] }
+fn nodes(identity: &Identity, list: &List) -> Nodes {
+    let row = |(name, address): &(&str, SocketAddr)| NodeRow {
+        address: address.to_string(),
+        ..node_row(name)
+    };
+    let nodes = list.iter().map(row).collect();
+    Nodes { cluster: identity.cluster.to_string(), epoch: 1, nodes }
 }
 
 /// A healthy cluster of three.
