@@ -38,6 +38,12 @@ mod no_quorum;
 #[cfg(test)]
 mod security;
 #[cfg(test)]
+mod seeds_001;
+#[cfg(test)]
+mod seeds_002_groups;
+#[cfg(test)]
+mod seeds_004;
+#[cfg(test)]
 mod smoke;
 #[cfg(test)]
 mod startup;

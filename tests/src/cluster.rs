@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use net::{Client, ClientConfig, ClientError};
-use proto::Record;
 use proto::wire::{Op, Position, Read, Reply, Response, Status};
+use proto::{Record, Stream};
 use rustix::process::Signal;
 use tokio::runtime::Runtime;
 
@@ -177,6 +177,11 @@ impl Cluster {
     /// takes that back.
     pub fn set_away(&mut self, node: &str) {
         self.away.insert(node.to_owned());
+    }
+
+    /// Says that a node is there again that was not started anew.
+    pub fn set_present(&mut self, node: &str) {
+        self.away.remove(node);
     }
 
     /// Enters a node that was made by other means than `cluster create`.
@@ -398,16 +403,25 @@ impl Cluster {
         })
     }
 
-    /// All records of all nodes that are not away.
+    /// All records of all nodes that are not away, events too, up to the last that every one of
+    /// them has shown: events may come at any moment.
     ///
     /// # Errors
     /// When one does not answer.
     pub fn all_records(&self) -> anyhow::Result<Vec<(String, Vec<Record>)>> {
         let read = |name: String| {
-            let records = self.records(&name, false)?;
-            Ok((name, records))
+            let mut records = self.records(&name, false)?;
+            records.extend(self.records_to(&name, &Stream::Events.to_string(), false)?);
+            records.sort_by_key(|record| record.seq);
+            anyhow::Ok((name, records))
         };
-        self.present().into_iter().map(read).collect()
+        let mut nodes: Vec<_> = self.present().into_iter().map(read).collect::<Result<_, _>>()?;
+        let last = nodes.iter().map(|(_, records)| records.last().map_or(0, |record| record.seq));
+        let last = last.min().unwrap_or(0);
+        for (_, records) in &mut nodes {
+            records.retain(|record| record.seq <= last);
+        }
+        Ok(nodes)
     }
 
     /// The last lines of every node's log, for a test that failed.

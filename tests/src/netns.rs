@@ -109,6 +109,31 @@ impl Hosts {
         Ok(listed.split("counter packets").skip(1).filter_map(count).sum())
     }
 
+    /// Processes that run on a host, in order.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn pids(&self, host: u8) -> anyhow::Result<Vec<u32>> {
+        let text = ip(&["netns", "pids", &self.name(host)])?;
+        let pids = text.split_whitespace().map(str::parse).collect::<Result<Vec<u32>, _>>();
+        let mut pids = pids.context(text)?;
+        pids.sort_unstable();
+        Ok(pids)
+    }
+
+    /// UDP ports that are taken on a host, in order.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn udp_ports(&self, host: u8) -> anyhow::Result<Vec<u16>> {
+        let text = run(self.command(host, &["cat", "/proc/net/udp", "/proc/net/udp6"]))?;
+        let local = text.lines().filter_map(|line| line.split_whitespace().nth(1));
+        let port = |address: &str| u16::from_str_radix(address.rsplit_once(':')?.1, 16).ok();
+        let mut ports: Vec<u16> = local.filter_map(port).collect();
+        ports.sort_unstable();
+        Ok(ports)
+    }
+
     fn nft(&self, host: u8, rules: &str) -> anyhow::Result<()> {
         run(self.command(host, &["nft", rules])).map(drop)
     }

@@ -136,7 +136,7 @@ impl Timed {
     /// # Errors
     /// When a node does not answer.
     pub fn everything(&self) -> anyhow::Result<Vec<(String, Vec<Record>)>> {
-        everything(&self.cluster)
+        self.cluster.all_records()
     }
 
     /// What the nodes wrote of their clocks, in the order of the log.
@@ -212,27 +212,6 @@ pub fn clock(cluster: &Cluster, node: &str) -> anyhow::Result<ClockReport> {
         Some(Reply::Clock(report)) => Ok(report),
         other => anyhow::bail!("no clock report from {node}: {other:?}"),
     }
-}
-
-/// All records of all nodes, events too, up to the last that every node has shown: events go on
-/// while nobody sends, so no two nodes are asked at the same end of the log.
-///
-/// # Errors
-/// When a node does not answer.
-pub fn everything(cluster: &Cluster) -> anyhow::Result<Vec<(String, Vec<Record>)>> {
-    let mut nodes = Vec::new();
-    for name in cluster.names() {
-        let mut records = cluster.records(&name, false)?;
-        records.extend(cluster.records_to(&name, &Stream::Events.to_string(), false)?);
-        records.sort_by_key(|record| record.seq);
-        nodes.push((name, records));
-    }
-    let last = nodes.iter().map(|(_, records)| records.last().map_or(0, |record| record.seq));
-    let last = last.min().unwrap_or(0);
-    for (_, records) in &mut nodes {
-        records.retain(|record| record.seq <= last);
-    }
-    Ok(nodes)
 }
 
 /// What the nodes wrote of their clocks, in the order of the log.
