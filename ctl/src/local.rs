@@ -113,6 +113,19 @@ impl LocalCluster {
         self.nodes.iter().find(|node| node.name == name)?.child.as_ref().map(Child::id)
     }
 
+    /// Takes a node in that was made by somebody else.
+    pub(crate) fn adopt(&mut self, name: &str, config: PathBuf) {
+        let log = self.dir.join(format!("{name}.log"));
+        self.nodes.push(LocalNode { name: name.to_owned(), config, log, child: None });
+    }
+
+    /// Asks one node to stop, waits for it, and ends it if it does not.
+    pub(crate) async fn stop_node(&mut self, name: &str) -> Result<(), CtlError> {
+        let node = self.node(name)?;
+        stop(std::slice::from_mut(node)).await;
+        Ok(())
+    }
+
     /// Ends a node as a power cut would: no signal handler, no flush.
     pub(crate) fn kill(&mut self, name: &str) -> Result<(), CtlError> {
         let node = self.node(name)?;

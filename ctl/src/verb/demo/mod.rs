@@ -4,6 +4,7 @@
 mod failover;
 mod servers;
 mod skew;
+mod spread;
 mod tour;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 
 use self::servers::Servers;
 use self::skew::Skew;
+use self::spread::Spreading;
 use self::tour::{Tour, name};
 use crate::cli::{Demo, Globals};
 use crate::context;
@@ -37,6 +39,7 @@ struct Report {
     lost: usize,
     doubled: usize,
     caught_up_ms: u128,
+    spreading: Spreading,
     clock: Option<Skew>,
     kept: Option<String>,
 }
@@ -50,7 +53,10 @@ pub(crate) async fn run(args: Demo, globals: &Globals, out: &mut Out) -> Result<
         cluster.keep_files();
     }
     // Whoever plays with a kept cluster has it after these servers are gone with the tour.
-    let servers = if args.keep { None } else { Some(Servers::start(&cluster.names()).await?) };
+    let mut names = cluster.names();
+    // One more node joins on the way.
+    names.push(format!("n{}", args.nodes + 1));
+    let servers = if args.keep { None } else { Some(Servers::start(&names).await?) };
     let mut tour = Tour::new(cluster, servers, globals, out);
     let mut stop = Stop::new()?;
     let done = tokio::select! {
@@ -123,6 +129,7 @@ impl Tour<'_> {
         let (primary, failover) = self.failover().await?;
         let (lost, doubled) = self.account(&failover).await?;
         let caught_up = self.restart(&primary, &failover).await?;
+        let spreading = self.spread(nodes).await?;
         let clock = self.skew().await?;
         let kept = if keep { Some(self.keep()?) } else { self.finish().await? };
         Ok(Report {
@@ -133,6 +140,7 @@ impl Tour<'_> {
             lost,
             doubled,
             caught_up_ms: caught_up.as_millis(),
+            spreading,
             clock,
             kept,
         })

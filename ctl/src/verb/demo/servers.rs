@@ -112,21 +112,30 @@ impl Drop for Servers {
 impl Tour<'_> {
     /// Writes each node's own time servers into its configuration.
     pub(super) fn give_time_servers(&mut self) -> Result<(), CtlError> {
-        let Some(servers) = &self.servers else {
+        if self.servers.is_none() {
             return self.say(
                 "  the nodes take this machine's clock as it is (mode local): with --keep the \
                  cluster outlives the tour's time servers",
             );
-        };
+        }
         for node in self.cluster.names() {
-            let Some(path) = self.cluster.config(&node) else { continue };
-            let text = std::fs::read_to_string(path).map_err(CtlError::file("read", path))?;
-            let text = with_servers(&text, &servers.addresses(&node));
-            std::fs::write(path, text).map_err(CtlError::file("write", path))?;
+            self.give_time_servers_to(&node)?;
         }
         self.say(&format!(
             "  each node measures {EACH} time servers of its own on 127.0.0.1, every {POLL_S} s"
         ))
+    }
+}
+
+impl Tour<'_> {
+    /// Writes one node's time servers into its configuration; nothing where there are none.
+    pub(super) fn give_time_servers_to(&self, node: &str) -> Result<(), CtlError> {
+        let (Some(servers), Some(path)) = (&self.servers, self.cluster.config(node)) else {
+            return Ok(());
+        };
+        let text = std::fs::read_to_string(path).map_err(CtlError::file("read", path))?;
+        let text = with_servers(&text, &servers.addresses(node));
+        std::fs::write(path, text).map_err(CtlError::file("write", path))
     }
 }
 

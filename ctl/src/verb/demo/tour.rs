@@ -89,24 +89,7 @@ impl<'a> Tour<'a> {
         };
         let typed: Vec<String> = args.iter().map(quoted).collect();
         self.say(&format!("$ logctl {}", typed.join(" ")))?;
-        let failed = |source| CtlError::File { what: "cannot run logctl".to_owned(), source };
-        let mut command = tokio::process::Command::new(std::env::current_exe().map_err(failed)?);
-        for (key, _) in std::env::vars_os() {
-            if key.to_string_lossy().starts_with("LOGCTL_") {
-                command.env_remove(key);
-            }
-        }
-        let output = command
-            .args(args)
-            .env("LOGCTL_HOME", self.home.folder())
-            .env("LOGCTL_OUTPUT", "table")
-            .stdin(std::process::Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        let output = timeout(WITHIN, output)
-            .await
-            .map_err(|_| CtlError::refused(7, "logctl does not come back", "logctl demo -v"))?
-            .map_err(failed)?;
+        let output = self.run(args, "table").await?;
         // The advice after a success is for people who type; here the next step follows anyway.
         let advice = if output.status.success() { &[][..] } else { &output.stderr };
         for text in [&output.stdout, advice] {
@@ -119,6 +102,38 @@ impl<'a> Tour<'a> {
         let what =
             format!("logctl {} ends with exit code {codes:?}, not {code:?}", typed.join(" "));
         self.claim(fits, &what)
+    }
+
+    /// Runs this binary without showing anything, and returns its data; it must succeed.
+    pub(super) async fn quietly(&self, args: &[&str], form: &str) -> Result<String, CtlError> {
+        let output = self.run(args, form).await?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let verb = args.iter().take(3).copied().collect::<Vec<_>>().join(" ");
+        let what = format!("logctl {verb} succeeds: {}", errors.trim().replace('\n', "; "));
+        self.claim(output.status.success(), &what)?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs this binary with the tour's home and none of the user's choices.
+    async fn run(&self, args: &[&str], form: &str) -> Result<std::process::Output, CtlError> {
+        let failed = |source| CtlError::File { what: "cannot run logctl".to_owned(), source };
+        let mut command = tokio::process::Command::new(std::env::current_exe().map_err(failed)?);
+        for (key, _) in std::env::vars_os() {
+            if key.to_string_lossy().starts_with("LOGCTL_") {
+                command.env_remove(key);
+            }
+        }
+        let output = command
+            .args(args)
+            .env("LOGCTL_HOME", self.home.folder())
+            .env("LOGCTL_OUTPUT", form)
+            .stdin(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        timeout(WITHIN, output)
+            .await
+            .map_err(|_| CtlError::refused(7, "logctl does not come back", "logctl demo -v"))?
+            .map_err(failed)
     }
 
     pub(super) fn session(&self, who: &str, via: Option<&str>) -> Result<Session, CtlError> {
