@@ -276,3 +276,48 @@ fn secrets_hang_on_key_and_label() {
     assert_ne!(secret(&one, "a"), secret(&one, "b"));
     assert_ne!(secret(&one, "a"), secret(&two, "a"));
 }
+
+/// Seen to fail with the hash, then with the signature not looked at.
+#[test]
+fn an_offer_is_that_of_the_cluster_or_refused() {
+    let (own, other) =
+        (Authority::create(&cluster(7)).unwrap(), Authority::create(&cluster(7)).unwrap());
+    let hash = pin::spki_sha256(own.cert_pem()).unwrap();
+    let leaf = |authority: &Authority, role, opts: &IssueOptions| {
+        vec![parse(&authority.issue(&identity(role, "n1"), opts).unwrap().cert_pem)]
+    };
+    let now = IssueOptions::default();
+    let node = leaf(&own, Role::Node, &now);
+    let checked = |chain: &[CertificateDer<'_>], ca: &str, byte| {
+        pin::check_offer(chain, ca, &hash, &cluster(byte))
+    };
+    assert_eq!(checked(&node, own.cert_pem(), 7).unwrap().identity, identity(Role::Node, "n1"));
+    // Two authorities are trusted while one takes over from the other.
+    let both = format!("{}{}", other.cert_pem(), own.cert_pem());
+    checked(&node, &both, 7).unwrap();
+    let foreign = |answer: Result<Peer, pin::OfferError>| {
+        assert!(matches!(answer, Err(pin::OfferError::Foreign(_))), "{answer:?}");
+    };
+    foreign(checked(&node, other.cert_pem(), 7));
+    foreign(checked(&leaf(&other, Role::Node, &now), own.cert_pem(), 7));
+    foreign(checked(&leaf(&own, Role::Client, &now), own.cert_pem(), 7));
+    foreign(checked(&node, own.cert_pem(), 8));
+    foreign(checked(&node, "", 7));
+    foreign(checked(&[], own.cert_pem(), 7));
+    let old = IssueOptions { now: days_ago(3), days: 1, ..IssueOptions::default() };
+    let answer = checked(&leaf(&own, Role::Node, &old), own.cert_pem(), 7);
+    assert!(matches!(answer, Err(pin::OfferError::Time(_))), "{answer:?}");
+}
+
+#[test]
+fn a_request_tells_the_key_that_it_is_for() {
+    let authority = Authority::create(&cluster(7)).unwrap();
+    let (_, csr) = new_request().unwrap();
+    let signed =
+        authority.sign_csr(&csr, &identity(Role::Node, "n1"), &IssueOptions::default()).unwrap();
+    assert_eq!(request_fingerprint(&csr).unwrap(), signed.fingerprint);
+    let mut damaged = csr;
+    let last = damaged.len() - 1;
+    damaged[last] ^= 1;
+    assert!(request_fingerprint(&damaged).is_err());
+}

@@ -49,6 +49,12 @@ listen = "{address}"
 # Folder of this node's data: one node, one folder, never a copy of another's. Required.
 data_dir = "data/{name}"
 
+# A node without a store can join a cluster by itself at its start: token_file names a file with
+# what 'logctl cluster token create' printed, join nodes to ask before those in the token. A node
+# that has its store looks at neither. Defaults: none.
+#join = []
+#token_file = "join.token"
+
 [tls]
 # Certificate of the cluster's authority (PEM). Required.
 ca = "pki/ca.crt"

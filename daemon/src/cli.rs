@@ -18,6 +18,16 @@ pub struct Cli {
     /// Serve on this address and port instead of the configuration's.
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Nodes of the cluster to join, tried before those that the token names. A node that has its
+    /// store, or the permission to create one, has joined already and does not look at it.
+    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',')]
+    pub join: Vec<String>,
+    /// Token to join with; others on this machine can see it, see --token-file.
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    pub token: Option<String>,
+    /// File with the token to join with.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 }
 
 const EXIT_CODES: &str = "\

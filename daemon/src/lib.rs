@@ -20,6 +20,7 @@ pub mod server;
 mod alarms;
 pub mod events;
 pub mod janitor;
+pub mod join;
 pub mod lead;
 pub mod members;
 pub mod proposer;

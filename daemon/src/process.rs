@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::Cli;
 use crate::config::Config;
 use crate::exit::{Exit, Failed};
+use crate::join;
 use crate::logging::Logging;
 use crate::notify::Notifier;
 use crate::proof::Proof;
@@ -46,6 +47,9 @@ where
     Run: FnOnce(Config, Proof, Process) -> Running,
     Running: Future<Output = Result<(), Failed>>,
 {
+    if !cli.check_config {
+        join::if_wanted(cli)?;
+    }
     let config = Config::load(&cli.config, cli.listen)?;
     if cli.check_config {
         Proof::load(&config)?;

@@ -43,6 +43,10 @@ pub struct Config {
     pub advertise: String,
     /// Folder of the store. Only a seed (`init.toml`) makes a node create it.
     pub data_dir: PathBuf,
+    /// Nodes of the cluster to join, `host:port`, in front of those that the token names.
+    pub join: Vec<String>,
+    /// File with the token to join with; only a node without store and seed looks at it.
+    pub token_file: Option<PathBuf>,
     /// Certificates and keys.
     pub tls: Tls,
     /// Where time comes from.
@@ -198,6 +202,17 @@ impl Config {
         } else {
             Err(ConfigError::invalid(file, &text, problems))
         }
+    }
+
+    /// Reads and validates a file, and looks at none of those that it names: a node that has yet to
+    /// join has no certificate.
+    ///
+    /// # Errors
+    /// When the file cannot be read or anything in it is wrong; all problems at once.
+    pub fn read(file: &Path, listen: Option<SocketAddr>) -> Result<Self, ConfigError> {
+        let text = read_bounded(file)
+            .map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
+        parse::parse(&text, file, listen).map(|(config, _)| config)
     }
 
     /// Validates a text as if it were read from `file`. Touches no file.

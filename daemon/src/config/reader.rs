@@ -155,6 +155,32 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A list of texts that may be left out and that `read` can make sense of, each.
+    pub(crate) fn texts<T, E: ToString>(
+        &self,
+        key: &'static str,
+        example: &str,
+        read: impl Fn(&str) -> Result<T, E>,
+    ) -> Vec<T> {
+        let shown = format!("{key} = [\"{example}\"]");
+        let Some(entry) = self.take(key) else { return Vec::new() };
+        let DeValue::Array(array) = entry.value else {
+            self.wrong_type(key, entry, "a list of texts", &shown);
+            return Vec::new();
+        };
+        let one = |item: &'a Spanned<DeValue<'a>>| {
+            let at = item.span().start;
+            if let DeValue::String(text) = item.get_ref() {
+                let spot = Spot { at, value: text.as_ref() };
+                return self.understood(key, spot, &read).map(|spot| spot.value);
+            }
+            let entry = Entry { key_at: at, at, value: item.get_ref() };
+            self.wrong_type(key, entry, "a text", &shown);
+            None
+        };
+        array.iter().filter_map(one).collect()
+    }
+
     /// A text that may be left out. `example` is how the value could look.
     pub(crate) fn text(&self, key: &'static str, example: &str) -> Option<Spot<&'a str>> {
         let entry = self.take(key)?;

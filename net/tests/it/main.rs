@@ -11,6 +11,7 @@ mod harness;
 
 mod client;
 mod follow;
+mod join;
 mod peers;
 mod refusals;
 mod spread;

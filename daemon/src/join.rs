@@ -1,0 +1,180 @@
+//! A node that joins by itself at its start: no store, no seed, but a token.
+//!
+//! It leaves on the disk what `logctl cluster join` leaves: key, certificate, authority, and the
+//! seed, last. With a store or a seed there is nothing to join, and the token is not looked at; so
+//! the same command line serves for every start.
+//!
+//! Not here: the conversation (`net::join`), what the seed becomes (`node`).
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use certs::{CertError, Credentials};
+use net::join::{Admitted, JoinError, JoinRequest, JoinRole};
+use proto::Role;
+use proto::join::JoinNode;
+use proto::member::MemberWants;
+use proto::token::JoinToken;
+use uuid::Uuid;
+
+use crate::cli::Cli;
+use crate::config::{Config, host_port, read_bounded};
+use crate::exit::{Exit, Failed};
+use crate::seed::{Member, Seed};
+use crate::store::Store;
+
+/// Time for the cluster to let the node in.
+const JOIN_WITHIN: Duration = Duration::from_secs(60);
+/// What to try where the token is not one.
+const TOKEN_HINT: &str = "the whole token, as 'logctl cluster token create' printed it";
+
+/// Joins, if the node has neither store nor seed and was given a token.
+///
+/// # Errors
+/// When it was not let in; nothing is started then. The same command again is safe.
+pub fn if_wanted(cli: &Cli) -> Result<(), Failed> {
+    let config = Config::read(&cli.config, cli.listen)?;
+    if Store::exists(&config.data_dir) || Seed::read(&config.data_dir)?.is_some() {
+        return Ok(());
+    }
+    let Some(mut token) = token(cli, &config)? else { return Ok(()) };
+    // Known addresses are tried before those that the token names.
+    let mut addresses = Vec::new();
+    for text in if cli.join.is_empty() { &config.join } else { &cli.join } {
+        let address = host_port(text, None).map_err(|why| {
+            Failed::new(Exit::Config, anyhow::anyhow!(why), "--join n1.example.org:7101")
+        })?;
+        addresses.push(address);
+    }
+    addresses.append(&mut token.addresses);
+    token.addresses = addresses;
+    join(&config, &token)
+}
+
+/// The token of the command line, else that of the configuration's file.
+fn token(cli: &Cli, config: &Config) -> Result<Option<JoinToken>, Failed> {
+    let file = cli.token_file.as_ref().or(config.token_file.as_ref());
+    let text = match (&cli.token, file) {
+        (Some(text), _) => text.clone(),
+        (None, Some(file)) => read_bounded(file).map_err(|error| {
+            let error =
+                anyhow::Error::from(error).context(format!("cannot read {}", file.display()));
+            Failed::new(Exit::Config, error, TOKEN_HINT)
+        })?,
+        (None, None) => return Ok(None),
+    };
+    let token = JoinToken::decode(&text);
+    let token = token.map_err(|error| Failed::new(Exit::Config, error, TOKEN_HINT))?;
+    let wrong = |what: String, hint: &str| Failed::new(Exit::Config, anyhow::anyhow!(what), hint);
+    if token.role != Role::Node {
+        let what = format!("this join token is for a {}, not for a node", token.role.label());
+        return Err(wrong(what, "logctl cluster token create --role node"));
+    }
+    if !token.name.is_empty() && token.name != config.node.as_str() {
+        let what = format!("this join token is for the name '{}' alone", token.name);
+        return Err(wrong(what, "the same name in the configuration: node = \"…\""));
+    }
+    Ok(Some(token))
+}
+
+fn join(config: &Config, token: &JoinToken) -> Result<(), Failed> {
+    let certificates = |error: CertError| {
+        let hint = error.hint();
+        Failed::new(Exit::Certificates, error, hint)
+    };
+    let csr = request(&config.tls.key).map_err(certificates)?;
+    let incarnation = incarnation(&config.tls.key.with_extension("incarnation"))
+        .map_err(Failed::other("write beside tls.key"))?;
+    let node = JoinNode {
+        address: config.advertise.clone(),
+        incarnation: incarnation.into_bytes().to_vec(),
+        wants: MemberWants::Voter.into(),
+        priority: None,
+    };
+    let request = JoinRequest {
+        name: config.node.clone(),
+        csr,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        role: JoinRole::Node { node, listen: config.listen },
+        time: JOIN_WITHIN,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Failed::other("start the runtime"))?;
+    let admitted = runtime.block_on(net::join::join(token, &request)).map_err(refused)?;
+    drop(runtime);
+    certs::write_public(&config.tls.ca, &admitted.ca).map_err(certificates)?;
+    certs::write_public(&config.tls.cert, &admitted.joined.certificate).map_err(certificates)?;
+    Credentials::load(&config.tls.ca, &config.tls.cert, &config.tls.key).map_err(certificates)?;
+    let seed = seed(config, token, &admitted)?;
+    fs::create_dir_all(&config.data_dir).map_err(Failed::other("make the data directory"))?;
+    seed.write(&config.data_dir)?;
+    // A closed stderr is no reason to end.
+    let _ = writeln!(io::stderr(), "logd: {} let {} in", admitted.gateway, config.node);
+    Ok(())
+}
+
+/// Why the cluster did not let the node in, with an exit code of this program.
+fn refused(error: JoinError) -> Failed {
+    let exit = match error.exit_code() {
+        2 => Exit::Config,
+        3 => Exit::Network,
+        4 => Exit::Certificates,
+        _ => Exit::Other,
+    };
+    let hint = error.hint();
+    Failed::new(exit, error, hint)
+}
+
+/// A certificate request for the key that is there, or for a new one.
+fn request(key: &Path) -> Result<Vec<u8>, CertError> {
+    if key.exists() {
+        let pem = fs::read_to_string(key).map_err(|source| {
+            let path: PathBuf = key.to_owned();
+            CertError::File { verb: "read", path, source }
+        })?;
+        return certs::request_for_key(&pem);
+    }
+    if let Some(folder) = key.parent() {
+        // What cannot be made is noticed when the key is written.
+        let _ = fs::create_dir_all(folder);
+    }
+    let (pem, csr) = certs::new_request()?;
+    certs::write_private(key, &pem)?;
+    Ok(csr)
+}
+
+/// The incarnation of the store that will be made: the one of an earlier try, or a new one.
+fn incarnation(file: &Path) -> io::Result<Uuid> {
+    if let Ok(text) = fs::read_to_string(file)
+        && let Ok(before) = Uuid::parse_str(text.trim())
+    {
+        return Ok(before);
+    }
+    let drawn = Uuid::new_v4();
+    let mut open = fs::File::create(file)?;
+    open.write_all(format!("{drawn}\n").as_bytes())?;
+    open.sync_all()?;
+    Ok(drawn)
+}
+
+/// What the new store shall believe at its birth.
+fn seed(config: &Config, token: &JoinToken, admitted: &Admitted) -> Result<Seed, Failed> {
+    let strange = || {
+        let what = anyhow::anyhow!("the cluster's answer names members that make no sense");
+        Failed::new(Exit::Other, what, "the same release on all nodes")
+    };
+    let rows = admitted.joined.members.as_ref().ok_or_else(strange)?;
+    let member = |row: &proto::member::MemberRow| {
+        Some(Member {
+            name: row.name.parse().ok()?,
+            raft_id: row.raft_id,
+            incarnation: Uuid::from_slice(&row.incarnation).ok()?,
+            address: row.address.clone(),
+        })
+    };
+    let members = rows.members.iter().map(member).collect::<Option<Vec<_>>>();
+    let (cluster, node) = (token.cluster.clone(), config.node.clone());
+    Ok(Seed { cluster, node, joined: true, members: members.ok_or_else(strange)? })
+}
