@@ -227,10 +227,10 @@ async fn start(folder: &Folder, logd: &Path, args: &Join, out: &Out) -> Result<(
             return Err(node.ended());
         }
         if let Some(line) = said(&node.log(), before, wanted) {
-            let told = line.split_once(&format!("{} votes: ", node.name));
-            let told = told.map_or_else(String::new, |(_, took)| {
-                format!("; it votes since {}", took.trim_end_matches(['"', '}']))
-            });
+            // Where nobody watches, the log is JSON: what follows the sentence is no part of it.
+            let took = line.split_once(&format!("{} votes: ", node.name));
+            let took = took.and_then(|(_, took)| took.split('"').next());
+            let told = took.map_or_else(String::new, |took| format!("; it votes since {took}"));
             out.note(&format!("{} runs as process {pid}{told}", node.name));
             return Ok(());
         }
