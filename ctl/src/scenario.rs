@@ -155,7 +155,8 @@ pub(crate) async fn play(
     out: &Out,
 ) -> Result<Played, CtlError> {
     let mut stage = Stage::build(logd, globals)?;
-    let primary = stage.wait("all nodes", |status| status.nodes.iter().all(|row| row.up)).await?;
+    let all = |status: &Status| status.nodes.iter().all(|row| row.up && row.serves);
+    let primary = stage.wait("all nodes", all).await?;
     let others = stage.cluster.names();
     let killed = match &scenario.whom {
         Whom::Primary => primary,
