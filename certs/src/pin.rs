@@ -104,10 +104,13 @@ pub fn check_offer(
     let verified = verify(chain, pinned, &peer);
     verified.map(|_| peer).map_err(|error| {
         let time = is_about_time(&error);
-        let said = chain.first().map_or(error.to_string(), |leaf| {
-            let told = explain(leaf, error, cluster).to_string();
-            refusal(&told).map_or(told.clone(), str::to_owned)
-        });
+        let said = match chain.first() {
+            Some(leaf) => {
+                let told = explain(leaf, error, cluster).to_string();
+                refusal(&told).map(str::to_owned).unwrap_or(told)
+            }
+            None => error.to_string(),
+        };
         if time { OfferError::Time(said) } else { OfferError::Foreign(said) }
     })
 }

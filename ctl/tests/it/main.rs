@@ -21,4 +21,5 @@ mod nodes;
 mod registering;
 mod shell;
 mod spreading;
+mod talking;
 mod watching;
