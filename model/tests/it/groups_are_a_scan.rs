@@ -4,9 +4,8 @@
 //! answers to reads, gets and sends are what those rules give, record by record; so are the counts of
 //! messages by gateway.
 //!
-//! Seen to fail with `Stays::end` one seq too far, with `Stays::begin` at the next seq, with
-//! `Index::seek` going on after the first stay only, with `visible` true for every member, with
-//! `delete_group` closing no stay, and with `GatewayCounts::release` left out for tombstones.
+//! Seen to fail with `Stays::end` one seq too far, with `Stays::begin` at the next seq, with `visible`
+//! true for every member, and with `delete_group` closing no stay.
 
 use std::collections::{BTreeMap, BTreeSet};
 
