@@ -213,9 +213,10 @@ impl Cluster {
     /// When it does not answer.
     pub fn node_rows(&self, via: &str) -> anyhow::Result<BTreeMap<String, Value>> {
         let value = self.user().json(&["nodes", "--via", via])?;
-        let rows = value["nodes"].as_array().with_context(|| value.to_string())?;
+        let rows =
+            value.get("nodes").and_then(Value::as_array).with_context(|| value.to_string())?;
         let row = |row: &Value| {
-            let name = row["name"].as_str().or(row["node"].as_str());
+            let name = row.get("name").and_then(Value::as_str);
             Ok((name.with_context(|| row.to_string())?.to_owned(), row.clone()))
         };
         rows.iter().map(row).collect()

@@ -83,10 +83,11 @@ fn clocks_are_good_when_synced_or_local() {
 #[test]
 fn a_node_is_in_each_state_or_is_said_to_be_in_another() {
     use NodeIs::{Down, Joined, Learner, Left, Primary, Removed, Up, Voter};
+    type Case = (fn(&mut NodeRow), &'static [NodeIs]);
     let is = |state: NodeIs, change: fn(&mut NodeRow)| {
         node_is_not(&status(|s| change(&mut s.nodes[1])), "n2", state).is_none()
     };
-    let changes: [(fn(&mut NodeRow), &[NodeIs]); 5] = [
+    let changes: [Case; 5] = [
         (|_| {}, &[Voter, Joined, Up]),
         (|row| row.voter = false, &[Learner, Joined, Up]),
         (|row| (row.voter, row.state) = (false, "admitted".to_owned()), &[Up]),

@@ -294,7 +294,8 @@ impl Node {
             Op::Read(read) => self.read(principal, read, deadline).await.map(Reply::Page),
             Op::Get(get) => self.get(principal, get, deadline).await.map(Reply::Record),
             Op::Clients(Empty {}) => self.clients(principal, deadline).await.map(Reply::Clients),
-            Op::Nodes(Empty {}) => Ok(Reply::Nodes(self.nodes())),
+            // The further answers of a watch are the server's business; the first is the list.
+            Op::Nodes(Empty {}) | Op::WatchNodes(Empty {}) => Ok(Reply::Nodes(self.nodes())),
             Op::Status(Empty {}) => Ok(Reply::Status(self.status())),
             Op::Clock(Empty {}) => Ok(Reply::Clock(self.clock())),
             Op::Ping(Empty {}) => Ok(Reply::Pong(Empty {})),
@@ -304,8 +305,6 @@ impl Node {
             Op::Tokens(Empty {}) => self.tokens(principal, deadline).await.map(Reply::Tokens),
             Op::Groups(list) => self.groups(principal, list, deadline).await.map(Reply::Groups),
             Op::KvRead(read) => self.kv_read(principal, read, deadline).await.map(Reply::Kv),
-            // Its further answers are the server's business; the first one is the list.
-            Op::WatchNodes(Empty {}) => Ok(Reply::Nodes(self.nodes())),
             Op::Members(Empty {}) => self.members_op(principal, deadline).await.map(Reply::Members),
             Op::Route(route) => self.route(principal, route, deadline).await.map(Reply::Routed),
             Op::Plan(plan) => self.plan(principal, plan, deadline).await.map(Reply::Planned),

@@ -184,6 +184,8 @@ fn problems_of(node: &NodeRow) -> Vec<String> {
     let left = node.state == MemberState::Left.as_str();
     let why = match (node.reason.as_str(), node.up) {
         (reason::CUT_OFF, _) if left => "is cut off: the primary does not hear it",
+        // Its ring has a gap until a primary has noted it: a table of twelve requests shows it.
+        (_, true) if node.voter && !node.serves && !node.drained => "is up and not yet noted",
         (_, true) => return problems,
         (reason::STOPPED, _) if left => "stopped",
         (reason::UNREACHABLE, _) if left => "is unreachable",
@@ -280,6 +282,7 @@ mod tests {
             state: state.to_owned(),
             reason: reason.to_owned(),
             lag: LAG_WORTH_SAYING + 1,
+            serves: matches!(state, "" | "joined" | "suspect") && !drained,
             ..NodeRow::default()
         };
         for (row, expected) in [
@@ -299,6 +302,11 @@ mod tests {
                 "n2 is cut off: the primary does not hear it",
             ),
             (node(false, false, false, "admitted", ""), ""),
+            (node(true, false, false, "admitted", ""), ""),
+            (
+                node(true, true, false, "admitted", ""),
+                "n2: 10001 entries behind; n2 is up and not yet noted",
+            ),
             (node(false, true, false, "admitted", ""), "n2 was admitted and never heard"),
         ] {
             assert_eq!(problems_of(&row).join("; "), expected, "{row:?}");
