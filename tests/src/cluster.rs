@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use net::{Client, ClientConfig, ClientError};
+use proto::member::MemberState;
 use proto::wire::{Op, Position, Read, Reply, Response, Status};
 use proto::{Record, Stream};
 use rustix::process::Signal;
@@ -323,6 +324,11 @@ impl Cluster {
             let problem = status.problems.iter().find(|problem| !self.is_of_away(problem));
             when(problem.is_none(), format!("{name}: {:?}", status.problems))?;
             when(status.quorum, format!("{name}: no quorum"))?;
+            // Clients are sent to those alone that the log knows to have joined.
+            let waits = status.nodes.iter().find(|row| {
+                row.state != MemberState::Joined.as_str() && !self.away.contains(&row.name)
+            });
+            when(waits.is_none(), format!("{name}: {waits:?}"))?;
             primaries.push(status.primary);
         }
         primaries.dedup();
