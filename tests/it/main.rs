@@ -34,13 +34,23 @@ mod failover;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod members_bad_input;
+#[cfg(test)]
+mod members_cut;
+#[cfg(test)]
+mod members_under_load;
+#[cfg(test)]
 mod no_quorum;
 #[cfg(test)]
 mod security;
 #[cfg(test)]
 mod seeds_001;
 #[cfg(test)]
+mod seeds_002;
+#[cfg(test)]
 mod seeds_002_groups;
+#[cfg(test)]
+mod seeds_002_life;
 #[cfg(test)]
 mod seeds_004;
 #[cfg(test)]

@@ -1,0 +1,181 @@
+//! Nodes on hosts of their own, between which packets are dropped: one way, or while the members
+//! change.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tests::life::{joined_config, token_of};
+use tests::patience::when;
+use tests::{Event, Hosts, Logd, User, until};
+
+/// Port of every node; hosts have addresses of their own.
+const PORT: u16 = 7101;
+
+/// A cluster whose node `n1` runs on host 1, and so on.
+struct Spread {
+    // In this order: nodes end before their hosts go, and their folder goes last.
+    nodes: Vec<Logd>,
+    admin: User,
+    hosts: Hosts,
+    folder: tempfile::TempDir,
+}
+
+impl Spread {
+    /// Starts so many nodes, the first by `cluster create` and the others by joining it. `None`
+    /// where network namespaces cannot be tested and nobody requires it.
+    fn start(count: u8, hosts: u8) -> Option<Self> {
+        let hosts = Hosts::new(hosts).unwrap()?;
+        let folder = tempfile::tempdir().unwrap();
+        // The admin sits at a host that is never cut off: the last.
+        let admin = User::new(folder.path().join("home"));
+        let dir = folder.path().join("n1");
+        let (path, at) = (dir.to_str().unwrap().to_owned(), Hosts::address(1));
+        let mut spread = Self { nodes: Vec::new(), admin, hosts, folder };
+        let create = ["cluster", "create", &path, "--nodes", "1", "--host", &at];
+        spread.at(1).ok(&create).unwrap();
+        spread.run(1, dir.join("node1.toml"));
+        for host in 2..=count {
+            spread.join(host).unwrap();
+        }
+        let last = format!("n{count}");
+        spread.wait(1, &["node", &last, "--state", "primary"]);
+        Some(spread)
+    }
+
+    /// The admin, sitting at a host.
+    fn at(&self, host: u8) -> User {
+        self.hosts.user(host, &self.admin)
+    }
+
+    fn run(&mut self, host: u8, config: PathBuf) {
+        let name = format!("n{host}");
+        let mut node = Logd::new(&name, config, self.folder.path().join(format!("{name}.log")));
+        self.hosts.place(host, &mut node);
+        node.start(&[]).unwrap();
+        self.nodes.push(node);
+    }
+
+    fn dir(&self, host: u8) -> PathBuf {
+        self.folder.path().join(format!("n{host}"))
+    }
+
+    /// Runs `cluster join` at a host, starts the node, and waits for nothing.
+    fn join(&mut self, host: u8) -> anyhow::Result<()> {
+        let create = ["cluster", "token", "create", "--role", "node", "--timeout", "60s"];
+        let token = token_of(&self.at(1).ok(&create)?)?;
+        let (name, dir) = (format!("n{host}"), self.dir(host));
+        let at = format!("{}:{PORT}", Hosts::address(host));
+        let join = ["cluster", "join", &token, "--name", &name, "--dir", dir.to_str().unwrap()];
+        let home = User::new(self.folder.path().join(format!("home-{name}")));
+        let user = self.hosts.user(host, &home);
+        user.ok(&[&join[..], &["--listen", &at, "--advertise", &at]].concat())?;
+        self.run(host, joined_config(Path::new(&dir))?);
+        Ok(())
+    }
+
+    #[track_caller]
+    fn wait(&self, host: u8, what: &[&str]) {
+        let via = format!("n{host}");
+        let wait = [&["wait", "--via", &via], what, &["--timeout", "60s"]].concat();
+        self.at(host).ok(&wait).unwrap();
+    }
+
+    fn events(&self, host: u8) -> anyhow::Result<Vec<Event>> {
+        let via = format!("n{host}");
+        let value = self.at(host).json(&["events", "--via", &via])?;
+        value.as_array().into_iter().flatten().map(Event::read).collect()
+    }
+
+    #[track_caller]
+    fn wait_event(&self, host: u8, beginning: &str) -> Event {
+        until(&format!("'{beginning}' at n{host}"), || {
+            let events = self.events(host).map_err(|error| error.to_string())?;
+            let found = events.iter().rev().find(|event| event.text.starts_with(beginning));
+            found.cloned().ok_or_else(|| format!("{events:?}"))
+        })
+        .unwrap()
+    }
+
+    fn status(&self, host: u8) -> anyhow::Result<Value> {
+        let via = format!("n{host}");
+        self.at(host).run(&["status", "--via", &via, "-o", "json"])?.json()
+    }
+}
+
+#[test]
+fn a_node_that_is_cut_off_one_way_is_told_from_a_dead_one() {
+    let Some(spread) = Spread::start(3, 3) else { return };
+    let user = spread.at(2);
+    user.ok(&["send", "--to", "*", "--id", "before", "before"]).unwrap();
+    // What n1 says no longer comes to the primary, n3; n2 hears it.
+    spread.hosts.cut(1, 3).unwrap();
+    let left = spread.wait_event(2, "left n1");
+    assert!(left.text.starts_with("left n1 (cut off)"), "{left:?}");
+    assert!(left.text.contains("n2"), "who hears it: {left:?}");
+    user.ok(&["send", "--to", "*", "--id", "during", "during"]).unwrap();
+    assert!(spread.hosts.mend(3).unwrap() > 0, "nothing was dropped");
+    spread.wait(2, &["node", "n1", "--state", "joined"]);
+    // A dead one is told as dead.
+    spread.wait(2, &["in-sync"]);
+    let mut spread = spread;
+    spread.nodes[0].kill().unwrap();
+    until("n1 to be told as unreachable", || {
+        let events = spread.events(2).map_err(|error| error.to_string())?;
+        let last = events.iter().rev().find(|event| event.kind == "leave");
+        let dead = last.is_some_and(|event| event.text.starts_with("left n1 (unreachable)"));
+        when(dead, format!("{last:?}"))
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_partition_during_a_change_of_members_ends_in_one_membership() {
+    let Some(mut spread) = Spread::start(3, 4) else { return };
+    spread.at(2).ok(&["send", "--to", "*", "--id", "first", "first"]).unwrap();
+    // A fourth joins; while it is taken in, the primary loses everybody.
+    spread.join(4).unwrap();
+    for host in [1, 2, 4] {
+        spread.hosts.cut(host, 3).unwrap();
+        spread.hosts.cut(3, host).unwrap();
+    }
+    let successor = until("another primary", || {
+        let status = spread.status(1).map_err(|error| error.to_string())?;
+        let primary = status["primary"].as_str().unwrap_or_default().to_owned();
+        let other = !primary.is_empty() && primary != "n3" && status["quorum"] == true;
+        when(other, status.to_string()).map(|()| primary)
+    })
+    .unwrap();
+    assert_ne!(successor, "n3");
+    spread.at(1).ok(&["send", "--to", "*", "--id", "cut", "--timeout", "60s", "cut"]).unwrap();
+    // The lonely one takes nothing.
+    let lonely = ["send", "--via", "n3", "--to", "*", "--timeout", "2s", "lonely"];
+    let run = spread.at(3).run(&lonely).unwrap();
+    assert!(run.code == 11 || run.code == 7, "{run}");
+    spread.wait(1, &["node", "n4", "--state", "voter"]);
+    let dropped: u64 = (1..=4).map(|host| spread.hosts.mend(host).unwrap()).sum();
+    assert!(dropped > 0, "nothing was dropped");
+    spread.wait(1, &["node", "n3", "--state", "joined"]);
+    spread.wait(1, &["in-sync"]);
+    let voters = |host: u8| -> anyhow::Result<String> {
+        let via = format!("n{host}");
+        let view = spread.at(host).json(&["raft", "show", "--via", &via])?;
+        let rows = view.as_array().cloned().unwrap_or_else(|| vec![view.clone()]);
+        let row = rows.iter().find(|row| row["node"] == via).cloned().unwrap_or_default();
+        anyhow::ensure!(row["joint"] == false, "{row}");
+        Ok(row["voters"].to_string())
+    };
+    until("the same four voters everywhere", || {
+        let all = (1..=4).map(voters).collect::<anyhow::Result<Vec<_>>>();
+        let mut all = all.map_err(|error| error.to_string())?;
+        all.dedup();
+        let four = all.len() == 1 && all[0].matches('n').count() == 4;
+        when(four, format!("{all:?}"))
+    })
+    .unwrap();
+    for host in 1..=4 {
+        let via = format!("n{host}");
+        for id in ["first", "cut"] {
+            spread.at(host).ok(&["get", id, "--via", &via]).unwrap();
+        }
+    }
+}
