@@ -44,6 +44,8 @@ mod no_quorum;
 #[cfg(test)]
 mod security;
 #[cfg(test)]
+mod seeds_000;
+#[cfg(test)]
 mod seeds_001;
 #[cfg(test)]
 mod seeds_002;
@@ -51,6 +53,8 @@ mod seeds_002;
 mod seeds_002_groups;
 #[cfg(test)]
 mod seeds_002_life;
+#[cfg(test)]
+mod seeds_003;
 #[cfg(test)]
 mod seeds_004;
 #[cfg(test)]
