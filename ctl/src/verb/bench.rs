@@ -121,9 +121,14 @@ async fn bench(
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     let mut done = Vec::new();
+    // Ended early, it still says how what was sent fared.
+    let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
     for (n, session) in (0..count).zip(sessions.iter().cycle()) {
         let due = Duration::from_nanos(n.saturating_mul(1_000_000_000) / u64::from(args.rate));
-        sleep_until(start + due).await;
+        tokio::select! {
+            _ = &mut stop => break,
+            () = sleep_until(start + due) => {}
+        }
         while tasks.len() >= ON_THE_WAY_MAX {
             done.extend(tasks.join_next().await.and_then(Result::ok));
         }
@@ -142,7 +147,7 @@ async fn bench(
     while let Some(ended) = tasks.join_next().await {
         done.extend(ended.ok());
     }
-    out.note(&format!("{count} messages sent; reading them back"));
+    out.note(&format!("{} messages sent; reading them back", done.len()));
     let stored = read_back(first, &to, status.last_seq).await?;
     Ok(summary(done, &stored, Counts::of(first.node_names())))
 }

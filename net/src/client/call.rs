@@ -176,6 +176,8 @@ impl Inner {
                 story.pause()
             }
             Action::GoElsewhere => {
+                let reason = &failure.message;
+                tracing::info!(gateway = %gateway.name, reason, "redirected, asking elsewhere");
                 self.leave(gateway);
                 self.fail_turn(gateway.name.as_str());
                 story.pause()
@@ -191,7 +193,7 @@ impl Inner {
     /// Judges a question without an answer.
     pub(super) fn missed(&self, gateway: &Gateway, miss: Miss, story: &mut Story) -> Next {
         let Miss { sent, end } = miss;
-        tracing::debug!(gateway = %gateway.name, sent, reason = end.reason(), "no answer");
+        tracing::info!(gateway = %gateway.name, sent, reason = end.reason(), "no answer");
         if let End::RefusedUs(reason) | End::WeRefused(reason) = end {
             let gateway = format!("{} at {}", gateway.name, gateway.address);
             return Next::Over(ClientError::Denied { gateway, reason });

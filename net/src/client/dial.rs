@@ -114,7 +114,10 @@ impl Inner {
         let mut dials = FuturesUnordered::new();
         let mut trouble = Trouble::default();
         let found = loop {
-            dials.extend(left.next().map(|node| self.dial_noting(node)));
+            dials.extend(left.next().map(|node| {
+                tracing::info!(node = node.label(), "connecting");
+                self.dial_noting(node)
+            }));
             if dials.is_empty() {
                 break None;
             }
@@ -123,7 +126,9 @@ impl Inner {
                     Ok(gateway) => break Some(gateway),
                     Err((node, end)) => trouble.add(&node, &end),
                 },
-                () = sleep(HEDGE), if left.len() > 0 => {}
+                () = sleep(HEDGE), if left.len() > 0 => {
+                    tracing::info!("no answer yet, asking the next node too");
+                }
             }
         };
         let mut route = self.route();
@@ -137,6 +142,7 @@ impl Inner {
 
     async fn dial_noting(&self, node: Node) -> Result<Gateway, (Node, End)> {
         self.dial(node.clone()).await.map_err(|end| {
+            tracing::info!(node = node.label(), reason = end.reason(), "cannot be reached");
             self.directory.demote(&node.address);
             (node, end)
         })
@@ -161,7 +167,7 @@ impl Inner {
             Ok(peer) => {
                 let at_home = self.directory.is_home(&peer.identity.name);
                 let name = peer.identity.name;
-                tracing::debug!(gateway = %name, address = node.address, "connected");
+                tracing::info!(gateway = %name, address = node.address, "connected");
                 let (address, prodded) = (node.address, Arc::default());
                 Ok(Gateway { name, address, connection, at_home, prodded })
             }

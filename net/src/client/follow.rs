@@ -31,13 +31,15 @@ pub struct Follow {
     stream: Option<(Gateway, FrameRx)>,
     /// What has gone wrong since the last page.
     story: Option<Story>,
+    /// Whether the stream was let go for one at home.
+    homing: bool,
     done: bool,
 }
 
 impl Follow {
     pub(super) fn new(client: Client, read: Read) -> Self {
         let positions = read.after.iter().map(|after| (after.shard, after.seq)).collect();
-        Self { client, read, positions, stream: None, story: None, done: false }
+        Self { client, read, positions, stream: None, story: None, homing: false, done: false }
     }
 
     /// The next page; `None` at the end. Safe to cancel.
@@ -46,6 +48,10 @@ impl Follow {
     /// When the cluster refuses, or no gateway could go on in the time of one call.
     pub async fn next(&mut self) -> Result<Option<Page>, ClientError> {
         while !self.done {
+            if self.stream.as_ref().is_some_and(|(gateway, _)| self.client.0.is_home_again(gateway))
+            {
+                self.stream = None;
+            }
             if self.stream.is_none() {
                 self.open().await?;
             }
@@ -55,6 +61,7 @@ impl Follow {
                     Err(failure) => self.refused(failure),
                 },
                 Ok(None) if self.done => break,
+                Ok(None) if std::mem::take(&mut self.homing) => Next::Again(Duration::ZERO),
                 // A gateway that stops says so or breaks off: one that ends after a page has nothing
                 // more to say of a range that ends.
                 Ok(None) if self.read.until.is_some() && self.story.is_none() => {
@@ -127,7 +134,12 @@ impl Follow {
                     watch.hang_up();
                     return Err(miss(End::Lost("it stopped answering".to_owned())));
                 }
-                Err(_) => {}
+                Err(_) if self.client.0.is_home_again(gateway) => {
+                    self.homing = true;
+                    return Ok(None);
+                }
+                // Without answers nothing else would ever look whether home is back.
+                Err(_) => self.client.0.look_homewards(gateway),
             }
         };
         let Some(frame) = frame else { return Ok(None) };

@@ -253,9 +253,25 @@ impl Inner {
         if epoch > known.max(self.directory.epoch()) {
             self.learn(gateway.clone());
         }
-        if !gateway.at_home && *spread == Spread::Home {
+        if *spread == Spread::Home {
+            self.look_homewards(gateway);
+        }
+    }
+
+    /// Looks whether home is back, if this gateway is not it and the last look is a while ago.
+    fn look_homewards(self: &Arc<Self>, gateway: &Gateway) {
+        if !gateway.at_home && self.spread == Spread::Home {
             self.drift_home();
         }
+    }
+
+    /// Whether there is a connection to home now, and this gateway is another node.
+    fn is_home_again(&self, gateway: &Gateway) -> bool {
+        let is_home =
+            |current: &Gateway| current.at_home && current.connection.close_reason().is_none();
+        !gateway.at_home
+            && self.spread == Spread::Home
+            && self.route().current.as_ref().is_some_and(is_home)
     }
 
     /// A record, and its deletion: that has a later stamp of its own.
