@@ -13,7 +13,9 @@ use serde_json::Value;
 use tests::user::finish;
 use tests::{Cluster, User};
 
-use crate::smoke::{ACK, CLIENT, CLOCK, LISTED, NODE, RECORD, STATUS, alice_and_bob, has_fields};
+use crate::smoke::{
+    ACK, CLIENT, CLOCK, LISTED, MEMBER, NODE, RECORD, STATUS, alice_and_bob, has_fields,
+};
 
 /// What is known of one clock.
 const TRACKING: &[&str] = &[
@@ -43,6 +45,39 @@ const TRACKING: &[&str] = &[
     "peers",
 ];
 
+const ROUTE: &[&str] = &["key", "slot", "shard", "home", "primary", "replicas", "epoch"];
+const RAFT: &[&str] = &[
+    "node",
+    "raft_id",
+    "role",
+    "term",
+    "voted_for",
+    "vote_committed",
+    "last_index",
+    "committed",
+    "applied",
+    "purged",
+    "voters",
+    "learners",
+    "joint",
+    "membership_index",
+];
+const VERIFIED: &[&str] = &["node", "verdict", "index", "digest", "records", "bytes", "problems"];
+const EVENT: &[&str] =
+    &["seq", "stamp", "earliest", "latest", "order_certain", "type", "node", "text", "headers"];
+const KEY: &[&str] = &["key", "value", "version", "by", "stamp"];
+const ROW: &[&str] = &[
+    "name",
+    "state",
+    "wants",
+    "priority",
+    "drained",
+    "address",
+    "raft_id",
+    "incarnation",
+    "aside_until",
+];
+
 /// One of every command that answers with data, and what its JSON is: an object with these fields,
 /// or (`[]`) an array of such objects.
 fn commands() -> Vec<(&'static [&'static str], bool, &'static [&'static str])> {
@@ -64,6 +99,15 @@ fn commands() -> Vec<(&'static [&'static str], bool, &'static [&'static str])> {
         (&["register", "carol"], false, &["name", "home", "context"]),
         (&["compact"], true, &["node", "compacted", "problem"]),
         (&["context", "list"], true, &["name", "current", "cluster", "identity", "role", "home"]),
+        (&["ping"], false, &["gateway", "rtt_us"]),
+        (&["route", "bob"], false, ROUTE),
+        (&["raft", "show"], true, RAFT),
+        (&["verify", "--state"], true, VERIFIED),
+        (&["wait", "ready"], true, &["node", "role", "state"]),
+        (&["events"], true, EVENT),
+        (&["node", "set", "n1", "--priority", "1"], false, ROW),
+        (&["--as", "alice", "kv", "put", "k", "v"], false, KEY),
+        (&["kv", "list"], true, KEY),
     ]
 }
 
@@ -90,7 +134,7 @@ fn every_command_answers_in_every_form() {
             has_fields(object, fields);
         }
         // The list of nodes is an object as a document, and the nodes themselves as lines.
-        let of_lines = if args == ["nodes"] { NODE } else { fields };
+        let of_lines = if args == ["nodes"] { MEMBER } else { fields };
         for line in &lines {
             has_fields(line, of_lines);
         }
@@ -123,12 +167,12 @@ fn rows(args: &[&str], objects: &[Value]) -> usize {
 #[test]
 fn nested_objects_have_their_fields_too() {
     let cluster = alice_and_bob();
-    for command in ["status", "nodes"] {
+    for (command, fields) in [("status", NODE), ("nodes", MEMBER)] {
         let document = cluster.user().json(&[command]).unwrap();
         let nodes = document["nodes"].as_array().unwrap();
         assert_eq!(nodes.len(), 3);
         for node in nodes {
-            has_fields(node, NODE);
+            has_fields(node, fields);
             has_fields(&node["clock"], CLOCK);
         }
     }
@@ -159,8 +203,9 @@ fn no_command_is_left_out() {
             [] => "",
         })
         .collect();
-    // Those have tests of their own: here, in `smoke`, and beside logctl itself.
+    // Those have tests of their own: here, in `smoke`, in `seeds_*`, and beside logctl itself.
     tried.extend(["delete", "cluster", "demo", "completion", "man", "help"]);
+    tried.extend(["bench", "chart", "chat", "dev", "group", "shell"]);
     assert_eq!(named, tried);
 }
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use tests::patience::{until, when};
 use tests::{Cluster, Follower, User};
 
 /// People in the chat, and what each of them says.
@@ -109,7 +110,11 @@ fn row_002_19_fifty_chatters_see_the_same() {
         Follower::start(user, &args, cluster.folder(), name).unwrap()
     };
     let mut chats: Vec<_> = all.iter().map(|name| chat(name)).collect();
-    // Everybody is there once everybody has seen somebody's word.
+    // A chat shows what comes from when it has begun, and says when that is.
+    for chat in &chats {
+        let begun = || chat.said().contains("chatting as");
+        until("a chat that has begun", || when(begun(), chat.said())).unwrap();
+    }
     user.ok(&["send", "--to", "@ops", "the admin says hello"]).unwrap();
     for chat in &chats {
         let hello = |lines: &[String]| lines.iter().any(|line| line.contains("says hello"));

@@ -31,6 +31,25 @@ pub(crate) const STATUS: &[&str] =
     &["cluster", "term", "primary", "quorum", "nodes", "healthy", "problems"];
 pub(crate) const NODE: &[&str] =
     &["id", "role", "address", "state", "applied", "lag", "version", "clock"];
+/// A node as `logctl nodes` lists it.
+pub(crate) const MEMBER: &[&str] = &[
+    "name",
+    "id",
+    "role",
+    "state",
+    "reason",
+    "up",
+    "voter",
+    "priority",
+    "drained",
+    "serves",
+    "incarnation",
+    "address",
+    "applied",
+    "lag",
+    "version",
+    "clock",
+];
 pub(crate) const CLOCK: &[&str] = &["state", "error_bound_us"];
 pub(crate) const CLIENT: &[&str] = &["name", "home", "via", "connected", "last_seen"];
 
@@ -66,7 +85,9 @@ fn a_message_goes_in_at_one_node_and_comes_out_at_another() {
     let ack = user.json(&send).unwrap();
     has_fields(&ack, ACK);
     is_stamp(&ack["stamp"]);
-    assert_eq!((&ack["shard"], &ack["seq"]), (&json!(1), &json!(1)));
+    // Events of the nodes took the first places.
+    assert_eq!(ack["shard"], json!(1));
+    assert!(ack["seq"].as_u64() > Some(0), "{ack}");
     assert_eq!((&ack["gateway"], &ack["duplicate"]), (&json!("n1"), &json!(false)));
 
     for node in ["n3", "n2", "n1"] {
@@ -189,7 +210,8 @@ fn the_same_id_is_the_same_message() {
     assert!(said.contains("once"), "{said}");
     // An id is its sender's own.
     let bobs = send("n2", "bob", "other").unwrap().json().unwrap();
-    assert_eq!((&bobs["duplicate"], &bobs["seq"]), (&json!(false), &json!(2)));
+    assert_eq!(bobs["duplicate"], json!(false));
+    assert!(bobs["seq"].as_u64() > first["seq"].as_u64(), "{bobs} after {first}");
 }
 
 #[test]

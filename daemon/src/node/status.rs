@@ -185,7 +185,9 @@ fn problems_of(node: &NodeRow) -> Vec<String> {
     let why = match (node.reason.as_str(), node.up) {
         (reason::CUT_OFF, _) if left => "is cut off: the primary does not hear it",
         // Its ring has a gap until a primary has noted it: a table of twelve requests shows it.
-        (_, true) if node.voter && !node.serves && !node.drained => "is up and not yet noted",
+        (_, true) if node.voter && !node.drained && (node.state.is_empty() || !node.serves) => {
+            "is up and not yet noted"
+        }
         (_, true) => return problems,
         (reason::STOPPED, _) if left => "stopped",
         (reason::UNREACHABLE, _) if left => "is unreachable",
@@ -303,6 +305,10 @@ mod tests {
             ),
             (node(false, false, false, "admitted", ""), ""),
             (node(true, false, false, "admitted", ""), ""),
+            (
+                node(true, true, false, "", ""),
+                "n2: 10001 entries behind; n2 is up and not yet noted",
+            ),
             (
                 node(true, true, false, "admitted", ""),
                 "n2: 10001 entries behind; n2 is up and not yet noted",

@@ -138,7 +138,9 @@ impl Look<'_> {
             if voice.leaving {
                 return stopped(row, voice.starts);
             }
-            if voice.is_fresh() && voice.run >= BACK_AFTER {
+            // Who was never heard has not fallen silent either: it need not prove that it is back.
+            let steady = row.noticed() == MemberState::Admitted || voice.run >= BACK_AFTER;
+            if voice.is_fresh() && steady {
                 return joined(row, voice.starts);
             }
         }

@@ -6,6 +6,8 @@
 
 use proptest::prelude::*;
 
+use tokio::time::Instant;
+
 use super::*;
 
 const MS: Duration = Duration::from_millis(1);

@@ -55,8 +55,8 @@ fn wrong(command: &str) -> Option<String> {
 fn wrong_options(program: &str, arguments: &[&str]) -> Option<String> {
     let is_verb = |word: &&&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
     let plain = arguments.iter().take_while(|word| !word.starts_with("--")).filter(is_verb);
-    // A verb has at most one verb below it; what comes after is an argument.
-    let verbs: Vec<&str> = plain.take(2).copied().collect();
+    // A verb has at most two verbs below it; what comes after is an argument.
+    let verbs: Vec<&str> = plain.take(3).copied().collect();
     let help = |verbs: &[&str]| {
         let output = Command::new(binary(program)).args(verbs).arg("--help").output().unwrap();
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
