@@ -116,7 +116,7 @@ pub struct Client {
     pub name: String,
     /// SHA-256 of its public key.
     pub fingerprint: [u8; 32],
-    /// Its pinned home; empty = derived, see [`crate::home_of`].
+    /// Its pinned home; empty = derived, see [`home_of`].
     pub home: String,
     /// When it was registered.
     pub since: Hlc,
