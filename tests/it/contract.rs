@@ -104,7 +104,7 @@ fn commands() -> Vec<(&'static [&'static str], bool, &'static [&'static str])> {
         (&["raft", "show"], true, RAFT),
         (&["verify", "--state"], true, VERIFIED),
         (&["wait", "ready"], true, &["node", "role", "state"]),
-        (&["events"], true, EVENT),
+        (&["events", "--types", "join"], true, EVENT),
         (&["node", "set", "n1", "--priority", "1"], false, ROW),
         (&["--as", "alice", "kv", "put", "k", "v"], false, KEY),
         (&["kv", "list"], true, KEY),
