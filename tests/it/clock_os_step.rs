@@ -27,12 +27,7 @@ fn an_hour_forward_and_back_changes_nothing() {
     }
     assert!(timed.cluster.start_and_settle().unwrap(), "a port was taken");
     timed.cluster.register(&["alice", "bob"]).unwrap();
-    // The one of the highest priority; from then on only a fault would move the role.
-    tests::until("the preferred primary", || {
-        let primary = timed.cluster.status("n1").map_err(|error| error.to_string())?.primary;
-        tests::patience::when(primary == "n3", primary)
-    })
-    .unwrap();
+    wait_preferred(&timed);
     let load = Load::start(&timed.cluster, &["alice"], 2, "bob", "step").unwrap();
     let before = timed.cluster.status("n1").unwrap();
     let mut watched: Vec<_> = timed
@@ -93,6 +88,15 @@ fn an_hour_forward_and_back_changes_nothing() {
             .all(|event| event.cause != ClockCause::State || event.state == "synced"),
         "a step changed a state"
     );
+}
+
+/// Until the node of the highest priority leads; from then on only a fault would move the role.
+fn wait_preferred(timed: &Timed) {
+    tests::until("the preferred primary", || {
+        let primary = timed.cluster.status("n1").map_err(|error| error.to_string())?.primary;
+        tests::patience::when(primary == "n3", primary)
+    })
+    .unwrap();
 }
 
 /// Steps that these nodes have written of.
