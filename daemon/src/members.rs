@@ -496,7 +496,7 @@ mod tests {
         }
     }
 
-    /// Seen to fail with leaving peers counted, and without the age.
+    /// Seen to fail with leaving peers counted, and without the age of a word or of an answer.
     #[tokio::test]
     async fn the_others_are_told_who_is_heard_by_question_or_answer() {
         let members = node(1, &Arc::new(AtomicU64::new(WALL_NS)), 0);

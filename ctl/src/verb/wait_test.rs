@@ -51,7 +51,8 @@ fn ready_means_led_and_every_node_there() {
     }
 }
 
-/// Seen to fail with the front of each look: under load nobody ever was in sync.
+/// Seen to fail with `not_in_sync` going by the front of each look: under load nobody ever was in
+/// sync.
 #[test]
 fn in_sync_means_with_what_there_was_at_the_beginning() {
     let missing = |front, change: fn(&mut Status)| not_in_sync(&status(change), front).join("; ");

@@ -135,7 +135,7 @@ fn unreadable(error: StateError) -> Failure {
 mod tests {
     use super::*;
 
-    /// Seen to fail with the rows in the order of their names alone.
+    /// Seen to fail with the rows in the order of their names alone, and with names ordered as text.
     #[test]
     fn nodes_that_are_gone_come_last() {
         let counts = [("n1", 4), ("n10", 3), ("n3", 2)].map(|(name, count)| (name.into(), count));

@@ -32,9 +32,8 @@ async fn surely(nodes: &[TestNode], wanted: &Change, done: impl Fn(&super::View)
                 return;
             }
             let next = if seen.joint { Change::Finish } else { wanted.clone() };
-            if leading.engine.change(&seen, next, WITHIN).await.is_err() {
-                tokio::task::yield_now().await;
-            }
+            let _ = leading.engine.change(&seen, next, WITHIN).await;
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(PATIENCE, changed).await.expect("the change is made");
@@ -80,7 +79,7 @@ fn check_same(nodes: &[TestNode], acked: &BTreeMap<String, u64>) {
     }
 }
 
-/// Meant to catch `Change::Demote` taking the node out as well.
+/// Seen to fail with `Change::Demote` taking the node out as well.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_comes_is_given_a_vote_loses_it_and_goes() {
     let board = Switchboard::new();
@@ -103,8 +102,9 @@ async fn a_node_comes_is_given_a_vote_loses_it_and_goes() {
         primary(&nodes, Some(&name(4))).await;
     }
     surely(&nodes, &Change::Demote(4), |view| !view.voters.contains(&4)).await;
+    let leading = primary(&nodes, Some(&name(4))).await;
+    assert!(leading.engine.view().borrow().members.contains_key(&4), "it stays a learner");
     uniform(&nodes, &[1, 2, 3]).await;
-    assert!(nodes[0].engine.view().borrow().members.contains_key(&4), "it stays a learner");
     settle(&nodes).await;
     check_same(&nodes, &acked);
     surely(&nodes, &Change::Remove(4), |view| !view.members.contains_key(&4)).await;
@@ -136,7 +136,7 @@ async fn begun<'n>(nodes: &'n [TestNode], wanted: &Change, votes: bool) -> (&'n 
 
 type Making = tokio::task::JoinHandle<Result<(), ChangeError>>;
 
-/// Meant to catch a missing `Change::Finish`: the configuration stayed joint for good.
+/// Seen to fail with `Change::Finish` that does nothing: the configuration stayed joint for good.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_whose_maker_is_cut_off_is_finished_by_the_next_primary() {
     let board = Switchboard::new();
@@ -168,7 +168,8 @@ async fn a_change_whose_maker_is_cut_off_is_finished_by_the_next_primary() {
     check_same(&nodes, &acked);
 }
 
-/// Meant to catch the removal left out: two of three were enough.
+/// Seen to fail with the removal left out, and with one that only the view showed: two of three were
+/// enough.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removed_voter_never_counts() {
     let board = Switchboard::new();
@@ -199,7 +200,7 @@ async fn a_removed_voter_never_counts() {
     send_surely(&nodes, Some(&gone.name), "after").await;
 }
 
-/// Meant to catch a missing precondition: the second change undid what it had not seen.
+/// Seen to fail without the precondition: the second change undid what it had not seen.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_thought_out_under_an_older_membership_is_not_made() {
     let board = Switchboard::new();

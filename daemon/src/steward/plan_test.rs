@@ -100,7 +100,7 @@ fn removed_nodes_go_one_after_the_other_and_the_primary_last() {
     assert_eq!(planned(&view(&[1, 3, 4], &[]), &table, &[1]), None, "to nobody");
 }
 
-/// Meant to catch the voters that are up not counted.
+/// Seen to fail with every voter counted as up.
 #[test]
 fn no_vote_is_given_or_taken_that_would_cost_the_majority() {
     let mut table = rows(&[1, 2, 3]);
@@ -210,8 +210,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     /// Whatever the table says, and however often somebody else takes over in the middle of a step:
-    /// in the end the engine is what the table says. Meant to catch a missing `Change::Finish`, and
-    /// removed learners left in.
+    /// in the end the engine is what the table says. Seen to fail with a missing `Change::Finish`,
+    /// and with removed learners left in.
     #[test]
     fn every_table_is_reached_from_everywhere(
         wishes in prop::collection::vec(0_u8..4, 6),

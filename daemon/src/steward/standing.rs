@@ -155,7 +155,7 @@ mod tests {
         MemberRow { name, raft_id, state, drained: true, ..MemberRow::default() }
     }
 
-    /// Meant to catch the name alone compared: a node that was admitted again under its old name
+    /// Seen to fail with the name alone compared: a node that was admitted again under its old name
     /// ended itself.
     #[test]
     fn a_store_is_removed_and_not_a_name() {
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(of(&again, "n4", 17), (true, false));
     }
 
-    /// Meant to catch a younger store refused: a node that was away refused a primary that had
+    /// Seen to fail with a younger store refused: a node that was away refused a primary that had
     /// joined meanwhile.
     #[test]
     fn members_and_younger_stores_are_let_in_and_removed_ones_are_not() {

@@ -149,7 +149,7 @@ impl Ring for MemoryRing {
 #[cfg(test)]
 mod tests {
     //! Seen to fail with the failed node's turns given to its neighbour (the cursor moved by place
-    //! and not by who was used: 4/0/8), with `out` never shortened (a node that is back gets no
+    //! and not by who was used: 5/0/7), with `out` never shortened (a node that is back gets no
     //! turn), and with `next` that does not move the cursor.
 
     use std::collections::BTreeMap;
