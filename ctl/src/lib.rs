@@ -21,6 +21,7 @@ mod error;
 mod health;
 mod history;
 mod home;
+mod input;
 mod join_token;
 mod layout;
 mod local;

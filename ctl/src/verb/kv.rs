@@ -1,9 +1,5 @@
 //! `logctl kv`: the replicated dictionary.
 
-use std::fs::File;
-use std::io::{self, IsTerminal, Read};
-use std::path::Path;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use proto::MessageId;
@@ -16,6 +12,7 @@ use serde::{Serialize, Serializer};
 use crate::cli::{Globals, Kv, KvCas, KvDelete, KvGet, KvPut};
 use crate::error::CtlError;
 use crate::home::Home;
+use crate::input::Input;
 use crate::out::{Cell, Out, Shape, Show};
 use crate::session::Session;
 
@@ -188,36 +185,15 @@ fn drawn(id: Option<&MessageId>) -> String {
 }
 
 fn read_value(args: &KvPut) -> Result<Vec<u8>, CtlError> {
-    let stdin = Path::new("standard input");
-    let value = match (&args.file, args.value.as_deref()) {
-        (Some(path), _) => {
-            let file = File::open(path).map_err(CtlError::file("read", path))?;
-            read_bounded(file).map_err(CtlError::file("read", path))?
-        }
-        (None, Some("-")) => read_bounded(io::stdin()).map_err(CtlError::file("read", stdin))?,
-        (None, Some(text)) => text.as_bytes().to_vec(),
-        (None, None) if io::stdin().is_terminal() => {
-            return Err(CtlError::usage(
-                "no value: neither VALUE nor --file, and nothing is piped in",
-                format!("logctl kv put {} VALUE", args.key),
-            ));
-        }
-        (None, None) => read_bounded(io::stdin()).map_err(CtlError::file("read", stdin))?,
+    let hint = format!("logctl kv put {} VALUE", args.key);
+    let input = Input {
+        file: args.file.as_deref(),
+        words: args.value.as_deref(),
+        bytes_max: KV_VALUE_BYTES_MAX,
+        missing: ("no value: neither VALUE nor --file, and nothing is piped in", &hint),
+        too_large: ("the value", "logctl send, which takes larger things"),
     };
-    if value.len() > KV_VALUE_BYTES_MAX {
-        return Err(CtlError::usage(
-            format!("the value is larger than {KV_VALUE_BYTES_MAX} bytes; nothing was set"),
-            "logctl send, which takes larger things",
-        ));
-    }
-    Ok(value)
-}
-
-/// Reads to the limit and one byte beyond, which is enough to refuse it.
-fn read_bounded(from: impl Read) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    from.take(KV_VALUE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    input.read()
 }
 
 impl TryFrom<KvRow> for Row {

@@ -1,9 +1,6 @@
 //! `logctl send`: store one message, or the same one several times.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, IsTerminal, Read};
-use std::path::Path;
 
 use net::Spread;
 use proto::limits::{BODY_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX};
@@ -13,6 +10,7 @@ use proto::{Header, MessageId, Stream};
 use crate::cli::{Globals, Policy, Send};
 use crate::error::CtlError;
 use crate::home::Home;
+use crate::input::Input;
 use crate::out::{Out, Shape};
 use crate::session::Session;
 use crate::spread::Report;
@@ -149,36 +147,17 @@ async fn store(
 }
 
 fn read_body(args: &Send) -> Result<Vec<u8>, CtlError> {
-    let stdin = Path::new("standard input");
-    let body = match (&args.file, args.body.as_deref()) {
-        (Some(path), _) => {
-            let file = File::open(path).map_err(CtlError::file("read", path))?;
-            read_bounded(file).map_err(CtlError::file("read", path))?
-        }
-        (None, Some("-")) => read_bounded(io::stdin()).map_err(CtlError::file("read", stdin))?,
-        (None, Some(text)) => text.as_bytes().to_vec(),
-        (None, None) if io::stdin().is_terminal() => {
-            return Err(CtlError::usage(
-                "no message: neither BODY nor --file, and nothing is piped in",
-                "logctl send --to NAME \"the message\"",
-            ));
-        }
-        (None, None) => read_bounded(io::stdin()).map_err(CtlError::file("read", stdin))?,
+    let input = Input {
+        file: args.file.as_deref(),
+        words: args.body.as_deref(),
+        bytes_max: BODY_BYTES_MAX,
+        missing: (
+            "no message: neither BODY nor --file, and nothing is piped in",
+            "logctl send --to NAME \"the message\"",
+        ),
+        too_large: ("the message", "several smaller messages, or a file store and its link"),
     };
-    if body.len() > BODY_BYTES_MAX {
-        return Err(CtlError::usage(
-            format!("the message is larger than {BODY_BYTES_MAX} bytes; nothing was sent"),
-            "several smaller messages, or a file store and its link",
-        ));
-    }
-    Ok(body)
-}
-
-/// Reads to the limit and one byte beyond, which is enough to refuse it.
-fn read_bounded(from: impl Read) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    from.take(BODY_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    input.read()
 }
 
 fn parse_headers(texts: &[String]) -> Result<Vec<Header>, CtlError> {
@@ -231,11 +210,5 @@ mod tests {
         for bad in [&["a"][..], &["=v"], &["a b=v"], &["a=1", "a=2"], &[&long], &many] {
             assert_eq!(parse(bad).unwrap_err().exit_code(), 2);
         }
-    }
-
-    #[test]
-    fn a_body_is_read_one_byte_beyond_the_limit_at_most() {
-        let body = read_bounded(io::repeat(b'x')).unwrap();
-        assert_eq!(body.len(), BODY_BYTES_MAX + 1);
     }
 }
