@@ -319,16 +319,22 @@ pub(crate) struct ContextAdd {
 #[derive(Debug)]
 pub(crate) struct NotParsed {
     error: clap::Error,
-    /// The verb that was meant, for the closing line.
+    /// The words of the verb that was meant, for the closing line.
     verb: Option<String>,
 }
 
 impl NotParsed {
     fn of(error: clap::Error, args: &[OsString]) -> Self {
         let command = Cli::command();
-        let mut words = args.iter().skip(1).filter_map(|arg| arg.to_str());
-        let verb = words
-            .find_map(|word| command.find_subcommand(word).map(|verb| verb.get_name().to_owned()));
+        let mut at = &command;
+        let mut words = Vec::new();
+        for word in args.iter().skip(1).filter_map(|arg| arg.to_str()) {
+            if let Some(verb) = at.find_subcommand(word) {
+                words.push(verb.get_name().to_owned());
+                at = verb;
+            }
+        }
+        let verb = (!words.is_empty()).then(|| words.join(" "));
         Self { error, verb }
     }
 

@@ -133,5 +133,7 @@ mod tests {
         assert!(!parse_line(&words("help send"), &shell).unwrap_err().is_error());
         let error = parse_line(&words("send --to"), &shell).unwrap_err();
         assert!(error.is_error() && error.hint() == "logctl send --help");
+        let error = parse_line(&words("cluster token create --rule"), &shell).unwrap_err();
+        assert_eq!(error.hint(), "logctl cluster token create --help");
     }
 }
