@@ -99,9 +99,15 @@ fn announce(config: &Config, node: &Node, endpoint: &Endpoint) {
 
 pub(super) fn store_failed(error: StoreError) -> Failed {
     match error {
-        StoreError::Foreign(_) | StoreError::NotAdmitted(_) | StoreError::Damaged(_) => {
+        StoreError::Foreign(_) | StoreError::NotAdmitted(_) => {
             Failed::new(Exit::Store, error, "check data_dir; logctl status on another node")
         }
+        StoreError::Damaged(_) => Failed::new(
+            Exit::Store,
+            error,
+            "look at the disk and keep data_dir aside; then logctl node remove NAME --force on \
+             another node, and join anew with a token",
+        ),
         StoreError::Database { .. } | StoreError::File { .. } | StoreError::Stopped(_) => {
             Failed::new(Exit::Other, error, "look at the disk of data_dir, then start it again")
         }
@@ -498,6 +504,9 @@ async fn cannot_go_on(node: &Node) -> Failed {
             view.ok().and_then(|view| view.stopped.clone())
         }
     };
+    if let Some(damage) = core.store.damage() {
+        return store_failed(StoreError::Damaged(damage.to_owned()));
+    }
     let reason = reason.unwrap_or_else(|| "the engine ended".to_owned());
     store_failed(StoreError::Stopped(reason))
 }

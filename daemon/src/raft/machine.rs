@@ -22,7 +22,9 @@ use proto::limits::DIGESTS_KEPT;
 use tokio::sync::watch;
 
 use crate::store::format::{Applied as StoredApplied, LogMark};
-use crate::store::{ChunkReader, Incoming, SHARD, SnapshotHead, Store, StoreError, Writer};
+use crate::store::{
+    ChunkReader, Incoming, SHARD, SnapshotHead, Store, StoreError, Writer, damage_in,
+};
 
 use super::codec;
 use super::types::{Applied, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
@@ -271,7 +273,11 @@ impl RaftStateMachine<Types> for StateMachine {
             if self.log_first {
                 self.writer.wait_written(SHARD, last.log_id().index()).await?;
             }
-            let results = blocking(|| self.apply_chunk(&chunk))?;
+            let results = blocking(|| self.apply_chunk(&chunk)).inspect_err(|error| {
+                if let Some(found) = damage_in(error) {
+                    self.store.note_damage(found);
+                }
+            })?;
             for (responder, result) in responders.into_iter().zip(results) {
                 if let Some(responder) = responder {
                     responder.send(result);

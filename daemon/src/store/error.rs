@@ -1,6 +1,10 @@
 //! What can go wrong with the store, by what the caller must do.
 
+use std::error::Error;
+use std::io;
 use std::path::PathBuf;
+
+use model::StateError;
 
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +23,7 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Something that was written is not what is read: the node's evidence does not fit.
     #[error("damaged: {0}")]
@@ -42,14 +46,57 @@ impl StoreError {
     }
 
     /// Wraps a file error with its path.
-    pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { path, source }
     }
 }
 
-impl From<StoreError> for std::io::Error {
+/// What an error of the state machine says of something that was written and is not what is read.
+/// No new start heals that, while a disk that refuses may do better the next time.
+pub(crate) fn damage_in(error: &io::Error) -> Option<String> {
+    let mut cause = error.get_ref().map(|inner| -> &(dyn Error + 'static) { inner });
+    while let Some(error) = cause {
+        let store = error.downcast_ref().is_some_and(|error| match error {
+            StoreError::Damaged(_) => true,
+            StoreError::Database { source, .. } => source.kind() == rocksdb::ErrorKind::Corruption,
+            _ => false,
+        });
+        if store || matches!(error.downcast_ref(), Some(StateError::Corrupt { .. })) {
+            return Some(error.to_string());
+        }
+        cause = error.source();
+    }
+    None
+}
+
+impl From<StoreError> for io::Error {
     fn from(error: StoreError) -> Self {
         Self::other(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{ApplyError, ViewError};
+
+    use super::*;
+
+    /// Seen to fail with the first cause passed over, and with the last one alone looked at.
+    #[test]
+    fn damage_is_found_below_what_wraps_it() {
+        let damaged = || StoreError::Damaged("row 7".to_owned());
+        let wrapped = ApplyError::State(ViewError::new(damaged()).into());
+        for error in [io::Error::from(damaged()), io::Error::other(wrapped)] {
+            assert_eq!(damage_in(&error).as_deref(), Some("damaged: row 7"), "{error:?}");
+        }
+        let row = StateError::Corrupt { table: model::Table::Records, what: "too short" };
+        let row = io::Error::other(ApplyError::State(row));
+        assert!(damage_in(&row).is_some_and(|text| text.contains("too short")), "{row:?}");
+        let others =
+            [io::Error::from(StoreError::Stopped("closed".to_owned())), io::Error::other("?")];
+        for error in others {
+            assert_eq!(damage_in(&error), None);
+        }
     }
 }

@@ -31,12 +31,13 @@ mod writer;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use rocksdb::WriteBatch;
 
 pub use self::error::StoreError;
+pub(crate) use self::error::damage_in;
 pub use self::generation::{Chunk, ChunkReader, Incoming, SnapshotHead};
 pub use self::view::{Snapshot, StateBatch};
 pub use self::writer::{Done, Op, Writer};
@@ -71,6 +72,8 @@ struct Inner {
     identity: Identity,
     starts: u64,
     path: PathBuf,
+    /// What was found damaged after the opening.
+    damage: OnceLock<String>,
 }
 
 /// What a start found.
@@ -204,6 +207,7 @@ impl Store {
             identity,
             starts,
             path,
+            damage: OnceLock::new(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -218,6 +222,17 @@ impl Store {
     #[must_use]
     pub fn starts(&self) -> u64 {
         self.inner.starts
+    }
+
+    /// Remembers that something written is not what is read; the first finding stays.
+    pub(crate) fn note_damage(&self, found: String) {
+        self.inner.damage.get_or_init(|| found);
+    }
+
+    /// What was found damaged since the opening; this store proves nothing any more.
+    #[must_use]
+    pub fn damage(&self) -> Option<&str> {
+        self.inner.damage.get().map(String::as_str)
     }
 
     /// The pipeline to the disk.
