@@ -18,12 +18,22 @@ pub enum Exit {
     Other = 1,
     /// The command line or the configuration is wrong. Starting again will not help.
     Config = 2,
-    /// The address is in use, or does not belong to this machine.
+    /// The address is in use, or does not belong to this machine; or none of the nodes answers
+    /// that it was told to join.
     Network = 3,
-    /// The certificates do not fit: to each other, to the node's name, or in time.
+    /// The certificates do not fit: to each other, to the node's name, or in time. Or the token
+    /// with which it would join is not good, or of another cluster.
     Certificates = 4,
-    /// The store is not proven intact, belongs to another node or cluster, is of a newer format,
-    /// or there is none and no permission to create one.
+    /// It may not join: its name is taken, or its release and the cluster's do not fit.
+    Conflict = 6,
+    /// Whether it joined is not known; the same command again is safe.
+    Unknown = 7,
+    /// The nodes that it would join have no quorum.
+    NoQuorum = 11,
+    /// Its clock is too far from the clocks of those that it would join.
+    Clock = 12,
+    /// The store is damaged, belongs to another node or cluster, is of a newer format, or there is
+    /// none and no permission to create one.
     Store = 13,
 }
 

@@ -121,6 +121,10 @@ fn refused(error: JoinError) -> Failed {
         2 => Exit::Config,
         3 => Exit::Network,
         4 => Exit::Certificates,
+        6 => Exit::Conflict,
+        7 => Exit::Unknown,
+        11 => Exit::NoQuorum,
+        12 => Exit::Clock,
         _ => Exit::Other,
     };
     let hint = error.hint();

@@ -201,17 +201,16 @@ fn row_003_14_a_node_is_told_where_to_listen_and_whom_to_join() {
     let token = cluster.node_token(&[]).unwrap();
     // Its three start commands in our syntax: a configuration, an address, somebody to ask.
     let address = format!("127.0.0.1:{}", tests::ports::in_a_row(1).unwrap());
-    let dir = cluster.joined_dir("backup");
-    std::fs::create_dir_all(&dir).unwrap();
-    let config = dir.join("backup.toml");
-    let text = format!(
-        "node = \"backup\"\ndata_dir = \"data\"\nlisten = \"{address}\"\n[tls]\nca = \"ca.crt\"\n\
-         cert = \"backup.crt\"\nkey = \"backup.key\"\n[clock]\nmode = \"local\"\n"
-    );
-    std::fs::write(&config, text).unwrap();
-    let log = cluster.folder().join("backup.log");
-    let mut node = tests::Logd::new("backup", config, log);
+    let mut node = bare(&cluster, "backup", &address);
     let through = cluster.address("n1").unwrap();
+    // Refused, each with the code of its reason, and nothing keeps it from the right one.
+    let mut wrong = proto::token::JoinToken::decode(&token).unwrap();
+    wrong.secret[0] ^= 1;
+    node.start(&["--join", &through, "--token", &wrong.encode()]).unwrap();
+    assert_eq!(node.ended().unwrap().code(), Some(4), "{}", node.log());
+    let mut taken = bare(&cluster, "n1", &address);
+    taken.start(&["--join", &through, "--token", &token]).unwrap();
+    assert_eq!(taken.ended().unwrap().code(), Some(6), "{}", taken.log());
     node.start(&["--join", &through, "--token", &token]).unwrap();
     cluster.enter(node, address);
     cluster.wait_node("backup", "voter").unwrap();
@@ -220,4 +219,17 @@ fn row_003_14_a_node_is_told_where_to_listen_and_whom_to_join() {
     // It is a member: it needs to be told nothing any more.
     cluster.start_node("backup").unwrap();
     cluster.wait_healthy().unwrap();
+}
+
+/// A machine with the daemon and its configuration, and without a key.
+fn bare(cluster: &Cluster, name: &str, address: &str) -> tests::Logd {
+    let dir = cluster.joined_dir(name);
+    std::fs::create_dir_all(&dir).unwrap();
+    let config = dir.join("node.toml");
+    let text = format!(
+        "node = \"{name}\"\ndata_dir = \"data\"\nlisten = \"{address}\"\n[tls]\nca = \"ca.crt\"\n\
+         cert = \"node.crt\"\nkey = \"node.key\"\n[clock]\nmode = \"local\"\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    tests::Logd::new(name, config, dir.join("log"))
 }
