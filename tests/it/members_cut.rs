@@ -93,7 +93,19 @@ impl Spread {
             let found = events.iter().rev().find(|event| event.text.starts_with(beginning));
             found.cloned().ok_or_else(|| format!("{events:?}"))
         })
-        .unwrap()
+        .unwrap_or_else(|error| panic!("{error}\n{}", self.logs()))
+    }
+
+    /// The last that each node said: what was wrong shows there.
+    fn logs(&self) -> String {
+        let mut text = String::new();
+        for node in &self.nodes {
+            let log = node.log();
+            let lines: Vec<_> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(30)..];
+            text.push_str(&format!("--- {}\n{}\n", node.name(), last.join("\n")));
+        }
+        text
     }
 
     fn status(&self, host: u8) -> anyhow::Result<Value> {
