@@ -17,8 +17,8 @@ pub(crate) struct Input<'a> {
     pub bytes_max: usize,
     /// Nothing was given and nothing is piped in: what is missing, and what to type.
     pub missing: (&'a str, &'a str),
-    /// There is more than that: what is too large, and what to do instead.
-    pub too_large: (&'a str, &'a str),
+    /// There is more than that: what is too large, what was not done, and what to do instead.
+    pub too_large: (&'a str, &'a str, &'a str),
 }
 
 impl Input<'_> {
@@ -39,9 +39,9 @@ impl Input<'_> {
             (None, _) => self.bounded(io::stdin()).map_err(CtlError::file("read", stdin))?,
         };
         if bytes.len() > self.bytes_max {
-            let (what, hint) = self.too_large;
+            let (what, done, hint) = self.too_large;
             let text =
-                format!("{what} is larger than {} bytes; nothing was stored", self.bytes_max);
+                format!("{what} is larger than {} bytes; nothing was {done}", self.bytes_max);
             return Err(CtlError::usage(text, hint));
         }
         Ok(bytes)
@@ -60,7 +60,13 @@ mod tests {
     use super::*;
 
     fn input<'a>(words: Option<&'a str>, file: Option<&'a Path>) -> Input<'a> {
-        Input { file, words, bytes_max: 4, missing: ("none", "some"), too_large: ("it", "less") }
+        Input {
+            file,
+            words,
+            bytes_max: 4,
+            missing: ("none", "some"),
+            too_large: ("it", "done", "less"),
+        }
     }
 
     /// Seen to fail without the bound: an endless source was read without end.

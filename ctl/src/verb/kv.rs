@@ -191,7 +191,7 @@ fn read_value(args: &KvPut) -> Result<Vec<u8>, CtlError> {
         words: args.value.as_deref(),
         bytes_max: KV_VALUE_BYTES_MAX,
         missing: ("no value: neither VALUE nor --file, and nothing is piped in", &hint),
-        too_large: ("the value", "logctl send, which takes larger things"),
+        too_large: ("the value", "set", "logctl send, which takes larger things"),
     };
     input.read()
 }

@@ -155,7 +155,11 @@ fn read_body(args: &Send) -> Result<Vec<u8>, CtlError> {
             "no message: neither BODY nor --file, and nothing is piped in",
             "logctl send --to NAME \"the message\"",
         ),
-        too_large: ("the message", "several smaller messages, or a file store and its link"),
+        too_large: (
+            "the message",
+            "sent",
+            "several smaller messages, or a file store and its link",
+        ),
     };
     input.read()
 }
