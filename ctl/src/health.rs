@@ -3,6 +3,7 @@
 use clock::ClockState;
 use proto::member::{MemberState, reason};
 use proto::wire::{NodeRow, Status};
+use proto::{Gravity, Problem, ProblemCode};
 use serde::Serialize;
 
 use crate::error::CtlError;
@@ -115,9 +116,15 @@ pub(crate) struct StatusView {
     quorum: bool,
     nodes: Vec<NodeView>,
     healthy: bool,
-    problems: Vec<String>,
+    #[serde(serialize_with = "texts")]
+    problems: Vec<Problem>,
     #[serde(skip)]
-    code: u8,
+    gravity: Option<Gravity>,
+}
+
+/// Problems as the sentences that people and programs read.
+fn texts<S: serde::Serializer>(problems: &[Problem], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(problems.iter().map(Problem::to_string))
 }
 
 /// What a clock's state means for the whole.
@@ -142,65 +149,53 @@ pub(crate) fn clock_standing(state: &str) -> Standing {
     }
 }
 
-/// What a node says when it leads, or has to, on a clock that is not good enough.
-const CLOCK_DEGRADED: &str = "CLOCK_DEGRADED";
-/// What a node says whose clock the others contradict.
-const BAD_CLOCK: &str = "BAD_CLOCK";
-
 impl From<Status> for StatusView {
     fn from(status: Status) -> Self {
-        let mut verdict = Verdict { problems: Vec::new(), code: 0 };
+        let primary = status.primary.as_str();
+        let mut verdict = Verdict::default();
         for problem in &status.problems {
-            let code = weigh(problem, &status.primary);
-            verdict.add(code, problem, problem.clone());
+            verdict.add(problem.clone(), primary);
         }
         // Where only clocks stand in the way of an election, they are what must be looked at.
-        let leaderless = if nobody_may_lead(&status) { 12 } else { 11 };
-        if status.primary.is_empty() {
-            verdict.add(leaderless, "no primary", "there is no primary".to_owned());
-        }
-        if !status.quorum {
-            let text = "no quorum: a majority is not reachable".to_owned();
-            verdict.add(leaderless, "quorum", text);
+        let clocks = nobody_may_lead(&status);
+        let leaderless = if clocks { Gravity::ClockUntrusted } else { Gravity::NoWrites };
+        for (is, code) in [
+            (primary.is_empty(), ProblemCode::NoPrimary),
+            (!status.quorum, ProblemCode::NoQuorum),
+        ] {
+            if is {
+                verdict.weigh(leaderless, Problem::new(code));
+            }
         }
         for row in &status.nodes {
-            verdict.judge(row, &status.primary);
+            verdict.judge(row, primary);
         }
         Self {
+            nodes: status.nodes.iter().map(NodeView::from).collect(),
             cluster: status.cluster,
             term: status.term,
             primary: Some(status.primary).filter(|primary| !primary.is_empty()),
             quorum: status.quorum,
-            nodes: status.nodes.iter().map(NodeView::from).collect(),
-            healthy: verdict.code == 0,
+            healthy: verdict.gravity.is_none(),
             problems: verdict.problems,
-            code: verdict.code,
+            gravity: verdict.gravity,
         }
     }
 }
 
-/// The exit code that a problem of the cluster asks for. A bad clock weighs as one of the primary
-/// if its node is named first, as in `n1: BAD_CLOCK …`.
-fn weigh(problem: &str, primary: &str) -> u8 {
-    let named = |name: &str| {
-        let mut words = problem.split(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c)));
-        !name.is_empty() && words.find(|word| !word.is_empty()) == Some(name)
-    };
-    if problem.contains(CLOCK_DEGRADED) || (problem.contains(BAD_CLOCK) && named(primary)) {
-        12
-    } else {
-        10
-    }
+/// All problems in one line.
+pub(crate) fn sentences(problems: &[Problem]) -> String {
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// Whether there is no primary although a majority answers, and no clock of it is good enough.
 fn nobody_may_lead(status: &Status) -> bool {
     let answering: Vec<&NodeRow> = status.nodes.iter().filter(|row| row.up).collect();
     let bad = |row: &&NodeRow| {
-        let says = |word: &str| row.problems.iter().any(|problem| problem.contains(word));
-        clock_standing(&row.clock_state) == Standing::Untrusted
-            || says(CLOCK_DEGRADED)
-            || says(BAD_CLOCK)
+        let accused = |problem: &Problem| {
+            matches!(problem.kind(), ProblemCode::ClockDegraded | ProblemCode::BadClock)
+        };
+        clock_standing(&row.clock_state) == Standing::Untrusted || row.problems.iter().any(accused)
     };
     status.primary.is_empty()
         && answering.len() * 2 > status.nodes.len()
@@ -215,50 +210,41 @@ fn may_go(row: &NodeRow) -> bool {
     row.drained || !row.voter && calm
 }
 
-/// Problems so far and the gravest exit code of them.
+/// Problems so far, and how much the gravest of them weighs.
+#[derive(Default)]
 struct Verdict {
-    problems: Vec<String>,
-    code: u8,
+    problems: Vec<Problem>,
+    gravity: Option<Gravity>,
 }
 
 impl Verdict {
     fn judge(&mut self, row: &NodeRow, primary: &str) {
-        let name = &row.name;
+        let name = row.name.as_str();
         if !row.up {
-            if !may_go(row) {
-                self.add(10, name, format!("{name} is down"));
+            let told = self.problems.iter().any(|known| known.subject == name && known.is_absence());
+            if !may_go(row) && !told {
+                self.add(Problem::new(ProblemCode::NodeDown).of(name), primary);
             }
             return;
         }
-        // A clock matters most where it stamps.
-        let leads = name == primary;
         for problem in &row.problems {
-            let about_clock = problem.contains(CLOCK_DEGRADED) || problem.contains(BAD_CLOCK);
-            let code = if about_clock && leads { 12 } else { 10 };
-            self.add(code, problem, format!("{name}: {problem}"));
+            self.add(problem.clone().of(name), primary);
         }
-        let clock = format!("the clock of {name} is {}", row.clock_state);
-        match clock_standing(&row.clock_state) {
-            Standing::Fine => {}
-            Standing::Untrusted if leads => self.add(12, &clock, clock.clone()),
-            Standing::Untrusted | Standing::Degraded => self.add(10, &clock, clock.clone()),
+        if clock_standing(&row.clock_state) != Standing::Fine {
+            let state = Problem::new(ProblemCode::ClockState).about(&row.clock_state);
+            self.add(state.of(name), primary);
         }
     }
 
-    /// Adds a problem unless the node already reported one that says so. No quorum weighs more
-    /// than a bad clock, and that more than the rest.
-    fn add(&mut self, code: u8, known_by: &str, text: String) {
-        if !self.problems.iter().any(|problem| problem.contains(known_by)) {
-            self.problems.push(text);
-        }
-        let weight = |code: u8| match code {
-            11 => 3,
-            12 => 2,
-            10 => 1,
-            _ => 0,
-        };
-        if weight(code) > weight(self.code) {
-            self.code = code;
+    fn add(&mut self, problem: Problem, primary: &str) {
+        self.weigh(problem.gravity(primary), problem);
+    }
+
+    /// Takes a problem in unless it is there already.
+    fn weigh(&mut self, gravity: Gravity, problem: Problem) {
+        self.gravity = self.gravity.max(Some(gravity));
+        if !self.problems.iter().any(|known| known.key() == problem.key()) {
+            self.problems.push(problem);
         }
     }
 }
@@ -280,8 +266,8 @@ impl StatusView {
     }
 
     /// What needs a look.
-    pub(crate) fn problems(&self) -> &[String] {
-        &self.problems
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.problems.iter().map(Problem::to_string).collect()
     }
 
     /// Highest lag of a node, in entries.
@@ -291,13 +277,14 @@ impl StatusView {
 
     /// Whether a node's clock is found out: its peers contradict it, and it says so itself.
     pub(crate) fn is_bad_clock(&self, node: &str) -> bool {
-        let said = format!("{node}: {BAD_CLOCK}");
-        self.problems.iter().any(|problem| problem.starts_with(&said))
+        self.problems
+            .iter()
+            .any(|problem| problem.subject == node && problem.kind() == ProblemCode::BadClock)
     }
 
     /// Whether clocks are what keeps the cluster from vouching for its stamps.
     pub(crate) fn is_clock_degraded(&self) -> bool {
-        self.code == 12
+        self.gravity == Some(Gravity::ClockUntrusted)
     }
 
     /// Facts above the table of nodes.
@@ -313,16 +300,23 @@ impl StatusView {
 
     /// The exit code as an error: never 0 on an unhealthy answer.
     pub(crate) fn verdict(&self) -> Result<(), CtlError> {
-        let (what, hint) = match self.code {
-            0 => return Ok(()),
-            11 => ("the cluster takes no writes", "start the nodes that are down; read --stale"),
-            12 if self.primary.is_none() => {
+        let Some(gravity) = self.gravity else { return Ok(()) };
+        let (what, hint) = match gravity {
+            Gravity::NoWrites => {
+                ("the cluster takes no writes", "start the nodes that are down; read --stale")
+            }
+            Gravity::ClockUntrusted if self.primary.is_none() => {
                 ("no node's clock is good enough to lead", "logctl clock --all")
             }
-            12 => ("the primary's clock is not trusted", "logctl clock --all"),
-            _ => ("the cluster is degraded", "logctl status --watch, and the log of that node"),
+            Gravity::ClockUntrusted => {
+                ("the primary's clock is not trusted", "logctl clock --all")
+            }
+            Gravity::Degraded => {
+                ("the cluster is degraded", "logctl status --watch, and the log of that node")
+            }
         };
-        Err(CtlError::refused(self.code, format!("{what}: {}", self.problems.join("; ")), hint))
+        let why = sentences(&self.problems);
+        Err(CtlError::refused(gravity.exit_code(), format!("{what}: {why}"), hint))
     }
 }
 

@@ -25,6 +25,10 @@ fn status() -> Status {
     }
 }
 
+fn disk_full() -> Problem {
+    Problem::new(ProblemCode::DiskFull)
+}
+
 fn code(status: Status) -> u8 {
     let view = StatusView::from(status);
     assert_eq!(view.is_healthy(), view.problems().is_empty());
@@ -69,13 +73,13 @@ fn the_exit_code_is_the_gravest_of_the_problems() {
         status
     };
     assert_eq!((code(stopped(false)), code(stopped(true))), (0, 10));
-    assert_eq!(code(with(1, |row| row.problems = vec!["the disk is full".into()])), 10);
+    assert_eq!(code(with(1, |row| row.problems = vec![disk_full()])), 10);
     assert_eq!(code(with(0, |row| row.clock_state = "synced".into())), 0);
     assert_eq!(code(with(0, |row| row.clock_state = "holdover".into())), 10);
     assert_eq!(code(with(0, |row| row.clock_state = "expired".into())), 12);
     assert_eq!(code(with(1, |row| row.clock_state = "expired".into())), 10);
     assert_eq!(code(with(1, |row| row.clock_state = "a new word".into())), 10);
-    assert_eq!(code(Status { problems: vec!["something".into()], ..status() }), 10);
+    assert_eq!(code(Status { problems: vec![Problem::new(ProblemCode::Other)], ..status() }), 10);
     assert_eq!(code(Status { quorum: false, ..status() }), 11);
     assert_eq!(code(Status { primary: String::new(), ..status() }), 11);
     let mut worst = with(0, |row| row.clock_state = "suspect".into());
@@ -85,22 +89,21 @@ fn the_exit_code_is_the_gravest_of_the_problems() {
 
 #[test]
 fn clocks_weigh_where_they_stamp() {
-    let node_says = |at: usize, text: &str| {
+    let node_says = |at: usize, code| {
         let mut status = status();
-        status.nodes[at].problems = vec![text.to_owned()];
+        status.nodes[at].problems = vec![Problem::new(code)];
         status
     };
-    let cluster_says = |text: &str| Status { problems: vec![text.to_owned()], ..status() };
-    for text in ["CLOCK_DEGRADED: no clock is good enough", "BAD_CLOCK: 2 of 2 peers contradict it"]
-    {
-        assert_eq!(code(node_says(0, text)), 12, "{text}");
-        assert_eq!(code(node_says(1, text)), 10, "{text}");
-    }
-    assert_eq!(code(cluster_says("CLOCK_DEGRADED: n1 leads on a bad clock")), 12);
-    assert_eq!(code(cluster_says("n1: BAD_CLOCK")), 12);
-    assert_eq!(code(cluster_says("n2: BAD_CLOCK, it contradicts n1")), 10);
+    let cluster_says = |problem: Problem| Status { problems: vec![problem], ..status() };
+    let bad_clock = |node: &str| Problem::new(ProblemCode::BadClock).of(node);
+    assert_eq!(code(node_says(0, ProblemCode::ClockDegraded)), 12);
+    assert_eq!(code(node_says(0, ProblemCode::BadClock)), 12);
+    assert_eq!(code(node_says(1, ProblemCode::BadClock)), 10);
+    assert_eq!(code(cluster_says(Problem::new(ProblemCode::ClockDegraded).of("n1"))), 12);
+    assert_eq!(code(cluster_says(bad_clock("n1"))), 12);
+    assert_eq!(code(cluster_says(bad_clock("n2"))), 10);
     // No quorum still weighs more.
-    assert_eq!(code(Status { quorum: false, ..cluster_says("n1: BAD_CLOCK") }), 11);
+    assert_eq!(code(Status { quorum: false, ..cluster_says(bad_clock("n1")) }), 11);
 }
 
 #[test]
@@ -113,7 +116,7 @@ fn a_cluster_that_only_clocks_keep_from_leading_says_so() {
     let untrusted = |rows: &mut [NodeRow]| {
         rows[0].clock_state = "unsynced".into();
         rows[1].clock_state = "expired".into();
-        rows[2].problems = vec!["BAD_CLOCK".into()];
+        rows[2].problems = vec![Problem::new(ProblemCode::BadClock)];
     };
     let all = leaderless(untrusted);
     assert_eq!(code(all.clone()), 12);
@@ -129,7 +132,8 @@ fn a_cluster_that_only_clocks_keep_from_leading_says_so() {
 
 #[test]
 fn what_the_node_reports_is_not_said_twice() {
-    let mut status = Status { problems: vec!["n2 does not answer".into()], ..status() };
+    let told = Problem::new(ProblemCode::NodeDown).of("n2");
+    let mut status = Status { problems: vec![told], ..status() };
     status.nodes[1].up = false;
     assert_eq!(StatusView::from(status).problems(), ["n2 does not answer"]);
 }

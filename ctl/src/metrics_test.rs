@@ -48,7 +48,7 @@ fn sample() -> String {
         quorum: true,
         term: 4,
         nodes: vec![row("n1", 0), row("n2", 17)],
-        problems: vec!["n2 is down".into()],
+        problems: vec![proto::Problem::new(proto::ProblemCode::NodeDown).of("n2")],
         settings: Some(Settings { max_clock_error_us: 100_000, on_loss: 0 }),
         ..Status::default()
     };

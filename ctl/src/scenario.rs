@@ -245,7 +245,7 @@ impl Stage {
                 Ok(status) if !status.primary.is_empty() && status.quorum && wanted(&status) => {
                     return Ok(status.primary);
                 }
-                Ok(status) => status.problems.join("; "),
+                Ok(status) => crate::health::sentences(&status.problems),
                 Err(error) => error.line(),
             };
             if Instant::now() > give_up {

@@ -1,13 +1,14 @@
-//! What a node complains of becomes two events: one when it has held for a moment, one when it has been
-//! over for as long. In between status tells it; the stream tells when it began and ended.
+//! A problem of a node becomes two events: one when it has held for a moment, one when it has been over
+//! for as long. In between status tells it; the stream tells when it began and ended.
 //!
-//! Not here: what is complained of (`node::status`), how an event is stored (`events`).
+//! Not here: which problems there are (`node::status`), how an event is stored (`events`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proto::event::{ALARM, NODE, TYPE};
 use proto::peer::NodeEvent;
+use proto::problem::{Problem, ProblemKey};
 use proto::{Header, Name};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,15 +18,15 @@ use crate::node::Node;
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How long a complaint has to last, or to be gone, before it is told.
+/// How long a problem has to last, or to be gone, before it is told.
 const HOLDS_FOR: Duration = Duration::from_secs(2);
 
-/// Tells the log of this node's complaints until `stop`.
+/// Tells the log of this node's problems until `stop`.
 pub(crate) async fn run(node: Node, events: EventSink, stop: CancellationToken) {
     let mut alarms = Alarms::default();
     let looking = async {
         loop {
-            for news in alarms.look(Instant::now(), &node.complaints()) {
+            for news in alarms.look(Instant::now(), &node.own_problems()) {
                 tracing::warn!(raised = news.raised, "{}", news.text);
                 events.push(news.event(node.name()));
             }
@@ -38,9 +39,9 @@ pub(crate) async fn run(node: Node, events: EventSink, stop: CancellationToken) 
     }
 }
 
-/// The complaints of one node, by what stays the same in them while their figures change.
+/// The problems of one node, by what stays the same in them while their figures change.
 #[derive(Debug, Default)]
-struct Alarms(BTreeMap<String, Alarm>);
+struct Alarms(BTreeMap<ProblemKey, Alarm>);
 
 #[derive(Debug)]
 struct Alarm {
@@ -77,14 +78,14 @@ impl News {
 }
 
 impl Alarms {
-    /// Takes what is complained of now. Kept is no more than that, and what is told and not over.
-    fn look(&mut self, now: Instant, complaints: &[String]) -> Vec<News> {
-        let present: BTreeMap<String, &String> =
-            complaints.iter().map(|text| (constant_part(text), text)).collect();
-        for (key, text) in &present {
+    /// Takes the problems of now. Kept is no more than that, and what is told and not over.
+    fn look(&mut self, now: Instant, problems: &[Problem]) -> Vec<News> {
+        let present: BTreeMap<ProblemKey, &Problem> =
+            problems.iter().map(|problem| (problem.key(), problem)).collect();
+        for (key, problem) in &present {
             let new = || Alarm { text: String::new(), there: true, since: now, told: false };
             let alarm = self.0.entry(key.clone()).or_insert_with(new);
-            alarm.text.clone_from(text);
+            alarm.text = problem.text();
         }
         let mut news = Vec::new();
         self.0.retain(|key, alarm| {
@@ -102,25 +103,19 @@ impl Alarms {
     }
 }
 
-/// What a complaint has in common with the same one a moment later: the part before its reasons,
-/// without figures.
-fn constant_part(text: &str) -> String {
-    let head = text.split(": ").next().unwrap_or(text);
-    head.chars().filter(|c| !c.is_ascii_digit()).collect()
-}
-
 /// Seen to fail with: no wait before an alarm is raised, none before it is over, figures compared, and
 /// alarms kept that were never told.
 #[cfg(test)]
 mod tests {
+    use proto::ProblemCode;
+
     use super::*;
 
-    /// What is told at each look, of complaints at given milliseconds.
-    fn told(looks: &[(u64, &[&str])]) -> Vec<(u64, String)> {
+    /// What is told at each look, of problems at given milliseconds.
+    fn told(looks: &[(u64, &[Problem])]) -> Vec<(u64, String)> {
         let (start, mut alarms, mut out) = (Instant::now(), Alarms::default(), Vec::new());
-        for (at_ms, complaints) in looks {
-            let complaints: Vec<_> = complaints.iter().map(|&text| text.to_owned()).collect();
-            let news = alarms.look(start + Duration::from_millis(*at_ms), &complaints);
+        for (at_ms, problems) in looks {
+            let news = alarms.look(start + Duration::from_millis(*at_ms), problems);
             let node = "n2".parse().unwrap();
             out.extend(news.into_iter().map(|news| (*at_ms, news.event(&node).text)));
         }
@@ -129,12 +124,12 @@ mod tests {
 
     #[test]
     fn an_alarm_is_raised_once_and_cleared_once() {
-        const DISK: &[&str] = &["its data disk is nearly full: sends are refused"];
+        let disk = [Problem::new(ProblemCode::DiskFull)];
         let looks = [
-            (0, DISK),
-            (1999, DISK),
-            (2000, DISK),
-            (5000, DISK),
+            (0, &disk[..]),
+            (1999, &disk),
+            (2000, &disk),
+            (5000, &disk),
             (6000, &[]),
             (7999, &[]),
             (8000, &[]),
@@ -154,24 +149,29 @@ mod tests {
 
     #[test]
     fn what_comes_and_goes_is_told_when_it_stays() {
-        const A: &[&str] = &["a"];
-        let looks = [(0, A), (1500, &[]), (2500, A), (4000, A), (4500, A), (5000, &[]), (6000, A)];
-        assert_eq!(told(&looks), [(4500, "alarm n2: a".to_owned())]);
+        let a = &[Problem::new(ProblemCode::Other)][..];
+        let looks = [(0, a), (1500, &[]), (2500, a), (4000, a), (4500, a), (5000, &[]), (6000, a)];
+        let text = a[0].text();
+        assert_eq!(told(&looks), [(4500, format!("alarm n2: {text}"))]);
     }
 
     #[test]
     fn figures_and_reasons_do_not_make_another_alarm() {
-        let looks: [(u64, &[&str]); 4] = [
-            (0, &["clock holdover: 1 of 3 answers, refusal in 9 s", "7 stamps had to be raised"]),
-            (2000, &["clock holdover: 0 of 3 answers", "8 stamps had to be raised"]),
-            (4000, &["clock holdover: 1 of 3 answers", "9 stamps had to be raised"]),
-            (9000, &["clock expired: 0 of 3 answers"]),
+        let clock = |state: &str, why: &str| {
+            Problem::new(ProblemCode::ClockState).about(state).detail(why)
+        };
+        let raised = |n: u64| Problem::new(ProblemCode::StampsRaised).detail(n);
+        let looks: [(u64, &[Problem]); 4] = [
+            (0, &[clock("holdover", "1 of 3 answers, refusal in 9 s"), raised(7)]),
+            (2000, &[clock("holdover", "0 of 3 answers"), raised(8)]),
+            (4000, &[clock("holdover", "1 of 3 answers"), raised(9)]),
+            (9000, &[clock("expired", "0 of 3 answers")]),
         ];
         assert_eq!(
             told(&looks),
             [
-                (2000, "alarm n2: 8 stamps had to be raised".to_owned()),
                 (2000, "alarm n2: clock holdover: 0 of 3 answers".to_owned()),
+                (2000, "alarm n2: stamps had to be raised at apply: 8".to_owned()),
             ]
         );
     }
@@ -180,7 +180,8 @@ mod tests {
     fn what_was_never_told_is_forgotten() {
         let (now, mut alarms) = (Instant::now(), Alarms::default());
         for name in ["a", "b", "c"] {
-            assert_eq!(alarms.look(now, &[name.to_owned()]), []);
+            let problem = Problem::new(ProblemCode::Other).about(name);
+            assert_eq!(alarms.look(now, &[problem]), []);
         }
         assert_eq!(alarms.0.len(), 1);
     }

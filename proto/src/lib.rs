@@ -20,6 +20,7 @@ pub mod member;
 pub mod name;
 pub mod overview;
 pub mod peer;
+pub mod problem;
 pub mod record;
 pub mod settings;
 pub mod slots;
@@ -28,5 +29,6 @@ pub mod wire;
 
 pub use error::{Action, ErrorCode, Executed, Failure};
 pub use identity::{ClusterId, Identity, Role};
+pub use problem::{Gravity, Problem, ProblemCode};
 pub use name::{MessageId, Name, Stream};
 pub use record::{Header, Record, Tombstone};

@@ -62,8 +62,8 @@ pub struct NodeInfo {
     #[prost(string, tag = "8")]
     pub version: String,
     /// What it complains of.
-    #[prost(string, repeated, tag = "9")]
-    pub problems: Vec<String>,
+    #[prost(message, repeated, tag = "18")]
+    pub problems: Vec<crate::Problem>,
     /// Advertised address.
     #[prost(string, tag = "10")]
     pub address: String,

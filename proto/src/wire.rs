@@ -523,8 +523,8 @@ pub struct NodeRow {
     #[prost(uint64, tag = "10")]
     pub term: u64,
     /// What it complains of, empty if nothing.
-    #[prost(string, repeated, tag = "11")]
-    pub problems: Vec<String>,
+    #[prost(message, repeated, tag = "20")]
+    pub problems: Vec<crate::Problem>,
     /// Round trip to it from the answering node, in microseconds; 0 for itself or if unknown.
     #[prost(uint64, tag = "12")]
     pub rtt_us: u64,
@@ -570,8 +570,8 @@ pub struct Status {
     #[prost(message, repeated, tag = "5")]
     pub nodes: Vec<NodeRow>,
     /// What a person should look at; empty if the cluster is healthy.
-    #[prost(string, repeated, tag = "6")]
-    pub problems: Vec<String>,
+    #[prost(message, repeated, tag = "11")]
+    pub problems: Vec<crate::Problem>,
     /// Highest seq of the data shard on the answering node.
     #[prost(uint64, tag = "7")]
     pub last_seq: u64,

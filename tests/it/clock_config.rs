@@ -98,8 +98,9 @@ fn a_node_whose_file_says_otherwise_is_named_and_follows_the_cluster() {
         let rows = status
             .nodes
             .iter()
-            .flat_map(|row| row.problems.iter().map(|problem| format!("{}: {problem}", row.name)));
-        let all: Vec<String> = status.problems.iter().cloned().chain(rows).collect();
+            .flat_map(|row| row.problems.iter().map(|problem| problem.clone().of(&row.name)));
+        let all = status.problems.iter().cloned().chain(rows).map(|problem| problem.to_string());
+        let all: Vec<String> = all.collect();
         let named = |parts: &[&str]| all.iter().any(|p| parts.iter().all(|part| p.contains(part)));
         let so = named(&["n2", "50", "100"]) && named(&["n2", "refuse", "degrade"]);
         patience::when(so, format!("{all:?}"))

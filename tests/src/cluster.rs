@@ -310,18 +310,12 @@ impl Cluster {
         }
     }
 
-    /// Whether a problem speaks of a node that is away.
-    fn is_of_away(&self, problem: &str) -> bool {
-        let mut words = problem.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
-        words.any(|word| self.away.contains(word))
-    }
-
     /// Whether every node that is not away sees the others up, the same primary, and nothing to complain of.
     fn healthy(&self) -> Result<(), String> {
         let mut primaries = Vec::new();
         for name in self.present() {
             let status = self.status(&name).map_err(|error| format!("{name}: {error}"))?;
-            let problem = status.problems.iter().find(|problem| !self.is_of_away(problem));
+            let problem = status.problems.iter().find(|problem| !self.away.contains(&problem.subject));
             when(problem.is_none(), format!("{name}: {:?}", status.problems))?;
             when(status.quorum, format!("{name}: no quorum"))?;
             // Clients are sent to those alone that the log knows to have joined.

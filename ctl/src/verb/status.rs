@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::Name;
+use proto::{Name, Problem, ProblemCode};
 use proto::wire::{Empty, Op, Reply, Status as StatusReply};
 use serde::Serialize;
 
@@ -159,7 +159,7 @@ async fn judge(
         for row in &mut status.nodes {
             repairing |= row.role == "repairing";
             if matches!(row.role.as_str(), "repairing" | "unknown" | "learner") {
-                row.problems.push(format!("its role is {}", row.role));
+                row.problems.push(Problem::new(ProblemCode::Role).about(&row.role));
             }
         }
     }
@@ -167,7 +167,7 @@ async fn judge(
     let shown = HealthView {
         node: node.map(Name::to_string),
         healthy: view.is_healthy(),
-        problems: view.problems().to_vec(),
+        problems: view.problems(),
     };
     let verdict = match node {
         Some(node) if repairing => Err(CtlError::refused(

@@ -1,6 +1,6 @@
 //! Asking how the cluster is, and what every refusal becomes.
 
-use proto::ErrorCode;
+use proto::{ErrorCode, Problem, ProblemCode};
 use proto::wire::{
     ClientRow, Clients, ClockReport, Configure, Empty, NodeRow, OnLoss, Op, Reply, Settings, Status,
 };
@@ -96,7 +96,7 @@ fn health_of_one_node_is_about_that_node() {
     let _node = FakeNode::start(&user, |_, _| {
         let mut status = status();
         status.nodes[1].up = false;
-        status.problems = vec!["n2 does not answer".into()];
+        status.problems = vec![Problem::new(ProblemCode::NodeDown).of("n2")];
         vec![Reply::Status(status)]
     });
     user.ok(&["health", "--node", "n1"]);
@@ -202,15 +202,14 @@ fn settings_that_nobody_has_made_yet_are_not_found() {
 
 #[test]
 fn metrics_of_every_node_and_the_verdict_as_the_exit_code() {
-    for (problem, exit) in [("", 0), ("CLOCK_DEGRADED: no clock is good enough", 12)] {
+    for (problem, exit) in [(None, 0), (Some(ProblemCode::ClockDegraded), 12)] {
         let user = User::with_cluster();
         let _node = FakeNode::start(&user, move |_, op| match op {
             Op::Status(_) => {
                 let rows = ["n1", "n2"].map(|name| NodeRow { lag: 3, ..node_row(name) });
-                let problems = Some(problem.to_owned()).filter(|problem| !problem.is_empty());
                 vec![Reply::Status(Status {
                     nodes: rows.into(),
-                    problems: problems.into_iter().collect(),
+                    problems: problem.map(Problem::new).into_iter().collect(),
                     ..status()
                 })]
             }

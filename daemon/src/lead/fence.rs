@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clock::peer::{Fence, PeerVerdict, fence};
 use proto::event::ClockCause;
+use proto::{Problem, ProblemCode};
 use tokio::time::Instant;
 
 use crate::members::{Compared, Members};
@@ -85,11 +86,13 @@ impl FenceWatch {
     }
 
     /// What a person should look at, if anything.
-    pub(crate) fn problem(&self) -> Option<String> {
+    pub(crate) fn problem(&self) -> Option<Problem> {
         match self.fence {
             Fence::Clear => None,
-            Fence::Alarm => Some(format!("{}: one of them is wrong", self.sentence())),
-            Fence::Suspect => Some(format!("BAD_CLOCK: {}", self.sentence())),
+            Fence::Alarm => {
+                Some(Problem::new(ProblemCode::ClockContradicted).detail(self.sentence()))
+            }
+            Fence::Suspect => Some(Problem::new(ProblemCode::BadClock).detail(self.sentence())),
         }
     }
 

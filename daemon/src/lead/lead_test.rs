@@ -71,7 +71,7 @@ async fn alone(board: &Switchboard, setup: Setup) -> TestNode {
 }
 
 fn has_problem(node: &TestNode, word: &str) -> bool {
-    node.lead.problems().iter().any(|problem| problem.contains(word))
+    node.lead.problems().iter().any(|problem| problem.text().contains(word))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -207,7 +207,7 @@ async fn without_a_good_clock_writes_go_on_or_are_refused_as_the_cluster_wants()
     let stamp = |ack: proto::wire::Ack| Stamp::from_bytes(ack.stamp.try_into().unwrap());
     let good = stamp(node.send_acked("good").await.unwrap());
     assert!(good.earliest_ns().is_some() && good.latest_ns().is_some(), "{good}");
-    assert_eq!(node.lead.problems(), Vec::<String>::new());
+    assert_eq!(node.lead.problems(), []);
 
     node.keeper.set_fenced(Some("a test says so".to_owned()));
     until("it is degraded", || has_problem(&node, "CLOCK_DEGRADED")).await;

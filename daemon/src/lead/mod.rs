@@ -21,7 +21,7 @@ use clock::guard::stamp_limit_ns;
 use clock::lead::{Decision, Mint, OnLoss, Policy, Refusal, UnsyncedStart};
 use clock::peer::PeerVerdict;
 use model::CommandOp;
-use proto::{ErrorCode, Failure};
+use proto::{ErrorCode, Failure, Problem};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +50,7 @@ struct Said {
     /// Whether it was made as primary.
     primary: bool,
     on_loss: OnLoss,
-    problems: Vec<String>,
+    problems: Vec<Problem>,
 }
 
 /// Where a command's stamp comes from.
@@ -189,7 +189,7 @@ impl Lead {
 
     /// What a person should look at.
     #[must_use]
-    pub fn problems(&self) -> Vec<String> {
+    pub fn problems(&self) -> Vec<Problem> {
         self.said.borrow().problems.clone()
     }
 

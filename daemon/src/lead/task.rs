@@ -8,6 +8,7 @@ use clock::lead::{Decision, Mint, OnLoss, Policy, Refusal, Situation, Standing};
 use model::query;
 use proto::event::ClockCause;
 use proto::settings::OnLoss as OnLossSetting;
+use proto::{Problem, ProblemCode};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -277,7 +278,7 @@ impl Task {
         self.lead.keeper.note(ClockCause::Policy, text);
     }
 
-    fn problems(&self, view: &View, situation: &Situation, decision: &Decision) -> Vec<String> {
+    fn problems(&self, view: &View, situation: &Situation, decision: &Decision) -> Vec<Problem> {
         let mut problems: Vec<_> = self.fence.problem().into_iter().collect();
         let refusing = self.parts.engine.refusals().within(REFUSED_FOR);
         if let Some(worst) = refusing.values().max_by_key(|refusal| refusal.by_ns()) {
@@ -285,14 +286,16 @@ impl Task {
             let names: Vec<_> = refusing.keys().map(name).collect();
             let ms = worst.by_ns().div_ceil(1_000_000);
             let names = names.join(", ");
-            problems.push(format!("BAD_CLOCK: {names} refuse its stamps, {ms} ms too far ahead"));
+            let detail = format!("{names} refuse its stamps, {ms} ms too far ahead");
+            problems.push(Problem::new(ProblemCode::BadClock).about("stamps").detail(detail));
         }
         if decision.degraded {
-            problems.push(format!("CLOCK_DEGRADED: {}", degraded_text(situation, decision)));
+            let why = degraded_text(situation, decision);
+            problems.push(Problem::new(ProblemCode::ClockDegraded).detail(why));
         } else if !decision.may_lead
             && let Some(why) = cannot_lead(&situation.standing)
         {
-            problems.push(why);
+            problems.push(Problem::new(ProblemCode::CannotLead).detail(why));
         }
         problems
     }
@@ -301,13 +304,13 @@ impl Task {
 /// Why a node is no choice as primary, where its state alone does not say it.
 fn cannot_lead(standing: &Standing) -> Option<String> {
     let text = match standing.state {
-        ClockState::Unsynced => "it cannot lead: no time server was believed since its start",
+        ClockState::Unsynced => "no time server was believed since its start",
         _ if standing.ahead_ns > 0 => {
             let ms = standing.ahead_ns.div_ceil(1_000_000);
-            return Some(format!("it cannot lead: its stamps are {ms} ms ahead of its clock"));
+            return Some(format!("its stamps are {ms} ms ahead of its clock"));
         }
         ClockState::Synced | ClockState::Holdover | ClockState::Disagree | ClockState::Expired => {
-            "it cannot lead: the error bound of its clock is too large"
+            "the error bound of its clock is too large"
         }
         ClockState::Suspect | ClockState::Local => return None,
     };

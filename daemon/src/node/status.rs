@@ -9,6 +9,7 @@ use model::query;
 use net::PeerAddr;
 use proto::member::{MemberState, reason};
 use proto::wire::{ClockReport, NodeRow, Settings, Status};
+use proto::{Problem, ProblemCode};
 
 use crate::config::FileSettings;
 use crate::raft::{Member, peer_address};
@@ -61,13 +62,13 @@ impl Node {
     }
 
     /// What this node itself complains of.
-    pub(super) fn own_problems(&self) -> Vec<String> {
+    pub(crate) fn own_problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if let Body::Repairing { reason, .. } = &self.inner.body {
-            problems.push(format!("cannot prove its store intact: {reason}"));
+            problems.push(Problem::new(ProblemCode::Damaged).detail(reason));
         }
         if self.is_disk_full() {
-            problems.push("its data disk is nearly full: sends are refused".to_owned());
+            problems.push(Problem::new(ProblemCode::DiskFull));
         }
         problems.extend(self.inner.keeper.problem());
         if let Some(settings) = self.settings() {
@@ -79,14 +80,9 @@ impl Node {
         if let Some(engine) = self.engine()
             && engine.ratcheted() > 0
         {
-            problems.push(format!("{} stamps had to be raised at apply", engine.ratcheted()));
+            problems.push(Problem::new(ProblemCode::StampsRaised).detail(engine.ratcheted()));
         }
         problems
-    }
-
-    /// The same, for the alarms.
-    pub(crate) fn complaints(&self) -> Vec<String> {
-        self.own_problems()
     }
 
     /// The cluster's settings, as far as this node has applied the log; `None` before the first
@@ -103,7 +99,8 @@ impl Node {
         let (term, primary, quorum) = self.leader(&nodes);
         let mut problems = Vec::new();
         if !quorum {
-            problems.push("no quorum: writes are refused, reads work with --stale".to_owned());
+            let detail = "writes are refused, reads work with --stale";
+            problems.push(Problem::new(ProblemCode::NoQuorum).detail(detail));
         }
         problems.extend(nodes.iter().flat_map(problems_of));
         let stats = match &self.inner.body {
@@ -161,7 +158,8 @@ impl Node {
         let trouble = if info.problems.is_empty() {
             String::new()
         } else {
-            format!("; {}", info.problems.join("; "))
+            let texts: Vec<_> = info.problems.iter().map(Problem::text).collect();
+            format!("; {}", texts.join("; "))
         };
         let (term, applied, state) = (info.term, info.applied, clock.state);
         format!("{role}, term {term}, applied {applied}, clock {state} {bound}{trouble}")
@@ -170,34 +168,31 @@ impl Node {
 
 /// What a person should look at in a node. A drained one may go whenever it likes, and so may one
 /// without a vote that says so before: neither takes anything from what the cluster can bear.
-fn problems_of(node: &NodeRow) -> Vec<String> {
-    let name = &node.name;
-    let mut problems: Vec<_> = if node.up {
-        node.problems.iter().map(|problem| format!("{name}: {problem}")).collect()
-    } else {
-        Vec::new()
-    };
+fn problems_of(node: &NodeRow) -> Vec<Problem> {
+    let name = node.name.as_str();
+    let told = node.problems.iter().filter(|_| node.up);
+    let mut problems: Vec<_> = told.map(|problem| problem.clone().of(name)).collect();
     // Who has no vote yet catches up; that is no trouble.
     if node.up && node.voter && node.lag > LAG_WORTH_SAYING {
-        problems.push(format!("{name}: {} entries behind", node.lag));
+        problems.push(Problem::new(ProblemCode::Lagging).of(name).detail(node.lag));
     }
     let left = node.state == MemberState::Left.as_str();
     let why = match (node.reason.as_str(), node.up) {
-        (reason::CUT_OFF, _) if left => "is cut off: the primary does not hear it",
+        (reason::CUT_OFF, _) if left => ProblemCode::NodeCutOff,
         // Its ring has a gap until a primary has noted it: a table of twelve requests shows it.
         (_, true) if node.voter && !node.drained && (node.state.is_empty() || !node.serves) => {
-            "is up and not yet noted"
+            ProblemCode::NodeNotNoted
         }
         (_, true) => return problems,
-        (reason::STOPPED, _) if left => "stopped",
-        (reason::UNREACHABLE, _) if left => "is unreachable",
-        _ if node.state == MemberState::Admitted.as_str() => "was admitted and never heard",
-        _ => "does not answer",
+        (reason::STOPPED, _) if left => ProblemCode::NodeStopped,
+        (reason::UNREACHABLE, _) if left => ProblemCode::NodeUnreachable,
+        _ if node.state == MemberState::Admitted.as_str() => ProblemCode::NodeNeverHeard,
+        _ => ProblemCode::NodeDown,
     };
     let calm = !node.voter
         && (node.state == MemberState::Admitted.as_str() || left && node.reason == reason::STOPPED);
     if !node.drained && !calm {
-        problems.push(format!("{name} {why}"));
+        problems.push(Problem::new(why).of(name));
     }
     problems
 }
@@ -217,21 +212,24 @@ pub(super) fn error_bound_us(clock: &ClockReport) -> Option<u64> {
 }
 
 /// Where a file says something else than the cluster. It does nothing any more, so it misleads.
-fn disagreements(file: &FileSettings, cluster: &Settings) -> Vec<String> {
+fn disagreements(file: &FileSettings, cluster: &Settings) -> Vec<Problem> {
+    let differs = |setting: &str| Problem::new(ProblemCode::SettingDiffers).about(setting);
     let mut out = Vec::new();
     if let Some(ms) = file.max_error_ms
         && u64::from(ms) * 1000 != cluster.max_clock_error_us
     {
         let (whole, part) = (cluster.max_clock_error_us / 1000, cluster.max_clock_error_us % 1000);
         let cluster = if part == 0 { whole.to_string() } else { format!("{whole}.{part:03}") };
-        out.push(format!("its file says max_error_ms = {ms}, the cluster has {cluster}"));
+        let detail = format!("the file says {ms}, the cluster has {cluster}");
+        out.push(differs("max_error_ms").detail(detail));
     }
     let refuses = cluster.on_loss == i32::from(proto::wire::OnLoss::Refuse);
     let on_loss = if refuses { OnLoss::Refuse } else { OnLoss::Degrade };
     if let Some(said) = file.on_loss
         && said != on_loss
     {
-        out.push(format!("its file says on_loss = \"{said}\", the cluster has \"{on_loss}\""));
+        let detail = format!("the file says \"{said}\", the cluster has \"{on_loss}\"");
+        out.push(differs("on_loss").detail(detail));
     }
     out
 }
@@ -245,17 +243,19 @@ mod tests {
     #[test]
     fn a_file_is_compared_only_in_what_it_says() {
         let cluster = Settings { max_clock_error_us: 2500, on_loss: 1 };
-        assert_eq!(disagreements(&FileSettings::default(), &cluster), [""; 0]);
+        assert_eq!(disagreements(&FileSettings::default(), &cluster), []);
         let file = FileSettings { max_error_ms: Some(50), on_loss: Some(OnLoss::Degrade) };
+        let texts: Vec<_> = disagreements(&file, &cluster).iter().map(Problem::text).collect();
         assert_eq!(
-            disagreements(&file, &cluster),
+            texts,
             [
-                "its file says max_error_ms = 50, the cluster has 2.500",
-                "its file says on_loss = \"degrade\", the cluster has \"refuse\""
+                "its file disagrees about max_error_ms: the file says 50, the cluster has 2.500",
+                "its file disagrees about on_loss: the file says \"degrade\", the cluster has \
+                 \"refuse\""
             ]
         );
         let same = Settings { max_clock_error_us: 50_000, on_loss: 0 };
-        assert_eq!(disagreements(&file, &same), [""; 0]);
+        assert_eq!(disagreements(&file, &same), []);
     }
 
     #[test]
@@ -288,7 +288,7 @@ mod tests {
             ..NodeRow::default()
         };
         for (row, expected) in [
-            (node(true, true, false, "joined", ""), "n2: 10001 entries behind"),
+            (node(true, true, false, "joined", ""), "n2: entries behind: 10001"),
             (node(true, false, false, "joined", ""), ""),
             (node(false, true, false, "joined", ""), "n2 does not answer"),
             (node(false, true, false, "suspect", ""), "n2 does not answer"),
@@ -307,18 +307,20 @@ mod tests {
             (node(true, false, false, "admitted", ""), ""),
             (
                 node(true, true, false, "", ""),
-                "n2: 10001 entries behind; n2 is up and not yet noted",
+                "n2: entries behind: 10001; n2 is up and not yet noted",
             ),
             (
                 node(true, true, false, "admitted", ""),
-                "n2: 10001 entries behind; n2 is up and not yet noted",
+                "n2: entries behind: 10001; n2 is up and not yet noted",
             ),
             (node(false, true, false, "admitted", ""), "n2 was admitted and never heard"),
         ] {
-            assert_eq!(problems_of(&row).join("; "), expected, "{row:?}");
+            let texts: Vec<_> = problems_of(&row).iter().map(Problem::to_string).collect();
+            assert_eq!(texts.join("; "), expected, "{row:?}");
         }
+        let full = Problem::new(ProblemCode::DiskFull);
         let own =
-            NodeRow { problems: vec!["its disk".to_owned()], ..node(true, false, true, "", "") };
-        assert_eq!(problems_of(&own), ["n2: its disk"], "what a drained node says counts");
+            NodeRow { problems: vec![full.clone()], ..node(true, false, true, "", "") };
+        assert_eq!(problems_of(&own), [full.of("n2")], "what a drained node says counts");
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clock::tracker::Alarm;
 use clock::{ClockState, ClockView, Failure, Hlc, Source, Tracker, Verdict};
 use proto::wire::{ClockReport, ClockSource, Refused};
+use proto::{Problem, ProblemCode};
 
 use super::keeper::{Keeper, lock};
 use super::servers::{Server, Spot};
@@ -58,10 +59,9 @@ impl Keeper {
         self.alarms_of(&lock(&self.inner.tracker))
     }
 
-    /// What is wrong with the clock by its own servers, in a sentence for `status`; `None` if nothing
-    /// is. The peers' verdict is told by those who ask them (`lead`).
+    /// What is wrong with the clock by its own servers, for `status`; `None` if nothing is. The peers' verdict is told by those who ask them (`lead`).
     #[must_use]
-    pub fn problem(&self) -> Option<String> {
+    pub fn problem(&self) -> Option<Problem> {
         self.notice_suspension();
         let tracker = lock(&self.inner.tracker);
         let raw_ns = self.raw_ns();
@@ -69,11 +69,11 @@ impl Keeper {
         if matches!(state, ClockState::Synced | ClockState::Local) {
             return None;
         }
-        let mut text = format!("clock {state}: {}", tracker.reason(raw_ns));
+        let mut detail = tracker.reason(raw_ns);
         if let Some(left_ms) = self.refusal_in_ms(raw_ns) {
-            text += &format!(", refusal in {} s", left_ms / 1000);
+            detail += &format!(", refusal in {} s", left_ms / 1000);
         }
-        Some(text)
+        Some(Problem::new(ProblemCode::ClockState).about(state).detail(detail))
     }
 
     /// How many answers of time servers were refused, by server and reason.

@@ -88,10 +88,14 @@ fn document(row: &MemberRow, node: Option<&NodeRow>, engine: Option<RaftView>) -
         store: Uuid::from_slice(&row.incarnation).ok().map(|store| store.to_string()),
         since: hlc_text(&row.since),
         rtt_us: node.map(|node| node.rtt_us).filter(|us| *us > 0),
-        problems: node.map(|node| node.problems.clone()).unwrap_or_default(),
+        problems: node.map(texts_of).unwrap_or_default(),
         node: node.map(NodeLine::from),
         engine: engine.map(EngineView::from),
     }
+}
+
+fn texts_of(node: &NodeRow) -> Vec<String> {
+    node.problems.iter().map(proto::Problem::text).collect()
 }
 
 /// The leaves of a document, each with its path.
