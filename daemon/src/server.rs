@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use net::{
-    Accepted, ClientConn, Endpoint, Incoming, Lane, LinkError, PeerConn, PeerStream, ReplyTx,
+    Accepted, ClientConn, Endpoint, Incoming, Lane, LinkError, PeerConn, PeerStream, Refused,
+    ReplyTx,
 };
 use prost::Message as _;
 use proto::peer::{Hello, PeerOp, PeerRequest};
@@ -21,7 +22,7 @@ use crate::raft::URGENT_RAFT;
 /// Says who this node is, for the first frame on a connection between nodes.
 pub type MakeHello = Arc<dyn Fn() -> Hello + Send + Sync>;
 /// Says why a peer's hello does not fit the membership.
-pub type CheckHello = Arc<dyn Fn(&Hello) -> Result<(), String> + Send + Sync>;
+pub type CheckHello = Arc<dyn Fn(&Hello) -> Result<(), Refused> + Send + Sync>;
 
 /// The serving side of a node. Cheap to clone.
 #[derive(Clone)]
@@ -177,7 +178,7 @@ impl Server {
         }
         while let Some(stream) = peer.next().await {
             // A member when it came may be one no more.
-            if let Err(reason) = (self.check)(&stream.from) {
+            if let Err(Refused { reason, .. }) = (self.check)(&stream.from) {
                 tracing::info!(peer = stream.from.name, reason, "a peer is let go");
                 return;
             }
@@ -252,6 +253,7 @@ impl Server {
             Some(PeerOp::Sign(sign)) => {
                 tx.send_message(&self.node.peer_sign(from, sign).await).await
             }
+            Some(PeerOp::Vouch(store)) => tx.send_message(&self.node.vouch(&store)).await,
             None => {
                 tracing::warn!(%from, "a peer asked for something that this release does not know");
                 return;

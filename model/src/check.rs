@@ -33,6 +33,7 @@ pub fn check(op: &CommandOp) -> Result<(), Failure> {
         CommandOp::Token(change) => crate::tokens::check(change),
         CommandOp::Group(change) => crate::groups::check(change),
         CommandOp::Kv(change) => crate::kv::check(change),
+        CommandOp::Admin(change) => crate::admins::check(change),
         CommandOp::Expire { .. } | CommandOp::TermStart { .. } | CommandOp::Tick => Ok(()),
     }
 }

@@ -14,7 +14,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use clock::Stamp;
 use prost::Message as _;
 use proto::limits::BATCH_COMMANDS_MAX;
-use proto::wire::{Configure, GroupChange, KvChange, MemberChange, Position, TokenChange};
+use proto::wire::{
+    AdminChange, Configure, GroupChange, KvChange, MemberChange, Position, TokenChange,
+};
 use proto::{Header, Name};
 
 use crate::wire;
@@ -151,6 +153,8 @@ pub enum CommandOp {
     Group(GroupChange),
     /// Change the dictionary.
     Kv(KvChange),
+    /// Change the administrators.
+    Admin(AdminChange),
 }
 
 /// Why bytes are not a batch.
@@ -251,6 +255,7 @@ impl Command {
             CommandOp::Token(change) => change.encoded_len(),
             CommandOp::Group(change) => change.encoded_len(),
             CommandOp::Kv(change) => change.encoded_len(),
+            CommandOp::Admin(change) => change.encoded_len(),
         };
         FIXED + self.caller.name.len() + self.gateway.len() + op
     }

@@ -24,6 +24,7 @@ mod rows;
 mod digest;
 mod overlay;
 
+mod admins;
 pub mod audit;
 mod cursors;
 mod dedup;

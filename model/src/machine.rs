@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use clock::{Hlc, Stamp};
 use prost::Message;
 use proto::limits::DEDUP_RETIRE_PER_COMMAND;
-use proto::wire::{Ack, Groups, KvRows, Members, Settings, Tokens};
+use proto::wire::{Ack, Admins, Groups, KvRows, Members, Settings, Tokens};
 use proto::{Failure, Record};
 
 use crate::command::{Batch, Command, CommandOp};
@@ -72,6 +72,8 @@ pub enum Outcome {
     Groups(Groups),
     /// The key that was changed.
     Kv(KvRows),
+    /// The administrators that were changed, or all.
+    Admins(Admins),
     /// Done, and there is nothing to say.
     Done,
     /// Nothing was done, on any node.
@@ -211,7 +213,8 @@ impl<'v> Machine<'v> {
 
     fn command(&mut self, place: &Place<'_>, command: &Command) -> Result<Outcome, StateError> {
         let Command { caller, gateway, op } = command;
-        let result = match op {
+        // Before anything else: what an administrator may do depends on its key and on no word.
+        let result = self.require_proven(caller).and_then(|()| match op {
             CommandOp::Send { to, id, headers, body } => {
                 self.send(place, caller, gateway, (to, id, headers, body))
             }
@@ -232,8 +235,9 @@ impl<'v> Machine<'v> {
             CommandOp::Token(change) => self.change_tokens(place, caller, change),
             CommandOp::Group(change) => self.change_groups(place, caller, gateway, change),
             CommandOp::Kv(change) => self.change_kv(place, caller, gateway, change),
+            CommandOp::Admin(change) => self.change_admins(place, caller, change),
             CommandOp::TermStart { .. } | CommandOp::Tick => Ok(Outcome::Done),
-        };
+        });
         match result {
             Ok(outcome) => Ok(outcome),
             Err(QueryError::Refused(failure)) => Ok(Outcome::Refused(failure)),

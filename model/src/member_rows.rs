@@ -109,6 +109,32 @@ impl Node {
         gone.chain([own]).any(|(key, store)| key == fingerprint || store == incarnation)
     }
 
+    /// Whether a store of this name, present or past, had this key.
+    pub(crate) fn had_key(&self, fingerprint: &[u8]) -> bool {
+        let mut gone = self.gone.iter();
+        self.row.fingerprint == fingerprint || gone.any(|gone| gone.fingerprint == fingerprint)
+    }
+
+    /// Its stores, the present one last.
+    fn bindings(self) -> impl Iterator<Item = Binding> {
+        let removed = self.is_removed();
+        let name = self.row.name.clone();
+        let gone = self.gone.into_iter().map(move |gone| Binding {
+            name: name.clone(),
+            raft_id: gone.raft_id,
+            incarnation: gone.incarnation.to_vec(),
+            fingerprint: gone.fingerprint.to_vec(),
+            removed: true,
+        });
+        gone.chain([Binding {
+            name: self.row.name,
+            raft_id: self.row.raft_id,
+            incarnation: self.row.incarnation,
+            fingerprint: self.row.fingerprint,
+            removed,
+        }])
+    }
+
     /// Whether the key or the raft id is one that was removed. Of a first member nobody noted the
     /// key, so once its name was given away every key but the new one counts as the old.
     fn revokes(&self, fingerprint: Option<&[u8]>, raft_id: u64) -> bool {
@@ -119,6 +145,29 @@ impl Node {
             self.gone.iter().any(|gone| gone.fingerprint.is_empty() || gone.fingerprint[..] == *key)
         })
     }
+}
+
+/// What belongs together for ever: a store, and the key of the node that has it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Binding {
+    /// Name of the node.
+    pub name: String,
+    /// Raft id of the store.
+    pub raft_id: u64,
+    /// Incarnation of the store.
+    pub incarnation: Vec<u8>,
+    /// SHA-256 of the node's public key; empty if nobody has noted it.
+    pub fingerprint: Vec<u8>,
+    /// Whether it was removed, or replaced by a later store of this name.
+    pub removed: bool,
+}
+
+/// Every store that ever was in the cluster, with its key.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn bindings(view: &dyn View) -> Result<Vec<Binding>, StateError> {
+    Ok(nodes(view)?.into_values().flat_map(Node::bindings).collect())
 }
 
 /// All nodes by name, removed ones too.

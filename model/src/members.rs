@@ -15,8 +15,8 @@ use proto::limits::{
     REASON_BYTES_MAX, STEP_DOWN_MAX_NS, VOTERS_MAX,
 };
 use proto::member::{
-    AdmitNode, Lead, MemberOp, MemberRow, MemberState, MemberWants, Notice, RemoveNodes, SetNode,
-    StepDown, default_priority, reason, ring_order,
+    AdmitNode, BindKey, Lead, MemberOp, MemberRow, MemberState, MemberWants, Notice, RemoveNodes,
+    SetNode, StepDown, default_priority, reason, ring_order,
 };
 use proto::wire::{MemberChange, Members};
 use proto::{Failure, MessageId, Name, Role};
@@ -51,10 +51,7 @@ impl Machine<'_> {
     ) -> Result<Outcome, QueryError> {
         check(change)?;
         let op = change.op.as_ref().ok_or_else(unknown)?;
-        let of_nodes = matches!(
-            op,
-            MemberOp::Init(_) | MemberOp::Admit(_) | MemberOp::Notice(_) | MemberOp::Lead(_)
-        );
+        let of_nodes = is_of_nodes(op);
         if of_nodes && !caller.is_node() {
             return Err(denied("only the nodes themselves may say that").into());
         }
@@ -70,6 +67,7 @@ impl Machine<'_> {
             MemberOp::Remove(remove) => self.remove_members(remove, &change.id, now)?,
             MemberOp::Set(set) => self.set_member(set)?,
             MemberOp::StepDown(step) => self.set_aside(step, &change.id, now)?,
+            MemberOp::Bind(bind) => self.bind_key(bind)?,
         };
         self.write_members(place, caller, changed)
     }
@@ -109,6 +107,11 @@ impl Machine<'_> {
             if known.contains_key(&given.name) {
                 continue;
             }
+            let key = &given.fingerprint[..];
+            if !key.is_empty() && known.values().chain(&changed.rows).any(|n| n.had_key(key)) {
+                let name = &given.name;
+                return Err(conflict(format!("the key of {name} is another node's")).into());
+            }
             if !ids.insert(given.raft_id) {
                 return Err(conflict(format!(
                     "the raft id {} of {} is another node's",
@@ -121,6 +124,7 @@ impl Machine<'_> {
                 raft_id: given.raft_id,
                 incarnation: given.incarnation.clone(),
                 address: given.address.clone(),
+                fingerprint: given.fingerprint.clone(),
                 priority: default_priority(&given.name),
                 wants: MemberWants::Voter.into(),
                 state: MemberState::Admitted.into(),
@@ -181,6 +185,29 @@ impl Machine<'_> {
             changed.events.push(event.with("term", lead.term));
         }
         changed
+    }
+
+    /// Notes the key of a member that has none yet. A key that is noted is never another one.
+    fn bind_key(&mut self, bind: &BindKey) -> Result<Changed, QueryError> {
+        let all = nodes(&self.rows)?;
+        let mut node = present(&all, &bind.name)?.clone();
+        let answer = vec![bind.name.clone()];
+        if node.row.raft_id != bind.raft_id {
+            let name = &bind.name;
+            return Err(conflict(format!("{name} has another store by now")).into());
+        }
+        if node.row.fingerprint == bind.fingerprint {
+            return Ok(Changed { answer, ..Changed::default() });
+        }
+        if !node.row.fingerprint.is_empty() {
+            return Err(conflict(format!("{} has another key", bind.name)).into());
+        }
+        if let Some(other) = all.values().find(|node| node.had_key(&bind.fingerprint)) {
+            let other = &other.row.name;
+            return Err(conflict(format!("this key is, or was, that of {other}")).into());
+        }
+        node.row.fingerprint.clone_from(&bind.fingerprint);
+        Ok(Changed { rows: vec![node], answer, ..Changed::default() })
     }
 
     /// Removes nodes, all or none. A retry of the same change finds them removed and is content.
@@ -399,6 +426,18 @@ fn room_for_a_voter(all: &BTreeMap<String, Node>) -> Result<(), Failure> {
     )))
 }
 
+/// Whether nodes alone say this; everything else is an admin's to say.
+fn is_of_nodes(op: &MemberOp) -> bool {
+    match op {
+        MemberOp::Init(_)
+        | MemberOp::Admit(_)
+        | MemberOp::Notice(_)
+        | MemberOp::Lead(_)
+        | MemberOp::Bind(_) => true,
+        MemberOp::Remove(_) | MemberOp::Set(_) | MemberOp::StepDown(_) => false,
+    }
+}
+
 fn unknown() -> Failure {
     invalid("a change that this release does not know")
 }
@@ -432,7 +471,18 @@ pub(crate) fn check(change: &MemberChange) -> Result<(), Failure> {
             }
             Ok(())
         }
+        MemberOp::Bind(bind) => {
+            check_name(&bind.name)?;
+            check_fingerprint(&bind.fingerprint)
+        }
     }
+}
+
+fn check_fingerprint(fingerprint: &[u8]) -> Result<(), Failure> {
+    if fingerprint.len() != 32 {
+        return Err(invalid("a fingerprint has 32 bytes"));
+    }
+    Ok(())
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {
@@ -475,6 +525,9 @@ fn check_first(given: &Members) -> Result<(), Failure> {
         if row.raft_id == 0 || row.raft_id > 1 << 62 {
             return Err(invalid(format!("{} is no raft id", row.raft_id)));
         }
+        if !row.fingerprint.is_empty() {
+            check_fingerprint(&row.fingerprint)?;
+        }
     }
     Ok(())
 }
@@ -484,9 +537,7 @@ fn check_admit(ask: &AdmitNode) -> Result<(), Failure> {
     check_name(&ask.name)?;
     check_address(&ask.address)?;
     check_wants(ask.wants)?;
-    if ask.fingerprint.len() != 32 {
-        return Err(invalid("a fingerprint has 32 bytes"));
-    }
+    check_fingerprint(&ask.fingerprint)?;
     if ask.incarnation.len() != 16 {
         return Err(invalid("an incarnation has 16 bytes"));
     }

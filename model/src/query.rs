@@ -12,6 +12,7 @@ use clock::Hlc;
 use proto::wire::{Position, Settings, TimeMode};
 use proto::{Failure, MessageId, Name, Record, Stream};
 
+use crate::admins::require_admin;
 use crate::command::Caller;
 use crate::cursors::read_cursor;
 use crate::error::{QueryError, StateError, conflict, invalid, not_found};
@@ -24,11 +25,12 @@ use crate::rows::{ClientRow, State, record_hlc};
 use crate::slots::{SlotTable, sender_key, stream_key};
 use crate::view::{Direction, Table, View};
 
+pub use crate::admins::admins;
 pub use crate::gateways::gateway_counts;
 pub use crate::groups::{group, groups};
 pub use crate::homes::{home_of, plan, route, slots};
 pub use crate::kv::{kv_get, kv_list};
-pub use crate::member_rows::{member, members, members_epoch, revoked};
+pub use crate::member_rows::{Binding, bindings, member, members, members_epoch, revoked};
 pub use crate::members::check_admission;
 pub use crate::page::page;
 pub use crate::tokens::{admitted_key, check_token, tokens};
@@ -281,13 +283,14 @@ pub fn slot_table(view: &dyn View) -> Result<SlotTable, StateError> {
     }
 }
 
-/// Whether the caller may use the log at all: an admin, or registered with the key it shows.
+/// Whether the caller may use the log at all: an administrator that is entered, or a client that is
+/// registered, with the key that it shows.
 ///
 /// # Errors
 /// `Denied` where it is neither.
 pub fn admitted(view: &dyn View, caller: &Caller) -> Result<(), QueryError> {
     if caller.admin {
-        return Ok(());
+        return require_admin(view, &caller.name, &caller.fingerprint);
     }
     let row = client_row(view, &caller.name)?;
     Ok(admit(&caller.name, &caller.fingerprint, row.as_ref())?)

@@ -342,7 +342,7 @@ pub fn admitted_key(
             node.map(|node| Bytes::from(node.row.fingerprint))
         }
         Role::Client => client_row(view, name)?.map(|row| row.fingerprint),
-        Role::Admin => None,
+        Role::Admin => crate::admins::row(view, name)?.map(|row| Bytes::from(row.fingerprint)),
     };
     Ok(key.and_then(|key| key[..].try_into().ok()))
 }

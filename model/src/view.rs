@@ -50,11 +50,13 @@ pub enum Table {
     ClientGroups = 18,
     /// key → value.
     Kv = 19,
+    /// name → administrator.
+    Admins = 20,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Records,
         Self::Streams,
         Self::Clients,
@@ -74,6 +76,7 @@ impl Table {
         Self::GroupMembers,
         Self::ClientGroups,
         Self::Kv,
+        Self::Admins,
     ];
 
     /// The table's number.

@@ -5,7 +5,9 @@ use bytes::Bytes;
 use clock::Stamp;
 use prost::{Message, Oneof};
 use proto::Header;
-use proto::wire::{Configure, GroupChange, KvChange, MemberChange, Position, TokenChange};
+use proto::wire::{
+    AdminChange, Configure, GroupChange, KvChange, MemberChange, Position, TokenChange,
+};
 
 use crate::command::{Batch, Caller, Command, CommandOp, DecodeError};
 
@@ -27,7 +29,10 @@ pub(crate) struct CommandContent {
     fingerprint: Bytes,
     #[prost(string, tag = "4")]
     gateway: String,
-    #[prost(oneof = "OpContent", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23")]
+    #[prost(
+        oneof = "OpContent",
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24"
+    )]
     op: Option<OpContent>,
 }
 
@@ -53,7 +58,7 @@ enum OpContent {
     Configure(SettingsContent),
     #[prost(message, tag = "19")]
     InitSettings(SettingsContent),
-    // These four are the client protocol's own messages: what they say is said once.
+    // These are the client protocol's own messages: what they say is said once.
     #[prost(message, tag = "20")]
     Member(MemberChange),
     #[prost(message, tag = "21")]
@@ -62,6 +67,8 @@ enum OpContent {
     Group(GroupChange),
     #[prost(message, tag = "23")]
     Kv(KvChange),
+    #[prost(message, tag = "24")]
+    Admin(AdminChange),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -219,6 +226,7 @@ impl From<&CommandOp> for OpContent {
             CommandOp::Token(change) => Self::Token(change.clone()),
             CommandOp::Group(change) => Self::Group(change.clone()),
             CommandOp::Kv(change) => Self::Kv(change.clone()),
+            CommandOp::Admin(change) => Self::Admin(change.clone()),
         }
     }
 }
@@ -276,6 +284,7 @@ impl TryFrom<OpContent> for CommandOp {
             OpContent::Token(change) => Self::Token(change),
             OpContent::Group(change) => Self::Group(change),
             OpContent::Kv(change) => Self::Kv(change),
+            OpContent::Admin(change) => Self::Admin(change),
         })
     }
 }

@@ -22,7 +22,7 @@ use crate::client_conn::CLIENTS_BYTES;
 use crate::join::JoinConn;
 use crate::reason::{End, end_of};
 use crate::repeat::Repeats;
-use crate::{ClientConn, CloseCode, NetError, PeerConn, QuicLink, tune};
+use crate::{ClientConn, CloseCode, NetError, PeerConn, QuicLink, Refused, tune};
 
 /// Time for a handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
@@ -148,7 +148,17 @@ impl Endpoint {
     /// A link that dials peers from this port. `hello` says who this node is; the link fills in
     /// whom it wants.
     pub fn link(&self, hello: impl Fn() -> Hello + Send + Sync + 'static) -> QuicLink {
-        QuicLink::new(self.0.dialer.clone(), Arc::new(hello))
+        self.link_to(hello, |_, _| Ok(()))
+    }
+
+    /// As [`Endpoint::link`], to those alone whom `check` lets in: whoever answers must have the
+    /// wanted name, raft id and incarnation, and then the right key.
+    pub fn link_to(
+        &self,
+        hello: impl Fn() -> Hello + Send + Sync + 'static,
+        check: impl Fn(&Peer, &Hello) -> Result<(), Refused> + Send + Sync + 'static,
+    ) -> QuicLink {
+        QuicLink::new(self.0.dialer.clone(), Arc::new(hello), Arc::new(check))
     }
 
     /// Closes every connection and accepts no more. What is not yet delivered is lost: wait for
@@ -222,7 +232,9 @@ impl Admission {
         }
         match end {
             End::WeRefused(_) => tracing::warn!(%remote, reason, "refused a connection"),
-            End::RefusedUs(_) => tracing::warn!(%remote, reason, "a caller refused this node"),
+            End::RefusedUs(_) | End::RevokedUs(_) => {
+                tracing::warn!(%remote, reason, "a caller refused this node")
+            }
             End::Moving(_) | End::Lost(_) => tracing::info!(%remote, reason, "a handshake failed"),
         }
     }

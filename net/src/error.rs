@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use proto::frame::FrameError;
+use proto::peer::Refusal;
 
 /// Why an endpoint could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +43,8 @@ pub enum LinkError {
         peer: String,
         /// Who refused whom, and why.
         reason: String,
+        /// The same for programs.
+        why: Refusal,
     },
     /// The connection or the stream is gone; what was sent last may or may not have arrived.
     #[error("the connection is lost: {0}")]
@@ -59,6 +62,32 @@ impl LinkError {
     }
 }
 
+/// Why a peer is not let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// For programs.
+    pub why: Refusal,
+    /// For people.
+    pub reason: String,
+}
+
+impl Refused {
+    /// From both.
+    pub fn new(why: Refusal, reason: impl Into<String>) -> Self {
+        Self { why, reason: reason.into() }
+    }
+
+    pub(crate) fn by(self, peer: &str) -> LinkError {
+        LinkError::Refused { peer: peer.to_owned(), reason: self.reason, why: self.why }
+    }
+}
+
+impl From<String> for Refused {
+    fn from(reason: String) -> Self {
+        Self::new(Refusal::Other, reason)
+    }
+}
+
 /// Why a side closes a connection. The numbers are the wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -73,7 +102,7 @@ pub enum CloseCode {
     WrongCluster = 3,
     /// The hello was refused: name, store or incarnation.
     Refused = 4,
-    /// The certificate was revoked.
+    /// The key is that of a node that was removed, or of an administrator that was taken out.
     Revoked = 5,
     /// Too many connections.
     Busy = 6,

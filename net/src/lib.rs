@@ -9,7 +9,7 @@
 //! urgent lane has a connection of its own: flow control, congestion control and the send buffer
 //! of a QUIC connection are shared by its streams, so priorities alone could let a full send
 //! buffer hold up a heartbeat. Before any stream, both sides say who they are ([`proto::peer::Hello`])
-//! and check it: cluster, name against certificate, store incarnation.
+//! and check it: cluster, name against certificate, and whatever the node knows of the key.
 //!
 //! Beside them stands [`time_server`], a loopback SNTP server for the demonstration and for tests.
 //!
@@ -38,7 +38,7 @@ pub use client::{
 };
 pub use client_conn::{ClientConn, Incoming, ReplyTx};
 pub use endpoint::{Accepted, Endpoint};
-pub use error::{CloseCode, LinkError, NetError};
+pub use error::{CloseCode, LinkError, NetError, Refused};
 pub use frames::{FrameRx, FrameTx};
 pub use link::{Lane, Link, PeerAddr};
 pub use peer_conn::{PeerConn, PeerStream};

@@ -70,4 +70,7 @@ pub trait Link: Send + Sync + 'static {
         to: &'a PeerAddr,
         lane: Lane,
     ) -> BoxFuture<'a, Result<(FrameTx, FrameRx), LinkError>>;
+
+    /// Ends what is open to a peer that is a member no more.
+    fn forget(&self, _peer: &Name) {}
 }

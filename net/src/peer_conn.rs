@@ -10,7 +10,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use prost::Message;
 use proto::Identity;
-use proto::peer::Hello;
+use proto::peer::{Hello, Refusal};
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::frames::{FrameRx, FrameTx};
 use crate::reason::{End, end_of};
 use crate::repeat::Repeats;
-use crate::{CloseCode, Lane, LinkError, tune};
+use crate::{CloseCode, Lane, LinkError, Refused, tune};
 
 /// Time for both sides to say who they are.
 pub(crate) const HELLO_TIME: Duration = Duration::from_secs(5);
@@ -80,16 +80,16 @@ impl PeerConn {
         self.hello.as_ref()
     }
 
-    /// Takes the peer's hello, checks cluster, name and the name it wanted, asks `check` about raft
-    /// id and incarnation, and answers with `mine`. A refusal is told to the peer, logged, and
+    /// Takes the peer's hello, checks cluster, name and the name it wanted, asks `check` whether the
+    /// key, see [`PeerConn::peer`], is one that comes with that raft id and incarnation, and answers with `mine`. A refusal is told to the peer, logged, and
     /// closes the connection. May take seconds: not in the loop that accepts.
     ///
     /// # Errors
     /// When either side refuses, or the peer says nothing for some seconds.
-    pub async fn handshake(
+    pub async fn handshake<E: Into<Refused>>(
         &mut self,
         mine: Hello,
-        check: impl Fn(&Hello) -> Result<(), String> + Send,
+        check: impl Fn(&Hello) -> Result<(), E> + Send,
     ) -> Result<(), LinkError> {
         let peer = self.peer.identity.name.to_string();
         let done = timeout(HELLO_TIME, self.exchange(mine, check)).await;
@@ -105,6 +105,7 @@ impl PeerConn {
                     tracing::debug!(%peer, remote = %self.from, %error, "refused a peer again");
                 }
                 let code = match error {
+                    LinkError::Refused { why: Refusal::Removed, .. } => CloseCode::Revoked,
                     LinkError::Refused { .. } => CloseCode::Refused,
                     _ => CloseCode::Protocol,
                 };
@@ -114,10 +115,10 @@ impl PeerConn {
         }
     }
 
-    async fn exchange(
+    async fn exchange<E: Into<Refused>>(
         &self,
         mut mine: Hello,
-        check: impl Fn(&Hello) -> Result<(), String> + Send,
+        check: impl Fn(&Hello) -> Result<(), E> + Send,
     ) -> Result<Hello, LinkError> {
         let name = self.peer.identity.name.as_str();
         let lost = |error| LinkError::Lost(end_of(&error).reason().to_owned());
@@ -129,21 +130,25 @@ impl PeerConn {
         let verdict = check_hello(&theirs, &self.peer.identity, &self.own).and_then(|()| {
             let own = self.own.name.as_str();
             if theirs.wanted != own {
-                return Err(format!("{name} wanted to reach {}, this is {own}", theirs.wanted));
+                let reason = format!("{name} wanted to reach {}, this is {own}", theirs.wanted);
+                return Err(Refused::new(Refusal::Name, reason));
             }
-            check(&theirs)
+            check(&theirs).map_err(Into::into)
         });
         mine.wanted = name.to_owned();
-        mine.refusal = verdict.as_ref().err().cloned().unwrap_or_default();
+        if let Err(Refused { why, reason }) = &verdict {
+            mine.refusal.clone_from(reason);
+            mine.refused = (*why).into();
+        }
         tx.send_message(&mine).await?;
         tx.finish().await?;
-        if let Err(reason) = verdict {
+        if let Err(refused) = verdict {
             // The answer carries the reason; closing at once could overtake it.
             tx.stopped().await;
-            return Err(LinkError::Refused { peer: name.to_owned(), reason });
+            return Err(refused.by(name));
         }
         if !theirs.refusal.is_empty() {
-            return Err(LinkError::Refused { peer: name.to_owned(), reason: theirs.refusal });
+            return Err(Refused::new(theirs.why_refused(), theirs.refusal).by(name));
         }
         Ok(theirs)
     }
@@ -199,7 +204,7 @@ impl PeerConn {
     fn log_end(&self, end: &End) {
         let (peer, remote, reason) = (&self.peer.identity.name, self.from, end.reason());
         match end {
-            End::RefusedUs(_) | End::WeRefused(_) => {
+            End::RefusedUs(_) | End::RevokedUs(_) | End::WeRefused(_) => {
                 tracing::warn!(%peer, %remote, reason, "a peer refuses this node");
             }
             End::Moving(_) | End::Lost(_) => {
@@ -214,12 +219,14 @@ pub(crate) fn check_hello(
     theirs: &Hello,
     certified: &Identity,
     own: &Identity,
-) -> Result<(), String> {
+) -> Result<(), Refused> {
     if theirs.cluster != own.cluster.as_str() {
-        return Err(format!("it is of cluster {}, this is {}", theirs.cluster, own.cluster));
+        let reason = format!("it is of cluster {}, this is {}", theirs.cluster, own.cluster);
+        return Err(Refused::new(Refusal::Cluster, reason));
     }
     if theirs.name != certified.name.as_str() {
-        return Err(format!("it says it is {}, its certificate {}", theirs.name, certified.name));
+        let reason = format!("it says it is {}, its certificate {}", theirs.name, certified.name);
+        return Err(Refused::new(Refusal::Name, reason));
     }
     Ok(())
 }

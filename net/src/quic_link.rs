@@ -7,20 +7,21 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use certs::Peer;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use prost::Message;
-use proto::peer::Hello;
+use proto::peer::{Hello, Refusal};
 use proto::{Identity, Name, Role};
 use quinn::Connection;
 use tokio::time::{Instant, timeout};
 
-use crate::endpoint::Dialer;
+use crate::endpoint::{Dialer, certified};
 use crate::frames::{FrameRx, FrameTx};
 use crate::peer_conn::check_hello;
 use crate::reason::{End, end_of};
 use crate::repeat::Repeats;
-use crate::{CloseCode, Lane, Link, LinkError, PeerAddr};
+use crate::{CloseCode, Lane, Link, LinkError, PeerAddr, Refused};
 
 /// Time to reach a peer and to exchange hellos with it.
 const DIAL_TIME: Duration = Duration::from_millis(1500);
@@ -30,11 +31,15 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// Says who this node is; asked anew for every connection.
 pub(crate) type HelloFn = Arc<dyn Fn() -> Hello + Send + Sync>;
 
+/// Says why a peer that answered is not the one, given what its certificate and its hello say.
+pub(crate) type CheckFn = Arc<dyn Fn(&Peer, &Hello) -> Result<(), Refused> + Send + Sync>;
+
 /// The production [`Link`].
 #[derive(Clone)]
 pub struct QuicLink {
     dialer: Dialer,
     hello: HelloFn,
+    check: CheckFn,
     pool: Arc<Mutex<HashMap<(Name, bool), Pooled>>>,
     repeats: Arc<Repeats>,
 }
@@ -62,15 +67,8 @@ impl Link for QuicLink {
     ) -> BoxFuture<'a, Result<(FrameTx, FrameRx), LinkError>> {
         self.open_stream(to, lane).boxed()
     }
-}
 
-impl QuicLink {
-    pub(crate) fn new(dialer: Dialer, hello: HelloFn) -> Self {
-        Self { dialer, hello, pool: Arc::default(), repeats: Arc::default() }
-    }
-
-    /// Closes the connections to a peer that is no longer a member.
-    pub fn forget(&self, peer: &Name) {
+    fn forget(&self, peer: &Name) {
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         for urgent in [false, true] {
             let pooled = pool.remove(&(peer.clone(), urgent));
@@ -78,6 +76,12 @@ impl QuicLink {
                 connection.close(CloseCode::Done.code(), b"no longer a member");
             }
         }
+    }
+}
+
+impl QuicLink {
+    pub(crate) fn new(dialer: Dialer, hello: HelloFn, check: CheckFn) -> Self {
+        Self { dialer, hello, check, pool: Arc::default(), repeats: Arc::default() }
     }
 
     async fn open_stream(
@@ -117,9 +121,10 @@ impl QuicLink {
     /// Dials in a task of its own, so that the attempt goes on when whoever began it gives up.
     fn dial(&self, to: PeerAddr, urgent: bool) -> Dial {
         let (dialer, hello) = (self.dialer.clone(), Arc::clone(&self.hello));
+        let check = Arc::clone(&self.check);
         let repeats = Arc::clone(&self.repeats);
         let task = tokio::spawn(async move {
-            let dialled = timeout(DIAL_TIME, dial(&dialer, &to, hello())).await;
+            let dialled = timeout(DIAL_TIME, dial(&dialer, &to, hello(), &check)).await;
             let unreachable = || LinkError::Unreachable {
                 peer: to.name.to_string(),
                 reason: format!("no answer from {} in {DIAL_TIME:?}", to.address),
@@ -152,14 +157,18 @@ impl Pooled {
     }
 }
 
-async fn dial(dialer: &Dialer, to: &PeerAddr, hello: Hello) -> Result<Connection, LinkError> {
+async fn dial(
+    dialer: &Dialer,
+    to: &PeerAddr,
+    hello: Hello,
+    check: &CheckFn,
+) -> Result<Connection, LinkError> {
     let peer = || to.name.to_string();
     let unreachable = |reason: String| LinkError::Unreachable { peer: peer(), reason };
     let ended = |error: quinn::ConnectionError| match end_of(&error) {
-        End::RefusedUs(reason) => {
-            LinkError::Refused { peer: peer(), reason: format!("it refuses this node: {reason}") }
-        }
-        End::WeRefused(reason) => LinkError::Refused { peer: peer(), reason },
+        End::RefusedUs(reason) => refuses(Refusal::Other, &reason).by(to.name.as_str()),
+        End::RevokedUs(reason) => refuses(Refusal::Removed, &reason).by(to.name.as_str()),
+        End::WeRefused(reason) => Refused::from(reason).by(to.name.as_str()),
         End::Moving(reason) | End::Lost(reason) => {
             LinkError::Unreachable { peer: peer(), reason: format!("{}: {reason}", to.address) }
         }
@@ -170,7 +179,7 @@ async fn dial(dialer: &Dialer, to: &PeerAddr, hello: Hello) -> Result<Connection
     let connection = connecting.await.map_err(&ended)?;
     // The connection stands as soon as this side is content; whether the other side is, only its
     // first answer tells.
-    match exchange(&connection, dialer, to, &identity, hello).await {
+    match exchange(&connection, dialer, to, &identity, hello, check).await {
         Ok(()) => Ok(connection),
         Err(error) => {
             let error = match (connection.close_reason(), error) {
@@ -183,6 +192,11 @@ async fn dial(dialer: &Dialer, to: &PeerAddr, hello: Hello) -> Result<Connection
     }
 }
 
+/// The other side does not want this node.
+fn refuses(why: Refusal, reason: &str) -> Refused {
+    Refused::new(why, format!("it refuses this node: {reason}"))
+}
+
 /// Says who this node is and checks who answers.
 async fn exchange(
     connection: &Connection,
@@ -190,8 +204,10 @@ async fn exchange(
     to: &PeerAddr,
     identity: &Identity,
     mut hello: Hello,
+    check: &CheckFn,
 ) -> Result<(), LinkError> {
-    let refused = |reason| LinkError::Refused { peer: to.name.to_string(), reason };
+    let name = to.name.as_str();
+    let strange = |why, reason: String| Refused::new(why, reason).by(name);
     let lost = |error| LinkError::Lost(end_of(&error).reason().to_owned());
     let (tx, rx) = connection.open_bi().await.map_err(lost)?;
     let (mut tx, mut rx) = (FrameTx::quic(tx), FrameRx::quic(rx));
@@ -200,18 +216,23 @@ async fn exchange(
     tx.finish().await?;
     let said = rx.recv().await?;
     let theirs = said.and_then(|frame| Hello::decode(frame).ok());
-    let theirs = theirs.ok_or_else(|| refused("it answered with no hello".to_owned()))?;
+    let theirs =
+        theirs.ok_or_else(|| strange(Refusal::Other, "it answered with no hello".to_owned()))?;
     if !theirs.refusal.is_empty() {
-        return Err(refused(format!("it refuses this node: {}", theirs.refusal)));
+        return Err(refuses(theirs.why_refused(), &theirs.refusal).by(name));
     }
-    check_hello(&theirs, identity, &dialer.own()).map_err(&refused)?;
+    check_hello(&theirs, identity, &dialer.own()).map_err(|refused| refused.by(name))?;
     if theirs.raft_id != to.raft_id {
         let (got, want) = (theirs.raft_id, to.raft_id);
-        return Err(refused(format!("its raft id is {got}, the membership says {want}")));
+        let reason = format!("its raft id is {got}, the membership says {want}");
+        return Err(strange(Refusal::Store, reason));
     }
     if theirs.incarnation != to.incarnation {
-        return Err(refused("its store is another incarnation than the member's".to_owned()));
+        let reason = "its store is another incarnation than the member's".to_owned();
+        return Err(strange(Refusal::Store, reason));
     }
+    let peer = certified(connection).map_err(|reason| strange(Refusal::Name, reason))?;
+    check(&peer, &theirs).map_err(|refused| refused.by(name))?;
     rx.close();
     Ok(())
 }

@@ -15,6 +15,8 @@ const NO_APPLICATION_PROTOCOL: u64 = 120;
 pub(crate) enum End {
     /// The other side refused us.
     RefusedUs(String),
+    /// The other side refused us for good: our key belongs to nobody any more.
+    RevokedUs(String),
     /// We refused the other side.
     WeRefused(String),
     /// The other side is stopping.
@@ -28,6 +30,7 @@ impl End {
     pub(crate) fn reason(&self) -> &str {
         match self {
             Self::RefusedUs(text)
+            | Self::RevokedUs(text)
             | Self::WeRefused(text)
             | Self::Moving(text)
             | Self::Lost(text) => text,
@@ -53,6 +56,7 @@ pub(crate) fn end_of(error: &ConnectionError) -> End {
             let text = printable(&String::from_utf8_lossy(&theirs.reason));
             match CloseCode::from_code(theirs.error_code) {
                 Some(CloseCode::Moving) => End::Moving(text),
+                Some(CloseCode::Revoked) => End::RevokedUs(text),
                 Some(code) if code.is_refusal() => End::RefusedUs(text),
                 _ => End::Lost(format!("closed by the other side: {text}")),
             }
@@ -108,6 +112,7 @@ mod tests {
         };
         assert_eq!(closed(CloseCode::Moving), End::Moving("why".to_owned()));
         assert_eq!(closed(CloseCode::WrongRole), End::RefusedUs("why".to_owned()));
+        assert_eq!(closed(CloseCode::Revoked), End::RevokedUs("why".to_owned()));
         assert!(matches!(closed(CloseCode::Busy), End::Lost(_)));
         assert!(matches!(end_of(&ConnectionError::TimedOut), End::Lost(_)));
     }

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use proto::Name;
-use proto::peer::Hello;
+use proto::peer::{Hello, Refusal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -271,6 +271,7 @@ impl SwitchLink {
         let refused = |reason: &str| LinkError::Refused {
             peer: to.name.to_string(),
             reason: reason.to_owned(),
+            why: Refusal::Store,
         };
         if theirs.hello.raft_id != to.raft_id {
             return Err(refused("another raft id answers"));

@@ -21,8 +21,14 @@ pub const MEMBER: &str = "member";
 pub const SHARD: &str = "shard";
 /// A node complains of something, or does no longer.
 pub const ALARM: &str = "alarm";
+/// The administrators changed.
+pub const ADMIN: &str = "admin";
+/// A node turned somebody away whose key proves nothing: a removed node, an unknown key, a request in a
+/// name that the key is not entered for.
+pub const REFUSED: &str = "refused";
 /// Every type of event.
-pub const TYPES: [&str; 8] = [JOIN, SUSPECT, LEAVE, LEADER, MEMBER, CLOCK, SHARD, ALARM];
+pub const TYPES: [&str; 10] =
+    [JOIN, SUSPECT, LEAVE, LEADER, MEMBER, CLOCK, SHARD, ALARM, ADMIN, REFUSED];
 /// Header that names the node that an event is about.
 pub const NODE: &str = "node";
 

@@ -7,6 +7,7 @@
 //! Not here: how frames travel (`net`), what commands do (`model`), what a log entry looks like
 //! inside (`model::command`).
 
+pub mod admin;
 pub mod clock_report;
 pub mod error;
 pub mod event;
@@ -18,6 +19,7 @@ pub mod kv;
 pub mod limits;
 pub mod member;
 pub mod name;
+mod op;
 pub mod overview;
 pub mod peer;
 pub mod problem;
@@ -29,6 +31,6 @@ pub mod wire;
 
 pub use error::{Action, ErrorCode, Executed, Failure};
 pub use identity::{ClusterId, Identity, Role};
-pub use problem::{Gravity, Problem, ProblemCode};
 pub use name::{MessageId, Name, Stream};
+pub use problem::{Gravity, Problem, ProblemCode};
 pub use record::{Header, Record, Tombstone};

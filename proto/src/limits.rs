@@ -88,6 +88,8 @@ pub const ADDRESS_BYTES_MAX: usize = 260;
 pub const STEP_DOWN_MAX_NS: u64 = 24 * 3600 * 1_000_000_000;
 /// Voters: more cost latency and bring nothing.
 pub const VOTERS_MAX: usize = 9;
+/// Administrators of one cluster: they are listed whole, and every node holds their keys.
+pub const ADMINS_MAX: usize = 64;
 /// Join tokens that are remembered; the oldest dead ones make room.
 pub const TOKENS_MAX: usize = 1024;
 /// Names of those who came in with one token that a list shows: the last ones.

@@ -58,7 +58,8 @@ pub struct MemberRow {
     /// Where it is dialled, `host:port`.
     #[prost(string, tag = "4")]
     pub address: String,
-    /// SHA-256 of its public key, 32 bytes; empty for a first member, whose key nobody noted.
+    /// SHA-256 of its public key, 32 bytes; empty for a first member of an earlier release until a
+    /// primary has noted it.
     #[prost(bytes = "vec", tag = "5")]
     pub fingerprint: Vec<u8>,
     /// Among nodes fit to lead, the one with the highest leads.
@@ -124,7 +125,7 @@ pub mod reason {
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct MemberChange {
     /// Which.
-    #[prost(oneof = "MemberOp", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "MemberOp", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub op: Option<MemberOp>,
     /// Id of the change, drawn once and kept across every retry, so that a retry of what was done is
     /// answered as done and not as a conflict.
@@ -132,7 +133,7 @@ pub struct MemberChange {
     pub id: String,
 }
 
-/// What changes. The first four come from nodes only, the others from admins only.
+/// What changes. `Remove`, `Set` and `StepDown` come from admins only, the others from nodes only.
 #[derive(Clone, PartialEq, Eq, prost::Oneof)]
 pub enum MemberOp {
     /// Enter the first members of the cluster; those that are known stay as they are.
@@ -156,6 +157,9 @@ pub enum MemberOp {
     /// Give the primary role away, and do not take it back for a while.
     #[prost(message, tag = "7")]
     StepDown(StepDown),
+    /// Note the key of a member that has none in the table: a first member of an earlier release.
+    #[prost(message, tag = "8")]
+    Bind(BindKey),
 }
 
 /// Rows.
@@ -224,6 +228,20 @@ pub struct Lead {
     /// The term.
     #[prost(uint64, tag = "1")]
     pub term: u64,
+}
+
+/// See [`MemberOp::Bind`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct BindKey {
+    /// The node.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Raft id of its store, as the table has it.
+    #[prost(uint64, tag = "2")]
+    pub raft_id: u64,
+    /// SHA-256 of the public key that its connection proved, 32 bytes.
+    #[prost(bytes = "vec", tag = "3")]
+    pub fingerprint: Vec<u8>,
 }
 
 /// See [`MemberOp::Remove`].

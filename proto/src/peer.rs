@@ -32,6 +32,35 @@ pub struct Hello {
     /// Why the speaker refuses the other side; empty if it does not.
     #[prost(string, tag = "7")]
     pub refusal: String,
+    /// The same for programs.
+    #[prost(enumeration = "Refusal", tag = "8")]
+    pub refused: i32,
+}
+
+/// Why a node does not let another one in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum Refusal {
+    /// It says so in words only, as an earlier release does, or it does not refuse.
+    Other = 0,
+    /// Of another cluster.
+    Cluster = 1,
+    /// The names do not fit: in the certificate, in the hello, or the one that was wanted.
+    Name = 2,
+    /// The key is a member's, and the store is not the one that belongs to it.
+    Store = 3,
+    /// Nobody has admitted this key, as far as the refusing node knows.
+    Unknown = 4,
+    /// The key is that of a node that was removed. It stays so for ever.
+    Removed = 5,
+}
+
+impl Hello {
+    /// Why the speaker refuses the other side; a reason of a newer release is `Other`.
+    #[must_use]
+    pub fn why_refused(&self) -> Refusal {
+        Refusal::try_from(self.refused).unwrap_or(Refusal::Other)
+    }
 }
 
 /// How a node is; exchanged on the urgent lane, waits for no disk.
@@ -95,7 +124,7 @@ pub struct NodeInfo {
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PeerRequest {
     /// What to do.
-    #[prost(oneof = "PeerOp", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "PeerOp", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub op: Option<PeerOp>,
 }
 
@@ -128,6 +157,35 @@ pub enum PeerOp {
     /// Sign a certificate request. Answered with `wire::Response`: a `Registered`.
     #[prost(message, tag = "8")]
     Sign(Sign),
+    /// Whether the log has admitted this store with this key, for a node that was away. Answered with
+    /// `Vouched`.
+    #[prost(message, tag = "9")]
+    Vouch(StoreKey),
+}
+
+/// A store and the key of the node that says it has it.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct StoreKey {
+    /// Name of the node.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Raft id of the store.
+    #[prost(uint64, tag = "2")]
+    pub raft_id: u64,
+    /// Incarnation of the store, 16 bytes.
+    #[prost(bytes = "vec", tag = "3")]
+    pub incarnation: Vec<u8>,
+    /// SHA-256 of the node's public key, 32 bytes.
+    #[prost(bytes = "vec", tag = "4")]
+    pub fingerprint: Vec<u8>,
+}
+
+/// The answer to [`PeerOp::Vouch`], from the answering node's own table.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Vouched {
+    /// Whether just this store with just this key is a member.
+    #[prost(bool, tag = "1")]
+    pub member: bool,
 }
 
 /// A certificate request for a node that holds the authority's key. It signs only what the

@@ -4,6 +4,7 @@
 use crate::error::Failure;
 use crate::record::{Header, Record};
 
+pub use crate::admin::{AdminChange, Admins};
 pub use crate::clock_report::{ClockPeer, ClockReport, ClockSource, Refused};
 pub use crate::group::{GroupChange, Groups, ListGroups};
 pub use crate::kv::{KvChange, KvRead, KvRows};
@@ -33,7 +34,7 @@ pub struct Request {
     #[prost(
         oneof = "Op",
         tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, \
-                31, 32, 33, 34, 35, 36, 37"
+                31, 32, 33, 34, 35, 36, 37, 38, 39"
     )]
     pub op: Option<Op>,
 }
@@ -125,6 +126,12 @@ pub enum Op {
     /// Check this node's state. Admins only.
     #[prost(message, tag = "37")]
     Verify(Verify),
+    /// Change the administrators. Admins only.
+    #[prost(message, tag = "38")]
+    Admin(AdminChange),
+    /// List the administrators. Admins only.
+    #[prost(message, tag = "39")]
+    Admins(Empty),
 }
 
 /// No arguments.
@@ -301,7 +308,7 @@ pub struct Response {
     #[prost(
         oneof = "Reply",
         tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, \
-                31, 32, 33"
+                31, 32, 33, 34"
     )]
     pub reply: Option<Reply>,
 }
@@ -381,6 +388,9 @@ pub enum Reply {
     /// What the node found in itself.
     #[prost(message, tag = "33")]
     Verified(Verified),
+    /// Administrators: the one that was changed, or all.
+    #[prost(message, tag = "34")]
+    Admins(Admins),
 }
 
 /// A message is in fsynced storage on a majority of voters.

@@ -27,7 +27,7 @@ pub(crate) struct Events {
     /// default: all that are kept
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<When>,
-    /// Only these types: join, suspect, leave, leader, member, clock, shard, alarm
+    /// Only these types: join, suspect, leave, leader, member, clock, shard, alarm, admin, refused
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_type)]
     pub(crate) types: Vec<&'static str>,
 }

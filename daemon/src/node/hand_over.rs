@@ -94,7 +94,7 @@ impl Node {
     ///
     /// # Errors
     /// Why not.
-    pub(super) fn admits(&self, hello: &Hello) -> Result<(), String> {
+    pub(super) fn admits(&self, hello: &Hello) -> Result<(), net::Refused> {
         let rows = match &self.inner.body {
             Body::Whole(core) => steward::rows(&core.store).map(|rows| rows.members),
             Body::Repairing { .. } => Ok(Vec::new()),

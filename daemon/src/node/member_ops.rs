@@ -26,9 +26,13 @@ pub(super) fn command_op(
             ErrorCode::Invalid,
             "a change of members that this release does not know",
         )),
-        Some(MemberOp::Init(_) | MemberOp::Admit(_) | MemberOp::Notice(_) | MemberOp::Lead(_)) => {
-            denied(format!("only nodes say this, and {} is none", principal.identity))
-        }
+        Some(
+            MemberOp::Init(_)
+            | MemberOp::Admit(_)
+            | MemberOp::Notice(_)
+            | MemberOp::Lead(_)
+            | MemberOp::Bind(_),
+        ) => denied(format!("only nodes say this, and {} is none", principal.identity)),
         Some(MemberOp::Remove(_) | MemberOp::Set(_) | MemberOp::StepDown(_)) => {
             if principal.is_admin() {
                 return Ok(CommandOp::Member(change.clone()));
@@ -113,6 +117,7 @@ mod tests {
             MemberOp::Admit(proto::member::AdmitNode::default()),
             MemberOp::Notice(Notice::default()),
             MemberOp::Lead(Lead { term: 1 }),
+            MemberOp::Bind(proto::member::BindKey::default()),
         ];
         let code = |role, op: &MemberOp| {
             let change = MemberChange { op: Some(op.clone()), id: "c-1".to_owned() };

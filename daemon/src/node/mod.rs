@@ -3,6 +3,7 @@
 //! Not here: how requests arrive (`server`), the order of start and stop (`run`), what commands do
 //! (`model`).
 
+mod admins;
 mod answer;
 mod birth;
 mod ceiling;
@@ -19,6 +20,7 @@ mod place;
 mod run;
 mod settings;
 mod status;
+mod trust;
 mod verify;
 mod watching;
 mod write;
@@ -290,7 +292,8 @@ impl Node {
             | Op::Member(_)
             | Op::Token(_)
             | Op::Group(_)
-            | Op::Kv(_) => self.write(principal, request, deadline).await,
+            | Op::Kv(_)
+            | Op::Admin(_) => self.write(principal, request, deadline).await,
             Op::Read(read) => self.read(principal, read, deadline).await.map(Reply::Page),
             Op::Get(get) => self.get(principal, get, deadline).await.map(Reply::Record),
             Op::Clients(Empty {}) => self.clients(principal, deadline).await.map(Reply::Clients),
@@ -303,6 +306,7 @@ impl Node {
                 self.compact(principal).await.map(|()| Reply::Compacted(Empty {}))
             }
             Op::Tokens(Empty {}) => self.tokens(principal, deadline).await.map(Reply::Tokens),
+            Op::Admins(Empty {}) => self.admins(principal, deadline).await.map(Reply::Admins),
             Op::Groups(list) => self.groups(principal, list, deadline).await.map(Reply::Groups),
             Op::KvRead(read) => self.kv_read(principal, read, deadline).await.map(Reply::Kv),
             Op::Members(Empty {}) => self.members_op(principal, deadline).await.map(Reply::Members),

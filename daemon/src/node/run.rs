@@ -284,7 +284,7 @@ fn hello_maker(
         incarnation: incarnation.clone(),
         wanted: String::new(),
         version: super::VERSION.to_owned(),
-        refusal: String::new(),
+        ..Hello::default()
     }
 }
 

@@ -136,6 +136,7 @@ impl Node {
             return Err(Failure::new(ErrorCode::DiskFull, message));
         }
         core.lead.may_order(&op)?;
+        self.note_first_admin(core, principal, deadline).await?;
         let commit_wait = matches!(&request.op, Some(Op::Send(send)) if send.commit_wait);
         if commit_wait {
             core.lead.may_commit_wait()?;
@@ -167,6 +168,7 @@ impl Node {
             Outcome::Tokens(tokens) => Ok(Reply::Tokens(tokens)),
             Outcome::Groups(groups) => Ok(Reply::Groups(groups)),
             Outcome::Kv(rows) => Ok(Reply::Kv(rows)),
+            Outcome::Admins(admins) => Ok(Reply::Admins(admins)),
             Outcome::Refused(failure) => Err(failure),
             Outcome::Expired { .. } | Outcome::Done => {
                 Err(Failure::new(ErrorCode::Internal, "an outcome that belongs to no request"))
@@ -196,6 +198,7 @@ impl Node {
             Some(Op::Token(change)) => super::join::command_op(principal, change),
             Some(Op::Group(change)) => Ok(CommandOp::Group(change.clone())),
             Some(Op::Kv(change)) => Ok(CommandOp::Kv(change.clone())),
+            Some(Op::Admin(change)) => super::admins::command_op(principal, change),
             _ => Err(Failure::new(ErrorCode::Internal, "not a request that changes anything")),
         }
     }

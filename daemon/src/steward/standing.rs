@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use net::{FrameRx, FrameTx, Lane, Link, LinkError, PeerAddr};
+use net::{FrameRx, FrameTx, Lane, Link, LinkError, PeerAddr, Refused};
+use proto::Name;
 use proto::limits::RAFT_ID_JOINED_MIN;
 use proto::member::{MemberRow, MemberState};
-use proto::peer::Hello;
+use proto::peer::{Hello, Refusal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -21,8 +22,6 @@ use crate::store::Store;
 
 /// Between two looks at most; entries come faster than a row of the table changes.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How a node is refused that is a member no more.
-const REMOVED: &str = "was removed from the cluster: its certificate is revoked";
 
 /// How a node stands in the table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -90,7 +89,7 @@ pub(crate) fn admits(
     members: &[(u64, Member)],
     rows: &[MemberRow],
     hello: &Hello,
-) -> Result<(), String> {
+) -> Result<(), Refused> {
     let Hello { name, raft_id, incarnation, .. } = hello;
     let same = |(id, member): &&(u64, Member)| {
         id == raft_id && member.name == *name && member.incarnation.as_slice() == incarnation
@@ -99,16 +98,18 @@ pub(crate) fn admits(
         return Ok(());
     }
     if is_removed(rows, name, *raft_id) {
-        return Err(format!("{name} {REMOVED}"));
+        let reason = format!("{name} was removed from the cluster: its certificate is revoked");
+        return Err(Refused::new(Refusal::Removed, reason));
     }
     let known = members.iter().map(|(id, _)| *id).chain(rows.iter().map(|row| row.raft_id));
     if *raft_id >= RAFT_ID_JOINED_MIN && known.max().is_none_or(|known| *raft_id > known) {
         return Ok(());
     }
     Err(if members.iter().any(|(_, member)| member.name == *name) {
-        format!("{name} comes with another store than the one that was admitted")
+        let reason = format!("{name} comes with another store than the one that was admitted");
+        Refused::new(Refusal::Store, reason)
     } else {
-        format!("{name} is not a member of this cluster")
+        Refused::new(Refusal::Unknown, format!("{name} is not a member of this cluster"))
     })
 }
 
@@ -135,14 +136,16 @@ impl Link for Listening {
         let opened = self.link.open(to, lane);
         async move {
             let opened = opened.await;
-            if let Err(LinkError::Refused { reason, .. }) = &opened
-                && reason.ends_with(REMOVED)
-            {
+            if let Err(LinkError::Refused { why: Refusal::Removed, .. }) = &opened {
                 self.removed.send_if_modified(|removed| !std::mem::replace(removed, true));
             }
             opened
         }
         .boxed()
+    }
+
+    fn forget(&self, peer: &Name) {
+        self.link.forget(peer);
     }
 }
 
@@ -191,7 +194,7 @@ mod tests {
         let said = |name: &str, raft_id, incarnation: u8| {
             let incarnation = vec![incarnation; 16];
             let hello = Hello { name: name.to_owned(), raft_id, incarnation, ..Hello::default() };
-            admits(&members, &rows, &hello).err().unwrap_or_default()
+            admits(&members, &rows, &hello).err().map(|r| r.reason).unwrap_or_default()
         };
         assert_eq!(said("n1", 1, 1), "");
         assert_eq!(said("n5", 17, 5), "");
@@ -200,7 +203,7 @@ mod tests {
         assert!(said("n1", 1, 2).contains("another store"));
         assert!(said("n1", 3, 1).contains("another store"));
         assert!(said("n5", 17, 6).contains("another store"));
-        assert!(said("n4", 16, 4).ends_with(REMOVED), "{}", said("n4", 16, 4));
+        assert!(said("n4", 16, 4).contains("was removed"), "{}", said("n4", 16, 4));
         assert!(said("n9", 9, 9).contains("not a member"));
         assert!(said("n7", 16, 9).contains("not a member"));
     }

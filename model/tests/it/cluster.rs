@@ -4,9 +4,10 @@
 //! a key and a store likewise.
 
 use model::{CommandOp, MemoryView, query};
+use proto::admin::{AdminChange, AdminKey, AdminName, AdminOp, AdminRow, Admins};
 use proto::member::{
-    AdmitNode, Lead, MemberOp, MemberRow, MemberState, MemberWants, Notice, RemoveNodes, SetNode,
-    StepDown,
+    AdmitNode, BindKey, Lead, MemberOp, MemberRow, MemberState, MemberWants, Notice, RemoveNodes,
+    SetNode, StepDown,
 };
 use proto::token::{AdmitClient, CreateToken, TokenId, TokenOp, TokenProof, TokenView};
 use proto::wire::{MemberChange, Members, Plan, TokenChange, Tokens};
@@ -23,7 +24,11 @@ pub(crate) enum Verb {
     Notice,
     Lead,
     AdmitClient,
+    Bind,
+    FirstAdmins,
     // Commands of admins.
+    AddAdmin,
+    RemoveAdmin,
     Remove,
     Set,
     StepDown,
@@ -36,6 +41,8 @@ pub(crate) enum Verb {
     CheckAdmission,
     KeyOf,
     Revoked,
+    Bindings,
+    Admins,
     Homes,
     Route,
     Plan,
@@ -49,6 +56,12 @@ impl Verb {
             "notice" => Self::Notice,
             "lead" => Self::Lead,
             "admit-client" => Self::AdmitClient,
+            "bind" => Self::Bind,
+            "first-admins" => Self::FirstAdmins,
+            "add-admin" => Self::AddAdmin,
+            "remove-admin" => Self::RemoveAdmin,
+            "bindings" => Self::Bindings,
+            "admins" => Self::Admins,
             "remove" => Self::Remove,
             "set" => Self::Set,
             "step-down" => Self::StepDown,
@@ -74,11 +87,31 @@ impl Verb {
             Some(CommandOp::Member(MemberChange { op: Some(op), id }))
         };
         let token = |op: TokenOp| Some(CommandOp::Token(TokenChange { op: Some(op) }));
+        let admin = |op: AdminOp| Some(CommandOp::Admin(AdminChange { op: Some(op) }));
         match self {
             Self::First => member(MemberOp::Init(first(line)), line),
             Self::Admit => member(MemberOp::Admit(admit(line)), line),
             Self::Notice => member(MemberOp::Notice(notice(line)), line),
             Self::Lead => member(MemberOp::Lead(Lead { term: line.number("term") }), line),
+            Self::Bind => {
+                let (name, raft_id) = (line.text("name"), line.number("id"));
+                let fingerprint = fingerprint(&line.text("with")).to_vec();
+                member(MemberOp::Bind(BindKey { name, raft_id, fingerprint }), line)
+            }
+            Self::FirstAdmins => {
+                let row = |name: &String| AdminRow {
+                    name: name.to_owned(),
+                    fingerprint: fingerprint(name).to_vec(),
+                    ..AdminRow::default()
+                };
+                let admins = list(line, "of").iter().map(row).collect();
+                admin(AdminOp::First(Admins { admins }))
+            }
+            Self::AddAdmin => {
+                let fingerprint = fingerprint(&line.text("with")).to_vec();
+                admin(AdminOp::Add(AdminKey { name: line.text("name"), fingerprint }))
+            }
+            Self::RemoveAdmin => admin(AdminOp::Remove(AdminName { name: line.text("name") })),
             Self::Remove => {
                 let force = line.text("force") == "yes";
                 member(MemberOp::Remove(RemoveNodes { names: list(line, "names"), force }), line)
@@ -144,6 +177,19 @@ impl Verb {
                 let why = query::revoked(view, &name, key.as_ref().map(|key| &key[..]), id);
                 vec![why.unwrap().unwrap_or_else(|| "not revoked".to_owned())]
             }
+            Self::Admins => describe_admins(&query::admins(view).unwrap()),
+            Self::Bindings => {
+                let known = |key: &[u8]| match key {
+                    [] => "no key".to_owned(),
+                    [first, ..] => format!("key {first:02x}"),
+                };
+                let bindings = query::bindings(view).unwrap().into_iter();
+                let one = |b: query::Binding| {
+                    let removed = if b.removed { ", removed" } else { "" };
+                    format!("{} id {} {}{removed}", b.name, b.raft_id, known(&b.fingerprint))
+                };
+                bindings.map(one).collect()
+            }
             Self::Homes => {
                 let slots = query::slots(view).unwrap();
                 let count = |i: usize| slots.homes.iter().filter(|h| **h as usize == i).count();
@@ -183,14 +229,17 @@ fn list(line: &mut Line, key: &str) -> Vec<String> {
     line.text(key).split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
-/// `of=n1:1,n2:2`: names and raft ids.
+/// `of=n1:1,n2:2:KEY`: names, raft ids, and keys where they are known.
 fn first(line: &mut Line) -> Members {
     let one = |part: &String| {
-        let (name, id) = part.split_once(':').unwrap();
+        let mut parts = part.split(':');
+        let (name, id) = (parts.next().unwrap(), parts.next().unwrap());
+        let fingerprint = parts.next().map(|key| fingerprint(key).to_vec()).unwrap_or_default();
         let address = format!("{name}.example:7101");
         let incarnation = store(name);
         let raft_id = id.parse().unwrap();
-        MemberRow { name: name.to_owned(), raft_id, address, incarnation, ..MemberRow::default() }
+        let name = name.to_owned();
+        MemberRow { name, raft_id, address, incarnation, fingerprint, ..MemberRow::default() }
     };
     Members { epoch: 0, members: list(line, "of").iter().map(one).collect() }
 }
@@ -286,6 +335,14 @@ pub(crate) fn describe_members(members: &Members) -> Vec<String> {
         text
     });
     [format!("epoch {}", members.epoch)].into_iter().chain(rows).collect()
+}
+
+pub(crate) fn describe_admins(admins: &Admins) -> Vec<String> {
+    let one = |row: &AdminRow| {
+        let since = short(clock::Hlc::from_slice(&row.since).unwrap());
+        format!("administrator {} since {since} by {}", row.name, row.by)
+    };
+    admins.admins.iter().map(one).collect()
 }
 
 pub(crate) fn describe_tokens(tokens: &Tokens) -> Vec<String> {

@@ -79,7 +79,7 @@ impl Inner {
         op: Op,
         spread: &Spread,
     ) -> Result<Answer, ClientError> {
-        let mut story = Story::new(self.timeout, writes(&op), spread.clone());
+        let mut story = Story::new(self.timeout, op.is_write(), spread.clone());
         let mut request = Request { op: Some(op), ..Request::default() };
         loop {
             let gateway = match self.reach(&mut story).await {
@@ -194,7 +194,7 @@ impl Inner {
     pub(super) fn missed(&self, gateway: &Gateway, miss: Miss, story: &mut Story) -> Next {
         let Miss { sent, end } = miss;
         tracing::info!(gateway = %gateway.name, sent, reason = end.reason(), "no answer");
-        if let End::RefusedUs(reason) | End::WeRefused(reason) = end {
+        if let End::RefusedUs(reason) | End::RevokedUs(reason) | End::WeRefused(reason) = end {
             let gateway = format!("{} at {}", gateway.name, gateway.address);
             return Next::Over(ClientError::Denied { gateway, reason });
         }
@@ -209,22 +209,6 @@ impl Inner {
         // The next gateway is likely another one, which needs no time to recover.
         Next::Again(if story.missed == 1 { Duration::ZERO } else { story.pause() })
     }
-}
-
-/// Whether an operation changes anything, so that it matters whether it was done.
-fn writes(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Send(_)
-            | Op::Delete(_)
-            | Op::Register(_)
-            | Op::SetCursor(_)
-            | Op::Configure(_)
-            | Op::Member(_)
-            | Op::Token(_)
-            | Op::Group(_)
-            | Op::Kv(_)
-    )
 }
 
 /// Why an attempt brought no answer.

@@ -52,7 +52,7 @@ impl Trouble {
 
     fn add(&mut self, node: &Node, end: &End) {
         self.tried.push(format!("{}: {}", node.label(), end.reason()));
-        if let End::RefusedUs(reason) | End::WeRefused(reason) = end {
+        if let End::RefusedUs(reason) | End::RevokedUs(reason) | End::WeRefused(reason) = end {
             self.refusals.push((node.label(), reason.clone()));
         }
     }

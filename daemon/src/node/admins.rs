@@ -1,0 +1,83 @@
+//! Requests about the administrators of the cluster.
+
+use model::{CommandOp, Outcome, query};
+use proto::admin::{AdminChange, AdminOp, AdminRow, Admins};
+use proto::{ErrorCode, Failure};
+
+use crate::reader::store_failure;
+
+use super::{Core, Deadline, Node, Principal};
+
+/// The command that an administrator's request stands for. Apply refuses others as well; here it costs
+/// no log entry.
+pub(super) fn command_op(
+    principal: &Principal,
+    change: &AdminChange,
+) -> Result<CommandOp, Failure> {
+    let ours = match change.op {
+        Some(AdminOp::Add(_) | AdminOp::Remove(_)) => true,
+        Some(AdminOp::First(_)) | None => false,
+    };
+    if !principal.is_admin() || !ours {
+        let message = format!("{} may not change the administrators", principal.identity);
+        return Err(Failure::new(ErrorCode::Denied, message));
+    }
+    Ok(CommandOp::Admin(change.clone()))
+}
+
+impl Node {
+    /// The administrators, from a state that holds everything acknowledged before now.
+    pub(super) async fn admins(
+        &self,
+        principal: &Principal,
+        deadline: Deadline,
+    ) -> Result<Admins, Failure> {
+        if !principal.is_admin() {
+            let message = format!("{} may not list the administrators", principal.identity);
+            return Err(Failure::new(ErrorCode::Denied, message));
+        }
+        let core = self.core()?;
+        self.fresh(core, principal, false, deadline).await?;
+        known_admins(core)
+    }
+
+    /// Enters the first administrator that this primary meets, where the log of an earlier release has
+    /// none yet.
+    pub(super) async fn note_first_admin(
+        &self,
+        core: &Core,
+        principal: &Principal,
+        deadline: Deadline,
+    ) -> Result<(), Failure> {
+        if !principal.is_admin() || !known_admins(core)?.admins.is_empty() {
+            return Ok(());
+        }
+        let row = AdminRow {
+            name: principal.identity.name.to_string(),
+            fingerprint: principal.fingerprint.to_vec(),
+            ..AdminRow::default()
+        };
+        tracing::info!(admin = row.name, "the first administrator is entered");
+        self.enter_first_admins(Admins { admins: vec![row] }, deadline).await
+    }
+
+    /// Enters the first administrators, as the primary. Where there are some nothing changes.
+    pub(crate) async fn enter_first_admins(
+        &self,
+        first: Admins,
+        deadline: Deadline,
+    ) -> Result<(), Failure> {
+        let op = CommandOp::Admin(AdminChange { op: Some(AdminOp::First(first)) });
+        model::check(&op)?;
+        match self.order_own(self.core()?, self.name(), op, deadline).await? {
+            Outcome::Refused(failure) => Err(failure),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The administrators as this node's own state has them.
+pub(super) fn known_admins(core: &Core) -> Result<Admins, Failure> {
+    let view = core.store.snapshot().map_err(store_failure)?;
+    query::admins(&view).map_err(|error| Failure::new(ErrorCode::Integrity, error))
+}

@@ -1,0 +1,80 @@
+//! What a request is, told from what it asks for: exhaustive, so that a new request has to say it too.
+
+use crate::wire::Op;
+
+impl Op {
+    /// Whether it changes the log, so that a gateway hands it to the primary, and it matters to the
+    /// caller whether it was done. Nothing else is ever forwarded.
+    #[must_use]
+    pub const fn is_write(&self) -> bool {
+        match self {
+            Self::Send(_)
+            | Self::Delete(_)
+            | Self::Register(_)
+            | Self::SetCursor(_)
+            | Self::Configure(_)
+            | Self::Member(_)
+            | Self::Token(_)
+            | Self::Group(_)
+            | Self::Kv(_)
+            | Self::Admin(_) => true,
+            Self::Read(_)
+            | Self::Get(_)
+            | Self::Clients(_)
+            | Self::Nodes(_)
+            | Self::Status(_)
+            | Self::Clock(_)
+            | Self::Ping(_)
+            | Self::Compact(_)
+            | Self::Tokens(_)
+            | Self::Groups(_)
+            | Self::KvRead(_)
+            | Self::WatchNodes(_)
+            | Self::Members(_)
+            | Self::Route(_)
+            | Self::Plan(_)
+            | Self::Slots(_)
+            | Self::Distribution(_)
+            | Self::Raft(_)
+            | Self::Verify(_)
+            | Self::Admins(_) => false,
+        }
+    }
+
+    /// One word for it, for events and log lines.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Send(_) => "send",
+            Self::Delete(_) => "delete",
+            Self::Register(_) => "register",
+            Self::SetCursor(_) => "cursor",
+            Self::Configure(_) => "settings",
+            Self::Member(_) => "members",
+            Self::Token(_) => "token",
+            Self::Group(_) => "group",
+            Self::Kv(_) => "kv",
+            Self::Admin(_) => "admin",
+            Self::Read(_) => "read",
+            Self::Get(_) => "get",
+            Self::Clients(_) => "clients",
+            Self::Nodes(_) => "nodes",
+            Self::Status(_) => "status",
+            Self::Clock(_) => "clock",
+            Self::Ping(_) => "ping",
+            Self::Compact(_) => "compact",
+            Self::Tokens(_) => "tokens",
+            Self::Groups(_) => "groups",
+            Self::KvRead(_) => "kv read",
+            Self::WatchNodes(_) => "watch",
+            Self::Members(_) => "nodes ever",
+            Self::Route(_) => "route",
+            Self::Plan(_) => "plan",
+            Self::Slots(_) => "slots",
+            Self::Distribution(_) => "distribution",
+            Self::Raft(_) => "raft",
+            Self::Verify(_) => "verify",
+            Self::Admins(_) => "admins",
+        }
+    }
+}
