@@ -159,10 +159,9 @@ impl From<Status> for StatusView {
         // Where only clocks stand in the way of an election, they are what must be looked at.
         let clocks = nobody_may_lead(&status);
         let leaderless = if clocks { Gravity::ClockUntrusted } else { Gravity::NoWrites };
-        for (is, code) in [
-            (primary.is_empty(), ProblemCode::NoPrimary),
-            (!status.quorum, ProblemCode::NoQuorum),
-        ] {
+        for (is, code) in
+            [(primary.is_empty(), ProblemCode::NoPrimary), (!status.quorum, ProblemCode::NoQuorum)]
+        {
             if is {
                 verdict.weigh(leaderless, Problem::new(code));
             }
@@ -221,7 +220,8 @@ impl Verdict {
     fn judge(&mut self, row: &NodeRow, primary: &str) {
         let name = row.name.as_str();
         if !row.up {
-            let told = self.problems.iter().any(|known| known.subject == name && known.is_absence());
+            let told =
+                self.problems.iter().any(|known| known.subject == name && known.is_absence());
             if !may_go(row) && !told {
                 self.add(Problem::new(ProblemCode::NodeDown).of(name), primary);
             }
@@ -308,9 +308,7 @@ impl StatusView {
             Gravity::ClockUntrusted if self.primary.is_none() => {
                 ("no node's clock is good enough to lead", "logctl clock --all")
             }
-            Gravity::ClockUntrusted => {
-                ("the primary's clock is not trusted", "logctl clock --all")
-            }
+            Gravity::ClockUntrusted => ("the primary's clock is not trusted", "logctl clock --all"),
             Gravity::Degraded => {
                 ("the cluster is degraded", "logctl status --watch, and the log of that node")
             }

@@ -157,9 +157,8 @@ mod tests {
 
     #[test]
     fn figures_and_reasons_do_not_make_another_alarm() {
-        let clock = |state: &str, why: &str| {
-            Problem::new(ProblemCode::ClockState).about(state).detail(why)
-        };
+        let clock =
+            |state: &str, why: &str| Problem::new(ProblemCode::ClockState).about(state).detail(why);
         let raised = |n: u64| Problem::new(ProblemCode::StampsRaised).detail(n);
         let looks: [(u64, &[Problem]); 4] = [
             (0, &[clock("holdover", "1 of 3 answers, refusal in 9 s"), raised(7)]),

@@ -1,12 +1,21 @@
-//! How the process ends: the exit codes of `logd`, and the error that carries one.
+//! How the process ends: the exit codes of `logd`, the error that carries one, and the end itself.
+//!
+//! Invariant: once a database was open, the process ends by being replaced, as by `exec`. That stops
+//! every thread at once: none goes on with a disk that has refused, and none of the database's own
+//! meets what `exit` tears down around it, which ended one process in ten with an abort.
 
+use std::ffi::OsString;
 use std::fmt;
-use std::process::ExitCode;
+use std::io::{self, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::ConfigError;
 use crate::logging::LoggingError;
 use crate::proof::ProofError;
 use crate::seed::SeedError;
+use crate::store::{StoreError, Trouble};
 
 /// The exit codes of `logd`; part of the README.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,16 +41,45 @@ pub enum Exit {
     NoQuorum = 11,
     /// Its clock is too far from the clocks of those that it would join.
     Clock = 12,
-    /// The store is damaged, belongs to another node or cluster, is of a newer format, or there is
-    /// none and no permission to create one.
+    /// The store belongs to another node or cluster, or there is none and no permission to create
+    /// one. Or it was found damaged, and that could not be noted in it.
     Store = 13,
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+/// Carries the exit code to the image that takes the place of an ended one.
+const EXIT_WITH: &str = "LOGD_EXIT_WITH";
+/// Whether threads may run that are not ours.
+static THREADS: AtomicBool = AtomicBool::new(false);
+
+/// To be called before a database is opened.
+pub(crate) fn before_database() {
+    THREADS.store(true, Ordering::Relaxed);
+}
+
+/// Ends this process if it was made only for that, with the code that it was given.
+pub fn if_ended() {
+    let code = std::env::var(EXIT_WITH).ok();
+    if let Some(code) = code.and_then(|code| code.parse().ok()) {
+        std::process::exit(code);
     }
 }
+
+impl Exit {
+    /// Ends the process now, in whatever state its threads are.
+    pub fn now(self) -> ! {
+        let code = i32::from(self as u8);
+        // What was printed may wait for the end of its line.
+        let _ = io::stdout().flush();
+        if THREADS.load(Ordering::Relaxed) {
+            // It returns only if that cannot be; then the other way is as good as any.
+            let _ = Command::new(OWN_IMAGE).env(EXIT_WITH, code.to_string()).exec();
+        }
+        std::process::exit(code)
+    }
+}
+
+/// The program that this process runs, whatever has its name by now.
+const OWN_IMAGE: &str = "/proc/self/exe";
 
 /// Why the daemon ended, with its exit code and what to try.
 #[derive(Debug)]
@@ -49,12 +87,20 @@ pub struct Failed {
     exit: Exit,
     source: anyhow::Error,
     hint: String,
+    anew: bool,
 }
 
 impl Failed {
     /// An ending with its reason and one line that says what to try.
     pub fn new(exit: Exit, source: impl Into<anyhow::Error>, hint: impl Into<String>) -> Self {
-        Self { exit, source: source.into(), hint: hint.into() }
+        Self { exit, source: source.into(), hint: hint.into(), anew: false }
+    }
+
+    /// The same, but the process goes on with a new start: what it met is remembered, and the start
+    /// does what is right then.
+    #[must_use]
+    pub fn and_starts_anew(self) -> Self {
+        Self { anew: true, ..self }
     }
 
     /// For failures of the system itself; `attempted` completes "cannot …".
@@ -70,6 +116,25 @@ impl Failed {
     pub fn exit(&self) -> Exit {
         self.exit
     }
+
+    /// Says why, and ends the process, or has it start anew if that is how it ends.
+    pub fn end(&self) -> ! {
+        // A closed stderr is no reason to end in another way.
+        let _ = writeln!(io::stderr(), "logd: {self}");
+        if self.anew {
+            let error = start_anew();
+            let _ = writeln!(io::stderr(), "logd: cannot start anew: {error}");
+        }
+        self.exit.now()
+    }
+}
+
+/// Replaces this process by a fresh start with the same command line, under the same process id. No
+/// thread, file, lock or cache of the old one is left. Returns only why that cannot be.
+fn start_anew() -> io::Error {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_else(|| OsString::from("logd"));
+    Command::new(OWN_IMAGE).arg0(name).args(arguments).exec()
 }
 
 /// The reason with its causes, then the line that says what to try.
@@ -105,8 +170,33 @@ impl From<ProofError> for Failed {
     }
 }
 
+impl From<&StoreError> for Failed {
+    fn from(error: &StoreError) -> Self {
+        let (exit, hint) = match error {
+            StoreError::Foreign(_) | StoreError::NotAdmitted(_) => {
+                (Exit::Store, "check data_dir; logctl status on another node")
+            }
+            StoreError::Damaged(_) | StoreError::Incomplete(_) => (
+                Exit::Store,
+                "look at the disk and keep data_dir aside; then logctl node remove NAME --force on \
+                 another node, and join anew with a token",
+            ),
+            StoreError::Environment { trouble, .. } => (Exit::Other, trouble.hint()),
+            StoreError::File { source, .. } => (Exit::Other, Trouble::of(source).hint()),
+            StoreError::Database { .. } | StoreError::Refused(_) | StoreError::Stopped(_) => {
+                (Exit::Other, Trouble::Device.hint())
+            }
+        };
+        Self::new(exit, anyhow::Error::msg(error.to_string()), hint)
+    }
+}
+
 impl From<SeedError> for Failed {
     fn from(error: SeedError) -> Self {
+        if let SeedError::Io { source, .. } = &error {
+            let hint = Trouble::of(source).hint();
+            return Self::new(Exit::Other, error, hint);
+        }
         Self::new(Exit::Store, error, "make the node's folder anew: logctl cluster create")
     }
 }

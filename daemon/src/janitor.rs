@@ -96,11 +96,10 @@ impl Janitor {
 
 /// Whether the oldest record must go.
 fn is_due(store: &Store, policy: Policy, now_ns: u64) -> Result<bool, StoreError> {
-    let damaged = |error: &dyn std::fmt::Display| StoreError::Damaged(error.to_string());
     let view = store.snapshot()?;
-    let stats = query::stats(&view).map_err(|error| damaged(&error))?;
+    let stats = view.judged(query::stats(&view))?;
     let records = (stats.last_seq + 1).saturating_sub(stats.first_seq);
-    let Some(oldest) = query::oldest(&view).map_err(|error| damaged(&error))? else {
+    let Some(oldest) = view.judged(query::oldest(&view))? else {
         return Ok(false);
     };
     Ok(expired(policy, Kept { records, bytes: stats.bytes, oldest }, Hlc::from_ns(now_ns)))

@@ -36,7 +36,9 @@ const TOKEN_HINT: &str = "the whole token, as 'logctl cluster token create' prin
 /// When it was not let in; nothing is started then. The same command again is safe.
 pub fn if_wanted(cli: &Cli) -> Result<(), Failed> {
     let config = Config::read(&cli.config, cli.listen)?;
-    if Store::exists(&config.data_dir) || Seed::read(&config.data_dir)?.is_some() {
+    if Store::exists(&config.data_dir).map_err(|error| Failed::from(&error))?
+        || Seed::read(&config.data_dir)?.is_some()
+    {
         return Ok(());
     }
     let Some(mut token) = token(cli, &config)? else { return Ok(()) };

@@ -13,7 +13,7 @@ use proto::wire::{Get, Instant as When, Page, Position, Read, TimeMode, TimePoin
 use proto::{ErrorCode, Failure, Record};
 
 use crate::raft::{Barrier, BarrierError};
-use crate::store::Store;
+use crate::store::{Snapshot, Store, StoreError};
 
 /// Turns why a barrier failed into what the caller is told.
 pub fn barrier_failure(error: &BarrierError) -> Failure {
@@ -79,13 +79,12 @@ impl Reading {
         let view = store.snapshot().map_err(store_failure)?;
         let mut after = position(&read.after)?;
         if !read.cursor.is_empty() {
-            let stored = query::cursor(&view, &asker.name, &read.cursor);
-            let stored = stored.map_err(QueryError::into_failure)?;
+            let stored = answered(&view, query::cursor(&view, &asker.name, &read.cursor))?;
             after = after.max(position(&stored)?);
         }
         let (from, to, with) = (read.from.clone(), read.to.clone(), read.with.clone());
         let closes_at = until.map(|until| query::closing(&view, until, mode)).transpose();
-        let closes_at = closes_at.map_err(|error| QueryError::from(error).into_failure())?;
+        let closes_at = answered(&view, closes_at)?;
         let query = Query { since, until, mode, from, to, with, after, limit: 0 };
         let left = (read.limit > 0).then_some(read.limit);
         Ok(Self { asker, query, left, closes_at })
@@ -101,8 +100,7 @@ impl Reading {
             None => 0,
         };
         let view = store.snapshot().map_err(store_failure)?;
-        let found = query::page(&view, &self.asker, &self.query);
-        let found = found.map_err(QueryError::into_failure)?;
+        let found = answered(&view, query::page(&view, &self.asker, &self.query))?;
         self.query.after = found.next;
         if let Some(left) = &mut self.left {
             *left = left.saturating_sub(found.records.len() as u64);
@@ -141,13 +139,39 @@ impl Reading {
 /// When there is none that the caller may see, or several.
 pub fn get(store: &Store, asker: &Asker, get: &Get) -> Result<Record, Failure> {
     let view = store.snapshot().map_err(store_failure)?;
-    let found = query::get(&view, asker, &get.id, &get.from);
-    found.map_err(QueryError::into_failure)?.into_record(&get.id)
+    answered(&view, query::get(&view, asker, &get.id, &get.from))?.into_record(&get.id)
 }
 
-/// What a caller is told when the store cannot be read.
-pub fn store_failure(error: crate::store::StoreError) -> Failure {
-    Failure::new(ErrorCode::Integrity, error)
+/// What the model answered from a view of the store, for the caller. A state that it cannot read is
+/// damage, which is noted; another node can do better.
+///
+/// # Errors
+/// A refusal as it is; else see [`store_failure`].
+pub(crate) fn answered<T>(
+    view: &Snapshot<'_>,
+    result: Result<T, impl Into<QueryError>>,
+) -> Result<T, Failure> {
+    match result.map_err(Into::into) {
+        Ok(found) => Ok(found),
+        Err(QueryError::Refused(failure)) => Err(failure),
+        Err(QueryError::State(error)) => view.judged(Err(error)).map_err(store_failure),
+    }
+}
+
+/// What a caller is told when the store cannot be read: that nothing was done here, and that another
+/// node is to be asked. A node whose disk refuses is about to end.
+pub fn store_failure(error: StoreError) -> Failure {
+    let code = match &error {
+        StoreError::Damaged(_) | StoreError::Incomplete(_) => ErrorCode::Repairing,
+        StoreError::Database { .. }
+        | StoreError::File { .. }
+        | StoreError::Environment { .. }
+        | StoreError::Stopped(_) => ErrorCode::Stopping,
+        StoreError::Foreign(_) | StoreError::NotAdmitted(_) | StoreError::Refused(_) => {
+            ErrorCode::Internal
+        }
+    };
+    Failure::new(code, error)
 }
 
 fn instant(at: &TimePoint, now_ns: Option<u64>) -> Result<Hlc, Failure> {

@@ -128,7 +128,8 @@ fn a_disk_that_is_full_ends_the_node_and_loses_nothing() {
         disk.fill(0);
         let node = cluster.node(node).unwrap();
         let code = node.ended().unwrap().code();
-        assert!(code.is_some_and(|code| code != 0), "{code:?}");
+        // Not an abort either, which is no code at all.
+        assert_eq!(code, Some(1), "{}", node.log());
         let log = node.log();
         assert!(log.contains("No space left on device"), "{log}");
         assert!(log.lines().last().unwrap_or_default().starts_with("try: "), "{log}");
@@ -143,6 +144,53 @@ fn a_disk_that_is_full_ends_the_node_and_loses_nothing() {
     let failed: Vec<_> = history.failed().collect();
     assert!(failed.is_empty(), "{failed:?}");
     account_for(&cluster, &history);
+}
+
+/// On all nodes at once, and with room again as soon as they have noticed: the engine of the database
+/// would go on by itself then. Seen to fail with that: two of four clusters had no quorum any more,
+/// although no file was harmed.
+#[test]
+fn disks_that_are_full_for_a_moment_cost_a_start_and_nothing_else() {
+    let Some((mut cluster, disks)) = cluster_on(&["n1", "n2", "n3"], 96, 0) else { return };
+    let mut histories = Vec::new();
+    for round in 0..4 {
+        let load =
+            Load::start(&cluster, &["alice", "bob"], 4, "bob", &format!("round{round}")).unwrap();
+        load.wait_more(50).unwrap();
+        let names = cluster.names();
+        let said = |cluster: &mut Cluster, name: &String| cluster.node(name).unwrap().log();
+        let before: Vec<_> = names.iter().map(|name| said(&mut cluster, name).len()).collect();
+        let full = |cluster: &mut Cluster, at: usize| {
+            said(cluster, &names[at])[before[at]..].contains("No space left on device")
+        };
+        for disk in &disks {
+            disk.fill(0);
+        }
+        until("one that has noticed", || {
+            let noticed = (0..names.len()).any(|at| full(&mut cluster, at));
+            tests::patience::when(noticed, "nobody")
+        })
+        .unwrap();
+        for disk in &disks {
+            disk.empty();
+        }
+        for (at, name) in names.iter().enumerate() {
+            if full(&mut cluster, at) {
+                let code = cluster.node(name).unwrap().ended().unwrap().code();
+                assert_eq!(code, Some(1));
+                cluster.start_node(name).unwrap();
+            }
+        }
+        cluster.wait_healthy().unwrap();
+        histories.push(load.finish(&cluster).unwrap());
+    }
+    for history in &histories {
+        let nodes = cluster.all_records().unwrap();
+        for (name, records) in &nodes {
+            let wrong = tests::checks::acked_is_there(history, records);
+            assert!(wrong.is_empty(), "{name}: {wrong:?}");
+        }
+    }
 }
 
 fn node_name(cluster: &Cluster, disk: &Disk) -> String {

@@ -30,6 +30,8 @@ mod damage;
 #[cfg(test)]
 mod disk_full;
 #[cfg(test)]
+mod environment;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod hostile;

@@ -19,14 +19,14 @@ use uuid::Uuid;
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// The folder of a cluster of one node.
-struct Folder {
+pub(crate) struct Folder {
     folder: tempfile::TempDir,
     authority: Authority,
 }
 
 impl Folder {
     /// With everything that `n1` needs, on a port that was free a moment ago.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::create(&ClusterId::from_bytes(*Uuid::new_v4().as_bytes()));
         let this = Self { folder, authority: authority.unwrap() };
@@ -40,7 +40,7 @@ impl Folder {
         this
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -67,7 +67,7 @@ impl Folder {
         write_private(&key, &issued.key_pem).unwrap();
     }
 
-    fn configure(&self, port: u16, more: &str) {
+    pub(crate) fn configure(&self, port: u16, more: &str) {
         let text = format!(
             "node = \"n1\"\nlisten = \"127.0.0.1:{port}\"\ndata_dir = \"data\"\n\
              clock.mode = \"local\"\n{more}[tls]\nca = \"ca.crt\"\ncert = \"n1.crt\"\n\
@@ -83,7 +83,7 @@ impl Folder {
         fs::write(self.path("node1.toml"), text.replace(from, to)).unwrap();
     }
 
-    fn logd(&self) -> Command {
+    pub(crate) fn logd(&self) -> Command {
         let mut command = Command::new(binary());
         command.arg("--config").arg(self.path("node1.toml")).stdin(Stdio::null());
         for inherited in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "JOURNAL_STREAM", "LOGD_LOG"] {
@@ -94,8 +94,13 @@ impl Folder {
 
     /// Runs `logd`, which has to refuse, and checks exit code and words.
     #[track_caller]
-    fn refused(&self, code: i32, part: &str) {
-        let output = self.ends(&[]);
+    pub(crate) fn refused(&self, code: i32, part: &str) {
+        Self::was_refused(&self.ends(&[]), code, part);
+    }
+
+    /// Checks the exit code and the words of a `logd` that had to refuse.
+    #[track_caller]
+    pub(crate) fn was_refused(output: &Output, code: i32, part: &str) {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{said}");
         assert!(said.contains(part), "'{part}' was not said: {said}");
@@ -108,12 +113,19 @@ impl Folder {
     #[track_caller]
     fn ends(&self, arguments: &[&str]) -> Output {
         let mut command = self.logd();
-        let child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(arguments);
+        Self::run_to_end(&mut command)
+    }
+
+    /// Runs a `logd` to its end, which has to come by itself.
+    #[track_caller]
+    pub(crate) fn run_to_end(command: &mut Command) -> Output {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         Running(child.spawn().unwrap()).output()
     }
 
     /// Runs `logd` until it can serve, which it tells the manager at the other end.
-    fn serve(&self) -> (Running, Manager) {
+    pub(crate) fn serve(&self) -> (Running, Manager) {
         let path = self.path("notify");
         let _ = fs::remove_file(&path);
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -128,16 +140,16 @@ impl Folder {
 }
 
 /// A process that ends with the test.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Running {
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
 
     /// Waits for its end; a process that hangs is killed, and the test fails.
     #[track_caller]
-    fn output(mut self) -> Output {
+    pub(crate) fn output(mut self) -> Output {
         let pid = Pid::from_child(&self.0);
         let (ended, waiting) = std::sync::mpsc::channel::<()>();
         let watchdog = std::thread::spawn(move || {
@@ -169,12 +181,12 @@ impl Drop for Running {
 }
 
 /// The other end of `NOTIFY_SOCKET`.
-struct Manager(UnixDatagram);
+pub(crate) struct Manager(UnixDatagram);
 
 impl Manager {
     /// Waits for a datagram that begins so, and returns it.
     #[track_caller]
-    fn hears(&self, start: &str) -> String {
+    pub(crate) fn hears(&self, start: &str) -> String {
         let mut buffer = [0; 1024];
         loop {
             let len = self.0.recv(&mut buffer).unwrap_or_else(|e| panic!("no {start}: {e}"));
@@ -187,7 +199,7 @@ impl Manager {
 }
 
 /// The daemon that was built beside this test.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let exe = std::env::current_exe().unwrap();
     let binary = exe.ancestors().nth(2).unwrap().join("logd");
     assert!(binary.exists(), "{} is missing: make build, or make test", binary.display());

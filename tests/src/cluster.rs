@@ -315,7 +315,8 @@ impl Cluster {
         let mut primaries = Vec::new();
         for name in self.present() {
             let status = self.status(&name).map_err(|error| format!("{name}: {error}"))?;
-            let problem = status.problems.iter().find(|problem| !self.away.contains(&problem.subject));
+            let problem =
+                status.problems.iter().find(|problem| !self.away.contains(&problem.subject));
             when(problem.is_none(), format!("{name}: {:?}", status.problems))?;
             when(status.quorum, format!("{name}: no quorum"))?;
             // Clients are sent to those alone that the log knows to have joined.

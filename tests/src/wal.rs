@@ -92,7 +92,9 @@ fn mask(crc: u32) -> u32 {
     crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-fn crc32c(bytes: &[u8]) -> u32 {
+/// CRC-32C, as the files of a store carry it.
+#[must_use]
+pub fn crc32c(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for byte in bytes {
         crc ^= u32::from(*byte);

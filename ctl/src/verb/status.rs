@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use proto::{Name, Problem, ProblemCode};
 use proto::wire::{Empty, Op, Reply, Status as StatusReply};
+use proto::{Name, Problem, ProblemCode};
 use serde::Serialize;
 
 use crate::cli::{Globals, Health, Status};

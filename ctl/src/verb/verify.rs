@@ -112,6 +112,13 @@ impl Found {
                 Err(error) if matches!(error.exit_code(), 2 | 4 | 6) => return Err(error),
                 Err(error) => Err((error.exit_code(), error.line())),
             };
+            // What found damage takes no part from then on; what it found is the answer.
+            let told = |answer: &Result<Verified, _>| {
+                answer.as_ref().is_ok_and(|verified| !verified.problems.is_empty())
+            };
+            if answer.is_err() && self.answers.get(node.as_str()).is_some_and(told) {
+                continue;
+            }
             self.answers.insert(node.to_string(), answer);
         }
         Ok(())

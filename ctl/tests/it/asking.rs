@@ -1,9 +1,9 @@
 //! Asking how the cluster is, and what every refusal becomes.
 
-use proto::{ErrorCode, Problem, ProblemCode};
 use proto::wire::{
     ClientRow, Clients, ClockReport, Configure, Empty, NodeRow, OnLoss, Op, Reply, Settings, Status,
 };
+use proto::{ErrorCode, Problem, ProblemCode};
 
 use crate::node::{FakeNode, failure, node_row, status};
 use crate::user::{User, json, text};

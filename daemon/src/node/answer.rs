@@ -11,7 +11,7 @@ use proto::wire::{ClientRow, Clients, Empty, Get, Page, Read};
 use proto::{ErrorCode, Failure, Record};
 
 use crate::raft::{Barrier, peer_address};
-use crate::reader::{self, Reading, barrier_failure, store_failure};
+use crate::reader::{self, Reading, answered, barrier_failure, store_failure};
 
 use super::{Core, Deadline, Node, Principal};
 
@@ -86,8 +86,7 @@ impl Node {
             self.barrier(core, deadline).await?;
         }
         let view = core.store.snapshot().map_err(store_failure)?;
-        let admitted = query::admitted(&view, &principal.caller());
-        admitted.map_err(model::QueryError::into_failure)
+        answered(&view, query::admitted(&view, &principal.caller()))
     }
 
     pub(super) async fn barrier(&self, core: &Core, deadline: Deadline) -> Result<(), Failure> {
@@ -171,7 +170,7 @@ impl Node {
         self.fresh(core, principal, false, deadline).await?;
         let registered = {
             let view = core.store.snapshot().map_err(store_failure)?;
-            query::clients(&view).map_err(|error| Failure::new(ErrorCode::Integrity, error))?
+            answered(&view, query::clients(&view))?
         };
         let mut seen = Vec::new();
         let asked = self.peers().into_iter().map(|peer| async move {

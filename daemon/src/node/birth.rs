@@ -14,7 +14,6 @@ use crate::store::format::Identity as StoreIdentity;
 use crate::store::{Opened, Store, StoreError};
 
 use super::Node;
-use super::run::store_failed;
 
 /// Opens the store, after creating it if a seed allows that.
 pub(super) fn open_store(config: &Config, proof: &Proof) -> Result<(Opened, Option<Seed>), Failed> {
@@ -22,8 +21,7 @@ pub(super) fn open_store(config: &Config, proof: &Proof) -> Result<(Opened, Opti
     let seed = Seed::read(&config.data_dir)?;
     if let Some(seed) = &seed {
         let fits = seed.cluster == identity.cluster && seed.node == identity.name;
-        let myself = seed.myself().filter(|_| fits);
-        let Some(myself) = myself else {
+        let Some(born) = self::identity(seed).filter(|_| fits) else {
             let found = format!(
                 "the seed in {} is for node {} of cluster {}, this is {} of {}",
                 config.data_dir.display(),
@@ -32,21 +30,26 @@ pub(super) fn open_store(config: &Config, proof: &Proof) -> Result<(Opened, Opti
                 identity.name,
                 identity.cluster
             );
-            return Err(store_failed(StoreError::Foreign(found)));
+            return Err(Failed::from(&StoreError::Foreign(found)));
         };
-        if !Store::exists(&config.data_dir) {
-            let identity = StoreIdentity {
-                format: 0,
-                cluster: seed.cluster.to_string(),
-                node: seed.node.to_string(),
-                raft_id: myself.raft_id,
-                incarnation: myself.incarnation.as_bytes().to_vec(),
-            };
-            Store::create(&config.data_dir, &identity).map_err(store_failed)?;
+        if !Store::exists(&config.data_dir).map_err(|error| Failed::from(&error))? {
+            Store::create(&config.data_dir, &born).map_err(|error| Failed::from(&error))?;
         }
     }
     let opened = Store::open(&config.data_dir, identity.cluster.as_str(), identity.name.as_str());
-    Ok((opened.map_err(store_failed)?, seed))
+    Ok((opened.map_err(|error| Failed::from(&error))?, seed))
+}
+
+/// Who a store is that a seed makes.
+pub(super) fn identity(seed: &Seed) -> Option<StoreIdentity> {
+    let myself = seed.myself()?;
+    Some(StoreIdentity {
+        format: 0,
+        cluster: seed.cluster.to_string(),
+        node: seed.node.to_string(),
+        raft_id: myself.raft_id,
+        incarnation: myself.incarnation.as_bytes().to_vec(),
+    })
 }
 
 /// The members that a seed names, as the engine knows them.

@@ -4,7 +4,7 @@ use model::{QueryError, query};
 use proto::Failure;
 use proto::wire::{Groups, ListGroups};
 
-use crate::reader::store_failure;
+use crate::reader::{answered, store_failure};
 
 use super::{Deadline, Node, Principal};
 
@@ -24,6 +24,6 @@ impl Node {
             "" => query::groups(&view, &asker).map_err(QueryError::from),
             name => query::group(&view, &asker, name).map(|group| vec![group]),
         };
-        Ok(Groups { groups: groups.map_err(QueryError::into_failure)? })
+        Ok(Groups { groups: answered(&view, groups)? })
     }
 }

@@ -97,7 +97,7 @@ impl Node {
     pub(super) fn admits(&self, hello: &Hello) -> Result<(), net::Refused> {
         let rows = match &self.inner.body {
             Body::Whole(core) => steward::rows(&core.store).map(|rows| rows.members),
-            Body::Repairing { .. } => Ok(Vec::new()),
+            Body::Repairing(_) => Ok(Vec::new()),
         };
         steward::admits(&self.member_list(), &rows.unwrap_or_default(), hello)
     }

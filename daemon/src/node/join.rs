@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use certs::{IssueOptions, request_fingerprint};
 use clock::{ClockState, Hlc};
-use model::{CommandOp, Outcome, QueryError, query};
+use model::{CommandOp, Outcome, query};
 use net::PeerAddr;
 use net::join::{JoinConn, wrong_protocol};
 use prost::Message as _;
@@ -25,7 +25,7 @@ use proto::wire::{Members, Registered, Reply, Response, TokenChange, Tokens};
 use proto::{Action, ErrorCode, Failure, Identity, Name, Role};
 
 use crate::config::host_port;
-use crate::reader::store_failure;
+use crate::reader::{answered, store_failure};
 
 use super::own::Primary;
 use super::{Core, DEADLINE, Deadline, Node, Principal};
@@ -78,8 +78,7 @@ impl Node {
         let core = self.core()?;
         self.barrier(core, deadline).await?;
         let view = core.store.snapshot().map_err(store_failure)?;
-        let tokens = query::tokens(&view, self.log_time());
-        tokens.map_err(|error| Failure::new(ErrorCode::Integrity, error))
+        answered(&view, query::tokens(&view, self.log_time()))
     }
 
     /// What the log's time is about now. Only a stamp decides; this is for messages.
@@ -247,7 +246,7 @@ impl Node {
                 query::check_token(&view, &proof, Role::Client, &client.name, now)
             }
         };
-        checked.map_err(QueryError::into_failure)
+        answered(&view, checked)
     }
 
     /// Has the log admit the joiner; trying again is safe. Returns the home of a client.
@@ -357,8 +356,7 @@ impl Node {
     /// Every node of the cluster, the new one among them.
     fn all_members(&self, core: &Core, asked: &Asked) -> Result<Members, Failure> {
         let view = core.store.snapshot().map_err(store_failure)?;
-        let integrity = |error| Failure::new(ErrorCode::Integrity, error);
-        let mut members = query::members(&view).map_err(integrity)?;
+        let mut members = answered(&view, query::members(&view))?;
         members.members.retain(|row| row.noticed() != proto::member::MemberState::Removed);
         let name = asked.identity.name.as_str();
         let is_new = |row: &proto::member::MemberRow| {
@@ -460,7 +458,7 @@ impl Node {
         let fingerprint = request_fingerprint(csr).map_err(invalid)?;
         let view = core.store.snapshot().map_err(store_failure)?;
         let admitted = query::admitted_key(&view, identity.role, identity.name.as_str());
-        let admitted = admitted.map_err(|error| Failure::new(ErrorCode::Integrity, error))?;
+        let admitted = answered(&view, admitted)?;
         if identity.cluster != self.inner.identity.cluster || admitted != Some(fingerprint) {
             let message = format!("{identity} is not admitted with this key");
             return Err(Failure::new(ErrorCode::Denied, message));

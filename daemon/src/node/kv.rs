@@ -1,10 +1,10 @@
 //! Reading the dictionary.
 
-use model::{QueryError, query};
+use model::query;
 use proto::Failure;
 use proto::wire::{KvRead, KvRows};
 
-use crate::reader::store_failure;
+use crate::reader::{answered, store_failure};
 
 use super::{Deadline, Node, Principal};
 
@@ -25,6 +25,6 @@ impl Node {
             let row = query::kv_get(&view, &read.key);
             row.map(|row| KvRows { rows: row.into_iter().collect(), more: false })
         };
-        found.map_err(QueryError::into_failure)
+        answered(&view, found)
     }
 }

@@ -48,7 +48,8 @@ use crate::proposer::Proposer;
 use crate::raft::Handle;
 use crate::sessions::SessionTable;
 use crate::steward::Standing;
-use crate::store::Store;
+use crate::store::format::Identity as StoreIdentity;
+use crate::store::{Damage, Lock, Store};
 use crate::time::Keeper;
 
 pub use self::run::run;
@@ -96,12 +97,19 @@ enum Body {
     /// Its store is proven intact: it takes part.
     Whole(Box<Core>),
     /// It is not: no Raft, no reads of its own, and it says why.
-    Repairing {
-        /// What was expected and what was found.
-        reason: String,
-        /// The members as the seed knew them.
-        seed: Vec<(u64, crate::raft::Member)>,
-    },
+    Repairing(Repairing),
+}
+
+/// The parts of a node that cannot prove its store intact.
+struct Repairing {
+    /// What was expected and what was found.
+    damage: Damage,
+    /// Who the store was, as far as anything says.
+    identity: StoreIdentity,
+    /// The members as the seed knew them.
+    seed: Vec<(u64, crate::raft::Member)>,
+    /// Keeps a second process away from the store.
+    _lock: Option<Lock>,
 }
 
 /// The parts that only an intact node has.
@@ -218,7 +226,7 @@ impl Node {
     pub fn engine(&self) -> Option<&Handle> {
         match &self.inner.body {
             Body::Whole(core) => Some(&core.engine),
-            Body::Repairing { .. } => None,
+            Body::Repairing(_) => None,
         }
     }
 
@@ -226,7 +234,7 @@ impl Node {
     fn lead(&self) -> Option<&Lead> {
         match &self.inner.body {
             Body::Whole(core) => Some(&core.lead),
-            Body::Repairing { .. } => None,
+            Body::Repairing(_) => None,
         }
     }
 
@@ -248,12 +256,23 @@ impl Node {
     }
 
     fn core(&self) -> Result<&Core, Failure> {
+        match (&self.inner.body, self.damage()) {
+            (Body::Whole(core), None) => Ok(core),
+            (Body::Whole(_) | Body::Repairing(_), damage) => {
+                let damage = damage.map(ToString::to_string).unwrap_or_default();
+                Err(Failure::new(
+                    ErrorCode::Repairing,
+                    format!("{} cannot prove its store intact: {damage}", self.inner.name),
+                ))
+            }
+        }
+    }
+
+    /// Why this node's store proves nothing, if that is so.
+    fn damage(&self) -> Option<&Damage> {
         match &self.inner.body {
-            Body::Whole(core) => Ok(core),
-            Body::Repairing { reason, .. } => Err(Failure::new(
-                ErrorCode::Repairing,
-                format!("{} cannot prove its store intact: {reason}", self.inner.name),
-            )),
+            Body::Whole(core) => core.store.damage(),
+            Body::Repairing(repairing) => Some(&repairing.damage),
         }
     }
 
@@ -344,7 +363,7 @@ impl Node {
             requests: self.requests_served(),
             ..NodeInfo::default()
         };
-        if let Body::Whole(core) = &inner.body {
+        if let Ok(core) = self.core() {
             let view = core.engine.view().borrow().clone();
             let primary = view.primary_member().map(|(_, member)| member.name.clone());
             view.role.as_str().clone_into(&mut info.role);

@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{QueryError, StateError, query};
+use model::query;
+use proto::Failure;
 use proto::member::{MemberRow, MemberState, ring_order};
 use proto::overview::DistributionRow;
 use proto::wire::{Distribution, Plan, Planned, Route, Routed, Slots};
-use proto::{ErrorCode, Failure};
 
 use crate::members::Heard;
-use crate::reader::store_failure;
+use crate::reader::{answered, store_failure};
 
 use super::{Body, Deadline, Node, Principal};
 
@@ -32,14 +32,16 @@ impl Node {
     ) -> Result<Routed, Failure> {
         let core = self.core()?;
         self.fresh(core, principal, false, deadline).await?;
-        let routed = query::route(&core.store.snapshot().map_err(store_failure)?, &route.key);
+        let view = core.store.snapshot().map_err(store_failure)?;
+        let routed = answered(&view, query::route(&view, &route.key))?;
+        drop(view);
         let engine = core.engine.view().borrow().clone();
         let primary = engine.primary_member().map(|(_, member)| member.name.clone());
         // Version 1 has one shard, and every node holds it.
         let mut replicas: Vec<String> =
             self.member_list().into_iter().map(|(_, member)| member.name).collect();
         replicas.sort_by(|a, b| ring_order(a, b));
-        Ok(Routed { primary: primary.unwrap_or_default(), replicas, ..routed.map_err(unreadable)? })
+        Ok(Routed { primary: primary.unwrap_or_default(), replicas, ..routed })
     }
 
     /// What would change hands.
@@ -52,7 +54,7 @@ impl Node {
         let core = self.core()?;
         self.fresh(core, principal, false, deadline).await?;
         let view = core.store.snapshot().map_err(store_failure)?;
-        query::plan(&view, plan).map_err(QueryError::into_failure)
+        answered(&view, query::plan(&view, plan))
     }
 
     /// The homes of all slots.
@@ -63,7 +65,8 @@ impl Node {
     ) -> Result<Slots, Failure> {
         let core = self.core()?;
         self.fresh(core, principal, false, deadline).await?;
-        query::slots(&core.store.snapshot().map_err(store_failure)?).map_err(unreadable)
+        let view = core.store.snapshot().map_err(store_failure)?;
+        answered(&view, query::slots(&view))
     }
 
     /// Who served how much: messages as the state counts them, requests as the nodes do.
@@ -76,9 +79,9 @@ impl Node {
         self.fresh(core, principal, false, deadline).await?;
         let (counts, slots, members) = {
             let view = core.store.snapshot().map_err(store_failure)?;
-            let counts = query::gateway_counts(&view).map_err(unreadable)?;
-            let slots = query::slots(&view).map_err(unreadable)?;
-            (counts, slots, query::members(&view).map_err(unreadable)?)
+            let counts = answered(&view, query::gateway_counts(&view))?;
+            let slots = answered(&view, query::slots(&view))?;
+            (counts, slots, answered(&view, query::members(&view))?)
         };
         let removed = |row: &MemberRow| row.noticed() == MemberState::Removed;
         let present = members.members.iter().filter(|row| !removed(row)).map(|row| &*row.name);
@@ -125,10 +128,6 @@ fn distribution_rows(
     let gone = |row: &DistributionRow| !present.contains(row.node.as_str());
     rows.sort_by(|a, b| gone(a).cmp(&gone(b)).then_with(|| ring_order(&a.node, &b.node)));
     rows
-}
-
-fn unreadable(error: StateError) -> Failure {
-    Failure::new(ErrorCode::Integrity, error)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Start: port, store, verdict, clock, engine, proposer, server, then READY once the node can
 //! serve. Stop: announce, hand the primary role over, drain, close, then the store.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -28,13 +29,13 @@ use crate::seed::Seed;
 use crate::server::Server;
 use crate::steward;
 use crate::store::format::Identity as StoreIdentity;
-use crate::store::{Opened, Store, StoreError};
+use crate::store::{DamageKind, Opened, Store, StoreError, Told, Trouble};
 use crate::time::Keeper;
 
 use super::birth;
 use super::ceiling::Ceiling;
 use super::close::Closer;
-use super::{Body, Core, Inner, Node};
+use super::{Body, Core, Inner, Node, Repairing};
 
 /// Longest wait for a primary before a node that could serve stale reads calls itself ready.
 const READY_WITHIN: Duration = Duration::from_secs(5);
@@ -60,19 +61,28 @@ pub async fn run(config: Config, proof: Proof, process: Process) -> Result<(), F
     let endpoint = endpoint.map_err(|error| {
         Failed::new(Exit::Network, error, "another address in listen, or stop who uses it")
     })?;
+    crate::exit::before_database();
     let (opened, seed) = birth::open_store(&config, &proof)?;
     let work = CancellationToken::new();
     let node = match opened {
-        Opened::Intact(store) => start_whole(&config, proof, &endpoint, store, seed, &work)
-            .await
-            .map_err(store_failed)?,
-        Opened::Repairing { identity, reason } => {
+        Opened::Intact(store) => {
+            let disk = config.data_dir.clone();
+            store.on_failure(Box::new(move |error| failed_on(&disk, error).end()));
+            let started = start_whole(&config, proof, &endpoint, store.clone(), seed, &work).await;
+            match started {
+                Ok(node) => node,
+                Err(error) => return Err(ended_by(&store, error).await),
+            }
+        }
+        Opened::Repairing { identity, damage, lock } => {
             tracing::error!(
-                reason,
+                reason = %damage,
                 "this node cannot prove its store intact: it takes no part and serves nothing of \
                  its own. Replace it by hand: stop it, keep its data directory aside"
             );
-            start_repairing(&config, proof, &endpoint, identity, reason, seed, &work)
+            let unknown = StoreIdentity::default();
+            let repairing = Repairing { damage, identity: unknown, seed: Vec::new(), _lock: lock };
+            start_repairing(&config, proof, &endpoint, identity, repairing, seed, &work)
         }
     };
     announce(&config, &node, &endpoint);
@@ -97,20 +107,32 @@ fn announce(config: &Config, node: &Node, endpoint: &Endpoint) {
     );
 }
 
-pub(super) fn store_failed(error: StoreError) -> Failed {
+/// How the process ends over an error of a store that is open: the database does not tell in a type
+/// what it lacks.
+fn failed_on(disk: &Path, error: &StoreError) -> Failed {
     match error {
-        StoreError::Foreign(_) | StoreError::NotAdmitted(_) => {
-            Failed::new(Exit::Store, error, "check data_dir; logctl status on another node")
+        StoreError::Database { .. } => {
+            let said = anyhow::Error::msg(error.to_string());
+            Failed::new(Exit::Other, said, Trouble::of_disk(disk).hint())
         }
-        StoreError::Damaged(_) => Failed::new(
-            Exit::Store,
-            error,
-            "look at the disk and keep data_dir aside; then logctl node remove NAME --force on \
-             another node, and join anew with a token",
-        ),
-        StoreError::Database { .. } | StoreError::File { .. } | StoreError::Stopped(_) => {
-            Failed::new(Exit::Other, error, "look at the disk of data_dir, then start it again")
-        }
+        error => Failed::from(error),
+    }
+}
+
+/// How a node ends over an error of its store that is open. Damage is remembered first; with that on
+/// the disk, a new start takes no part and tells every other node why.
+async fn ended_by(store: &Store, error: StoreError) -> Failed {
+    if let StoreError::Damaged(found) = &error {
+        store.note_damage(DamageKind::Corrupt, found);
+    }
+    let Some(damage) = store.damage() else { return Failed::from(&error) };
+    let failed = Failed::from(&StoreError::Damaged(damage.to_string()));
+    let mut told = store.told();
+    let told = told.wait_for(|told| matches!(told, Told::Durable | Told::Unwritten)).await;
+    match told.map(|told| *told) {
+        Ok(Told::Durable) => failed.and_starts_anew(),
+        // The next start would call the store intact.
+        Ok(Told::None | Told::Met | Told::Unwritten) | Err(_) => failed,
     }
 }
 
@@ -193,19 +215,24 @@ fn start_repairing(
     proof: Proof,
     endpoint: &Endpoint,
     identity: Option<StoreIdentity>,
-    reason: String,
+    repairing: Repairing,
     seed: Option<Seed>,
     work: &CancellationToken,
 ) -> Node {
     let name = proof.credentials.identity().name.clone();
     let keeper = Keeper::start(&config.clock, 0, EventSink::nowhere(), name, work.clone());
-    let identity = identity.unwrap_or_default();
-    let link: Arc<dyn Link> = Arc::new(endpoint.link(hello_maker(proof_name(&proof), &identity)));
     let used = || Seed::read_used(&config.data_dir).ok().flatten();
-    let seed = seed.or_else(used).map(|seed| birth::members(&seed)).unwrap_or_default();
+    let seed = seed.or_else(used);
+    // Where the store does not say any more who it is, the seed that made it does. The others would
+    // take a node without a raft id for one that was removed.
+    let born = || seed.as_ref().and_then(birth::identity);
+    let identity = identity.or_else(born).unwrap_or_default();
+    let link: Arc<dyn Link> = Arc::new(endpoint.link(hello_maker(proof_name(&proof), &identity)));
+    let seed = seed.as_ref().map(birth::members).unwrap_or_default();
     let slot = Slot::default();
     let outside = Outside { members: slot.members(&keeper), keeper, link };
-    make_node(config, proof, outside, &slot, Body::Repairing { reason, seed })
+    let repairing = Repairing { seed, identity, ..repairing };
+    make_node(config, proof, outside, &slot, Body::Repairing(repairing))
 }
 
 fn proof_name(proof: &Proof) -> proto::Identity {
@@ -291,7 +318,7 @@ fn hello_maker(
 fn start_server(node: &Node, endpoint: &Endpoint, work: &CancellationToken) -> Server {
     let identity = match &node.inner.body {
         Body::Whole(core) => core.store.identity().clone(),
-        Body::Repairing { .. } => StoreIdentity::default(),
+        Body::Repairing(repairing) => repairing.identity.clone(),
     };
     let hello = hello_maker(node.inner.identity.clone(), &identity);
     let checking = node.clone();
@@ -387,6 +414,7 @@ impl Running {
                 self.stop().await;
                 return Err(why);
             }
+            why = self.damaged() => return Err(why),
             why = cannot_go_on(&self.node) => Err(why),
         };
         match ended {
@@ -400,6 +428,24 @@ impl Running {
                 Err(why)
             }
         }
+    }
+
+    /// Completes when this node's store is damaged, that is remembered, and what was under way is
+    /// answered: the others are to be asked.
+    async fn damaged(&self) -> Failed {
+        let Body::Whole(core) = &self.node.inner.body else { return std::future::pending().await };
+        let mut told = core.store.told();
+        if told.wait_for(|told| *told != Told::None).await.is_err() {
+            return std::future::pending().await;
+        }
+        // No vote, no entry and no answer from here on.
+        drop(tokio::time::timeout(CLOSE_WITHIN, core.engine.stop()).await);
+        self.server.drain.cancel();
+        self.server.requests.close();
+        drop(tokio::time::timeout(CLOSE_WITHIN, self.server.requests.wait()).await);
+        self.endpoint.close(CloseCode::Moving, "moving");
+        drop(tokio::time::timeout(CLOSE_WITHIN, self.endpoint.wait_idle()).await);
+        ended_by(&core.store, StoreError::Stopped("damaged".to_owned())).await
     }
 
     /// Waits until the node can serve: a primary is known, or known to be absent, and the clock has
@@ -494,7 +540,7 @@ async fn cannot_go_on(node: &Node) -> Failed {
     let mut view = core.engine.view();
     let mut failed = match core.store.writer() {
         Ok(writer) => writer.failed(),
-        Err(error) => return store_failed(error),
+        Err(error) => return Failed::from(&error),
     };
     let reason = tokio::select! {
         reason = failed.wait_for(Option::is_some) => {
@@ -504,9 +550,10 @@ async fn cannot_go_on(node: &Node) -> Failed {
             view.ok().and_then(|view| view.stopped.clone())
         }
     };
-    if let Some(damage) = core.store.damage() {
-        return store_failed(StoreError::Damaged(damage.to_owned()));
+    if core.store.damage().is_some() {
+        // That has its own way to end.
+        return std::future::pending().await;
     }
     let reason = reason.unwrap_or_else(|| "the engine ended".to_owned());
-    store_failed(StoreError::Stopped(reason))
+    Failed::from(&StoreError::Stopped(reason))
 }

@@ -37,7 +37,7 @@ impl Node {
                 }
                 list.into_iter().collect()
             }
-            Body::Repairing { seed, .. } => seed.clone(),
+            Body::Repairing(repairing) => repairing.seed.clone(),
         }
     }
 
@@ -64,8 +64,8 @@ impl Node {
     /// What this node itself complains of.
     pub(crate) fn own_problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        if let Body::Repairing { reason, .. } = &self.inner.body {
-            problems.push(Problem::new(ProblemCode::Damaged).detail(reason));
+        if let Some(damage) = self.damage() {
+            problems.push(Problem::new(ProblemCode::Damaged).detail(damage));
         }
         if self.is_disk_full() {
             problems.push(Problem::new(ProblemCode::DiskFull));
@@ -89,8 +89,11 @@ impl Node {
     /// primary, and if the node takes no part.
     fn settings(&self) -> Option<Settings> {
         match &self.inner.body {
-            Body::Whole(core) => query::settings(&core.store.snapshot().ok()?).ok()?,
-            Body::Repairing { .. } => None,
+            Body::Whole(core) => {
+                let view = core.store.snapshot().ok()?;
+                view.judged(query::settings(&view)).ok()?
+            }
+            Body::Repairing(_) => None,
         }
     }
 
@@ -104,8 +107,11 @@ impl Node {
         }
         problems.extend(nodes.iter().flat_map(problems_of));
         let stats = match &self.inner.body {
-            Body::Whole(core) => core.store.snapshot().ok().and_then(|v| query::stats(&v).ok()),
-            Body::Repairing { .. } => None,
+            Body::Whole(core) => {
+                let view = core.store.snapshot().ok();
+                view.and_then(|view| view.judged(query::stats(&view)).ok())
+            }
+            Body::Repairing(_) => None,
         };
         Status {
             cluster: self.inner.identity.cluster.to_string(),
@@ -319,8 +325,7 @@ mod tests {
             assert_eq!(texts.join("; "), expected, "{row:?}");
         }
         let full = Problem::new(ProblemCode::DiskFull);
-        let own =
-            NodeRow { problems: vec![full.clone()], ..node(true, false, true, "", "") };
+        let own = NodeRow { problems: vec![full.clone()], ..node(true, false, true, "", "") };
         assert_eq!(problems_of(&own), [full.of("n2")], "what a drained node says counts");
     }
 }

@@ -1,7 +1,8 @@
 //! Checking this node's state: what it was like after its last entries, for comparison with other
-//! nodes, and, if asked, every row of its disk.
+//! nodes, and, if asked, every row of its disk. What that finds is damage: it is told, and the node
+//! takes no part from then on.
 
-use model::audit::{Audit, audit};
+use model::audit::Audit;
 use proto::overview::DigestAt;
 use proto::wire::{Verified, Verify};
 use proto::{ErrorCode, Failure};
@@ -50,13 +51,10 @@ impl Node {
                     .retry_after_ms(1000)
             };
             let _alone = node.inner.auditing.try_lock().map_err(busy)?;
-            Ok(audit(&store.snapshot().map_err(store_failure)?))
+            store.audit_disk().map_err(store_failure)
         });
         let ended = |error| Failure::new(ErrorCode::Internal, format!("reading all: {error}"));
         let audit = looked.await.map_err(ended)??;
-        if let Some(first) = audit.problems.first() {
-            tracing::error!(problem = first, "the store does not hold what was written");
-        }
         Ok(audit)
     }
 }

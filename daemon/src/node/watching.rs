@@ -4,13 +4,12 @@
 //!
 //! Not here: what the list says (`list`).
 
-use model::QueryError;
 use model::query;
 use proto::wire::Nodes;
 use proto::{ErrorCode, Failure};
 use tokio::sync::watch;
 
-use crate::reader::store_failure;
+use crate::reader::{answered, store_failure};
 
 use super::{Node, Principal};
 
@@ -30,7 +29,7 @@ impl Node {
     pub(crate) fn watch_nodes(&self, principal: &Principal) -> Result<NodesWatch<'_>, Failure> {
         let core = self.core()?;
         let view = core.store.snapshot().map_err(store_failure)?;
-        query::admitted(&view, &principal.caller()).map_err(QueryError::into_failure)?;
+        answered(&view, query::admitted(&view, &principal.caller()))?;
         Ok(NodesWatch { node: self, epochs: core.engine.members_epoch(), given: None })
     }
 }

@@ -7,6 +7,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clock::Hlc;
@@ -15,7 +16,7 @@ use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
 use proto::limits::APPEND_BYTES_MAX;
 
-use crate::store::{Op, SHARD, Store, StoreError, Writer};
+use crate::store::{DamageKind, Op, SHARD, Store, StoreError, Writer};
 
 use super::codec;
 use super::types::{Entry, LogId, Types, Vote};
@@ -36,6 +37,8 @@ struct Shared {
     /// The stamp that the log's last entry will have when it is applied.
     last_stamp: Mutex<Hlc>,
     vote: Mutex<Option<Vote>>,
+    /// One past the highest entry that this node knows to be committed.
+    committed: AtomicU64,
 }
 
 impl LogStore {
@@ -47,7 +50,8 @@ impl LogStore {
     pub(super) fn new(store: Store, last_stamp: Hlc, observe: Observe) -> Result<Self, StoreError> {
         let writer = store.writer()?;
         let vote = store.vote()?.map(codec::vote);
-        let shared = Shared { observe, last_stamp: Mutex::new(last_stamp), vote: Mutex::new(vote) };
+        let (last_stamp, vote) = (Mutex::new(last_stamp), Mutex::new(vote));
+        let shared = Shared { observe, last_stamp, vote, committed: AtomicU64::new(0) };
         let this = Self { store, writer, shared: Arc::new(shared) };
         this.observe_unapplied()?;
         Ok(this)
@@ -91,6 +95,38 @@ impl LogStore {
 
     fn cached_vote(&self) -> Option<Vote> {
         *self.shared.vote.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the log may be cut behind this entry: nothing that is settled may go, and the entry
+    /// that stays must be the one that the primary means.
+    fn check_cut(&self, keeps: Option<&LogId>) -> Result<u64, StoreError> {
+        let end = keeps.map_or(0, |last| last.index() + 1);
+        let settled =
+            self.shared.committed.load(Ordering::Relaxed).max(self.store.tail().applied());
+        let refuse = |found: String| {
+            self.store.note_damage(DamageKind::Contradicted, &found);
+            Err(StoreError::Damaged(found))
+        };
+        if end < settled || end < self.store.tail().range().0 {
+            let last = settled.saturating_sub(1);
+            return refuse(format!(
+                "the primary has another history: it would have the log end before entry {end}, and \
+                 all up to {last} are settled here"
+            ));
+        }
+        let Some(keeps) = keeps else { return Ok(end) };
+        let held = match self.store.entries(keeps.index(), end, usize::MAX)?.pop() {
+            Some(entry) => Some(entry.term),
+            None => self.store.floor()?.filter(|f| f.index == keeps.index()).map(|f| f.term),
+        };
+        let term = keeps.committed_leader_id().term;
+        if held != Some(term) {
+            return refuse(format!(
+                "the log would be cut behind entry {} of term {term}, and it holds {held:?} there",
+                keeps.index()
+            ));
+        }
+        Ok(end)
     }
 
     fn read(&self, from: u64, to: u64, bytes: usize) -> Result<Vec<Entry>, io::Error> {
@@ -184,11 +220,17 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
-        let end = last_log_id.map_or(0, |last| last.index() + 1);
-        // The first index that a truncated log may begin at lies above the purge floor.
-        let end = end.max(self.store.tail().range().0);
+        let end = self.check_cut(last_log_id.as_ref())?;
         self.store.tail().truncate(end);
         self.writer.submit(Op::Truncate(SHARD, end), Box::new(drop));
+        Ok(())
+    }
+
+    /// Kept in memory, for [`Self::truncate_after`]: a start learns it anew.
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        if let Some(committed) = committed {
+            self.shared.committed.fetch_max(committed.index() + 1, Ordering::Relaxed);
+        }
         Ok(())
     }
 

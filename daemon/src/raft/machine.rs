@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use clock::Hlc;
 use futures::{Stream, StreamExt as _};
-use model::Batch;
 use model::hash::Hash;
+use model::{ApplyError, Batch};
 use openraft::entry::RaftEntry as _;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::store::format::{Applied as StoredApplied, LogMark};
 use crate::store::{
-    ChunkReader, Incoming, SHARD, SnapshotHead, Store, StoreError, Writer, damage_in,
+    ChunkReader, DamageKind, Incoming, SHARD, SnapshotHead, Store, StoreError, Writer, damage_in,
 };
 
 use super::codec;
@@ -158,7 +158,8 @@ impl StateMachine {
         for entry in entries {
             let id = entry.log_id();
             // After a crash, entries whose effects survived are handed over again.
-            if applied.last.as_ref().is_some_and(|last| last.index >= id.index()) {
+            if let Some(last) = applied.last.as_ref().filter(|last| last.index >= id.index()) {
+                self.check_applied(last, &id)?;
                 results.push(Applied::default());
                 continue;
             }
@@ -175,7 +176,8 @@ impl StateMachine {
             };
             let term = id.committed_leader_id().term;
             let outcomes = machine.apply(id.index(), term, batch.as_ref());
-            results.push(Applied { outcomes: outcomes.map_err(io::Error::other)? });
+            let outcomes = outcomes.map_err(|error| self.cannot_apply(error))?;
+            results.push(Applied { outcomes });
             digests.push((id.index(), machine.digest()));
             applied.last = Some(mark(&id, Vec::new()));
         }
@@ -184,7 +186,9 @@ impl StateMachine {
         }
         if let Some(last) = applied.last.as_mut().filter(|_| self.log_first) {
             let chain = self.store.applied_mark(last.index)?;
-            assert_eq!(chain.term, last.term, "an applied entry is not the one in the log");
+            if chain.term != last.term {
+                return Err(self.contradicted(last.index, last.term, chain.term));
+            }
             last.hash = chain.hash;
         }
         let ratcheted = machine.ratcheted();
@@ -196,6 +200,43 @@ impl StateMachine {
         self.digests.push(digests);
         self.note(stamp, ratcheted, members_epoch);
         Ok(results)
+    }
+
+    /// Whether an entry that is handed over once more is the one that was applied. The chain hash at
+    /// the last applied entry speaks for all before it.
+    fn check_applied(&self, last: &LogMark, again: &LogId) -> Result<(), io::Error> {
+        if !self.log_first || last.hash.is_empty() || again.index() < self.store.tail().range().0 {
+            return Ok(());
+        }
+        let term = again.committed_leader_id().term;
+        let logged = self.store.applied_mark(again.index())?;
+        if logged.term != term {
+            return Err(self.contradicted(again.index(), term, logged.term));
+        }
+        if last.index == again.index() && (last.term != term || last.hash != logged.hash) {
+            return Err(self.contradicted(again.index(), term, last.term));
+        }
+        Ok(())
+    }
+
+    /// An entry is not the one that this node holds at its place, which is settled.
+    fn contradicted(&self, index: u64, term: u64, held: u64) -> io::Error {
+        let found =
+            format!("entry {index} is of term {term}, and the one that is held of term {held}");
+        self.store.note_damage(DamageKind::Contradicted, &found);
+        StoreError::Damaged(found).into()
+    }
+
+    /// Notes what an error of the model says of this node's state.
+    fn cannot_apply(&self, error: ApplyError) -> io::Error {
+        match &error {
+            ApplyError::State(_) => {}
+            // The entry is committed: then it is the state that it does not follow.
+            ApplyError::Order { .. } | ApplyError::Stamp { .. } => {
+                self.store.note_damage(DamageKind::Contradicted, &error);
+            }
+        }
+        io::Error::other(error)
     }
 
     fn note(&self, stamp: Hlc, ratcheted: u64, members_epoch: u64) {
@@ -227,8 +268,8 @@ fn mark(id: &LogId, hash: Vec<u8>) -> LogMark {
 
 /// Version of the table of nodes in a store.
 fn members_epoch(store: &Store) -> Result<u64, StoreError> {
-    let epoch = model::query::members_epoch(&store.snapshot()?);
-    epoch.map_err(|error| StoreError::Damaged(error.to_string()))
+    let view = store.snapshot()?;
+    view.judged(model::query::members_epoch(&view))
 }
 
 /// Final stamp of the last applied entry of a store.
@@ -240,8 +281,8 @@ pub(super) fn last_stamp(store: &Store) -> Result<Hlc, StoreError> {
 }
 
 fn stats(store: &Store) -> Result<model::Stats, StoreError> {
-    let stats = model::query::stats(&store.snapshot()?);
-    stats.map_err(|error| StoreError::Damaged(error.to_string()))
+    let view = store.snapshot()?;
+    view.judged(model::query::stats(&view))
 }
 
 impl RaftStateMachine<Types> for StateMachine {
@@ -275,7 +316,7 @@ impl RaftStateMachine<Types> for StateMachine {
             }
             let results = blocking(|| self.apply_chunk(&chunk)).inspect_err(|error| {
                 if let Some(found) = damage_in(error) {
-                    self.store.note_damage(found);
+                    self.store.note_damage(DamageKind::Corrupt, found);
                 }
             })?;
             for (responder, result) in responders.into_iter().zip(results) {

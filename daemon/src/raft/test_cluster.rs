@@ -23,7 +23,7 @@ use crate::lead::{self, Lead};
 use crate::members::Members;
 use crate::proposer::{self, Proposer};
 use crate::store::format::Identity;
-use crate::store::{Op, Opened, Store};
+use crate::store::{Op, Opened, Store, StoreError, Trouble};
 use crate::time::{Counter, Keeper};
 
 use super::{Guard, Handle, Member, Timing, URGENT_RAFT, View, found, peer_address};
@@ -142,7 +142,7 @@ pub(crate) async fn start_undecided(
     setup: Setup,
 ) -> TestNode {
     let Setup { clock, counter, guard, from_the_start, asks, members: count, founds } = setup;
-    if !Store::exists(dir.path()) {
+    if !Store::exists(dir.path()).unwrap() {
         Store::create(dir.path(), &identity(id)).unwrap();
     }
     let store = tokio::time::timeout(PATIENCE, open(&dir, id)).await.expect("nobody holds it");
@@ -232,8 +232,10 @@ async fn open(dir: &tempfile::TempDir, id: u64) -> Store {
     loop {
         match Store::open(dir.path(), CLUSTER, name(id).as_str()) {
             Ok(Opened::Intact(store)) => return store,
-            Ok(Opened::Repairing { reason, .. }) => panic!("{reason}"),
-            Err(error) if error.to_string().contains("in use") => tokio::task::yield_now().await,
+            Ok(Opened::Repairing { damage, .. }) => panic!("{damage}"),
+            Err(StoreError::Environment { trouble: Trouble::InUse, .. }) => {
+                tokio::task::yield_now().await;
+            }
             Err(error) => panic!("{error}"),
         }
     }

@@ -278,7 +278,7 @@ impl<'a> Term<'a> {
 /// When the state cannot be read.
 pub(crate) fn rows(store: &Store) -> Result<Rows, StoreError> {
     let view = store.snapshot()?;
-    query::members(&view).map_err(|error| StoreError::Damaged(error.to_string()))
+    view.judged(query::members(&view))
 }
 
 /// Asks a voter to take the role over, and waits until another one leads.

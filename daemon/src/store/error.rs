@@ -5,6 +5,9 @@ use std::io;
 use std::path::PathBuf;
 
 use model::StateError;
+use rocksdb::ErrorKind;
+
+use super::environment::Trouble;
 
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
@@ -28,21 +31,42 @@ pub enum StoreError {
     /// Something that was written is not what is read: the node's evidence does not fit.
     #[error("damaged: {0}")]
     Damaged(String),
-    /// The store belongs to another node or cluster, or to a newer release; or there is none.
+    /// The database does not open although nothing stands in the way: it lacks a file. Whoever puts
+    /// that back has the store that it was, so nothing is noted in it.
+    #[error("a file of the database is missing: {0}")]
+    Incomplete(String),
+    /// Something stands in the way that is not the store's fault; nothing was changed.
+    #[error("{what}")]
+    Environment {
+        /// What a person can do about it.
+        trouble: Trouble,
+        /// What stands in the way of what.
+        what: String,
+    },
+    /// The store belongs to another node or cluster.
     #[error("{0}")]
     Foreign(String),
     /// There is no store and no seed for one.
     #[error("{0}")]
     NotAdmitted(String),
+    /// What another node sent is not what it should be; this store is as it was.
+    #[error("{0}")]
+    Refused(String),
     /// The store failed earlier and takes nothing any more.
     #[error("the store stopped: {0}")]
     Stopped(String),
 }
 
 impl StoreError {
-    /// Wraps a database error with what was attempted.
+    /// Wraps a database error with what was attempted. A block, a log or a table that is not what
+    /// was written is damage; all else is a disk or a database that refuses.
     pub(crate) fn database(doing: &'static str) -> impl FnOnce(rocksdb::Error) -> Self {
-        move |source| Self::Database { doing, source }
+        move |source| match source.kind() {
+            ErrorKind::Corruption => {
+                Self::Damaged(format!("the database failed while {doing}: {source}"))
+            }
+            _ => Self::Database { doing, source },
+        }
     }
 
     /// Wraps a file error with its path.
@@ -52,20 +76,22 @@ impl StoreError {
     }
 }
 
-/// What an error of the state machine says of something that was written and is not what is read.
+/// What an error says, itself or in a cause, of something that was written and is not what is read.
 /// No new start heals that, while a disk that refuses may do better the next time.
-pub(crate) fn damage_in(error: &io::Error) -> Option<String> {
-    let mut cause = error.get_ref().map(|inner| -> &(dyn Error + 'static) { inner });
+pub(crate) fn damage_in(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut cause = Some(error);
     while let Some(error) = cause {
-        let store = error.downcast_ref().is_some_and(|error| match error {
-            StoreError::Damaged(_) => true,
-            StoreError::Database { source, .. } => source.kind() == rocksdb::ErrorKind::Corruption,
-            _ => false,
-        });
-        if store || matches!(error.downcast_ref(), Some(StateError::Corrupt { .. })) {
+        if let Some(StoreError::Damaged(found)) = error.downcast_ref() {
+            return Some(found.clone());
+        }
+        if matches!(error.downcast_ref(), Some(StateError::Corrupt { .. })) {
             return Some(error.to_string());
         }
-        cause = error.source();
+        // An error of the system that wraps one of ours passes it over in `source`.
+        cause = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
     }
     None
 }
@@ -88,7 +114,7 @@ mod tests {
         let damaged = || StoreError::Damaged("row 7".to_owned());
         let wrapped = ApplyError::State(ViewError::new(damaged()).into());
         for error in [io::Error::from(damaged()), io::Error::other(wrapped)] {
-            assert_eq!(damage_in(&error).as_deref(), Some("damaged: row 7"), "{error:?}");
+            assert_eq!(damage_in(&error).as_deref(), Some("row 7"), "{error:?}");
         }
         let row = StateError::Corrupt { table: model::Table::Records, what: "too short" };
         let row = io::Error::other(ApplyError::State(row));

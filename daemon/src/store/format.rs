@@ -32,6 +32,13 @@ pub struct Identity {
     pub incarnation: Vec<u8>,
 }
 
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { cluster, node, raft_id, .. } = self;
+        write!(f, "{node} of cluster {cluster} with raft id {raft_id}")
+    }
+}
+
 /// A vote of a shard.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct Vote {

@@ -17,7 +17,7 @@ use rocksdb::WriteBatch;
 use tokio::sync::mpsc;
 
 use super::db::Database;
-use super::format::{Applied, FORMAT, decode};
+use super::format::{Applied, FORMAT};
 use super::keys::{self, FAMILIES, LOG, META};
 use super::view::{self, StateBatch};
 use super::{SHARD, Store, StoreError};
@@ -121,7 +121,7 @@ impl Store {
     /// # Errors
     /// When the snapshot is of another cluster, shard or format, or holds nothing.
     pub fn write_in(&self, head: SnapshotHead) -> Result<Incoming, StoreError> {
-        let refuse = |what: String| Err(StoreError::Foreign(format!("a snapshot {what}")));
+        let refuse = |what: String| Err(StoreError::Refused(format!("a snapshot {what}")));
         if head.format != FORMAT {
             return refuse(format!("of format {}", head.format));
         }
@@ -159,7 +159,7 @@ impl Store {
     pub async fn flip(&self, mut incoming: Incoming) -> Result<(), StoreError> {
         let applied = incoming.head.applied.clone().filter(|_| incoming.complete);
         let applied =
-            applied.ok_or_else(|| StoreError::Damaged("an incomplete snapshot".to_owned()))?;
+            applied.ok_or_else(|| StoreError::Refused("an incomplete snapshot".to_owned()))?;
         let flip = super::Op::Flip(SHARD, incoming.generation, Box::new(applied));
         // Before the flip, since its outcome may stay unknown: what may be live is never swept.
         incoming.live = true;
@@ -194,7 +194,8 @@ impl Incoming {
     /// # Errors
     /// When the chunk, the count or the hash does not fit; the snapshot is then to be dropped.
     pub fn push(&mut self, chunk: &Chunk) -> Result<bool, StoreError> {
-        let damaged = |what: &str| Err(StoreError::Damaged(format!("a snapshot chunk: {what}")));
+        // What comes from elsewhere says nothing of this store.
+        let damaged = |what: &str| Err(StoreError::Refused(format!("a snapshot chunk: {what}")));
         if self.complete {
             return damaged("comes after the last");
         }
@@ -212,7 +213,7 @@ impl Incoming {
             return Ok(true);
         }
         self.hash.update(&chunk.rows);
-        let rows: Rows = decode("a snapshot chunk", &chunk.rows)?;
+        let Ok(rows) = Rows::decode(chunk.rows.as_slice()) else { return damaged("not rows") };
         let mut batch = StateBatch::new(Arc::clone(&self.db), self.generation);
         let mut changes = Vec::with_capacity(rows.rows.len());
         for Row { table, key, value } in rows.rows {
@@ -267,8 +268,7 @@ fn read_out(
 }
 
 fn read_head(view: &view::Snapshot<'_>, cluster: String) -> Result<SnapshotHead, StoreError> {
-    let stats =
-        model::query::stats(view).map_err(|error| StoreError::Damaged(error.to_string()))?;
+    let stats = view.judged(model::query::stats(view))?;
     Ok(SnapshotHead {
         format: FORMAT,
         cluster,
@@ -350,7 +350,7 @@ fn remove_range(db: &Database, from: &[u8], to: &[u8]) -> Result<(), StoreError>
         if iterator.key().is_some_and(|key| key < to) {
             batch.delete_range_cf(handle, from, to);
         }
-        iterator.status().map_err(StoreError::database("sweeping"))?;
+        iterator.status().map_err(db.failed("sweeping"))?;
     }
     if batch.is_empty() { Ok(()) } else { db.write(batch) }
 }

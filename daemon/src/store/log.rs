@@ -44,7 +44,7 @@ fn scan(
     while let (Some(key), Some(value)) = (iterator.key(), iterator.value()) {
         let Some(index) = keys::log_index(shard, key).filter(|index| *index < to) else { break };
         if index != expected {
-            return Err(StoreError::Damaged(format!("log entry {expected} is missing")));
+            return Err(missing(expected));
         }
         let (entry, hash) = LogEntry::decode(index, value)?;
         expected += 1;
@@ -54,7 +54,21 @@ fn scan(
         iterator.next();
     }
     // An iterator over a damaged block just ends: who forgets this sees a short log.
-    iterator.status().map_err(StoreError::database("scanning the log"))
+    iterator.status().map_err(db.failed("scanning the log"))
+}
+
+/// The mark of a log entry that the database holds, or of the purge floor.
+pub(crate) fn mark_in(db: &Database, shard: u16, index: u64) -> Result<LogMark, StoreError> {
+    if let Some(value) = db.get(LOG, &keys::log(shard, index))? {
+        let (entry, hash) = LogEntry::decode(index, &value)?;
+        return Ok(LogMark { index, term: entry.term, hash: hash.to_vec() });
+    }
+    let floor = floor(db, shard)?.filter(|floor| floor.index == index);
+    floor.ok_or_else(|| missing(index))
+}
+
+fn missing(index: u64) -> StoreError {
+    StoreError::Damaged(format!("log entry {index} is missing"))
 }
 
 impl Store {
@@ -69,7 +83,7 @@ impl Store {
             let result = self.entries_once(start, to, bytes);
             // A purge may have passed between the two looks; what it took is not missing.
             if result.is_ok() || self.tail().range().0 <= start {
-                return result;
+                return self.inner.db.noted(result);
             }
         }
     }
@@ -87,8 +101,7 @@ impl Store {
             })?;
             let expected = db_end - from;
             if size < bytes && (found.len() as u64) < expected {
-                let missing = format!("log entry {} is missing", from + found.len() as u64);
-                return Err(StoreError::Damaged(missing));
+                return Err(missing(from + found.len() as u64));
             }
         }
         for entry in recent {
@@ -106,12 +119,7 @@ impl Store {
     /// # Errors
     /// When it is neither, or damaged.
     pub fn mark_at(&self, index: u64) -> Result<LogMark, StoreError> {
-        if let Some(value) = self.inner.db.get(LOG, &keys::log(SHARD, index))? {
-            let (entry, hash) = LogEntry::decode(index, &value)?;
-            return Ok(LogMark { index, term: entry.term, hash: hash.to_vec() });
-        }
-        let floor = self.floor()?.filter(|floor| floor.index == index);
-        floor.ok_or_else(|| StoreError::Damaged(format!("log entry {index} is missing")))
+        self.inner.db.noted(mark_in(&self.inner.db, SHARD, index))
     }
 
     /// The place of an entry with its chain hash, as apply notes it; the entry must be written.
@@ -121,10 +129,10 @@ impl Store {
     pub fn applied_mark(&self, index: u64) -> Result<LogMark, StoreError> {
         let handle = self.inner.db.family(LOG)?;
         let found = self.inner.db.raw().get_pinned_cf(handle, keys::log(SHARD, index));
-        let found = found.map_err(StoreError::database("reading the log"))?;
+        let found = found.map_err(self.inner.db.failed("reading the log"))?;
         let head = found.as_ref().and_then(|value| value.first_chunk::<44>());
         let [_, _, _, _, a, b, c, d, e, f, g, h, hash @ ..] =
-            head.ok_or_else(|| StoreError::Damaged(format!("log entry {index} is missing")))?;
+            self.inner.db.noted(head.ok_or_else(|| missing(index)))?;
         let term = u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]);
         Ok(LogMark { index, term, hash: hash.to_vec() })
     }

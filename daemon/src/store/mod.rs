@@ -7,21 +7,30 @@
 //! On disk, under the data directory:
 //! ```text
 //! store/db/         the database
-//! store/watermark   evidence of what was durable
+//! store/watermark   evidence of what was durable, and the mark of damage
+//! store/tables      checksums of the database's tables, as they were made
 //! store.new/        a store that is being created; never used, removed at the next start
 //! ```
 //!
 //! Invariant: a normal start never creates a store. An empty directory may be a wrong mount, and a
 //! node that starts empty under an old name can vote away what it has acknowledged.
 //!
+//! Invariant: damage is remembered. Whoever meets it, in an opening, an apply, a read, a merge or a
+//! look at everything, marks the watermark, and no later start calls the store intact. What merely
+//! stands in the way (a lock, a mode, a mount, a full disk) is named as that, and marks nothing.
+//!
 //! Not here: repair. A store that cannot be proven intact is reported and left as it is.
 
+mod audit;
 mod db;
+mod environment;
 mod error;
+mod evidence;
 pub mod format;
 mod generation;
 mod keys;
 pub mod log;
+mod tables;
 mod tail;
 mod verdict;
 mod view;
@@ -29,24 +38,31 @@ pub mod watermark;
 mod writer;
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rocksdb::WriteBatch;
+use tokio::sync::watch;
 
+pub use self::environment::Trouble;
 pub use self::error::StoreError;
 pub(crate) use self::error::damage_in;
+pub use self::evidence::{OnFailure, Told};
 pub use self::generation::{Chunk, ChunkReader, Incoming, SnapshotHead};
 pub use self::view::{Snapshot, StateBatch};
+pub use self::watermark::{Damage, DamageKind};
 pub use self::writer::{Done, Op, Writer};
 
 use self::db::Database;
+use self::evidence::Evidence;
 use self::format::{Applied, FORMAT, Identity, LogMark, Vote, decode, encode};
 use self::keys::{META, MetaKind};
+use self::tables::{Noting, Tables};
 use self::tail::Tail;
-use self::verdict::Verdict;
+use self::verdict::{Proven, Verdict};
 use self::watermark::{Watermark, WatermarkFile};
 
 /// The one Raft group of this version; it carries the data shard and the control shard.
@@ -72,8 +88,9 @@ struct Inner {
     identity: Identity,
     starts: u64,
     path: PathBuf,
-    /// What was found damaged after the opening.
-    damage: OnceLock<String>,
+    tables: Arc<Tables>,
+    noting: Mutex<Option<Noting>>,
+    evidence: Arc<Evidence>,
 }
 
 /// What a start found.
@@ -86,15 +103,26 @@ pub enum Opened {
         /// Who the store says it is, as far as that can be read.
         identity: Option<Identity>,
         /// What was expected and what was found.
-        reason: String,
+        damage: Damage,
+        /// Keeps other processes away from the store.
+        lock: Option<Lock>,
     },
+}
+
+/// Keeps other processes away from a store, until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _evidence: Arc<Evidence>,
 }
 
 impl Store {
     /// Whether the data directory holds a store.
-    #[must_use]
-    pub fn exists(data_dir: &Path) -> bool {
-        data_dir.join("store").exists()
+    ///
+    /// # Errors
+    /// When nobody can say: the folder may not be looked into.
+    pub fn exists(data_dir: &Path) -> Result<bool, StoreError> {
+        let path = data_dir.join("store");
+        path.try_exists().map_err(StoreError::file(path))
     }
 
     /// Creates a store, whole or not at all. Only for a node that was just admitted.
@@ -114,7 +142,7 @@ impl Store {
         std::fs::create_dir_all(&new).map_err(StoreError::file(&new))?;
         let identity = Identity { format: FORMAT, ..identity.clone() };
         {
-            let db = Database::open(&new.join("db"), true)?;
+            let db = Database::create(&new.join("db"))?;
             let mut batch = WriteBatch::default();
             let meta = db.family(META)?;
             batch.put_cf(meta, keys::meta(0, MetaKind::Identity), encode(&identity));
@@ -128,55 +156,88 @@ impl Store {
         dir.sync_all().map_err(StoreError::file(data_dir))
     }
 
-    /// Opens the store of a node and judges whether it is intact.
+    /// Opens the store of a node and judges whether it is intact. Damage that is found is marked.
     ///
     /// # Errors
-    /// When there is no store, or it belongs to another cluster, node or release, or another
-    /// process holds it.
+    /// When there is no store, or it belongs to another cluster, node or release, or something
+    /// stands in the way of opening it; it is then left as it is.
     pub fn open(data_dir: &Path, cluster: &str, node: &str) -> Result<Opened, StoreError> {
         let path = data_dir.join("store");
-        if !path.exists() {
+        if !Self::exists(data_dir)? {
             return Err(StoreError::NotAdmitted(format!(
                 "{} holds no store, and a normal start never creates one: it may be a wrong mount \
                  or a wiped disk",
                 data_dir.display()
             )));
         }
-        let (file, watermark) = match WatermarkFile::open(&path) {
+        let (evidence, watermark) = match Evidence::open(&path) {
             Ok(opened) => opened,
-            Err(error) => {
-                return Ok(Opened::Repairing { identity: None, reason: error.to_string() });
+            Err(StoreError::File { path, source }) if source.kind() == ErrorKind::NotFound => {
+                let found = format!("{}, which proves what was durable, is gone", path.display());
+                let damage = Damage::new(DamageKind::Lost, found);
+                return Ok(Opened::Repairing { identity: None, damage, lock: None });
             }
+            Err(error) => return Err(error),
         };
-        let db = match Database::open(&path.join("db"), false) {
-            Ok(db) => Arc::new(db),
-            Err(error) if error.to_string().contains("lock") => {
-                let held = format!("{} is in use by another process ({error})", path.display());
-                return Err(StoreError::Foreign(held));
-            }
-            Err(error) => {
-                let identity = watermark.and_then(|watermark| watermark.identity);
-                return Ok(Opened::Repairing { identity, reason: error.to_string() });
-            }
-        };
-        let found = match verdict::identity(&db) {
-            Ok(found) => found,
-            Err(error) => {
-                return Ok(Opened::Repairing { identity: None, reason: error.to_string() });
-            }
-        };
-        if let Some(identity) = &found {
-            verdict::check_owner(identity, cluster, node)?;
+        let owner = |identity: &Identity| verdict::check_owner(&path, identity, cluster, node);
+        let claimed = watermark.as_ref().and_then(|watermark| watermark.identity.clone());
+        if let Some(identity) = &claimed {
+            owner(identity)?;
         }
-        let opened = verdict::judge(&db, found.as_ref(), watermark.as_ref());
-        let opened = opened.and_then(|verdict| match verdict {
-            Verdict::Repairing(reason) => Err(StoreError::Damaged(reason)),
-            Verdict::Intact(identity) => Self::start(path, db, file, identity),
-        });
-        match opened {
-            Ok(store) => Ok(Opened::Intact(store)),
-            Err(error @ (StoreError::Damaged(_) | StoreError::Database { .. })) => {
-                Ok(Opened::Repairing { identity: found, reason: error.to_string() })
+        Self::open_locked(&path, evidence, watermark, claimed, &owner)
+    }
+
+    /// The same once nobody else has the store, and its watermark is read. `owner` refuses a store
+    /// of somebody else.
+    fn open_locked(
+        path: &Path,
+        evidence: Arc<Evidence>,
+        watermark: Option<Watermark>,
+        claimed: Option<Identity>,
+        owner: &dyn Fn(&Identity) -> Result<(), StoreError>,
+    ) -> Result<Opened, StoreError> {
+        let repairing = |identity, damage: Damage, mark: bool| {
+            // Without a slot that says whose the store is, there is nothing to write the mark to.
+            if mark && watermark.is_some() {
+                evidence.mark(damage.clone());
+            }
+            let lock = Some(Lock { _evidence: Arc::clone(&evidence) });
+            Ok(Opened::Repairing { identity, damage, lock })
+        };
+        if let Some(damage) = watermark.as_ref().and_then(Watermark::found) {
+            return repairing(claimed, damage, false);
+        }
+        environment::look(path)?;
+        let db = match verdict::open(path, &evidence, watermark.as_ref()) {
+            Ok(db) => Arc::new(db),
+            Err(StoreError::Damaged(found)) => {
+                return repairing(claimed, Damage::new(DamageKind::Corrupt, found), true);
+            }
+            Err(error @ StoreError::Incomplete(_)) => {
+                return repairing(claimed, Damage::new(DamageKind::Lost, error), false);
+            }
+            Err(error) => return Err(error),
+        };
+        let found = verdict::identity(&db);
+        if let Ok(Some(identity)) = &found {
+            owner(identity)?;
+        }
+        let claimed = claimed.or_else(|| found.as_ref().ok().cloned().flatten());
+        match found.and_then(|found| verdict::judge(&db, found.as_ref(), watermark.as_ref())) {
+            Ok(Verdict::Intact(proven)) => {
+                match Self::start(path.to_owned(), db, Arc::clone(&evidence), *proven) {
+                    Err(StoreError::Damaged(found)) => {
+                        repairing(claimed, Damage::new(DamageKind::Corrupt, found), true)
+                    }
+                    started => started.map(Opened::Intact),
+                }
+            }
+            Ok(Verdict::Damaged(damage)) => repairing(claimed, damage, true),
+            Ok(Verdict::Mixed(found)) => {
+                repairing(claimed, Damage::new(DamageKind::Contradicted, found), false)
+            }
+            Err(StoreError::Damaged(found)) => {
+                repairing(claimed, Damage::new(DamageKind::Corrupt, found), true)
             }
             Err(error) => Err(error),
         }
@@ -185,29 +246,35 @@ impl Store {
     fn start(
         path: PathBuf,
         db: Arc<Database>,
-        file: WatermarkFile,
-        identity: Identity,
+        evidence: Arc<Evidence>,
+        proven: Proven,
     ) -> Result<Self, StoreError> {
+        let Proven { identity, first, last, applied } = proven;
         let starts = bump_starts(&db)?;
         let live = live_generation(&db, SHARD)?;
         generation::sweep(&db, SHARD, live)?;
-        let (first, last) = log::bounds(&db, SHARD)?;
         let end = last.as_ref().map_or(first, |last| last.index + 1);
         let vote = read_vote(&db, SHARD)?;
         let shards = vec![watermark::ShardMark { shard: u32::from(SHARD), last, vote }];
         let marks = Watermark { identity: Some(identity.clone()), shards, ..Watermark::default() };
-        let (writer, threads) = Writer::start(Arc::clone(&db), file, marks)?;
+        let (writer, threads) = Writer::start(Arc::clone(&db), Arc::clone(&evidence), marks)?;
+        let tail = Tail::new(first, end);
+        tail.set_applied(applied.last.map_or(0, |last| last.index + 1));
+        let tables = Tables::read(&path);
+        let noting = tables.note_all(Arc::clone(&db))?;
         let inner = Inner {
             db,
             writer: Mutex::new(Some(writer)),
             threads: Mutex::new(threads),
-            tail: Tail::new(first, end),
+            tail,
             generation: AtomicU32::new(live),
             next_generation: AtomicU32::new(live + 1),
             identity,
             starts,
             path,
-            damage: OnceLock::new(),
+            tables,
+            noting: Mutex::new(Some(noting)),
+            evidence,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -224,15 +291,28 @@ impl Store {
         self.inner.starts
     }
 
-    /// Remembers that something written is not what is read; the first finding stays.
-    pub(crate) fn note_damage(&self, found: String) {
-        self.inner.damage.get_or_init(|| found);
+    /// Remembers damage, in this process at once and soon on the disk; the first finding stays. From
+    /// then on this store proves nothing, now and after every start.
+    pub fn note_damage(&self, kind: DamageKind, found: impl std::fmt::Display) {
+        self.inner.evidence.damaged(kind, found);
     }
 
-    /// What was found damaged since the opening; this store proves nothing any more.
+    /// The damage that was met since the opening, if any was.
     #[must_use]
-    pub fn damage(&self) -> Option<&str> {
-        self.inner.damage.get().map(String::as_str)
+    pub fn damage(&self) -> Option<&Damage> {
+        self.inner.evidence.damage()
+    }
+
+    /// What has become of a damage, as it changes.
+    #[must_use]
+    pub fn told(&self) -> watch::Receiver<Told> {
+        self.inner.evidence.told()
+    }
+
+    /// Installs what is to happen when the disk or the database refuses, at once and on the thread
+    /// that met it: before the database can go on by itself. Counts once.
+    pub fn on_failure(&self, act: OnFailure) {
+        self.inner.evidence.on_failure(act);
     }
 
     /// The pipeline to the disk.
@@ -323,6 +403,10 @@ impl Store {
             if thread.join().is_err() {
                 tracing::error!("a thread of the store ended in a panic");
             }
+        }
+        let noting = self.inner.noting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(noting) = noting {
+            noting.finish();
         }
     }
 }

@@ -105,6 +105,12 @@ impl Tail {
         state.release();
     }
 
+    /// One past the last entry that is applied.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.lock().applied
+    }
+
     /// The entries of `from..to` that lie in memory, and the index up to which the database has to
     /// be read for those that do not: `(db_end, entries)`.
     #[must_use]

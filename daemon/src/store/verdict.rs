@@ -1,18 +1,102 @@
 //! The verdict at start, before any Raft exists: is what this store holds at least what it once
 //! said was durable?
+//!
+//! What the watermark proves is not doubted. If the write-ahead log cannot be read to its end, but
+//! all that was durable can, then what is broken behind that was never acknowledged: it is dropped.
 
-use super::StoreError;
-use super::db::Database;
-use super::format::{FORMAT, Identity, LogEntry, Vote, decode};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::db::{Database, Replay};
+use super::evidence::Evidence;
+use super::format::{Applied, FORMAT, Identity, LogEntry, LogMark, Vote, decode};
 use super::keys::{self, LOG, MetaKind};
-use super::watermark::{ShardMark, Watermark};
+use super::watermark::{Damage, DamageKind, ShardMark, Watermark, newer};
+use super::{SHARD, StoreError, environment};
 
 /// What the evidence says.
 pub(crate) enum Verdict {
     /// Everything that was durable is there; what lies above is an unacknowledged tail.
-    Intact(Identity),
+    Intact(Box<Proven>),
     /// It cannot be proven: what was expected, and what was found.
-    Repairing(String),
+    Damaged(Damage),
+    /// Parts of two stores lie in one folder: whoever put them there can put them right.
+    Mixed(String),
+}
+
+/// A store that is intact.
+pub(crate) struct Proven {
+    /// Who it is.
+    pub(crate) identity: Identity,
+    /// First index that the log holds or would hold next.
+    pub(crate) first: u64,
+    /// The last entry of the log, or its floor.
+    pub(crate) last: Option<LogMark>,
+    /// Where the state stands.
+    pub(crate) applied: Applied,
+}
+
+/// Opens the database of a store with this watermark.
+///
+/// # Errors
+/// `Damaged` if it cannot be read as far as it was durable; `Environment` and its like if something
+/// else stands in the way.
+pub(crate) fn open(
+    store: &Path,
+    evidence: &Arc<Evidence>,
+    watermark: Option<&Watermark>,
+) -> Result<Database, StoreError> {
+    let path = store.join("db");
+    let refused = match Database::open(&path, Replay::Strict, evidence) {
+        Ok(db) => return Ok(db),
+        Err(refused) => refused,
+    };
+    match refused {
+        StoreError::Damaged(_) => {}
+        // It does not say in a type what it lacks. If nothing stands in the way, a file is missing.
+        StoreError::Database { .. } => {
+            environment::look_again(store)?;
+            let again = Database::open(&path, Replay::Strict, evidence);
+            return again.map_err(|error| match error {
+                StoreError::Database { .. } => StoreError::Incomplete(error.to_string()),
+                error => error,
+            });
+        }
+        error => return Err(error),
+    }
+    for replay in [Replay::Prefix, Replay::PrefixUnchecked] {
+        if let Some(watermark) = watermark
+            && holds_all(&path, replay, watermark)
+        {
+            tracing::warn!(
+                %refused,
+                "the end of the write-ahead log is broken; all that was durable is there, and what \
+                 lies behind that, never acknowledged, is dropped"
+            );
+            return Database::open(&path, replay, evidence);
+        }
+    }
+    Err(refused)
+}
+
+/// Whether the database, if its logs are read only up to the first thing that is wrong, holds all
+/// that was durable. Nothing on the disk is changed.
+fn holds_all(path: &Path, replay: Replay, watermark: &Watermark) -> bool {
+    let look = || -> Result<bool, StoreError> {
+        let db = Database::look(path, replay)?;
+        let found = identity(&db)?;
+        let intact = matches!(judge(&db, found.as_ref(), Some(watermark))?, Verdict::Intact(_));
+        // Its own notes would have told of a log that is missing in the middle; reading all does so.
+        if intact && replay == Replay::PrefixUnchecked {
+            let audit = model::audit::audit(&super::view::freeze(&db)?);
+            return Ok(audit.problems.is_empty());
+        }
+        Ok(intact)
+    };
+    look().unwrap_or_else(|error| {
+        tracing::debug!(%error, ?replay, "what was durable cannot be read");
+        false
+    })
 }
 
 /// The identity that the database carries.
@@ -24,15 +108,13 @@ pub(crate) fn identity(db: &Database) -> Result<Option<Identity>, StoreError> {
 /// Refuses a store of another release, cluster or node: that is a mistake of an operator, not
 /// damage, and nothing may be changed.
 pub(crate) fn check_owner(
+    store: &Path,
     identity: &Identity,
     cluster: &str,
     node: &str,
 ) -> Result<(), StoreError> {
     if identity.format > FORMAT {
-        return Err(StoreError::Foreign(format!(
-            "the store has format {}; this release reads up to {FORMAT}: run the newer release",
-            identity.format
-        )));
+        return Err(newer(store, identity.format));
     }
     if identity.cluster != cluster {
         return Err(StoreError::Foreign(format!(
@@ -59,28 +141,77 @@ pub(crate) fn judge(
     identity: Option<&Identity>,
     watermark: Option<&Watermark>,
 ) -> Result<Verdict, StoreError> {
-    let repairing = |reason: String| Ok(Verdict::Repairing(reason));
+    let damaged = |kind, found: String| Ok(Verdict::Damaged(Damage::new(kind, found)));
     let Some(identity) = identity else {
-        return repairing("the database carries no identity".to_owned());
+        return damaged(DamageKind::Lost, "the database carries no identity".to_owned());
     };
     let Some(watermark) = watermark else {
-        return repairing("no valid slot in the watermark file".to_owned());
+        return damaged(DamageKind::Lost, "no valid slot in the watermark file".to_owned());
     };
-    if watermark.damaged {
-        return repairing("the watermark carries the mark of damage found earlier".to_owned());
+    if let Some(damage) = watermark.found() {
+        return Ok(Verdict::Damaged(damage));
     }
     if watermark.identity.as_ref() != Some(identity) {
-        return repairing(format!(
-            "the watermark belongs to {:?}, the database to {identity:?}",
-            watermark.identity
-        ));
+        return Ok(Verdict::Mixed(format!(
+            "the watermark belongs to {}, the database to {identity}: two stores are mixed",
+            watermark.identity.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string)
+        )));
     }
     for mark in &watermark.shards {
         if let Some(reason) = judge_shard(db, mark)? {
-            return repairing(reason);
+            return damaged(DamageKind::Lost, reason);
         }
     }
-    Ok(Verdict::Intact(identity.clone()))
+    // Last, since it says least: the others name what is gone.
+    if db.sequence() < watermark.db_sequence {
+        let gone = format!(
+            "{} changes of the database were durable, it holds {}",
+            watermark.db_sequence,
+            db.sequence()
+        );
+        return damaged(DamageKind::Lost, gone);
+    }
+    let (floor, (first, last)) = (super::log::floor(db, SHARD)?, super::log::bounds(db, SHARD)?);
+    let applied = super::read_applied(db, SHARD, super::live_generation(db, SHARD)?)?;
+    if let Some(reason) = judge_applied(db, floor.as_ref(), last.as_ref(), &applied)? {
+        return damaged(DamageKind::Contradicted, reason);
+    }
+    let proven = Proven { identity: identity.clone(), first, last, applied };
+    Ok(Verdict::Intact(Box::new(proven)))
+}
+
+/// Whether the state was made from this log: it may be behind the log's end, and ahead of it where a
+/// snapshot was installed, but never behind its floor, nor of another entry at the same place.
+fn judge_applied(
+    db: &Database,
+    floor: Option<&LogMark>,
+    last: Option<&LogMark>,
+    applied: &Applied,
+) -> Result<Option<String>, StoreError> {
+    let at = |mark: Option<&LogMark>| mark.map(|mark| mark.index);
+    let Some(mark) = &applied.last else {
+        return Ok(floor.map(|floor| {
+            format!("the log begins behind entry {}, and the state holds nothing", floor.index)
+        }));
+    };
+    if at(floor) > Some(mark.index) {
+        let (floor, applied) = (at(floor).unwrap_or_default(), mark.index);
+        return Ok(Some(format!(
+            "the state holds entries up to {applied}, and those up to {floor} are purged"
+        )));
+    }
+    if at(last) < Some(mark.index) {
+        return Ok(None);
+    }
+    let logged = super::log::mark_in(db, SHARD, mark.index)?;
+    // The hash is missing where an earlier release or a test applied without a log.
+    let same = logged.term == mark.term && (mark.hash.is_empty() || logged.hash == mark.hash);
+    Ok((!same).then(|| {
+        format!(
+            "the state was made with another entry {} than the log holds: of term {}, not {}",
+            mark.index, mark.term, logged.term
+        )
+    }))
 }
 
 fn judge_shard(db: &Database, mark: &ShardMark) -> Result<Option<String>, StoreError> {

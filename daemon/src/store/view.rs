@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use model::view::Row;
-use model::{Change, Direction, Table, View, ViewError};
+use model::{Change, Direction, StateError, Table, View, ViewError};
 use rocksdb::{DB, ReadOptions, SnapshotWithThreadMode, WriteBatch};
 
 use super::db::Database;
+use super::error::damage_in;
 use super::format::{Applied, encode};
 use super::keys::{self, RECORDS, STATE, STREAMS};
 use super::{APPLIED_TABLE, SHARD, Store, StoreError};
@@ -38,6 +39,18 @@ pub struct Snapshot<'a> {
 }
 
 impl Snapshot<'_> {
+    /// What the model made of this state. Rows that it cannot read are damage, and are noted.
+    ///
+    /// # Errors
+    /// When it could not read them.
+    pub(crate) fn judged<T>(&self, result: Result<T, StateError>) -> Result<T, StoreError> {
+        let result = result.map_err(|error| match damage_in(&error) {
+            Some(found) => StoreError::Damaged(found),
+            None => StoreError::Stopped(error.to_string()),
+        });
+        self.db.noted(result)
+    }
+
     fn read_options(&self) -> ReadOptions {
         let mut options = ReadOptions::default();
         if let Some(frozen) = &self.frozen {
@@ -49,7 +62,7 @@ impl Snapshot<'_> {
     fn read(&self, family: &'static str, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let handle = self.db.family(family)?;
         let found = self.db.raw().get_pinned_cf_opt(handle, key, &self.read_options());
-        let found = found.map_err(StoreError::database("reading the state"))?;
+        let found = found.map_err(self.db.failed("reading the state"))?;
         Ok(found.map(|value| Bytes::copy_from_slice(&value)))
     }
 
@@ -89,7 +102,7 @@ impl Snapshot<'_> {
             }
             iterator.next();
         }
-        iterator.status().map_err(StoreError::database("walking the state"))
+        iterator.status().map_err(self.db.failed("walking the state"))
     }
 
     fn rows(
@@ -121,7 +134,7 @@ impl Snapshot<'_> {
             }
         }
         // An iterator over a damaged block just ends: who forgets this sees too few rows.
-        iterator.status().map_err(StoreError::database("scanning the state"))?;
+        iterator.status().map_err(self.db.failed("scanning the state"))?;
         Ok(rows)
     }
 }
@@ -225,7 +238,7 @@ pub(crate) fn freeze(db: &Database) -> Result<Snapshot<'_>, StoreError> {
     // The generation of that same moment: one that is swept later stays readable through it.
     let key = keys::meta(SHARD, keys::MetaKind::Generation);
     let value = frozen.get_cf(db.family(keys::META)?, key);
-    let value = value.map_err(StoreError::database("reading the generation"))?;
+    let value = value.map_err(db.failed("reading the generation"))?;
     let live = match value {
         None => 0,
         Some(bytes) => u32::from_be_bytes(

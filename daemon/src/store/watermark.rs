@@ -7,20 +7,28 @@
 //!
 //! Order is everything: database first, then the slot, then the answer. The other way round a
 //! power cut could leave a slot that claims too much on every node at once.
+//!
+//! The file is also what a store is locked by: two processes on one store would each believe that
+//! they alone write it.
+//!
+//! Not here: who writes it when (`evidence`), what it proves (`verdict`).
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use prost::Message as _;
 
 use super::StoreError;
+use super::environment::Trouble;
 use super::format::{FORMAT, Identity, LogMark, Vote};
 
 /// Name of the file in the data directory.
 pub const FILE: &str = "watermark";
 const SLOT_BYTES: usize = 4096;
 const MAGIC: &[u8; 8] = b"LOGDMARK";
+/// Bytes of words about a damage that a slot has room for.
+const FOUND_BYTES_MAX: usize = 1024;
 
 /// What a shard has made durable.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -34,6 +42,45 @@ pub struct ShardMark {
     /// Durable vote; absent before the first.
     #[prost(message, optional, tag = "3")]
     pub vote: Option<Vote>,
+}
+
+/// What kind of damage a store has. The numbers are the file's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum DamageKind {
+    /// Something that was written is not what is read.
+    Corrupt = 0,
+    /// Something that was durable is gone.
+    Lost = 1,
+    /// What this node holds as settled contradicts what another one does.
+    Contradicted = 2,
+}
+
+/// Why a store proves nothing any more.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Damage {
+    /// Which kind.
+    #[prost(enumeration = "DamageKind", tag = "1")]
+    pub kind: i32,
+    /// What was expected and what was found, for a person.
+    #[prost(string, tag = "2")]
+    pub found: String,
+}
+
+impl Damage {
+    /// A damage, with as many of the words as the file has room for.
+    #[must_use]
+    pub fn new(kind: DamageKind, found: impl std::fmt::Display) -> Self {
+        let mut found = found.to_string();
+        found.truncate(found.floor_char_boundary(FOUND_BYTES_MAX));
+        Self { kind: kind.into(), found }
+    }
+}
+
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.found)
+    }
 }
 
 /// The content of a slot.
@@ -51,6 +98,13 @@ pub struct Watermark {
     /// Per shard.
     #[prost(message, repeated, tag = "4")]
     pub shards: Vec<ShardMark>,
+    /// What was found, with `damaged`; absent if an earlier release found it.
+    #[prost(message, optional, tag = "5")]
+    pub damage: Option<Damage>,
+    /// Number of the database's last durable change. All of its changes are numbered without gaps,
+    /// so it speaks for the votes, ceilings and floors too. 0 in files of earlier releases.
+    #[prost(uint64, tag = "6")]
+    pub db_sequence: u64,
 }
 
 impl Watermark {
@@ -58,6 +112,13 @@ impl Watermark {
     #[must_use]
     pub fn shard(&self, shard: u16) -> Option<&ShardMark> {
         self.shards.iter().find(|mark| mark.shard == u32::from(shard))
+    }
+
+    /// Why the store proves nothing any more, if it carries the mark.
+    #[must_use]
+    pub fn found(&self) -> Option<Damage> {
+        let earlier = || Damage::new(DamageKind::Corrupt, "damage was found by an earlier start");
+        self.damaged.then(|| self.damage.clone().unwrap_or_else(earlier))
     }
 }
 
@@ -93,17 +154,36 @@ impl WatermarkFile {
         Ok(this)
     }
 
-    /// Opens the file and reads the newest valid slot; `None` if no slot is valid.
+    /// Opens the file, locks it for this process, and reads the newest valid slot; `None` if no slot
+    /// is valid. The lock ends with the value.
     ///
     /// # Errors
-    /// When the file is missing or cannot be read.
+    /// When the file is missing or cannot be read or written, when another process has locked it, or
+    /// when a newer release wrote it.
     pub fn open(dir: &Path) -> Result<(Self, Option<Watermark>), StoreError> {
         let path = dir.join(FILE);
         let file = OpenOptions::new().read(true).write(true).open(&path);
         let file = file.map_err(StoreError::file(&path))?;
-        let newest = (0..2u64)
-            .filter_map(|slot| read_slot(&file, slot))
-            .max_by_key(|watermark| watermark.sequence);
+        match file.try_lock() {
+            // Where files cannot be locked so, the database's own lock has to do.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+            Err(TryLockError::WouldBlock) => {
+                let what = format!("{} is in use by another process", dir.display());
+                return Err(StoreError::Environment { trouble: Trouble::InUse, what });
+            }
+        }
+        let mut newest: Option<Watermark> = None;
+        for slot in 0..2 {
+            match read_slot(&file, slot).map_err(StoreError::file(&path))? {
+                Slot::Valid(found) => {
+                    if newest.as_ref().is_none_or(|newest| newest.sequence < found.sequence) {
+                        newest = Some(found);
+                    }
+                }
+                Slot::Newer(format) => return Err(newer(&path, format)),
+                Slot::Invalid => {}
+            }
+        }
         let sequence = newest.as_ref().map_or(0, |watermark| watermark.sequence);
         Ok((Self { file, path, sequence }, newest))
     }
@@ -140,13 +220,44 @@ fn encode_slot(watermark: &Watermark) -> Result<Vec<u8>, StoreError> {
     Ok(slot)
 }
 
-fn read_slot(file: &File, slot: u64) -> Option<Watermark> {
-    let mut bytes = vec![0; SLOT_BYTES];
-    file.read_exact_at(&mut bytes, slot * SLOT_BYTES as u64).ok()?;
-    decode_slot(&bytes)
+/// A store of a newer release: nothing is wrong with it.
+pub(super) fn newer(path: &Path, format: u32) -> StoreError {
+    let what = format!(
+        "{} has format {format}; this release reads up to {FORMAT}: run the newer release",
+        path.display()
+    );
+    StoreError::Environment { trouble: Trouble::NewerFormat, what }
 }
 
-fn decode_slot(bytes: &[u8]) -> Option<Watermark> {
+/// What a slot holds.
+#[derive(Debug, PartialEq)]
+enum Slot {
+    Valid(Watermark),
+    /// Whole, and of a format that this release does not know.
+    Newer(u32),
+    /// Never written, torn or damaged.
+    Invalid,
+}
+
+fn read_slot(file: &File, slot: u64) -> std::io::Result<Slot> {
+    let mut bytes = vec![0; SLOT_BYTES];
+    match file.read_exact_at(&mut bytes, slot * SLOT_BYTES as u64) {
+        Ok(()) => Ok(decode_slot(&bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(Slot::Invalid),
+        Err(error) => Err(error),
+    }
+}
+
+fn decode_slot(bytes: &[u8]) -> Slot {
+    let Some((format, payload)) = whole(bytes) else { return Slot::Invalid };
+    if format > FORMAT {
+        return Slot::Newer(format);
+    }
+    Watermark::decode(payload).map_or(Slot::Invalid, Slot::Valid)
+}
+
+/// Format and content of a slot whose checksum is right.
+fn whole(bytes: &[u8]) -> Option<(u32, &[u8])> {
     let rest = bytes.strip_prefix(MAGIC.as_slice())?;
     let (format, rest) = rest.split_first_chunk::<4>()?;
     let (len, rest) = rest.split_first_chunk::<4>()?;
@@ -154,9 +265,8 @@ fn decode_slot(bytes: &[u8]) -> Option<Watermark> {
     let payload = rest.get(..len)?;
     let crc = rest.get(len..len + 4)?;
     let covered = bytes.get(..MAGIC.len() + 8 + len)?;
-    let fits =
-        crc32c::crc32c(covered).to_be_bytes() == crc && u32::from_be_bytes(*format) == FORMAT;
-    if fits { Watermark::decode(payload).ok() } else { None }
+    let fits = crc32c::crc32c(covered).to_be_bytes() == crc;
+    fits.then_some((u32::from_be_bytes(*format), payload))
 }
 
 #[cfg(test)]
@@ -169,7 +279,7 @@ mod tests {
         let last = LogMark { index: 7, term: 2, hash: vec![3; 32] };
         let vote = Vote { term: 2, node: 1, committed: true };
         let mark = ShardMark { shard: 1, last: Some(last), vote: Some(vote) };
-        Watermark { sequence, identity: None, damaged: false, shards: vec![mark] }
+        Watermark { sequence, shards: vec![mark], ..Watermark::default() }
     }
 
     #[test]
@@ -179,9 +289,11 @@ mod tests {
         let mut second = sample(0);
         second.damaged = true;
         file.write(second).unwrap();
-        let (_, newest) = WatermarkFile::open(dir.path()).unwrap();
+        drop(file);
+        let (file, newest) = WatermarkFile::open(dir.path()).unwrap();
+        drop(file);
         let newest = newest.unwrap();
-        assert!(newest.damaged);
+        assert!(newest.damaged && newest.found().is_some());
         assert_eq!(newest.sequence, 2);
 
         let path = dir.path().join(FILE);
@@ -190,6 +302,41 @@ mod tests {
         std::fs::write(&path, &bytes).unwrap();
         let (_, older) = WatermarkFile::open(dir.path()).unwrap();
         assert_eq!(older.unwrap(), sample(1));
+    }
+
+    /// Seen to fail with the format looked at together with the checksum: a store of a newer release
+    /// was called broken.
+    #[test]
+    fn a_newer_format_and_a_second_process_are_no_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(WatermarkFile::create(dir.path(), &sample(0)).unwrap());
+        let trouble = || match WatermarkFile::open(dir.path()) {
+            Err(StoreError::Environment { trouble, .. }) => Some(trouble),
+            _ => None,
+        };
+        let held = WatermarkFile::open(dir.path()).unwrap();
+        assert_eq!(trouble(), Some(Trouble::InUse));
+        drop(held);
+
+        let path = dir.path().join(FILE);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let slot = &mut bytes[SLOT_BYTES..];
+        slot[8..12].copy_from_slice(&(FORMAT + 1).to_be_bytes());
+        let len = u32::from_be_bytes(slot[12..16].try_into().unwrap()) as usize;
+        let crc = crc32c::crc32c(&slot[..16 + len]).to_be_bytes();
+        slot[16 + len..20 + len].copy_from_slice(&crc);
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(trouble(), Some(Trouble::NewerFormat));
+        bytes[SLOT_BYTES + 20] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(WatermarkFile::open(dir.path()).unwrap().1.is_none(), "damaged, and not newer");
+    }
+
+    #[test]
+    fn words_of_any_length_fit_into_a_slot() {
+        let damage = Damage::new(DamageKind::Lost, "\u{e9}".repeat(5000));
+        let watermark = Watermark { damaged: true, damage: Some(damage), ..sample(3) };
+        assert_eq!(decode_slot(&encode_slot(&watermark).unwrap()), Slot::Valid(watermark));
     }
 
     proptest! {
@@ -203,7 +350,7 @@ mod tests {
             let mut slot = encode_slot(&sample(9)).unwrap();
             slot[bit / 8] ^= 1 << (bit % 8);
             let read = decode_slot(&slot);
-            prop_assert!(read.is_none() || read == Some(sample(9)));
+            prop_assert!(read == Slot::Invalid || read == Slot::Valid(sample(9)));
         }
     }
 }

@@ -25,9 +25,10 @@ use tokio::time::Instant;
 
 use super::StoreError;
 use super::db::Database;
-use super::format::{Applied, LogEntry, LogMark, Vote, decode, encode};
+use super::evidence::Evidence;
+use super::format::{Applied, LogEntry, LogMark, Vote, encode};
 use super::keys::{self, LOG, META, MetaKind, STATE};
-use super::watermark::{ShardMark, Watermark, WatermarkFile};
+use super::watermark::{DamageKind, ShardMark, Watermark};
 
 /// Bytes that one write batch may take before the writer stops draining.
 const GROUP_BYTES: usize = 4 << 20;
@@ -93,7 +94,7 @@ struct Shared {
     truncations: AtomicU64,
     queued_bytes: AtomicUsize,
     drained: Notify,
-    failed: watch::Sender<Option<String>>,
+    evidence: Arc<Evidence>,
     sync_began: Mutex<Option<Instant>>,
 }
 
@@ -110,7 +111,7 @@ impl Writer {
     /// When a thread cannot be started.
     pub fn start(
         db: Arc<Database>,
-        file: WatermarkFile,
+        evidence: Arc<Evidence>,
         marks: Watermark,
     ) -> Result<(Self, Vec<JoinHandle<()>>), StoreError> {
         let written = marks.shards.iter().filter_map(|mark| {
@@ -122,7 +123,7 @@ impl Writer {
             truncations: AtomicU64::new(0),
             queued_bytes: AtomicUsize::new(0),
             drained: Notify::new(),
-            failed: watch::Sender::new(None),
+            evidence,
             sync_began: Mutex::new(None),
         });
         let (queue, ops) = mpsc::channel();
@@ -135,7 +136,7 @@ impl Writer {
             marks,
             truncations: 0,
         };
-        let sync = SyncThread { db, shared: Arc::clone(&shared), groups, file };
+        let sync = SyncThread { db, shared: Arc::clone(&shared), groups };
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
             thread.map_err(StoreError::file(name))
@@ -176,7 +177,7 @@ impl Writer {
     /// When the store failed.
     pub async fn wait_written(&self, shard: u16, index: u64) -> Result<(), StoreError> {
         let mut written = self.shared.written.subscribe();
-        let mut failed = self.shared.failed.subscribe();
+        let mut failed = self.failed();
         let truncations = self.shared.truncations.load(Ordering::SeqCst);
         let has = |written: &Written| {
             written.truncations >= truncations
@@ -201,7 +202,7 @@ impl Writer {
     pub async fn wait_drained(&self, limit: usize) {
         loop {
             let drained = self.shared.drained.notified();
-            if self.queued_bytes() <= limit || self.shared.failed.borrow().is_some() {
+            if self.queued_bytes() <= limit || self.shared.failure().is_some() {
                 return;
             }
             drained.await;
@@ -211,7 +212,7 @@ impl Writer {
     /// Why the store failed, as soon as it does.
     #[must_use]
     pub fn failed(&self) -> watch::Receiver<Option<String>> {
-        self.shared.failed.subscribe()
+        self.shared.evidence.failure()
     }
 
     /// How long the running sync has taken so far; `None` if none runs.
@@ -222,21 +223,23 @@ impl Writer {
     }
 
     fn failure(&self) -> String {
-        self.shared.failed.borrow().clone().unwrap_or_else(|| "it is closed".to_owned())
+        self.shared.failure().unwrap_or_else(|| "it is closed".to_owned())
     }
 }
 
 impl Shared {
+    /// Waiters are answered after this: where the process ends in it, they never are, and what they
+    /// asked for is unknown.
     fn fail(&self, error: &StoreError) {
-        self.failed.send_if_modified(|failed| {
-            let first = failed.is_none();
-            if first {
-                tracing::error!(%error, "the store failed; the process must end");
-                *failed = Some(error.to_string());
-            }
-            first
-        });
+        if let StoreError::Damaged(found) = error {
+            self.evidence.damaged(DamageKind::Corrupt, found);
+        }
+        self.evidence.failed(error);
         self.drained.notify_waiters();
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.evidence.failure().borrow().clone()
     }
 
     fn release(&self, bytes: usize) {
@@ -280,7 +283,7 @@ impl WriterThread {
             }
         }
         // Dropping the receiver fails every later submit; those queued are failed here.
-        let reason = self.shared.failed.borrow().clone();
+        let reason = self.shared.failure();
         if let Some(reason) = reason {
             let queued = held.into_iter().chain(self.ops.try_iter());
             for (_, done) in queued {
@@ -327,7 +330,7 @@ impl WriterThread {
 
     fn send(&self, group: Group) -> Result<(), StoreError> {
         self.groups.send(group).map_err(|mpsc::SendError(group)| {
-            let reason = self.shared.failed.borrow().clone().unwrap_or_default();
+            let reason = self.shared.failure().unwrap_or_default();
             for done in group.done {
                 done(Err(StoreError::Stopped(reason.clone())));
             }
@@ -392,10 +395,10 @@ impl WriterThread {
         Ok(())
     }
 
-    /// Lowers the watermark to the new end and waits until that is durable, then removes.
+    /// Lowers the watermark to the new end, which the log must hold, and waits until that is durable, then removes.
     fn truncate(&mut self, shard: u16, end: u64, batch: &mut WriteBatch) -> Result<(), StoreError> {
         let last = match end.checked_sub(1) {
-            Some(index) => self.mark_at(shard, index)?,
+            Some(index) => Some(super::log::mark_in(&self.db, shard, index)?),
             None => None,
         };
         self.mark(shard).last = last;
@@ -454,8 +457,7 @@ impl WriterThread {
             let (entry, hash) = LogEntry::decode(index, &value)?;
             return Ok(Some(LogMark { index, term: entry.term, hash: hash.to_vec() }));
         }
-        let floor = self.db.get_meta(keys::meta(shard, MetaKind::Floor))?;
-        let floor = floor.map(|bytes| decode::<LogMark>("purge floor", &bytes)).transpose()?;
+        let floor = super::log::floor(&self.db, shard)?;
         Ok(floor.filter(|floor| floor.index == index))
     }
 
@@ -489,11 +491,10 @@ struct SyncThread {
     db: Arc<Database>,
     shared: Arc<Shared>,
     groups: mpsc::Receiver<Group>,
-    file: WatermarkFile,
 }
 
 impl SyncThread {
-    fn run(mut self) {
+    fn run(self) {
         while let Ok(first) = self.groups.recv() {
             let mut groups = vec![first];
             while groups.last().is_some_and(|group| group.reached.is_none()) {
@@ -523,13 +524,15 @@ impl SyncThread {
         }
     }
 
-    fn make_durable(&mut self, groups: &[Group]) -> Result<(), StoreError> {
+    fn make_durable(&self, groups: &[Group]) -> Result<(), StoreError> {
         let set = |began| {
             *self.shared.sync_began.lock().unwrap_or_else(PoisonError::into_inner) = began;
         };
         set(Some(Instant::now()));
+        // What is numbered so far is in the log already, so the sync covers it.
+        let sequence = self.db.sequence();
         let result = self.db.sync().and_then(|()| match groups.last() {
-            Some(group) => self.file.write(group.marks.clone()),
+            Some(group) => self.shared.evidence.advance(&group.marks.shards, sequence),
             None => Ok(()),
         });
         set(None);

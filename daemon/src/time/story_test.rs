@@ -115,7 +115,9 @@ async fn each_state_is_told_once_and_recovery_does_not_jump_back() {
     assert_eq!(story.told(), []);
     let problem = story.keeper.problem().unwrap();
     assert!(
-        problem.text().starts_with("clock holdover: 0 of 3 servers answer; 2 are needed, refusal in 9")
+        problem
+            .text()
+            .starts_with("clock holdover: 0 of 3 servers answer; 2 are needed, refusal in 9")
     );
 
     story.clock.advance(1000 * SECOND_NS);

@@ -1,0 +1,181 @@
+//! What the tables of the database were when they were made: a checksum of each as a whole.
+//!
+//! The database checks a block when it reads it, and there are blocks that it reads seldom, never
+//! again, or does without when they are broken. A table never changes, so its checksum as a whole
+//! says all. Tables are noted some seconds after they were made, by a thread of their own.
+//!
+//! Not here: what follows from a table that has changed (`audit`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use prost::Message as _;
+use rustix::fs::Advice;
+
+use super::StoreError;
+use super::db::Database;
+
+/// Name of the file in the store's folder.
+const FILE: &str = "tables";
+/// Between two looks for new tables.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Bytes that are read in one go.
+const CHUNK: usize = 256 << 10;
+
+/// A table as it was noted.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct Table {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(uint64, tag = "2")]
+    bytes: u64,
+    #[prost(fixed32, tag = "3")]
+    crc: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct List {
+    #[prost(message, repeated, tag = "1")]
+    tables: Vec<Table>,
+}
+
+/// The tables that were noted.
+#[derive(Debug)]
+pub(super) struct Tables {
+    store: PathBuf,
+    noted: Mutex<BTreeMap<String, Table>>,
+}
+
+/// The thread that notes new tables; ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct Noting {
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Noting {
+    /// Ends the thread, after a last look, and waits for that.
+    pub(super) fn finish(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the thread that notes tables ended in a panic");
+        }
+    }
+}
+
+impl Tables {
+    /// Those noted in a store. A list that cannot be read is begun anew: it is an aid, no evidence.
+    pub(super) fn read(store: &Path) -> Arc<Self> {
+        let noted = fs::read(store.join(FILE)).ok().and_then(|bytes| decode(&bytes));
+        let noted = noted.unwrap_or_default().tables.into_iter();
+        let noted = noted.map(|table| (table.name.clone(), table)).collect();
+        Arc::new(Self { store: store.to_owned(), noted: Mutex::new(noted) })
+    }
+
+    fn noted(&self) -> MutexGuard<'_, BTreeMap<String, Table>> {
+        // Every change is one insertion or removal.
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the thread that notes what is new.
+    ///
+    /// # Errors
+    /// When the system has no thread for it.
+    pub(super) fn note_all(self: &Arc<Self>, db: Arc<Database>) -> Result<Noting, StoreError> {
+        let this = Arc::clone(self);
+        let (stop, stopped) = mpsc::channel::<()>();
+        let run = move || {
+            while stopped.recv_timeout(LOOK_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
+                this.note_new(&db);
+            }
+            this.note_new(&db);
+        };
+        let thread = std::thread::Builder::new().name("store-tables".to_owned()).spawn(run);
+        Ok(Noting { stop, thread: thread.map_err(StoreError::file("store-tables"))? })
+    }
+
+    /// Notes the tables that are new, and forgets those that are gone.
+    fn note_new(&self, db: &Database) {
+        let Ok(live) = db.tables() else { return };
+        let known: BTreeSet<_> = self.noted().keys().cloned().collect();
+        if live == known {
+            return;
+        }
+        for name in live.difference(&known) {
+            match checksum(&self.store.join("db").join(name), false) {
+                Ok((bytes, crc)) => {
+                    let table = Table { name: name.clone(), bytes, crc };
+                    self.noted().insert(name.clone(), table);
+                }
+                // Merged into another meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => tracing::warn!(%error, name, "a table cannot be read"),
+            }
+        }
+        self.noted().retain(|name, _| live.contains(name));
+        if let Err(error) = self.write() {
+            tracing::warn!(%error, "the list of tables cannot be written");
+        }
+    }
+
+    fn write(&self) -> io::Result<()> {
+        let list = List { tables: self.noted().values().cloned().collect() };
+        let content = list.encode_to_vec();
+        let (path, new) = (self.store.join(FILE), self.store.join("tables.new"));
+        let mut file = File::create(&new)?;
+        file.write_all(&crc32c::crc32c(&content).to_be_bytes())?;
+        file.write_all(&content)?;
+        file.sync_all()?;
+        fs::rename(new, path)
+    }
+
+    /// Reads the tables again that the database has and that were noted, from the disk, and tells
+    /// which have changed. No table may be deleted meanwhile.
+    ///
+    /// # Errors
+    /// When the database does not say which it has.
+    pub(super) fn changed(&self, db: &Database) -> Result<Vec<String>, StoreError> {
+        let mut changed = Vec::new();
+        for name in db.tables()? {
+            let Some(table) = self.noted().get(&name).cloned() else { continue };
+            match checksum(&self.store.join("db").join(&name), true) {
+                Ok(found) if found == (table.bytes, table.crc) => {}
+                Ok((bytes, _)) if bytes != table.bytes => {
+                    changed.push(format!("table {name} had {} bytes, not {bytes}", table.bytes));
+                }
+                Ok(_) => changed.push(format!("table {name} is not what it was when it was made")),
+                Err(error) => changed.push(format!("table {name} cannot be read: {error}")),
+            }
+        }
+        Ok(changed)
+    }
+}
+
+fn decode(bytes: &[u8]) -> Option<List> {
+    let (crc, content) = bytes.split_first_chunk::<4>()?;
+    let whole = crc32c::crc32c(content) == u32::from_be_bytes(*crc);
+    whole.then(|| List::decode(content).ok()).flatten()
+}
+
+/// Length and checksum of a file; past what the system has cached of it, if wanted.
+fn checksum(path: &Path, from_disk: bool) -> io::Result<(u64, u32)> {
+    let mut file = File::open(path)?;
+    if from_disk {
+        rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
+    }
+    let (mut bytes, mut crc) = (0, 0);
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let read = file.read(&mut chunk)?;
+        let Some(read) = chunk.get(..read).filter(|read| !read.is_empty()) else {
+            return Ok((bytes, crc));
+        };
+        bytes += read.len() as u64;
+        crc = crc32c::crc32c_append(crc, read);
+    }
+}
