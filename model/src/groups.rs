@@ -440,6 +440,26 @@ fn live(view: &dyn View, name: &str) -> Result<GroupRow, QueryError> {
     }
 }
 
+/// Whether somebody is a member of the group that was made at this seq, and not deleted since.
+pub(crate) fn is_member(
+    view: &dyn View,
+    client: &str,
+    name: &str,
+    created_seq: u64,
+) -> Result<bool, StateError> {
+    match row(view, name)? {
+        Some(row) if row.created_seq == created_seq && !row.is_deleted() => {
+            Ok(stays(view, client, name)?.member_from().is_some())
+        }
+        Some(_) | None => Ok(false),
+    }
+}
+
+/// The seq that a group was made at.
+pub(crate) fn created_seq(view: &dyn View, name: &str) -> Result<u64, QueryError> {
+    Ok(live(view, name)?.created_seq)
+}
+
 /// What a client may see of a group.
 ///
 /// # Errors

@@ -38,8 +38,7 @@ impl Machine<'_> {
             None => self.new_client(place, fingerprint)?,
         };
         home.clone_into(&mut row.home);
-        self.put(Table::Clients, name, row.encode_to_vec());
-        self.clients.insert(name.to_owned(), Some(row));
+        self.put_client(name, row);
         Ok(Outcome::Registered { home: home.to_owned() })
     }
 
@@ -59,7 +58,14 @@ impl Machine<'_> {
             home: String::new(),
             since: Bytes::copy_from_slice(&place.stamp.hlc.to_bytes()),
             token: Bytes::new(),
+            kv_keys: 0,
         })
+    }
+
+    /// Writes a client's row.
+    pub(crate) fn put_client(&mut self, name: &str, row: ClientRow) {
+        self.put(Table::Clients, name, row.encode_to_vec());
+        self.clients.insert(name.to_owned(), Some(row));
     }
 
     /// Refuses a client that is not registered, or not with the key it shows.

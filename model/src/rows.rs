@@ -273,6 +273,9 @@ pub(crate) struct ClientRow {
     /// Id of the join token that it brought; empty if an admin registered it.
     #[prost(bytes = "bytes", tag = "4")]
     pub(crate) token: Bytes,
+    /// Keys of the dictionary that it owns.
+    #[prost(uint64, tag = "5")]
+    pub(crate) kv_keys: u64,
 }
 
 impl ClientRow {

@@ -231,8 +231,7 @@ impl Machine<'_> {
         row.home.clone_from(&ask.home);
         row.token = Bytes::copy_from_slice(&proof.id);
         use_up(self, &row.token, &ask.name)?;
-        self.put(Table::Clients, ask.name.as_str(), row.encode_to_vec());
-        self.clients.insert(ask.name.clone(), Some(row));
+        self.put_client(&ask.name, row);
         Ok(Outcome::Registered { home: ask.home.clone() })
     }
 }

@@ -1,4 +1,10 @@
 //! The replicated dictionary: keys with one current value each.
+//!
+//! Everybody reads every key. A key belongs to whoever made it: nobody else changes it, unless it is
+//! shared. Admins change every key.
+
+/// A key that is shared with everybody.
+pub const SHARED: &str = "*";
 
 /// A change of the dictionary.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -16,6 +22,11 @@ pub struct KvChange {
     /// try was, and changes nothing again.
     #[prost(string, tag = "4")]
     pub id: String,
+    /// Who may change the key from now on besides its owner: `*` everybody, `@group` the members of
+    /// a group, empty nobody; absent = as it is, and nobody for a new key. Only the owner and admins
+    /// change this.
+    #[prost(string, optional, tag = "5")]
+    pub shared_with: Option<String>,
 }
 
 /// Read keys.
@@ -64,4 +75,10 @@ pub struct KvRow {
     /// 20-byte stamp of the change.
     #[prost(bytes = "vec", tag = "5")]
     pub stamp: Vec<u8>,
+    /// Whose key it is: who made it. Empty for a key that was made before keys had owners.
+    #[prost(string, tag = "6")]
+    pub owner: String,
+    /// Who may change it besides its owner and admins, see [`KvChange::shared_with`].
+    #[prost(string, tag = "7")]
+    pub shared_with: String,
 }

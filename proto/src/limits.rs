@@ -115,6 +115,9 @@ pub const KV_KEY_BYTES_MAX: usize = 512;
 pub const KV_VALUE_BYTES_MAX: usize = 256 << 10;
 /// Keys of the dictionary.
 pub const KV_KEYS_MAX: usize = 100_000;
+/// Keys of the dictionary that one client may own, so that one alone cannot fill it. An admin's are
+/// not counted.
+pub const KV_KEYS_PER_CLIENT_MAX: usize = 10_000;
 /// Rows of the dictionary in one answer, and their bytes together.
 pub const KV_PAGE_ROWS: usize = 1000;
 /// See `KV_PAGE_ROWS`; at least one row is always returned.

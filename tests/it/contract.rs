@@ -65,7 +65,7 @@ const RAFT: &[&str] = &[
 const VERIFIED: &[&str] = &["node", "verdict", "index", "digest", "records", "bytes", "problems"];
 const EVENT: &[&str] =
     &["seq", "stamp", "earliest", "latest", "order_certain", "type", "node", "text", "headers"];
-const KEY: &[&str] = &["key", "value", "version", "by", "stamp"];
+const KEY: &[&str] = &["key", "value", "version", "by", "owner", "shared_with", "stamp"];
 const ROW: &[&str] = &[
     "name",
     "state",

@@ -96,7 +96,7 @@ fn row_003_2_a_dead_first_address_is_passed_by(cluster: &mut Cluster) {
 
 fn row_003_8_a_dictionary_is_one_on_all_nodes(cluster: &Cluster) {
     let user = cluster.user();
-    user.ok(&["--as", "alice", "kv", "put", "colour", "red"]).unwrap();
+    user.ok(&["--as", "alice", "kv", "put", "colour", "red", "--shared"]).unwrap();
     let at = |via: &str| user.json(&["--as", "bob", "kv", "get", "colour", "--via", via]).unwrap();
     let answers: BTreeSet<String> = cluster.names().iter().map(|via| at(via).to_string()).collect();
     assert_eq!(answers.len(), 1, "{answers:?}");

@@ -53,7 +53,7 @@ pub(crate) struct GroupMembers {
 }
 
 /// The name of a group, with or without the `@`.
-fn parse_group(text: &str) -> Result<Name, String> {
+pub(crate) fn parse_group(text: &str) -> Result<Name, String> {
     text.strip_prefix('@').unwrap_or(text).parse().map_err(|error| format!("{error}"))
 }
 

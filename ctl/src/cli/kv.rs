@@ -3,18 +3,20 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use proto::MessageId;
+use proto::{MessageId, Name};
+
+use super::group::parse_group;
 
 /// The dictionary.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Kv {
     /// Show the value of a key; -o raw gives its bytes and nothing else
     Get(KvGet),
-    /// Set a key
+    /// Set a key; who makes a key owns it, and others read it
     Put(KvPut),
     /// Set a key to NEW if its value is OLD
     Cas(KvCas),
-    /// Remove a key, and show what it was
+    /// Remove a key, and show what it was; the next one who sets it owns it
     Delete(KvDelete),
     /// List the keys that begin with a prefix, or all
     List {
@@ -51,6 +53,16 @@ pub(crate) struct KvPut {
     /// Only if the key is at this version; 0: only if there is none
     #[arg(long, value_name = "N")]
     pub(crate) if_version: Option<u64>,
+    /// Everybody may change the key from now on; for its owner and admins
+    #[arg(long, conflicts_with_all = ["group", "own"])]
+    pub(crate) shared: bool,
+    /// The members of this group may change the key from now on; for its owner and admins
+    #[arg(long, value_name = "GROUP", value_parser = parse_group, conflicts_with = "own")]
+    pub(crate) group: Option<Name>,
+    /// Nobody but its owner and admins may change the key from now on. Default: as it is, and so
+    /// for a new key
+    #[arg(long)]
+    pub(crate) own: bool,
     /// Id of the change; the same id again is the same change. Default: a new UUID
     #[arg(long)]
     pub(crate) id: Option<MessageId>,

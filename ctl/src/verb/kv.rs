@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use proto::MessageId;
-use proto::kv::{KvChange, KvRead, KvRow};
+use proto::kv::{KvChange, KvRead, KvRow, SHARED};
 use proto::limits::KV_VALUE_BYTES_MAX;
 use proto::record::read_stamp;
 use proto::wire::{Op, Reply};
@@ -24,6 +24,10 @@ struct Row {
     value: Value,
     version: u64,
     by: String,
+    /// Whose key it is; `null` for one that was made before keys had owners.
+    owner: Option<String>,
+    /// Who else may change it: `*`, `@group`, or `null` for nobody.
+    shared_with: Option<String>,
     stamp: String,
 }
 
@@ -66,11 +70,17 @@ async fn get(args: KvGet, globals: &Globals, out: &mut Out) -> Result<(), CtlErr
 async fn put(args: KvPut, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     let session = Session::open(globals, &Home::from_env()?)?;
     let value = read_value(&args)?;
+    let shared_with = match &args.group {
+        Some(group) => Some(format!("@{group}")),
+        None if args.shared => Some(SHARED.to_owned()),
+        None => args.own.then(String::new),
+    };
     let change = KvChange {
         key: args.key,
         value: Some(value),
         expect: args.if_version,
         id: drawn(args.id.as_ref()),
+        shared_with,
     };
     done(change, session, out).await
 }
@@ -78,7 +88,8 @@ async fn put(args: KvPut, globals: &Globals, out: &mut Out) -> Result<(), CtlErr
 async fn delete(args: KvDelete, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     let session = Session::open(globals, &Home::from_env()?)?;
     let id = drawn(args.id.as_ref());
-    let change = KvChange { key: args.key, value: None, expect: args.if_version, id };
+    let (key, expect) = (args.key, args.if_version);
+    let change = KvChange { key, value: None, expect, id, shared_with: None };
     done(change, session, out).await
 }
 
@@ -109,7 +120,7 @@ async fn cas(args: KvCas, globals: &Globals, out: &mut Out) -> Result<(), CtlErr
         return Err(CtlError::conflict(what, hint));
     }
     let (value, expect) = (Some(args.new.into_bytes()), Some(row.version));
-    let change = KvChange { key: args.key, value, expect, id: drawn(None) };
+    let change = KvChange { key: args.key, value, expect, id: drawn(None), shared_with: None };
     match done(change, session, out).await {
         // Another try reads again, and could not tell its own first one from somebody else's.
         Err(error) if error.exit_code() == 7 => Err(CtlError::refused(7, error.line(), hint)),
@@ -168,6 +179,7 @@ async fn done(change: KvChange, session: Session, out: &mut Out) -> Result<(), C
         Ok(_) => None,
         Err(error) => {
             let hint = match error.exit_code() {
+                4 => format!("its owner may share it: logctl kv put {key} VALUE --shared"),
                 7 => format!("the same command with --id {id}: it is safe, it is done once"),
                 5 => "logctl kv list names the keys".to_owned(),
                 6 => format!("logctl kv get {key}, then again with --if-version"),
@@ -206,12 +218,25 @@ impl TryFrom<KvRow> for Row {
             Ok(text) => Value::Text(text),
             Err(error) => Value::Bytes(error.into_bytes()),
         };
-        let (version, by) = (row.version, row.by);
-        Ok(Self { key: row.key, value, version, by, stamp: stamp.hlc.to_string() })
+        let some = |text: String| Some(text).filter(|text| !text.is_empty());
+        Ok(Self {
+            key: row.key,
+            value,
+            version: row.version,
+            by: row.by,
+            owner: some(row.owner),
+            shared_with: some(row.shared_with),
+            stamp: stamp.hlc.to_string(),
+        })
     }
 }
 
 impl Row {
+    fn whose(&self) -> String {
+        let owner = self.owner.as_deref().unwrap_or("-");
+        self.shared_with.as_ref().map_or_else(|| owner.to_owned(), |with| format!("{owner}+{with}"))
+    }
+
     fn text(&self) -> String {
         match &self.value {
             Value::Text(text) => text.clone(),
@@ -222,7 +247,7 @@ impl Row {
 
 impl Show for Row {
     fn headings() -> &'static [&'static str] {
-        &["KEY", "VERSION", "BY", "STAMP", "VALUE"]
+        &["KEY", "VERSION", "BY", "OWNER", "STAMP", "VALUE"]
     }
 
     fn row(&self) -> Vec<Cell> {
@@ -230,6 +255,7 @@ impl Show for Row {
             self.key.as_str().into(),
             self.version.to_string().into(),
             self.by.as_str().into(),
+            self.whose().into(),
             self.stamp.as_str().into(),
             self.text().into(),
         ]
@@ -240,6 +266,7 @@ impl Show for Row {
             self.key.clone(),
             self.version.to_string(),
             self.by.clone(),
+            self.whose(),
             self.stamp.clone(),
             self.text(),
         ]

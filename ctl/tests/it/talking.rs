@@ -82,7 +82,8 @@ fn bad_groups_reach_no_node() {
 
 fn row(key: &str, value: &[u8], version: u64) -> KvRow {
     let stamp = STAMP.to_bytes().to_vec();
-    KvRow { key: key.into(), value: value.into(), version, by: "alice".into(), stamp }
+    let (by, owner, shared_with) = ("alice".into(), "alice".into(), String::new());
+    KvRow { key: key.into(), value: value.into(), version, by, stamp, owner, shared_with }
 }
 
 fn dictionary(user: &User) -> FakeNode {
@@ -100,7 +101,9 @@ fn dictionary(user: &User) -> FakeNode {
         Op::Kv(change) if change.expect == Some(9) => vec![failure(ErrorCode::Conflict)],
         Op::Kv(change) => {
             let value = change.value.clone().unwrap_or_default();
-            vec![Reply::Kv(KvRows { rows: vec![row(&change.key, &value, 4)], more: false })]
+            let shared_with = change.shared_with.clone().unwrap_or_default();
+            let row = KvRow { shared_with, ..row(&change.key, &value, 4) };
+            vec![Reply::Kv(KvRows { rows: vec![row], more: false })]
         }
         _ => vec![failure(ErrorCode::Invalid)],
     })
@@ -126,6 +129,30 @@ fn keys_are_read_and_set() {
     let Some(Op::Kv(change)) = node.ops().pop() else { panic!("no change") };
     assert_eq!((change.value, change.expect), (None, Some(3)));
     assert!(user.fails(&["kv", "put", "a", "x", "--if-version", "9"], 6).contains("kv get a"));
+}
+
+/// Seen to fail with `--shared` that is not sent.
+#[test]
+fn a_key_is_shared_with_everybody_a_group_or_nobody() {
+    let user = User::with_cluster();
+    let node = dictionary(&user);
+    for (flags, sent, shown) in [
+        (&[][..], None, None),
+        (&["--shared"], Some("*"), Some("*")),
+        (&["--group", "@ops"], Some("@ops"), Some("@ops")),
+        (&["--group", "ops"], Some("@ops"), Some("@ops")),
+        (&["--own"], Some(""), None),
+    ] {
+        let row = json(&user.ok(&[&["kv", "put", "a", "x", "--json"], flags].concat()));
+        let Some(Op::Kv(change)) = node.ops().pop() else { panic!("no change") };
+        assert_eq!(change.shared_with.as_deref(), sent, "{flags:?}");
+        assert_eq!((row["owner"].as_str(), row["shared_with"].as_str()), (Some("alice"), shown));
+    }
+    let before = node.ops().len();
+    for bad in [&["--shared", "--own"][..], &["--group", "a", "--shared"], &["--group", "*"]] {
+        user.fails(&[&["kv", "put", "a", "x"], bad].concat(), 2);
+    }
+    assert_eq!(node.ops().len(), before);
 }
 
 #[test]

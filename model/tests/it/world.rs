@@ -344,7 +344,8 @@ fn group_change(line: &mut Line) -> GroupChange {
     GroupChange { op, id: line.text("id") }
 }
 
-/// `kv bob put k value=v expect=3 id=k1`, `kv bob delete k id=k2`; `value-bytes=N` makes a value of N.
+/// `kv bob put k value=v expect=3 id=k1 shared=@ops`, `kv bob delete k id=k2`; `value-bytes=N` makes
+/// a value of N.
 fn kv_change(line: &mut Line) -> KvChange {
     let value = match line.word(2) {
         "put" => match line.number("value-bytes") {
@@ -360,7 +361,13 @@ fn kv_change(line: &mut Line) -> KvChange {
         0 => line.words.get(3).cloned().unwrap_or_default(),
         len => "k".repeat(len),
     };
-    KvChange { key, value, expect, id: line.text("id") }
+    // `shared=nobody`: the owner's alone.
+    let shared_with = match &*line.text("shared") {
+        "" => None,
+        "nobody" => Some(String::new()),
+        with => Some(with.to_owned()),
+    };
+    KvChange { key, value, expect, id: line.text("id"), shared_with }
 }
 
 fn describe_group(group: &GroupView) -> String {
@@ -382,7 +389,14 @@ fn describe_kv(row: &KvRow) -> String {
     };
     let key =
         if row.key.len() > 80 { format!("({} bytes)", row.key.len()) } else { row.key.clone() };
-    format!("{key} = {value} version {} by {} at {}", row.version, row.by, stamp(&row.stamp))
+    let mut of = match row.owner == row.by {
+        true => String::new(),
+        false => format!(" of {}", if row.owner.is_empty() { "nobody" } else { &row.owner }),
+    };
+    if !row.shared_with.is_empty() {
+        of.push_str(&format!(" shared with {}", row.shared_with));
+    }
+    format!("{key} = {value} version {} by {}{of} at {}", row.version, row.by, stamp(&row.stamp))
 }
 
 fn page(view: &MemoryView, line: &mut Line) -> Vec<String> {
