@@ -90,7 +90,7 @@ fn create(folder: &Path) -> anyhow::Result<Store> {
     Store::create(folder, &identity)?;
     match Store::open(folder, &cluster, "n1")? {
         Opened::Intact(store) => Ok(store),
-        Opened::Repairing { reason, .. } => anyhow::bail!("a new store is damaged: {reason}"),
+        Opened::Repairing { damage, .. } => anyhow::bail!("a new store is damaged: {damage}"),
     }
 }
 
