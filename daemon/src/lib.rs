@@ -24,9 +24,11 @@ pub mod join;
 pub mod lead;
 pub mod members;
 pub mod proposer;
+mod queue;
 pub mod reader;
 pub mod sessions;
 pub mod steward;
+pub mod turns;
 
 pub mod raft;
 pub mod store;

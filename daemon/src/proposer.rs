@@ -5,6 +5,10 @@
 //! id after the stamp and an entry stamped under an old leadership can be appended under a new one,
 //! out of order. A gateway that is not the primary never stamps.
 //!
+//! Invariant: what is queued is taken in turn by who asks (see `queue`), and no more entries are under
+//! way than keep disk and network busy: whoever comes late waits for those, not for all that others
+//! have queued.
+//!
 //! Invariant: nothing is stamped that `lead` does not allow at that moment; what it refuses is not
 //! done, and is said so.
 
@@ -15,13 +19,16 @@ use std::time::Duration;
 use clock::{Hlc, Stamp, TickError};
 use model::query;
 use model::{Batch, Caller, Command, CommandOp, Outcome};
-use proto::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, PROPOSER_BYTES_MAX, PROPOSER_QUEUE_MAX};
+use proto::limits::{
+    BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, ENTRY_COMMANDS_MAX, PROPOSER_ENTRIES_MAX,
+};
 use proto::wire::Configure;
 use proto::{ErrorCode, Failure, Name};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::lead::{Lead, Stamping};
+use crate::queue::{Answer, Cost, NotQueued, Proposal, Queue};
 use crate::raft::{Handle, Leadership, Payload, ProposeError};
 use crate::store::Store;
 use crate::time::Keeper;
@@ -33,14 +40,7 @@ const BEGIN_AGAIN: Duration = Duration::from_millis(20);
 /// When a client that was told "busy" may come back, in milliseconds.
 const BUSY_MS: u32 = 20;
 
-type Answer = oneshot::Sender<Result<Outcome, Failure>>;
-
-struct Proposal {
-    command: Command,
-    answer: Answer,
-    /// Bytes of the queue and of what is under way; given back when the answer is.
-    bytes: OwnedSemaphorePermit,
-}
+const _: () = assert!(ENTRY_COMMANDS_MAX + OWN_MAX <= BATCH_COMMANDS_MAX);
 
 /// What the task works with.
 pub struct Parts {
@@ -61,8 +61,7 @@ pub struct Parts {
 /// Hands commands to the proposer. Cheap to clone.
 #[derive(Clone)]
 pub struct Proposer {
-    queue: mpsc::Sender<Proposal>,
-    bytes: Arc<Semaphore>,
+    queue: Queue,
     keeper: Keeper,
 }
 
@@ -70,11 +69,16 @@ impl Proposer {
     /// Starts the task. It ends when `stop` is cancelled.
     #[must_use]
     pub fn start(parts: Parts, stop: CancellationToken) -> Self {
-        let (queue, proposals) = mpsc::channel(PROPOSER_QUEUE_MAX);
-        let keeper = parts.keeper.clone();
-        let task = Task { parts, proposals, term: Arc::default(), again: Arc::default() };
+        let (queue, keeper) = (Queue::default(), parts.keeper.clone());
+        let task = Task {
+            parts,
+            queue: queue.clone(),
+            entries: Arc::new(Semaphore::new(PROPOSER_ENTRIES_MAX)),
+            term: Arc::default(),
+            again: Arc::default(),
+        };
         tokio::spawn(task.run(stop));
-        Self { queue, bytes: Arc::new(Semaphore::new(PROPOSER_BYTES_MAX)), keeper }
+        Self { queue, keeper }
     }
 
     /// Proposes a command and waits for its outcome. `token` is the highest stamp that the caller
@@ -83,16 +87,17 @@ impl Proposer {
     /// # Errors
     /// `NotPrimary` and `Busy` say that nothing was done; `Unknown` that nobody can say.
     pub async fn propose(&self, command: Command, token: Option<Hlc>) -> Result<Outcome, Failure> {
-        let size = u32::try_from(command.size()).unwrap_or(u32::MAX);
-        let busy = || Failure::new(ErrorCode::Busy, "the primary has too much to do");
-        let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(size);
-        let bytes = bytes.map_err(|_| busy().retry_after_ms(BUSY_MS))?;
         if let Some(token) = token {
             self.keeper.admit(token).map_err(clock_failure)?;
         }
         let (answer, outcome) = oneshot::channel();
-        let sent = self.queue.try_send(Proposal { command, answer, bytes });
-        sent.map_err(|_| busy().retry_after_ms(BUSY_MS))?;
+        self.queue.push(command, answer).map_err(|why| match why {
+            NotQueued::Full => {
+                let message = "the caller has as much waiting as its share of the primary allows";
+                Failure::new(ErrorCode::Busy, message).retry_after_ms(BUSY_MS)
+            }
+            NotQueued::Closed => Failure::new(ErrorCode::Stopping, "the node is stopping"),
+        })?;
         outcome.await.unwrap_or_else(|_| Err(unknown("the node is stopping")))
     }
 }
@@ -112,7 +117,10 @@ pub(crate) fn clock_failure(error: TickError) -> Failure {
 
 struct Task {
     parts: Parts,
-    proposals: mpsc::Receiver<Proposal>,
+    queue: Queue,
+    /// One permit for each entry that may be under way, so that what comes late is not behind all
+    /// that others have queued.
+    entries: Arc<Semaphore>,
     /// The last term that this node began as primary. Forgotten if what begins it was not stored:
     /// an engine that has just won may not take entries yet.
     term: Arc<AtomicU64>,
@@ -122,6 +130,21 @@ struct Task {
 
 impl Task {
     async fn run(mut self, stop: CancellationToken) {
+        let queue = self.queue.clone();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.propose() => {}
+        }
+        queue.close();
+    }
+
+    /// What is next, once one more entry may be under way.
+    async fn next(&self) -> Option<(Proposal, OwnedSemaphorePermit)> {
+        let room = Arc::clone(&self.entries).acquire_owned().await.ok()?;
+        Some((self.queue.next().await, room))
+    }
+
+    async fn propose(&mut self) {
         let (mut view, mut lead) = (self.parts.engine.view(), self.parts.lead.news());
         loop {
             let begins = {
@@ -129,7 +152,6 @@ impl Task {
                 view.is_primary() && view.term != self.term.load(Ordering::SeqCst)
             };
             let first = tokio::select! {
-                () = stop.cancelled() => return,
                 changed = view.changed() => {
                     if changed.is_err() {
                         return;
@@ -140,33 +162,33 @@ impl Task {
                 () = self.again.notified() => continue,
                 // The engine and the policy learn of a new term one after the other.
                 () = tokio::time::sleep(BEGIN_AGAIN), if begins => None,
-                first = self.proposals.recv() => {
-                    if first.is_none() {
-                        return;
-                    }
-                    first
-                }
+                first = self.next() => first,
             };
             view.mark_unchanged();
             let leadership = self.parts.engine.leadership();
-            if leadership.is_none_or(|leadership| self.has_begun(leadership)) && first.is_none() {
-                continue;
+            let (first, room) = first.unzip();
+            match leadership {
+                None => {
+                    // Without waiting for what is under way: it may never be answered.
+                    let failure =
+                        Failure::new(ErrorCode::NotPrimary, "this node is not the primary");
+                    fail(first.into_iter().chain(self.queue.drain()), &failure);
+                }
+                Some(leadership) if first.is_none() && self.has_begun(leadership) => {}
+                Some(leadership) => {
+                    let batch = self.collect(first);
+                    self.submit(leadership, batch, room).await;
+                }
             }
-            let batch = self.collect(first);
-            self.submit(leadership, batch).await;
         }
     }
 
-    /// Takes what is queued, up to what one entry may hold.
+    /// Takes what is queued, in turn by who asks, up to what one entry may hold.
     fn collect(&mut self, first: Option<Proposal>) -> Vec<Proposal> {
         let mut bytes = first.as_ref().map_or(0, |first| first.command.size());
         let mut batch: Vec<_> = first.into_iter().collect();
-        // Some places stay free for the commands that begin a term.
-        while !batch.is_empty()
-            && batch.len() < BATCH_COMMANDS_MAX - OWN_MAX
-            && bytes < BATCH_BYTES_MAX
-        {
-            let Ok(next) = self.proposals.try_recv() else { break };
+        while !batch.is_empty() && batch.len() < ENTRY_COMMANDS_MAX && bytes < BATCH_BYTES_MAX {
+            let Some(next) = self.queue.pop() else { break };
             bytes += next.command.size();
             batch.push(next);
         }
@@ -197,17 +219,18 @@ impl Task {
         }
     }
 
-    async fn submit(&mut self, leadership: Option<Leadership>, batch: Vec<Proposal>) {
-        let Some(leadership) = leadership else {
-            fail(batch, &Failure::new(ErrorCode::NotPrimary, "this node is not the primary"));
-            return;
-        };
+    async fn submit(
+        &mut self,
+        leadership: Leadership,
+        batch: Vec<Proposal>,
+        room: Option<OwnedSemaphorePermit>,
+    ) {
         let Some((batch, stamping)) = self.admitted(batch) else { return };
         let mut commands = self.own_commands(leadership);
         let (skip, mut waiting) = (commands.len(), Vec::new());
-        for Proposal { command, answer, bytes } in batch {
+        for Proposal { command, answer, cost } in batch {
             commands.push(command);
-            waiting.push((answer, bytes));
+            waiting.push((answer, cost));
         }
         let count = u32::try_from(commands.len()).unwrap_or(u32::MAX);
         let base = match self.stamp(stamping, count).await {
@@ -221,22 +244,25 @@ impl Task {
         let payload = Payload::new(&batch.encode());
         let (begun, term) = (Arc::clone(&self.term), leadership.term());
         let again = Arc::clone(&self.again);
-        let reply = move |result: Result<Vec<Outcome>, ProposeError>| match result {
-            Ok(outcomes) => {
-                for ((answer, _bytes), outcome) in
-                    waiting.into_iter().zip(outcomes.into_iter().skip(skip))
-                {
-                    // Whoever asked may have given up; the command is done all the same.
-                    let _ = answer.send(Ok(outcome));
+        let reply = move |result: Result<Vec<Outcome>, ProposeError>| {
+            drop(room);
+            match result {
+                Ok(outcomes) => {
+                    for ((answer, _cost), outcome) in
+                        waiting.into_iter().zip(outcomes.into_iter().skip(skip))
+                    {
+                        // Whoever asked may have given up; the command is done all the same.
+                        let _ = answer.send(Ok(outcome));
+                    }
                 }
-            }
-            Err(error) => {
-                if skip > 0 {
-                    // Unless another term has begun meanwhile. To begin one twice does no harm.
-                    let _ = begun.compare_exchange(term, 0, Ordering::SeqCst, Ordering::SeqCst);
-                    again.notify_one();
+                Err(error) => {
+                    if skip > 0 {
+                        // Unless another term has begun meanwhile. To begin one twice does no harm.
+                        let _ = begun.compare_exchange(term, 0, Ordering::SeqCst, Ordering::SeqCst);
+                        again.notify_one();
+                    }
+                    answer_all(waiting, &propose_failure(&error));
                 }
-                answer_all(waiting, &propose_failure(&error));
             }
         };
         // Before the entry is handed over: its reply may come at once.
@@ -279,15 +305,12 @@ fn propose_failure(error: &ProposeError) -> Failure {
     }
 }
 
-fn fail(batch: Vec<Proposal>, failure: &Failure) {
-    answer_all(batch.into_iter().map(|proposal| (proposal.answer, proposal.bytes)), failure);
+fn fail(batch: impl IntoIterator<Item = Proposal>, failure: &Failure) {
+    answer_all(batch.into_iter().map(|proposal| (proposal.answer, proposal.cost)), failure);
 }
 
-fn answer_all(
-    waiting: impl IntoIterator<Item = (Answer, OwnedSemaphorePermit)>,
-    failure: &Failure,
-) {
-    for (answer, _bytes) in waiting {
+fn answer_all(waiting: impl IntoIterator<Item = (Answer, Cost)>, failure: &Failure) {
+    for (answer, _cost) in waiting {
         // Whoever asked may have given up.
         let _ = answer.send(Err(failure.clone()));
     }

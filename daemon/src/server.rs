@@ -10,14 +10,16 @@ use net::{
     ReplyTx,
 };
 use prost::Message as _;
+use proto::limits::PAGE_BYTES_MAX;
 use proto::peer::{Hello, PeerOp, PeerRequest};
-use proto::wire::{Op, Read, Reply};
+use proto::wire::{Op, Read, Reply, Request};
 use proto::{ErrorCode, Failure};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::node::{Deadline, Node, Principal};
 use crate::raft::URGENT_RAFT;
+use crate::turns::{Turn, Turns};
 
 /// Says who this node is, for the first frame on a connection between nodes.
 pub type MakeHello = Arc<dyn Fn() -> Hello + Send + Sync>;
@@ -39,6 +41,8 @@ pub struct Server {
     pub drain: CancellationToken,
     /// Requests under way.
     pub requests: TaskTracker,
+    /// Which of the clients' requests are worked on.
+    pub turns: Turns,
 }
 
 impl Server {
@@ -74,23 +78,47 @@ impl Server {
         while let Some(Incoming { request, reply }) = client.next().await {
             self.node.sessions().seen(&name, now());
             let (this, principal) = (self.clone(), principal.clone());
-            self.requests.spawn(async move {
-                // Before the answer, so that whoever has the answer finds it counted.
-                this.node.count_request();
-                match &request.op {
-                    Some(Op::Read(read)) if read.follow => {
-                        let deadline = Deadline::of(&request);
-                        this.follow(&principal, read, deadline, reply).await;
-                    }
-                    Some(Op::WatchNodes(_)) => this.watch(&principal, reply).await,
-                    _ => {
-                        let response = this.node.handle(&principal, request).await;
-                        send(reply, &response).await;
-                    }
-                }
-            });
+            self.requests.spawn(async move { this.one(&principal, request, reply).await });
         }
         self.node.sessions().disconnected(&name, now());
+    }
+
+    /// Serves one request when its turn comes.
+    async fn one(&self, principal: &Principal, request: Request, reply: ReplyTx) {
+        let deadline = Deadline::of(&request);
+        let refuse = |failure| self.node.response(self.node.name(), Reply::Failure(failure));
+        let turn = tokio::select! {
+            turn = self.turns.next(&principal.identity) => turn,
+            () = tokio::time::sleep(deadline.left()) => {
+                let message = "other requests of this client took all its time";
+                return send(reply, refuse(Failure::new(ErrorCode::Deadline, message))).await;
+            }
+            () = reply.stopped() => return,
+        };
+        // Before the answer, so that whoever has the answer finds it counted.
+        self.node.count_request();
+        if request.op.as_ref().is_some_and(Op::is_long)
+            && let Err(failure) = reply.has_room(PAGE_BYTES_MAX)
+        {
+            return send(reply, refuse(failure)).await;
+        }
+        match &request.op {
+            Some(Op::Read(read)) if read.follow => {
+                self.follow(principal, read, deadline, turn, reply).await;
+            }
+            Some(Op::WatchNodes(_)) => {
+                drop(turn);
+                self.watch(principal, reply).await;
+            }
+            _ => {
+                let left = u32::try_from(deadline.left().as_millis()).unwrap_or(u32::MAX);
+                let request = Request { deadline_ms: left.max(1), ..request };
+                let response = self.node.handle(principal, request).await;
+                // What the client takes its time for is no work.
+                drop(turn);
+                send(reply, response).await;
+            }
+        }
     }
 
     /// Sends page after page until the client is gone, the range is over or the node stops.
@@ -99,16 +127,19 @@ impl Server {
         principal: &Principal,
         read: &Read,
         deadline: Deadline,
+        turn: Turn,
         mut reply: ReplyTx,
     ) {
         let failed = |failure| self.node.response(self.node.name(), Reply::Failure(failure));
         let mut following = match self.node.follow(principal, read, deadline).await {
             Ok(following) => following,
             Err(failure) => {
-                send(reply, &failed(failure)).await;
+                send(reply, failed(failure)).await;
                 return;
             }
         };
+        // From here on it waits most of the time.
+        drop(turn);
         let mut drained = std::pin::pin!(self.node.drained());
         loop {
             let next = tokio::select! {
@@ -126,7 +157,7 @@ impl Server {
                     let response = self.node.response(self.node.name(), Reply::Page(page));
                     // A client that does not read holds up itself alone: what it has not taken is
                     // read from the disk when it does.
-                    if reply.send(&response).await.is_err() {
+                    if reply.send(response).await.is_err() {
                         return;
                     }
                 }
@@ -135,7 +166,7 @@ impl Server {
                     return;
                 }
                 Err(failure) => {
-                    send(reply, &failed(failure)).await;
+                    send(reply, failed(failure)).await;
                     return;
                 }
             }
@@ -148,7 +179,7 @@ impl Server {
         let failed = |failure| self.node.response(self.node.name(), Reply::Failure(failure));
         let mut watched = match self.node.watch_nodes(principal) {
             Ok(watched) => watched,
-            Err(failure) => return send(reply, &failed(failure)).await,
+            Err(failure) => return send(reply, failed(failure)).await,
         };
         loop {
             let next = tokio::select! {
@@ -161,11 +192,11 @@ impl Server {
             match next {
                 Ok(nodes) => {
                     let response = self.node.response(self.node.name(), Reply::Nodes(nodes));
-                    if reply.send(&response).await.is_err() {
+                    if reply.send(response).await.is_err() {
                         return;
                     }
                 }
-                Err(failure) => return send(reply, &failed(failure)).await,
+                Err(failure) => return send(reply, failed(failure)).await,
             }
         }
     }
@@ -273,7 +304,7 @@ fn log_lost(sent: Result<(), LinkError>) {
     }
 }
 
-async fn send(mut reply: ReplyTx, response: &proto::wire::Response) {
+async fn send(mut reply: ReplyTx, response: proto::wire::Response) {
     log_lost(reply.send(response).await);
     reply.finish();
 }

@@ -10,42 +10,42 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use prost::Message;
+use proto::limits::CLIENT_BYTES_FREE;
 use proto::wire::{Reply, Request, Response};
 use proto::{ErrorCode, Failure};
 use quinn::{Connection, RecvStream, SendStream};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::frames::{FrameRx, FrameTx};
+use crate::frames::{FrameRx, FrameTx, encode};
 use crate::reason::end_of;
-use crate::{CloseCode, LinkError};
+use crate::shares::{Held, Seat};
+use crate::{CloseCode, LinkError, tune};
 
 /// Time for a client to send the request it opened a stream for.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
-/// Requests up to this size are not counted: a connection's streams bound them well enough.
-const SMALL_BYTES: usize = 4 << 10;
-/// Bytes of larger requests that one connection may have in the works.
-const CONNECTION_BYTES: usize = 16 << 20;
-/// Bytes of larger requests that all connections together may have in the works.
-pub(crate) const CLIENTS_BYTES: usize = 256 << 20;
-/// When a client over its bytes may come back.
-const BUSY_MS: u32 = 50;
+/// Time for a client to take a refusal.
+const REFUSAL_TIME: Duration = Duration::from_secs(2);
+/// What is said to a client that does not read its answers.
+const UNREAD: &str = "the answers that this client has not read fill its share";
+/// When a client over its share may come back.
+const BUSY_MS: u32 = 100;
 
 /// A connection from a client or an admin of our cluster.
 #[derive(Debug)]
 pub struct ClientConn {
     connection: Connection,
     peer: Arc<Peer>,
-    quota: Quota,
-    reading: Mutex<FuturesUnordered<BoxFuture<'static, Option<Incoming>>>>,
-    _place: OwnedSemaphorePermit,
+    seat: Arc<Seat>,
+    reading: Mutex<Reading>,
 }
 
-/// Bytes of requests in the works: of one connection, and of all.
-#[derive(Debug, Clone)]
-struct Quota {
-    own: Arc<Semaphore>,
-    all: Arc<Semaphore>,
+/// Requests that are not here in full yet, and refusals that are not taken yet.
+#[derive(Debug, Default)]
+struct Reading {
+    requests: FuturesUnordered<BoxFuture<'static, Option<Incoming>>>,
+    /// Until when the client is not listened to.
+    pause: Option<Instant>,
 }
 
 /// A request, and where its answer goes.
@@ -61,19 +61,14 @@ pub struct Incoming {
 #[derive(Debug)]
 pub struct ReplyTx {
     tx: FrameTx,
-    _bytes: Vec<OwnedSemaphorePermit>,
+    /// The request's place, its bytes, and those of the answer that is not taken yet.
+    held: Held,
 }
 
 impl ClientConn {
-    pub(crate) fn new(
-        connection: Connection,
-        peer: Peer,
-        all: Arc<Semaphore>,
-        place: OwnedSemaphorePermit,
-    ) -> Self {
-        let quota = Quota { own: Arc::new(Semaphore::new(CONNECTION_BYTES)), all };
-        let peer = Arc::new(peer);
-        Self { connection, peer, quota, reading: Mutex::default(), _place: place }
+    pub(crate) fn new(connection: Connection, peer: Peer, seat: Arc<Seat>) -> Self {
+        tune::raise_for_client(&connection, seat.nth());
+        Self { connection, peer: Arc::new(peer), seat, reading: Mutex::default() }
     }
 
     /// What the client's certificate says.
@@ -92,21 +87,30 @@ impl ClientConn {
     /// with the reason, logged, and does not disturb the others.
     pub async fn next(&self) -> Option<Incoming> {
         let mut reading = self.reading.lock().await;
+        let Reading { requests, pause } = &mut *reading;
         loop {
+            let until = pause.unwrap_or_else(Instant::now);
             tokio::select! {
-                Some(done) = reading.next(), if !reading.is_empty() => {
+                Some(done) = requests.next(), if !requests.is_empty() => {
                     if let Some(incoming) = done {
                         return Some(incoming);
                     }
                 }
-                accepted = self.connection.accept_bi() => match accepted {
+                () = sleep_until(until), if pause.is_some() => *pause = None,
+                accepted = self.connection.accept_bi(), if pause.is_none() => match accepted {
                     Ok((tx, rx)) => {
-                        let mut request = self.request(tx, rx);
+                        let mut request = match self.seat.request() {
+                            Some(held) => self.request(tx, rx, held),
+                            None => {
+                                *pause = self.seat.refused();
+                                self.refuse(tx, rx)
+                            }
+                        };
                         // A small request is here as soon as its stream is.
                         match (&mut request).now_or_never() {
                             Some(Some(incoming)) => return Some(incoming),
                             Some(None) => {}
-                            None => reading.push(request),
+                            None => requests.push(request),
                         }
                     }
                     Err(error) => {
@@ -130,14 +134,35 @@ impl ClientConn {
         self.connection.closed().await;
     }
 
-    fn request(&self, tx: SendStream, rx: RecvStream) -> BoxFuture<'static, Option<Incoming>> {
-        let (peer, quota) = (Arc::clone(&self.peer), self.quota.clone());
+    /// Says at once that the client asks too much at a time, whatever it asks.
+    fn refuse(&self, tx: SendStream, rx: RecvStream) -> BoxFuture<'static, Option<Incoming>> {
+        tracing::debug!(client = %self.peer.identity, "refused a request: too many at a time");
         async move {
-            let mut reply = ReplyTx { tx: FrameTx::quic(tx), _bytes: Vec::new() };
-            let read = timeout(REQUEST_TIME, read(rx, &quota)).await;
+            drop(rx);
+            let failure = busy("as many requests of this client are open as its share allows");
+            let refusal = Response { reply: Some(Reply::Failure(failure)), ..Response::default() };
+            let mut tx = FrameTx::quic(tx);
+            // If the client is gone, or does not listen, nobody is left to tell.
+            if let Ok(Ok(())) = timeout(REFUSAL_TIME, tx.send_message(&refusal)).await {
+                tx.finish_now();
+            }
+            None
+        }
+        .boxed()
+    }
+
+    fn request(
+        &self,
+        tx: SendStream,
+        rx: RecvStream,
+        mut held: Held,
+    ) -> BoxFuture<'static, Option<Incoming>> {
+        let peer = Arc::clone(&self.peer);
+        async move {
+            let read = timeout(REQUEST_TIME, read(rx, &mut held)).await;
             let failure = match read {
-                Ok(Ok(Some((request, bytes)))) => {
-                    reply._bytes = bytes;
+                Ok(Ok(Some(request))) => {
+                    let reply = ReplyTx { tx: FrameTx::quic(tx), held };
                     return Some(Incoming { request, reply });
                 }
                 // The client changed its mind.
@@ -146,22 +171,31 @@ impl ClientConn {
                 Err(_) => Failure::new(ErrorCode::Deadline, "the request did not arrive in time"),
             };
             let client = &peer.identity;
-            tracing::warn!(%client, reason = failure.message, "refused a request");
+            match failure.error_code() {
+                ErrorCode::Busy => {
+                    tracing::debug!(%client, reason = failure.message, "refused a request");
+                }
+                _ => tracing::warn!(%client, reason = failure.message, "refused a request"),
+            }
             let refusal = Response { reply: Some(Reply::Failure(failure)), ..Response::default() };
-            // If the client is gone, nobody is left to tell.
-            drop(reply.send(&refusal).await);
-            reply.finish();
+            let mut tx = FrameTx::quic(tx);
+            // As above.
+            if let Ok(Ok(())) = timeout(REFUSAL_TIME, tx.send_message(&refusal)).await {
+                tx.finish_now();
+            }
             None
         }
         .boxed()
     }
 }
 
-/// Reads the one frame of a request.
-async fn read(
-    rx: RecvStream,
-    quota: &Quota,
-) -> Result<Option<(Request, Vec<OwnedSemaphorePermit>)>, Failure> {
+fn busy(why: &str) -> Failure {
+    Failure::new(ErrorCode::Busy, why).retry_after_ms(BUSY_MS)
+}
+
+/// Reads the one frame of a request. Never waits for room: those who hold it may need the window that
+/// a waiting request would fill.
+async fn read(rx: RecvStream, held: &mut Held) -> Result<Option<Request>, Failure> {
     let invalid = |error: LinkError| match error {
         LinkError::Frame(proto::frame::FrameError::Version(_)) => {
             Failure::new(ErrorCode::Version, error)
@@ -169,12 +203,11 @@ async fn read(
         other => Failure::new(ErrorCode::Invalid, other),
     };
     let mut rx = FrameRx::quic(rx);
-    let Some(len) = rx.peek_len().await.map_err(invalid)? else { return Ok(None) };
-    let bytes = quota.take(len)?;
-    let Some(frame) = rx.recv().await.map_err(invalid)? else { return Ok(None) };
+    let frame = rx.recv_if(|arrived| held.grow_to(arrived)).await.map_err(invalid)?;
+    let too_much = || busy("the requests of this client hold as many bytes as its share allows");
+    let Some(frame) = frame.ok_or_else(too_much)? else { return Ok(None) };
     rx.close();
-    let request = decode(frame)?;
-    Ok(Some((request, bytes)))
+    decode(frame).map(Some)
 }
 
 fn decode(frame: Bytes) -> Result<Request, Failure> {
@@ -183,31 +216,41 @@ fn decode(frame: Bytes) -> Result<Request, Failure> {
     })
 }
 
-impl Quota {
-    /// Takes room for a request. Never waits: those who hold room may need the window that a
-    /// waiting request would fill.
-    fn take(&self, len: usize) -> Result<Vec<OwnedSemaphorePermit>, Failure> {
-        if len <= SMALL_BYTES {
-            return Ok(Vec::new());
-        }
-        let take = |from: &Arc<Semaphore>| {
-            let permits = u32::try_from(len).unwrap_or(u32::MAX);
-            Arc::clone(from).try_acquire_many_owned(permits).map_err(|_| {
-                Failure::new(ErrorCode::Busy, "too many large requests at a time")
-                    .retry_after_ms(BUSY_MS)
-            })
-        };
-        Ok(vec![take(&self.own)?, take(&self.all)?])
-    }
-}
-
 impl ReplyTx {
-    /// Sends one answer; waits while the client does not read.
+    /// Sends one answer; waits while the client does not read. If the client has not taken so many
+    /// answers that this one is more than its share, it is told so instead.
     ///
     /// # Errors
-    /// When the answer is longer than a frame may be, or the client is gone.
-    pub async fn send(&mut self, response: &Response) -> Result<(), LinkError> {
-        self.tx.send_message(response).await
+    /// When the answer is longer than a frame may be, the client is gone, or was told to read first:
+    /// nothing more can be sent then.
+    pub async fn send(&mut self, response: Response) -> Result<(), LinkError> {
+        let frame = encode(None, &response)?;
+        let gateway = response.gateway.clone();
+        // Not held twice while the client takes its time.
+        drop(response);
+        let counted = frame.len().saturating_sub(CLIENT_BYTES_FREE);
+        if !self.held.take(counted) {
+            let failure = busy(UNREAD);
+            let refusal =
+                Response { gateway, reply: Some(Reply::Failure(failure)), members_epoch: 0 };
+            self.tx.send_message(&refusal).await?;
+            self.finish();
+            return Err(LinkError::Lost("the client does not read its answers".to_owned()));
+        }
+        let sent = self.tx.send_encoded(frame).await;
+        self.held.give(counted);
+        sent
+    }
+
+    /// Whether the client has taken enough of its answers that one of so many bytes can be made for it.
+    ///
+    /// # Errors
+    /// What it is told if not.
+    pub fn has_room(&self, bytes: usize) -> Result<(), Failure> {
+        match self.held.has_room(bytes) {
+            true => Ok(()),
+            false => Err(busy(UNREAD)),
+        }
     }
 
     /// Says that this was the last answer.

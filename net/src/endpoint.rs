@@ -7,27 +7,25 @@ use std::time::Duration;
 use certs::{Credentials, Peer};
 use proto::identity::DOMAIN;
 use proto::join::JOIN_ALPN;
-use proto::limits::{CLIENT_CONNECTIONS_MAX, HANDSHAKES_MAX, JOINS_MAX};
+use proto::limits::{CLIENT_CONNECTIONS_MAX, HANDSHAKES_MAX, HANDSHAKES_PROVEN_MAX, JOINS_MAX};
 use proto::peer::{Hello, PEER_ALPN};
 use proto::wire::CLIENT_ALPN;
 use proto::{Identity, Role};
 use quinn::crypto::rustls::HandshakeData;
 use quinn::rustls::pki_types::CertificateDer;
 use quinn::{Connecting, Connection, Incoming};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
-use crate::client_conn::CLIENTS_BYTES;
+use crate::crowd::Crowd;
 use crate::join::JoinConn;
 use crate::reason::{End, end_of};
 use crate::repeat::Repeats;
+use crate::shares::Shares;
 use crate::{ClientConn, CloseCode, NetError, PeerConn, QuicLink, Refused, tune};
 
 /// Time for a handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
-/// Handshakes under way beyond which new ones are refused, although they proved their address.
-const HANDSHAKES_REFUSED: usize = 4 * HANDSHAKES_MAX;
 
 /// What is spoken here.
 const ALPNS: [&[u8]; 3] = [CLIENT_ALPN, PEER_ALPN, JOIN_ALPN];
@@ -40,6 +38,8 @@ pub struct Endpoint(Arc<Inner>);
 struct Inner {
     dialer: Dialer,
     handshakes: tokio::sync::Mutex<JoinSet<Option<Accepted>>>,
+    /// Handshakes under way, by address.
+    strangers: Crowd<AbortHandle>,
     admission: Arc<Admission>,
 }
 
@@ -47,9 +47,8 @@ struct Inner {
 #[derive(Debug)]
 struct Admission {
     own: Identity,
-    client_places: Arc<Semaphore>,
-    client_bytes: Arc<Semaphore>,
-    join_places: Arc<Semaphore>,
+    clients: Shares,
+    joiners: Crowd<Connection>,
     repeats: Arc<Repeats>,
 }
 
@@ -92,11 +91,11 @@ impl Endpoint {
         Ok(Self(Arc::new(Inner {
             dialer: Dialer { quic, address, own: own.clone(), dialing },
             handshakes: tokio::sync::Mutex::default(),
+            strangers: Crowd::new(HANDSHAKES_PROVEN_MAX),
             admission: Arc::new(Admission {
                 own,
-                client_places: Arc::new(Semaphore::new(clients_max)),
-                client_bytes: Arc::new(Semaphore::new(CLIENTS_BYTES)),
-                join_places: Arc::new(Semaphore::new(JOINS_MAX)),
+                clients: Shares::new(clients_max),
+                joiners: Crowd::new(JOINS_MAX),
                 repeats: Arc::default(),
             }),
         })))
@@ -174,26 +173,38 @@ impl Endpoint {
 }
 
 impl Inner {
-    /// Begins a handshake, unless too many are under way.
+    /// Begins a handshake. If too many are under way, one that takes long is let go for it.
     fn begin(&self, incoming: Incoming, handshakes: &mut JoinSet<Option<Accepted>>) {
         let remote = incoming.remote_address();
-        let under_way = handshakes.len();
-        if under_way >= HANDSHAKES_REFUSED {
-            tracing::warn!(%remote, under_way, "refused a connection: too many handshakes");
-            incoming.refuse();
-            return;
-        }
-        if under_way >= HANDSHAKES_MAX && incoming.may_retry() {
+        if self.strangers.len() >= HANDSHAKES_MAX && incoming.may_retry() {
             // An address that is not its sender's cannot come back with the token.
             if incoming.retry().is_err() {
                 tracing::debug!(%remote, "a retry was not possible");
             }
             return;
         }
+        // Nobody in a handshake is being served, so there is always one to go.
+        let Some((place, out)) = self.strangers.enter(remote.ip()) else {
+            incoming.refuse();
+            return;
+        };
+        if let Some(out) = out {
+            out.abort();
+            self.admission.crowded("many handshakes at a time: the slowest are let go");
+        }
         match incoming.accept() {
             Ok(connecting) => {
                 let admission = Arc::clone(&self.admission);
-                handshakes.spawn(async move { admission.handshake(connecting, remote).await });
+                let place = Arc::new(place);
+                let held = Arc::clone(&place);
+                let task = handshakes.spawn(async move {
+                    let accepted = admission.handshake(connecting, remote).await;
+                    drop(held);
+                    accepted
+                });
+                if !place.holds(task.clone()) {
+                    task.abort();
+                }
             }
             Err(error) => self.admission.log(remote, &end_of(&error)),
         }
@@ -233,9 +244,18 @@ impl Admission {
         match end {
             End::WeRefused(_) => tracing::warn!(%remote, reason, "refused a connection"),
             End::RefusedUs(_) | End::RevokedUs(_) => {
-                tracing::warn!(%remote, reason, "a caller refused this node")
+                tracing::warn!(%remote, reason, "a caller refused this node");
             }
-            End::Moving(_) | End::Lost(_) => tracing::info!(%remote, reason, "a handshake failed"),
+            End::Moving(_) | End::Busy(_) | End::Lost(_) => {
+                tracing::info!(%remote, reason, "a handshake failed");
+            }
+        }
+    }
+
+    /// Notes that somebody was let go for others: once in a while, however many they are.
+    fn crowded(&self, what: &str) {
+        if self.repeats.is_news(what) {
+            tracing::warn!(what, "crowded");
         }
     }
 
@@ -244,9 +264,13 @@ impl Admission {
         let asked = protocol(&connection);
         if asked.as_deref() == Some(JOIN_ALPN) {
             // Nobody who has a certificate needs this; one that is shown plays no part.
-            let place = Arc::clone(&self.join_places).try_acquire_owned();
             let full = || "as many want to join as this node talks to at a time".to_owned();
-            let place = place.map_err(|_| (CloseCode::Busy, full()))?;
+            let from = connection.remote_address().ip();
+            let (place, out) = self.joiners.enter(from).ok_or_else(|| (CloseCode::Busy, full()))?;
+            if let Some(out) = out {
+                out.close(CloseCode::Busy.code(), full().as_bytes());
+                self.crowded("many joiners at a time: the most silent are let go");
+            }
             return Ok(Accepted::Joiner(JoinConn::new(connection, place)));
         }
         let peer = certified(&connection).map_err(|reason| (CloseCode::WrongRole, reason))?;
@@ -265,13 +289,11 @@ impl Admission {
                 Ok(Accepted::Peer(PeerConn::new(connection, peer, self.own.clone(), repeats)))
             }
             (false, Role::Client | Role::Admin) => {
-                let place = Arc::clone(&self.client_places).try_acquire_owned();
-                let place = place.map_err(|_| {
-                    let full = "as many clients are connected as this node takes".to_owned();
+                let seat = self.clients.connect(who).ok_or_else(|| {
+                    let full = format!("{who} has as many connections as its share allows");
                     (CloseCode::Busy, full)
                 })?;
-                let bytes = Arc::clone(&self.client_bytes);
-                Ok(Accepted::Client(ClientConn::new(connection, peer, bytes, place)))
+                Ok(Accepted::Client(ClientConn::new(connection, peer, seat)))
             }
             (true, Role::Client | Role::Admin) => {
                 Err((CloseCode::WrongRole, format!("the certificate of {who} is not a node's")))

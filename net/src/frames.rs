@@ -15,6 +15,9 @@ use crate::switchboard::{PipeRx, PipeTx};
 /// Most bytes taken from a QUIC stream at once.
 const CHUNK_BYTES: usize = 256 << 10;
 
+/// Room made for a frame of which little has arrived.
+const ROOM_BYTES: usize = 16 << 10;
+
 /// The sending half of a stream. Frames arrive whole and in order, or the stream breaks.
 ///
 /// Dropping it between frames ends the stream as [`FrameTx::finish`] does, so a transfer of many
@@ -106,6 +109,19 @@ impl FrameTx {
         }
     }
 
+    /// Sends what [`encode`] made of a message for a stream that has no lane.
+    pub(crate) async fn send_encoded(&mut self, frame: Bytes) -> Result<(), LinkError> {
+        match &mut self.0 {
+            Tx::Quic(quic) => {
+                assert!(quic.lane.is_none(), "the lane goes before the first frame");
+                quic.flush().await?;
+                quic.pending.push(frame);
+                quic.flush().await
+            }
+            Tx::Pipe(pipe) => pipe.send(frame.slice(HEADER_BYTES..)).await,
+        }
+    }
+
     /// Says that no more frames come. Does not wait for the other side.
     ///
     /// # Errors
@@ -184,6 +200,26 @@ impl FrameRx {
         }
     }
 
+    /// As [`FrameRx::recv`], and asks before each piece is kept: with the number of bytes that have
+    /// arrived, that one included. `None` in the inner result: the answer was no.
+    pub(crate) async fn recv_if(
+        &mut self,
+        mut keep: impl FnMut(usize) -> bool,
+    ) -> Result<Option<Option<Bytes>>, LinkError> {
+        let Rx::Quic(quic) = &mut self.0 else { return self.recv().await.map(Some) };
+        loop {
+            if let Some(payload) = quic.buffer.take()? {
+                return Ok(Some(Some(payload)));
+            }
+            let chunk = quic.stream.read_chunk(CHUNK_BYTES, true).await.map_err(read_lost)?;
+            let Some(chunk) = chunk else { return quic.buffer.end().map(|()| Some(None)) };
+            if !keep(quic.buffer.0.len() + chunk.bytes.len()) {
+                return Ok(None);
+            }
+            quic.buffer.push(&chunk.bytes);
+        }
+    }
+
     /// Waits for the next frame's header and returns the payload's length without taking it.
     pub(crate) async fn peek_len(&mut self) -> Result<Option<usize>, LinkError> {
         match &mut self.0 {
@@ -252,7 +288,8 @@ impl QuicRx {
 
 /// Bytes of a stream that are not yet taken as frames.
 ///
-/// Invariant: it never holds room for more than one frame and one chunk, whatever a header claims.
+/// Invariant: it never holds room for more than one frame and one chunk, nor for more than twice what
+/// has arrived and a little, whatever a header claims.
 #[derive(Debug, Default)]
 struct Buffer(BytesMut);
 
@@ -278,7 +315,9 @@ impl Buffer {
         let Some(len) = self.peek_len()? else { return Ok(None) };
         let whole = HEADER_BYTES + len;
         if self.0.len() < whole {
-            self.0.reserve(whole - self.0.len());
+            // Room for what was announced is made as it arrives.
+            let more = (whole - self.0.len()).min(self.0.len().max(ROOM_BYTES));
+            self.0.reserve(more);
             return Ok(None);
         }
         let mut frame = self.0.split_to(whole);

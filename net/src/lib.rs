@@ -20,6 +20,7 @@
 
 mod client;
 mod client_conn;
+mod crowd;
 mod endpoint;
 mod error;
 mod frames;
@@ -29,6 +30,7 @@ mod peer_conn;
 mod quic_link;
 mod reason;
 mod repeat;
+mod shares;
 pub mod switchboard;
 pub mod time_server;
 mod tune;

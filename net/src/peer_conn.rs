@@ -207,7 +207,7 @@ impl PeerConn {
             End::RefusedUs(_) | End::RevokedUs(_) | End::WeRefused(_) => {
                 tracing::warn!(%peer, %remote, reason, "a peer refuses this node");
             }
-            End::Moving(_) | End::Lost(_) => {
+            End::Moving(_) | End::Busy(_) | End::Lost(_) => {
                 tracing::info!(%peer, %remote, reason, "a peer's connection ended");
             }
         }

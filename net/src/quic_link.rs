@@ -169,7 +169,7 @@ async fn dial(
         End::RefusedUs(reason) => refuses(Refusal::Other, &reason).by(to.name.as_str()),
         End::RevokedUs(reason) => refuses(Refusal::Removed, &reason).by(to.name.as_str()),
         End::WeRefused(reason) => Refused::from(reason).by(to.name.as_str()),
-        End::Moving(reason) | End::Lost(reason) => {
+        End::Moving(reason) | End::Busy(reason) | End::Lost(reason) => {
             LinkError::Unreachable { peer: peer(), reason: format!("{}: {reason}", to.address) }
         }
     };

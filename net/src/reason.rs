@@ -21,6 +21,8 @@ pub(crate) enum End {
     WeRefused(String),
     /// The other side is stopping.
     Moving(String),
+    /// The other side has no place for us, and has done nothing.
+    Busy(String),
     /// Anything else: time ran out, the process went away, the network.
     Lost(String),
 }
@@ -33,6 +35,7 @@ impl End {
             | Self::RevokedUs(text)
             | Self::WeRefused(text)
             | Self::Moving(text)
+            | Self::Busy(text)
             | Self::Lost(text) => text,
         }
     }
@@ -57,6 +60,7 @@ pub(crate) fn end_of(error: &ConnectionError) -> End {
             match CloseCode::from_code(theirs.error_code) {
                 Some(CloseCode::Moving) => End::Moving(text),
                 Some(CloseCode::Revoked) => End::RevokedUs(text),
+                Some(CloseCode::Busy) => End::Busy(text),
                 Some(code) if code.is_refusal() => End::RefusedUs(text),
                 _ => End::Lost(format!("closed by the other side: {text}")),
             }
@@ -113,7 +117,7 @@ mod tests {
         assert_eq!(closed(CloseCode::Moving), End::Moving("why".to_owned()));
         assert_eq!(closed(CloseCode::WrongRole), End::RefusedUs("why".to_owned()));
         assert_eq!(closed(CloseCode::Revoked), End::RevokedUs("why".to_owned()));
-        assert!(matches!(closed(CloseCode::Busy), End::Lost(_)));
+        assert_eq!(closed(CloseCode::Busy), End::Busy("why".to_owned()));
         assert!(matches!(end_of(&ConnectionError::TimedOut), End::Lost(_)));
     }
 }

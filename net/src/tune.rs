@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certs::{Credentials, hmac_sha256};
-use proto::limits::CLIENT_STREAMS_MAX;
+use proto::limits::{
+    CLIENT_REQUESTS_MAX, CLIENT_STREAMS_MAX, CLIENT_WINDOWS_BYTES, PEER_REQUESTS_KEPT,
+};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{ConnectionId, ConnectionIdGenerator, EndpointConfig, TransportConfig, VarInt};
@@ -20,16 +22,20 @@ const INCOMING_MAX: usize = 256;
 const INCOMING_BYTES: u64 = 64 << 10;
 /// Window of one stream: the largest frame, so that no frame waits for a window update.
 const STREAM_WINDOW: u32 = 4 << 20;
-/// Bytes that one client may have on the way to us.
+/// Bytes that anybody may have on the way to us before we know who it is.
+const STRANGER_WINDOW: u32 = 64 << 10;
+/// Bytes that one client may have on the way to us, and we to it, if few are connected.
 const CLIENT_WINDOW: u32 = 4 << 20;
+/// The same if very many are: still a few packets, so that all of them get on.
+const CLIENT_WINDOW_MIN: u32 = 32 << 10;
 /// Bytes that one peer may have on the way to us: appends and a snapshot together.
 const PEER_WINDOW: u32 = 64 << 20;
 /// Bytes on the way to one peer.
 const PEER_SEND_WINDOW: u64 = 32 << 20;
-/// Bytes on the way to one client: a slow reader holds no more than this.
-const CLIENT_SEND_WINDOW: u64 = 4 << 20;
-/// Streams that one peer may have open: forwarded requests are one each.
-const PEER_STREAMS: u32 = 4096;
+/// Streams that one peer may have open: requests of its clients are one each.
+const PEER_STREAMS: u32 = REQUESTS + PEER_REQUESTS_KEPT;
+#[expect(clippy::cast_possible_truncation, reason = "a few thousand")]
+const REQUESTS: u32 = CLIENT_REQUESTS_MAX as u32;
 /// First guess of the round trip; the library's 333 ms resends a lost first packet after a second.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// A client that says nothing for so long is gone.
@@ -127,8 +133,8 @@ impl HmacKey for ResetKey {
     }
 }
 
-/// The side that is dialled, by clients and by peers. What differs for peers is set once the
-/// handshake has told them apart, see [`raise_for_peer`].
+/// The side that is dialled, by clients and by peers. What differs is set once the handshake has
+/// told them apart, see [`raise_for_peer`] and [`raise_for_client`].
 pub(crate) fn server(
     credentials: &Credentials,
     alpns: &[&[u8]],
@@ -138,8 +144,8 @@ pub(crate) fn server(
     let mut transport = base(CLIENT_IDLE)?;
     transport
         .max_concurrent_bidi_streams(CLIENT_STREAMS_MAX.into())
-        .receive_window(CLIENT_WINDOW.into())
-        .send_window(CLIENT_SEND_WINDOW);
+        .receive_window(STRANGER_WINDOW.into())
+        .send_window(STRANGER_WINDOW.into());
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
     config
         .transport_config(Arc::new(transport))
@@ -154,6 +160,19 @@ pub(crate) fn raise_for_peer(connection: &quinn::Connection) {
     connection.set_receive_window(PEER_WINDOW.into());
     connection.set_send_window(PEER_SEND_WINDOW);
     connection.set_max_concurrent_bi_streams(PEER_STREAMS.into());
+}
+
+/// Gives an accepted connection of a client its windows, the smaller the more are connected: what
+/// somebody sends with gaps, or does not acknowledge, is memory of ours that no request counts.
+pub(crate) fn raise_for_client(connection: &quinn::Connection, nth: usize) {
+    let window = client_window(nth);
+    connection.set_receive_window(window.into());
+    connection.set_send_window(window.into());
+}
+
+fn client_window(nth: usize) -> u32 {
+    let share = u32::try_from(CLIENT_WINDOWS_BYTES / nth.max(1)).unwrap_or(CLIENT_WINDOW);
+    share.clamp(CLIENT_WINDOW_MIN, CLIENT_WINDOW)
 }
 
 /// The side of a node that dials peers.
@@ -217,4 +236,18 @@ fn base(idle: Duration) -> Result<TransportConfig, NetError> {
             idle.try_into().map_err(|_| NetError::Config("idle timeout".to_owned()))?,
         ));
     Ok(transport)
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::limits::CLIENT_CONNECTIONS_MAX;
+
+    use super::*;
+
+    #[test]
+    fn windows_of_a_full_house_are_small() {
+        assert_eq!(client_window(1), CLIENT_WINDOW);
+        let all: u64 = (1..=CLIENT_CONNECTIONS_MAX).map(|nth| u64::from(client_window(nth))).sum();
+        assert!(all < 128 << 20, "{all} bytes in each direction");
+    }
 }

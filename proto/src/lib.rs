@@ -25,6 +25,7 @@ pub mod peer;
 pub mod problem;
 pub mod record;
 pub mod settings;
+pub mod share;
 pub mod slots;
 pub mod token;
 pub mod wire;

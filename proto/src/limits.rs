@@ -27,18 +27,64 @@ pub const APPEND_BYTES_MAX: usize = 2 << 20;
 pub const PAGE_RECORDS_MAX: usize = 1000;
 /// Records in one page of a read together, in bytes; at least one record is always returned.
 pub const PAGE_BYTES_MAX: usize = 2 << 20;
-/// Requests that wait for the proposer. Beyond it a client is told to come back, see `Busy`.
+/// Requests that wait for the proposer, fairly shared (see [`crate::share`]). Beyond its share a
+/// client is told to come back, see `Busy`.
 pub const PROPOSER_QUEUE_MAX: usize = 8192;
-/// Bytes that wait for the proposer or sit in entries that are not yet committed.
+/// Of them, for admins and the nodes' own.
+pub const PROPOSER_QUEUE_KEPT: usize = 512;
+/// Bytes that wait for the proposer or sit in entries that are not yet committed, fairly shared.
 pub const PROPOSER_BYTES_MAX: usize = 32 << 20;
+/// Of them, for admins and the nodes' own.
+pub const PROPOSER_BYTES_KEPT: usize = 4 << 20;
+/// Entries that the proposer has handed to the engine and that are not yet committed: two keep disk
+/// and network busy. With more, whoever comes last waits behind all of what the others have queued,
+/// and no order of turns before the engine helps.
+pub const PROPOSER_ENTRIES_MAX: usize = 2;
+/// Commands of others that may come before one's own in the entry that it goes into: what is waited
+/// for is no longer than this while others have much to say.
+pub const ENTRY_COMMANDS_MAX: usize = 256;
 /// Bytes that wait for the disk before a backup stops reading its append stream.
 pub const WRITER_BYTES_MAX: usize = 64 << 20;
-/// Connections that one node serves to clients at a time.
+/// Connections that one node serves to clients at a time, fairly shared between them.
 pub const CLIENT_CONNECTIONS_MAX: usize = 1024;
+/// Of them, for admins: who is called when nobody else gets in.
+pub const CLIENT_CONNECTIONS_KEPT: usize = 64;
 /// Requests that one client connection may have open: each costs a stream and a task.
 pub const CLIENT_STREAMS_MAX: u32 = 256;
+/// Requests that one node has open for clients at a time, waiting, under way or being answered,
+/// fairly shared. Each may take memory that is not counted, see [`CLIENT_BYTES_FREE`].
+pub const CLIENT_REQUESTS_MAX: usize = 4096;
+/// Of them, for admins.
+pub const CLIENT_REQUESTS_KEPT: usize = 256;
+/// Requests that one node works on at a time, fairly shared; the others wait in turn, client by
+/// client. More of them would only wait for the processor together, and everybody with them.
+pub const CLIENT_TURNS_MAX: usize = 512;
+/// Of them, for admins.
+pub const CLIENT_TURNS_KEPT: usize = 64;
+/// Pages that one node reads from its disk at a time, fairly shared: a full one takes many
+/// milliseconds of a processor. One more than there are processors, and no fewer than this: of three,
+/// two are read for two clients, and one is left for an admin.
+pub const PAGE_TURNS_MIN: usize = 3;
+/// Bytes of clients that one node holds: requests as far as they have arrived, and answers that are
+/// not yet taken. Fairly shared.
+pub const CLIENT_BYTES_MAX: usize = 128 << 20;
+/// Of them, for admins.
+pub const CLIENT_BYTES_KEPT: usize = 16 << 20;
+/// Bytes of one request that are not counted, nor of one answer: the number of requests bounds them.
+pub const CLIENT_BYTES_FREE: usize = 4 << 10;
+/// Windows of QUIC for all clients together in each direction, before the smallest of them is
+/// reached: the first connections get large ones, the hundredth a small one.
+pub const CLIENT_WINDOWS_BYTES: usize = 16 << 20;
+/// Refusals of one client's requests in a tenth of a second. Then its connections are not listened
+/// to for the rest of it: a refusal costs as much as a small request.
+pub const REFUSALS_MAX: u32 = 64;
 /// Handshakes under way at a time; beyond it new ones must prove their address (Retry).
 pub const HANDSHAKES_MAX: usize = 64;
+/// Handshakes under way at a time although they proved their address; beyond it the one that takes
+/// longest is let go, of the address that has most of them.
+pub const HANDSHAKES_PROVEN_MAX: usize = 256;
+/// Requests between two nodes that are no client's, so that a full house of clients leaves them room.
+pub const PEER_REQUESTS_KEPT: u32 = 1024;
 /// Longest time a client may ask the cluster to work on one request, in milliseconds.
 pub const DEADLINE_MAX_MS: u32 = 600_000;
 /// One chunk of a snapshot, in bytes. Memory of a transfer is a small multiple of it.
@@ -122,7 +168,8 @@ pub const KV_KEYS_PER_CLIENT_MAX: usize = 10_000;
 pub const KV_PAGE_ROWS: usize = 1000;
 /// See `KV_PAGE_ROWS`; at least one row is always returned.
 pub const KV_PAGE_BYTES: usize = 2 << 20;
-/// Connections without a certificate at a time, each of which wants to join.
+/// Connections without a certificate at a time, each of which wants to join. Beyond it the one that
+/// has been silent longest is let go, of the address that has most of them.
 pub const JOINS_MAX: usize = 16;
 /// How far a joiner's clock may be off, in nanoseconds: beyond it certificates and stamps would be
 /// wrong, and the person who joins it should know at once.
@@ -136,6 +183,15 @@ const _: () = assert!(APPEND_BYTES_MAX <= FRAME_BYTES_MAX / 2);
 const _: () = assert!(PAGE_BYTES_MAX + BODY_BYTES_MAX + (64 << 10) < FRAME_BYTES_MAX);
 const _: () = assert!(GROUP_CHANGE_NAMES_MAX * (NAME_BYTES_MAX + 1) + 128 < HEADER_BYTES_MAX);
 const _: () = assert!(SNAPSHOT_CHUNK_BYTES < FRAME_BYTES_MAX);
+const _: () = assert!(ENTRY_COMMANDS_MAX < BATCH_COMMANDS_MAX);
+const _: () = assert!(HANDSHAKES_MAX < HANDSHAKES_PROVEN_MAX);
+// What a node holds for clients, windows and all, is far less than 512 MiB.
+const _: () = assert!(
+    CLIENT_BYTES_MAX + CLIENT_REQUESTS_MAX * CLIENT_BYTES_FREE + PROPOSER_BYTES_MAX < 192 << 20
+);
+// The largest request is less than half of what one client alone may have.
+const _: () = assert!(4 * (BODY_BYTES_MAX + (64 << 10)) < CLIENT_BYTES_MAX - CLIENT_BYTES_KEPT);
+const _: () = assert!(4 * (BODY_BYTES_MAX + (64 << 10)) < PROPOSER_BYTES_MAX - PROPOSER_BYTES_KEPT);
 /// Digests of its state that a node remembers, one an entry. Two nodes are compared at an entry that
 /// both remember: far more than a follower is behind while anything works.
 pub const DIGESTS_KEPT: usize = 1024;

@@ -41,6 +41,40 @@ impl Op {
         }
     }
 
+    /// Whether its answer may be long, so that one who has not read its last ones is not given it.
+    #[must_use]
+    pub const fn is_long(&self) -> bool {
+        match self {
+            Self::Read(_) | Self::KvRead(_) | Self::Clients(_) | Self::Groups(_) => true,
+            Self::Send(_)
+            | Self::Delete(_)
+            | Self::Register(_)
+            | Self::SetCursor(_)
+            | Self::Configure(_)
+            | Self::Member(_)
+            | Self::Token(_)
+            | Self::Group(_)
+            | Self::Kv(_)
+            | Self::Admin(_)
+            | Self::Get(_)
+            | Self::Nodes(_)
+            | Self::Status(_)
+            | Self::Clock(_)
+            | Self::Ping(_)
+            | Self::Compact(_)
+            | Self::Tokens(_)
+            | Self::WatchNodes(_)
+            | Self::Members(_)
+            | Self::Route(_)
+            | Self::Plan(_)
+            | Self::Slots(_)
+            | Self::Distribution(_)
+            | Self::Raft(_)
+            | Self::Verify(_)
+            | Self::Admins(_) => false,
+        }
+    }
+
     /// One word for it, for events and log lines.
     #[must_use]
     pub const fn word(&self) -> &'static str {

@@ -34,6 +34,8 @@ mod environment;
 #[cfg(test)]
 mod failover;
 #[cfg(test)]
+mod fair_shares;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod members_bad_input;

@@ -121,11 +121,23 @@ impl Logd {
     /// # Errors
     /// When the process is not there.
     pub fn memory_kib(&self) -> anyhow::Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// Most memory that it has held since it was started, in KiB.
+    ///
+    /// # Errors
+    /// When the process is not there.
+    pub fn memory_peak_kib(&self) -> anyhow::Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, which: &str) -> anyhow::Result<u64> {
         let child = self.child.as_ref().with_context(|| format!("{} does not run", self.name))?;
         let status = fs::read_to_string(format!("/proc/{}/status", child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(which));
         let number = line.and_then(|line| line.split_whitespace().next());
-        Ok(number.context("no VmRSS")?.parse()?)
+        Ok(number.with_context(|| format!("no {which}"))?.parse()?)
     }
 
     /// What it has written since it was first started.

@@ -153,7 +153,7 @@ async fn serve(
         for reply in replies {
             let response = Response { gateway: name.into(), members_epoch: 1, reply: Some(reply) };
             // A client that has enough closes the stream; that is its right.
-            let _ = incoming.reply.send(&response).await;
+            let _ = incoming.reply.send(response).await;
         }
         incoming.reply.finish();
     }

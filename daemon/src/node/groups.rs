@@ -18,6 +18,7 @@ impl Node {
     ) -> Result<Groups, Failure> {
         let core = self.core()?;
         self.fresh(core, principal, false, deadline).await?;
+        let _turn = self.inner.pages.next(&principal.identity).await;
         let view = core.store.snapshot().map_err(store_failure)?;
         let asker = principal.asker();
         let groups = match list.name.as_str() {

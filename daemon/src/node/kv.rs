@@ -18,6 +18,7 @@ impl Node {
     ) -> Result<KvRows, Failure> {
         let core = self.core()?;
         self.fresh(core, principal, read.stale, deadline).await?;
+        let _turn = self.inner.pages.next(&principal.identity).await;
         let view = core.store.snapshot().map_err(store_failure)?;
         let found = if read.prefix {
             query::kv_list(&view, &read.key, &read.after)

@@ -51,6 +51,7 @@ use crate::steward::Standing;
 use crate::store::format::Identity as StoreIdentity;
 use crate::store::{Damage, Lock, Store};
 use crate::time::Keeper;
+use crate::turns::Turns;
 
 pub use self::run::run;
 
@@ -88,6 +89,8 @@ struct Inner {
     disk_full: AtomicBool,
     /// Held while all of the store is read again: one reader at a time is enough for a disk.
     auditing: tokio::sync::Mutex<()>,
+    /// Pages that are read from the store, by who asked.
+    pages: Turns,
     /// Requests of clients that were answered.
     requests: AtomicU64,
 }

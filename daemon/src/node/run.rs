@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use net::{CloseCode, Endpoint, Link, PeerAddr};
+use proto::limits::{CLIENT_TURNS_KEPT, CLIENT_TURNS_MAX, PAGE_TURNS_MIN};
 use proto::peer::{Hello, NodeInfo};
 use proto::settings::{Configure, OnLoss};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,7 @@ use crate::steward;
 use crate::store::format::Identity as StoreIdentity;
 use crate::store::{DamageKind, Opened, Store, StoreError, Told, Trouble};
 use crate::time::Keeper;
+use crate::turns::Turns;
 
 use super::birth;
 use super::ceiling::Ceiling;
@@ -292,6 +294,7 @@ fn make_node(config: &Config, proof: Proof, outside: Outside, slot: &Slot, body:
         leaving,
         disk_full: AtomicBool::new(false),
         auditing: tokio::sync::Mutex::default(),
+        pages: Turns::new(page_turns(), 0),
         requests: AtomicU64::new(0),
     });
     // Set once, right here.
@@ -315,6 +318,12 @@ fn hello_maker(
     }
 }
 
+/// Pages that are read at a time.
+fn page_turns() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    PAGE_TURNS_MIN.max(processors + 1)
+}
+
 fn start_server(node: &Node, endpoint: &Endpoint, work: &CancellationToken) -> Server {
     let identity = match &node.inner.body {
         Body::Whole(core) => core.store.identity().clone(),
@@ -330,6 +339,7 @@ fn start_server(node: &Node, endpoint: &Endpoint, work: &CancellationToken) -> S
         stop: work.clone(),
         drain: CancellationToken::new(),
         requests: TaskTracker::new(),
+        turns: Turns::new(CLIENT_TURNS_MAX, CLIENT_TURNS_KEPT),
     };
     tokio::spawn(server.clone().run(endpoint.clone()));
     tokio::spawn(ask_members(node.clone(), work.clone()));

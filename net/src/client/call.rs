@@ -73,6 +73,9 @@ pub(super) enum Next {
     Over(ClientError),
 }
 
+/// Pause before a node that has no place for a connection is asked for one again, in milliseconds.
+const NO_PLACE_MS: u32 = 200;
+
 impl Inner {
     pub(super) async fn call(
         self: &Arc<Self>,
@@ -199,6 +202,12 @@ impl Inner {
             return Next::Over(ClientError::Denied { gateway, reason });
         }
         self.leave(gateway);
+        if let End::Busy(reason) = end {
+            // Said before anything was listened to: nothing was done.
+            let reason = format!("{}: {reason}", gateway.name);
+            let failure = Failure::new(ErrorCode::Busy, reason).retry_after_ms(NO_PLACE_MS);
+            return self.refused(gateway, failure, story);
+        }
         self.fail_turn(gateway.name.as_str());
         story.avoid(gateway.name.as_str());
         if sent {

@@ -10,10 +10,10 @@ use proto::wire::Empty;
 use proto::{ErrorCode, Failure};
 use quinn::{Connection, VarInt};
 use tokio::net::UdpSocket;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::{FRAME_MAX, PROBE_EVERY, PROBE_FOR};
+use crate::crowd::Place;
 use crate::frames::{FrameRx, FrameTx};
 use crate::reason::end_of;
 use crate::{CloseCode, LinkError, quic_link};
@@ -33,14 +33,17 @@ const WINDOW: u32 = 64 << 10;
 pub struct JoinConn {
     connection: Connection,
     stream: Option<(FrameTx, FrameRx)>,
-    _place: OwnedSemaphorePermit,
+    place: Place<Connection>,
 }
 
 impl JoinConn {
-    pub(crate) fn new(connection: Connection, place: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn new(connection: Connection, place: Place<Connection>) -> Self {
         connection.set_max_concurrent_bi_streams(VarInt::from_u32(1));
         connection.set_receive_window(WINDOW.into());
-        Self { connection, stream: None, _place: place }
+        if !place.holds(connection.clone()) {
+            connection.close(CloseCode::Busy.code(), b"too many want to join");
+        }
+        Self { connection, stream: None, place }
     }
 
     /// Where the joiner is.
@@ -151,8 +154,11 @@ impl JoinConn {
     }
 
     async fn read<M: Message + Default>(&mut self) -> Result<M, LinkError> {
+        self.place.served(false);
         let (_, rx) = self.stream()?;
-        timeout(STEP_TIME, read_message(rx)).await.map_err(|_| late())?
+        let said = timeout(STEP_TIME, read_message(rx)).await.map_err(|_| late())??;
+        self.place.served(true);
+        Ok(said)
     }
 }
 

@@ -330,7 +330,7 @@ async fn answer(
         (_, Op::Ping(_)) => Reply::Pong(proto::wire::Empty {}),
         _ => Reply::Failure(Failure::new(ErrorCode::Invalid, "not in this test")),
     };
-    let _ = reply.send(&world.response(node, say)).await;
+    let _ = reply.send(world.response(node, say)).await;
     reply.finish();
     reply.stopped().await;
 }
@@ -340,7 +340,7 @@ async fn lists(reply: &mut net::ReplyTx, world: &World, node: &str, cluster: &Cl
     loop {
         changes.borrow_and_update();
         let list = world.response(node, Reply::Nodes(world.list(cluster)));
-        if reply.send(&list).await.is_err() || changes.changed().await.is_err() {
+        if reply.send(list).await.is_err() || changes.changed().await.is_err() {
             return;
         }
     }
@@ -354,7 +354,7 @@ async fn pages(reply: &mut net::ReplyTx, world: &World, node: &str, read: &Read)
         let page = world.page(after, 3);
         if !page.records.is_empty() || !read.follow {
             after = page.next[0].seq;
-            if reply.send(&world.response(node, Reply::Page(page))).await.is_err() {
+            if reply.send(world.response(node, Reply::Page(page))).await.is_err() {
                 return;
             }
         } else if changes.changed().await.is_err() {
