@@ -126,6 +126,12 @@ fn a_disk_that_is_full_ends_the_node_and_loses_nothing() {
     for (node, disk) in ["n1", "n2"].iter().zip(&disks) {
         load.wait_more(100).unwrap();
         disk.fill(0);
+        until("a node that has ended", || {
+            press(&cluster);
+            let running = cluster.node(node).and_then(|node| node.is_running());
+            tests::patience::when(running.is_ok_and(|running| !running), "it runs")
+        })
+        .unwrap();
         let node = cluster.node(node).unwrap();
         let code = node.ended().unwrap().code();
         // Not an abort either, which is no code at all.
@@ -161,12 +167,13 @@ fn disks_that_are_full_for_a_moment_cost_a_start_and_nothing_else() {
         let said = |cluster: &mut Cluster, name: &String| cluster.node(name).unwrap().log();
         let before: Vec<_> = names.iter().map(|name| said(&mut cluster, name).len()).collect();
         let full = |cluster: &mut Cluster, at: usize| {
-            said(cluster, &names[at])[before[at]..].contains("No space left on device")
+            said(cluster, &names[at])[before[at]..].contains("the process must end")
         };
         for disk in &disks {
             disk.fill(0);
         }
         until("one that has noticed", || {
+            press(&cluster);
             let noticed = (0..names.len()).any(|at| full(&mut cluster, at));
             tests::patience::when(noticed, "nobody")
         })
@@ -191,6 +198,15 @@ fn disks_that_are_full_for_a_moment_cost_a_start_and_nothing_else() {
             assert!(wrong.is_empty(), "{name}: {wrong:?}");
         }
     }
+}
+
+/// Sends a large message, whatever becomes of it: what a log has reserved is used up soon.
+fn press(cluster: &Cluster) {
+    let file = cluster.folder().join("large");
+    fs::write(&file, vec![b'x'; 1000 << 10]).unwrap();
+    let file = file.display().to_string();
+    let send = ["--as", "alice", "send", "--to", "bob", "--file", &file, "--timeout", "2s"];
+    drop(cluster.user().run(&send));
 }
 
 fn node_name(cluster: &Cluster, disk: &Disk) -> String {

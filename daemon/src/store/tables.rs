@@ -90,21 +90,23 @@ impl Tables {
         let this = Arc::clone(self);
         let (stop, stopped) = mpsc::channel::<()>();
         let run = move || {
+            let mut unsaved = false;
             while stopped.recv_timeout(LOOK_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
-                this.note_new(&db);
+                unsaved = this.note_new(&db, unsaved);
             }
-            this.note_new(&db);
+            this.note_new(&db, unsaved);
         };
         let thread = std::thread::Builder::new().name("store-tables".to_owned()).spawn(run);
         Ok(Noting { stop, thread: thread.map_err(StoreError::file("store-tables"))? })
     }
 
-    /// Notes the tables that are new, and forgets those that are gone.
-    fn note_new(&self, db: &Database) {
-        let Ok(live) = db.tables() else { return };
+    /// Notes the tables that are new, and forgets those that are gone. Given and returned is whether
+    /// the list on the disk is not the one in memory.
+    fn note_new(&self, db: &Database, unsaved: bool) -> bool {
+        let Ok(live) = db.tables() else { return unsaved };
         let known: BTreeSet<_> = self.noted().keys().cloned().collect();
-        if live == known {
-            return;
+        if live == known && !unsaved {
+            return false;
         }
         for name in live.difference(&known) {
             match checksum(&self.store.join("db").join(name), false) {
@@ -118,9 +120,11 @@ impl Tables {
             }
         }
         self.noted().retain(|name, _| live.contains(name));
-        if let Err(error) = self.write() {
-            tracing::warn!(%error, "the list of tables cannot be written");
+        let written = self.write();
+        if let (Err(error), false) = (&written, unsaved) {
+            tracing::warn!(%error, "the list of tables cannot be written now");
         }
+        written.is_err()
     }
 
     fn write(&self) -> io::Result<()> {
