@@ -115,6 +115,11 @@ impl LogStore {
             ));
         }
         let Some(keeps) = keeps else { return Ok(end) };
+        let log_end = self.store.tail().range().1;
+        if end > log_end {
+            // Nothing lies there to be cut.
+            return Ok(log_end);
+        }
         let held = match self.store.entries(keeps.index(), end, usize::MAX)?.pop() {
             Some(entry) => Some(entry.term),
             None => self.store.floor()?.filter(|f| f.index == keeps.index()).map(|f| f.term),
