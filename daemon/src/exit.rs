@@ -176,6 +176,11 @@ impl From<&StoreError> for Failed {
             StoreError::Foreign(_) | StoreError::NotAdmitted(_) => {
                 (Exit::Store, "check data_dir; logctl status on another node")
             }
+            StoreError::TwoHistories(_) => (
+                Exit::Store,
+                "logctl verify --state says from where the nodes differ; nothing was cut off, and a \
+                 person has to decide with which of them to go on",
+            ),
             StoreError::Damaged(_) | StoreError::Incomplete(_) => (
                 Exit::Store,
                 "look at the disk and keep data_dir aside; then logctl node remove NAME --force on \

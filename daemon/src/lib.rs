@@ -33,3 +33,4 @@ pub mod turns;
 pub mod raft;
 pub mod store;
 pub mod time;
+pub mod witness;

@@ -100,6 +100,8 @@ pub struct Compared {
 
 /// Says how this node is.
 pub type Myself = Arc<dyn Fn() -> NodeInfo + Send + Sync>;
+/// Hears what every peer says of itself, with when it was asked if that was an answer.
+pub type Listener = Arc<dyn Fn(&NodeInfo, Option<Instant>) + Send + Sync>;
 /// Reads this node's clock, by its own servers alone.
 pub type MyClock = Arc<dyn Fn() -> (Reading, ClockState) + Send + Sync>;
 
@@ -109,6 +111,7 @@ pub struct Members {
     known: Arc<Mutex<Known>>,
     myself: Myself,
     clock: MyClock,
+    listener: Option<Listener>,
 }
 
 #[derive(Default)]
@@ -133,7 +136,13 @@ impl Members {
     /// Knows nobody yet.
     #[must_use]
     pub fn new(myself: Myself, clock: MyClock) -> Self {
-        Self { known: Arc::default(), myself, clock }
+        Self { known: Arc::default(), myself, clock, listener: None }
+    }
+
+    /// The same, with somebody who hears everything.
+    #[must_use]
+    pub fn heard_by(self, listener: Listener) -> Self {
+        Self { listener: Some(listener), ..self }
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -204,6 +213,9 @@ impl Members {
     }
 
     fn note_at(&self, mut info: NodeInfo, rtt_us: Option<u64>, at: Instant) -> bool {
+        if let Some(listener) = &self.listener {
+            listener(&info, rtt_us.and_then(|us| at.checked_sub(Duration::from_micros(us))));
+        }
         let mut known = self.lock();
         let before = known.heard.get(&info.name);
         // A node that cannot prove its store intact does not know how often that was started.

@@ -166,6 +166,7 @@ pub fn store_failure(error: StoreError) -> Failure {
         StoreError::Database { .. }
         | StoreError::File { .. }
         | StoreError::Environment { .. }
+        | StoreError::TwoHistories(_)
         | StoreError::Stopped(_) => ErrorCode::Stopping,
         StoreError::Foreign(_) | StoreError::NotAdmitted(_) | StoreError::Refused(_) => {
             ErrorCode::Internal

@@ -202,14 +202,17 @@ impl Server {
     }
 
     async fn peer(&self, mut peer: PeerConn) {
-        let check = Arc::clone(&self.check);
-        if let Err(error) = peer.handshake((self.hello)(), move |hello| check(hello)).await {
+        let (check, witness) = (Arc::clone(&self.check), self.node.witness().clone());
+        let meet = move |hello: &Hello| check(hello).and_then(|()| witness.called_by(hello));
+        if let Err(error) = peer.handshake((self.hello)(), meet).await {
             tracing::debug!(%error, "a peer was not let in");
             return;
         }
         while let Some(stream) = peer.next().await {
             // A member when it came may be one no more.
-            if let Err(Refused { reason, .. }) = (self.check)(&stream.from) {
+            let current = || self.node.witness().is_current(&stream.from);
+            if let Err(Refused { reason, .. }) = (self.check)(&stream.from).and_then(|()| current())
+            {
                 tracing::info!(peer = stream.from.name, reason, "a peer is let go");
                 return;
             }

@@ -554,6 +554,9 @@ fn check_notice(notice: &Notice) -> Result<(), Failure> {
     if !allowed.contains(&notice.reason.as_str()) {
         return Err(invalid(format!("'{}' is no reason for that", notice.reason.escape_debug())));
     }
+    if !matches!(notice.nonce.len(), 0 | 16) {
+        return Err(invalid("a nonce has 16 bytes"));
+    }
     if notice.detail.len() > REASON_BYTES_MAX {
         return Err(invalid(format!("a detail of more than {REASON_BYTES_MAX} bytes")));
     }

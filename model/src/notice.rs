@@ -8,11 +8,13 @@ use crate::events::Event;
 
 /// The row after the notice, and the event of it; `None` if the notice is no news.
 ///
-/// A notice of another store, or of an earlier start of this one, is late and changes nothing.
+/// A notice of another store, or of an earlier start of this one, is late and changes nothing. The
+/// first nonce of a store is kept: whoever comes with another one has made it anew.
 /// Neither does "it is heard" of a node that announced its stop, until it has started again.
 pub(crate) fn noticed(row: &MemberRow, notice: &Notice) -> Option<(MemberRow, Event)> {
     let late = notice.starts != 0 && notice.starts < row.starts;
-    if notice.raft_id != row.raft_id || late {
+    let anew = !row.nonce.is_empty() && !notice.nonce.is_empty() && row.nonce != notice.nonce;
+    if notice.raft_id != row.raft_id || late || anew {
         return None;
     }
     let started = notice.starts > row.starts;
@@ -39,6 +41,7 @@ pub(crate) fn noticed(row: &MemberRow, notice: &Notice) -> Option<(MemberRow, Ev
         state: to.into(),
         reason: why.to_owned(),
         starts: notice.starts.max(row.starts),
+        nonce: if row.nonce.is_empty() { notice.nonce.clone() } else { row.nonce.clone() },
         ..row.clone()
     };
     let event = about(kind, text, &after)
@@ -64,4 +67,35 @@ pub(crate) fn left(name: &str, reason: &str, detail: &str) -> String {
 
 fn rejoined(row: &MemberRow, notice: &Notice) -> String {
     format!("rejoined {} (incarnation {})", row.name, notice.starts.max(row.starts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seen to fail with a later nonce taken, and with the comparison left out.
+    #[test]
+    fn the_first_nonce_of_a_store_is_kept() {
+        let row = MemberRow {
+            name: "n1".to_owned(),
+            raft_id: 1,
+            state: MemberState::Left.into(),
+            ..MemberRow::default()
+        };
+        let heard = |starts, nonce: u8| Notice {
+            name: "n1".to_owned(),
+            raft_id: 1,
+            state: MemberState::Joined.into(),
+            starts,
+            nonce: vec![nonce; if nonce == 0 { 0 } else { 16 }],
+            ..Notice::default()
+        };
+        let (noted, _) = noticed(&row, &heard(1, 7)).unwrap();
+        assert_eq!(noted.nonce, [7; 16]);
+        assert_eq!(noticed(&noted, &heard(2, 8)), None, "a store made anew");
+        let (again, _) = noticed(&noted, &heard(2, 7)).unwrap();
+        assert_eq!((again.nonce, again.starts), (vec![7; 16], 2));
+        let (older, _) = noticed(&noted, &heard(3, 0)).unwrap();
+        assert_eq!(older.nonce, [7; 16], "a release that tells none");
+    }
 }

@@ -99,13 +99,15 @@ impl PeerConn {
                 Ok(())
             }
             Err(error) => {
-                if self.repeats.is_news(&format!("{peer} {error}")) {
+                let passes = matches!(error, LinkError::Refused { why: Refusal::NotYet, .. });
+                if !passes && self.repeats.is_news(&format!("{peer} {error}")) {
                     tracing::warn!(%peer, remote = %self.from, %error, "refused a peer");
                 } else {
                     tracing::debug!(%peer, remote = %self.from, %error, "refused a peer again");
                 }
                 let code = match error {
                     LinkError::Refused { why: Refusal::Removed, .. } => CloseCode::Revoked,
+                    LinkError::Refused { why: Refusal::NotYet, .. } => CloseCode::Busy,
                     LinkError::Refused { .. } => CloseCode::Refused,
                     _ => CloseCode::Protocol,
                 };

@@ -27,11 +27,14 @@ use crate::{CloseCode, Lane, Link, LinkError, PeerAddr, Refused};
 const DIAL_TIME: Duration = Duration::from_millis(1500);
 /// A refusal is not asked for again so soon: it takes a person or a change of members to lift it.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+/// Nor is one that passes by itself.
+const NOT_YET_PAUSE: Duration = Duration::from_millis(100);
 
 /// Says who this node is; asked anew for every connection.
 pub(crate) type HelloFn = Arc<dyn Fn() -> Hello + Send + Sync>;
 
-/// Says why a peer that answered is not the one, given what its certificate and its hello say.
+/// Says why a peer that answered is not the one, given what its certificate and its hello say. Also
+/// hears those that refuse this node.
 pub(crate) type CheckFn = Arc<dyn Fn(&Peer, &Hello) -> Result<(), Refused> + Send + Sync>;
 
 /// The production [`Link`].
@@ -132,6 +135,7 @@ impl QuicLink {
             let dialled = dialled.unwrap_or_else(|_| Err(unreachable()));
             match &dialled {
                 Ok(_) => tracing::debug!(peer = %to.name, urgent, "connected to a peer"),
+                Err(LinkError::Refused { why: Refusal::NotYet, .. }) => {}
                 Err(error @ LinkError::Refused { .. }) if repeats.is_news(&error.to_string()) => {
                     tracing::warn!(peer = %to.name, address = to.address, %error, "refused");
                 }
@@ -150,6 +154,9 @@ impl Pooled {
         let fine = match self.dial.peek() {
             None => true,
             Some(Ok(connection)) => connection.close_reason().is_none(),
+            Some(Err((LinkError::Refused { why: Refusal::NotYet, .. }, at))) => {
+                at.elapsed() < NOT_YET_PAUSE
+            }
             Some(Err((LinkError::Refused { .. }, at))) => at.elapsed() < REFUSED_PAUSE,
             Some(Err(_)) => false,
         };
@@ -186,7 +193,11 @@ async fn dial(
                 (Some(closed), LinkError::Lost(_)) => ended(closed),
                 (_, error) => error,
             };
-            connection.close(CloseCode::Refused.code(), error.to_string().as_bytes());
+            let code = match error {
+                LinkError::Refused { why: Refusal::NotYet, .. } => CloseCode::Busy,
+                _ => CloseCode::Refused,
+            };
+            connection.close(code.code(), error.to_string().as_bytes());
             Err(error)
         }
     }
@@ -219,6 +230,11 @@ async fn exchange(
     let theirs =
         theirs.ok_or_else(|| strange(Refusal::Other, "it answered with no hello".to_owned()))?;
     if !theirs.refusal.is_empty() {
+        let known = check_hello(&theirs, identity, &dialer.own());
+        if let (Ok(()), Ok(peer)) = (known, certified(connection)) {
+            // What it says of this node counts, also where it says no.
+            drop(check(&peer, &theirs));
+        }
         return Err(refuses(theirs.why_refused(), &theirs.refusal).by(name));
     }
     check_hello(&theirs, identity, &dialer.own()).map_err(|refused| refused.by(name))?;

@@ -8,6 +8,7 @@
 //! inside (`model::command`).
 
 pub mod admin;
+pub mod attest;
 pub mod clock_report;
 pub mod error;
 pub mod event;

@@ -192,6 +192,8 @@ const _: () = assert!(
 // The largest request is less than half of what one client alone may have.
 const _: () = assert!(4 * (BODY_BYTES_MAX + (64 << 10)) < CLIENT_BYTES_MAX - CLIENT_BYTES_KEPT);
 const _: () = assert!(4 * (BODY_BYTES_MAX + (64 << 10)) < PROPOSER_BYTES_MAX - PROPOSER_BYTES_KEPT);
+/// Places in the log that one question to verify may ask for.
+pub const PLACES_MAX: usize = 64;
 /// Digests of its state that a node remembers, one an entry. Two nodes are compared at an entry that
 /// both remember: far more than a follower is behind while anything works.
 pub const DIGESTS_KEPT: usize = 1024;

@@ -86,6 +86,10 @@ pub struct MemberRow {
     /// 12-byte stamp of the last change of `state`.
     #[prost(bytes = "vec", tag = "13")]
     pub since: Vec<u8>,
+    /// Nonce of its store, 16 bytes: the first one that was noted. Another store of this incarnation
+    /// is never let in. Empty before the first notice.
+    #[prost(bytes = "vec", tag = "14")]
+    pub nonce: Vec<u8>,
 }
 
 impl MemberRow {
@@ -220,6 +224,9 @@ pub struct Notice {
     /// One more sentence for a person; may be empty.
     #[prost(string, tag = "6")]
     pub detail: String,
+    /// Nonce of its store; empty if it is not known.
+    #[prost(bytes = "vec", tag = "7")]
+    pub nonce: Vec<u8>,
 }
 
 /// See [`MemberOp::Lead`].

@@ -1,6 +1,8 @@
 //! What people and programs ask about the cluster as a whole: placement, the engine's state, who
 //! served how much, and whether the nodes agree.
 
+use crate::attest::Place;
+
 /// Where does this key lie?
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Route {
@@ -172,11 +174,14 @@ pub struct RaftView {
 }
 
 /// Check a node's state.
-#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+#[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Verify {
     /// Read every record from the disk again, too.
     #[prost(bool, tag = "1")]
     pub deep: bool,
+    /// Also tell the places of these log entries; at most `PLACES_MAX`.
+    #[prost(uint64, repeated, tag = "10")]
+    pub places: Vec<u64>,
 }
 
 /// What a node found in itself.
@@ -202,6 +207,15 @@ pub struct Verified {
     /// whatever way a node came by its state.
     #[prost(message, optional, tag = "6")]
     pub content: Option<DigestAt>,
+    /// The places that were asked for, where its log reaches, in the order of their indexes.
+    #[prost(message, repeated, tag = "10")]
+    pub places: Vec<Place>,
+    /// The last place that it holds and knows to be committed.
+    #[prost(message, optional, tag = "11")]
+    pub committed: Option<Place>,
+    /// Index of the first place that its log still tells.
+    #[prost(uint64, tag = "12")]
+    pub first: u64,
 }
 
 /// A digest.

@@ -2,6 +2,7 @@
 //!
 //! Raft's own messages are encoded where openraft is known, in `daemon::raft`.
 
+use crate::attest::Shown;
 use crate::wire::{ClockReport, Request};
 
 /// Name of the peer protocol in the TLS handshake.
@@ -35,6 +36,12 @@ pub struct Hello {
     /// The same for programs.
     #[prost(enumeration = "Refusal", tag = "8")]
     pub refused: i32,
+    /// What the speaker shows of its own store.
+    #[prost(message, optional, tag = "20")]
+    pub shown: Option<Shown>,
+    /// What the speaker remembers of the stores of others, the listener's among them.
+    #[prost(message, repeated, tag = "21")]
+    pub remembers: Vec<Shown>,
 }
 
 /// Why a node does not let another one in.
@@ -53,6 +60,16 @@ pub enum Refusal {
     Unknown = 4,
     /// The key is that of a node that was removed. It stays so for ever.
     Removed = 5,
+    /// Its store lacks what is remembered of it.
+    Lacks = 20,
+    /// The refusing node's own store lacks what the refused one remembers of it.
+    LacksItself = 21,
+    /// The two have committed different entries.
+    TwoHistories = 22,
+    /// Another process with its store is alive.
+    TwoLives = 23,
+    /// Its former life is not known to be over: it may come again in a moment.
+    NotYet = 24,
 }
 
 impl Hello {
@@ -118,6 +135,9 @@ pub struct NodeInfo {
     /// Requests of clients that it has answered since it started.
     #[prost(uint64, tag = "17")]
     pub requests: u64,
+    /// What it shows of its store.
+    #[prost(message, optional, tag = "20")]
+    pub shown: Option<Shown>,
 }
 
 /// A request that a gateway hands to the primary, and others that nodes ask of each other.

@@ -50,6 +50,13 @@ pub enum ProblemCode {
     StampsRaised = 18,
     /// The file of the node says something else than the cluster; about which setting.
     SettingDiffers = 19,
+    /// This node and another have committed different entries; about which other. Neither is right
+    /// by that, and a person has to decide.
+    TwoHistories = 30,
+    /// The store of another node lacks what it has shown before; about which node.
+    StoreLacks = 31,
+    /// Two processes run with the key and the store of one node; about which node.
+    TwoLives = 32,
 }
 
 /// How much a problem weighs, from the lightest to the gravest.
@@ -159,7 +166,10 @@ impl Problem {
             | ProblemCode::ClockDegraded
             | ProblemCode::CannotLead
             | ProblemCode::StampsRaised
-            | ProblemCode::SettingDiffers => false,
+            | ProblemCode::SettingDiffers
+            | ProblemCode::TwoHistories
+            | ProblemCode::StoreLacks
+            | ProblemCode::TwoLives => false,
         }
     }
 
@@ -188,7 +198,10 @@ impl Problem {
             | ProblemCode::BadClock
             | ProblemCode::CannotLead
             | ProblemCode::StampsRaised
-            | ProblemCode::SettingDiffers => Gravity::Degraded,
+            | ProblemCode::SettingDiffers
+            | ProblemCode::TwoHistories
+            | ProblemCode::StoreLacks
+            | ProblemCode::TwoLives => Gravity::Degraded,
         }
     }
 
@@ -218,6 +231,15 @@ impl Problem {
             ProblemCode::StampsRaised => "stamps had to be raised at apply",
             ProblemCode::SettingDiffers => {
                 return with_detail(&format!("its file disagrees about {about}"), detail);
+            }
+            ProblemCode::TwoHistories => {
+                return with_detail(&format!("its history and that of {about} are two"), detail);
+            }
+            ProblemCode::StoreLacks => {
+                return with_detail(&format!("{about} lacks what it has shown before"), detail);
+            }
+            ProblemCode::TwoLives => {
+                return with_detail(&format!("two processes run as {about}"), detail);
             }
         };
         with_detail(head, detail)

@@ -62,6 +62,8 @@ mod seeds_003;
 #[cfg(test)]
 mod seeds_004;
 #[cfg(test)]
+mod set_back;
+#[cfg(test)]
 mod smoke;
 #[cfg(test)]
 mod startup;

@@ -14,6 +14,7 @@ mod dev;
 mod events;
 mod get;
 mod group;
+mod histories;
 mod join;
 mod kv;
 mod node;

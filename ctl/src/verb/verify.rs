@@ -12,6 +12,8 @@ use crate::each_node::EachNode;
 use crate::error::CtlError;
 use crate::out::{Cell, Out, Show, Tone};
 
+use super::histories::{self, Histories};
+
 /// Rounds until two nodes are seen at the same entry. Under load they remember enough to be seen at
 /// once; what they hold as a whole only shows while nothing is written.
 const ROUNDS: usize = 3;
@@ -20,7 +22,8 @@ const ROUNDS: usize = 3;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct NodeLine {
     node: String,
-    /// `same`, `different`, `alone` (nothing to compare with), `damaged` or `no answer`.
+    /// `same`, `different`, `two histories`, `alone` (nothing to compare with), `damaged` or
+    /// `no answer`.
     verdict: &'static str,
     /// Entry at which it was compared.
     index: Option<u64>,
@@ -77,7 +80,7 @@ pub(crate) async fn run(args: Verify, globals: &Globals, out: &mut Out) -> Resul
         Ok(_) => each.remembered(),
         Err(error) => return Err(error),
     };
-    let op = Op::Verify(wire::Verify { deep: args.deep });
+    let op = Op::Verify(wire::Verify { deep: args.deep, places: Vec::new() });
     let mut found = Found::default();
     for _ in 0..ROUNDS {
         found.take(each.ask_all(&nodes, &op).await)?;
@@ -85,11 +88,12 @@ pub(crate) async fn run(args: Verify, globals: &Globals, out: &mut Out) -> Resul
             break;
         }
     }
-    let lines = found.lines(&nodes, args.deep);
+    let histories = histories::compare(&each, found.verified()).await;
+    let lines = found.lines(&nodes, args.deep, histories.as_ref());
     out.list(&lines)?;
     out.flush()?;
     found.note(args.deep, out);
-    verdict(&lines)
+    verdict(&lines, histories.as_ref())
 }
 
 /// Answers of the nodes, the last of each.
@@ -155,11 +159,11 @@ impl Found {
         count == self.answers.len() && all(self.common()) && (!deep || all(self.content()))
     }
 
-    fn lines(&self, nodes: &[Name], deep: bool) -> Vec<NodeLine> {
+    fn lines(&self, nodes: &[Name], deep: bool, histories: Option<&Histories>) -> Vec<NodeLine> {
         let common = self.common();
         let content = if deep { self.content() } else { None };
         let line = |name: &Name| match self.answers.get(name.as_str()) {
-            Some(Ok(verified)) => line(verified, common.as_ref(), content.as_ref()),
+            Some(Ok(verified)) => line(verified, common.as_ref(), content.as_ref(), histories),
             Some(Err((code, why))) => NodeLine {
                 node: name.to_string(),
                 verdict: if *code == 13 { "damaged" } else { "no answer" },
@@ -205,12 +209,21 @@ fn unanswered(name: &Name) -> NodeLine {
 }
 
 /// Compares one node with the others.
-fn line(verified: &Verified, common: Option<&At>, content: Option<&At>) -> NodeLine {
+fn line(
+    verified: &Verified,
+    common: Option<&At>,
+    content: Option<&At>,
+    histories: Option<&Histories>,
+) -> NodeLine {
     let own = |at: Option<&At>| at.and_then(|(_, nodes)| nodes.get(&verified.node).cloned());
     let mut problems = verified.problems.clone();
+    let side = histories.and_then(|histories| histories.side_of(&verified.node));
+    problems.extend(side.clone());
+    // Where the histories are two, so is everything that came of them: nobody is wrong by that.
+    let alike = side.is_none();
     for (at, what) in [(common, "its history"), (content, "what it holds")] {
         let Some((index, _)) = at else { continue };
-        if at.is_some_and(|at| differs(at, &verified.node)) {
+        if alike && at.is_some_and(|at| differs(at, &verified.node)) {
             problems.push(format!("{what} is not that of the others at entry {index}"));
         }
     }
@@ -218,6 +231,7 @@ fn line(verified: &Verified, common: Option<&At>, content: Option<&At>) -> NodeL
     let others = common.map_or(0, |(_, nodes)| nodes.len());
     let verdict = match (problems.is_empty(), verified.problems.is_empty()) {
         (false, false) => "damaged",
+        (false, true) if !alike => "two histories",
         (false, true) => "different",
         (true, _) if digest.is_some() && others > 1 => "same",
         (true, _) => "alone",
@@ -245,7 +259,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn verdict(lines: &[NodeLine]) -> Result<(), CtlError> {
+fn verdict(lines: &[NodeLine], histories: Option<&Histories>) -> Result<(), CtlError> {
     let those = |verdicts: &[&str]| {
         let is = |line: &&NodeLine| verdicts.contains(&line.verdict);
         lines.iter().filter(is).map(|line| line.node.as_str()).collect::<Vec<_>>().join(", ")
@@ -256,6 +270,13 @@ fn verdict(lines: &[NodeLine]) -> Result<(), CtlError> {
             13,
             format!("not what the others hold, or not what was written: {damaged}"),
             "its log; then logctl node remove NODE, and join it anew with an empty folder",
+        ));
+    }
+    if let Some(histories) = histories {
+        return Err(CtlError::refused(
+            13,
+            histories.to_string(),
+            "logctl --via NODE read --stale shows what each holds; decide with which to go on",
         ));
     }
     if !silent.is_empty() {
@@ -286,7 +307,7 @@ mod tests {
     }
 
     fn verdicts((found, names): &(Found, Vec<Name>), deep: bool) -> Vec<&'static str> {
-        found.lines(names, deep).iter().map(|line| line.verdict).collect()
+        found.lines(names, deep, None).iter().map(|line| line.verdict).collect()
     }
 
     /// Seen to fail with the newest entry of any node taken instead of one that most remember.
@@ -297,9 +318,9 @@ mod tests {
             verified("n2", &[(4, 9), (5, 1), (6, 2)]),
             verified("n3", &[(5, 1), (6, 2), (7, 3), (8, 4)]),
         ]);
-        let lines = nodes.0.lines(&nodes.1, false);
+        let lines = nodes.0.lines(&nodes.1, false, None);
         assert!(lines.iter().all(|line| line.index == Some(6) && line.verdict == "same"));
-        assert!(nodes.0.is_complete(false) && verdict(&lines).is_ok());
+        assert!(nodes.0.is_complete(false) && verdict(&lines, None).is_ok());
     }
 
     #[test]
@@ -310,7 +331,7 @@ mod tests {
             verified("n3", &[(5, 1)]),
         ]);
         assert_eq!(verdicts(&nodes, false), ["same", "different", "same"]);
-        let error = verdict(&nodes.0.lines(&nodes.1, false)).unwrap_err();
+        let error = verdict(&nodes.0.lines(&nodes.1, false, None), None).unwrap_err();
         assert!(error.exit_code() == 13 && error.line().ends_with("n2"), "{}", error.line());
         let two = found([verified("n1", &[(5, 1)]), verified("n2", &[(5, 7)])]);
         assert_eq!(verdicts(&two, false), ["different", "different"]);
@@ -323,11 +344,14 @@ mod tests {
         let mut nodes = found([hurt, verified("n2", &[(5, 1)])]);
         assert_eq!(verdicts(&nodes, false), ["damaged", "same"]);
         nodes.0.answers.insert("n1".to_owned(), Err((3, "down".to_owned())));
-        let lines = nodes.0.lines(&nodes.1, false);
+        let lines = nodes.0.lines(&nodes.1, false, None);
         assert_eq!(lines[0].verdict, "no answer");
-        assert_eq!(verdict(&lines).unwrap_err().exit_code(), 10);
+        assert_eq!(verdict(&lines, None).unwrap_err().exit_code(), 10);
         nodes.0.answers.insert("n1".to_owned(), Err((13, "repairing".to_owned())));
-        assert_eq!(verdict(&nodes.0.lines(&nodes.1, false)).unwrap_err().exit_code(), 13);
+        assert_eq!(
+            verdict(&nodes.0.lines(&nodes.1, false, None), None).unwrap_err().exit_code(),
+            13
+        );
     }
 
     /// Seen to fail with the contents not compared.

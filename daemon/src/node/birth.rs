@@ -49,6 +49,8 @@ pub(super) fn identity(seed: &Seed) -> Option<StoreIdentity> {
         node: seed.node.to_string(),
         raft_id: myself.raft_id,
         incarnation: myself.incarnation.as_bytes().to_vec(),
+        // Drawn where it is made.
+        nonce: Vec::new(),
     })
 }
 

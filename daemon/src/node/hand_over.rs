@@ -99,7 +99,9 @@ impl Node {
             Body::Whole(core) => steward::rows(&core.store).map(|rows| rows.members),
             Body::Repairing(_) => Ok(Vec::new()),
         };
-        steward::admits(&self.member_list(), &rows.unwrap_or_default(), hello)
+        let rows = rows.unwrap_or_default();
+        steward::admits(&self.member_list(), &rows, hello)?;
+        steward::is_first_store(&rows, hello)
     }
 
     /// Completes when clients are to be kept away from this node from now on.

@@ -52,6 +52,7 @@ use crate::store::format::Identity as StoreIdentity;
 use crate::store::{Damage, Lock, Store};
 use crate::time::Keeper;
 use crate::turns::Turns;
+use crate::witness::Witness;
 
 pub use self::run::run;
 
@@ -86,6 +87,8 @@ struct Inner {
     ca: arc_swap::ArcSwap<String>,
     body: Body,
     leaving: Arc<AtomicBool>,
+    /// What is remembered of the other nodes' stores.
+    witness: Witness,
     disk_full: AtomicBool,
     /// Held while all of the store is read again: one reader at a time is enough for a disk.
     auditing: tokio::sync::Mutex<()>,
@@ -204,6 +207,12 @@ impl Node {
     #[must_use]
     pub fn name(&self) -> &Name {
         &self.inner.name
+    }
+
+    /// What is remembered of the other nodes' stores.
+    #[must_use]
+    pub fn witness(&self) -> &Witness {
+        &self.inner.witness
     }
 
     /// The clients seen here.
@@ -339,7 +348,7 @@ impl Node {
                 self.distribution(principal, deadline).await.map(Reply::Distribution)
             }
             Op::Raft(Empty {}) => self.raft_view(principal).await.map(Reply::Raft),
-            Op::Verify(verify) => self.verify(principal, *verify).await.map(Reply::Verified),
+            Op::Verify(verify) => self.verify(principal, verify.clone()).await.map(Reply::Verified),
         }
     }
 
@@ -364,6 +373,7 @@ impl Node {
             hears: inner.members.hears(),
             signs: inner.signer.load().is_some(),
             requests: self.requests_served(),
+            shown: Some(inner.witness.shown()),
             ..NodeInfo::default()
         };
         if let Ok(core) = self.core() {

@@ -33,6 +33,7 @@ use crate::store::format::Identity as StoreIdentity;
 use crate::store::{DamageKind, Opened, Store, StoreError, Told, Trouble};
 use crate::time::Keeper;
 use crate::turns::Turns;
+use crate::witness::Witness;
 
 use super::birth;
 use super::ceiling::Ceiling;
@@ -152,7 +153,10 @@ async fn start_whole(
     let alarms = events.clone();
     let keeper = Keeper::start(&config.clock, ceiling_ns, events, name.clone(), work.clone());
     let ceiling = Ceiling::start(keeper.clone(), store.clone(), work.clone());
-    let link = endpoint.link(hello_maker(proof_name(&proof), store.identity()));
+    let witness = Witness::new(&config.data_dir, store.identity(), Some(store.clone()));
+    let hello = hello_maker(proof_name(&proof), store.identity(), &witness);
+    let answered = witness.clone();
+    let link = endpoint.link_to(hello, move |_, they| answered.answered_by(they));
     let (link, refused) = steward::Listening::new(Arc::new(link));
     let link: Arc<dyn Link> = Arc::new(link);
     let timing = Timing {
@@ -163,13 +167,15 @@ async fn start_whole(
         from_the_start: config.clock.mode == ClockMode::Local,
     };
     let slot = Slot::default();
-    let members = slot.members(&keeper);
+    let members = slot.members(&keeper, &witness);
     let lead = Lead::new(keeper.clone(), &config.clock);
     let guard = lead.guard(members.clone());
     let observing = keeper.clone();
     let observe: raft::Observe = Arc::new(move |seen| observing.observe(seen));
     let seed = birth::found(config, &store, seed).await?;
     let engine = Handle::start(store.clone(), timing, Arc::clone(&link), observe, guard).await?;
+    tokio::spawn(witness.clone().keep(Some(engine.clone()), work.clone()));
+    tokio::spawn(witness.clone().open_elections(engine.clone(), work.clone()));
     // Peers are let in by the membership: it has to be known before they knock.
     let mut view = engine.view();
     let newcomer = !seed.is_empty();
@@ -204,7 +210,7 @@ async fn start_whole(
     let standing = steward::follow_standing(&engine, store.clone(), work.clone());
     let closer = Closer::default();
     let core = Core { engine, proposer, lead, store, ceiling, closer, standing, refused, seed };
-    let outside = Outside { keeper, link, members };
+    let outside = Outside { keeper, link, members, witness };
     let node = make_node(config, proof, outside, &slot, Body::Whole(Box::new(core)));
     node.start_steward(work.clone());
     tokio::spawn(event_queue.run(node.clone(), work.clone()));
@@ -229,10 +235,16 @@ fn start_repairing(
     // take a node without a raft id for one that was removed.
     let born = || seed.as_ref().and_then(birth::identity);
     let identity = identity.or_else(born).unwrap_or_default();
-    let link: Arc<dyn Link> = Arc::new(endpoint.link(hello_maker(proof_name(&proof), &identity)));
+    let witness = Witness::new(&config.data_dir, &identity, None);
+    let hello = hello_maker(proof_name(&proof), &identity, &witness);
+    let answered = witness.clone();
+    let link = endpoint.link_to(hello, move |_, they| answered.answered_by(they));
+    let link: Arc<dyn Link> = Arc::new(link);
+    tokio::spawn(witness.clone().keep(None, work.clone()));
     let seed = seed.as_ref().map(birth::members).unwrap_or_default();
     let slot = Slot::default();
-    let outside = Outside { members: slot.members(&keeper), keeper, link };
+    let members = slot.members(&keeper, &witness);
+    let outside = Outside { members, keeper, link, witness };
     let repairing = Repairing { seed, identity, ..repairing };
     make_node(config, proof, outside, &slot, Body::Repairing(repairing))
 }
@@ -258,13 +270,15 @@ fn first_settings(clock: &Clock) -> Configure {
 struct Slot(Arc<OnceLock<Weak<Inner>>>);
 
 impl Slot {
-    fn members(&self, keeper: &Keeper) -> Members {
+    fn members(&self, keeper: &Keeper, witness: &Witness) -> Members {
         let (slot, keeper) = (self.clone(), keeper.clone());
         let myself = move || {
             let inner = slot.0.get().and_then(Weak::upgrade);
             inner.map_or_else(NodeInfo::default, |inner| Node { inner }.info())
         };
+        let witness = witness.clone();
         Members::new(Arc::new(myself), Arc::new(move || keeper.claim()))
+            .heard_by(Arc::new(move |info, asked| witness.heard(info, asked)))
     }
 }
 
@@ -273,10 +287,11 @@ struct Outside {
     keeper: Keeper,
     link: Arc<dyn Link>,
     members: Members,
+    witness: Witness,
 }
 
 fn make_node(config: &Config, proof: Proof, outside: Outside, slot: &Slot, body: Body) -> Node {
-    let Outside { keeper, link, members } = outside;
+    let Outside { keeper, link, members, witness } = outside;
     let leaving = Arc::new(AtomicBool::new(false));
     let inner = Arc::new(Inner {
         name: proof.credentials.identity().name.clone(),
@@ -292,6 +307,7 @@ fn make_node(config: &Config, proof: Proof, outside: Outside, slot: &Slot, body:
         signer: arc_swap::ArcSwapOption::from_pointee(proof.signer),
         body,
         leaving,
+        witness,
         disk_full: AtomicBool::new(false),
         auditing: tokio::sync::Mutex::default(),
         pages: Turns::new(page_turns(), 0),
@@ -305,16 +321,19 @@ fn make_node(config: &Config, proof: Proof, outside: Outside, slot: &Slot, body:
 fn hello_maker(
     me: proto::Identity,
     store: &StoreIdentity,
+    witness: &Witness,
 ) -> impl Fn() -> Hello + Send + Sync + Clone + 'static {
     let (raft_id, incarnation) = (store.raft_id, store.incarnation.clone());
-    move || Hello {
-        cluster: me.cluster.to_string(),
-        name: me.name.to_string(),
-        raft_id,
-        incarnation: incarnation.clone(),
-        wanted: String::new(),
-        version: super::VERSION.to_owned(),
-        ..Hello::default()
+    let witness = witness.clone();
+    move || {
+        witness.attest(Hello {
+            cluster: me.cluster.to_string(),
+            name: me.name.to_string(),
+            raft_id,
+            incarnation: incarnation.clone(),
+            version: super::VERSION.to_owned(),
+            ..Hello::default()
+        })
     }
 }
 
@@ -329,7 +348,7 @@ fn start_server(node: &Node, endpoint: &Endpoint, work: &CancellationToken) -> S
         Body::Whole(core) => core.store.identity().clone(),
         Body::Repairing(repairing) => repairing.identity.clone(),
     };
-    let hello = hello_maker(node.inner.identity.clone(), &identity);
+    let hello = hello_maker(node.inner.identity.clone(), &identity, node.witness());
     let checking = node.clone();
     let check = move |hello: &Hello| checking.admits(hello);
     let server = Server {
@@ -490,6 +509,7 @@ impl Running {
         self.work.cancel();
         drop(tokio::time::timeout(CLOSE_WITHIN, self.endpoint.wait_idle()).await);
         self.node.keeper().stopped().await;
+        self.node.witness().save().await;
         if let Body::Whole(core) = &self.node.inner.body {
             core.ceiling.finish().await;
             let store = core.store.clone();
@@ -559,10 +579,17 @@ async fn cannot_go_on(node: &Node) -> Failed {
         view = view.wait_for(|view| view.stopped.is_some()) => {
             view.ok().and_then(|view| view.stopped.clone())
         }
+        lack = node.witness().lacking() => {
+            core.store.note_damage(DamageKind::Lost, lack);
+            None
+        }
     };
     if core.store.damage().is_some() {
         // That has its own way to end.
         return std::future::pending().await;
+    }
+    if let Some(found) = core.store.two_histories() {
+        return Failed::from(&StoreError::TwoHistories(found.to_owned()));
     }
     let reason = reason.unwrap_or_else(|| "the engine ended".to_owned());
     Failed::from(&StoreError::Stopped(reason))

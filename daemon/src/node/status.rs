@@ -70,6 +70,9 @@ impl Node {
         if self.is_disk_full() {
             problems.push(Problem::new(ProblemCode::DiskFull));
         }
+        for (name, trouble) in self.inner.witness.troubles() {
+            problems.push(trouble.problem(&name));
+        }
         problems.extend(self.inner.keeper.problem());
         if let Some(settings) = self.settings() {
             problems.extend(disagreements(&self.inner.file_settings, &settings));

@@ -3,12 +3,16 @@
 //! takes no part from then on.
 
 use model::audit::Audit;
+use proto::attest::Place;
+use proto::limits::PLACES_MAX;
 use proto::overview::DigestAt;
 use proto::wire::{Verified, Verify};
 use proto::{ErrorCode, Failure};
 
 use super::{Node, Principal};
 use crate::reader::store_failure;
+use crate::store::format::LogMark;
+use crate::store::{Store, StoreError};
 
 impl Node {
     /// Digests of this node's state, and what a look at all of its rows finds. That look goes on
@@ -34,6 +38,8 @@ impl Node {
             digests: core.engine.digests().into_iter().map(at).collect(),
             ..Verified::default()
         };
+        let told = places(&core.store, &verify.places).map_err(store_failure)?;
+        (verified.places, verified.committed, verified.first) = told;
         if let Some(Audit { index, content, records, bytes, problems }) = audit {
             verified.content = Some(at((index, content)));
             verified.records = records;
@@ -43,7 +49,7 @@ impl Node {
         Ok(verified)
     }
 
-    async fn audit(&self, store: crate::store::Store) -> Result<Audit, Failure> {
+    async fn audit(&self, store: Store) -> Result<Audit, Failure> {
         let node = self.clone();
         let looked = tokio::task::spawn_blocking(move || {
             let busy = |_| {
@@ -57,4 +63,17 @@ impl Node {
         let audit = looked.await.map_err(ended)??;
         Ok(audit)
     }
+}
+
+/// The places of these log entries, the last committed one, and the index of the first.
+fn places(store: &Store, asked: &[u64]) -> Result<(Vec<Place>, Option<Place>, u64), StoreError> {
+    let place = |LogMark { index, term, hash }| Place { index, term, hash };
+    let mut asked: Vec<u64> = asked.iter().copied().take(PLACES_MAX).collect();
+    asked.sort_unstable();
+    let mut found = Vec::with_capacity(asked.len());
+    for index in asked {
+        found.extend(store.place_at(index)?.map(place));
+    }
+    let first = store.floor()?.map_or(0, |floor| floor.index);
+    Ok((found, store.durable()?.committed.map(place), first))
 }

@@ -108,11 +108,14 @@ impl LogStore {
             Err(StoreError::Damaged(found))
         };
         if end < settled || end < self.store.tail().range().0 {
+            // No damage: this node may hold what was acknowledged, and the primary not.
             let last = settled.saturating_sub(1);
-            return refuse(format!(
-                "the primary has another history: it would have the log end before entry {end}, and \
-                 all up to {last} are settled here"
-            ));
+            let found = format!(
+                "the primary would have the log end before entry {end}, and all up to {last} are \
+                 settled here"
+            );
+            self.store.note_two_histories(found.clone());
+            return Err(StoreError::TwoHistories(found));
         }
         let Some(keeps) = keeps else { return Ok(end) };
         let log_end = self.store.tail().range().1;

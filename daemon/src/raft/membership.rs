@@ -114,6 +114,17 @@ impl Handle {
         behind.collect()
     }
 
+    /// On the primary: the index up to which each other node's log is known to hold the same;
+    /// `None` where nothing is known yet. Empty elsewhere.
+    #[must_use]
+    pub fn matched(&self) -> BTreeMap<u64, Option<u64>> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let Some(replication) = &metrics.replication else { return BTreeMap::new() };
+        let others = replication.iter().filter(|(id, _)| **id != metrics.id);
+        others.map(|(id, at)| (*id, at.as_ref().map(openraft::LogId::index))).collect()
+    }
+
     /// What people see of the engine.
     #[must_use]
     pub fn state(&self) -> EngineState {

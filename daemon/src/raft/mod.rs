@@ -62,7 +62,8 @@ pub struct Timing {
     pub election_min_ms: u64,
     /// Upper limit; also how long a leader is believed in without a heartbeat.
     pub election_max_ms: u64,
-    /// Whether this node may stand for election before [`Handle::allow_elections`] says so.
+    /// Whether this node may stand for election before [`Handle::allow_elections`] says so, once it
+    /// is [`Handle::attested`].
     pub from_the_start: bool,
 }
 
@@ -143,6 +144,16 @@ pub struct Handle {
     refusals: Arc<Refusals>,
     /// Whether heartbeats are off, so that others elect.
     silent: Arc<AtomicBool>,
+    elections: Arc<Elections>,
+}
+
+/// Whether this node takes part in elections.
+#[derive(Debug, Default)]
+struct Elections {
+    /// Whether its clock lets it stand.
+    allowed: AtomicBool,
+    /// Whether all who could know that its store was set back were heard.
+    attested: AtomicBool,
 }
 
 impl Handle {
@@ -173,7 +184,21 @@ impl Handle {
         let writer = store.writer()?;
         let view = view::follow(&raft);
         let (receiving, guard) = (Arc::default(), Arc::new(guard));
-        Ok(Self { raft, store, writer, observe, machine, receiving, view, guard, refusals, silent })
+        let elections = Arc::<Elections>::default();
+        elections.allowed.store(timing.from_the_start, Ordering::SeqCst);
+        Ok(Self {
+            raft,
+            store,
+            writer,
+            observe,
+            machine,
+            receiving,
+            view,
+            guard,
+            refusals,
+            silent,
+            elections,
+        })
     }
 
     /// Role, term, primary and members, as they change.
@@ -278,9 +303,23 @@ impl Handle {
     }
 
     /// Lets this node stand for election when it hears no primary, or not. A transfer of the role
-    /// to it is an election of its own and goes on.
+    /// to it is an election of its own and goes on. Before [`Handle::attested`] it never stands.
     pub fn allow_elections(&self, allowed: bool) {
-        self.raft.runtime_config().elect(allowed);
+        self.elections.allowed.store(allowed, Ordering::SeqCst);
+        self.raft.runtime_config().elect(allowed && self.is_attested());
+    }
+
+    /// Lets this node take part in elections: whoever could know that its store was set back has
+    /// been heard. Until then it neither votes nor stands, and follows a primary all the same.
+    pub fn attested(&self) {
+        self.elections.attested.store(true, Ordering::SeqCst);
+        self.raft.runtime_config().elect(self.elections.allowed.load(Ordering::SeqCst));
+    }
+
+    /// Whether it does.
+    #[must_use]
+    pub fn is_attested(&self) -> bool {
+        self.elections.attested.load(Ordering::SeqCst)
     }
 
     /// Lets this node send heartbeats as primary, or not: then the others elect another. Nothing
@@ -407,7 +446,8 @@ pub async fn found(store: &Store, members: BTreeMap<u64, Member>) -> Result<(), 
 fn engine_config(timing: Timing) -> Result<Config, openraft::ConfigError> {
     Config {
         cluster_name: "logd".to_owned(),
-        enable_elect: timing.from_the_start,
+        // Not before it is attested.
+        enable_elect: false,
         heartbeat_interval: timing.heartbeat_ms,
         election_timeout_min: timing.election_min_ms,
         election_timeout_max: timing.election_max_ms,

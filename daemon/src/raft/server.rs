@@ -51,6 +51,12 @@ impl Handle {
                 self.serve_appends(Lane::Urgent, Some(append), &mut tx, rx).await;
                 return;
             }
+            RequestKind::Vote(_) | RequestKind::PreVote(_) | RequestKind::Transfer(_)
+                if !self.is_attested() =>
+            {
+                tracing::debug!("no vote before those were heard who may know more of this node");
+                return;
+            }
             RequestKind::Vote(ballot) | RequestKind::PreVote(ballot)
                 if !self.hears(ballot.candidate()) =>
             {

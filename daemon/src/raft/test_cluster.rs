@@ -179,6 +179,7 @@ pub(crate) async fn start_undecided(
         guard.unwrap_or_else(|| lead.guard(known.clone())),
     );
     let engine = engine.await.unwrap();
+    engine.attested();
     assert!(slot.set(engine.view()).is_ok(), "set once");
     let serving = serve(engine.clone(), known.clone(), arrivals);
     tokio::spawn(stop.clone().run_until_cancelled_owned(serving));

@@ -38,7 +38,7 @@ use crate::store::{Store, StoreError};
 use crate::time::Keeper;
 
 pub use self::standing::Standing;
-pub(crate) use self::standing::{Listening, admits, follow as follow_standing};
+pub(crate) use self::standing::{Listening, admits, follow as follow_standing, is_first_store};
 
 use self::notice::{Looked, Noticing};
 use self::plan::{Health, Situation, Step};
@@ -166,6 +166,7 @@ impl<'a> Term<'a> {
         let looked = Looked {
             name: self.parts.node.name().as_str(),
             starts: self.parts.store.starts(),
+            nonce: &self.parts.store.identity().nonce,
             rows,
             members: &self.parts.members,
             leading_for: self.began.elapsed(),

@@ -34,6 +34,8 @@ pub(crate) struct Looked<'a> {
     pub(crate) name: &'a str,
     /// Starts of the primary's own store.
     pub(crate) starts: u64,
+    /// Nonce of the primary's own store.
+    pub(crate) nonce: &'a [u8],
     /// The members as the state keeps them, by name.
     pub(crate) rows: &'a [MemberRow],
     /// What is heard of the others.
@@ -59,6 +61,7 @@ impl Noticing {
         due(&Look {
             name: looked.name,
             starts: looked.starts,
+            nonce: looked.nonce,
             rows: looked.rows,
             voices: &voices,
             watching,
@@ -86,6 +89,8 @@ struct Voice {
     /// For how long without a pause, when it was heard last.
     run: Duration,
     starts: u64,
+    /// Nonce of its store.
+    nonce: Vec<u8>,
     leaving: bool,
     /// It speaks, but its store is not proven intact: it takes no part.
     repairing: bool,
@@ -99,6 +104,7 @@ impl Voice {
             age: heard.age(),
             run: heard.run(),
             starts: heard.info.starts,
+            nonce: heard.info.shown.as_ref().map_or_else(Vec::new, |shown| shown.nonce.clone()),
             leaving: heard.info.leaving,
             repairing: heard.info.role == "repairing",
             hears: heard.info.hears.clone(),
@@ -114,6 +120,7 @@ impl Voice {
 struct Look<'a> {
     name: &'a str,
     starts: u64,
+    nonce: &'a [u8],
     rows: &'a [MemberRow],
     voices: &'a BTreeMap<&'a str, Voice>,
     /// How long silence can count at most.
@@ -131,7 +138,7 @@ impl Look<'_> {
             return None;
         }
         if row.name == self.name {
-            return joined(row, self.starts);
+            return joined(row, self.starts, self.nonce);
         }
         let voice = self.voices.get(row.name.as_str());
         if let Some(voice) = voice.filter(|voice| !voice.repairing) {
@@ -141,7 +148,7 @@ impl Look<'_> {
             // Who was never heard has not fallen silent either: it need not prove that it is back.
             let steady = row.noticed() == MemberState::Admitted || voice.run >= BACK_AFTER;
             if voice.is_fresh() && steady {
-                return joined(row, voice.starts);
+                return joined(row, voice.starts, &voice.nonce);
             }
         }
         let repairing = voice.is_some_and(|voice| voice.repairing);
@@ -178,9 +185,10 @@ impl Look<'_> {
 }
 
 /// A node takes part, in this life of it.
-fn joined(row: &MemberRow, starts: u64) -> Option<Notice> {
+fn joined(row: &MemberRow, starts: u64, nonce: &[u8]) -> Option<Notice> {
     let news = row.noticed() != MemberState::Joined || starts > row.starts;
-    news.then(|| notice(row, MemberState::Joined, "", starts, String::new()))
+    let joined = || notice(row, MemberState::Joined, "", starts, String::new());
+    news.then(|| Notice { nonce: nonce.to_vec(), ..joined() })
 }
 
 /// A node announced its stop. One that never took part, or is known to be away, is no news; nor is
@@ -193,7 +201,8 @@ fn stopped(row: &MemberRow, starts: u64) -> Option<Notice> {
 
 fn notice(row: &MemberRow, state: MemberState, why: &str, starts: u64, detail: String) -> Notice {
     let (name, raft_id) = (row.name.clone(), row.raft_id);
-    Notice { name, raft_id, state: state.into(), reason: why.to_owned(), starts, detail }
+    let (state, reason) = (state.into(), why.to_owned());
+    Notice { name, raft_id, state, reason, starts, detail, nonce: Vec::new() }
 }
 
 #[cfg(test)]

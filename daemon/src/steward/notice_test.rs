@@ -26,7 +26,8 @@ fn voice(age_ms: u32, run_ms: u32) -> Voice {
 fn noted(state: MemberState, voices: &[(&str, Voice)], watching: Duration) -> String {
     let voices: BTreeMap<_, _> = voices.iter().map(|(n, v)| (*n, v.clone())).collect();
     let rows = [row("n1", MemberState::Joined), row("n4", state)];
-    let look = Look { name: "n1", starts: 2, rows: &rows, voices: &voices, watching };
+    let look =
+        Look { name: "n1", starts: 2, nonce: &[7; 16], rows: &rows, voices: &voices, watching };
     let notes: Vec<_> = due(&look).iter().map(said).collect();
     notes.join("; ")
 }
@@ -151,7 +152,14 @@ fn the_primary_notes_itself() {
         (MemberState::Removed, 3, ""),
     ] {
         let rows = [row("n4", state)];
-        let look = Look { name: "n4", starts, rows: &rows, voices: &voices, watching: LONG };
+        let look = Look {
+            name: "n4",
+            starts,
+            nonce: &[7; 16],
+            rows: &rows,
+            voices: &voices,
+            watching: LONG,
+        };
         assert_eq!(due(&look).iter().map(said).collect::<String>(), expected, "{state:?}");
     }
 }
@@ -220,7 +228,7 @@ proptest! {
             let voices = link.voice.map(|voice| ("n4", of(voice))).into_iter().collect();
             let watching = noticing.watching_at(start + MS * now_ms);
             let rows = [link.row.clone()];
-            let look = Look { name: "n1", starts: 1, rows: &rows, voices: &voices, watching };
+            let look = Look { name: "n1", starts: 1, nonce: &[7; 16], rows: &rows, voices: &voices, watching };
             let notices = due(&look);
             prop_assert!(notices.len() <= 1);
             let Some(notice) = notices.first() else { continue };

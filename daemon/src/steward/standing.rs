@@ -11,6 +11,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use net::{FrameRx, FrameTx, Lane, Link, LinkError, PeerAddr, Refused};
 use proto::Name;
+use proto::attest::Lack;
 use proto::limits::RAFT_ID_JOINED_MIN;
 use proto::member::{MemberRow, MemberState};
 use proto::peer::{Hello, Refusal};
@@ -113,6 +114,22 @@ pub(crate) fn admits(
     })
 }
 
+/// Whether a peer's store is the first that the log knows of its incarnation.
+///
+/// # Errors
+/// When it was made anew under the old identity, from a seed that was put back: what the first one
+/// has acknowledged and voted is not in it.
+pub(crate) fn is_first_store(rows: &[MemberRow], hello: &Hello) -> Result<(), Refused> {
+    let nonce = hello.shown.as_ref().map_or(&[][..], |shown| shown.nonce.as_slice());
+    let other = |row: &MemberRow| {
+        row.raft_id == hello.raft_id && !row.nonce.is_empty() && row.nonce != nonce
+    };
+    if nonce.is_empty() || !rows.iter().any(other) {
+        return Ok(());
+    }
+    Err(Refused::new(Refusal::Lacks, Lack::Store.to_string()))
+}
+
 /// A link that listens to how it is refused.
 pub(crate) struct Listening {
     link: Arc<dyn Link>,
@@ -151,6 +168,8 @@ impl Link for Listening {
 
 #[cfg(test)]
 mod tests {
+    use proto::attest::Shown;
+
     use super::*;
 
     fn row(name: &str, raft_id: u64, state: MemberState) -> MemberRow {
@@ -174,6 +193,26 @@ mod tests {
         let again = [row("n4", 17, MemberState::Joined)];
         assert_eq!(of(&again, "n4", 16), (false, true));
         assert_eq!(of(&again, "n4", 17), (true, false));
+    }
+
+    /// Seen to fail with any nonce let in.
+    #[test]
+    fn a_store_made_anew_is_refused_by_the_log() {
+        let noted = MemberRow { nonce: vec![1; 16], ..row("n1", 1, MemberState::Joined) };
+        let hello = |raft_id, nonce: &[u8]| Hello {
+            raft_id,
+            shown: Some(Shown { nonce: nonce.to_vec(), ..Shown::default() }),
+            ..Hello::default()
+        };
+        let first = |raft_id, nonce: &[u8]| {
+            let rows = [noted.clone(), row("n2", 2, MemberState::Joined)];
+            is_first_store(&rows, &hello(raft_id, nonce)).map_err(|refused| refused.why)
+        };
+        assert_eq!(first(1, &[1; 16]), Ok(()));
+        assert_eq!(first(1, &[2; 16]), Err(Refusal::Lacks));
+        assert_eq!(first(1, &[]), Ok(()), "a store of a release that drew none");
+        assert_eq!(first(2, &[2; 16]), Ok(()), "nothing is noted yet");
+        assert_eq!(first(3, &[1; 16]), Ok(()));
     }
 
     /// Seen to fail with a younger store refused: a node that was away refused a primary that had

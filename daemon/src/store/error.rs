@@ -43,6 +43,10 @@ pub enum StoreError {
         /// What stands in the way of what.
         what: String,
     },
+    /// What is committed here contradicts what is committed elsewhere: both stay as they are until
+    /// a person decides.
+    #[error("two histories: {0}")]
+    TwoHistories(String),
     /// The store belongs to another node or cluster.
     #[error("{0}")]
     Foreign(String),

@@ -30,6 +30,10 @@ pub struct Identity {
     /// Incarnation of the store, 16 bytes; one per raft id, for ever.
     #[prost(bytes = "vec", tag = "5")]
     pub incarnation: Vec<u8>,
+    /// Drawn when the store was made, 16 bytes: a second store of one incarnation has another.
+    /// Empty in stores of releases that drew none.
+    #[prost(bytes = "vec", tag = "6")]
+    pub nonce: Vec<u8>,
 }
 
 impl std::fmt::Display for Identity {

@@ -163,7 +163,9 @@ impl Store {
         let flip = super::Op::Flip(SHARD, incoming.generation, Box::new(applied));
         // Before the flip, since its outcome may stay unknown: what may be live is never swept.
         incoming.live = true;
+        let place = incoming.head.applied.clone().and_then(|applied| applied.last);
         self.writer()?.run(flip).await?;
+        self.note_installed(place);
         self.inner.generation.store(incoming.generation, Ordering::Release);
         sweep(&self.inner.db, SHARD, incoming.generation)
     }

@@ -59,12 +59,20 @@ fn scan(
 
 /// The mark of a log entry that the database holds, or of the purge floor.
 pub(crate) fn mark_in(db: &Database, shard: u16, index: u64) -> Result<LogMark, StoreError> {
+    written_at(db, shard, index)?.ok_or_else(|| missing(index))
+}
+
+/// The same; `None` where it is neither.
+pub(crate) fn written_at(
+    db: &Database,
+    shard: u16,
+    index: u64,
+) -> Result<Option<LogMark>, StoreError> {
     if let Some(value) = db.get(LOG, &keys::log(shard, index))? {
         let (entry, hash) = LogEntry::decode(index, &value)?;
-        return Ok(LogMark { index, term: entry.term, hash: hash.to_vec() });
+        return Ok(Some(LogMark { index, term: entry.term, hash: hash.to_vec() }));
     }
-    let floor = floor(db, shard)?.filter(|floor| floor.index == index);
-    floor.ok_or_else(|| missing(index))
+    Ok(floor(db, shard)?.filter(|floor| floor.index == index))
 }
 
 fn missing(index: u64) -> StoreError {

@@ -41,11 +41,12 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use rocksdb::WriteBatch;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 pub use self::environment::Trouble;
 pub use self::error::StoreError;
@@ -91,6 +92,22 @@ struct Inner {
     tables: Arc<Tables>,
     noting: Mutex<Option<Noting>>,
     evidence: Arc<Evidence>,
+    /// How what is committed here was contradicted.
+    two_histories: OnceLock<String>,
+    /// The place that the state had at the start, or that the last snapshot brought: durable
+    /// whatever the log says.
+    installed: Mutex<Option<LogMark>>,
+}
+
+/// What a store has made durable.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Durable {
+    /// The last entry.
+    pub last: Option<LogMark>,
+    /// The last entry that is known to be committed.
+    pub committed: Option<LogMark>,
+    /// The vote.
+    pub vote: Option<Vote>,
 }
 
 /// What a start found.
@@ -140,7 +157,8 @@ impl Store {
             std::fs::remove_dir_all(&new).map_err(StoreError::file(&new))?;
         }
         std::fs::create_dir_all(&new).map_err(StoreError::file(&new))?;
-        let identity = Identity { format: FORMAT, ..identity.clone() };
+        let nonce = Uuid::new_v4().into_bytes().to_vec();
+        let identity = Identity { format: FORMAT, nonce, ..identity.clone() };
         {
             let db = Database::create(&new.join("db"))?;
             let mut batch = WriteBatch::default();
@@ -251,10 +269,14 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let Proven { identity, first, last, applied } = proven;
         let starts = bump_starts(&db)?;
+        // Others are told of this start, and of everything that was found here. What they remember
+        // must be there whatever happens next.
+        db.sync()?;
         let live = live_generation(&db, SHARD)?;
         generation::sweep(&db, SHARD, live)?;
         let end = last.as_ref().map_or(first, |last| last.index + 1);
         let vote = read_vote(&db, SHARD)?;
+        let installed = applied.last.clone();
         let shards = vec![watermark::ShardMark { shard: u32::from(SHARD), last, vote }];
         let marks = Watermark { identity: Some(identity.clone()), shards, ..Watermark::default() };
         let (writer, threads) = Writer::start(Arc::clone(&db), Arc::clone(&evidence), marks)?;
@@ -275,6 +297,8 @@ impl Store {
             tables,
             noting: Mutex::new(Some(noting)),
             evidence,
+            two_histories: OnceLock::new(),
+            installed: Mutex::new(installed),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -315,6 +339,17 @@ impl Store {
         self.inner.evidence.on_failure(act);
     }
 
+    /// Remembers that what is committed here is contradicted; the first finding stays.
+    pub(crate) fn note_two_histories(&self, found: String) {
+        self.inner.two_histories.get_or_init(|| found);
+    }
+
+    /// How what is committed here was contradicted since the opening. Nothing is damaged by that.
+    #[must_use]
+    pub fn two_histories(&self) -> Option<&str> {
+        self.inner.two_histories.get().map(String::as_str)
+    }
+
     /// The pipeline to the disk.
     ///
     /// # Errors
@@ -352,6 +387,41 @@ impl Store {
     /// When the database fails or the value is damaged.
     pub fn applied(&self) -> Result<Applied, StoreError> {
         read_applied(&self.inner.db, SHARD, self.generation())
+    }
+
+    /// What is durable now. What is applied before it is durable does not count yet.
+    ///
+    /// # Errors
+    /// When the store is closed, the database fails or a value is damaged.
+    pub fn durable(&self) -> Result<Durable, StoreError> {
+        let mark = self.writer()?.durable(SHARD).unwrap_or_default();
+        let installed = self.installed();
+        let last = later(mark.last, installed.clone());
+        let end = last.as_ref().map(|last| last.index);
+        let applied = self.applied()?.last.filter(|applied| Some(applied.index) <= end);
+        Ok(Durable { last, committed: later(applied, installed), vote: mark.vote })
+    }
+
+    /// The place of an entry that this store holds, in its log or as what its state came to;
+    /// `None` if it holds none there any more, or yet.
+    ///
+    /// # Errors
+    /// When the database fails or a value is damaged.
+    pub fn place_at(&self, index: u64) -> Result<Option<LogMark>, StoreError> {
+        match log::written_at(&self.inner.db, SHARD, index)? {
+            Some(mark) => Ok(Some(mark)),
+            None => Ok(self.installed().filter(|installed| installed.index == index)),
+        }
+    }
+
+    fn installed(&self) -> Option<LogMark> {
+        self.inner.installed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes the place of a snapshot that is durable.
+    fn note_installed(&self, mark: Option<LogMark>) {
+        let mut installed = self.inner.installed.lock().unwrap_or_else(PoisonError::into_inner);
+        *installed = later(installed.take(), mark);
     }
 
     /// The persisted ceiling of stamps, nanoseconds since 1970; 0 before the first.
@@ -409,6 +479,11 @@ impl Store {
             noting.finish();
         }
     }
+}
+
+/// The later of two places.
+fn later(a: Option<LogMark>, b: Option<LogMark>) -> Option<LogMark> {
+    [a, b].into_iter().flatten().max_by_key(|mark| mark.index)
 }
 
 fn be_u64(what: &str, bytes: &[u8]) -> Result<u64, StoreError> {

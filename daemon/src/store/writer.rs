@@ -96,6 +96,8 @@ struct Shared {
     drained: Notify,
     evidence: Arc<Evidence>,
     sync_began: Mutex<Option<Instant>>,
+    /// What every shard has made durable.
+    durable: Mutex<Vec<ShardMark>>,
 }
 
 impl std::fmt::Debug for Writer {
@@ -125,6 +127,7 @@ impl Writer {
             drained: Notify::new(),
             evidence,
             sync_began: Mutex::new(None),
+            durable: Mutex::new(marks.shards.clone()),
         });
         let (queue, ops) = mpsc::channel();
         let (groups_tx, groups) = mpsc::channel();
@@ -190,6 +193,13 @@ impl Writer {
             }
             _ = failed.wait_for(Option::is_some) => Err(StoreError::Stopped(self.failure())),
         }
+    }
+
+    /// What a shard has made durable, as the watermark has it.
+    #[must_use]
+    pub fn durable(&self, shard: u16) -> Option<ShardMark> {
+        let durable = self.shared.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        durable.iter().find(|mark| mark.shard == u32::from(shard)).cloned()
     }
 
     /// Bytes that wait for the disk.
@@ -535,6 +545,10 @@ impl SyncThread {
             Some(group) => self.shared.evidence.advance(&group.marks.shards, sequence),
             None => Ok(()),
         });
+        if let (Ok(()), Some(group)) = (&result, groups.last()) {
+            let mut durable = self.shared.durable.lock().unwrap_or_else(PoisonError::into_inner);
+            durable.clone_from(&group.marks.shards);
+        }
         set(None);
         result
     }

@@ -275,6 +275,7 @@ fn notice(line: &mut Line) -> Notice {
         reason: line.text("why"),
         starts: line.number("starts"),
         detail: line.text("detail"),
+        nonce: Vec::new(),
     }
 }
 

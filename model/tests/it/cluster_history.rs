@@ -42,7 +42,10 @@ fn notice() -> impl Strategy<Value = MemberOp> {
     (name(), id, 1i32..4, 0usize..3, 0u64..4).prop_map(|(name, raft_id, state, why, starts)| {
         let why = [reason::STOPPED, reason::UNREACHABLE, reason::CUT_OFF][why];
         let reason = if state == 3 { why } else { "" }.to_owned();
-        MemberOp::Notice(Notice { name, raft_id, state, reason, starts, detail: String::new() })
+        // One of two stores of that incarnation; the log keeps to the first.
+        let nonce = vec![u8::try_from(starts % 2).unwrap(); 16];
+        let detail = String::new();
+        MemberOp::Notice(Notice { name, raft_id, state, reason, starts, detail, nonce })
     })
 }
 

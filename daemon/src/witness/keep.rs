@@ -1,0 +1,119 @@
+//! What the witness does by itself: it writes its memory down, and opens the elections to this node
+//! once enough of the others were heard.
+
+use std::time::Duration;
+
+use proto::attest::may_vote;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::raft::Handle;
+
+use super::{Witness, file, place};
+
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Further entries are written down this often; what tells of a copy at the next look.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// How long a voter waits, after its start, for others that may know more of it than it does. A
+/// node that is there answers a call at once; one lost packet costs less than this.
+const PATIENCE: Duration = Duration::from_millis(1200);
+
+impl Witness {
+    /// Keeps the memory until `stop`.
+    pub(crate) async fn keep(self, engine: Option<Handle>, stop: CancellationToken) {
+        let mut saved = Instant::now();
+        while !stop.is_cancelled() {
+            if let Some(engine) = &engine {
+                self.note_acknowledged(engine);
+            }
+            let (unsaved, urgent) = {
+                let state = self.lock();
+                (state.unsaved, state.urgent)
+            };
+            if urgent || unsaved && saved.elapsed() >= SAVE_EVERY {
+                self.save().await;
+                saved = Instant::now();
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    /// Writes down what is not yet. A disk that refuses is told of; the next news is tried anew.
+    pub(crate) async fn save(&self) {
+        let stores = {
+            let mut state = self.lock();
+            if !state.unsaved {
+                return;
+            }
+            (state.unsaved, state.urgent) = (false, false);
+            state.memory.all()
+        };
+        let path = self.inner.file.clone();
+        let written = tokio::task::spawn_blocking(move || file::write(&path, stores)).await;
+        match written {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "cannot write down what others have shown"),
+            Err(error) => tracing::warn!(%error, "cannot write down what others have shown"),
+        }
+    }
+
+    /// On the primary: what it has committed and another node's log is known to hold, that node has
+    /// acknowledged, whether or not it knows yet that it is committed.
+    fn note_acknowledged(&self, engine: &Handle) {
+        let matched = engine.matched();
+        let members = engine.view();
+        let members = members.borrow();
+        let mut state = self.lock();
+        if !members.members.is_empty() && members.members.contains_key(&self.inner.me.raft_id) {
+            state.memory.retain(|id| members.members.contains_key(&id));
+            let is_member = |name: &String| members.members.values().any(|m| m.name == *name);
+            state.trouble.retain(|name, _| is_member(name));
+        }
+        if matched.is_empty() {
+            return;
+        }
+        let Some(Ok(durable)) = self.inner.store.as_ref().map(|store| store.durable()) else {
+            return;
+        };
+        let Some(committed) = durable.committed.map(place) else { return };
+        for (raft_id, index) in matched {
+            let held = index.is_some_and(|index| index >= committed.index);
+            let known = state.memory.get(raft_id).filter(|_| held);
+            if let Some(known) = known {
+                let committed = Some(committed.clone());
+                let acknowledged = proto::attest::Shown { committed, ..known.clone() };
+                state.note(&acknowledged);
+            }
+        }
+    }
+
+    /// Lets this node take part in elections once all who could know more of its store than it does
+    /// were heard. Until then it follows a primary, and neither votes nor stands.
+    pub(crate) async fn open_elections(self, engine: Handle, stop: CancellationToken) {
+        let began = Instant::now();
+        let (mut view, mut met) = (engine.view(), self.inner.met.subscribe());
+        loop {
+            let over = began.elapsed() >= PATIENCE;
+            let doubts = !self.lock().doubts.is_empty();
+            let may = {
+                let (view, met) = (view.borrow_and_update(), met.borrow_and_update());
+                may_vote(view.id, &view.voters, |id| met.contains(&id), over)
+            };
+            if may && !doubts {
+                engine.attested();
+                tracing::info!(after = ?began.elapsed(), "this node takes part in elections");
+                return;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = view.changed() => if changed.is_err() { return },
+                changed = met.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+}

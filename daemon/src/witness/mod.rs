@@ -1,0 +1,379 @@
+//! What this node remembers of the others' stores, and what they remember of its own.
+//!
+//! A store that was set back to an older copy looks flawless to its node. So both ends of every
+//! connection between nodes say in their hello what they show of their own store and what they
+//! remember of others, and judge it before any message of the engine passes (`proto::attest`):
+//! * whoever lacks what another remembers of it takes no part: it notes the damage and ends;
+//! * two nodes that have committed different entries refuse each other and call a person;
+//! * of two processes with copies of one store, the second is refused.
+//!
+//! Invariant: a node says that its own store is lacking only on the word of a node that has seen
+//! what the store shows. That one looks for two histories first, where nobody lacks anything.
+//!
+//! Invariant: only what is durable is shown, so that no crash makes an honest store lack anything.
+//!
+//! Not here: the rules (`proto::attest`), the order of a start (`node::run`).
+
+mod file;
+mod keep;
+mod lives;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use net::Refused;
+use proto::attest::{Finding, Fork, Lack, Memory, Place, Shown};
+use proto::peer::{Hello, NodeInfo, Refusal};
+use proto::{Problem, ProblemCode};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::store::Store;
+use crate::store::format::{Identity, LogMark};
+
+use self::lives::{Lives, Standing};
+
+/// How long a process that is refused is told of after it came last. Two histories stay until they
+/// are one.
+const SHOWN_FOR: Duration = Duration::from_secs(60);
+
+/// What this node remembers, and what was found. Cheap to clone.
+#[derive(Clone)]
+pub struct Witness {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// What this node shows that never changes.
+    me: Shown,
+    /// `None` where the store is not proven intact: it shows nothing then.
+    store: Option<Store>,
+    file: PathBuf,
+    state: Mutex<State>,
+    /// Raft ids of the nodes that were met since this process began.
+    met: watch::Sender<BTreeSet<u64>>,
+    /// What this node's own store lacks, as soon as that is known.
+    lacking: watch::Sender<Option<String>>,
+}
+
+#[derive(Default)]
+struct State {
+    memory: Memory,
+    /// Whether the memory holds more than its file.
+    unsaved: bool,
+    /// Whether that is more than further entries.
+    urgent: bool,
+    lives: Lives,
+    /// What is wrong with others, by name.
+    trouble: BTreeMap<String, Trouble>,
+    /// Nodes that remember more of this one than it has, and have not heard yet what it shows.
+    doubts: BTreeSet<u64>,
+}
+
+/// What is wrong between this node and another.
+#[derive(Debug, Clone)]
+pub struct Trouble {
+    /// Its kind.
+    pub code: Refusal,
+    /// The sentence.
+    pub text: String,
+    /// When it was found last.
+    at: Instant,
+}
+
+impl Trouble {
+    /// As a problem of this node.
+    #[must_use]
+    pub fn problem(&self, with: &str) -> Problem {
+        let code = match self.code {
+            Refusal::TwoHistories => ProblemCode::TwoHistories,
+            Refusal::TwoLives => ProblemCode::TwoLives,
+            Refusal::Lacks
+            | Refusal::LacksItself
+            | Refusal::NotYet
+            | Refusal::Other
+            | Refusal::Cluster
+            | Refusal::Name
+            | Refusal::Store
+            | Refusal::Unknown
+            | Refusal::Removed => ProblemCode::StoreLacks,
+        };
+        Problem::new(code).about(with).detail(&self.text)
+    }
+}
+
+impl Witness {
+    /// The witness of a node. Without a store, or with one that is not proven intact, it remembers
+    /// all the same.
+    #[must_use]
+    pub fn new(data_dir: &Path, identity: &Identity, store: Option<Store>) -> Self {
+        let me = Shown {
+            name: identity.node.clone(),
+            raft_id: identity.raft_id,
+            incarnation: identity.incarnation.clone(),
+            nonce: identity.nonce.clone(),
+            starts: store.as_ref().map_or(0, Store::starts),
+            life: Uuid::new_v4().into_bytes().to_vec(),
+            ..Shown::default()
+        };
+        let file = data_dir.join("store").join(file::FILE);
+        let memory = file::read(&file).unwrap_or_else(|error| {
+            tracing::warn!(%error, "what was remembered of the other nodes cannot be read");
+            Vec::new()
+        });
+        let state = State { memory: Memory::of(memory), ..State::default() };
+        let inner = Inner {
+            me,
+            store,
+            file,
+            state: Mutex::new(state),
+            met: watch::Sender::default(),
+            lacking: watch::Sender::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this node shows of its store now.
+    #[must_use]
+    pub fn shown(&self) -> Shown {
+        let mut shown = self.inner.me.clone();
+        let Some(store) = &self.inner.store else { return shown };
+        match store.durable() {
+            Ok(durable) => {
+                shown.term = durable.vote.map_or(0, |vote| vote.term);
+                shown.last = durable.last.map_or(0, |last| last.index);
+                shown.committed = durable.committed.map(place);
+            }
+            // Whoever reads it next ends the node for it.
+            Err(error) => tracing::debug!(%error, "what the store holds cannot be told"),
+        }
+        shown
+    }
+
+    /// Adds to a hello what this node shows and what it remembers.
+    #[must_use]
+    pub fn attest(&self, hello: Hello) -> Hello {
+        Hello { shown: Some(self.shown()), remembers: self.lock().memory.all(), ..hello }
+    }
+
+    /// Judges a node that calls.
+    ///
+    /// # Errors
+    /// Why the two have nothing to say to each other.
+    pub fn called_by(&self, they: &Hello) -> Result<(), Refused> {
+        self.meet(they, false)
+    }
+
+    /// Judges a node that was called, by its answer; it has seen what this one shows.
+    ///
+    /// # Errors
+    /// Why the two have nothing to say to each other.
+    pub fn answered_by(&self, they: &Hello) -> Result<(), Refused> {
+        self.meet(they, true)
+    }
+
+    fn meet(&self, they: &Hello, they_saw_me: bool) -> Result<(), Refused> {
+        let refused = (!they.refusal.is_empty())
+            .then(|| Refused::new(they.why_refused(), they.refusal.clone()));
+        let Some(shown) = &they.shown else {
+            // A release that remembers nothing: it cannot tell, and it is there.
+            if refused.is_none() {
+                self.met(they.raft_id);
+            }
+            return Ok(());
+        };
+        let (me, mut state) = (self.shown(), self.lock());
+        self.check_life(&mut state, shown)?;
+        let place_at = |index| self.place_at(index);
+        let mut finding = state.memory.meet(&me, place_at, shown, &they.remembers);
+        if let Some(refusal) = &refused {
+            finding = match refusal.why {
+                Refusal::TwoHistories if !matches!(finding, Finding::Fork(_)) => {
+                    return Err(self.trouble(&mut state, they, refusal.clone()));
+                }
+                Refusal::Lacks | Refusal::TwoLives
+                    if they_saw_me && !matches!(finding, Finding::Fork(_)) =>
+                {
+                    self.is_lacking(format!("{} says: {}", they.name, refusal.reason));
+                    return Err(refusal.clone());
+                }
+                _ => finding,
+            };
+        }
+        match finding {
+            Finding::Fork(fork) => {
+                let refusal = Refused::new(Refusal::TwoHistories, fork_text(they, &fork));
+                Err(self.trouble(&mut state, they, refusal))
+            }
+            Finding::They(lack) => {
+                let refusal = Refused::new(Refusal::Lacks, lack.to_string());
+                Err(self.trouble(&mut state, they, refusal))
+            }
+            Finding::We(lack) => {
+                if they_saw_me {
+                    self.is_lacking(format!("{lack}, as {} remembers", they.name));
+                } else {
+                    state.doubts.insert(they.raft_id);
+                }
+                let reason = format!("this node has to look at itself first: {lack}");
+                Err(Refused::new(Refusal::LacksItself, reason))
+            }
+            Finding::Fits if refused.is_some() => Ok(()),
+            Finding::Fits => {
+                state.note(shown);
+                for remembered in they.remembers.iter().filter(|of| of.raft_id != me.raft_id) {
+                    state.note(remembered);
+                }
+                state.doubts.remove(&they.raft_id);
+                state.trouble.remove(&they.name);
+                drop(state);
+                self.met(they.raft_id);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether the process that said this hello is the one that lives with its store: where another
+    /// came after it, it is one no more.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub fn is_current(&self, they: &Hello) -> Result<(), Refused> {
+        let Some(shown) = &they.shown else { return Ok(()) };
+        if self.lock().lives.is_current(shown) {
+            return Ok(());
+        }
+        Err(Refused::new(Refusal::NotYet, "another process of this node came after it"))
+    }
+
+    fn check_life(&self, state: &mut State, shown: &Shown) -> Result<(), Refused> {
+        match state.lives.admit(shown, Instant::now()) {
+            Standing::Current => Ok(()),
+            // Nobody counts a start twice: this is a copy, and the first one was heard just now.
+            Standing::Waits
+                if state
+                    .memory
+                    .get(shown.raft_id)
+                    .is_some_and(|known| matches!(shown.lacks(known), Some(Lack::Life { .. }))) =>
+            {
+                Err(state.told(&shown.name, second_life()))
+            }
+            Standing::Waits => {
+                let reason = "its former life was heard a moment ago: again in a moment";
+                Err(Refused::new(Refusal::NotYet, reason))
+            }
+            Standing::Second => Err(state.told(&shown.name, second_life())),
+        }
+    }
+
+    /// Takes what a node says of itself ten times a second; `asked` is when it was asked, if this is
+    /// an answer.
+    pub fn heard(&self, info: &NodeInfo, asked: Option<Instant>) {
+        let Some(shown) = &info.shown else { return };
+        let mut state = self.lock();
+        if state.lives.heard(shown, info.leaving, asked, Instant::now()) {
+            state.note(shown);
+        }
+    }
+
+    /// What is wrong with other nodes, by name.
+    #[must_use]
+    pub fn troubles(&self) -> BTreeMap<String, Trouble> {
+        let mut state = self.lock();
+        // Who was refused and came no more is down, which is told as that.
+        state.trouble.retain(|_, trouble| {
+            trouble.code == Refusal::TwoHistories || trouble.at.elapsed() < SHOWN_FOR
+        });
+        state.trouble.clone()
+    }
+
+    /// Waits until this node's own store is found lacking, and says what it lacks.
+    pub async fn lacking(&self) -> String {
+        let mut lacking = self.inner.lacking.subscribe();
+        match lacking.wait_for(Option::is_some).await {
+            Ok(lack) => lack.clone().unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    fn is_lacking(&self, what: String) {
+        self.inner.lacking.send_if_modified(|lacking| {
+            let first = lacking.is_none();
+            if first {
+                *lacking = Some(what);
+            }
+            first
+        });
+    }
+
+    fn met(&self, raft_id: u64) {
+        self.inner.met.send_if_modified(|met| met.insert(raft_id));
+    }
+
+    fn place_at(&self, index: u64) -> Option<Place> {
+        let found = self.inner.store.as_ref()?.place_at(index);
+        match found {
+            Ok(found) => found.map(place),
+            Err(error) => {
+                tracing::debug!(index, %error, "a log entry cannot be compared");
+                None
+            }
+        }
+    }
+
+    fn trouble(&self, state: &mut State, they: &Hello, refusal: Refused) -> Refused {
+        state.told(&they.name, refusal)
+    }
+}
+
+impl State {
+    fn note(&mut self, shown: &Shown) {
+        let before = self.memory.get(shown.raft_id).map(|known| (known.starts, known.term));
+        if self.memory.note(shown) {
+            let now = self.memory.get(shown.raft_id).map(|known| (known.starts, known.term));
+            self.unsaved = true;
+            self.urgent |= before != now;
+        }
+    }
+
+    /// Remembers what is wrong with a node, and says it once.
+    fn told(&mut self, name: &str, refusal: Refused) -> Refused {
+        let Refused { why: code, reason } = refusal.clone();
+        let trouble = Trouble { code, text: reason, at: Instant::now() };
+        let before = self.trouble.insert(name.to_owned(), trouble);
+        if before.is_none_or(|before| before.code != code) {
+            tracing::error!(peer = name, ?code, "{}", refusal.reason);
+        }
+        refusal
+    }
+}
+
+fn second_life() -> Refused {
+    Refused::new(Refusal::TwoLives, "a second process runs with a copy of its store and its key")
+}
+
+fn fork_text(they: &Hello, Fork { mine, theirs }: &Fork) -> String {
+    let hex = |place: &Place| -> String {
+        place.hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    };
+    format!(
+        "both have committed log entry {}, this node {} of term {}, {} {} of term {}",
+        mine.index,
+        hex(mine),
+        mine.term,
+        they.name,
+        hex(theirs),
+        theirs.term
+    )
+}
+
+fn place(LogMark { index, term, hash }: LogMark) -> Place {
+    Place { index, term, hash }
+}

@@ -1,0 +1,257 @@
+//! A node whose store is older than what it has acknowledged: put back from a copy, made anew from
+//! its seed, cut together with its evidence, or run twice. Nothing in the store shows it; the other
+//! nodes remember. It takes no part, and nothing that was acknowledged is lost or cut off.
+//!
+//! Promises: 1 durable, 8 refuses clearly. Seen to fail with a daemon that says and judges no
+//! attestation: in each of these the node voted within a second, and its entries went over the
+//! acknowledged ones, but for the copy beside a living node, which passed for it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use daemon::seed::{SEED_FILE, USED_SEED_FILE};
+use proto::{Problem, ProblemCode};
+use rustix::process::Signal;
+use tests::{Cluster, Logd, until, wal};
+
+use crate::smoke::alice_and_bob;
+
+/// What a node says that takes no part.
+const NO_PROOF: &str = "cannot prove its store intact";
+/// Messages that are acknowledged between the copy and its return.
+const SENT: usize = 20;
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (path, name) = (entry.as_ref().unwrap().path(), entry.unwrap().file_name());
+        if path.is_dir() {
+            copy(&path, &to.join(name));
+        } else {
+            fs::copy(&path, to.join(name)).unwrap();
+        }
+    }
+}
+
+fn stop(cluster: &mut Cluster, node: &str) {
+    assert_eq!(cluster.stop(node).unwrap(), Some(0), "{}", cluster.node(node).unwrap().log());
+    cluster.set_away(node);
+}
+
+/// Stops a node, copies its directory and starts it again.
+fn copied(cluster: &mut Cluster, node: &str) -> PathBuf {
+    let aside = cluster.folder().join(format!("{node}.copy"));
+    stop(cluster, node);
+    copy(&cluster.data(node), &aside);
+    cluster.start_node(node).unwrap();
+    cluster.wait_healthy().unwrap();
+    aside
+}
+
+fn put_back(cluster: &Cluster, node: &str, aside: &Path) {
+    let data = cluster.data(node);
+    fs::remove_dir_all(&data).unwrap();
+    copy(aside, &data);
+}
+
+fn send(cluster: &Cluster, body: &str, count: usize) {
+    let count = count.to_string();
+    let send = ["--as", "alice", "send", "--to", "bob", body, "--repeat", &count];
+    cluster.user().ok(&send).unwrap();
+}
+
+/// How many messages of that body a node holds.
+fn held(cluster: &Cluster, node: &str, body: &str, stale: bool) -> usize {
+    let records = cluster.records(node, stale).unwrap();
+    records.iter().filter(|record| record.body.starts_with(body.as_bytes())).count()
+}
+
+/// A node must notice what it lacks, be repairing from then on, and never have taken part in an
+/// election.
+fn refuses_itself(cluster: &mut Cluster, name: &str, why: &str) {
+    let before = cluster.node(name).unwrap().log().len();
+    cluster.start_node(name).unwrap();
+    let node = cluster.node(name).unwrap();
+    until("a node that notices what it lacks", || {
+        let log = node.log();
+        let said = log.get(before..).unwrap_or_default();
+        tests::patience::when(said.contains(NO_PROOF) && said.contains(why), said)
+    })
+    .unwrap();
+    let log = node.log();
+    let said = log.get(before..).unwrap_or_default();
+    assert!(!said.contains("takes part in elections"), "{said}");
+    cluster.set_away(name);
+}
+
+/// The case in which the holder of the acknowledged messages is down, and the only other node knows
+/// no more of the one that was set back than that it was started once more since.
+#[test]
+fn a_node_that_was_set_back_does_not_vote_where_the_holder_is_down() {
+    let mut cluster = alice_and_bob();
+    let aside = copied(&mut cluster, "n1");
+    stop(&mut cluster, "n2");
+    send(&cluster, "acked", SENT);
+    stop(&mut cluster, "n3");
+    stop(&mut cluster, "n1");
+    put_back(&cluster, "n1", &aside);
+    cluster.start_node("n2").unwrap();
+    refuses_itself(&mut cluster, "n1", "set back");
+    let alone = ["--as", "alice", "send", "--to", "bob", "no", "--timeout", "2s"];
+    cluster.user().refused(&alone, 11).unwrap();
+    cluster.start_node("n3").unwrap();
+    cluster.wait_primary("n2").unwrap();
+    for node in ["n2", "n3"] {
+        assert_eq!(held(&cluster, node, "acked", false), SENT);
+    }
+    send(&cluster, "later", 1);
+}
+
+#[test]
+fn a_node_that_was_set_back_does_not_vote_where_all_are_up() {
+    let mut cluster = alice_and_bob();
+    let aside = copied(&mut cluster, "n1");
+    send(&cluster, "acked", SENT);
+    cluster.wait_level().unwrap();
+    stop(&mut cluster, "n1");
+    put_back(&cluster, "n1", &aside);
+    refuses_itself(&mut cluster, "n1", "set back");
+    until("a status that tells of it", || {
+        let status = cluster.status("n2").map_err(|error| error.to_string())?;
+        let tells = |p: &Problem| {
+            p.kind() == ProblemCode::Damaged && p.subject == "n1" && p.detail.contains("set back")
+        };
+        let told = status.problems.iter().any(tells);
+        tests::patience::when(told, format!("{:?}", status.problems))
+    })
+    .unwrap();
+    assert_eq!(held(&cluster, "n2", "acked", false), SENT);
+}
+
+/// Nobody who is there can know. When the holder comes back, nothing is cut off, and both sides are
+/// named.
+#[test]
+fn two_histories_stay_as_they_are_until_a_person_decides() {
+    let mut cluster = alice_and_bob();
+    stop(&mut cluster, "n2");
+    let aside = copied(&mut cluster, "n1");
+    send(&cluster, "acked", SENT);
+    stop(&mut cluster, "n3");
+    stop(&mut cluster, "n1");
+    put_back(&cluster, "n1", &aside);
+    cluster.start_node("n1").unwrap();
+    cluster.start_node("n2").unwrap();
+    cluster.wait_primary("n2").unwrap();
+    send(&cluster, "other", 2 * SENT);
+    cluster.start_node("n3").unwrap();
+    for node in ["n1", "n2", "n3"] {
+        until("two histories", || {
+            let status = cluster.status(node).map_err(|error| error.to_string())?;
+            let told = status.problems.iter().any(|p| p.kind() == ProblemCode::TwoHistories);
+            tests::patience::when(told, format!("{node}: {:?}", status.problems))
+        })
+        .unwrap();
+    }
+    assert_eq!(cluster.ctl(&["status", "--via", "n1"]).unwrap().code, 10);
+    assert_eq!(held(&cluster, "n3", "acked", true), SENT, "something was cut off");
+    assert_eq!(held(&cluster, "n2", "other", true), 2 * SENT);
+    let verify = cluster.ctl(&["verify", "--state"]).unwrap();
+    assert_eq!(verify.code, 13, "{verify}");
+    let text = verify.to_string();
+    assert!(text.contains("two histories from log index "), "{text}");
+    assert!(text.contains("n1, n2") && !text.contains("damaged"), "{text}");
+    // Over a restart as well.
+    stop(&mut cluster, "n3");
+    cluster.start_node("n3").unwrap();
+    until("two histories again", || {
+        let status = cluster.status("n3").map_err(|error| error.to_string())?;
+        let told = status.problems.iter().any(|p| p.kind() == ProblemCode::TwoHistories);
+        tests::patience::when(told, format!("{:?}", status.problems))
+    })
+    .unwrap();
+    assert_eq!(held(&cluster, "n3", "acked", true), SENT);
+}
+
+/// The seed is the permission to make a store, once: a second store of one incarnation has
+/// forgotten what the first one acknowledged.
+#[test]
+fn a_seed_that_is_put_back_makes_no_voter() {
+    let mut cluster = alice_and_bob();
+    stop(&mut cluster, "n2");
+    send(&cluster, "acked", SENT);
+    stop(&mut cluster, "n3");
+    stop(&mut cluster, "n1");
+    let data = cluster.data("n1");
+    fs::remove_dir_all(data.join("store")).unwrap();
+    fs::rename(data.join(USED_SEED_FILE), data.join(SEED_FILE)).unwrap();
+    cluster.start_node("n2").unwrap();
+    refuses_itself(&mut cluster, "n1", "made anew under an old identity");
+    cluster.start_node("n3").unwrap();
+    cluster.wait_primary("n2").unwrap();
+    assert_eq!(held(&cluster, "n2", "acked", false), SENT);
+}
+
+/// The log ends earlier, on the boundary of a record, and the evidence beside it is as old.
+#[test]
+fn a_log_that_was_cut_together_with_its_evidence_is_noticed() {
+    let mut cluster = alice_and_bob();
+    let aside = copied(&mut cluster, "n3");
+    send(&cluster, "acked", SENT);
+    cluster.wait_level().unwrap();
+    cluster.kill("n3").unwrap();
+    let data = cluster.data("n3");
+    wal::cut_in_half(&data).unwrap();
+    fs::copy(aside.join("store/watermark"), data.join("store/watermark")).unwrap();
+    refuses_itself(&mut cluster, "n3", "lost its tail");
+    assert_eq!(held(&cluster, "n1", "acked", false), SENT);
+}
+
+/// A copy of a node's machine, on another port: the key and the store are the node's.
+#[test]
+fn a_second_process_with_the_same_store_does_not_pass_for_the_node() {
+    let mut cluster = alice_and_bob();
+    let aside = copied(&mut cluster, "n1");
+    let config = cluster.node("n1").unwrap().config().to_owned();
+    let text = fs::read_to_string(&config).unwrap();
+    let (address, port) = (cluster.address("n1").unwrap(), tests::ports::in_a_row(1).unwrap());
+    let elsewhere = text
+        .replace(&address, &format!("127.0.0.1:{port}"))
+        .replace("data/n1", aside.to_str().unwrap());
+    assert!(elsewhere.contains(aside.to_str().unwrap()), "{text}");
+    let second = config.with_file_name("second.toml");
+    fs::write(&second, elsewhere).unwrap();
+    let mut clone = Logd::new("n1", second, cluster.folder().join("clone.log"));
+    clone.start(&[]).unwrap();
+    clone.says(NO_PROOF).unwrap();
+    assert!(!clone.log().contains("takes part in elections"), "{}", clone.log());
+    until("a status that tells of two", || {
+        let mut told = Vec::new();
+        for node in ["n2", "n3"] {
+            let status = cluster.status(node).map_err(|error| error.to_string())?;
+            told.extend(status.problems.iter().map(|problem| problem.kind()));
+        }
+        tests::patience::when(told.contains(&ProblemCode::TwoLives), format!("{told:?}"))
+    })
+    .unwrap();
+    // Nor does it once the node itself is gone.
+    cluster.node("n1").unwrap().signal(Signal::KILL).unwrap();
+    cluster.node("n1").unwrap().ended().unwrap();
+    cluster.set_away("n1");
+    until("n1 as a node that takes no part", || {
+        let status = cluster.status("n2").map_err(|error| error.to_string())?;
+        let row = status.nodes.iter().find(|row| row.name == "n1");
+        let out = row.is_some_and(|row| row.up && row.role == "repairing");
+        tests::patience::when(out && status.quorum, format!("{row:?}"))
+    })
+    .unwrap();
+    send(&cluster, "later", 1);
+    // Both of the others are needed now.
+    cluster.kill("n3").unwrap();
+    let refused = ["--as", "alice", "send", "--to", "bob", "no", "--timeout", "3s"];
+    until("a refusal", || {
+        let run = cluster.ctl(&refused).map_err(|error| error.to_string())?;
+        assert_ne!(run.code, 0, "a copy made up a majority");
+        tests::patience::when(run.code == 11, run.to_string())
+    })
+    .unwrap();
+}
