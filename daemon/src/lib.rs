@@ -29,6 +29,7 @@ pub mod reader;
 pub mod sessions;
 pub mod steward;
 pub mod turns;
+mod throttle;
 
 pub mod raft;
 pub mod store;

@@ -2,17 +2,25 @@
 //!
 //! All three go to stderr or the journal, never to stdout. The filter can be replaced while the
 //! process runs (SIGHUP). The environment variable `LOGD_LOG` wins over the configuration, at the
-//! start and at every reload, so that one start can be watched closely without editing a file.
+//! start and at every reload, so that one start can be watched closely without editing a file. What
+//! comes again and again is counted (`throttle`).
 //!
 //! Not here: what is worth logging; and never a message's body or a key.
 
 use std::io::{self, IsTerminal};
 use std::panic;
+use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
+
+use crate::throttle::Throttle;
+
+/// How often it is told what came again.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// The environment variable that wins over `log.filter`.
 pub const FILTER_VARIABLE: &str = "LOGD_LOG";
@@ -38,6 +46,7 @@ pub enum LoggingError {
 #[derive(Debug, Clone)]
 pub struct Logging {
     filter: reload::Handle<EnvFilter, Registry>,
+    throttle: Throttle,
 }
 
 /// Where and how lines are written.
@@ -58,14 +67,24 @@ impl Logging {
     /// When the filter makes no sense, or logging runs already.
     pub fn start(filter: &str) -> Result<Self, LoggingError> {
         let (layer, handle) = reload::Layer::new(chosen_filter(filter)?);
-        let started = tracing_subscriber::registry().with(layer).with(output(Format::detect()));
+        let throttle = Throttle::default();
+        let output = output(Format::detect()).with_filter(throttle.clone());
+        let started = tracing_subscriber::registry().with(layer).with(output);
         started.try_init().map_err(|_| LoggingError::Started)?;
         panic::set_hook(Box::new(|panic| {
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
             let what = panic.payload_as_str().unwrap_or("(no text)");
             tracing::error!(place, "panic: {what}");
         }));
-        Ok(Self { filter: handle })
+        Ok(Self { filter: handle, throttle })
+    }
+
+    /// Tells once a minute what came again in it, until `stop` and then for the last time.
+    pub async fn tell(&self, stop: CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(TELL_EVERY)).await.is_some() {
+            self.throttle.tell();
+        }
+        self.throttle.tell();
     }
 
     /// Replaces the filter, from now on.

@@ -79,6 +79,11 @@ where
 {
     let signals = Signals::listen().map_err(Failed::other("listen to signals"))?;
     let notifier = Notifier::new();
+    let (told, telling) = (CancellationToken::new(), logging.clone());
+    let telling = tokio::spawn({
+        let told = told.clone();
+        async move { telling.tell(told).await }
+    });
     let reloads = Reloads {
         asked: signals.reload,
         config: config.clone(),
@@ -91,13 +96,17 @@ where
         notifier.stopping();
         signals.abort.cancelled().await;
     };
-    tokio::select! {
+    let ended = tokio::select! {
         ended = run(config, proof, process) => ended,
         () = stopping => {
             let why = anyhow::anyhow!("a second signal: ended before the node had stopped");
             Err(Failed::new(Exit::Other, why, "nothing that was acknowledged is lost; start it"))
         }
-    }
+    };
+    told.cancel();
+    // It cannot fail, and a process that ends has no use for knowing.
+    drop(telling.await);
+    ended
 }
 
 /// Reads certificates and log filter again, whenever the process is told to.
