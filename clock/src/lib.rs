@@ -39,6 +39,7 @@ pub mod drift;
 pub mod discipline;
 mod health;
 pub mod tracker;
+pub mod turned;
 
 pub mod guard;
 pub mod lead;

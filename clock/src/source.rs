@@ -58,6 +58,8 @@ pub enum Verdict {
     Waiting,
     /// It takes part in the hull and agrees with the majority.
     Selected,
+    /// It takes part and contradicts none of those that answer, which are too few to be believed.
+    TooFew,
     /// It takes part, and there is no majority to agree with.
     Disagrees,
     /// It contradicts the majority.
@@ -77,6 +79,7 @@ impl fmt::Display for Verdict {
         match self {
             Self::Waiting => f.write_str("waiting"),
             Self::Selected => f.write_str("selected"),
+            Self::TooFew => f.write_str("too few"),
             Self::Disagrees => f.write_str("disagree"),
             Self::Falseticker => f.write_str("falseticker"),
             Self::Unreachable => f.write_str("unreachable"),
@@ -265,6 +268,7 @@ fn is_telling(trouble: &Verdict) -> bool {
         Verdict::Failed(why) => !matches!(why, Failure::Network | Failure::Timeout),
         Verdict::Waiting
         | Verdict::Selected
+        | Verdict::TooFew
         | Verdict::Disagrees
         | Verdict::Falseticker
         | Verdict::Unreachable => false,

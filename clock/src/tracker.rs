@@ -18,6 +18,7 @@ use crate::reading::ClockView;
 use crate::sample::{Limits, Sample, Scale};
 use crate::select::{Selection, is_falseticker, liars_max, select};
 use crate::source::{Answer, Source, Verdict};
+use crate::turned::Trust;
 
 pub use crate::health::Alarm;
 
@@ -26,6 +27,7 @@ pub use crate::health::Alarm;
 pub struct Tracker {
     sources: Vec<Source>,
     verdicts: Vec<Verdict>,
+    trust: Vec<Trust>,
     discipline: Discipline,
     limits: Limits,
     policy: LeapPolicy,
@@ -55,6 +57,7 @@ impl Tracker {
         let limits = Limits { phi_ppb: PHI_MAX_PPB, ..limits };
         Self {
             verdicts: vec![Verdict::Waiting; sources.len()],
+            trust: vec![Trust::default(); sources.len()],
             tally: Tally::new(sources.len()),
             sources,
             discipline: Discipline::new(scale, limits.phi_ppb, max_error_ns),
@@ -132,6 +135,13 @@ impl Tracker {
         self.sources.iter().zip(self.verdicts.iter().copied())
     }
 
+    /// Those that are called falsetickers after they were selected for long, in the order of
+    /// configuration, from 0.
+    pub fn turned(&self) -> impl Iterator<Item = usize> {
+        let trust = self.trust.iter().enumerate();
+        trust.filter(|(_, trust)| trust.has_turned()).map(|(index, _)| index)
+    }
+
     /// One server.
     pub fn source_mut(&mut self, index: usize) -> Option<&mut Source> {
         self.sources.get_mut(index)
@@ -140,7 +150,7 @@ impl Tracker {
     fn round(&mut self, raw_ns: u64, new_sample: bool) -> Outcome {
         let vote = self.vote(raw_ns);
         self.limits.phi_ppb = vote.phi_ppb;
-        self.judge(&vote);
+        self.judge(&vote, raw_ns);
         let round = Round {
             selection: vote.selection,
             phi_ppb: vote.phi_ppb,
@@ -206,6 +216,7 @@ impl Tracker {
     fn start_over(&mut self, since_raw_ns: u64) {
         self.limits.since_raw_ns = self.limits.since_raw_ns.max(since_raw_ns);
         self.sources.iter_mut().for_each(Source::restart);
+        self.trust.fill(Trust::default());
     }
 
     fn expect_leap(&mut self, estimates: &[Option<Estimate>]) {
@@ -221,11 +232,13 @@ impl Tracker {
         }
     }
 
-    fn judge(&mut self, vote: &Vote) {
+    fn judge(&mut self, vote: &Vote, raw_ns: u64) {
         let majority = match &vote.selection {
             Selection::Hull { majority, .. } => *majority,
             Selection::NotEnough | Selection::Disagree => None,
         };
+        let fresh = || vote.estimates.iter().flatten().map(|estimate| estimate.interval);
+        let agrees = |own: Interval| fresh().all(|other| own.intersect(other).is_some());
         for ((source, verdict), estimate) in
             self.sources.iter().zip(&mut self.verdicts).zip(&vote.estimates)
         {
@@ -236,9 +249,13 @@ impl Tracker {
                     Verdict::Falseticker
                 }
                 (None, Some(_), Some(_)) => Verdict::Selected,
+                (None, Some(interval), None) if agrees(interval) => Verdict::TooFew,
                 (None, Some(_), None) => Verdict::Disagrees,
                 (None, None, _) => Verdict::Waiting,
             };
+        }
+        for (trust, verdict) in self.trust.iter_mut().zip(&self.verdicts) {
+            trust.judged(*verdict, raw_ns);
         }
     }
 

@@ -97,7 +97,7 @@ pub(crate) fn error_bound_ns(report: &ClockReport) -> Option<u64> {
 impl From<ClockReport> for ClockView {
     fn from(report: ClockReport) -> Self {
         let claim = claim(&report);
-        let sources = source_views(&report.node, &report.sources);
+        let sources = source_views(&report);
         let used = |source: &&ClockSource| source.verdict == SELECTED;
         let used: Vec<&ClockSource> = report.sources.iter().filter(used).collect();
         Self {
@@ -131,13 +131,19 @@ impl From<ClockReport> for ClockView {
 }
 
 const SELECTED: &str = "selected";
+const FALSETICKER: &str = "falseticker";
 
 /// The servers of a node, with chronyc's marks: the used one with the smallest distance is `*`.
-fn source_views(node: &str, sources: &[ClockSource]) -> Vec<SourceView> {
+fn source_views(report: &ClockReport) -> Vec<SourceView> {
+    let (node, sources) = (&report.node, &report.sources);
+    let verdict = |source: &ClockSource| {
+        let doubted = source.verdict == FALSETICKER && report.doubtful.contains(&source.address);
+        if doubted { "doubtful".to_owned() } else { source.verdict.clone() }
+    };
     let used = sources.iter().enumerate().filter(|(_, source)| source.verdict == SELECTED);
     let best = used.min_by_key(|(_, source)| source.distance_ns).map(|(at, _)| at);
     let view = |(at, source): (usize, &ClockSource)| SourceView {
-        node: node.to_owned(),
+        node: node.clone(),
         mark: mark(&source.verdict, best == Some(at)),
         address: source.address.clone(),
         asked: source.asked.clone(),
@@ -149,7 +155,7 @@ fn source_views(node: &str, sources: &[ClockSource]) -> Vec<SourceView> {
         distance_ns: source.distance_ns,
         delay_ns: source.delay_ns,
         refid: source.refid.clone(),
-        verdict: source.verdict.clone(),
+        verdict: verdict(source),
         next_poll_ms: source.next_poll_ms,
         refused: source.refused.iter().map(RefusedView::from).collect(),
     };
@@ -161,15 +167,17 @@ fn mark(verdict: &str, best: bool) -> &'static str {
     match verdict {
         SELECTED if best => "^*",
         SELECTED => "^+",
-        "falseticker" => "^x",
+        FALSETICKER => "^x",
         "waiting" | "unreachable" => "^?",
         _ => "^-",
     }
 }
 
 /// What the marks mean, for `-v`.
-pub(crate) const LEGEND: [&str; 2] = [
+pub(crate) const LEGEND: [&str; 3] = [
     "MS: ^ server; * the best, + used too, x falseticker, - not used, ? no answer yet or any more",
+    "too few: it contradicts nobody, and not enough answer; doubtful: it was believed for long, and all \
+     nodes call it a falseticker: either it is wrong, or the others are",
     "OFFSET is the server's time minus the node's; BOUND is how far it may be wrong from here",
 ];
 

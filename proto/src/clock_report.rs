@@ -62,6 +62,13 @@ pub struct ClockReport {
     /// How far the highest stamp lies ahead of the reading, in nanoseconds; 0 if it does not.
     #[prost(uint64, tag = "19")]
     pub lead_ns: u64,
+    /// Time servers that it calls falsetickers after it had believed them for long, as configured.
+    #[prost(string, repeated, tag = "20")]
+    pub turned: Vec<String>,
+    /// Those of them that every other node has turned against, too: either such a server is wrong, or
+    /// the others are, and nobody can tell.
+    #[prost(string, repeated, tag = "21")]
+    pub doubtful: Vec<String>,
 }
 
 /// One time server as a node sees it.
@@ -85,7 +92,8 @@ pub struct ClockSource {
     /// Root distance: bound on its error as seen from here, in nanoseconds.
     #[prost(uint64, tag = "6")]
     pub distance_ns: u64,
-    /// What we make of it: `selected`, `falseticker`, `unreachable`, `kiss …`, `rejected …`.
+    /// What we make of it: `selected`, `falseticker`, `too few`, `unreachable`, `kiss …`,
+    /// `rejected …`.
     #[prost(string, tag = "7")]
     pub verdict: String,
     /// Milliseconds until the next poll.

@@ -4,15 +4,17 @@
 //! Not here: the exchanges (`members`), when a verdict changes and what a majority is
 //! (`clock::peer`), what a fenced clock may still do (`lead`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use clock::ClockState;
 use clock::peer::{Fence, PeerVerdict, fence};
+use clock::turned::doubtful;
 use proto::event::ClockCause;
 use proto::{Problem, ProblemCode};
 use tokio::time::Instant;
 
-use crate::members::{Compared, Members};
+use crate::members::{Compared, Heard, Members};
 use crate::time::Keeper;
 
 /// A peer's verdict is told at most this often: a clock at the edge must not fill the log.
@@ -56,6 +58,7 @@ impl FenceWatch {
             _ => {}
         }
         self.tell(&fresh, keeper);
+        keeper.set_doubtful(doubted(members, voters, keeper));
     }
 
     /// Writes changes of single verdicts to the log's history.
@@ -100,6 +103,19 @@ impl FenceWatch {
         let peers: Vec<_> = self.contradicted.iter().map(|(peer, ns)| gap(peer, *ns)).collect();
         format!("its clock and that of {} contradict each other", peers.join(", "))
     }
+}
+
+/// The time servers that this node and all others that measure have turned against.
+fn doubted(members: &Members, voters: &[String], keeper: &Keeper) -> BTreeSet<String> {
+    let own = keeper.turned();
+    if own.is_empty() {
+        return own;
+    }
+    let heard = voters.iter().filter_map(|name| members.heard(name)).filter(Heard::is_up);
+    let clocks = heard.filter_map(|heard| heard.info.clock);
+    let measuring = clocks.filter(|clock| clock.state != ClockState::Local.as_str());
+    let others: Vec<_> = measuring.map(|clock| clock.turned.into_iter().collect()).collect();
+    doubtful(&own, &others)
 }
 
 /// `n2 (3600.000 s ahead at least)`.

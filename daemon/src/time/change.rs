@@ -5,6 +5,7 @@
 //! change is framed by [`Keeper::before_change`] and [`Keeper::after_change`], so the history knows how
 //! large the error bound got before a change narrowed it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -115,6 +116,18 @@ impl Keeper {
         self.before_change(raw_ns);
         inner.fenced.store(why.map(Arc::new));
         self.after_change(&tracker, raw_ns, news.map(|text| (ClockCause::Peers, text)));
+    }
+
+    /// Takes which servers all nodes have turned against. Nothing follows but that it is told.
+    pub(crate) fn set_doubtful(&self, servers: BTreeSet<String>) {
+        if **self.inner.doubtful.load() == servers {
+            return;
+        }
+        if let Some(server) = servers.iter().next() {
+            tracing::warn!(server, "all nodes have turned against a time server they believed");
+        }
+        self.inner.doubtful.store(Arc::new(servers));
+        self.refresh();
     }
 
     /// Takes the error bound once more before it changes: now it is as large as it got.

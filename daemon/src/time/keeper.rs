@@ -14,6 +14,7 @@
 //! Not here: reading the machine's clocks (`counter`), what others are told (`report`), the log's own
 //! history of the clock (`history`).
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -52,6 +53,8 @@ pub(super) struct Inner {
     pub(super) mode: ClockMode,
     max_error_ns: AtomicU64,
     pub(super) view: ArcSwap<ClockView>,
+    /// Servers that all nodes have turned against after they had believed them for long.
+    pub(super) doubtful: ArcSwap<BTreeSet<String>>,
     /// Why the peers overrule this clock, while they do.
     pub(super) fenced: ArcSwapOption<String>,
     /// Whether stamps may be minted before the first sync.
@@ -456,6 +459,7 @@ impl Inner {
             mode: config.mode,
             scale,
             max_error_ns: AtomicU64::new(max_error_ns),
+            doubtful: ArcSwap::default(),
             fenced: ArcSwapOption::empty(),
             allow_unsynced: AtomicBool::new(false),
             said_ns: AtomicU64::new(0),

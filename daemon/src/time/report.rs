@@ -1,5 +1,6 @@
 //! What the node tells of its clock: the report for people and peers, and the sentences in it.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ impl Keeper {
             leap: tracker.leap().to_string(),
             alarms: self.alarms_of(&tracker),
             lead_ns: told.ns.saturating_sub(reading.now_ns),
+            turned: self.turned_of(&tracker).into_iter().collect(),
+            doubtful: inner.doubtful.load().iter().cloned().collect(),
         }
     }
 
@@ -124,11 +127,30 @@ impl Keeper {
         let mut troubles = Vec::new();
         for (index, (source, verdict)) in tracker.sources().enumerate() {
             let name = self.inner.servers.name(index);
-            if let Some(trouble) = lasting_trouble(source, verdict) {
+            if let Some(trouble) = self.trouble_of(index, source, verdict) {
                 troubles.push(format!("{name} {trouble}"));
             }
         }
         troubles.join(", ")
+    }
+
+    /// The servers that this node calls falsetickers after it had believed them for long.
+    #[must_use]
+    pub(crate) fn turned(&self) -> BTreeSet<String> {
+        self.turned_of(&lock(&self.inner.tracker))
+    }
+
+    fn turned_of(&self, tracker: &Tracker) -> BTreeSet<String> {
+        tracker.turned().map(|index| self.inner.servers.name(index).to_owned()).collect()
+    }
+
+    /// What is wrong with a server for longer than a lost packet; `None` if nothing is.
+    fn trouble_of(&self, index: usize, source: &Source, verdict: Verdict) -> Option<String> {
+        let name = self.inner.servers.name(index);
+        if verdict == Verdict::Falseticker && self.inner.doubtful.load().contains(name) {
+            return Some(DOUBTFUL.to_owned());
+        }
+        lasting_trouble(source, verdict)
     }
 
     fn alarms_of(&self, tracker: &Tracker) -> Vec<String> {
@@ -146,7 +168,7 @@ impl Keeper {
         };
         let mut alarms: Vec<String> = tracker.alarms().into_iter().map(sentence).collect();
         for (index, (source, verdict)) in tracker.sources().enumerate() {
-            if let Some(trouble) = lasting_trouble(source, verdict) {
+            if let Some(trouble) = self.trouble_of(index, source, verdict) {
                 alarms.push(format!("{} {trouble}", servers.name(index)));
             }
         }
@@ -232,11 +254,15 @@ impl Keeper {
     }
 }
 
+/// What is said of a server that all nodes have turned against at once.
+const DOUBTFUL: &str = "is doubtful: it was believed for long, and all nodes call it a falseticker now; \
+                        either it is wrong, or the others are";
+
 /// What is wrong with a server for longer than a lost packet; `None` if nothing is.
 fn lasting_trouble(source: &Source, verdict: Verdict) -> Option<String> {
     let silent = source.reach() == 0 && source.queries() >= 8;
     match verdict {
-        Verdict::Waiting | Verdict::Selected | Verdict::Disagrees => None,
+        Verdict::Waiting | Verdict::Selected | Verdict::TooFew | Verdict::Disagrees => None,
         Verdict::Falseticker => Some("is a falseticker".to_owned()),
         Verdict::Unreachable => Some("is unreachable".to_owned()),
         Verdict::Kiss(code) if source.poll().is_disabled() => {

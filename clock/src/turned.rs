@@ -1,0 +1,98 @@
+//! A server that was believed for long and is called a falseticker now.
+//!
+//! One node cannot tell whether such a server went wrong, or whether more of the others lie than may. If
+//! all nodes turn against it at once, nobody can: that is said, and nothing follows from it.
+//!
+//! Not here: what a falseticker is (`select`), how the nodes hear of each other (`daemon`).
+
+use std::collections::BTreeSet;
+
+use crate::source::Verdict;
+
+/// How long a server has to have been selected before it is worth a word that it is not any more, in
+/// nanoseconds: ten minutes, which no start and no short dispute lasts.
+pub const LONG_NS: u64 = 600 * 1_000_000_000;
+
+/// What is remembered of one server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Raw counter since when it is selected, nanoseconds; a lost answer in between does not count.
+    since_ns: Option<u64>,
+    turned: bool,
+}
+
+impl Trust {
+    /// Takes the verdict of a round at a value of the raw counter.
+    pub fn judged(&mut self, verdict: Verdict, raw_ns: u64) {
+        match verdict {
+            Verdict::Selected => {
+                self.since_ns.get_or_insert(raw_ns);
+                self.turned = false;
+            }
+            Verdict::Falseticker => {
+                let long = |since_ns| raw_ns.saturating_sub(since_ns) >= LONG_NS;
+                self.turned |= self.since_ns.take().is_some_and(long);
+            }
+            Verdict::Waiting
+            | Verdict::TooFew
+            | Verdict::Disagrees
+            | Verdict::Unreachable
+            | Verdict::Kiss(_)
+            | Verdict::Rejected(_)
+            | Verdict::Failed(_) => {}
+        }
+    }
+
+    /// Whether it is a falseticker that had been selected for long.
+    #[must_use]
+    pub fn has_turned(self) -> bool {
+        self.turned
+    }
+}
+
+/// The servers that are doubtful: this node and every other one that measures has turned against them.
+/// `others` is what each of those says; with none, one node's verdict is what it always is.
+#[must_use]
+pub fn doubtful(own: &BTreeSet<String>, others: &[BTreeSet<String>]) -> BTreeSet<String> {
+    if others.is_empty() {
+        return BTreeSet::new();
+    }
+    own.iter().filter(|server| others.iter().all(|set| set.contains(*server))).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    //! Seen to fail with servers that were believed for a moment only, and with one node that still
+    //! believes.
+
+    use super::*;
+
+    const SECOND_NS: u64 = 1_000_000_000;
+
+    #[test]
+    fn only_who_was_believed_for_long_turns() {
+        let turned = |verdicts: &[(u64, Verdict)]| {
+            let mut trust = Trust::default();
+            verdicts.iter().for_each(|(s, verdict)| trust.judged(*verdict, s * SECOND_NS));
+            trust.has_turned()
+        };
+        let (good, bad) = (Verdict::Selected, Verdict::Falseticker);
+        let lost = Verdict::Failed(crate::Failure::Timeout);
+        assert!(turned(&[(1, good), (300, lost), (601, bad)]));
+        assert!(turned(&[(1, good), (601, bad), (602, bad), (603, lost)]));
+        assert!(!turned(&[(1, good), (600, bad)]));
+        assert!(!turned(&[(1, bad), (700, bad)]));
+        assert!(!turned(&[(1, good), (300, bad), (301, good), (700, bad)]));
+        assert!(!turned(&[(1, good), (700, bad), (701, good)]), "believed again");
+    }
+
+    #[test]
+    fn doubtful_is_what_all_turned_against() {
+        let set = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let (a, ab, none): (BTreeSet<_>, _, _) = (set(&["a"]), set(&["a", "b"]), set(&[]));
+        assert_eq!(doubtful(&ab, &[a.clone(), ab.clone()]), a);
+        assert_eq!(doubtful(&ab, &[a.clone(), none.clone()]), none);
+        assert_eq!(doubtful(&none, &[a.clone()]), none);
+        assert_eq!(doubtful(&a, &[]), none);
+    }
+}
