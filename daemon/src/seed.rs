@@ -23,8 +23,8 @@ use proto::{ClusterId, Name};
 use uuid::Uuid;
 
 use crate::config::ConfigError;
+use crate::config::read_bounded;
 use crate::config::reader::{Notes, Section, Spot, table};
-use crate::config::{host_port, read_bounded};
 
 /// File name of a seed that waits to be used.
 pub const SEED_FILE: &str = "init.toml";
@@ -203,7 +203,7 @@ fn read_member(section: &Section<'_>) -> Option<Member> {
         section.wrong(raft_id.at, "raft_id", "missing or 0; raft ids begin at 1");
     }
     let incarnation = section.need_as("incarnation", "a UUID", |text| Uuid::parse_str(text.trim()));
-    let address = section.need_as("address", "127.0.0.1:7101", |text| host_port(text, None));
+    let address = section.need_as("address", "127.0.0.1:7101", proto::address::advertised);
     Some(Member {
         name: name?.value,
         raft_id: raft_id.value,

@@ -44,4 +44,4 @@ pub use error::{CloseCode, LinkError, NetError, Refused};
 pub use frames::{FrameRx, FrameTx};
 pub use link::{Lane, Link, PeerAddr};
 pub use peer_conn::{PeerConn, PeerStream};
-pub use quic_link::QuicLink;
+pub use quic_link::{QuicLink, lookup};

@@ -253,14 +253,28 @@ async fn exchange(
     Ok(())
 }
 
+/// The addresses of a `host:port`, see [`proto::address`].
+///
+/// # Errors
+/// When the name has none, or nobody can say.
+pub async fn lookup(address: &str) -> std::io::Result<Vec<SocketAddr>> {
+    // The system knows a zone's name, but not in brackets.
+    if let Some((host, port)) = address.strip_prefix('[').and_then(|rest| rest.split_once("]:"))
+        && host.contains('%')
+        && let Ok(port) = port.parse::<u16>()
+    {
+        return tokio::net::lookup_host((host, port)).await.map(Iterator::collect);
+    }
+    tokio::net::lookup_host(address).await.map(Iterator::collect)
+}
+
 /// Picks the address of a name that a socket of this family can send to.
 pub(crate) async fn resolve(address: &str, own: SocketAddr) -> Result<SocketAddr, String> {
     if let Ok(literal) = address.parse() {
         return Ok(literal);
     }
-    let found = tokio::net::lookup_host(address).await;
-    let found = found.map_err(|error| format!("cannot resolve {address}: {error}"))?;
-    let mut found: Vec<SocketAddr> = found.collect();
+    let found = lookup(address).await;
+    let mut found = found.map_err(|error| format!("cannot resolve {address}: {error}"))?;
     // A socket of version 6 sends to both, one of version 4 to its own only.
     found.sort_by_key(|candidate| candidate.is_ipv4() != own.is_ipv4());
     found.first().copied().ok_or_else(|| format!("{address} has no address"))

@@ -7,6 +7,7 @@
 //! Not here: how frames travel (`net`), what commands do (`model`), what a log entry looks like
 //! inside (`model::command`).
 
+pub mod address;
 pub mod admin;
 pub mod attest;
 pub mod clock_report;

@@ -16,7 +16,6 @@ use clock::LeapPolicy;
 use clock::lead::{OnLoss, UnsyncedStart};
 use proto::Name;
 
-mod address;
 mod error;
 mod files;
 mod parse;
@@ -26,9 +25,9 @@ mod suggest;
 #[cfg(test)]
 mod config_test;
 
-pub(crate) use address::host_port;
 pub use error::{ConfigError, Problem};
 pub(crate) use files::read_bounded;
+pub(crate) use proto::address::host_port;
 
 /// Everything that one node is told about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

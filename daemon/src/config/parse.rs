@@ -7,17 +7,15 @@ use std::time::Duration;
 use clock::LeapPolicy;
 use clock::lead::{OnLoss, UnsyncedStart};
 use proto::Name;
+use proto::address::{NTP_PORT, advertised, host_port, is_own, same as same_address};
 use proto::limits::{CLIENT_CONNECTIONS_MAX, DISK_RESERVE_BYTES, TIME_SERVERS_MAX};
 
-use super::address::host_port;
 use super::reader::{Marks, Notes, Section, Spot, table};
 use super::{
     Clock, ClockMode, ClockServer, Config, ConfigError, FileSettings, Limits, Log, Raft, Retention,
     Tls,
 };
 
-/// The port of time servers.
-const NTP_PORT: u16 = 123;
 /// A day, in milliseconds.
 const DAY_MS: u64 = 24 * 3600 * 1000;
 /// What is logged unless the file says otherwise.
@@ -104,10 +102,10 @@ fn addresses(top: &Section<'_>, given: Option<SocketAddr>) -> (Option<SocketAddr
     let advertise = in_file.map(|spot| spot.value.to_owned()).or_else(|| {
         listen.filter(|address| address.port() != 0).map(|address| address.to_string())
     });
-    let advertise = advertise.and_then(|text| match host_port(&text, None) {
+    let advertise = advertise.and_then(|text| match advertised(&text) {
         Ok(address) => Some(address),
         Err(error) if told => {
-            top.wrong(at, "advertise", error);
+            top.wrong(at, "advertise", error.to_string());
             None
         }
         Err(error) => {
@@ -193,7 +191,7 @@ fn check_servers(
     for (index, (table, server)) in tables.iter().zip(servers).enumerate() {
         let Some(Spot { at, value: ClockServer { address, .. } }) = server else { continue };
         let same = |other: &Option<Spot<ClockServer>>| {
-            other.as_ref().is_some_and(|other| other.value.address.eq_ignore_ascii_case(address))
+            other.as_ref().is_some_and(|other| same_address(&other.value.address, address))
         };
         if servers.iter().take(index).any(same) {
             let text = format!("'{address}' is listed twice; a server has one vote");
@@ -204,16 +202,6 @@ fn check_servers(
             table.wrong(*at, "address", text);
         }
     }
-}
-
-/// Whether a server's address is where this node serves, as far as the text tells.
-fn is_own(address: &str, listen: Option<SocketAddr>, advertise: Option<&str>) -> bool {
-    let listens = listen.zip(address.parse::<SocketAddr>().ok()).is_some_and(|(listen, at)| {
-        let same =
-            listen.ip() == at.ip() || (listen.ip().is_unspecified() && at.ip().is_loopback());
-        same && listen.port() == at.port()
-    });
-    listens || advertise.is_some_and(|own| own.eq_ignore_ascii_case(address))
 }
 
 /// How an unsynchronised start is treated; nobody means to wait longer than a day.

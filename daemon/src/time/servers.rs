@@ -215,10 +215,16 @@ fn choose(spots: &[Spot], index: usize, found: &[SocketAddr]) -> Spot {
 
 /// The addresses of a name, each written in one way only.
 async fn resolve(name: &str) -> Vec<SocketAddr> {
-    match tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host(name)).await {
+    match tokio::time::timeout(RESOLVE_TIMEOUT, net::lookup(name)).await {
         Ok(Ok(found)) => {
-            let plain = found.map(|at| SocketAddr::new(at.ip().to_canonical(), at.port()));
-            plain.collect()
+            let plain = |at| match at {
+                // Without its zone a link's own address leads nowhere.
+                SocketAddr::V6(six) if six.scope_id() != 0 => at,
+                SocketAddr::V6(_) | SocketAddr::V4(_) => {
+                    SocketAddr::new(at.ip().to_canonical(), at.port())
+                }
+            };
+            found.into_iter().map(plain).collect()
         }
         Ok(Err(error)) => {
             tracing::debug!(server = name, %error, "no address");
