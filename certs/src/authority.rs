@@ -89,7 +89,8 @@ impl Authority {
         Self::load(&cert.pem(), &key.serialize_pem())
     }
 
-    /// Reads an authority from its certificate and key, both PEM.
+    /// Reads an authority from its certificate and key, both PEM. The text may hold the certificates of
+    /// other authorities too, as while one is replaced, in any order.
     ///
     /// # Errors
     /// When either is no such thing, they do not belong together, or the certificate is not that
@@ -101,21 +102,30 @@ impl Authority {
         };
         let key = KeyPair::from_pem(key_pem)
             .map_err(|_| refused("its key file holds no private key in PEM form"))?;
-        let der = CertificateDer::from_pem_slice(cert_pem.as_bytes())
-            .map_err(|_| refused("its certificate file holds no certificate in PEM form"))?;
-        let (_, cert) = x509_parser::parse_x509_certificate(&der)
-            .map_err(|_| refused("its certificate cannot be read"))?;
+        let ders: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert_pem.as_bytes()).collect();
+        let ders = ders.ok().filter(|ders| !ders.is_empty());
+        let ders =
+            ders.ok_or_else(|| refused("its certificate file holds no certificate in PEM form"))?;
+        let mut own = None;
+        for der in &ders {
+            let (_, cert) = x509_parser::parse_x509_certificate(der)
+                .map_err(|_| refused("its certificate cannot be read"))?;
+            if cert.public_key().raw == key.subject_public_key_info() {
+                own = Some((der, cert));
+            }
+        }
+        let (der, cert) = own.ok_or_else(|| match ders.len() {
+            1 => refused("the key does not belong to the certificate"),
+            _ => refused("the key belongs to none of the certificates"),
+        })?;
         if !cert.is_ca() {
             return Err(refused("the certificate is not that of an authority"));
-        }
-        if cert.public_key().raw != key.subject_public_key_info() {
-            return Err(refused("the key does not belong to the certificate"));
         }
         let organization = cert.subject().iter_organization().next();
         let cluster = organization.and_then(|o| o.as_str().ok()?.parse().ok());
         let cluster = cluster.ok_or_else(|| refused("the certificate carries no cluster id"))?;
         let not_after_s = u64::try_from(cert.validity().not_after.timestamp()).unwrap_or(0);
-        let issuer = Issuer::from_ca_cert_der(&der, key)
+        let issuer = Issuer::from_ca_cert_der(der, key)
             .map_err(CertError::crypto("use the cluster's authority"))?;
         Ok(Self { cluster, cert_pem: cert_pem.to_owned(), not_after_s, issuer })
     }

@@ -246,6 +246,30 @@ fn two_authorities_are_trusted_while_one_replaces_the_other() {
     }
 }
 
+/// Seen to fail with the first certificate of the file taken for the authority.
+#[test]
+fn a_bundle_of_authorities_works_in_any_order() {
+    let (old, new) =
+        (Authority::create(&cluster(7)).unwrap(), Authority::create(&cluster(7)).unwrap());
+    let issued = old.issue(&identity(Role::Node, "n1"), &IssueOptions::default()).unwrap();
+    let wanted = pin::spki_sha256(old.cert_pem()).unwrap();
+    for bundle in [[&old, &new], [&new, &old]] {
+        let text: String = bundle.iter().map(|authority| authority.cert_pem()).collect();
+        let files = Files::new(&text, &issued);
+        assert_eq!(files.load().unwrap().authority_sha256().unwrap(), wanted);
+        for (authority, signs) in [(&old, true), (&new, false)] {
+            let loaded = Authority::load(&text, &authority.key_pem()).unwrap();
+            let next = loaded.issue(&identity(Role::Node, "n2"), &IssueOptions::default()).unwrap();
+            // What it signs is trusted by those who trust it alone.
+            assert_eq!(Files::new(old.cert_pem(), &next).load().is_ok(), signs);
+        }
+    }
+    let third = Authority::create(&cluster(7)).unwrap().key_pem();
+    let both = format!("{}{}", old.cert_pem(), new.cert_pem());
+    let error = Authority::load(&both, &third).map(drop).unwrap_err();
+    assert!(error.to_string().contains("none of the certificates"), "{error}");
+}
+
 #[test]
 fn a_private_key_is_private_and_never_replaced() {
     let folder = tempfile::tempdir().unwrap();

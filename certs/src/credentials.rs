@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proto::{ClusterId, Identity};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
@@ -17,6 +18,7 @@ use crate::CertError;
 use crate::date::Date;
 use crate::files::{content, read_certs, read_certs_text, read_key};
 use crate::identity::{Peer, hmac_sha256, peer_of, sha256};
+use crate::pin;
 use crate::verify::{Callers, Nodes};
 
 /// What a member proves itself with. Cheap to clone; the key is never shown.
@@ -100,6 +102,25 @@ impl Credentials {
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         self.peer.fingerprint
+    }
+
+    /// SHA-256 of the public key (SubjectPublicKeyInfo) of the authority that signed this certificate:
+    /// what a join token names the authority by. Others may be trusted beside it, in any order.
+    ///
+    /// # Errors
+    /// When the trusted authorities cannot be read any more.
+    pub fn authority_sha256(&self) -> Result<[u8; 32], CertError> {
+        let attempted = "find the authority of the own certificate";
+        for authority in CertificateDer::pem_slice_iter(self.ca_pem.as_bytes()) {
+            let authority = authority.map_err(CertError::crypto(attempted))?;
+            let mut alone = RootCertStore::empty();
+            alone.add(authority.clone()).map_err(CertError::crypto(attempted))?;
+            if check_issuer(&self.own.cert, &self.peer, &Arc::new(alone)).is_ok() {
+                let key = pin::spki_of(&authority);
+                return key.ok_or_else(|| CertError::crypto(attempted)("it is no certificate"));
+            }
+        }
+        Err(CertError::crypto(attempted)("it is not among those that are trusted"))
     }
 
     /// The authorities that are trusted (PEM).

@@ -40,8 +40,9 @@ pub fn now_unix_s() -> u64 {
     UnixTime::now().as_secs()
 }
 
-/// SHA-256 of the public key (SubjectPublicKeyInfo) of the first certificate in a PEM text: what a
-/// join token names the authority by.
+/// SHA-256 of the public key (SubjectPublicKeyInfo) of the one certificate in a PEM text: what a join
+/// token names the authority by. Where there may be several, see
+/// [`crate::Credentials::authority_sha256`].
 ///
 /// # Errors
 /// When there is no certificate in the text.
@@ -52,7 +53,7 @@ pub fn spki_sha256(ca_pem: &str) -> Result<[u8; 32], CertError> {
     spki_of(&first).ok_or_else(|| CertError::crypto(attempted)("it is not an X.509 certificate"))
 }
 
-fn spki_of(cert: &CertificateDer<'_>) -> Option<[u8; 32]> {
+pub(crate) fn spki_of(cert: &CertificateDer<'_>) -> Option<[u8; 32]> {
     let (_, cert) = x509_parser::parse_x509_certificate(cert).ok()?;
     Some(sha256(cert.public_key().raw))
 }
