@@ -135,6 +135,14 @@ impl Node {
         }])
     }
 
+    /// Whether a store of this name that was removed had this key or this incarnation.
+    pub(crate) fn lost(&self, fingerprint: &[u8], incarnation: &[u8]) -> bool {
+        let gone = self.gone.iter().map(|gone| (&gone.fingerprint[..], &gone.incarnation[..]));
+        let own = (&self.row.fingerprint[..], &self.row.incarnation[..]);
+        let own = self.is_removed().then_some(own);
+        gone.chain(own).any(|(key, store)| key == fingerprint || store == incarnation)
+    }
+
     /// Whether the key or the raft id is one that was removed. Of a first member nobody noted the
     /// key, so once its name was given away every key but the new one counts as the old.
     fn revokes(&self, fingerprint: Option<&[u8]>, raft_id: u64) -> bool {

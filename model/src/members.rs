@@ -19,7 +19,7 @@ use proto::member::{
     SetNode, StepDown, default_priority, reason, ring_order,
 };
 use proto::wire::{MemberChange, Members};
-use proto::{Failure, MessageId, Name, Role};
+use proto::{ErrorCode, Failure, MessageId, Name, Role};
 
 use crate::command::Caller;
 use crate::error::{QueryError, conflict, denied, invalid, not_found};
@@ -318,17 +318,18 @@ impl Machine<'_> {
 }
 
 /// Whether a node may come in at `now`, an instant of log time: the rule that apply goes by, for a
-/// gateway to ask of its own state first.
+/// gateway to ask of its own state first. Returns whether it is in already.
 ///
 /// # Errors
-/// `Denied` where the token does not allow it, `Conflict` where the name, the key or the store is
-/// another's or the cluster is full, `Invalid` where the request makes no sense.
-pub fn check_admission(view: &dyn View, ask: &AdmitNode, now: Hlc) -> Result<(), QueryError> {
+/// `Removed` for one that was, `Denied` where the token does not allow it, `Conflict` where the name,
+/// the key or the store is another's or the cluster is full, `Invalid` where the request makes no sense.
+pub fn check_admission(view: &dyn View, ask: &AdmitNode, now: Hlc) -> Result<bool, QueryError> {
     check_admit(ask)?;
-    admission(view, ask, now).map(|_| ())
+    admission(view, ask, now).map(|(_, is_in)| is_in)
 }
 
-/// Whether a node may come in: its row but for the raft id, and whether it is in already.
+/// Whether a node may come in: its row but for the raft id, and whether it is in already. One that was
+/// removed hears that first: no token helps it.
 fn admission(view: &dyn View, ask: &AdmitNode, now: Hlc) -> Result<(Node, bool), QueryError> {
     let proof = ask.token.as_ref().ok_or_else(no_token)?;
     let token = tokens::known(view, proof)?;
@@ -340,14 +341,15 @@ fn admission(view: &dyn View, ask: &AdmitNode, now: Hlc) -> Result<(Node, bool),
             && node.row.fingerprint == ask.fingerprint
             && node.row.incarnation == ask.incarnation
     };
+    if let Some(gone) = all.values().find(|node| node.lost(&ask.fingerprint, &ask.incarnation)) {
+        let gone = &gone.row.name;
+        let message = format!(
+            "{gone} was removed from the cluster, and this key and store with it: join again with an \
+             empty directory and another token"
+        );
+        return Err(Failure::new(ErrorCode::Removed, message).into());
+    }
     if let Some(node) = before.filter(same) {
-        if node.is_removed() {
-            return Err(denied(format!(
-                "{name} was removed from the cluster and its key with it: join again with an empty \
-                 directory and another token"
-            ))
-            .into());
-        }
         return Ok((node.clone(), true));
     }
     token.usable(&proof.id, Role::Node, name, now)?;
@@ -359,7 +361,7 @@ fn admission(view: &dyn View, ask: &AdmitNode, now: Hlc) -> Result<(Node, bool),
     }
     if let Some(other) = all.values().find(|node| node.had(&ask.fingerprint, &ask.incarnation)) {
         return Err(conflict(format!(
-            "this key or this store is, or was, that of {}: join with an empty directory",
+            "this key or this store is that of {}: join with an empty directory",
             other.row.name
         ))
         .into());

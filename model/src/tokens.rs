@@ -19,6 +19,7 @@ use crate::machine::{Machine, Outcome, Place};
 use crate::member_rows::node;
 use crate::members::no_token;
 use crate::registry::client_row;
+use crate::rows::ClientRow;
 use crate::view::{Direction, Table, View};
 
 /// A token.
@@ -207,24 +208,12 @@ impl Machine<'_> {
         place: &Place<'_>,
         ask: &AdmitClient,
     ) -> Result<Outcome, QueryError> {
-        let proof = ask.token.as_ref().ok_or_else(no_token)?;
-        let token = known(&self.rows, proof)?;
         let before = self.client(&ask.name)?.cloned();
-        let same = before.filter(|row| row.fingerprint[..] == ask.fingerprint[..]);
-        if let Some(row) = same.as_ref().filter(|row| row.token[..] == proof.id[..]) {
-            return Ok(Outcome::Registered { home: row.home.clone() });
+        let is_in = client_admission(&self.rows, before, ask, place.stamp.hlc)?;
+        if let Some(home) = is_in {
+            return Ok(Outcome::Registered { home });
         }
-        token.usable(&proof.id, Role::Client, &ask.name, place.stamp.hlc)?;
-        if let Some(row) = same {
-            return Ok(Outcome::Registered { home: row.home });
-        }
-        if self.client(&ask.name)?.is_some() {
-            let name = &ask.name;
-            return Err(conflict(format!("the name '{name}' is taken by another key")).into());
-        }
-        if !ask.home.is_empty() && node(&self.rows, &ask.home)?.is_none_or(|n| n.is_removed()) {
-            return Err(not_found(format!("no node '{}' to be a home", ask.home)).into());
-        }
+        let proof = ask.token.as_ref().ok_or_else(no_token)?;
         let fingerprint = ask.fingerprint.as_slice().try_into();
         let fingerprint = fingerprint.map_err(|_| invalid("a fingerprint has 32 bytes"))?;
         let mut row = self.new_client(place, fingerprint)?;
@@ -299,6 +288,50 @@ pub fn tokens(view: &dyn View, now: Hlc) -> Result<Tokens, StateError> {
     Ok(Tokens { tokens })
 }
 
+/// Whether a client may come in with a token at `now`, an instant of log time: the rule that apply goes
+/// by, for a gateway to ask of its own state first, so that who is refused costs no entry of the log.
+/// Returns the home of one that is in already.
+///
+/// # Errors
+/// `Denied` where the token does not allow it, `Conflict` where the name is another's, `NotFound` for
+/// a home that is no node.
+pub fn check_client_admission(
+    view: &dyn View,
+    ask: &AdmitClient,
+    now: Hlc,
+) -> Result<Option<String>, QueryError> {
+    check_admit_client(ask)?;
+    client_admission(view, client_row(view, &ask.name)?, ask, now)
+}
+
+/// The home of a client that is in already, `None` for one that may come in.
+fn client_admission(
+    view: &dyn View,
+    before: Option<ClientRow>,
+    ask: &AdmitClient,
+    now: Hlc,
+) -> Result<Option<String>, QueryError> {
+    let proof = ask.token.as_ref().ok_or_else(no_token)?;
+    let token = known(view, proof)?;
+    let taken = before.is_some();
+    let same = before.filter(|row| row.fingerprint[..] == ask.fingerprint[..]);
+    if let Some(row) = same.as_ref().filter(|row| row.token[..] == proof.id[..]) {
+        return Ok(Some(row.home.clone()));
+    }
+    token.usable(&proof.id, Role::Client, &ask.name, now)?;
+    if let Some(row) = same {
+        return Ok(Some(row.home));
+    }
+    if taken {
+        let name = &ask.name;
+        return Err(conflict(format!("the name '{name}' is taken by another key")).into());
+    }
+    if !ask.home.is_empty() && node(view, &ask.home)?.is_none_or(|n| n.is_removed()) {
+        return Err(not_found(format!("no node '{}' to be a home", ask.home)).into());
+    }
+    Ok(None)
+}
+
 /// Whether somebody may come in with a token at `now`, an instant of log time: the rule that apply
 /// goes by, for a gateway to ask of its own state first. Who came in with it under this name
 /// before passes, since an answer may have been lost; apply then looks at the key.
@@ -365,14 +398,16 @@ pub(crate) fn check(change: &TokenChange) -> Result<(), Failure> {
             Err(invalid(format!("the id of a token has {ID_BYTES} bytes")))
         }
         TokenOp::Revoke(_) => Ok(()),
-        TokenOp::AdmitClient(ask) => {
-            check_proof(ask.token.as_ref().ok_or_else(no_token)?)?;
-            if ask.fingerprint.len() != 32 {
-                return Err(invalid("a fingerprint has 32 bytes"));
-            }
-            check_register(&ask.name, &ask.home)
-        }
+        TokenOp::AdmitClient(ask) => check_admit_client(ask),
     }
+}
+
+fn check_admit_client(ask: &AdmitClient) -> Result<(), Failure> {
+    check_proof(ask.token.as_ref().ok_or_else(no_token)?)?;
+    if ask.fingerprint.len() != 32 {
+        return Err(invalid("a fingerprint has 32 bytes"));
+    }
+    check_register(&ask.name, &ask.home)
 }
 
 fn check_create(create: &CreateToken) -> Result<(), Failure> {

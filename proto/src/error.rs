@@ -42,6 +42,8 @@ pub enum ErrorCode {
     Repairing = 16,
     /// The time given was over before the work was begun; nothing was done.
     Deadline = 17,
+    /// The node that asks was removed from the cluster, and its key and store with it.
+    Removed = 18,
 }
 
 /// Whether a request that ended in an error may have taken effect.
@@ -75,9 +77,12 @@ impl ErrorCode {
             Self::NotPrimary | Self::Moved | Self::Stopping | Self::Repairing => {
                 Action::GoElsewhere
             }
-            Self::Invalid | Self::Denied | Self::NotFound | Self::Conflict | Self::ClockAhead => {
-                Action::FixInput
-            }
+            Self::Invalid
+            | Self::Denied
+            | Self::NotFound
+            | Self::Conflict
+            | Self::ClockAhead
+            | Self::Removed => Action::FixInput,
             Self::Internal
             | Self::ClockUnavailable
             | Self::Integrity
@@ -103,7 +108,7 @@ impl ErrorCode {
             Self::Invalid => 2,
             Self::Denied => 4,
             Self::NotFound => 5,
-            Self::Conflict | Self::Version | Self::Moved => 6,
+            Self::Conflict | Self::Version | Self::Moved | Self::Removed => 6,
             Self::Unknown | Self::Deadline => 7,
             Self::Busy | Self::DiskFull | Self::Stopping => 10,
             Self::NoQuorum | Self::NotPrimary => 11,
@@ -134,6 +139,7 @@ impl ErrorCode {
             Self::Stopping => "the same command again, or --via another node",
             Self::Version => "the same release of logctl and logd",
             Self::Deadline => "a longer --timeout; logctl status",
+            Self::Removed => "join again with an empty folder, and another token",
         }
     }
 }

@@ -16,6 +16,7 @@ use model::{CommandOp, Outcome, query};
 use net::PeerAddr;
 use net::join::{JoinConn, wrong_protocol};
 use prost::Message as _;
+use proto::address::advertised;
 use proto::join::{JoinAs, JoinAsk, JoinHello, JoinNode, JoinOffer, Joined, PROTOCOL};
 use proto::limits::JOIN_CLOCK_MAX_NS;
 use proto::member::{AdmitNode, MemberChange, MemberOp};
@@ -24,7 +25,6 @@ use proto::token::{AdmitClient, TokenOp, TokenProof, id_text};
 use proto::wire::{Members, Registered, Reply, Response, TokenChange, Tokens};
 use proto::{Action, ErrorCode, Failure, Identity, Name, Role};
 
-use crate::config::host_port;
 use crate::reader::{answered, store_failure};
 
 use super::own::Primary;
@@ -57,6 +57,17 @@ struct Asked {
     fingerprint: [u8; 32],
     csr: Vec<u8>,
     admit: Admit,
+}
+
+/// What this node's own state says of a joiner that it does not refuse.
+enum Standing {
+    /// The log may admit it.
+    May,
+    /// It is in already.
+    In {
+        /// The home of a client.
+        home: String,
+    },
 }
 
 /// What the log is asked.
@@ -153,14 +164,23 @@ impl Node {
         let asked = self.asked(ask)?;
         // The token may have been made through another node a moment ago.
         self.barrier(core, deadline).await?;
-        self.check_admission(core, &asked)?;
+        let standing = self.check_admission(core, &asked)?;
         if let Admit::Node(node) = &asked.admit {
             let heard = joiner.call_back(&node.address).await;
             let heard = heard.map_err(|error| Failure::new(ErrorCode::Unknown, error))?;
             heard.map_err(|why| self.unheard(&node.address, &why))?;
         }
         let deadline = Deadline::within(DEADLINE);
-        let home = self.order_admission(core, &asked.admit, deadline).await?;
+        let home = match standing {
+            // It asks again, for what it was not told before: that is no news for the log.
+            Standing::In { home } => home,
+            Standing::May => {
+                if self.inner.signer.load().is_none() && self.signers().is_empty() {
+                    return Err(self.no_signer());
+                }
+                self.order_admission(core, &asked.admit, deadline).await?
+            }
+        };
         // From here on it is in; whatever goes wrong is put right by asking again.
         let rest = self.welcome(core, &asked, home, deadline).await;
         rest.map_err(|failure| {
@@ -187,7 +207,7 @@ impl Node {
         let token = TokenProof { id: ask.token, hash: certs::sha256(&ask.secret).to_vec() };
         let (role, admit) = match ask.role.ok_or_else(|| invalid(&"as what?"))? {
             JoinAs::Node(JoinNode { address, incarnation, wants, priority }) => {
-                let address = host_port(&address, None).map_err(|error| invalid(&error))?;
+                let address = advertised(&address).map_err(|error| invalid(&error))?;
                 let admit = AdmitNode {
                     token: Some(token),
                     name: name.to_string(),
@@ -234,19 +254,17 @@ impl Node {
     }
 
     /// The rule that apply goes by, asked of this node's own state.
-    fn check_admission(&self, core: &Core, asked: &Asked) -> Result<(), Failure> {
+    fn check_admission(&self, core: &Core, asked: &Asked) -> Result<Standing, Failure> {
         let view = core.store.snapshot().map_err(store_failure)?;
         let now = self.log_time();
         let checked = match &asked.admit {
-            Admit::Node(node) => query::check_admission(&view, node, now),
-            Admit::Client(client) => {
-                let change = TokenOp::AdmitClient(client.clone());
-                model::check(&CommandOp::Token(TokenChange { op: Some(change) }))?;
-                let proof = client.token.clone().unwrap_or_default();
-                query::check_token(&view, &proof, Role::Client, &client.name, now)
+            Admit::Node(node) => {
+                query::check_admission(&view, node, now).map(|is_in| is_in.then(String::new))
             }
+            Admit::Client(client) => query::check_client_admission(&view, client, now),
         };
-        answered(&view, checked)
+        let home = answered(&view, checked)?;
+        Ok(home.map_or(Standing::May, |home| Standing::In { home }))
     }
 
     /// Has the log admit the joiner; trying again is safe. Returns the home of a client.

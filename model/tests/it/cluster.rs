@@ -39,6 +39,7 @@ pub(crate) enum Verb {
     Tokens,
     CheckToken,
     CheckAdmission,
+    CheckClient,
     KeyOf,
     Revoked,
     Bindings,
@@ -71,6 +72,7 @@ impl Verb {
             "tokens" => Self::Tokens,
             "check-token" => Self::CheckToken,
             "check-admission" => Self::CheckAdmission,
+            "check-client" => Self::CheckClient,
             "key-of" => Self::KeyOf,
             "revoked" => Self::Revoked,
             "homes" => Self::Homes,
@@ -131,12 +133,7 @@ impl Verb {
             Self::RevokeToken => {
                 token(TokenOp::Revoke(TokenId { id: token_id(&line.text("token")) }))
             }
-            Self::AdmitClient => token(TokenOp::AdmitClient(AdmitClient {
-                token: Some(proof(line)),
-                name: line.text("name"),
-                fingerprint: fingerprint(&line.text("with")).to_vec(),
-                home: line.text("home"),
-            })),
+            Self::AdmitClient => token(TokenOp::AdmitClient(admit_client(line))),
             _ => None,
         }
     }
@@ -154,9 +151,17 @@ impl Verb {
                     Err(error) => refused(&error.into_failure()),
                 }]
             }
+            Self::CheckClient => {
+                vec![match query::check_client_admission(view, &admit_client(line), now) {
+                    Ok(None) => "admissible".to_owned(),
+                    Ok(Some(home)) => format!("in already, at home on '{home}'"),
+                    Err(error) => refused(&error.into_failure()),
+                }]
+            }
             Self::CheckAdmission => {
                 vec![match query::check_admission(view, &admit(line), now) {
-                    Ok(()) => "admissible".to_owned(),
+                    Ok(false) => "admissible".to_owned(),
+                    Ok(true) => "in already".to_owned(),
                     Err(error) => refused(&error.into_failure()),
                 }]
             }
@@ -245,6 +250,15 @@ fn first(line: &mut Line) -> Members {
 }
 
 /// `token=t1 name=n4 with=KEY`, and `store`, `at`, `wants`, `priority` where they matter.
+fn admit_client(line: &mut Line) -> AdmitClient {
+    AdmitClient {
+        token: Some(proof(line)),
+        name: line.text("name"),
+        fingerprint: fingerprint(&line.text("with")).to_vec(),
+        home: line.text("home"),
+    }
+}
+
 fn admit(line: &mut Line) -> AdmitNode {
     let (token, name, key) = (proof(line), line.text("name"), line.text("with"));
     let or = |given: String, other: String| if given.is_empty() { other } else { given };

@@ -31,8 +31,10 @@ use crate::{LinkError, NetError, quic_link, tune};
 
 /// Time for one node to answer.
 const DIAL_TIME: Duration = Duration::from_secs(2);
-/// Pause before the addresses are tried anew.
+/// Pause before the addresses are tried anew; each is twice as long as the one before.
 const PAUSE: Duration = Duration::from_millis(200);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// The longest thing that is said: a list of all members with their certificates' authority.
 const FRAME_MAX: usize = 256 << 10;
 /// Between two datagrams of a call-back.
@@ -162,6 +164,7 @@ fn refused_hint(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::Denied => "a new token: logctl cluster token create, on a machine of an admin",
         ErrorCode::Conflict => "another name: --name",
+        ErrorCode::Removed => "another token, and an empty folder: --dir, or move this one away",
         ErrorCode::Invalid => "--advertise with an address that the other nodes can reach",
         ErrorCode::ClockUnavailable => "set this machine's clock, then the same command again",
         other => other.hint(),
@@ -219,7 +222,7 @@ struct Joiner<'a> {
 
 impl Joiner<'_> {
     async fn any(&self) -> Result<Admitted, JoinError> {
-        let mut unknown = false;
+        let (mut unknown, mut pause) = (false, PAUSE);
         loop {
             let (mut tried, mut last) = (Vec::new(), None);
             for address in &self.token.addresses {
@@ -238,14 +241,16 @@ impl Joiner<'_> {
             let error = last.unwrap_or(JoinError::Unreachable { tried });
             let hopeless = matches!(error, JoinError::Foreign { .. });
             let nobody = matches!(error, JoinError::Unreachable { .. }) && !unknown;
-            if hopeless || nobody || Instant::now() + PAUSE >= self.until {
+            let wait = pause.max(retry_after(&error)).min(PAUSE_MAX);
+            if hopeless || nobody || Instant::now() + wait >= self.until {
                 return Err(match error {
                     JoinError::Unknown(_) | JoinError::Foreign { .. } => error,
                     other if unknown => JoinError::Unknown(other.to_string()),
                     other => other,
                 });
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(wait).await;
+            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
@@ -396,6 +401,14 @@ fn outcome(step: Option<JoinStep>) -> Result<Result<Joined, Failure>, LinkError>
         Some(JoinStep::Joined(joined)) => Ok(Ok(joined)),
         Some(JoinStep::Failure(failure)) => Ok(Err(failure)),
         Some(JoinStep::Probe(_)) | None => Err(LinkError::Lost("an empty answer".to_owned())),
+    }
+}
+
+/// When a refusal says to come back.
+fn retry_after(error: &JoinError) -> Duration {
+    match error {
+        JoinError::Refused(failure) => Duration::from_millis(failure.retry_after_ms.into()),
+        _ => Duration::ZERO,
     }
 }
 
