@@ -232,9 +232,13 @@ pub(crate) struct Register {
     #[arg(long, value_name = "NODE")]
     pub(crate) home: Option<Name>,
     /// A token that an admin has made for clients; no admin's context is needed then. - reads it
-    /// from standard input
+    /// from standard input. As an argument others on this machine can see it in the list of
+    /// processes; better are -, --token-file, and the variable LOGCTL_TOKEN
     #[arg(long, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
+    /// File with the token
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 /// Which clients to list.

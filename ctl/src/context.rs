@@ -153,19 +153,15 @@ pub(crate) fn parse_node(text: &str) -> Result<Node, String> {
     Ok(Node { name, address: address.to_owned() })
 }
 
-/// Whether a text is `host:port`.
+/// Whether a text is `host:port`, by the rule of every address.
 ///
 /// # Errors
 /// With what was expected.
 pub(crate) fn check_address(text: &str) -> Result<(), String> {
-    let fits = text.rsplit_once(':').is_some_and(|(host, port)| {
-        let bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
-        !host.is_empty()
-            && !bare_v6
-            && !host.contains(|c: char| c.is_whitespace() || c.is_control())
-            && port.parse::<u16>().is_ok_and(|port| port != 0)
-    });
-    if fits { Ok(()) } else { Err(format!("'{text}' is not an address of the form host:port")) }
+    match proto::address::host_port(text, None) {
+        Ok(_) => Ok(()),
+        Err(why) => Err(format!("'{text}' is not an address of the form host:port: {why}")),
+    }
 }
 
 #[cfg(test)]

@@ -82,8 +82,6 @@ impl CtlError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Refused { code, .. } | Self::Told(code) => *code,
-            // The reader has what it wanted (`| head`); that is no failure.
-            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::File { .. }
             | Self::Output(_)
             | Self::Cert(certs::CertError::File { verb: "write", .. }) => 1,

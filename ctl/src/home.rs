@@ -1,7 +1,7 @@
 //! Where logctl keeps its things: contexts and keys under `$LOGCTL_HOME`, state beside or below it.
 
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use proto::Name;
@@ -166,6 +166,32 @@ pub(crate) fn make_private_dir(path: &Path) -> Result<(), CtlError> {
         .mode(0o700)
         .create(path)
         .map_err(CtlError::file("make the folder", path))
+}
+
+/// Refuses a folder that others may write: whoever can replace a key or a certificate in it is as good
+/// as its owner. One that is not there is none.
+///
+/// # Errors
+/// Exit code 4.
+pub(crate) fn refuse_shared(path: &Path) -> Result<(), CtlError> {
+    let meta = match std::fs::metadata(path) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(CtlError::file("look at", path)(error)),
+    };
+    let (shown, mode, owner) = (path.display(), meta.mode() & 0o7777, meta.uid());
+    let own = rustix::process::geteuid().as_raw();
+    let what = match (mode & 0o022, owner) {
+        (0, 0) => return Ok(()),
+        (0, owner) if owner == own => return Ok(()),
+        (0, owner) => format!("{shown} belongs to another user, {owner}, who may write it"),
+        _ => format!("others may write {shown}, its mode is {mode:04o}"),
+    };
+    Err(CtlError::refused(
+        4,
+        format!("{what}: keys in it would not be safe"),
+        format!("see that what is in it is yours, then chmod go-w {shown}; or another folder"),
+    ))
 }
 
 /// Replaces a file as a whole; a reader sees the old text or the new, never a part.

@@ -2,8 +2,11 @@
 //!
 //! The secret is drawn on this side and leaves it only inside the token; the cluster gets its hash.
 
+use std::io::Read as _;
+use std::path::Path;
 use std::time::Duration;
 
+use certs::Credentials;
 use proto::member::ring_order;
 use proto::token::{CreateToken, ID_BYTES, JoinToken, SECRET_BYTES, TokenProof};
 use proto::wire::{Op, Reply, TokenChange};
@@ -11,10 +14,16 @@ use proto::{Name, Role, token::TokenOp};
 
 use crate::error::CtlError;
 use crate::home::Home;
+use crate::out::Out;
 use crate::session::Session;
 
 /// Nodes that a token names: whoever brings it tries them in turn.
 const ADDRESSES_MAX: usize = 5;
+/// The environment variable that a token may come in: other users of the machine see it neither in the
+/// list of processes nor in a file.
+pub(crate) const TOKEN_VARIABLE: &str = "LOGCTL_TOKEN";
+/// No token is longer; a file named by mistake may be.
+const TOKEN_BYTES_MAX: u64 = 64 << 10;
 
 /// What a token shall be good for.
 #[derive(Debug, Clone)]
@@ -40,9 +49,10 @@ pub(crate) async fn make_token(
     spec: &TokenSpec,
 ) -> Result<JoinToken, CtlError> {
     let context = session.context();
-    let ca = home.folder().join(&context.ca);
-    let ca = std::fs::read_to_string(&ca).map_err(CtlError::file("read", &ca))?;
-    let ca_sha256 = certs::pin::spki_sha256(&ca)?;
+    let file = |path: &Path| home.folder().join(path);
+    let credentials =
+        Credentials::load(&file(&context.ca), &file(&context.cert), &file(&context.key))?;
+    let ca_sha256 = credentials.authority_sha256()?;
     let addresses = addresses(session).await?;
     let id = certs::random::<ID_BYTES>()?;
     let secret = certs::random::<SECRET_BYTES>()?;
@@ -87,4 +97,75 @@ async fn addresses(session: &Session) -> Result<Vec<String>, CtlError> {
         return Err(CtlError::strange("no node that serves"));
     }
     Ok(addresses)
+}
+
+/// Where a command line says that a token is to be found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TokenFrom<'a> {
+    /// The token itself, or `-` for standard input.
+    pub(crate) text: Option<&'a str>,
+    /// A file that holds it.
+    pub(crate) file: Option<&'a Path>,
+}
+
+impl TokenFrom<'_> {
+    /// Reads a token for somebody of this role: where the command line says, else from the
+    /// environment; `None` if it is nowhere. One in the environment that is for another role is not
+    /// meant.
+    ///
+    /// # Errors
+    /// Exit code 2 when it is no token or is cut, 4 when it is for another role.
+    pub(crate) fn read(self, role: Role, out: &Out) -> Result<Option<JoinToken>, CtlError> {
+        match (self.text, self.file) {
+            (Some("-"), _) => {
+                let name = Path::new("standard input");
+                read_bounded(std::io::stdin(), name).and_then(|text| decode(&text, role)).map(Some)
+            }
+            (Some(text), _) => {
+                let token = decode(text, role)?;
+                out.warn(&format!(
+                    "while this runs, others on this machine can see the token in the list of \
+                     processes: give it as -, with --token-file, or in {TOKEN_VARIABLE}"
+                ));
+                Ok(Some(token))
+            }
+            (None, Some(path)) => {
+                let file = std::fs::File::open(path).map_err(CtlError::file("read", path))?;
+                read_bounded(file, path).and_then(|text| decode(&text, role)).map(Some)
+            }
+            (None, None) => match std::env::var(TOKEN_VARIABLE) {
+                Ok(text) if !text.trim().is_empty() => match decode(&text, role) {
+                    Err(error) if error.exit_code() == 4 => Ok(None),
+                    decoded => decoded.map(Some),
+                },
+                _ => Ok(None),
+            },
+        }
+    }
+}
+
+fn read_bounded(from: impl std::io::Read, name: &Path) -> Result<String, CtlError> {
+    let mut text = String::new();
+    let read = from.take(TOKEN_BYTES_MAX).read_to_string(&mut text);
+    read.map_err(CtlError::file("read the token from", name))?;
+    Ok(text)
+}
+
+fn decode(text: &str, role: Role) -> Result<JoinToken, CtlError> {
+    let hint = "the whole token, as 'logctl cluster token create' printed it";
+    let token =
+        JoinToken::decode(text).map_err(|error| CtlError::usage(error.to_string(), hint))?;
+    if token.role == role {
+        return Ok(token);
+    }
+    let (own, other) = (token.role.label(), role.label());
+    let try_this = match token.role {
+        Role::Node => "logctl cluster join TOKEN",
+        Role::Client | Role::Admin => "logctl register NAME --token TOKEN",
+    };
+    Err(CtlError::refused(
+        4,
+        format!("this join token is for a {own}, not for a {other}"),
+        try_this,
+    ))
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::CtlError;
-use crate::home::{make_private_dir, write_atomic};
+use crate::home::{make_private_dir, refuse_shared, write_atomic};
 use crate::template::NodeConfig;
 
 /// Name of the identity that may do everything; nobody can register it.
@@ -202,6 +202,9 @@ fn make_pair(plan: &Plan, authority: &Authority, role: Role, name: &Name) -> Res
 
 /// Reads and checks what lies in the folder.
 fn look(plan: &Plan) -> Result<Found, CtlError> {
+    for folder in [plan.pki(), plan.data()] {
+        refuse_shared(&folder)?;
+    }
     let authority = look_for_authority(plan)?;
     let mut found = Found { authority, members: None, started: false };
     for node in &plan.nodes {

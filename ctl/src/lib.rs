@@ -56,17 +56,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         .build()
         .map_err(|source| CtlError::File { what: "cannot start".to_owned(), source })
         .and_then(|runtime| runtime.block_on(Box::pin(command(cli, &mut out))));
-    let done = out.flush().and(done);
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let code = error.exit_code();
-            if code != 0 && !error.is_told() {
-                out.failure(&error);
-            }
-            ExitCode::from(code)
-        }
-    }
+    ExitCode::from(out.end(done))
 }
 
 async fn command(cli: Cli, out: &mut Out) -> Result<(), CtlError> {
@@ -81,7 +71,10 @@ pub(crate) fn tell(answer: &cli::NotParsed) -> u8 {
         return 2;
     }
     match out::announce(&answer.text()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => 1,
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            out::complain(&format!("error: {}", CtlError::Output(error).line()));
+            1
+        }
         _ => 0,
     }
 }

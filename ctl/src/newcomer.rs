@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::CtlError;
-use crate::home::{make_private_dir, write_atomic};
+use crate::home::{make_private_dir, refuse_shared, write_atomic};
 use crate::layout::{self, Member, Seed};
 use crate::template::NodeConfig;
 
@@ -126,8 +126,10 @@ impl Folder {
     /// # Errors
     /// When a file cannot be written.
     pub(crate) fn begin(&self, begun: &Begun) -> Result<Vec<u8>, CtlError> {
-        make_private_dir(&self.dir.join("pki"))?;
-        make_private_dir(&self.dir.join("data"))?;
+        for folder in [self.dir.join("pki"), self.dir.join("data")] {
+            refuse_shared(&folder)?;
+            make_private_dir(&folder)?;
+        }
         // Strings always serialize.
         let body = toml::to_string(begun).unwrap_or_default();
         let text =
@@ -147,6 +149,16 @@ impl Folder {
             }
             Err(error) => Err(CtlError::file("read", &key)(error)),
         }
+    }
+
+    /// A certificate request for the key that is there.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn request(&self) -> Result<Vec<u8>, CtlError> {
+        let key = self.key();
+        let pem = std::fs::read_to_string(&key).map_err(CtlError::file("read", &key))?;
+        Ok(certs::request_for_key(&pem)?)
     }
 
     /// Takes back what [`Folder::begin`] wrote into a folder of its own, after a clear refusal.

@@ -1,7 +1,10 @@
 //! The one place that writes to standard output and standard error.
 //!
 //! Standard output carries data and nothing else; notes, warnings, questions and errors go to
-//! standard error. A closed pipe ends a command with success: the reader has what it wanted.
+//! standard error. A closed pipe ends a command that only reads with success: the reader has what it
+//! wanted. Once standard output fails nothing more is written to it, and the command goes on to its
+//! verdict, which a lost output does not change; what was done and could not be said there is said on
+//! standard error.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 
@@ -73,6 +76,10 @@ pub(crate) struct Out {
     quiet: bool,
     yes: bool,
     to: Box<dyn Write>,
+    /// Why standard output takes nothing any more.
+    broken: Option<io::Error>,
+    /// What was done, as long as standard output has not taken the answer that says so.
+    done: Vec<String>,
 }
 
 impl Out {
@@ -95,6 +102,8 @@ impl Out {
             quiet: globals.quiet,
             yes: globals.yes,
             to: Box::new(BufWriter::new(stdout)),
+            broken: None,
+            done: Vec::new(),
         }
     }
 
@@ -147,7 +156,8 @@ impl Out {
 
     /// A JSON value without line end, as part of a longer document.
     pub(crate) fn json_part(&mut self, value: &impl Serialize) -> Result<(), CtlError> {
-        serde_json::to_writer(&mut self.to, value).map_err(|error| CtlError::Output(error.into()))
+        let text = serde_json::to_vec(value).map_err(|error| CtlError::Output(error.into()))?;
+        self.bytes(&text)
     }
 
     /// A tab-separated line. Tabs, line ends and backslashes in a field are escaped.
@@ -185,12 +195,24 @@ impl Out {
 
     /// A line of text as it is.
     pub(crate) fn line(&mut self, text: &str) -> Result<(), CtlError> {
-        writeln!(self.to, "{text}").map_err(CtlError::Output)
+        self.put(|to| writeln!(to, "{text}"))
     }
 
     /// Bytes as they are.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), CtlError> {
-        self.to.write_all(bytes).map_err(CtlError::Output)
+        self.put(|to| to.write_all(bytes))
+    }
+
+    /// Writes, unless standard output has failed: then the caller goes on, and [`Out::end`] tells.
+    #[expect(clippy::unnecessary_wraps, reason = "who writes need not know that it cannot fail")]
+    fn put(
+        &mut self,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), CtlError> {
+        if self.broken.is_none() {
+            self.broken = write(&mut self.to).err();
+        }
+        Ok(())
     }
 
     /// Clears the screen, on a terminal that shows a table.
@@ -201,9 +223,82 @@ impl Out {
         Ok(())
     }
 
-    /// Hands everything written so far to the reader.
+    /// Hands everything written so far to the reader, whatever comes of it: data before advice, also
+    /// when both go to one terminal.
+    pub(crate) fn hand_over(&mut self) {
+        if self.broken.is_none() {
+            self.broken = self.to.flush().err();
+        }
+        if self.broken.is_none() {
+            self.done.clear();
+        }
+    }
+
+    /// The same, for those who need not go on when nobody reads any more.
+    ///
+    /// # Errors
+    /// When standard output has failed, now or before.
     pub(crate) fn flush(&mut self) -> Result<(), CtlError> {
-        self.to.flush().map_err(CtlError::Output)
+        self.hand_over();
+        self.broken.as_ref().map_or(Ok(()), |error| Err(CtlError::Output(copy(error))))
+    }
+
+    /// Whether standard output has failed.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
+    /// Says that something was done that stays done: who and what, with its id. It is shown only if
+    /// standard output does not take the answer that is written next.
+    pub(crate) fn did(&mut self, what: impl Into<String>) {
+        self.done.push(what.into());
+    }
+
+    /// An error for a command that ends before all of it is done because standard output has failed.
+    pub(crate) fn cut_short(&self, what: &str, hint: impl Into<String>) -> CtlError {
+        let (code, why) = match &self.broken {
+            Some(error) if is_closed(error) => {
+                (CLOSED, "nobody reads standard output any more".to_owned())
+            }
+            Some(error) => (1, format!("cannot write to standard output: {error}")),
+            None => (1, "standard output has ended".to_owned()),
+        };
+        CtlError::refused(code, format!("{why}; {what}"), hint)
+    }
+
+    /// Ends a command: hands over what was written, and tells what went wrong. Returns the exit code:
+    /// that of the command, or if it succeeded, that of a lost output.
+    pub(crate) fn end(&mut self, done: Result<(), CtlError>) -> u8 {
+        self.hand_over();
+        // That it ended early because of its output is what is known here anyway.
+        let done = match done {
+            Err(CtlError::Output(_)) if self.broken.is_some() => Ok(()),
+            other => other,
+        };
+        let lost = match &self.broken {
+            Some(error) if !is_closed(error) => Some(CtlError::Output(copy(error))),
+            Some(_) | None => None,
+        };
+        if self.broken.is_some() {
+            for what in &self.done {
+                complain(&escape_controls(&format!("done all the same: {what}")));
+            }
+        }
+        let error = match (done, lost) {
+            (Ok(()), None) => return 0,
+            (Ok(()), Some(lost)) => lost,
+            (Err(error), lost) => {
+                if let Some(lost) = lost {
+                    self.warn(&lost.line());
+                }
+                error
+            }
+        };
+        let code = error.exit_code();
+        if code != 0 && !error.is_told() {
+            self.failure(&error);
+        }
+        code
     }
 
     /// A note for people, on standard error; not with `--quiet`.
@@ -229,8 +324,9 @@ impl Out {
         }
         let mut answer = String::new();
         let mut err = io::stderr();
-        write!(err, "{question} [y/N] ").and_then(|()| err.flush()).map_err(CtlError::Output)?;
-        io::stdin().read_line(&mut answer).map_err(CtlError::Output)?;
+        let failed = |source| CtlError::File { what: "cannot ask".to_owned(), source };
+        write!(err, "{question} [y/N] ").and_then(|()| err.flush()).map_err(failed)?;
+        io::stdin().read_line(&mut answer).map_err(failed)?;
         match answer.trim() {
             "y" | "Y" | "yes" => Ok(()),
             _ => Err(CtlError::refused(1, "left as it was", hint)),
@@ -256,6 +352,23 @@ impl Out {
             format!("{}{}", tint(&cell.text, cell.tone, self.colour), " ".repeat(padding))
         });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    }
+}
+
+/// The exit code of a command that a closed pipe kept from doing all of what it was asked for, as if
+/// SIGPIPE had ended it.
+const CLOSED: u8 = 141;
+
+/// Whether the reader has gone.
+fn is_closed(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
+}
+
+/// The same error once more.
+fn copy(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
     }
 }
 
@@ -328,7 +441,9 @@ pub(crate) mod tests {
         }
         let seen = Rc::new(RefCell::new(Vec::new()));
         let to = Box::new(Sink(Rc::clone(&seen)));
-        let out = Out { shape, colour, colour_err: false, quiet: true, yes: false, to };
+        let (broken, done) = (None, Vec::new());
+        let out =
+            Out { shape, colour, colour_err: false, quiet: true, yes: false, to, broken, done };
         (out, seen)
     }
 

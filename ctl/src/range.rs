@@ -1,4 +1,5 @@
-//! Times as people write them after `--since` and `--until`.
+//! Times as people write them after `--since` and `--until`, and as `date` does: `date -Ins` with its
+//! comma, `date +%FT%T%z` with an offset without a colon, `date +@%s`. Days are those of UTC.
 //!
 //! A client's clock may be wrong by hours, so nothing here reads it: times relative to now are
 //! resolved by the node that serves the read.
@@ -30,8 +31,9 @@ pub(crate) enum When {
 pub(crate) enum WhenError {
     /// None of the forms.
     #[error(
-        "expected a time: 2026-11-21T01:30:45Z, 2026-11-21, 10m (before now), now, today, \
-         yesterday, or a stamp such as 2026-11-21T01:30:45.123456789Z~0000002a"
+        "expected a time: 2026-11-21T01:30:45Z or with an offset, 2026-11-21 (in UTC), @1795224645, \
+         10m (before now), now, today, yesterday, or a stamp such as \
+         2026-11-21T01:30:45.123456789Z~0000002a"
     )]
     Form,
     /// A form, but outside of what a stamp can say.
@@ -54,16 +56,57 @@ impl FromStr for When {
             let ns = u64::try_from(seconds).ok().and_then(|s| s.checked_mul(1_000_000_000));
             return ns.map(|ns| Self::Exact(Hlc::from_ns(ns))).ok_or(WhenError::Range);
         }
+        if let Some(seconds) = text.strip_prefix('@') {
+            return epoch(seconds).map(|ns| Self::Exact(Hlc::from_ns(ns)));
+        }
         if let Ok(stamp) = text.parse() {
             return Ok(Self::Exact(stamp));
         }
-        match parse_utc(text) {
+        match parse_utc(&rfc3339(text)) {
             Ok(ns) => return Ok(Self::Exact(Hlc::from_ns(ns))),
             Err(clock::hlc::HlcError::Range(_)) => return Err(WhenError::Range),
             Err(clock::hlc::HlcError::Form(_)) => {}
         }
+        // A length of time has a unit; zero alone would be the one number that has none.
+        if text.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(WhenError::Form);
+        }
         let ago = humantime::parse_duration(text).map_err(|_| WhenError::Form)?;
         u64::try_from(ago.as_nanos()).map(Self::Ago).map_err(|_| WhenError::Range)
+    }
+}
+
+/// Seconds since 1970, with or without decimals, as nanoseconds.
+fn epoch(text: &str) -> Result<u64, WhenError> {
+    let (seconds, decimals) = text.split_once(['.', ',']).unwrap_or((text, "0"));
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    if !digits(seconds) || !digits(decimals) {
+        return Err(WhenError::Form);
+    }
+    let decimals = format!("{:0<9}", decimals.chars().take(9).collect::<String>());
+    let decimals: u64 = decimals.parse().map_err(|_| WhenError::Form)?;
+    let seconds: u64 = seconds.parse().map_err(|_| WhenError::Range)?;
+    let ns = seconds.checked_mul(1_000_000_000).and_then(|ns| ns.checked_add(decimals));
+    ns.ok_or(WhenError::Range)
+}
+
+/// ISO 8601 as RFC 3339 has it: a point before the decimals, a colon in the offset.
+fn rfc3339(text: &str) -> String {
+    let text = text.replacen(',', ".", 1);
+    // The signs before the time of day are those of the date.
+    let offset = text.find([':']).and_then(|time| {
+        let rest = text.get(time..)?;
+        Some(time + rest.rfind(['+', '-'])? + 1)
+    });
+    let (Some(at), true) = (offset, text.is_ascii()) else { return text };
+    let (time, digits) = text.split_at(at);
+    match digits.len() {
+        2 => format!("{time}{digits}:00"),
+        4 if !digits.contains(':') => {
+            let (hours, minutes) = digits.split_at(2);
+            format!("{time}{hours}:{minutes}")
+        }
+        _ => text,
     }
 }
 
@@ -153,6 +196,20 @@ mod tests {
         let stamp = Hlc { ns: 1_795_224_645_123_456_789, logical: 42 };
         assert_eq!(exact("2026-11-21T01:30:45.123456789Z~0000002a"), stamp);
         assert_eq!(exact(&stamp.to_hex()), stamp);
+        // What `date -Ins`, `date +%FT%T%z`, `date --rfc-3339=ns` and `date +@%s.%N` print. Seen to
+        // fail with each of them taken for no time.
+        let half = Hlc::from_ns(DAY_NS + 500_000_000);
+        for text in [
+            "1970-01-02T01:00:00,500000000+01:00",
+            "1970-01-01T23:00:00.5-0100",
+            "1970-01-02T02:00:00,5+02",
+            "1970-01-02 00:00:00.500000000+00:00",
+            "@86400.5",
+            "@86400,500000000999",
+        ] {
+            assert_eq!(exact(text), half, "{text}");
+        }
+        assert_eq!(exact("@0"), Hlc::from_ns(0));
         assert_eq!("10m".parse(), Ok(When::Ago(600_000_000_000)));
         assert_eq!("1h 30m".parse(), Ok(When::Ago(5_400_000_000_000)));
         assert_eq!("now".parse(), Ok(When::Ago(0)));
@@ -162,13 +219,35 @@ mod tests {
 
     #[test]
     fn anything_else_says_what_was_expected() {
-        for bad in ["", "soon", "2026-13-01", "2026-11-21T25:00:00Z", "10", "-10m", "10 parsecs"] {
+        for bad in [
+            "",
+            "soon",
+            "2026-13-01",
+            "2026-11-21T25:00:00Z",
+            "10",
+            "0",
+            "00",
+            "-10m",
+            "10 parsecs",
+            "@",
+            "@-1",
+            "@1.",
+            "@x",
+            "@1 ",
+            "2026-11-21T01:30:45",
+            "2026-11-21T01:30:45+1",
+            "2026-11-21T01:30:45+01000",
+            "2026-11-21T01:30:45+é",
+            "10m,5",
+        ] {
             let error = bad.parse::<When>().unwrap_err();
             assert!(error.to_string().starts_with("expected a time"), "{bad}: {error}");
         }
         assert_eq!("1969-12-31".parse::<When>(), Err(WhenError::Range));
         assert_eq!("9999-12-31T00:00:00Z".parse::<When>(), Err(WhenError::Range));
         assert_eq!("9999-12-31".parse::<When>(), Err(WhenError::Range));
+        assert_eq!("@99999999999".parse::<When>(), Err(WhenError::Range));
+        assert_eq!("@99999999999999999999".parse::<When>(), Err(WhenError::Range));
         assert_eq!("1000years".parse::<When>(), Err(WhenError::Range));
     }
 

@@ -28,8 +28,8 @@ mod queue;
 pub mod reader;
 pub mod sessions;
 pub mod steward;
-pub mod turns;
 mod throttle;
+pub mod turns;
 
 pub mod raft;
 pub mod store;

@@ -11,8 +11,8 @@ pub(crate) struct Chat {
     /// Whom to talk to: a client, @group or '*'
     #[arg(long, value_name = "NAME")]
     pub(crate) to: Stream,
-    /// Begin with what was said from this time on: RFC 3339, a date, 10m (before now), today,
-    /// yesterday, or a stamp; default: with what is said from now on
+    /// Begin with what was said from this time on: RFC 3339, @SECONDS, a date, today or yesterday
+    /// (days are those of UTC), 10m (before now), or a stamp; default: with what is said from now on
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<When>,
     /// End after so many lines

@@ -66,7 +66,8 @@ pub(crate) struct ClockReport {
     /// Largest error bound that is good enough, up to 1h
     #[arg(long, value_name = "TIME", value_parser = parse_bound)]
     pub(crate) tolerance: Duration,
-    /// From this time on: RFC 3339, a date, 10m (before now), today, yesterday, or a stamp;
+    /// From this time on: RFC 3339, @SECONDS, a date, today or yesterday (days are those of UTC),
+    /// 10m (before now), or a stamp;
     /// default: each node's first entry
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<When>,

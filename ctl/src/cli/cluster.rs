@@ -72,8 +72,13 @@ pub(crate) struct Create {
 /// A node that joins.
 #[derive(Debug, Args)]
 pub(crate) struct Join {
-    /// The token, as `logctl cluster token create` printed it; - reads it from standard input
-    pub(crate) token: String,
+    /// The token, as `logctl cluster token create` printed it; - reads it from standard input. As an
+    /// argument others on this machine can see it in the list of processes; better are -,
+    /// --token-file, and the variable LOGCTL_TOKEN, which is looked at last
+    pub(crate) token: Option<String>,
+    /// File with the token
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    pub(crate) token_file: Option<PathBuf>,
     /// Name of the node; default: the one that the token is bound to, else this machine's
     #[arg(long, value_name = "NODE")]
     pub(crate) name: Option<Name>,

@@ -45,7 +45,8 @@ pub(crate) struct Send {
 /// Which messages to read.
 #[derive(Debug, Args)]
 pub(crate) struct Read {
-    /// From this time on: RFC 3339, a date, 10m (before now), today, yesterday, or a stamp
+    /// From this time on: RFC 3339, @SECONDS, a date, today or yesterday (days are those of UTC),
+    /// 10m (before now), or a stamp
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<When>,
     /// Up to, without, this time; the same forms

@@ -23,7 +23,8 @@ pub(crate) struct Events {
     /// Stay, and show what comes
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// From this time on: RFC 3339, a date, 10m (before now), today, yesterday, or a stamp;
+    /// From this time on: RFC 3339, @SECONDS, a date, today or yesterday (days are those of UTC),
+    /// 10m (before now), or a stamp;
     /// default: all that are kept
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<When>,

@@ -75,6 +75,7 @@ pub(crate) async fn run(args: Bench, globals: &Globals, out: &mut Out) -> Result
         }
     }
     let view = view?;
+    out.did(format!("{} messages are stored, of {} that were sent", view.acked, view.sent));
     out.one(&view)?;
     if view.failed + view.lost + view.duplicates == 0 {
         return Ok(());

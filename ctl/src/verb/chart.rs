@@ -197,7 +197,7 @@ fn show_played(played: &Played, form: &ChartForm, out: &mut Out) -> Result<(), C
     } else {
         out.list(&played.lines())?;
     }
-    out.flush()?;
+    out.hand_over();
     out.note(&format!("{} messages failed", played.failed));
     played.verdict()
 }

@@ -35,37 +35,59 @@ pub(crate) async fn run(args: Chat, globals: &Globals, out: &mut Out) -> Result<
 }
 
 async fn chat(args: &Chat, session: &Session, out: &mut Out) -> Result<(), CtlError> {
-    let mut talk = Talk { out, left: args.limit, seen: 0, sent: 0 };
+    let mut talk = Talk { out, left: args.limit, seen: 0, sent: 0, unshown: Vec::new() };
     let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
     let begun = tokio::select! {
-        begun = begin(args, session, &mut talk) => begun?,
+        begun = begin(args, session, &mut talk) => begun,
         _ = &mut stop => return Ok(()),
     };
-    let Some(mut follow) = begun else { return Ok(()) };
+    let mut follow = match begun {
+        Ok(Some(follow)) => follow,
+        Ok(None) => return Ok(()),
+        Err(error) => return talk.end(Err(error), false),
+    };
     talk.out.note(&format!("chatting as {} in {}", session.name(), args.to));
     let mut lines = read_lines();
     let (mut sending, mut ended) = (None, false);
-    loop {
+    let done = loop {
         let over = ended && sending.is_none() && talk.seen >= talk.sent && !args.stay;
         if over || talk.left == Some(0) {
-            return Ok(());
+            break Ok(());
         }
-        tokio::select! {
-            page = follow.next() => match page? {
-                Some(page) => talk.show(page)?,
-                None => return Ok(()),
+        let done = tokio::select! {
+            page = follow.next() => match page {
+                Ok(Some(page)) => talk.show(page),
+                Ok(None) => break Ok(()),
+                Err(error) => Err(error.into()),
             },
             ack = wait(&mut sending), if sending.is_some() => {
                 sending = None;
-                talk.sent = talk.sent.max(ack?.seq);
+                ack.map(|ack| talk.stored(&ack))
             }
-            line = lines.recv(), if sending.is_none() && !ended => match line {
-                Some(line) => sending = Some(Box::pin(send(session, &args.to, line?))),
-                None => ended = true,
+            line = lines.recv(), if sending.is_none() && !ended => match line.transpose() {
+                Ok(Some(line)) => {
+                    sending = Some(Box::pin(send(session, &args.to, line)));
+                    Ok(())
+                }
+                Ok(None) => {
+                    ended = true;
+                    Ok(())
+                }
+                Err(error) => Err(error),
             },
-            _ = &mut stop => return Ok(()),
+            _ = &mut stop => break Ok(()),
+        };
+        if done.is_err() {
+            break done;
         }
+    };
+    // What is on its way has an end that is known, however the chat ends.
+    if sending.is_some() {
+        let ack = wait(&mut sending).await;
+        let stored = ack.map(|ack| talk.stored(&ack));
+        return talk.end(done.and(stored), ended);
     }
+    talk.end(done, ended)
 }
 
 /// Shows what was said since the wanted time, and follows from there; `None` if that was enough.
@@ -128,9 +150,38 @@ struct Talk<'a> {
     seen: u64,
     /// Highest seq of an own message.
     sent: u64,
+    /// Own messages that were not shown yet: seq and id.
+    unshown: Vec<(u64, String)>,
 }
 
+/// Own messages that are remembered until they are shown.
+const UNSHOWN_MAX: usize = 1000;
+
 impl Talk<'_> {
+    fn stored(&mut self, ack: &Ack) {
+        self.sent = self.sent.max(ack.seq);
+        if self.unshown.len() < UNSHOWN_MAX {
+            self.unshown.push((ack.seq, ack.id.clone()));
+        }
+    }
+
+    /// The end: where standard output has failed, what was sent all the same is said, and that not
+    /// every line of the input was, unless it had ended.
+    fn end(&mut self, done: Result<(), CtlError>, ended: bool) -> Result<(), CtlError> {
+        if !self.out.is_broken() {
+            return done;
+        }
+        for (seq, id) in self.unshown.drain(..) {
+            self.out.did(format!("message {id} is stored, seq {seq}"));
+        }
+        match done {
+            Err(CtlError::Output(_)) if !ended => {
+                Err(self.out.cut_short("what follows in the input was not sent", "logctl chat"))
+            }
+            other => other,
+        }
+    }
+
     fn show(&mut self, page: Page) -> Result<(), CtlError> {
         for record in page.records {
             if self.left == Some(0) {
@@ -148,7 +199,10 @@ impl Talk<'_> {
         for Position { seq, .. } in page.next {
             self.seen = self.seen.max(seq);
         }
-        self.out.flush()
+        self.out.flush()?;
+        let seen = self.seen;
+        self.unshown.retain(|(seq, _)| *seq > seen);
+        Ok(())
     }
 }
 

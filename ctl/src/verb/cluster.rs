@@ -1,17 +1,17 @@
 //! `logctl cluster create`: everything that a new cluster needs, with `--start` its processes too.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
+use proto::address::TimeServersError;
 use proto::token::JoinToken;
 use proto::wire::Status;
 use proto::{ClusterId, Name, Role};
 use serde::Serialize;
 
 use crate::cli::{Create, Globals};
-use crate::context::{Context, Node, check_address};
+use crate::context::{Context, Node};
 use crate::dev::{self, DirNode};
 use crate::error::CtlError;
 use crate::home::Home;
@@ -23,7 +23,6 @@ use crate::session::Session;
 
 use super::token::command;
 
-const NTP_PORT: u16 = 123;
 /// Longest time for the nodes of `--start` to be up.
 const START_WITHIN: Duration = Duration::from_secs(60);
 /// Uses of the token that `--start` prints.
@@ -80,6 +79,9 @@ pub(crate) async fn create(args: Create, globals: &Globals, out: &mut Out) -> Re
         written: outcome.written.iter().map(|path| shown(path)).collect(),
         token: token.as_ref().map(JoinToken::encode),
     };
+    if let (Some(cluster), false) = (&view.cluster, args.dry_run) {
+        out.did(format!("cluster {cluster} is in {}", view.dir));
+    }
     match out.shape() {
         Shape::Json => out.json(&view)?,
         Shape::Ndjson => out.json_line(&view)?,
@@ -91,8 +93,7 @@ pub(crate) async fn create(args: Create, globals: &Globals, out: &mut Out) -> Re
         }
         _ => out.list(&view.nodes)?,
     }
-    // Data before advice, also when both go to one terminal.
-    out.flush()?;
+    out.hand_over();
     advise(&plan, &outcome, &view, out);
     if let Some(token) = &token {
         out.note(&format!(
@@ -135,33 +136,41 @@ fn plan(args: &Create) -> Result<Plan, CtlError> {
         });
     }
     let time_servers = time_servers(&args.time_servers)?;
+    for node in &nodes {
+        check_not_own(&time_servers, &node.address, &node.address)?;
+    }
     let dir = args.dir.clone();
     Ok(Plan { dir, nodes, time_servers })
 }
 
-/// The time servers of an option that may be given several times.
+/// The time servers of an option that may be given several times, by the rule of the configuration.
 ///
 /// # Errors
 /// Exit code 2.
 pub(crate) fn time_servers(given: &[String]) -> Result<Vec<String>, CtlError> {
-    let usage = |what: String, hint: &str| CtlError::usage(what, hint);
-    let time_servers = given.iter().map(|text| {
-        time_server(text).ok_or_else(|| {
-            usage(
-                format!("'{text}' is not a time server: host or host:port"),
-                "--time-server ntp.example.org",
-            )
-        })
-    });
-    let time_servers: Vec<String> = time_servers.collect::<Result<_, _>>()?;
-    let mut seen = BTreeSet::new();
-    if let Some(twice) = time_servers.iter().find(|server| !seen.insert(server.as_str())) {
-        return Err(usage(
-            format!("the time server {twice} is given twice; it has one vote"),
-            "three different --time-server",
-        ));
+    proto::address::time_servers(given).map_err(|why| {
+        CtlError::usage(why.to_string(), "--time-server ntp.example.org, or host:port")
+    })
+}
+
+/// Refuses a time server that is the node itself, by the rule of the configuration.
+///
+/// # Errors
+/// Exit code 2.
+pub(crate) fn check_not_own(
+    servers: &[String],
+    listen: &str,
+    advertise: &str,
+) -> Result<(), CtlError> {
+    let is_own =
+        |server: &&String| proto::address::is_own(server, listen.parse().ok(), Some(advertise));
+    match servers.iter().find(is_own) {
+        None => Ok(()),
+        Some(own) => {
+            let why = TimeServersError::Own(own.clone()).to_string();
+            Err(CtlError::usage(why, "--time-server with another machine's address"))
+        }
     }
-    Ok(time_servers)
 }
 
 /// Starts the nodes that do not run, waits until all are up and one of them leads, and makes a token
@@ -191,22 +200,6 @@ async fn start(
     let token = make_token(&session, home, &spec).await;
     session.close().await;
     token
-}
-
-/// `host:port` of a time server whose port may be left out.
-fn time_server(text: &str) -> Option<String> {
-    let full = if check_address(text).is_ok() {
-        text.to_owned()
-    } else if let Ok(ip) = text.parse::<IpAddr>() {
-        address(ip, NTP_PORT)
-    } else if text.contains(':') {
-        return None;
-    } else {
-        format!("{text}:{NTP_PORT}")
-    };
-    // It stands between quotes in the configuration.
-    let fits = check_address(&full).is_ok() && !full.contains(['"', '\\']);
-    fits.then_some(full)
 }
 
 fn address(host: IpAddr, port: u16) -> String {

@@ -32,6 +32,9 @@ pub(crate) async fn run(globals: &Globals, out: &mut Out) -> Result<(), CtlError
             Err(error) => Err(error),
         };
         let problem = done.as_ref().err().map(CtlError::line);
+        if problem.is_none() {
+            out.did(format!("{node} is compacted"));
+        }
         rows.push(CompactView { node: node.to_string(), compacted: problem.is_none(), problem });
         failed = failed.or_else(|| done.err());
     }

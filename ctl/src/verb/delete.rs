@@ -32,7 +32,10 @@ pub(crate) async fn run(args: Delete, globals: &Globals, out: &mut Out) -> Resul
     let answer = session.call(Op::Delete(delete)).await;
     session.close().await;
     match answer? {
-        (_, Reply::Deleted(record)) => out.one(&RecordView::try_from(record)?),
+        (_, Reply::Deleted(record)) => {
+            out.did(format!("the body of message {} is deleted", args.id));
+            out.one(&RecordView::try_from(record)?)
+        }
         _ => Err(CtlError::strange("no tombstone")),
     }
 }

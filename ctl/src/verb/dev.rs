@@ -222,8 +222,9 @@ async fn up(args: DevUp, globals: &Globals, home: &Home, out: &mut Out) -> Resul
     };
     lines.extend(grow(&place.dir, who, &args, (globals, home), out).await?);
     lines.iter_mut().for_each(|line| line.role_from(Some(&status)));
+    out.did(format!("the cluster runs, from {}", place.dir.display()));
     out.list(&lines)?;
-    out.flush()?;
+    out.hand_over();
     advise(&place.dir, (made, lines.len()), &name, &lines, (home, out))
 }
 
@@ -398,8 +399,9 @@ async fn down(args: &DevDown, home: &Home, out: &mut Out) -> Result<(), CtlError
         place.empty()?;
         std::fs::remove_dir_all(&place.dir).map_err(CtlError::file("remove", &place.dir))?;
     }
+    out.did(format!("the cluster in {} is stopped", place.dir.display()));
     out.list(&lines)?;
-    out.flush()?;
+    out.hand_over();
     let dir = place.dir.display();
     out.note(&if args.purge {
         format!("{dir} is removed")
@@ -433,7 +435,7 @@ async fn status(
         lines.iter_mut().for_each(|line| line.role_from(status.as_ref()));
     }
     out.list(&lines)?;
-    out.flush()?;
+    out.hand_over();
     let (all, hint) = (lines.len(), "logctl dev up");
     match running {
         0 => Err(CtlError::refused(3, "no node is running", hint)),

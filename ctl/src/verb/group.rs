@@ -82,7 +82,11 @@ async fn change(
     let answer = session.call(Op::Group(change)).await;
     session.close().await;
     match answer {
-        Ok((_, Reply::Groups(groups))) => out.one(&Line::from(only(groups)?)),
+        Ok((_, Reply::Groups(groups))) => {
+            let line = Line::from(only(groups)?);
+            out.did(format!("the group @{} is changed, by id {id}", line.name));
+            out.one(&line)
+        }
         Ok(_) => Err(CtlError::strange("no group")),
         Err(error) if error.exit_code() == 7 => Err(CtlError::refused(
             7,
@@ -119,7 +123,7 @@ async fn show(name: &Name, globals: &Globals, out: &mut Out) -> Result<(), CtlEr
         Shape::Ndjson => out.json_line(&whole),
         Shape::Table | Shape::Plain | Shape::Raw => {
             out.list(&whole.members)?;
-            out.flush()?;
+            out.hand_over();
             let Line { name, owner, size, .. } = &whole.group;
             out.note(&format!("@{name} of {owner}: {size} members"));
             Ok(())

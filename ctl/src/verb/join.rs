@@ -1,23 +1,22 @@
 //! `logctl cluster join`: make this machine a node of a cluster.
 
-use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use net::join::{JoinRequest, JoinRole, join};
+use net::join::{JoinError, JoinRequest, JoinRole, join};
 use proto::join::JoinNode;
 use proto::member::MemberWants;
 use proto::token::JoinToken;
-use proto::{Name, Role};
+use proto::{ErrorCode, Name, Role};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::cli::{Globals, Join};
-use crate::context::check_address;
 use crate::dev::DirNode;
 use crate::error::CtlError;
+use crate::join_token::{TOKEN_VARIABLE, TokenFrom};
 use crate::local::find_logd;
 use crate::newcomer::{Begun, Folder};
 use crate::out::{Cell, Out, Show};
@@ -28,9 +27,9 @@ const PORT: u16 = 7101;
 const PORTS: u16 = 100;
 /// Longest wait for a started node to take part.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// Longest wait for the cluster to say whether a node that joined before still is one.
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
 const POLL_EVERY: Duration = Duration::from_millis(100);
-/// No token is longer; a file named by mistake may be.
-const TOKEN_BYTES_MAX: u64 = 64 << 10;
 
 /// A node that is in.
 #[derive(Debug, Serialize)]
@@ -58,10 +57,12 @@ impl Show for JoinView {
 
 /// Runs the verb.
 pub(crate) async fn run(args: Join, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
-    let token = read_token(&args.token, Role::Node)?;
-    if let Some(address) = &args.advertise {
-        check_address(address).map_err(|why| CtlError::usage(why, "--advertise 192.0.2.4:7101"))?;
-    }
+    let from = TokenFrom { text: args.token.as_deref(), file: args.token_file.as_deref() };
+    let token = from.read(Role::Node, out)?.ok_or_else(|| {
+        let hint = format!("{TOKEN_VARIABLE}=TOKEN logctl cluster join, --token-file FILE, or -");
+        CtlError::usage("no join token is given", hint)
+    })?;
+    check_addresses(&args)?;
     let time_servers = super::cluster::time_servers(&args.time_servers)?;
     let name = choose_name(&args, &token)?;
     // What can be found missing before the cluster is asked costs no use of the token.
@@ -71,6 +72,7 @@ pub(crate) async fn run(args: Join, globals: &Globals, out: &mut Out) -> Result<
     let before = folder.begun(&token)?;
     let begun = match &before {
         Some(begun) if folder.is_complete() => {
+            still_member(&token, &folder, begun, out).await?;
             out.note(&format!("{} has joined before; nothing was changed", begun.node));
             begun.clone()
         }
@@ -89,12 +91,95 @@ pub(crate) async fn run(args: Join, globals: &Globals, out: &mut Out) -> Result<
         cluster: begun.cluster.clone(),
         started: logd.is_some(),
     };
+    out.did(format!("{} is a node of cluster {}, by {}", view.node, view.cluster, view.config));
     out.one(&view)?;
-    out.flush()?;
+    out.hand_over();
     if logd.is_none() {
         out.note(&format!("next: logd --config {} &", view.config));
     }
     Ok(())
+}
+
+/// Refuses what the node's configuration would refuse, before anything is asked.
+fn check_addresses(args: &Join) -> Result<(), CtlError> {
+    if let Some(address) = &args.advertise {
+        let checked = proto::address::advertised(address);
+        checked.map_err(|why| CtlError::usage(why.to_string(), "--advertise 192.0.2.4:7101"))?;
+    }
+    if args.listen.is_some_and(|listen| listen.port() == 0) {
+        let what = "--listen: port 0 is drawn anew at every start; the others could not find it";
+        return Err(CtlError::usage(what, "--listen 0.0.0.0:7101"));
+    }
+    Ok(())
+}
+
+/// Asks the cluster whether the node of a folder that is complete still is one. Where nobody can be
+/// asked, or will say, that is told and no reason to stop: what the folder is good for the node itself
+/// finds out.
+///
+/// # Errors
+/// Exit code 6 when it was removed.
+async fn still_member(
+    token: &JoinToken,
+    folder: &Folder,
+    begun: &Begun,
+    out: &Out,
+) -> Result<(), CtlError> {
+    // A node that runs hears of its removal by itself.
+    if DirNode::read(&folder.config()).is_ok_and(|node| node.pid().is_some()) {
+        return Ok(());
+    }
+    let asked = request(begun, folder.request()?, &Wants::default(), LOOK_WITHIN);
+    match join(token, &asked?).await {
+        Err(JoinError::Refused(failure)) if failure.error_code() == ErrorCode::Removed => {
+            let dir = folder.dir().display();
+            Err(CtlError::conflict(
+                failure.message,
+                format!("move {dir} away, or --dir with another one; and a new token"),
+            ))
+        }
+        Err(error) => {
+            let node = &begun.node;
+            out.note(&format!("whether {node} still is a node could not be asked: {error}"));
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+/// What a node is to be.
+#[derive(Debug, Default)]
+struct Wants {
+    learner: bool,
+    priority: Option<u32>,
+}
+
+/// What the cluster is asked.
+fn request(
+    begun: &Begun,
+    csr: Vec<u8>,
+    wants: &Wants,
+    time: Duration,
+) -> Result<JoinRequest, CtlError> {
+    let listen: SocketAddr = begun.listen.parse().map_err(|_| {
+        CtlError::usage(format!("'{}' is no address to listen on", begun.listen), "--listen")
+    })?;
+    let incarnation = Uuid::parse_str(&begun.incarnation)
+        .map_err(|_| CtlError::conflict("no incarnation is written down", "another --dir"))?;
+    let votes = if wants.learner { MemberWants::Learner } else { MemberWants::Voter };
+    let node = JoinNode {
+        address: begun.advertise.clone(),
+        incarnation: incarnation.into_bytes().to_vec(),
+        wants: votes.into(),
+        priority: wants.priority,
+    };
+    Ok(JoinRequest {
+        name: begun.node.parse().map_err(|_| CtlError::strange("a node's name"))?,
+        csr,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        role: JoinRole::Node { node, listen },
+        time,
+    })
 }
 
 /// Asks the cluster to let the node in, and writes what it answers.
@@ -107,31 +192,9 @@ async fn ask(
     time_servers: &[String],
 ) -> Result<Begun, CtlError> {
     let begun = begin(args, token, before).await?;
-    let listen: SocketAddr = begun.listen.parse().map_err(|_| {
-        let file = folder.dir().display();
-        CtlError::usage(
-            format!("{file}: '{}' is no address to listen on", begun.listen),
-            "--listen",
-        )
-    })?;
-    let incarnation = Uuid::parse_str(&begun.incarnation).map_err(|_| {
-        let what = format!("{}: no incarnation is written down", folder.dir().display());
-        CtlError::conflict(what, "another --dir")
-    })?;
-    let wants = if args.learner { MemberWants::Learner } else { MemberWants::Voter };
-    let node = JoinNode {
-        address: begun.advertise.clone(),
-        incarnation: incarnation.into_bytes().to_vec(),
-        wants: wants.into(),
-        priority: args.priority,
-    };
-    let request = JoinRequest {
-        name: begun.node.parse().map_err(|_| CtlError::strange("a node's name"))?,
-        csr: folder.begin(&begun)?,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        role: JoinRole::Node { node, listen },
-        time: globals.timeout,
-    };
+    super::cluster::check_not_own(time_servers, &begun.listen, &begun.advertise)?;
+    let wants = Wants { learner: args.learner, priority: args.priority };
+    let request = request(&begun, folder.begin(&begun)?, &wants, globals.timeout)?;
     match join(token, &request).await {
         Ok(admitted) => {
             folder.complete(&begun, &admitted, time_servers)?;
@@ -254,35 +317,4 @@ fn said(log: &Path, before: u64, text: &str) -> Option<String> {
     let new = bytes.get(usize::try_from(before).ok()?..)?;
     let new = String::from_utf8_lossy(new);
     new.lines().find(|line| line.contains(text)).map(str::to_owned)
-}
-
-/// Reads a token, from standard input if the text is `-`, for somebody of this role.
-///
-/// # Errors
-/// Exit code 2 when it is none, is cut, or is for another role.
-pub(crate) fn read_token(text: &str, role: Role) -> Result<JoinToken, CtlError> {
-    let mut pasted = text.to_owned();
-    if text == "-" {
-        pasted.clear();
-        std::io::stdin()
-            .take(TOKEN_BYTES_MAX)
-            .read_to_string(&mut pasted)
-            .map_err(CtlError::file("read the token from", Path::new("standard input")))?;
-    }
-    let hint = "the whole token, as 'logctl cluster token create' printed it";
-    let token =
-        JoinToken::decode(&pasted).map_err(|error| CtlError::usage(error.to_string(), hint))?;
-    if token.role == role {
-        return Ok(token);
-    }
-    let (own, other) = (token.role.label(), role.label());
-    let try_this = match token.role {
-        Role::Node => "logctl cluster join TOKEN",
-        Role::Client | Role::Admin => "logctl register NAME --token TOKEN",
-    };
-    Err(CtlError::refused(
-        4,
-        format!("this join token is for a {own}, not for a {other}"),
-        try_this,
-    ))
 }

@@ -171,7 +171,7 @@ async fn value(session: &Session, key: &str, stale: bool) -> Result<Option<KvRow
 
 /// Sends a change and shows the row: as it is now, or as it was if it is gone.
 async fn done(change: KvChange, session: Session, out: &mut Out) -> Result<(), CtlError> {
-    let (key, id) = (change.key.clone(), change.id.clone());
+    let (key, id, gone) = (change.key.clone(), change.id.clone(), change.value.is_none());
     let answer = session.call(Op::Kv(change)).await;
     session.close().await;
     let row = match answer {
@@ -188,7 +188,10 @@ async fn done(change: KvChange, session: Session, out: &mut Out) -> Result<(), C
             return Err(CtlError::refused(error.exit_code(), error.line(), hint));
         }
     };
-    out.one(&Row::try_from(row.ok_or_else(|| CtlError::strange("no key"))?)?)
+    let row = row.ok_or_else(|| CtlError::strange("no key"))?;
+    let how = if gone { "is gone, its last version was" } else { "is set, its version is" };
+    out.did(format!("the key '{key}' {how} {}", row.version));
+    out.one(&Row::try_from(row)?)
 }
 
 /// Drawn once: however often the client retries, it stays one change.

@@ -32,6 +32,8 @@ mod token;
 mod verify;
 mod wait;
 
+use std::path::Path;
+
 use crate::cli::{self, Cli, Verb};
 use crate::error::CtlError;
 use crate::out::Out;
@@ -76,7 +78,7 @@ pub(crate) async fn run(cli: Cli, out: &mut Out) -> Result<(), CtlError> {
         Verb::Context(args) => context::run(args, globals, out),
         Verb::Completion { shell } => out.bytes(&cli::completion(shell)),
         Verb::Man { dir: None } => {
-            let page = cli::man_page().map_err(CtlError::Output)?;
+            let page = cli::man_page().map_err(CtlError::file("write", Path::new("the page")))?;
             out.bytes(&page)
         }
         Verb::Man { dir: Some(dir) } => {

@@ -67,7 +67,10 @@ async fn pings(
                     Shape::Ndjson => out.json_line(&view)?,
                     Shape::Table | Shape::Plain | Shape::Raw => out.line(&view.hello())?,
                 }
-                out.flush()?;
+                // What was pinged so far still has its verdict.
+                if out.shape() != Shape::Json && out.flush().is_err() {
+                    break;
+                }
             }
             Err(error) => report.failed(error),
         }

@@ -71,7 +71,7 @@ async fn read(args: &Read, session: &Session, out: &mut Out) -> Result<(), CtlEr
             sink.out.note(&note);
         }
     }
-    sink.end()
+    sink.end(session).await
 }
 
 impl From<Mode> for wire::TimeMode {
@@ -142,11 +142,14 @@ async fn follow(read: wire::Read, session: &Session, sink: &mut Sink<'_>) -> Res
     }
 }
 
-/// Where the records go: written, flushed, and only then passed by the cursor.
+/// Where the records go: written, flushed, and only then passed by the cursor. A document is good for
+/// nothing before its end, nor is a hash: there the cursor moves at the end alone.
 struct Sink<'a> {
     out: &'a mut Out,
     cursor: Option<String>,
     stood_at: Vec<Position>,
+    /// Where the cursor is to stand, once all before it is out of our hands.
+    behind: Option<Vec<Position>>,
     stale: bool,
     /// Records that may still be shown.
     left: Option<u64>,
@@ -164,6 +167,7 @@ impl<'a> Sink<'a> {
             out,
             cursor: args.cursor.as_ref().map(Name::to_string),
             stood_at: Vec::new(),
+            behind: None,
             stale: args.stale,
             left: args.limit,
             widths: Vec::new(),
@@ -181,15 +185,29 @@ impl<'a> Sink<'a> {
         }
     }
 
-    fn end(&mut self) -> Result<(), CtlError> {
-        if let Some(hash) = &self.hash {
-            return self.out.one(&hash.view());
+    async fn end(&mut self, session: &Session) -> Result<(), CtlError> {
+        match (&self.hash, self.out.shape()) {
+            (Some(hash), _) => self.out.one(&hash.view())?,
+            (None, Shape::Json) if self.shown > 0 => self.out.bytes(b"\n]\n")?,
+            (None, Shape::Json) => self.out.bytes(b"]\n")?,
+            (None, _) => return Ok(()),
         }
-        match self.out.shape() {
-            Shape::Json if self.shown > 0 => self.out.bytes(b"\n]\n"),
-            Shape::Json => self.out.bytes(b"]\n"),
-            _ => Ok(()),
-        }
+        self.out.flush()?;
+        self.pass(session).await
+    }
+
+    /// Whether nothing is shown before all is.
+    fn is_whole(&self) -> bool {
+        self.hash.is_some() || self.out.shape() == Shape::Json
+    }
+
+    /// Moves the cursor behind what was shown.
+    async fn pass(&mut self, session: &Session) -> Result<(), CtlError> {
+        let (Some(name), Some(positions)) = (self.cursor.clone(), self.behind.take()) else {
+            return Ok(());
+        };
+        session.call(Op::SetCursor(SetCursor { name, positions })).await?;
+        Ok(())
     }
 
     fn is_full(&self) -> bool {
@@ -212,13 +230,11 @@ impl<'a> Sink<'a> {
         }
         self.shown += count;
         self.left = self.left.map(|left| left.saturating_sub(count));
-        let Some(name) = self.cursor.clone() else { return Ok(()) };
-        if page.next.is_empty() || page.next == self.stood_at {
-            return Ok(());
+        if !page.next.is_empty() && page.next != self.stood_at {
+            self.stood_at.clone_from(&page.next);
+            self.behind = Some(page.next);
         }
-        self.stood_at.clone_from(&page.next);
-        session.call(Op::SetCursor(SetCursor { name, positions: page.next })).await?;
-        Ok(())
+        if self.is_whole() { Ok(()) } else { self.pass(session).await }
     }
 
     fn view(&mut self, record: Record) -> Result<RecordView, CtlError> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use certs::Credentials;
 use net::join::{JoinRequest, JoinRole, join};
 use proto::join::JoinClient;
+use proto::token::JoinToken;
 use proto::wire::{self, Op, Registered, Reply};
 use proto::{ClusterId, Name, Role};
 use serde::Serialize;
@@ -14,11 +15,10 @@ use crate::cli::{Globals, Register};
 use crate::context::{self, Context, Node};
 use crate::error::CtlError;
 use crate::home::{Home, make_private_dir};
+use crate::join_token::TokenFrom;
 use crate::layout::ADMIN;
 use crate::out::{Cell, Out, Show};
 use crate::session::Session;
-
-use super::join::read_token;
 
 #[derive(Debug, Serialize)]
 struct RegisterView {
@@ -35,16 +35,18 @@ pub(crate) async fn run(args: Register, globals: &Globals, out: &mut Out) -> Res
         ));
     }
     let home = Home::from_env()?;
-    let context = match &args.token {
-        Some(text) => with_token(&args, text, globals, &home).await?,
+    let from = TokenFrom { text: args.token.as_deref(), file: args.token_file.as_deref() };
+    let context = match from.read(Role::Client, out)? {
+        Some(token) => with_token(&args, &token, globals, &home).await?,
         None => as_admin(&args, globals, &home).await?,
     };
+    out.did(format!("{} is registered, as the context of that name", args.name));
     out.one(&RegisterView {
         name: args.name.to_string(),
         home: context.home.map(|home| home.to_string()).unwrap_or_default(),
         context: args.name.to_string(),
     })?;
-    out.flush()?;
+    out.hand_over();
     out.note(&format!("next: logctl --as {} read --follow", args.name));
     Ok(())
 }
@@ -86,16 +88,15 @@ async fn as_admin(args: &Register, globals: &Globals, home: &Home) -> Result<Con
 /// Registers with a token: nothing of the cluster need be known here.
 async fn with_token(
     args: &Register,
-    text: &str,
+    token: &JoinToken,
     globals: &Globals,
     home: &Home,
 ) -> Result<Context, CtlError> {
-    let token = read_token(text, Role::Client)?;
     if !token.name.is_empty() && token.name != args.name.as_str() {
         return Err(CtlError::refused(
             4,
             format!("this join token is for the name '{}' alone", token.name),
-            format!("logctl register {} --token TOKEN", token.name),
+            format!("logctl register {} with this token", token.name),
         ));
     }
     let files = Files::of(&args.name, &token.cluster, home)?;
@@ -109,7 +110,7 @@ async fn with_token(
         }),
         time: globals.timeout,
     };
-    let admitted = match join(&token, &request).await {
+    let admitted = match join(token, &request).await {
         Ok(admitted) => admitted,
         Err(error) => {
             if fresh && error.nothing_done() {

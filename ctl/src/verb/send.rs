@@ -71,10 +71,17 @@ async fn once(
     message.id = ids.into_iter().next().unwrap_or_default();
     let spread = session.policy_or(Policy::Home).over(&message.to);
     let (ack, _) = store(args, message, session, &spread).await?;
+    out.did(stored(&ack));
     out.one(&AckView::try_from(ack)?)
 }
 
-/// One after the other; one that fails does not keep the others from being sent.
+/// What is said of a stored message where its acknowledgement cannot be shown.
+fn stored(ack: &Ack) -> String {
+    format!("message {} is stored, seq {}", ack.id, ack.seq)
+}
+
+/// One after the other; one that fails does not keep the others from being sent. That standard output
+/// fails does: whoever has ended the reader wants no more.
 async fn again(
     args: &Send,
     message: wire::Send,
@@ -87,7 +94,9 @@ async fn again(
     let mut report = Report::new(&spread);
     let (mut acks, mut widths) = (Vec::new(), Vec::new());
     let mut first = true;
+    let (count, mut tried, mut acked) = (ids.len(), 0, 0);
     for id in ids {
+        tried += 1;
         let message = wire::Send { id, ..message.clone() };
         let (ack, retried) = match store(args, message, session, &spread).await {
             Ok(stored) => stored,
@@ -98,18 +107,28 @@ async fn again(
             }
         };
         report.answered(&ack.gateway, retried);
+        acked += 1;
         if args.report {
             continue;
         }
+        out.did(stored(&ack));
         let view = AckView::try_from(ack)?;
         match out.shape() {
-            Shape::Json => acks.push(view),
+            Shape::Json => {
+                acks.push(view);
+                continue;
+            }
             Shape::Table => out.table(&[view], &mut widths, std::mem::take(&mut first))?,
             Shape::Plain | Shape::Ndjson | Shape::Raw => out.list(&[view])?,
         }
-        out.flush()?;
+        if out.flush().is_err() && tried < count {
+            let left = count - tried;
+            let what = format!("{acked} of {count} messages are stored, {left} were not sent");
+            return Err(out.cut_short(&what, "the same with its output to a file or a terminal"));
+        }
     }
     if args.report {
+        out.did(format!("{acked} of {count} messages are stored"));
         report.know(session.node_names());
         report.show(out)?;
     } else if out.shape() == Shape::Json {

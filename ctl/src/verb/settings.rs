@@ -42,8 +42,9 @@ pub(crate) async fn set(
         return Err(CtlError::strange("no settings"));
     };
     let view = SettingsView::from(now);
+    out.did(format!("the settings of the cluster are {view}"));
     out.one(&view)?;
-    out.flush()?;
+    out.hand_over();
     out.note(&format!("every node has these settings now: {view}"));
     Ok(())
 }

@@ -40,9 +40,11 @@ pub(crate) async fn run(globals: &Globals, out: &mut Out) -> Result<(), CtlError
             }
         };
         let Some(line) = line else { break };
-        match command(&line, globals, &mut interrupt).await? {
+        match command(&line, globals, &mut interrupt).await {
             Next::Nothing => {}
             Next::Ended(code) => last = code,
+            Next::Unheard(code, _) if interactive => return finish(false, code),
+            Next::Unheard(code, out) => return unheard(code, &out, &mut lines).await,
             Next::Leave => return finish(interactive, last),
         }
         if last == 130 && !interactive {
@@ -71,14 +73,36 @@ enum Next {
     Nothing,
     /// A command ended with this code.
     Ended(u8),
+    /// A command ended with this code, and standard output takes no more.
+    Unheard(u8, Box<Out>),
     Leave,
 }
 
+/// The end of a shell that nobody reads any more. What it was to do after this is not done, and that is
+/// said, if there is anything.
+async fn unheard(code: u8, out: &Out, lines: &mut Lines) -> Result<(), CtlError> {
+    loop {
+        match lines.next().await? {
+            None => return finish(false, code),
+            Some(line) => {
+                let first = words(&line).map(|words| words.first().cloned());
+                match first.as_ref().map(Option::as_deref) {
+                    Ok(None) => continue,
+                    Ok(Some("exit" | "quit")) => return finish(false, code),
+                    Ok(Some(_)) | Err(_) => {}
+                }
+                let what = format!("not run: '{}' and what follows it", line.trim_end());
+                return Err(out.cut_short(&what, "the same with its output to a file"));
+            }
+        }
+    }
+}
+
 /// Runs one line. Its errors are told; only that nobody listens any more ends the shell.
-async fn command(line: &str, shell: &Globals, interrupt: &mut Signal) -> Result<Next, CtlError> {
+async fn command(line: &str, shell: &Globals, interrupt: &mut Signal) -> Next {
     let told = |what: String, hint: &str| {
         Out::new(shell).failure(&CtlError::usage(what, hint));
-        Ok(Next::Ended(2))
+        Next::Ended(2)
     };
     let mut words = match words(line) {
         Ok(words) => words,
@@ -88,13 +112,13 @@ async fn command(line: &str, shell: &Globals, interrupt: &mut Signal) -> Result<
         words.remove(0);
     }
     match words.first().map(String::as_str) {
-        None => return Ok(Next::Nothing),
-        Some("exit" | "quit") => return Ok(Next::Leave),
+        None => return Next::Nothing,
+        Some("exit" | "quit") => return Next::Leave,
         Some(_) => {}
     }
     let cli = match parse_line(&words, shell) {
         Ok(cli) => cli,
-        Err(answer) => return Ok(Next::Ended(crate::tell(&answer))),
+        Err(answer) => return Next::Ended(crate::tell(&answer)),
     };
     if matches!(cli.verb, Verb::Shell) {
         return told("this is the shell".to_owned(), "exit leaves it");
@@ -109,16 +133,8 @@ async fn command(line: &str, shell: &Globals, interrupt: &mut Signal) -> Result<
     };
     drop(running);
     let done = done.unwrap_or(Err(CtlError::Told(130)));
-    match out.flush().and(done) {
-        Err(error @ CtlError::Output(_)) => Err(error),
-        Err(error) => {
-            if error.exit_code() != 0 && !error.is_told() {
-                out.failure(&error);
-            }
-            Ok(Next::Ended(error.exit_code()))
-        }
-        Ok(()) => Ok(Next::Ended(0)),
-    }
+    let code = out.end(done);
+    if out.is_broken() { Next::Unheard(code, Box::new(out)) } else { Next::Ended(code) }
 }
 
 /// Lines of standard input, read on a thread of their own and only when asked for: in between, a

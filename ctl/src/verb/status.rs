@@ -50,11 +50,11 @@ async fn watch(session: &Session, out: &mut Out) -> Result<(), CtlError> {
             Ok(status) => show(&StatusView::from(status), out),
             Err(error) => Err(error),
         };
-        out.flush()?;
-        match &last {
-            Err(error @ CtlError::Output(_)) if error.exit_code() == 0 => return last,
-            Err(error) => out.warn(&error.line()),
-            Ok(()) => {}
+        if out.flush().is_err() {
+            return last;
+        }
+        if let Err(error) = &last {
+            out.warn(&error.line());
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::cli::{Globals, Token, TokenCreate, TokenRole};
 use crate::error::CtlError;
 use crate::home::Home;
-use crate::join_token::{TokenSpec, make_token};
+use crate::join_token::{TOKEN_VARIABLE, TokenSpec, make_token};
 use crate::out::{Cell, Out, Show, Tone};
 use crate::session::Session;
 
@@ -59,8 +59,10 @@ async fn create(args: TokenCreate, globals: &Globals, out: &mut Out) -> Result<(
     let made = make_token(&session, &home, &spec).await;
     session.close().await;
     let token = made?;
+    let id = token::id_text(&token.id);
+    out.did(format!("the token {id} is made; logctl cluster token revoke {id} ends it"));
     out.one(&Made::of(&token, spec.uses))?;
-    out.flush()?;
+    out.hand_over();
     let times = if spec.uses == 1 { "once".to_owned() } else { format!("{} times", spec.uses) };
     out.note(&format!("usable {times} until {}; it is a secret", expiry(&token)));
     out.note(&format!("next: {}", command(&token)));
@@ -72,8 +74,8 @@ pub(crate) fn command(token: &JoinToken) -> String {
     let text = token.encode();
     let name = if token.name.is_empty() { "NAME" } else { &token.name };
     match token.role {
-        Role::Node => format!("logctl cluster join {text} --start"),
-        Role::Client | Role::Admin => format!("logctl register {name} --token {text}"),
+        Role::Node => format!("{TOKEN_VARIABLE}={text} logctl cluster join --start"),
+        Role::Client | Role::Admin => format!("{TOKEN_VARIABLE}={text} logctl register {name}"),
     }
 }
 

@@ -91,7 +91,7 @@ pub(crate) async fn run(args: Verify, globals: &Globals, out: &mut Out) -> Resul
     let histories = histories::compare(&each, found.verified()).await;
     let lines = found.lines(&nodes, args.deep, histories.as_ref());
     out.list(&lines)?;
-    out.flush()?;
+    out.hand_over();
     found.note(args.deep, out);
     verdict(&lines, histories.as_ref())
 }

@@ -57,11 +57,112 @@ fn create_refuses_bad_numbers_and_addresses() {
         &["--time-server", "a:b"],
         &["--time-server", ""],
         &["--time-server", "a", "--time-server", "a:123"],
+        // What the daemon would refuse. Seen to fail with a parser of our own.
+        &["--time-server", "a", "--time-server", "A."],
+        &["--time-server", "[::1]", "--time-server", "0::1"],
+        &["--time-server", "0.0.0.0"],
+        &["--time-server", "10.0.0"],
+        &["--time-server", "a..b"],
+        &["--time-server", "-a"],
+        &["--time-server", "1.2.3.4%lo"],
+        &["--time-server", "127.0.0.1:7102"],
+        &[
+            "--time-server=a",
+            "--time-server=b",
+            "--time-server=c",
+            "--time-server=d",
+            "--time-server=e",
+            "--time-server=f",
+            "--time-server=g",
+            "--time-server=h",
+            "--time-server=i",
+            "--time-server=j",
+            "--time-server=k",
+            "--time-server=l",
+            "--time-server=m",
+            "--time-server=n",
+            "--time-server=o",
+            "--time-server=p",
+            "--time-server=q",
+        ],
     ] {
         user.fails(&[&["cluster", "create", "c"], bad].concat(), 2);
     }
     assert!(!user.home.path().join("c").exists());
     user.fails(&["cluster", "create", "/proc/none/such"], 1);
+}
+
+/// Seen to fail with both refused.
+#[test]
+fn names_with_a_final_dot_and_zones_are_time_servers() {
+    let user = User::new();
+    let args = ["cluster", "create", "c", "--time-server", "ntp.example.", "--time-server"];
+    user.ok(&[&args[..], &["[fe80:0::1%lo]:1123", "--time-server", "fe80::2%lo"]].concat());
+    let config = std::fs::read_to_string(user.home.path().join("c/node1.toml")).unwrap();
+    for address in ["ntp.example.:123", "[fe80::1%lo]:1123", "[fe80::2%lo]:123"] {
+        assert!(config.contains(&format!("address = \"{address}\"")), "{config}");
+    }
+}
+
+/// Seen to fail with the folder taken as it is.
+#[test]
+fn a_folder_for_keys_that_others_may_write_is_refused() {
+    let user = User::new();
+    let pki = user.home.path().join("c/pki");
+    std::fs::create_dir_all(&pki).unwrap();
+    for mode in [0o777, 0o770, 0o1777, 0o702] {
+        std::fs::set_permissions(&pki, std::fs::Permissions::from_mode(mode)).unwrap();
+        for dry in [&["--dry-run"][..], &[]] {
+            let errors = user.fails(&[&["cluster", "create", "c"], dry].concat(), 4);
+            assert!(errors.contains("c/pki") && errors.contains("chmod go-w"), "{errors}");
+        }
+        assert_eq!(std::fs::read_dir(&pki).unwrap().count(), 0);
+    }
+    std::fs::set_permissions(&pki, std::fs::Permissions::from_mode(0o755)).unwrap();
+    user.ok(&["cluster", "create", "c"]);
+    // One that was opened later is refused, too: what is in it may be anybody's.
+    std::fs::set_permissions(&pki, std::fs::Permissions::from_mode(0o777)).unwrap();
+    user.fails(&["cluster", "create", "c"], 4);
+}
+
+/// Seen to fail with a token as an argument taken without a word.
+#[test]
+fn a_token_that_others_can_see_is_said_to_be_seen() {
+    let user = User::new();
+    let token = proto::token::JoinToken {
+        cluster: proto::ClusterId::from_bytes([7; 16]),
+        ca_sha256: [9; 32],
+        addresses: vec!["127.0.0.1:1".to_owned()],
+        role: proto::Role::Node,
+        id: [1; 8],
+        secret: [2; 16],
+        expires_unix_s: 0,
+        name: "n4".to_owned(),
+    };
+    let text = token.encode();
+    std::fs::write(user.home.path().join("t"), &text).unwrap();
+    let join = |args: &[&str], variable: &str| {
+        let base = ["cluster", "join", "--timeout", "1s", "--listen", "127.0.0.1:0"];
+        let mut command = user.command(&[&base[..], args].concat());
+        command.env("LOGCTL_TOKEN", variable);
+        let output = command.output().unwrap();
+        // The address is refused after the token is read and before anything is asked.
+        (output.status.code(), crate::user::text(&output.stderr))
+    };
+    for (args, variable, seen) in [
+        (&[text.as_str()][..], "", true),
+        (&["--token-file", "t"], "", false),
+        (&[], text.as_str(), false),
+    ] {
+        let (code, errors) = join(args, variable);
+        assert_eq!(code, Some(2), "{errors}");
+        assert!(errors.contains("port 0 is drawn anew"), "{errors}");
+        assert_eq!(errors.contains("list of processes"), seen, "{args:?}: {errors}");
+    }
+    let (code, errors) = join(&[], "");
+    assert!(code == Some(2) && errors.contains("LOGCTL_TOKEN=TOKEN"), "{errors}");
+    let (code, errors) = join(&[], &text[..text.len() - 3]);
+    assert_eq!(code, Some(2), "{errors}");
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod alone;
 mod asking;
 mod clocks;
 mod interrupting;
+mod lost_output;
 mod messages;
 mod nodes;
 mod registering;

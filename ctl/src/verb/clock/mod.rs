@@ -38,7 +38,7 @@ async fn sources(whose: Whose, globals: &Globals, out: &mut Out) -> Result<(), C
         clocks.views.iter().flat_map(|view| view.sources().iter().cloned()).collect();
     out.list(&rows)?;
     // Data before its explanation, also when both go to one terminal.
-    out.flush()?;
+    out.hand_over();
     if rows.is_empty() {
         out.note("no time server is configured: the machine's own clock is taken as it is");
     }
@@ -137,7 +137,7 @@ fn view(reply: Reply) -> Result<ClockView, CtlError> {
 impl Clocks {
     /// Says what is alarming; the gravest clock decides the exit code.
     fn verdict(self, out: &mut Out) -> Result<(), CtlError> {
-        out.flush()?;
+        out.hand_over();
         for view in &self.views {
             for alarm in view.alarms() {
                 out.warn(&format!("{}: {alarm}", view.node()));

@@ -179,7 +179,7 @@ fn csv_line(fields: &[String]) -> String {
 
 /// Sums up each node; an error unless all of them were good all the time.
 fn verdict(sums: &[(String, Sum)], tolerance: &str, out: &mut Out) -> Result<(), CtlError> {
-    out.flush()?;
+    out.hand_over();
     let sentence = |(node, sum): &(String, Sum)| format!("{node}: {}", sum.sentence(tolerance));
     let bad: Vec<String> = sums.iter().filter(|(_, sum)| !sum.is_good()).map(sentence).collect();
     if bad.is_empty() && !sums.is_empty() {

@@ -58,7 +58,13 @@ impl<'a> Tour<'a> {
             }
             _ => {
                 self.out.line(text)?;
-                self.out.flush()
+                if self.out.flush().is_ok() {
+                    return Ok(());
+                }
+                let what = "the demo was not shown to its end";
+                Err(self
+                    .out
+                    .cut_short(what, "logctl demo, with its output to a terminal or a file"))
             }
         }
     }

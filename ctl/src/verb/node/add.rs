@@ -54,11 +54,14 @@ pub(super) async fn run(args: NodeAdd, globals: &Globals, out: &mut Out) -> Resu
     let added = added(&talk, &home, &args, out).await;
     talk.close().await;
     let nodes = added?;
+    for name in nodes.iter().filter(|node| node.token.is_some()).map(|node| &node.name) {
+        out.did(format!("a token for {name} is made; logctl cluster token list names its id"));
+    }
     if out.shape() == Shape::Json {
         return out.json(&Document { nodes });
     }
     out.list(&nodes)?;
-    out.flush()?;
+    out.hand_over();
     if !args.dry_run {
         out.note("run each command on its node's machine; a token is a secret, and good once");
     }
@@ -134,6 +137,7 @@ async fn start_here(
     for name in names {
         let who = (&context_name, &context);
         let added = dev::add_node((globals, home), who, (dir, &logd), name).await?;
+        out.did(format!("{name} runs, process {}", added.pid));
         out.note(&format!("{name} takes part {} ms after its start", added.took.as_millis()));
         here.push(Here {
             name: name.to_string(),

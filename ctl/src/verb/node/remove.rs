@@ -92,6 +92,7 @@ pub(super) async fn run(
     let done = removed(&talk, &names, args.force, out).await;
     talk.close().await;
     let done = done?;
+    out.did(format!("{what}: removed for good"));
     if let Some(dir) = here {
         for node in dev::retire(&dir, &names).await? {
             let aside = dir.join("removed");

@@ -105,6 +105,9 @@ pub(super) async fn priority(
 }
 
 fn show(rows: &[MemberRow], out: &mut Out) -> Result<(), CtlError> {
+    for row in rows {
+        out.did(format!("{} is changed as was asked for", row.name));
+    }
     match rows {
         [row] => out.one(&MemberView::from(row)),
         rows => out.list(&rows.iter().map(MemberView::from).collect::<Vec<_>>()),
@@ -142,7 +145,9 @@ pub(super) async fn step_down(
     let talk = Talk::open(globals)?;
     let done = stepped_down(&talk, name, hold, out).await;
     talk.close().await;
-    out.one(&done?)
+    let done = done?;
+    out.did(format!("{} has given its role to {}", done.stepped_down, done.primary));
+    out.one(&done)
 }
 
 async fn stepped_down(
