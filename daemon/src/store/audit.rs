@@ -1,11 +1,18 @@
 //! Reading a whole store again from its disk, past every cache: what a running node answers from
 //! memory says nothing of what lies below.
 
+use std::time::Duration;
+
 use model::audit::{Audit, audit};
 
 use super::db::Database;
 use super::watermark::DamageKind;
 use super::{SHARD, Store, StoreError, log, view};
+
+/// How often a look is begun before it counts that it cannot be.
+const TRIES: usize = 5;
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(100);
 
 impl Store {
     /// Reads every row of every table, the log with its chain, and every block beside, and tells
@@ -18,8 +25,7 @@ impl Store {
         // What is only in memory and in the write-ahead log would be left out.
         self.inner.db.flush()?;
         let kept = self.inner.db.keep_files()?;
-        let look = Database::look_past_caches(&self.inner.path.join("db"));
-        let found = look.and_then(|look| {
+        let found = self.look_past_caches().and_then(|look| {
             let mut found = audit(&view::freeze(&look)?);
             for read in [look.read_all(), log::bounds(&look, SHARD).map(drop)] {
                 match read {
@@ -41,5 +47,20 @@ impl Store {
             self.note_damage(DamageKind::Corrupt, first);
         }
         Ok(found)
+    }
+
+    /// The database goes on while it is looked at: what is wrong once may be its own haste, and what
+    /// is damaged is so every time.
+    fn look_past_caches(&self) -> Result<Database, StoreError> {
+        let path = self.inner.path.join("db");
+        let mut looked = Database::look_past_caches(&path);
+        for _ in 1..TRIES {
+            if looked.is_ok() {
+                break;
+            }
+            std::thread::sleep(PAUSE);
+            looked = Database::look_past_caches(&path);
+        }
+        looked
     }
 }

@@ -88,24 +88,35 @@ impl Database {
         Ok(Self { db, evidence: Some(Arc::clone(evidence)) })
     }
 
-    /// Opens the database to look at it. Nothing on the disk changes, another process or handle may
-    /// go on with it, and what is met is told to nobody.
+    /// Opens the database to look at it, as with [`Replay::Prefix`]. Nothing on the disk changes,
+    /// another handle may go on with it, and what is met is told to nobody.
     ///
     /// # Errors
     /// When RocksDB refuses.
-    pub(crate) fn look(path: &Path, replay: Replay) -> Result<Self, StoreError> {
-        let options = looking_options(replay)?;
+    pub(crate) fn look(path: &Path) -> Result<Self, StoreError> {
+        let options = looking_options(Replay::Prefix)?;
         let db = DB::open_cf_descriptors_read_only(&options, path, families(None), false);
         Ok(Self { db: db.map_err(StoreError::database("looking"))?, evidence: None })
     }
 
-    /// The same from the disk itself: past this process's caches and, where the file system can do
+    /// Opens a copy of the database, which nobody relies on, as the real one would be.
+    ///
+    /// # Errors
+    /// When RocksDB refuses.
+    pub(crate) fn try_out(copy: &Path, replay: Replay) -> Result<Self, StoreError> {
+        let options = looking_options(replay)?;
+        let db = DB::open_cf_descriptors(&options, copy, families(None));
+        Ok(Self { db: db.map_err(StoreError::database("trying it out"))?, evidence: None })
+    }
+
+    /// A look at the disk itself: past this process's caches and, where the file system can do
     /// that, the system's. No file may be deleted meanwhile.
     ///
     /// # Errors
     /// When RocksDB refuses.
     pub(crate) fn look_past_caches(path: &Path) -> Result<Self, StoreError> {
-        let mut options = looking_options(Replay::PrefixUnchecked)?;
+        // Not with its notes of logs left out: a look would then try to change them, and crash.
+        let mut options = looking_options(Replay::Prefix)?;
         options.set_max_open_files(LOOKING_TABLES_MAX);
         options.set_use_direct_reads(true);
         let db = DB::open_cf_descriptors_read_only(&options, path, families(None), false);

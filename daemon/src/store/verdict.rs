@@ -4,7 +4,8 @@
 //! What the watermark proves is not doubted. If the write-ahead log cannot be read to its end, but
 //! all that was durable can, then what is broken behind that was never acknowledged: it is dropped.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::db::{Database, Replay};
@@ -66,7 +67,7 @@ pub(crate) fn open(
     }
     for replay in [Replay::Prefix, Replay::PrefixUnchecked] {
         if let Some(watermark) = watermark
-            && holds_all(&path, replay, watermark)
+            && holds_all(store, replay, watermark)
         {
             tracing::warn!(
                 %refused,
@@ -79,11 +80,51 @@ pub(crate) fn open(
     Err(refused)
 }
 
+/// A copy of a database, to be tried out; removed when it is dropped.
+struct Copy(PathBuf);
+
+impl Copy {
+    /// Tables never change: they are linked, and the rest is copied.
+    fn of(store: &Path) -> Result<Self, StoreError> {
+        let (db, copy) = (store.join("db"), store.join("db.copy"));
+        // One that an interrupted start left.
+        drop(fs::remove_dir_all(&copy));
+        fs::create_dir(&copy).map_err(StoreError::file(&copy))?;
+        let this = Self(copy);
+        for entry in fs::read_dir(&db).map_err(StoreError::file(&db))? {
+            let path = entry.map_err(StoreError::file(&db))?.path();
+            let Some(name) = path.file_name().filter(|_| path.is_file()) else { continue };
+            let target = this.0.join(name);
+            let made = match path.extension().is_some_and(|extension| extension == "sst") {
+                true => fs::hard_link(&path, &target),
+                false => fs::copy(&path, &target).map(drop),
+            };
+            made.map_err(StoreError::file(&target))?;
+        }
+        Ok(this)
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            tracing::warn!(%error, "the copy of a database cannot be removed");
+        }
+    }
+}
+
 /// Whether the database, if its logs are read only up to the first thing that is wrong, holds all
-/// that was durable. Nothing on the disk is changed.
-fn holds_all(path: &Path, replay: Replay, watermark: &Watermark) -> bool {
+/// that was durable. The database itself is not changed.
+fn holds_all(store: &Path, replay: Replay, watermark: &Watermark) -> bool {
     let look = || -> Result<bool, StoreError> {
-        let db = Database::look(path, replay)?;
+        let copy = match replay {
+            Replay::Strict | Replay::Prefix => None,
+            Replay::PrefixUnchecked => Some(Copy::of(store)?),
+        };
+        let db = match &copy {
+            None => Database::look(&store.join("db"))?,
+            Some(copy) => Database::try_out(&copy.0, replay)?,
+        };
         let found = identity(&db)?;
         let intact = matches!(judge(&db, found.as_ref(), Some(watermark))?, Verdict::Intact(_));
         // Its own notes would have told of a log that is missing in the middle; reading all does so.
