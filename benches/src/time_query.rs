@@ -112,7 +112,8 @@ impl Dice {
 /// fifty was stamped in a spell of half a second.
 fn fill(store: &Store, records: u64) -> anyhow::Result<Vec<Stamp>> {
     let node: proto::Name = "n1".parse()?;
-    let settings = Configure { max_clock_error_us: Some(100_000), on_loss: Some(0) };
+    let settings =
+        Configure { max_clock_error_us: Some(100_000), on_loss: Some(0), ..Configure::default() };
     let first = Command {
         caller: Caller::node(&node),
         gateway: node.to_string(),

@@ -18,6 +18,7 @@ mod cursor;
 mod dev;
 mod each_node;
 mod error;
+mod gap;
 mod health;
 mod history;
 mod home;

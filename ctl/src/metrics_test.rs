@@ -49,7 +49,7 @@ fn sample() -> String {
         term: 4,
         nodes: vec![row("n1", 0), row("n2", 17)],
         problems: vec![proto::Problem::new(proto::ProblemCode::NodeDown).of("n2")],
-        settings: Some(Settings { max_clock_error_us: 100_000, on_loss: 0 }),
+        settings: Some(Settings { max_clock_error_us: 100_000, on_loss: 0, ..Settings::default() }),
         ..Status::default()
     };
     let facts = |node: &str, clock| NodeFacts { node: node.into(), clock };

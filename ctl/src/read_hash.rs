@@ -19,6 +19,8 @@ pub(crate) struct HashView {
     count: u64,
     last_seq: u64,
     hash: String,
+    /// How many were removed by retention from where the read began.
+    missing: u64,
 }
 
 impl ReadHash {
@@ -50,15 +52,15 @@ impl ReadHash {
     }
 
     /// What was gathered.
-    pub(crate) fn view(&self) -> HashView {
+    pub(crate) fn view(&self, missing: u64) -> HashView {
         let hash = self.hasher.finalize().to_hex().to_string();
-        HashView { count: self.count, last_seq: self.last_seq, hash }
+        HashView { count: self.count, last_seq: self.last_seq, hash, missing }
     }
 }
 
 impl Show for HashView {
     fn headings() -> &'static [&'static str] {
-        &["COUNT", "LAST", "HASH"]
+        &["COUNT", "LAST", "HASH", "MISSING"]
     }
 
     fn row(&self) -> Vec<Cell> {
@@ -66,7 +68,9 @@ impl Show for HashView {
     }
 
     fn plain(&self) -> Vec<String> {
-        vec![self.count.to_string(), self.last_seq.to_string(), self.hash.clone()]
+        let numbers = [self.count, self.last_seq, self.missing].map(|number| number.to_string());
+        let [count, last_seq, missing] = numbers;
+        vec![count, last_seq, self.hash.clone(), missing]
     }
 }
 
@@ -77,7 +81,7 @@ mod tests {
     fn hash(records: &[Record]) -> HashView {
         let mut hash = ReadHash::new();
         records.iter().for_each(|record| hash.add(record));
-        hash.view()
+        hash.view(0)
     }
 
     /// Seen to fail with the body left out.

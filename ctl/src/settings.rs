@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use proto::limits::RETAIN_AGE_MIN_MS;
+use proto::settings::age_text;
 use proto::wire::{Configure, OnLoss, Settings};
 use serde::Serialize;
 
@@ -15,6 +17,11 @@ const ERROR_MAX: Duration = Duration::from_secs(10);
 
 const MAX_CLOCK_ERROR: &str = "max-clock-error";
 const ON_LOSS: &str = "on-loss";
+const RETAIN_AGE: &str = "retain-age";
+const RETAIN_COUNT: &str = "retain-count";
+const RETAIN_BYTES: &str = "retain-bytes";
+/// No limit, as a value.
+const NONE: &str = "none";
 
 /// One `key=value` of `cluster set`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,13 +30,22 @@ pub(crate) enum Setting {
     MaxClockError(Duration),
     /// What happens when no clock is good enough.
     OnLoss(OnLoss),
+    /// How long messages stay, in milliseconds; 0 = for ever.
+    RetainAge(u64),
+    /// How many messages stay; 0 = all.
+    RetainCount(u64),
+    /// How many bytes of messages stay; 0 = all.
+    RetainBytes(u64),
 }
 
 /// Why a text is no setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SettingError {
     /// No `=`, or a key that nobody knows.
-    #[error("expected max-clock-error=TIME or on-loss=degrade|refuse")]
+    #[error(
+        "expected max-clock-error=TIME, on-loss=degrade|refuse, retain-age=TIME|none, \
+         retain-count=N|none or retain-bytes=N|none"
+    )]
     Form,
     /// No time, or one that no cluster accepts.
     #[error("max-clock-error is a time from 1ms to 10s, such as 50ms")]
@@ -37,6 +53,17 @@ pub(crate) enum SettingError {
     /// Another word.
     #[error("on-loss is degrade (go on with unknown bounds) or refuse (refuse writes)")]
     OnLoss,
+    /// No time, or one that no cluster accepts.
+    #[error("retain-age is a time from 1s on, such as 30d, or none: messages stay for ever")]
+    RetainAge,
+    /// No number, or 0.
+    #[error("retain-count is a number of messages from 1 on, or none: all of them stay")]
+    RetainCount,
+    /// No number, or 0.
+    #[error(
+        "retain-bytes is a number of bytes from 1 on, with KiB, MiB, GiB or TiB or without, or none"
+    )]
+    RetainBytes,
 }
 
 impl FromStr for Setting {
@@ -57,9 +84,38 @@ impl FromStr for Setting {
             (ON_LOSS, "degrade") => Ok(Self::OnLoss(OnLoss::Degrade)),
             (ON_LOSS, "refuse") => Ok(Self::OnLoss(OnLoss::Refuse)),
             (ON_LOSS, _) => Err(SettingError::OnLoss),
+            (RETAIN_AGE, NONE) => Ok(Self::RetainAge(0)),
+            (RETAIN_AGE, value) => match humantime::parse_duration(value).map(whole_ms) {
+                Ok(Some(ms)) if ms >= RETAIN_AGE_MIN_MS => Ok(Self::RetainAge(ms)),
+                _ => Err(SettingError::RetainAge),
+            },
+            (RETAIN_COUNT, NONE) => Ok(Self::RetainCount(0)),
+            (RETAIN_COUNT, value) => match value.parse() {
+                Ok(count @ 1..) => Ok(Self::RetainCount(count)),
+                _ => Err(SettingError::RetainCount),
+            },
+            (RETAIN_BYTES, NONE) => Ok(Self::RetainBytes(0)),
+            (RETAIN_BYTES, value) => match bytes(value) {
+                Some(bytes @ 1..) => Ok(Self::RetainBytes(bytes)),
+                _ => Err(SettingError::RetainBytes),
+            },
             _ => Err(SettingError::Form),
         }
     }
+}
+
+/// A time as whole milliseconds.
+fn whole_ms(time: Duration) -> Option<u64> {
+    let whole = time.subsec_nanos().is_multiple_of(1_000_000);
+    u64::try_from(time.as_millis()).ok().filter(|_| whole)
+}
+
+/// `1000`, `10GiB`.
+fn bytes(text: &str) -> Option<u64> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
+    let unit = units.into_iter().find_map(|(unit, bits)| Some((text.strip_suffix(unit)?, bits)));
+    let (number, bits) = unit.unwrap_or((text, 0));
+    number.parse::<u64>().ok()?.checked_mul(1 << bits)
 }
 
 /// The change that several settings make together; `None` if one is given twice.
@@ -72,6 +128,9 @@ pub(crate) fn change(settings: &[Setting]) -> Option<Configure> {
                 change.max_clock_error_us.replace(us).is_some()
             }
             Setting::OnLoss(on_loss) => change.on_loss.replace(on_loss.into()).is_some(),
+            Setting::RetainAge(ms) => change.retain_age_ms.replace(ms).is_some(),
+            Setting::RetainCount(count) => change.retain_count.replace(count).is_some(),
+            Setting::RetainBytes(bytes) => change.retain_bytes.replace(bytes).is_some(),
         };
         if before {
             return None;
@@ -85,6 +144,10 @@ pub(crate) fn change(settings: &[Setting]) -> Option<Configure> {
 pub(crate) struct SettingsView {
     max_clock_error_us: u64,
     on_loss: &'static str,
+    /// These three are none where messages stay.
+    retain_age_ms: Option<u64>,
+    retain_count: Option<u64>,
+    retain_bytes: Option<u64>,
 }
 
 impl From<Settings> for SettingsView {
@@ -94,28 +157,46 @@ impl From<Settings> for SettingsView {
             Ok(OnLoss::Refuse) => "refuse",
             Err(_) => "unknown",
         };
-        Self { max_clock_error_us: settings.max_clock_error_us, on_loss }
+        let limit = |limit: Option<u64>| limit.filter(|&limit| limit > 0);
+        Self {
+            max_clock_error_us: settings.max_clock_error_us,
+            on_loss,
+            retain_age_ms: limit(settings.retain_age_ms),
+            retain_count: limit(settings.retain_count),
+            retain_bytes: limit(settings.retain_bytes),
+        }
     }
 }
 
 impl fmt::Display for SettingsView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [(key, value), (key2, value2)] = self.pairs();
-        write!(f, "{key}={value} {key2}={value2}")
+        for (at, (key, value)) in self.pairs().into_iter().enumerate() {
+            write!(f, "{}{key}={value}", if at == 0 { "" } else { " " })?;
+        }
+        Ok(())
     }
 }
 
 impl SettingsView {
-    fn pairs(&self) -> [(&'static str, String); 2] {
+    fn pairs(&self) -> [(&'static str, String); 5] {
         let time = Duration::from_micros(self.max_clock_error_us);
         let time = humantime::format_duration(time).to_string().replace(' ', "");
-        [(MAX_CLOCK_ERROR, time), (ON_LOSS, self.on_loss.to_owned())]
+        let limit = |limit: Option<u64>, text: fn(u64) -> String| {
+            limit.map_or_else(|| NONE.to_owned(), text)
+        };
+        [
+            (MAX_CLOCK_ERROR, time),
+            (ON_LOSS, self.on_loss.to_owned()),
+            (RETAIN_AGE, limit(self.retain_age_ms, age_text)),
+            (RETAIN_COUNT, limit(self.retain_count, |count| count.to_string())),
+            (RETAIN_BYTES, limit(self.retain_bytes, |bytes| bytes.to_string())),
+        ]
     }
 }
 
 impl Show for SettingsView {
     fn headings() -> &'static [&'static str] {
-        &["MAX-CLOCK-ERROR", "ON-LOSS"]
+        &["MAX-CLOCK-ERROR", "ON-LOSS", "RETAIN-AGE", "RETAIN-COUNT", "RETAIN-BYTES"]
     }
 
     fn row(&self) -> Vec<Cell> {
@@ -144,6 +225,15 @@ mod tests {
             ("max-clock-error=1s 500us", Setting::MaxClockError(Duration::from_micros(1_000_500))),
             ("on-loss=refuse", Setting::OnLoss(OnLoss::Refuse)),
             ("on-loss=degrade", Setting::OnLoss(OnLoss::Degrade)),
+            ("retain-age=30d", Setting::RetainAge(30 * 86_400_000)),
+            ("retain-age=1s", Setting::RetainAge(1000)),
+            ("retain-age=1s 500ms", Setting::RetainAge(1500)),
+            ("retain-age=none", Setting::RetainAge(0)),
+            ("retain-count=1000", Setting::RetainCount(1000)),
+            ("retain-count=none", Setting::RetainCount(0)),
+            ("retain-bytes=1", Setting::RetainBytes(1)),
+            ("retain-bytes=10GiB", Setting::RetainBytes(10 << 30)),
+            ("retain-bytes=none", Setting::RetainBytes(0)),
         ] {
             assert_eq!(text.parse(), Ok(setting), "{text}");
         }
@@ -151,7 +241,7 @@ mod tests {
 
     #[test]
     fn anything_else_says_what_was_expected() {
-        use SettingError::{Form, MaxClockError, OnLoss};
+        use SettingError::{Form, MaxClockError, OnLoss, RetainAge, RetainBytes, RetainCount};
         for (text, error) in [
             ("", Form),
             ("max-clock-error", Form),
@@ -166,6 +256,18 @@ mod tests {
             ("max-clock-error=-5ms", MaxClockError),
             ("on-loss=", OnLoss),
             ("on-loss=Refuse", OnLoss),
+            ("retain-age=0s", RetainAge),
+            ("retain-age=999ms", RetainAge),
+            ("retain-age=1s 1us", RetainAge),
+            ("retain-age=30", RetainAge),
+            ("retain-age=never", RetainAge),
+            ("retain-count=0", RetainCount),
+            ("retain-count=-1", RetainCount),
+            ("retain-count=1k", RetainCount),
+            ("retain-bytes=0GiB", RetainBytes),
+            ("retain-bytes=10 GB", RetainBytes),
+            ("retain-bytes=99999999999TiB", RetainBytes),
+            ("retain=1d", Form),
         ] {
             assert_eq!(text.parse::<Setting>(), Err(error), "{text}");
         }
@@ -178,13 +280,22 @@ mod tests {
             change(&[ms(50), refuse]),
             Some(Configure {
                 max_clock_error_us: Some(50_000),
-                on_loss: Some(OnLoss::Refuse.into())
+                on_loss: Some(OnLoss::Refuse.into()),
+                ..Configure::default()
             })
         );
+        assert_eq!(change(&[refuse]), Some(Configure { on_loss: Some(1), ..Configure::default() }));
+        let keep = [Setting::RetainAge(0), Setting::RetainCount(7), Setting::RetainBytes(8)];
         assert_eq!(
-            change(&[refuse]),
-            Some(Configure { max_clock_error_us: None, on_loss: Some(1) })
+            change(&keep),
+            Some(Configure {
+                retain_age_ms: Some(0),
+                retain_count: Some(7),
+                retain_bytes: Some(8),
+                ..Configure::default()
+            })
         );
+        assert_eq!(change(&[keep, keep].concat()), None);
         assert_eq!(change(&[ms(50), refuse, ms(50)]), None);
     }
 
@@ -192,13 +303,22 @@ mod tests {
     fn what_is_shown_can_be_typed() {
         for max_clock_error_us in [1_000, 50_000, 1_000_500, 10_000_000] {
             for on_loss in [OnLoss::Degrade, OnLoss::Refuse] {
-                let settings = Settings { max_clock_error_us, on_loss: on_loss.into() };
+                let settings = Settings {
+                    max_clock_error_us,
+                    on_loss: on_loss.into(),
+                    retain_age_ms: Some(5_400_000),
+                    retain_count: Some(0),
+                    retain_bytes: Some(1 << 30),
+                };
                 let shown = SettingsView::from(settings).to_string();
                 let typed: Vec<Setting> =
                     shown.split(' ').map(|text| text.parse().unwrap()).collect();
                 let change = change(&typed).unwrap();
                 assert_eq!(change.max_clock_error_us, Some(max_clock_error_us), "{shown}");
                 assert_eq!(change.on_loss, Some(on_loss.into()), "{shown}");
+                assert_eq!(change.retain_age_ms, settings.retain_age_ms, "{shown}");
+                assert_eq!(change.retain_count, settings.retain_count, "{shown}");
+                assert_eq!(change.retain_bytes, settings.retain_bytes, "{shown}");
             }
         }
     }

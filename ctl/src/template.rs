@@ -149,6 +149,9 @@ const TAIL: &str = r#"
 #election_max_ms = 400
 
 [retention]
+# How long messages stay: settings of the whole cluster. The first primary takes them from its file;
+# later they are changed with: logctl cluster set retain-age=30d retain-count=none retain-bytes=none.
+
 # Messages older than this are removed: a whole number and s, m, h, d or w. Default: none, they
 # stay.
 #max_age = "30d"

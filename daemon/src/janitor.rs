@@ -1,5 +1,6 @@
 //! Expiry: the primary looks at what is kept and, if anything has to go, proposes so. What goes is
-//! decided at apply, by stamps inside the log, so it is the same on every replica.
+//! decided at apply, by stamps inside the log and the cluster's settings, so it is the same on every
+//! replica, whoever is primary.
 
 use std::time::Duration;
 
@@ -10,7 +11,6 @@ use model::{Caller, Command, CommandOp, Outcome};
 use proto::Name;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Retention;
 use crate::proposer::Proposer;
 use crate::raft::Handle;
 use crate::store::{Store, StoreError};
@@ -34,17 +34,8 @@ pub struct Janitor {
 }
 
 impl Janitor {
-    /// Runs until `stop`. Returns at once on a node that keeps everything.
-    pub async fn run(self, retention: Retention, stop: CancellationToken) {
-        let max_age = retention.max_age.map_or(0, |age| age.as_nanos());
-        let policy = Policy {
-            max_age_ns: u64::try_from(max_age).unwrap_or(u64::MAX),
-            max_records: retention.max_records,
-            max_bytes: retention.max_bytes,
-        };
-        if policy == Policy::default() {
-            return;
-        }
+    /// Runs until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -61,8 +52,9 @@ impl Janitor {
             };
             let mut more = vouched && self.engine.leadership().is_some();
             while more {
-                more = match is_due(&self.store, policy, self.keeper.reading().now_ns) {
-                    Ok(due) => due && self.expire(policy).await,
+                more = match due(&self.store, self.keeper.reading().now_ns) {
+                    Ok(Some(policy)) => self.expire(policy).await,
+                    Ok(None) => false,
                     Err(error) => {
                         tracing::warn!(%error, "cannot look at what is kept");
                         false
@@ -94,13 +86,19 @@ impl Janitor {
     }
 }
 
-/// Whether the oldest record must go.
-fn is_due(store: &Store, policy: Policy, now_ns: u64) -> Result<bool, StoreError> {
+/// The cluster's policy, if by it the oldest record must go.
+fn due(store: &Store, now_ns: u64) -> Result<Option<Policy>, StoreError> {
     let view = store.snapshot()?;
+    let settings = view.judged(query::settings(&view))?;
+    let policy = settings.and_then(|settings| Policy::of(&settings)).unwrap_or_default();
+    if policy == Policy::default() {
+        return Ok(None);
+    }
     let stats = view.judged(query::stats(&view))?;
     let records = (stats.last_seq + 1).saturating_sub(stats.first_seq);
     let Some(oldest) = view.judged(query::oldest(&view))? else {
-        return Ok(false);
+        return Ok(None);
     };
-    Ok(expired(policy, Kept { records, bytes: stats.bytes, oldest }, Hlc::from_ns(now_ns)))
+    let kept = Kept { records, bytes: stats.bytes, oldest };
+    Ok(expired(policy, kept, Hlc::from_ns(now_ns)).then_some(policy))
 }

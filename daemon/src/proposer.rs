@@ -291,7 +291,7 @@ impl Task {
         let mut commands = vec![command(op)];
         let known = self.parts.store.snapshot().map(|view| query::settings(&view));
         // Apply sets only what nobody has set: a look at an old state does no harm.
-        if !matches!(known, Ok(Ok(Some(_)))) {
+        if !matches!(known, Ok(Ok(Some(settings))) if settings.is_complete()) {
             commands.push(command(CommandOp::InitSettings(self.parts.settings)));
         }
         commands

@@ -43,6 +43,9 @@ pub async fn reach(
 pub struct Reading {
     asker: Asker,
     query: Query,
+    /// What `since` and `until` stood for, for whoever goes on elsewhere.
+    since: Vec<u8>,
+    until: Vec<u8>,
     /// Records that may still be returned; `None` = no limit of the caller's.
     left: Option<u64>,
     /// The stamp from which on nothing later can belong to it; `None` for a range without end.
@@ -78,16 +81,19 @@ impl Reading {
         }
         let view = store.snapshot().map_err(store_failure)?;
         let mut after = position(&read.after)?;
+        let mut resumes = !read.after.is_empty();
         if !read.cursor.is_empty() {
             let stored = answered(&view, query::cursor(&view, &asker.name, &read.cursor))?;
             after = after.max(position(&stored)?);
+            resumes |= !stored.is_empty();
         }
         let (from, to, with) = (read.from.clone(), read.to.clone(), read.with.clone());
         let closes_at = until.map(|until| query::closing(&view, until, mode)).transpose();
         let closes_at = answered(&view, closes_at)?;
-        let query = Query { since, until, mode, from, to, with, after, limit: 0 };
+        let query = Query { since, until, mode, from, to, with, after, resumes, limit: 0 };
         let left = (read.limit > 0).then_some(read.limit);
-        Ok(Self { asker, query, left, closes_at })
+        let bytes = |at: Option<Hlc>| at.map_or_else(Vec::new, |at| at.to_bytes().to_vec());
+        Ok(Self { asker, query, since: bytes(since), until: bytes(until), left, closes_at })
     }
 
     /// The next page from the state as it is now.
@@ -101,7 +107,8 @@ impl Reading {
         };
         let view = store.snapshot().map_err(store_failure)?;
         let found = answered(&view, query::page(&view, &self.asker, &self.query))?;
-        self.query.after = found.next;
+        // From here on the reader has come somewhere.
+        (self.query.after, self.query.resumes) = (found.next, true);
         if let Some(left) = &mut self.left {
             *left = left.saturating_sub(found.records.len() as u64);
         }
@@ -111,6 +118,9 @@ impl Reading {
             end: found.end || self.is_done(),
             safe: found.safe.to_bytes().to_vec(),
             behind_ms: 0,
+            since: self.since.clone(),
+            until: self.until.clone(),
+            gap: found.gap,
         })
     }
 

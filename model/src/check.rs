@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use proto::limits::{
     BODY_BYTES_MAX, CLOCK_ERROR_MAX_US, CLOCK_ERROR_MIN_US, HEADER_BYTES_MAX, HEADERS_MAX,
-    NAME_BYTES_MAX, REASON_BYTES_MAX,
+    NAME_BYTES_MAX, REASON_BYTES_MAX, RETAIN_AGE_MIN_MS,
 };
 use proto::wire::{Configure, OnLoss, Position};
 use proto::{Failure, Header, MessageId, Name, Stream};
@@ -125,8 +125,8 @@ pub(crate) fn check_cursor(name: &str, positions: &[Position]) -> Result<(), Fai
 }
 
 pub(crate) fn check_settings(change: &Configure) -> Result<(), Failure> {
-    let &Configure { max_clock_error_us, on_loss } = change;
-    if max_clock_error_us.is_none() && on_loss.is_none() {
+    let &Configure { max_clock_error_us, on_loss, retain_age_ms, .. } = change;
+    if *change == Configure::default() {
         return Err(invalid("no setting is given: there is nothing to change"));
     }
     let allowed = CLOCK_ERROR_MIN_US..=CLOCK_ERROR_MAX_US;
@@ -134,6 +134,11 @@ pub(crate) fn check_settings(change: &Configure) -> Result<(), Failure> {
         return Err(invalid(format!(
             "a largest clock error of {us} us; {CLOCK_ERROR_MIN_US} to {CLOCK_ERROR_MAX_US} are \
              allowed"
+        )));
+    }
+    if let Some(ms) = retain_age_ms.filter(|ms| (1..RETAIN_AGE_MIN_MS).contains(ms)) {
+        return Err(invalid(format!(
+            "messages that stay for {ms} ms; {RETAIN_AGE_MIN_MS} is the least, 0 says for ever"
         )));
     }
     match on_loss.map(OnLoss::try_from) {

@@ -229,8 +229,8 @@ impl<'v> Machine<'v> {
             CommandOp::Event { id, headers, body } => {
                 self.event(place, caller, gateway, (id, headers, body))
             }
-            CommandOp::Configure(change) => self.configure(caller, change),
-            CommandOp::InitSettings(change) => self.init_settings(caller, change),
+            CommandOp::Configure(change) => self.configure(place, caller, change),
+            CommandOp::InitSettings(change) => self.init_settings(place, caller, change),
             CommandOp::Member(change) => self.change_members(place, caller, change),
             CommandOp::Token(change) => self.change_tokens(place, caller, change),
             CommandOp::Group(change) => self.change_groups(place, caller, gateway, change),

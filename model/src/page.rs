@@ -10,9 +10,10 @@ use clock::Hlc;
 use proto::limits::{
     CLOCK_ERROR_MAX_US, PAGE_BYTES_MAX, PAGE_LOOKED_BYTES_MAX, PAGE_RECORDS_MAX, PAGE_STEPS_MAX,
 };
-use proto::wire::TimeMode;
+use proto::wire::{Gap, TimeMode};
 use proto::{Name, Stream};
 
+use crate::SHARD;
 use crate::blocks::Skipper;
 use crate::check::ADMIN;
 use crate::error::{QueryError, StateError, denied, invalid, not_found};
@@ -68,7 +69,31 @@ pub fn page(view: &dyn View, reader: &Reader, query: &Query) -> Result<Page, Que
         None => (query.after.max(last), state.last),
     };
     let safe = until.into_iter().fold(complete_until(view, mode, looked)?, Hlc::min);
-    Ok(Page { records, next, end: stopped.is_none(), safe })
+    let gap = missed(view, &state, query)?;
+    Ok(Page { records, next, end: stopped.is_none(), safe, gap })
+}
+
+/// What retention has removed between the place where a reader stood and the first record that is kept.
+/// Stamps ascend, so a range of time that begins no earlier than that record misses nothing.
+fn missed(view: &dyn View, state: &State, query: &Query) -> Result<Option<Gap>, StateError> {
+    let from_seq = query.after.saturating_add(1);
+    if !query.resumes || from_seq >= state.first_seq {
+        return Ok(None);
+    }
+    match (query.mode, query.since) {
+        (TimeMode::Nominal | TimeMode::Definite, Some(since)) => {
+            let kept = match state.records() {
+                0 => state.last.succ(),
+                _ => record_hlc(&record_row(view, state.first_seq)?)?,
+            };
+            if since >= kept {
+                return Ok(None);
+            }
+        }
+        // A stamp without known bounds belongs to every range.
+        (TimeMode::Possible, _) | (_, None) => {}
+    }
+    Ok(Some(Gap { shard: u32::from(SHARD), from_seq, to_seq: state.first_seq - 1 }))
 }
 
 /// Up to which instant an answer is complete that holds everything stamped up to `stamp`. In possible

@@ -9,7 +9,7 @@
 use std::ops::ControlFlow;
 
 use clock::Hlc;
-use proto::wire::{Position, Settings, TimeMode};
+use proto::wire::{Gap, Position, Settings, TimeMode};
 use proto::{Failure, MessageId, Name, Record, Stream};
 
 use crate::admins::require_admin;
@@ -67,6 +67,8 @@ pub struct Query {
     pub with: String,
     /// Only seqs above this one.
     pub after: u64,
+    /// Whether a reader has come as far as `after`, so that it misses what was removed behind it.
+    pub resumes: bool,
     /// Most records; 0, or more than a page may hold = as many as a page may hold.
     pub limit: usize,
 }
@@ -84,6 +86,8 @@ pub struct Page {
     /// The answer is complete up to this instant, and never says so beyond [`Query::until`]. In
     /// possible time it lies behind the last stamp, since a later one may reach back.
     pub safe: Hlc,
+    /// What a reader that resumes can have no more.
+    pub gap: Option<Gap>,
 }
 
 /// What an id led to.

@@ -2,10 +2,14 @@
 //! inside the log, never at a clock, and removes from the oldest end alone, so what is kept is
 //! always one unbroken run of seqs.
 //!
+//! The measures are settings of the cluster: no expiry goes beyond what is set where it is applied,
+//! whatever its primary knew.
+//!
 //! The dedup window is apart from this: a (sender, id) is remembered even if its record is gone.
 
 use clock::Hlc;
 use proto::limits::EXPIRE_RECORDS_MAX;
+use proto::wire::Settings;
 use proto::{Record, Stream};
 
 use crate::error::{QueryError, StateError};
@@ -24,6 +28,18 @@ pub struct Policy {
     pub max_records: u64,
     /// Most bytes.
     pub max_bytes: u64,
+}
+
+impl Policy {
+    /// What the settings say; `None` until a primary has set it.
+    #[must_use]
+    pub fn of(settings: &Settings) -> Option<Self> {
+        Some(Self {
+            max_age_ns: settings.retain_age_ms?.saturating_mul(1_000_000),
+            max_records: settings.retain_count?,
+            max_bytes: settings.retain_bytes?,
+        })
+    }
 }
 
 /// What is kept at present.
@@ -54,7 +70,9 @@ impl Machine<'_> {
         max_records: u64,
         max_bytes: u64,
     ) -> Result<Outcome, QueryError> {
-        let policy = Policy { max_age_ns, max_records, max_bytes };
+        // An entry of an earlier release brings the measures of its primary's own file.
+        let proposed = Policy { max_age_ns, max_records, max_bytes };
+        let policy = crate::settings::retention(&self.rows)?.unwrap_or(proposed);
         let (mut records, mut bytes) = (0, 0);
         let more = loop {
             if self.state.records() == 0 {

@@ -360,6 +360,12 @@ pub(crate) struct SettingsRow {
     pub(crate) max_clock_error_us: Option<u64>,
     #[prost(int32, optional, tag = "2")]
     pub(crate) on_loss: Option<i32>,
+    #[prost(uint64, optional, tag = "3")]
+    pub(crate) retain_age_ms: Option<u64>,
+    #[prost(uint64, optional, tag = "4")]
+    pub(crate) retain_count: Option<u64>,
+    #[prost(uint64, optional, tag = "5")]
+    pub(crate) retain_bytes: Option<u64>,
 }
 
 impl SettingsRow {
@@ -368,9 +374,11 @@ impl SettingsRow {
             .map_err(|_| StateError::corrupt(Table::Settings, "the settings do not parse"))
     }
 
-    /// All settings, if all are set.
+    /// The settings, once a primary has set them.
     pub(crate) fn settings(self) -> Option<Settings> {
-        Some(Settings { max_clock_error_us: self.max_clock_error_us?, on_loss: self.on_loss? })
+        let Self { retain_age_ms, retain_count, retain_bytes, .. } = self;
+        let (max_clock_error_us, on_loss) = (self.max_clock_error_us?, self.on_loss?);
+        Some(Settings { max_clock_error_us, on_loss, retain_age_ms, retain_count, retain_bytes })
     }
 }
 

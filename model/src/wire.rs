@@ -148,19 +148,27 @@ struct SettingsContent {
     max_clock_error_us: Option<u64>,
     #[prost(int32, optional, tag = "2")]
     on_loss: Option<i32>,
+    #[prost(uint64, optional, tag = "3")]
+    retain_age_ms: Option<u64>,
+    #[prost(uint64, optional, tag = "4")]
+    retain_count: Option<u64>,
+    #[prost(uint64, optional, tag = "5")]
+    retain_bytes: Option<u64>,
 }
 
 impl From<&Configure> for SettingsContent {
     fn from(change: &Configure) -> Self {
-        let &Configure { max_clock_error_us, on_loss } = change;
-        Self { max_clock_error_us, on_loss }
+        let &Configure { max_clock_error_us, on_loss, .. } = change;
+        let &Configure { retain_age_ms, retain_count, retain_bytes, .. } = change;
+        Self { max_clock_error_us, on_loss, retain_age_ms, retain_count, retain_bytes }
     }
 }
 
 impl From<SettingsContent> for Configure {
     fn from(content: SettingsContent) -> Self {
-        let SettingsContent { max_clock_error_us, on_loss } = content;
-        Self { max_clock_error_us, on_loss }
+        let SettingsContent { max_clock_error_us, on_loss, .. } = content;
+        let SettingsContent { retain_age_ms, retain_count, retain_bytes, .. } = content;
+        Self { max_clock_error_us, on_loss, retain_age_ms, retain_count, retain_bytes }
     }
 }
 

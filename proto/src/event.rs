@@ -26,9 +26,11 @@ pub const ADMIN: &str = "admin";
 /// A node turned somebody away whose key proves nothing: a removed node, an unknown key, a request in a
 /// name that the key is not entered for.
 pub const REFUSED: &str = "refused";
+/// A setting of the cluster was changed.
+pub const SETTINGS: &str = "settings";
 /// Every type of event.
-pub const TYPES: [&str; 10] =
-    [JOIN, SUSPECT, LEAVE, LEADER, MEMBER, CLOCK, SHARD, ALARM, ADMIN, REFUSED];
+pub const TYPES: [&str; 11] =
+    [JOIN, SUSPECT, LEAVE, LEADER, MEMBER, CLOCK, SHARD, ALARM, ADMIN, REFUSED, SETTINGS];
 /// Header that names the node that an event is about.
 pub const NODE: &str = "node";
 

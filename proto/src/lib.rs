@@ -25,6 +25,7 @@ mod op;
 pub mod overview;
 pub mod peer;
 pub mod problem;
+pub mod read;
 pub mod record;
 pub mod settings;
 pub mod share;

@@ -109,6 +109,9 @@ pub const CLOCK_ERROR_MIN_US: u64 = 1_000;
 /// Largest error bound that may be asked of a primary's clock, in microseconds. A stamp may lie twice
 /// that far ahead of true time.
 pub const CLOCK_ERROR_MAX_US: u64 = 10_000_000;
+/// Least time that messages stay where they do not stay for ever, in milliseconds: expiry looks once a
+/// second.
+pub const RETAIN_AGE_MIN_MS: u64 = 1_000;
 /// Events that wait on a node until a primary has stored them. Beyond it the oldest are dropped and
 /// counted: an event is worth less than the node's memory.
 pub const EVENTS_WAITING_MAX: usize = 256;

@@ -20,6 +20,33 @@ pub struct Settings {
     /// What happens when no clock is good enough.
     #[prost(enumeration = "OnLoss", tag = "2")]
     pub on_loss: i32,
+    /// Messages that are older go, in milliseconds of log time; 0 = they stay. Absent in a cluster of
+    /// an earlier release until its first primary of this one has set it, like the two below.
+    #[prost(uint64, optional, tag = "3")]
+    pub retain_age_ms: Option<u64>,
+    /// At most so many messages stay; 0 = all.
+    #[prost(uint64, optional, tag = "4")]
+    pub retain_count: Option<u64>,
+    /// At most so many bytes of messages stay; 0 = all.
+    #[prost(uint64, optional, tag = "5")]
+    pub retain_bytes: Option<u64>,
+}
+
+impl Settings {
+    /// Whether nothing is left for a primary to set.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let Self { retain_age_ms, retain_count, retain_bytes, .. } = self;
+        retain_age_ms.is_some() && retain_count.is_some() && retain_bytes.is_some()
+    }
+}
+
+/// A length of time as it is typed and shown: whole, in the largest unit that says it, `30d` or `90m`.
+#[must_use]
+pub fn age_text(ms: u64) -> String {
+    let units = [(24 * 3_600_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let whole = units.into_iter().find(|&(unit, _)| ms.is_multiple_of(unit));
+    whole.map_or_else(|| format!("{ms}ms"), |(unit, name)| format!("{}{name}", ms / unit))
 }
 
 /// A change of settings; what is absent stays.
@@ -31,4 +58,13 @@ pub struct Configure {
     /// See [`Settings::on_loss`].
     #[prost(enumeration = "OnLoss", optional, tag = "2")]
     pub on_loss: Option<i32>,
+    /// See [`Settings::retain_age_ms`].
+    #[prost(uint64, optional, tag = "3")]
+    pub retain_age_ms: Option<u64>,
+    /// See [`Settings::retain_count`].
+    #[prost(uint64, optional, tag = "4")]
+    pub retain_count: Option<u64>,
+    /// See [`Settings::retain_bytes`].
+    #[prost(uint64, optional, tag = "5")]
+    pub retain_bytes: Option<u64>,
 }

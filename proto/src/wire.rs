@@ -12,6 +12,7 @@ pub use crate::member::{MemberChange, Members};
 pub use crate::overview::{
     Distribution, Plan, Planned, RaftView, Route, Routed, Slots, Verified, Verify,
 };
+pub use crate::read::{Gap, Instant, Page, Position, Read, TimeMode, TimePoint};
 pub use crate::settings::{Configure, OnLoss, Settings};
 pub use crate::token::{TokenChange, Tokens};
 
@@ -157,88 +158,6 @@ pub struct Send {
     /// stamp than this one. Needs `on_loss = "refuse"`.
     #[prost(bool, tag = "5")]
     pub commit_wait: bool,
-}
-
-/// Which records belong to a range of time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
-#[repr(i32)]
-pub enum TimeMode {
-    /// Those whose stamp lies in it.
-    Nominal = 0,
-    /// Those that may have been stamped in it: their interval meets the range. One without known
-    /// bounds always may.
-    Possible = 1,
-    /// Those that were stamped in it for sure: their whole interval lies inside the range.
-    Definite = 2,
-}
-
-/// Where a read begins or ends in time.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct TimePoint {
-    /// The instant.
-    #[prost(oneof = "Instant", tags = "1, 2")]
-    pub at: Option<Instant>,
-}
-
-/// An instant: exact, or relative to the serving node's disciplined clock.
-#[derive(Clone, PartialEq, Eq, prost::Oneof)]
-pub enum Instant {
-    /// A 12-byte stamp.
-    #[prost(bytes, tag = "1")]
-    Hlc(Vec<u8>),
-    /// Nanoseconds before now.
-    #[prost(uint64, tag = "2")]
-    AgoNs(u64),
-}
-
-/// A place in one shard's order.
-#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
-pub struct Position {
-    /// The shard.
-    #[prost(uint32, tag = "1")]
-    pub shard: u32,
-    /// Highest seq already seen.
-    #[prost(uint64, tag = "2")]
-    pub seq: u64,
-}
-
-/// Read records in log order. A client reads its inbox and what it sent; an admin reads everything.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Read {
-    /// Not before this instant.
-    #[prost(message, optional, tag = "1")]
-    pub since: Option<TimePoint>,
-    /// Before this instant.
-    #[prost(message, optional, tag = "2")]
-    pub until: Option<TimePoint>,
-    /// Only from this sender; empty = all.
-    #[prost(string, tag = "3")]
-    pub from: String,
-    /// Only to this recipient; empty = all.
-    #[prost(string, tag = "4")]
-    pub to: String,
-    /// Most records in all; 0 = no limit of the caller's.
-    #[prost(uint64, tag = "5")]
-    pub limit: u64,
-    /// Stay and send what comes.
-    #[prost(bool, tag = "6")]
-    pub follow: bool,
-    /// Begin after the position of this named cursor; empty = none.
-    #[prost(string, tag = "7")]
-    pub cursor: String,
-    /// Begin after these positions.
-    #[prost(message, repeated, tag = "8")]
-    pub after: Vec<Position>,
-    /// Answer from this node's own state without asking the primary.
-    #[prost(bool, tag = "9")]
-    pub stale: bool,
-    /// What `since` and `until` mean.
-    #[prost(enumeration = "TimeMode", tag = "10")]
-    pub mode: i32,
-    /// Only what went between the caller and this client, in both directions; empty = all. Not
-    /// together with `from` or `to`.
-    #[prost(string, tag = "11")]
-    pub with: String,
 }
 
 /// Read one message.
@@ -420,27 +339,6 @@ pub struct Ack {
     /// Index of the log entry.
     #[prost(uint64, tag = "8")]
     pub index: u64,
-}
-
-/// Records, in log order.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Page {
-    /// The records.
-    #[prost(message, repeated, tag = "1")]
-    pub records: Vec<Record>,
-    /// Where to go on.
-    #[prost(message, repeated, tag = "2")]
-    pub next: Vec<Position>,
-    /// Whether the end of what the reader may see was reached.
-    #[prost(bool, tag = "3")]
-    pub end: bool,
-    /// 12-byte stamp up to which this answer is complete.
-    #[prost(bytes = "vec", tag = "4")]
-    pub safe: Vec<u8>,
-    /// For a stale read: how long ago this node last heard from a primary, in milliseconds.
-    /// `u64::MAX` if it never did. 0 for a fresh read.
-    #[prost(uint64, tag = "5")]
-    pub behind_ms: u64,
 }
 
 /// A client is admitted.

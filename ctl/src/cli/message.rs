@@ -59,7 +59,8 @@ pub(crate) struct Read {
     /// order in real time against the messages before it is not known
     #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', env = "LOGCTL_TIMES")]
     pub(crate) times: Vec<Times>,
-    /// Only from this sender; or, digits only, from this place in the log on: --from 0 is all of it
+    /// Only from this sender; or, digits only, from this place in the log on: --from 0 is all that is
+    /// kept
     #[arg(long, value_name = "NAME|SEQ")]
     pub(crate) from: Option<From>,
     /// Only to this recipient: a client, @group, '*' or $events
@@ -74,6 +75,9 @@ pub(crate) struct Read {
     /// Begin after the place kept under this name, and move it past what was written out
     #[arg(long, value_name = "NAME")]
     pub(crate) cursor: Option<Name>,
+    /// Exit code 0 also where messages are missing that retention removed before they were read here
+    #[arg(long)]
+    pub(crate) allow_gap: bool,
     /// Take the node's own state without asking the primary; standard error says how far behind
     #[arg(long)]
     pub(crate) stale: bool,

@@ -28,7 +28,11 @@ pub(crate) struct Events {
     /// default: all that are kept
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<When>,
-    /// Only these types: join, suspect, leave, leader, member, clock, shard, alarm, admin, refused
+    /// Exit code 0 also where events are missing that retention removed before they were read here
+    #[arg(long)]
+    pub(crate) allow_gap: bool,
+    /// Only these types: join, suspect, leave, leader, member, clock, shard, alarm, admin, refused,
+    /// settings
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_type)]
     pub(crate) types: Vec<&'static str>,
 }

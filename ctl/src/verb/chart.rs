@@ -109,7 +109,7 @@ async fn scan(session: &Session) -> Result<Counts, CtlError> {
         if page.records.is_empty() && page.next == read.after {
             return Err(CtlError::strange("a page that leads nowhere"));
         }
-        read.after = page.next;
+        read.go_on(&page);
     }
 }
 

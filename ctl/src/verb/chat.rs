@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::cli::{Chat, Globals};
 use crate::error::CtlError;
+use crate::gap::Gaps;
 use crate::home::Home;
 use crate::out::{Out, Shape, escape_controls};
 use crate::range::When;
@@ -35,10 +36,16 @@ pub(crate) async fn run(args: Chat, globals: &Globals, out: &mut Out) -> Result<
 }
 
 async fn chat(args: &Chat, session: &Session, out: &mut Out) -> Result<(), CtlError> {
-    let mut talk = Talk { out, left: args.limit, seen: 0, sent: 0, unshown: Vec::new() };
+    let gaps = Gaps::new(false);
+    let mut talk = Talk { out, left: args.limit, seen: 0, sent: 0, unshown: Vec::new(), gaps };
+    talk_on(args, session, &mut talk).await?;
+    talk.gaps.verdict()
+}
+
+async fn talk_on(args: &Chat, session: &Session, talk: &mut Talk<'_>) -> Result<(), CtlError> {
     let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
     let begun = tokio::select! {
-        begun = begin(args, session, &mut talk) => begun,
+        begun = begin(args, session, talk) => begun,
         _ = &mut stop => return Ok(()),
     };
     let mut follow = match begun {
@@ -109,15 +116,15 @@ async fn begin(
     loop {
         let (_, reply) = session.call(Op::Read(read.clone())).await?;
         let Reply::Page(page) = reply else { return Err(CtlError::strange("no page")) };
-        let (end, next, empty) = (page.end, page.next.clone(), page.records.is_empty());
+        let (end, nowhere) = (page.end, page.records.is_empty() && page.next == read.after);
+        read.go_on(&page);
         talk.show(page)?;
         if talk.left == Some(0) {
             return Ok(None);
         }
-        if empty && !end && next == read.after {
+        if nowhere && !end {
             return Err(CtlError::strange("a page that leads nowhere"));
         }
-        read.after = next;
         if end {
             break;
         }
@@ -152,6 +159,7 @@ struct Talk<'a> {
     sent: u64,
     /// Own messages that were not shown yet: seq and id.
     unshown: Vec<(u64, String)>,
+    gaps: Gaps,
 }
 
 /// Own messages that are remembered until they are shown.
@@ -183,6 +191,10 @@ impl Talk<'_> {
     }
 
     fn show(&mut self, page: Page) -> Result<(), CtlError> {
+        if let Some(gap) = page.gap {
+            let gap = self.gaps.meet(gap, self.out);
+            self.out.gap_line(&gap)?;
+        }
         for record in page.records {
             if self.left == Some(0) {
                 break;

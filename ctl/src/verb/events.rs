@@ -2,12 +2,13 @@
 
 use clock::overlap::Overlap;
 use proto::event::{NODE, TYPE};
-use proto::wire::{self, Op, Page, Reply};
+use proto::wire::{self, Gap, Op, Page, Reply};
 use proto::{Record, Stream};
 use serde::Serialize;
 
 use crate::cli::{Events, Globals};
 use crate::error::CtlError;
+use crate::gap::Gaps;
 use crate::home::Home;
 use crate::out::{Cell, Out, Shape, Show, Tone};
 use crate::session::Session;
@@ -107,13 +108,19 @@ async fn show(args: &Events, session: &Session, out: &mut Out) -> Result<(), Ctl
         follow: args.follow,
         ..wire::Read::default()
     };
-    let mut shown =
-        Shown { types: &args.types, out, overlap: Overlap::default(), widths: Vec::new() };
+    let mut shown = Shown {
+        types: &args.types,
+        out,
+        overlap: Overlap::default(),
+        widths: Vec::new(),
+        gaps: Gaps::new(args.allow_gap),
+    };
     if args.follow {
-        follow(read, session, &mut shown).await
+        follow(read, session, &mut shown).await?;
     } else {
-        all(read, session, &mut shown).await
+        all(read, session, &mut shown).await?;
     }
+    shown.gaps.verdict()
 }
 
 /// Everything up to now. One document cannot be begun before all of it is there.
@@ -127,15 +134,18 @@ async fn all(
         let Reply::Page(page) = session.call(Op::Read(read.clone())).await?.1 else {
             return Err(CtlError::strange("no page"));
         };
-        let (end, next, empty) = (page.end, page.next.clone(), page.records.is_empty());
+        let (end, nowhere) = (page.end, page.records.is_empty() && page.next == read.after);
+        read.go_on(&page);
+        if let Some(gap) = page.gap {
+            shown.gaps.meet(gap, shown.out);
+        }
         events.extend(shown.pick(page)?);
         if end {
             break;
         }
-        if empty && next == read.after {
+        if nowhere {
             return Err(CtlError::strange("a page that leads nowhere"));
         }
-        read.after = next;
     }
     shown.out.list(&events)
 }
@@ -155,6 +165,7 @@ async fn follow(
             _ = &mut stop => return Ok(()),
         };
         let Some(page) = page else { return Ok(()) };
+        shown.miss(page.gap)?;
         let events = shown.pick(page)?;
         match shown.out.shape() {
             Shape::Table => {
@@ -174,9 +185,17 @@ struct Shown<'a> {
     out: &'a mut Out,
     overlap: Overlap,
     widths: Vec<usize>,
+    gaps: Gaps,
 }
 
 impl Shown<'_> {
+    /// Says what is missing, in its place.
+    fn miss(&mut self, gap: Option<Gap>) -> Result<(), CtlError> {
+        let Some(gap) = gap else { return Ok(()) };
+        let gap = self.gaps.meet(gap, self.out);
+        self.out.gap_line(&gap)
+    }
+
     /// The events of a page that are wanted.
     fn pick(&mut self, page: Page) -> Result<Vec<EventView>, CtlError> {
         let mut picked = Vec::new();

@@ -5,9 +5,11 @@ use clock::hlc::utc_text;
 use clock::overlap::Overlap;
 use proto::wire::{self, Op, Page, Position, Reply, SetCursor};
 use proto::{Name, Record};
+use serde::Serialize;
 
 use crate::cli::{From as Begin, Globals, Mode, Read, Times};
 use crate::error::CtlError;
+use crate::gap::{GapView, Gaps};
 use crate::home::Home;
 use crate::out::{Out, Shape};
 use crate::range::{When, check_order};
@@ -53,8 +55,9 @@ async fn read(args: &Read, session: &Session, out: &mut Out) -> Result<(), CtlEr
         follow: args.follow,
         cursor: args.cursor.as_ref().map(Name::to_string).unwrap_or_default(),
         after: match args.from {
-            Some(Begin::Seq(seq)) => vec![Position { shard: SHARD, seq: seq.saturating_sub(1) }],
-            Some(Begin::Sender(_)) | None => Vec::new(),
+            // 0 is no place: whatever is kept.
+            Some(Begin::Seq(seq)) if seq > 0 => vec![Position { shard: SHARD, seq: seq - 1 }],
+            Some(Begin::Seq(_) | Begin::Sender(_)) | None => Vec::new(),
         },
         mode: wire::TimeMode::from(args.mode.unwrap_or(Mode::Nominal)).into(),
         stale: args.stale,
@@ -71,7 +74,8 @@ async fn read(args: &Read, session: &Session, out: &mut Out) -> Result<(), CtlEr
             sink.out.note(&note);
         }
     }
-    sink.end(session).await
+    sink.end(session).await?;
+    sink.gaps.verdict()
 }
 
 impl From<Mode> for wire::TimeMode {
@@ -106,8 +110,9 @@ async fn pages(
     loop {
         let (gateway, reply) = session.call(Op::Read(read.clone())).await?;
         let Reply::Page(page) = reply else { return Err(CtlError::strange("no page")) };
-        let (end, next, empty) = (page.end, page.next.clone(), page.records.is_empty());
+        let (end, nowhere) = (page.end, page.records.is_empty() && page.next == read.after);
         let safe = Hlc::from_slice(&page.safe);
+        read.go_on(&page);
         sink.take(page, &gateway, session).await?;
         if sink.is_full() {
             return Ok(None);
@@ -115,11 +120,9 @@ async fn pages(
         if end {
             return Ok(safe);
         }
-        if empty && next == read.after {
+        if nowhere {
             return Err(CtlError::strange("a page that leads nowhere"));
         }
-        read.cursor.clear();
-        read.after = next;
         read.limit = sink.left.unwrap_or(0);
     }
 }
@@ -159,6 +162,9 @@ struct Sink<'a> {
     overlap: Overlap,
     /// Gathers the records instead of showing them.
     hash: Option<ReadHash>,
+    gaps: Gaps,
+    /// Whether the one document has an element.
+    begun: bool,
 }
 
 impl<'a> Sink<'a> {
@@ -175,6 +181,8 @@ impl<'a> Sink<'a> {
             times: args.times.clone(),
             overlap: Overlap::default(),
             hash: args.hash.then(ReadHash::new),
+            gaps: Gaps::new(args.allow_gap),
+            begun: false,
         }
     }
 
@@ -187,8 +195,8 @@ impl<'a> Sink<'a> {
 
     async fn end(&mut self, session: &Session) -> Result<(), CtlError> {
         match (&self.hash, self.out.shape()) {
-            (Some(hash), _) => self.out.one(&hash.view())?,
-            (None, Shape::Json) if self.shown > 0 => self.out.bytes(b"\n]\n")?,
+            (Some(hash), _) => self.out.one(&hash.view(self.gaps.count()))?,
+            (None, Shape::Json) if self.begun => self.out.bytes(b"\n]\n")?,
             (None, Shape::Json) => self.out.bytes(b"]\n")?,
             (None, _) => return Ok(()),
         }
@@ -218,6 +226,12 @@ impl<'a> Sink<'a> {
         if self.stale {
             self.stale = false;
             self.out.note(&staleness(gateway, page.behind_ms));
+        }
+        if let Some(gap) = page.gap {
+            let gap = self.gaps.meet(gap, self.out);
+            if self.hash.is_none() {
+                self.show_gap(&gap)?;
+            }
         }
         let count = page.records.len() as u64;
         if let Some(hash) = &mut self.hash {
@@ -253,12 +267,24 @@ impl<'a> Sink<'a> {
                 self.out.bytes(body)?;
                 self.out.bytes(b"\n")
             }),
-            Shape::Json => records.iter().enumerate().try_for_each(|(at, record)| {
-                let first = self.shown == 0 && at == 0;
-                self.out.bytes(if first { b"\n" } else { b",\n" })?;
-                self.out.json_part(record)
-            }),
+            Shape::Json => records.iter().try_for_each(|record| self.element(record)),
         }
+    }
+
+    /// In the place of the records that are missing.
+    fn show_gap(&mut self, gap: &GapView) -> Result<(), CtlError> {
+        match self.out.shape() {
+            Shape::Json => self.element(gap)?,
+            Shape::Ndjson | Shape::Plain | Shape::Table | Shape::Raw => self.out.gap_line(gap)?,
+        }
+        self.out.flush()
+    }
+
+    /// One more element of the one document.
+    fn element(&mut self, value: &impl Serialize) -> Result<(), CtlError> {
+        let first = !std::mem::replace(&mut self.begun, true);
+        self.out.bytes(if first { b"\n" } else { b",\n" })?;
+        self.out.json_part(value)
     }
 }
 

@@ -158,25 +158,50 @@ fn compacting_tells_of_each_node() {
 #[test]
 fn settings_are_shown_and_changed() {
     let user = User::with_cluster();
-    let settings = Settings { max_clock_error_us: 100_000, on_loss: OnLoss::Degrade.into() };
+    let settings = Settings {
+        max_clock_error_us: 100_000,
+        on_loss: OnLoss::Degrade.into(),
+        retain_age_ms: Some(0),
+        retain_count: Some(7),
+        retain_bytes: None,
+    };
     let node = FakeNode::start(&user, move |_, op| match op {
         Op::Status(_) => vec![Reply::Status(Status { settings: Some(settings), ..status() })],
         Op::Configure(change) => vec![Reply::Configured(Settings {
             max_clock_error_us: change.max_clock_error_us.unwrap_or(100_000),
             on_loss: change.on_loss.unwrap_or(0),
+            retain_age_ms: change.retain_age_ms,
+            ..settings
         })],
         _ => vec![failure(ErrorCode::Invalid)],
     });
-    assert_eq!(user.ok(&["cluster", "settings"]), "100ms\tdegrade\n");
+    assert_eq!(user.ok(&["cluster", "settings"]), "100ms\tdegrade\tnone\t7\tnone\n");
     let shown = json(&user.ok(&["cluster", "settings", "--json"]));
-    assert_eq!(shown, serde_json::json!({"max_clock_error_us": 100_000, "on_loss": "degrade"}));
-    let changed = user.run(&["cluster", "set", "max-clock-error=50ms", "on-loss=refuse"]);
-    assert_eq!(text(&changed.stdout), "50ms\trefuse\n");
-    assert!(text(&changed.stderr).contains("max-clock-error=50ms on-loss=refuse"));
-    let wanted = Configure { max_clock_error_us: Some(50_000), on_loss: Some(1) };
+    assert_eq!(
+        shown,
+        serde_json::json!({
+            "max_clock_error_us": 100_000,
+            "on_loss": "degrade",
+            "retain_age_ms": null,
+            "retain_count": 7,
+            "retain_bytes": null,
+        })
+    );
+    let set = ["cluster", "set", "max-clock-error=50ms", "on-loss=refuse", "retain-age=90m"];
+    let changed = user.run(&set);
+    assert_eq!(text(&changed.stdout), "50ms\trefuse\t90m\t7\tnone\n");
+    let said =
+        "max-clock-error=50ms on-loss=refuse retain-age=90m retain-count=7 retain-bytes=none";
+    assert!(text(&changed.stderr).contains(said));
+    let wanted = Configure {
+        max_clock_error_us: Some(50_000),
+        on_loss: Some(1),
+        retain_age_ms: Some(5_400_000),
+        ..Configure::default()
+    };
     assert_eq!(node.ops().last(), Some(&Op::Configure(wanted)));
     user.ok(&["cluster", "set", "on-loss=degrade"]);
-    let wanted = Configure { max_clock_error_us: None, on_loss: Some(0) };
+    let wanted = Configure { on_loss: Some(0), ..Configure::default() };
     assert_eq!(node.ops().last(), Some(&Op::Configure(wanted)));
     let asked = node.ops().len();
     for bad in [

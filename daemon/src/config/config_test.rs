@@ -153,6 +153,7 @@ fn the_defaults_that_are_shown_are_the_defaults() {
         (Config::parse(&all, Path::new(FILE)), Config::parse(&shipped, Path::new(FILE)));
     let mut said = said.unwrap();
     assert_eq!(said.clock.settings.max_error_ms, Some(100));
+    assert_eq!(said.clock.settings.max_records, Some(0));
     said.clock.settings = FileSettings::default();
     assert_eq!(said, left_out.unwrap());
 }

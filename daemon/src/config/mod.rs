@@ -105,6 +105,20 @@ pub struct FileSettings {
     pub max_error_ms: Option<u32>,
     /// `clock.on_loss`, if it is there.
     pub on_loss: Option<OnLoss>,
+    /// `retention.max_age`, if it is there, in milliseconds.
+    pub max_age_ms: Option<u64>,
+    /// `retention.max_records`, if it is there.
+    pub max_records: Option<u64>,
+    /// `retention.max_bytes`, if it is there.
+    pub max_bytes: Option<u64>,
+}
+
+impl Retention {
+    /// The longest age in milliseconds; 0 = none.
+    #[must_use]
+    pub fn max_age_ms(&self) -> u64 {
+        self.max_age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+    }
 }
 
 impl Clock {
@@ -158,7 +172,8 @@ pub struct Raft {
     pub election_max_ms: u32,
 }
 
-/// How long records are kept. What goes first, by any of the three, is expired through the log.
+/// How long records are kept. What goes first, by any of the three, is expired through the log. A
+/// cluster begins with what its first primary's file says; later these are its settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retention {
     /// Longest age of a record; `None` keeps it.

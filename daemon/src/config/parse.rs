@@ -37,6 +37,9 @@ pub(super) fn parse(
             config.clock.settings = FileSettings {
                 max_error_ms: said("clock.max_error_ms").then_some(config.clock.max_error_ms),
                 on_loss: said("clock.on_loss").then_some(config.clock.on_loss),
+                max_age_ms: config.retention.max_age.map(|_| config.retention.max_age_ms()),
+                max_records: said("retention.max_records").then_some(config.retention.max_records),
+                max_bytes: said("retention.max_bytes").then_some(config.retention.max_bytes),
             };
             Ok((config, marks))
         }

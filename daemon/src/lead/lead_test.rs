@@ -218,7 +218,7 @@ async fn without_a_good_clock_writes_go_on_or_are_refused_as_the_cluster_wants()
     let late = node.lead.may_commit_wait().unwrap_err();
     assert_eq!(late.error_code(), ErrorCode::Conflict, "it needs on_loss = refuse");
 
-    let refuse = Configure { on_loss: Some(OnLoss::Refuse.into()), max_clock_error_us: None };
+    let refuse = Configure { on_loss: Some(OnLoss::Refuse.into()), ..Configure::default() };
     let set = node.order(CommandOp::Configure(refuse)).await.unwrap();
     assert!(matches!(set, Outcome::Configured(_)), "{set:?}");
     until("it refuses", || node.lead.may_write().is_err()).await;

@@ -7,8 +7,9 @@ use model::query;
 use net::PeerAddr;
 use prost::Message as _;
 use proto::peer::{PeerOp, ReadBarrier, Session, Sessions};
-use proto::wire::{ClientRow, Clients, Empty, Get, Page, Read};
+use proto::wire::{ClientRow, Clients, Empty, Get, Page, Position, Read};
 use proto::{ErrorCode, Failure, Record};
+use tokio::time::Instant;
 
 use crate::raft::{Barrier, peer_address};
 use crate::reader::{self, Reading, answered, barrier_failure, store_failure};
@@ -17,6 +18,8 @@ use super::{Core, Deadline, Node, Principal};
 
 /// Longest wait for another node's list of clients.
 const SESSIONS_WITHIN: Duration = Duration::from_millis(500);
+/// How often a follower for whom nothing comes is told how far the log was looked at.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 /// Longest wait for news before a barrier is tried again.
 const NEWS: Duration = Duration::from_millis(20);
 
@@ -50,7 +53,8 @@ impl Node {
         let reading = self.resolve(core, principal, read)?;
         let mut progress = core.engine.progress();
         progress.mark_changed();
-        Ok(Following { node: self, core, reading, progress, stale: read.stale, first: true })
+        let (stale, told) = (read.stale, (Vec::new(), Instant::now()));
+        Ok(Following { node: self, core, reading, progress, stale, first: true, told })
     }
 
     /// Resolves a read against this node's state and clock. A clock that no server has been believed
@@ -235,11 +239,20 @@ pub(crate) struct Following<'n> {
     progress: tokio::sync::watch::Receiver<crate::raft::Progress>,
     stale: bool,
     first: bool,
+    /// The place that the reader knows of, and since when.
+    told: (Vec<Position>, Instant),
 }
 
 impl Following<'_> {
-    /// The next page with something in it (the first comes even if empty); `None` once nothing more
-    /// can come.
+    /// Whether a page without records says something: a reader for whom nothing comes would go on
+    /// elsewhere from a place that may be gone by then.
+    fn is_worth_telling(&self, page: &Page) -> bool {
+        let (place, since) = &self.told;
+        *place != page.next && since.elapsed() >= TELL_EVERY
+    }
+
+    /// The next page with something in it (the first comes even if empty, and one now and then that
+    /// says how far it has come); `None` once nothing more can come.
     ///
     /// # Errors
     /// When the node stops or the state cannot be read.
@@ -252,8 +265,13 @@ impl Following<'_> {
             self.progress.borrow_and_update();
             let past = self.reading.is_past(self.node.last_stamp());
             let mut page = self.reading.page(&self.core.store)?;
-            if !page.records.is_empty() || std::mem::take(&mut self.first) {
-                self.first = false;
+            let first = std::mem::take(&mut self.first);
+            if first
+                || !page.records.is_empty()
+                || page.gap.is_some()
+                || self.is_worth_telling(&page)
+            {
+                self.told = (page.next.clone(), Instant::now());
                 page.behind_ms = if self.stale { self.node.behind_ms(self.core) } else { 0 };
                 return Ok(Some(page));
             }

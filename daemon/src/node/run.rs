@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::alarms;
-use crate::config::{Clock, ClockMode, Config};
+use crate::config::{ClockMode, Config};
 use crate::events::{self, EventSink};
 use crate::exit::{Exit, Failed};
 use crate::janitor::Janitor;
@@ -195,7 +195,7 @@ async fn start_whole(
         keeper: keeper.clone(),
         lead: lead.clone(),
         store: store.clone(),
-        settings: first_settings(&config.clock),
+        settings: first_settings(config),
         node: name.clone(),
     };
     let proposer = Proposer::start(parts, work.clone());
@@ -206,7 +206,7 @@ async fn start_whole(
         keeper: keeper.clone(),
         node: name,
     };
-    tokio::spawn(janitor.run(config.retention.clone(), work.clone()));
+    tokio::spawn(janitor.run(work.clone()));
     let standing = steward::follow_standing(&engine, store.clone(), work.clone());
     let closer = Closer::default();
     let core = Core { engine, proposer, lead, store, ceiling, closer, standing, refused, seed };
@@ -254,7 +254,8 @@ fn proof_name(proof: &Proof) -> proto::Identity {
 }
 
 /// The settings of a configuration, for a cluster that has none yet.
-fn first_settings(clock: &Clock) -> Configure {
+fn first_settings(config: &Config) -> Configure {
+    let Config { clock, retention, .. } = config;
     let on_loss = match clock.on_loss {
         clock::lead::OnLoss::Degrade => OnLoss::Degrade,
         clock::lead::OnLoss::Refuse => OnLoss::Refuse,
@@ -262,6 +263,9 @@ fn first_settings(clock: &Clock) -> Configure {
     Configure {
         max_clock_error_us: Some(u64::from(clock.max_error_ms) * 1000),
         on_loss: Some(on_loss.into()),
+        retain_age_ms: Some(retention.max_age_ms()),
+        retain_count: Some(retention.max_records),
+        retain_bytes: Some(retention.max_bytes),
     }
 }
 

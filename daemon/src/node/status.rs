@@ -8,6 +8,7 @@ use clock::{ClockState, Reading};
 use model::query;
 use net::PeerAddr;
 use proto::member::{MemberState, reason};
+use proto::settings::age_text;
 use proto::wire::{ClockReport, NodeRow, Settings, Status};
 use proto::{Problem, ProblemCode};
 
@@ -240,6 +241,20 @@ fn disagreements(file: &FileSettings, cluster: &Settings) -> Vec<Problem> {
         let detail = format!("the file says \"{said}\", the cluster has \"{on_loss}\"");
         out.push(differs("on_loss").detail(detail));
     }
+    let limit = |value: u64| if value == 0 { "none".to_owned() } else { value.to_string() };
+    let age = |ms: u64| if ms == 0 { "none".to_owned() } else { age_text(ms) };
+    let mut compare =
+        |key: &str, said: Option<u64>, set: Option<u64>, text: &dyn Fn(u64) -> String| {
+            if let (Some(said), Some(set)) = (said, set)
+                && said != set
+            {
+                let detail = format!("the file says {}, the cluster has {}", text(said), text(set));
+                out.push(differs(key).detail(detail));
+            }
+        };
+    compare("max_age", file.max_age_ms, cluster.retain_age_ms, &age);
+    compare("max_records", file.max_records, cluster.retain_count, &limit);
+    compare("max_bytes", file.max_bytes, cluster.retain_bytes, &limit);
     out
 }
 
@@ -251,20 +266,46 @@ mod tests {
     /// the cluster's setting was changed.
     #[test]
     fn a_file_is_compared_only_in_what_it_says() {
-        let cluster = Settings { max_clock_error_us: 2500, on_loss: 1 };
+        let cluster = Settings { max_clock_error_us: 2500, on_loss: 1, ..Settings::default() };
         assert_eq!(disagreements(&FileSettings::default(), &cluster), []);
-        let file = FileSettings { max_error_ms: Some(50), on_loss: Some(OnLoss::Degrade) };
-        let texts: Vec<_> = disagreements(&file, &cluster).iter().map(Problem::text).collect();
+        let file = FileSettings {
+            max_error_ms: Some(50),
+            on_loss: Some(OnLoss::Degrade),
+            ..FileSettings::default()
+        };
+        let texts = |file: &FileSettings, cluster: &Settings| {
+            disagreements(file, cluster).iter().map(Problem::text).collect::<Vec<_>>()
+        };
         assert_eq!(
-            texts,
+            texts(&file, &cluster),
             [
                 "its file disagrees about max_error_ms: the file says 50, the cluster has 2.500",
                 "its file disagrees about on_loss: the file says \"degrade\", the cluster has \
                  \"refuse\""
             ]
         );
-        let same = Settings { max_clock_error_us: 50_000, on_loss: 0 };
+        let same = Settings { max_clock_error_us: 50_000, on_loss: 0, ..Settings::default() };
         assert_eq!(disagreements(&file, &same), []);
+        let file = FileSettings {
+            max_age_ms: Some(86_400_000),
+            max_records: Some(9),
+            max_bytes: Some(7),
+            ..FileSettings::default()
+        };
+        assert_eq!(disagreements(&file, &same), [], "nobody has set it");
+        let set = Settings {
+            retain_age_ms: Some(0),
+            retain_count: Some(9),
+            retain_bytes: Some(8),
+            ..same
+        };
+        assert_eq!(
+            texts(&file, &set),
+            [
+                "its file disagrees about max_age: the file says 1d, the cluster has none",
+                "its file disagrees about max_bytes: the file says 7, the cluster has 8"
+            ]
+        );
     }
 
     #[test]

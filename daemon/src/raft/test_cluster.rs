@@ -133,6 +133,11 @@ pub(crate) async fn start(
     node
 }
 
+/// What the first primary sets.
+fn first_settings() -> Configure {
+    Configure { max_clock_error_us: Some(100_000), on_loss: Some(0), ..Configure::default() }
+}
+
 /// Starts a node whose policy has not begun: it does not stand for election unless it may from the
 /// start, and mints nothing.
 pub(crate) async fn start_undecided(
@@ -192,7 +197,7 @@ pub(crate) async fn start_undecided(
         keeper: keeper.clone(),
         lead: lead.clone(),
         store: store.clone(),
-        settings: Configure { max_clock_error_us: Some(100_000), on_loss: Some(0) },
+        settings: first_settings(),
         node: name(id),
     };
     let proposer = Proposer::start(parts, stop.clone());

@@ -63,8 +63,13 @@ fn op() -> impl Strategy<Value = CommandOp> {
 }
 
 fn settings() -> impl Strategy<Value = Configure> {
-    (prop::option::of(0u64..20_000_000), prop::option::of(-1i32..3))
-        .prop_map(|(max_clock_error_us, on_loss)| Configure { max_clock_error_us, on_loss })
+    let clock = (prop::option::of(0u64..20_000_000), prop::option::of(-1i32..3));
+    let age_ms = prop::option::of(prop_oneof![0u64..2000, 0u64..100_000_000]);
+    let retain = (age_ms, prop::option::of(0u64..30), prop::option::of(0u64..5000));
+    (clock, retain).prop_map(|((max_clock_error_us, on_loss), retain)| {
+        let (retain_age_ms, retain_count, retain_bytes) = retain;
+        Configure { max_clock_error_us, on_loss, retain_age_ms, retain_count, retain_bytes }
+    })
 }
 
 /// What nodes say by themselves.

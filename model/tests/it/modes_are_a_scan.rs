@@ -135,7 +135,11 @@ impl Log {
         while log.sent < records {
             if !begun && log.sent >= blocks_from {
                 begun = true;
-                let all = Configure { max_clock_error_us: Some(100_000), on_loss: Some(0) };
+                let all = Configure {
+                    max_clock_error_us: Some(100_000),
+                    on_loss: Some(0),
+                    ..Configure::default()
+                };
                 log.entry(vec![Self::node(CommandOp::InitSettings(all))]);
             }
             log.step();
@@ -236,6 +240,7 @@ fn question(dice: &mut Dice, all: &[Record]) -> (Reader, Query) {
         to: dice.one(&["", "", "alice", "*", "$events"]).into(),
         with: String::new(),
         after: dice.one(&[0, 0, 1000, 1023, 1024, 4095]),
+        resumes: false,
         limit: usize::try_from(dice.one(&[0, 1000, 130, 7])).unwrap(),
     };
     (Reader { name: name.into(), admin: name == "admin" }, query)

@@ -60,7 +60,7 @@ proptest! {
         let (since, until) = (instant(ends[0]), instant(ends[1]));
         let reader = Reader { admin: name == "admin", name };
         let mode = TimeMode::Nominal;
-        let mut query = Query { since, until, mode, from, to, with: String::new(), after, limit };
+        let mut query = Query { since, until, mode, from, to, with: String::new(), after, resumes: false, limit };
         let foreign = !reader.admin && query.from != reader.name
             && !["", "*", "$events", &reader.name].contains(&&query.to[..]);
         let backward = matches!((since, until), (Some(since), Some(until)) if until < since);

@@ -27,10 +27,14 @@ proptest! {
         let mut view = MemoryView::default();
         apply_all(&mut view, &history);
         let policy = Policy { max_age_ns: hours * 3_600_000_000_000, max_records, max_bytes };
+        let proposed = policy;
+        // What the cluster has set wins over what is proposed.
+        let set = query::settings(&view).unwrap().and_then(|settings| Policy::of(&settings));
+        let policy = set.unwrap_or(proposed);
         let before = kept(&view);
         let acks = view.rows(Table::Dedup).count();
 
-        let Policy { max_age_ns, max_records, max_bytes } = policy;
+        let Policy { max_age_ns, max_records, max_bytes } = proposed;
         let op = CommandOp::Expire { max_age_ns, max_records, max_bytes };
         let command = Command { caller: caller("n1"), gateway: "n1".into(), op };
         let now = query::stats(&view).unwrap().last_stamp.succ();

@@ -413,14 +413,16 @@ fn page(view: &MemoryView, line: &mut Line) -> Vec<String> {
         from: line.text("from"),
         to: line.text("to"),
         with: line.text("with"),
+        resumes: line.options.contains_key("after"),
         after: line.number("after"),
         limit: line.number("limit"),
     };
     match query::page(view, &reader(line), &query) {
-        Ok(Page { records, next, end, safe }) => {
+        Ok(Page { records, next, end, safe, gap }) => {
             let end = if end { "end" } else { "more" };
             let last = format!("next {next}, {end}, safe {}", short(safe));
-            records.iter().map(describe_record).chain([last]).collect()
+            let gap = gap.map(|gap| format!("missing {} to {}", gap.from_seq, gap.to_seq));
+            gap.into_iter().chain(records.iter().map(describe_record)).chain([last]).collect()
         }
         Err(error) => vec![refused(&error.into_failure())],
     }
@@ -502,7 +504,7 @@ fn stats(view: &MemoryView) -> String {
     )
 }
 
-/// `error-us=50000 on-loss=refuse`.
+/// `error-us=50000 on-loss=refuse retain-ms=5000 retain-count=9 retain-bytes=0`.
 fn settings(line: &mut Line) -> Configure {
     let on_loss = match &*line.text("on-loss") {
         "" => None,
@@ -510,9 +512,15 @@ fn settings(line: &mut Line) -> Configure {
         "refuse" => Some(OnLoss::Refuse.into()),
         other => Some(other.parse().unwrap()),
     };
-    let error_us = line.text("error-us");
-    let max_clock_error_us = (!error_us.is_empty()).then(|| error_us.parse().unwrap());
-    Configure { max_clock_error_us, on_loss }
+    let mut number = |key: &str| Some(line.text(key)).filter(|text| !text.is_empty());
+    let mut number = |key| number(key).map(|text| text.parse().unwrap());
+    Configure {
+        max_clock_error_us: number("error-us"),
+        on_loss,
+        retain_age_ms: number("retain-ms"),
+        retain_count: number("retain-count"),
+        retain_bytes: number("retain-bytes"),
+    }
 }
 
 /// Seconds since the script's start, and the logical part.

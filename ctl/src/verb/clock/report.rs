@@ -141,7 +141,7 @@ async fn read(range: Range, session: &Session, out: &Out) -> Result<Vec<Entry>, 
         if page.records.is_empty() && page.next == read.after {
             return Err(CtlError::strange("a page that leads nowhere"));
         }
-        read.after = page.next;
+        read.go_on(&page);
     }
 }
 

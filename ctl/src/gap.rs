@@ -1,0 +1,126 @@
+//! What retention removed before a reader came by: said where it is met, in every form, and counted for
+//! the exit code. A reader that minds nothing says so beforehand.
+
+use proto::wire::Gap;
+use serde::Serialize;
+
+use crate::error::CtlError;
+use crate::out::{Out, Shape};
+
+/// The gaps of one read.
+#[derive(Debug)]
+pub(crate) struct Gaps {
+    allowed: bool,
+    count: u64,
+    /// First and last place that is missing.
+    span: Option<(u64, u64)>,
+}
+
+/// A gap in the place of the records that are missing.
+#[derive(Debug, Serialize)]
+pub(crate) struct GapView {
+    gap: Span,
+}
+
+#[derive(Debug, Serialize)]
+struct Span {
+    shard: u32,
+    from_seq: u64,
+    to_seq: u64,
+    count: u64,
+}
+
+impl From<Gap> for GapView {
+    fn from(gap: Gap) -> Self {
+        let Gap { shard, from_seq, to_seq } = gap;
+        Self { gap: Span { shard, from_seq, to_seq, count: gap.count() } }
+    }
+}
+
+impl GapView {
+    /// The word `gap`, where a record has its seq; first, last and count.
+    fn plain(&self) -> [String; 4] {
+        let Span { from_seq, to_seq, count, .. } = &self.gap;
+        ["gap".to_owned(), from_seq.to_string(), to_seq.to_string(), count.to_string()]
+    }
+}
+
+impl Gaps {
+    /// None so far; `allowed`: whether the reader said that it minds none.
+    pub(crate) fn new(allowed: bool) -> Self {
+        Self { allowed, count: 0, span: None }
+    }
+
+    /// Notes a gap and says it on standard error. Returns what a machine is to be shown.
+    pub(crate) fn meet(&mut self, gap: Gap, out: &Out) -> GapView {
+        self.count = self.count.saturating_add(gap.count());
+        let from_seq = self.span.map_or(gap.from_seq, |(from_seq, _)| from_seq);
+        self.span = Some((from_seq, gap.to_seq));
+        out.warn(&said(gap.count(), gap.from_seq, gap.to_seq));
+        gap.into()
+    }
+
+    /// How many places are missing.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The end of a read: an error if it had gaps that nobody asked for.
+    ///
+    /// # Errors
+    /// Exit code 5.
+    pub(crate) fn verdict(&self) -> Result<(), CtlError> {
+        match self.span {
+            Some((from_seq, to_seq)) if !self.allowed => Err(CtlError::not_found(
+                said(self.count, from_seq, to_seq),
+                "--allow-gap takes what is there; logctl cluster settings: how long messages stay",
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+impl Out {
+    /// Shows a gap where one thing a line is shown: one JSON document has another place for it, and
+    /// tables and bodies have none.
+    pub(crate) fn gap_line(&mut self, gap: &GapView) -> Result<(), CtlError> {
+        match self.shape() {
+            Shape::Ndjson => self.json_line(gap),
+            Shape::Plain => self.plain_line(&gap.plain()),
+            Shape::Json | Shape::Table | Shape::Raw => Ok(()),
+        }
+    }
+}
+
+/// What is removed is known by its number alone: whose it was, nobody can say any more.
+fn said(count: u64, from_seq: u64, to_seq: u64) -> String {
+    let (messages, was) = if count == 1 { ("message", "was") } else { ("messages", "were") };
+    format!(
+        "{count} {messages} of the log, seq {from_seq} to {to_seq}, {was} removed by retention before \
+         being read here"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_an_error_unless_it_was_asked_for() {
+        assert!(Gaps::new(false).verdict().is_ok());
+        let two = |allowed| Gaps { allowed, count: 5, span: Some((3, 9)) };
+        assert!(two(true).verdict().is_ok());
+        let error = two(false).verdict().unwrap_err();
+        assert_eq!(error.exit_code(), 5);
+        assert!(error.line().starts_with("5 messages of the log, seq 3 to 9, were removed"));
+        assert!(said(1, 4, 4).starts_with("1 message of the log, seq 4 to 4, was removed"));
+    }
+
+    #[test]
+    fn a_machine_is_told_in_numbers() {
+        let view = GapView::from(Gap { shard: 1, from_seq: 3, to_seq: 9 });
+        assert_eq!(view.plain(), ["gap", "3", "9", "7"]);
+        let json = serde_json::to_string(&view).unwrap();
+        assert_eq!(json, r#"{"gap":{"shard":1,"from_seq":3,"to_seq":9,"count":7}}"#);
+    }
+}
