@@ -11,7 +11,8 @@ use quinn::WriteError;
 use tokio::time::{Instant, timeout};
 
 use super::dial::Gateway;
-use super::{Inner, SILENCE};
+use super::probe::is_closed;
+use super::{Inner, SILENCE, SILENT_MAX};
 use crate::frames::{FrameRx, encode};
 use crate::reason::{End, end_of};
 use crate::{CloseCode, LinkError};
@@ -68,7 +69,7 @@ impl Inner {
         let deadline = Instant::now() + limit;
         let mut watch = Watch::new(gateway);
         // The request is to be acknowledged, so silence is telling from the start.
-        let mut telling = true;
+        let (mut telling, mut since) = (true, Instant::now());
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match timeout(watch.patience().min(left), &mut answer).await {
@@ -78,12 +79,14 @@ impl Inner {
                     return Err(Miss { sent: sent.load(Ordering::Relaxed), end });
                 }
                 Err(_) if watch.is_silent() => {
-                    if std::mem::replace(&mut telling, true) {
+                    if !std::mem::replace(&mut telling, true) {
+                        since = Instant::now();
+                        gateway.prod().await;
+                    } else if since.elapsed() >= SILENT_MAX || watch.is_dead().await {
                         watch.hang_up();
                         let end = End::Lost("it stopped answering".to_owned());
                         return Err(Miss { sent: sent.load(Ordering::Relaxed), end });
                     }
-                    gateway.prod().await;
                 }
                 // It has acknowledged all it got; now it may well be quiet, until prodded.
                 Err(_) => telling = false,
@@ -161,6 +164,11 @@ impl<'a> Watch<'a> {
     pub(super) fn is_silent(&mut self) -> bool {
         let before = std::mem::replace(&mut self.seen, received(self.gateway));
         before == self.seen
+    }
+
+    /// Whether its process is gone, as its host says, and nothing has come meanwhile.
+    async fn is_dead(&mut self) -> bool {
+        is_closed(self.gateway.connection.remote_address()).await && self.is_silent()
     }
 
     /// Ends the connection, and with it every call on it, so that all go elsewhere at once.

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::wire::{Op, Reply, Request, Response};
+use bytes::Bytes;
+use clock::Hlc;
+use proto::wire::{Op, Read, Reply, Request, Response};
 use proto::{Action, ErrorCode, Executed, Failure};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::ask::Miss;
+use super::attempts::{Attempts, Ended, Step};
 use super::dial::{Gateway, Trouble};
 use super::directory::Node;
 use super::spread::Spread;
@@ -48,7 +51,7 @@ pub(super) struct Story {
     trouble: Option<Trouble>,
     /// Over which gateways it goes.
     pub(super) spread: Spread,
-    /// Gateways that were of no use to it.
+    /// Gateways that were asked, in that order.
     avoided: Vec<String>,
     /// Attempts that brought no good answer.
     retried: u32,
@@ -83,36 +86,59 @@ impl Inner {
         spread: &Spread,
     ) -> Result<Answer, ClientError> {
         let mut story = Story::new(self.timeout, op.is_write(), spread.clone());
-        let mut request = Request { op: Some(op), ..Request::default() };
+        let mut attempts = Attempts::new(&op, self.timeout);
+        let mut question = Question::new(op);
+        // A refusal by one gateway, while others have yet to answer.
+        let mut over = None;
         loop {
-            let gateway = match self.reach(&mut story).await {
-                Ok(gateway) => gateway,
-                Err(Next::Again(pause)) => {
-                    story.rest(pause).await;
+            let next = match attempts.step(self, &mut story).await {
+                Step::Reached(gateway) => {
+                    let limit = story.attempt_limit();
+                    let frame = question.frame(self.seen(), limit, story.started.elapsed())?;
+                    story.asks(gateway.name.as_str());
+                    attempts.begin(self, gateway, frame, limit);
                     continue;
                 }
-                Err(Next::Over(error)) => return Err(story.verdict_or(error)),
-            };
-            let next = match self.attempt(&gateway, &mut request, &story).await {
-                Ok(response) => {
+                Step::Unreached(Next::Over(error)) => return Err(story.verdict_or(error)),
+                Step::Unreached(next) => next,
+                Step::Ended(Ended { gateway, result: Ok(response) }) => {
                     self.note(&gateway, &response, &story.spread);
                     match response.reply {
                         Some(Reply::Failure(failure)) => {
-                            self.refused(&gateway, failure, &mut story)
+                            match self.refused(&gateway, failure, &mut story) {
+                                Next::Over(error) => return Err(error),
+                                next => next,
+                            }
                         }
                         _ => {
+                            attempts.settle(self);
                             let (gateway, retried) = (gateway.name.to_string(), story.retried);
                             return Ok(Answer { response, gateway, retried });
                         }
                     }
                 }
-                Err(Attempt::Invalid(failure)) => return Err(failure.into()),
-                Err(Attempt::Missed(miss)) => self.missed(&gateway, miss, &mut story),
+                Step::Ended(Ended { gateway, result: Err(miss) }) => {
+                    self.missed(&gateway, miss, &mut story)
+                }
             };
             match next {
-                Next::Over(error) => return Err(error),
-                Next::Again(pause) if story.is_over(pause) => return Err(story.verdict()),
-                Next::Again(pause) => story.rest(pause).await,
+                Next::Over(error) if attempts.is_idle() => return Err(story.verdict_or(error)),
+                Next::Over(error) => {
+                    over = Some(error);
+                    attempts.again(None);
+                }
+                Next::Again(_) if over.is_some() => {
+                    if let Some(error) = over.take_if(|_| attempts.is_idle()) {
+                        return Err(story.verdict_or(error));
+                    }
+                }
+                Next::Again(pause) if story.is_over(pause) => {
+                    if attempts.is_idle() {
+                        return Err(story.verdict());
+                    }
+                    attempts.again(None);
+                }
+                Next::Again(pause) => attempts.again(Some(pause)),
             }
         }
     }
@@ -145,36 +171,23 @@ impl Inner {
         }
     }
 
-    async fn attempt(
-        &self,
-        gateway: &Gateway,
-        request: &mut Request,
-        story: &Story,
-    ) -> Result<Response, Attempt> {
-        let limit = story.attempt_limit();
-        let told = limit - (limit / 4).min(GRACE_MAX);
-        request.deadline_ms = u32::try_from(told.as_millis()).unwrap_or(u32::MAX).max(1);
-        let seen = self.seen();
-        if seen > clock::Hlc::ZERO {
-            request.token = seen.to_bytes().to_vec();
-        }
-        let frame = encode(None, request)
-            .map_err(|error| Attempt::Invalid(Failure::new(ErrorCode::Invalid, error)))?;
-        self.ask(gateway, frame, limit).await.map_err(Attempt::Missed)
-    }
-
     /// Judges a refusal.
     pub(super) fn refused(&self, gateway: &Gateway, failure: Failure, story: &mut Story) -> Next {
         let code = failure.error_code();
-        story.avoid(gateway.name.as_str());
+        story.failed(gateway.name.as_str());
         let after = Duration::from_millis(failure.retry_after_ms.into());
         tracing::debug!(gateway = %gateway.name, ?code, reason = failure.message, "refused");
         let pause = match code.action() {
             Action::FixInput | Action::CallOperator => return Next::Over(failure.into()),
             Action::Retry => {
-                // Others may see a majority, or have time.
-                if matches!(code, ErrorCode::NoQuorum | ErrorCode::Deadline) {
-                    self.leave(gateway);
+                match code {
+                    // The primary has too much to do, whoever it is asked by.
+                    ErrorCode::Busy if story.spread == Spread::Home => {
+                        story.forgives(gateway.name.as_str());
+                    }
+                    ErrorCode::Busy => {}
+                    // Others may see a majority, have time, or know what became of it.
+                    _ => self.leave(gateway),
                 }
                 story.pause()
             }
@@ -209,7 +222,7 @@ impl Inner {
             return self.refused(gateway, failure, story);
         }
         self.fail_turn(gateway.name.as_str());
-        story.avoid(gateway.name.as_str());
+        story.failed(gateway.name.as_str());
         if sent {
             story.maybe = Some(format!("{}: {}", gateway.name, end.reason()));
         }
@@ -220,10 +233,39 @@ impl Inner {
     }
 }
 
-/// Why an attempt brought no answer.
-enum Attempt {
-    Invalid(Failure),
-    Missed(Miss),
+/// What a call asks, anew for each attempt.
+struct Question {
+    request: Request,
+    /// A read in times relative to now, as it was first asked.
+    relative: Option<Read>,
+}
+
+impl Question {
+    fn new(op: Op) -> Self {
+        let relative = match &op {
+            Op::Read(read) if read.is_relative() => Some(read.clone()),
+            _ => None,
+        };
+        Self { request: Request { op: Some(op), ..Request::default() }, relative }
+    }
+
+    /// The frame of an attempt that is given so much time, so long after the call began.
+    fn frame(&mut self, seen: Hlc, limit: Duration, age: Duration) -> Result<Bytes, Failure> {
+        let told = told(limit);
+        self.request.deadline_ms = u32::try_from(told.as_millis()).unwrap_or(u32::MAX).max(1);
+        if seen > Hlc::ZERO {
+            self.request.token = seen.to_bytes().to_vec();
+        }
+        if let Some(read) = &self.relative {
+            self.request.op = Some(Op::Read(read.clone().later(age)));
+        }
+        encode(None, &self.request).map_err(|error| Failure::new(ErrorCode::Invalid, error))
+    }
+}
+
+/// What a gateway is told of the time that it is given, for its own "too late" to arrive in time.
+pub(super) fn told(limit: Duration) -> Duration {
+    limit - (limit / 4).min(GRACE_MAX)
 }
 
 impl Story {
@@ -249,17 +291,32 @@ impl Story {
         self.timeout
     }
 
-    /// Notes an attempt that was of no use. When that holds for every node, all are tried again.
-    pub(super) fn avoid(&mut self, gateway: &str) {
-        self.retried = self.retried.saturating_add(1);
+    /// Notes an attempt. Who was asked is not asked again before every node was.
+    pub(super) fn asks(&mut self, gateway: &str) {
         if !self.avoids(gateway) {
             self.avoided.push(gateway.to_owned());
         }
     }
 
-    /// Whether this node was of no use to the call.
+    /// Notes an attempt that was of no use.
+    pub(super) fn failed(&mut self, gateway: &str) {
+        self.retried = self.retried.saturating_add(1);
+        self.asks(gateway);
+    }
+
+    /// The gateway may be asked again.
+    fn forgives(&mut self, gateway: &str) {
+        self.avoided.retain(|name| name != gateway);
+    }
+
+    /// Whether this node was asked already.
     pub(super) fn avoids(&self, gateway: &str) -> bool {
         self.avoided.iter().any(|name| name == gateway)
+    }
+
+    /// The node that was asked last.
+    pub(super) fn last_asked(&self) -> Option<&str> {
+        self.avoided.last().map(String::as_str)
     }
 
     /// Every node may be tried again.

@@ -1,15 +1,18 @@
 //! Getting a connection: one attempt that all calls share, several nodes raced.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use proto::wire::{Empty, Op, Reply};
 use proto::{ErrorCode, Failure, Identity, Name, Role};
 use quinn::Connection;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::directory::Node;
+use super::probe::is_closed;
 use super::{ClientError, Inner};
 use crate::endpoint::certified;
 use crate::reason::{End, end_of};
@@ -71,6 +74,15 @@ impl From<Trouble> for ClientError {
     }
 }
 
+/// Completes once the host of an address says that nobody listens there: a handshake would wait in
+/// vain. Most are done before it is even asked.
+async fn closed(address: SocketAddr) {
+    sleep(HEDGE).await;
+    if !is_closed(address).await {
+        std::future::pending().await
+    }
+}
+
 impl Inner {
     /// The connection in use, or a new one.
     pub(super) async fn gateway(self: &Arc<Self>) -> Result<Gateway, Trouble> {
@@ -110,34 +122,43 @@ impl Inner {
 
     /// Tries the nodes, the next one as soon as one fails or takes its time.
     async fn dial_any(self: &Arc<Self>) -> Result<Gateway, Trouble> {
+        let mut trouble = Trouble::default();
+        let mut found = self.race(&mut trouble).await;
+        // A pinned node may have come, or moved, since the list was learnt.
+        if found.is_none()
+            && self.directory.via().is_some()
+            && Box::pin(self.find_via(&mut trouble)).await
+        {
+            trouble = Trouble::default();
+            found = self.race(&mut trouble).await;
+        }
+        let mut route = self.route();
+        route.dialing = None;
+        route.current.clone_from(&found);
+        found.ok_or(trouble)
+    }
+
+    async fn race(self: &Arc<Self>, trouble: &mut Trouble) -> Option<Gateway> {
         let mut left = self.directory.candidates().into_iter();
         let mut dials = FuturesUnordered::new();
-        let mut trouble = Trouble::default();
-        let found = loop {
+        loop {
             dials.extend(left.next().map(|node| {
                 tracing::info!(node = node.label(), "connecting");
                 self.dial_noting(node)
             }));
             if dials.is_empty() {
-                break None;
+                return None;
             }
             tokio::select! {
                 Some(dialled) = dials.next() => match dialled {
-                    Ok(gateway) => break Some(gateway),
+                    Ok(gateway) => return Some(gateway),
                     Err((node, end)) => trouble.add(&node, &end),
                 },
                 () = sleep(HEDGE), if left.len() > 0 => {
                     tracing::info!("no answer yet, asking the next node too");
                 }
             }
-        };
-        let mut route = self.route();
-        route.dialing = None;
-        route.current.clone_from(&found);
-        if trouble.tried.is_empty() {
-            trouble.unknown = self.directory.via().map(Name::to_string);
         }
-        found.ok_or(trouble)
     }
 
     async fn dial_noting(&self, node: Node) -> Result<Gateway, (Node, End)> {
@@ -159,7 +180,10 @@ impl Inner {
             };
             let connecting = self.quic.connect_with(self.dialing.clone(), address, &name);
             let connecting = connecting.map_err(|error| End::Lost(error.to_string()))?;
-            connecting.await.map_err(|error| end_of(&error))
+            tokio::select! {
+                connected = connecting => connected.map_err(|error| end_of(&error)),
+                () = closed(address) => Err(End::Lost("nobody listens there".to_owned())),
+            }
         };
         let connected = timeout(DIAL_TIME, connecting).await;
         let connection = connected.map_err(|_| End::Lost("no answer".to_owned()))??;
@@ -176,6 +200,43 @@ impl Inner {
                 Err(End::WeRefused(reason))
             }
         }
+    }
+
+    /// Asks every known node for the live list, until one says where the pinned node is. Returns
+    /// whether there is a place that was not tried.
+    async fn find_via(self: &Arc<Self>, trouble: &mut Trouble) -> bool {
+        let tried = self.directory.candidates();
+        let unknown = tried.is_empty();
+        let list = |node: Node| async move {
+            let gateway = self.dial(node.clone()).await.map_err(|end| Some((node, end)))?;
+            let answer = self.ask_once(&gateway, Op::Nodes(Empty {})).await;
+            gateway.connection.close(CloseCode::Done.code(), b"done");
+            match answer.and_then(|answer| answer.reply) {
+                Some(Reply::Nodes(nodes)) => Ok(nodes),
+                _ => Err(None),
+            }
+        };
+        let is_new = |node: &Node| tried.iter().all(|tried| tried.address != node.address);
+        let others = self.directory.everyone().into_iter().filter(is_new);
+        let mut lists: FuturesUnordered<_> = others.map(list).collect();
+        let mut told = false;
+        while let Some(answer) = lists.next().await {
+            match answer {
+                Ok(nodes) => {
+                    told = true;
+                    self.learnt(nodes);
+                    if self.directory.candidates().iter().any(is_new) {
+                        return true;
+                    }
+                }
+                Err(Some((node, end))) if unknown => trouble.add(&node, &end),
+                Err(_) => {}
+            }
+        }
+        if unknown && told {
+            trouble.unknown = self.directory.via().map(Name::to_string);
+        }
+        false
     }
 
     fn node(&self, name: Name) -> Identity {

@@ -124,6 +124,11 @@ impl Directory {
         nodes
     }
 
+    /// All nodes that are known, whichever is pinned.
+    pub(super) fn everyone(&self) -> Vec<Node> {
+        self.lock().nodes.clone()
+    }
+
     /// The nodes that requests are spread over, in the order of the ring.
     pub(super) fn live(&self) -> Vec<LiveNode> {
         let known = self.lock();

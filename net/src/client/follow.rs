@@ -1,4 +1,7 @@
 //! Reading page after page, through another gateway where the first one fails.
+//!
+//! Another gateway goes on by place in the log, and in the range of time that the first answer made of
+//! it: "now" is another instant there.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,10 +9,10 @@ use std::time::Duration;
 use prost::Message;
 use proto::wire::{Op, Page, Position, Read, Reply, Request, Response};
 use proto::{ErrorCode, Failure};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::ask::{Miss, Watch, begin, lost};
-use super::call::{Next, Story};
+use super::call::{Next, Story, told};
 use super::dial::Gateway;
 use super::{Client, ClientError};
 use crate::FrameRx;
@@ -20,17 +23,26 @@ use crate::reason::End;
 /// second was sent and not acknowledged.
 const SILENCE: Duration = Duration::from_millis(1500);
 
+/// Wait for the first page of a gateway before another one is asked; each further wait is twice as long.
+const FIRST_PAGE: Duration = Duration::from_secs(2);
+
 /// A read that goes on. Ends when the limit is reached, when a range of time is over or, without
 /// `follow`, at the end of the log.
 #[derive(Debug)]
 pub struct Follow {
     client: Client,
     read: Read,
+    /// When it was begun: times relative to now are relative to this.
+    began: Instant,
     /// Highest seq returned, by shard. A new gateway goes on after it.
     positions: BTreeMap<u32, u64>,
     stream: Option<(Gateway, FrameRx)>,
     /// What has gone wrong since the last page.
     story: Option<Story>,
+    /// How long the next gateway is given for its first page.
+    patience: Duration,
+    /// Until when this one has time for it; `None` once it is there.
+    first_by: Option<Instant>,
     /// Whether the stream was let go for one at home.
     homing: bool,
     done: bool,
@@ -39,7 +51,19 @@ pub struct Follow {
 impl Follow {
     pub(super) fn new(client: Client, read: Read) -> Self {
         let positions = read.after.iter().map(|after| (after.shard, after.seq)).collect();
-        Self { client, read, positions, stream: None, story: None, homing: false, done: false }
+        let (began, patience) = (Instant::now(), client.0.timeout.min(FIRST_PAGE));
+        Self {
+            client,
+            read,
+            began,
+            positions,
+            stream: None,
+            story: None,
+            patience,
+            first_by: None,
+            homing: false,
+            done: false,
+        }
     }
 
     /// The next page; `None` at the end. Safe to cancel.
@@ -86,13 +110,17 @@ impl Follow {
 
     /// Asks a gateway to go on from here.
     pub(super) async fn open(&mut self) -> Result<(), ClientError> {
-        let frame = encode(None, &self.request())
-            .map_err(|error| Failure::new(ErrorCode::Invalid, error))?;
         loop {
+            let frame = encode(None, &self.request())
+                .map_err(|error| Failure::new(ErrorCode::Invalid, error))?;
             let inner = self.client.0.clone();
             let next = match inner.reach(self.story()).await {
-                Ok(gateway) => match begin(&gateway, frame.clone()).await {
+                Ok(gateway) => match begin(&gateway, frame).await {
                     Ok(rx) => {
+                        self.story().asks(gateway.name.as_str());
+                        self.first_by = Some(Instant::now() + self.patience);
+                        // A cluster that takes its time is waited for all the same.
+                        self.patience = (self.patience * 2).min(self.client.0.timeout);
                         self.stream = Some((gateway, rx));
                         return Ok(());
                     }
@@ -112,14 +140,12 @@ impl Follow {
     }
 
     fn request(&self) -> Request {
-        let mut read = self.read.clone();
-        if !self.positions.is_empty() {
-            let position = |(&shard, &seq)| Position { shard, seq };
-            read.after = self.positions.iter().map(position).collect();
-            // The positions are further on than the cursor was.
-            read.cursor.clear();
-        }
-        Request { op: Some(Op::Read(read)), ..Request::default() }
+        let mut read = self.read.clone().later(self.began.elapsed());
+        let position = |(&shard, &seq)| Position { shard, seq };
+        read.after = self.positions.iter().map(position).collect();
+        // One that cannot reach the primary says so, in time for another one to be asked.
+        let told_ms = u32::try_from(told(self.patience).as_millis()).unwrap_or(u32::MAX);
+        Request { deadline_ms: told_ms.max(1), op: Some(Op::Read(read)), ..Request::default() }
     }
 
     /// What comes next on the stream; `None` at its end.
@@ -128,7 +154,12 @@ impl Follow {
         let Some((gateway, rx)) = &mut self.stream else { return Ok(None) };
         let mut watch = Watch::new(gateway);
         let frame = loop {
-            match timeout(SILENCE, rx.recv()).await {
+            let left = |by: Instant| by.saturating_duration_since(Instant::now());
+            let wait = self.first_by.map_or(SILENCE, |by| left(by).min(SILENCE));
+            match timeout(wait, rx.recv()).await {
+                Err(_) if self.first_by.is_some_and(|by| left(by).is_zero()) => {
+                    return Err(miss(End::Lost("no page in time".to_owned())));
+                }
                 Ok(frame) => break frame.map_err(|error| miss(lost(gateway, error)))?,
                 Err(_) if watch.is_silent() => {
                     watch.hang_up();
@@ -156,7 +187,11 @@ impl Follow {
             Some(Reply::Failure(failure)) => return Err(failure),
             _ => return Err(Failure::new(ErrorCode::Version, "the answer to a read is no page")),
         };
-        self.story = None;
+        (self.story, self.first_by) = (None, None);
+        self.patience = self.client.0.timeout.min(FIRST_PAGE);
+        self.read.pin(&page);
+        // The positions are further on than the cursor was.
+        self.read.cursor.clear();
         page.records.retain(|record| {
             let seen = self.positions.entry(record.shard).or_default();
             let new = record.seq > *seen;

@@ -6,17 +6,20 @@
 //! repetition cannot double it. Repetitions end with the call's time; what then cannot be known is
 //! reported as unknown, never as failed.
 //!
-//! A dead process gives no sign over UDP. While a call waits, the client therefore watches whether
-//! anything at all comes from the gateway: QUIC acknowledges a request within milliseconds, long
-//! before the answer, so a gateway that sends nothing for [`SILENCE`] is taken for dead, and one
-//! that is merely slow is not.
+//! While a call waits, the client watches whether anything at all comes from the gateway: QUIC
+//! acknowledges a request within milliseconds, long before the answer. Where nothing comes for
+//! [`SILENCE`], the host is asked whether its port is closed: then the process is dead. Who is silent
+//! for [`SILENT_MAX`] is taken for dead anyway. One that is merely slow is not: another gateway is asked
+//! as well (`attempts`), and the slow one keeps its place.
 
 mod ask;
+mod attempts;
 mod call;
 mod dial;
 mod directory;
 mod error;
 mod follow;
+mod probe;
 mod ring;
 mod spread;
 mod watch;
@@ -31,7 +34,7 @@ use clock::Hlc;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use proto::record::read_stamp;
-use proto::wire::{CLIENT_ALPN, Nodes, Op, Read, Reply, Response};
+use proto::wire::{CLIENT_ALPN, Instant as At, Nodes, Op, Read, Reply, Response, TimePoint};
 use proto::{Identity, Name, Record};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
@@ -47,8 +50,11 @@ use self::spread::{Homes, Pool};
 use self::watch::Watching;
 use crate::{CloseCode, tune};
 
-/// A gateway that sends nothing for so long, while a call waits, is taken for dead.
-const SILENCE: Duration = Duration::from_millis(300);
+/// A gateway that sends nothing for so long, while a call waits, is looked at.
+const SILENCE: Duration = Duration::from_millis(250);
+/// One that sends nothing for so long is taken for dead: a busy machine may keep a process waiting for
+/// a good part of it.
+const SILENT_MAX: Duration = Duration::from_secs(1);
 /// How long a gateway that was of no use is asked last.
 const DEMOTED: Duration = Duration::from_secs(2);
 /// How often a client that is away from home looks whether home is back.
@@ -350,8 +356,12 @@ impl Inner {
         let own = Arc::clone(self);
         tokio::spawn(async move {
             if let Ok(gateway) = own.dial(home).await {
-                let answer = own.ask_once(&gateway, Op::Ping(Default::default())).await;
-                if matches!(answer.and_then(|answer| answer.reply), Some(Reply::Pong(_))) {
+                // A fresh read, of nothing: a home that is cut off from the primary is not back.
+                let never = At::Hlc(Hlc::from_ns(u64::MAX).to_bytes().to_vec());
+                let since = Some(TimePoint { at: Some(never) });
+                let look = Read { since, limit: 1, ..Read::default() };
+                let answer = own.ask_once(&gateway, Op::Read(look)).await;
+                if matches!(answer.and_then(|answer| answer.reply), Some(Reply::Page(_))) {
                     own.route().current = Some(gateway);
                 }
             }

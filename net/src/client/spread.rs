@@ -64,28 +64,52 @@ impl Inner {
         self: &Arc<Self>,
         story: &mut Story,
     ) -> Result<Gateway, Trouble> {
-        if story.spread == Spread::Home || self.directory.via().is_some() {
+        let first = story.last_asked().is_none();
+        if story.spread == Spread::Home && first || self.directory.via().is_some() {
             return self.gateway().await;
         }
         // On the heap: most calls stay at home, and need not be as large as this.
         Box::pin(self.spread_gateway(story)).await
     }
 
-    async fn spread_gateway(self: &Arc<Self>, story: &mut Story) -> Result<Gateway, Trouble> {
-        self.await_list().await;
-        while let Some(node) = self.choose(story).await {
+    /// Another gateway for a call that waits for those it has asked; `None` if there is none.
+    pub(super) async fn another(self: &Arc<Self>, story: &mut Story) -> Option<Gateway> {
+        if self.directory.via().is_some() {
+            return None;
+        }
+        Box::pin(self.untried(story, true)).await
+    }
+
+    /// A gateway that was not asked yet. `aside`: it takes nobody's turn.
+    async fn untried(self: &Arc<Self>, story: &mut Story, aside: bool) -> Option<Gateway> {
+        while let Some(node) = self.choose(story, aside).await {
+            let at = node.name.as_ref().map_or(node.address.as_str(), Name::as_str);
             match self.pooled(&node, story.dial_limit()).await {
-                Ok(gateway) => return Ok(gateway),
-                Err(end) => {
+                // An address without a name may lead to anybody.
+                Some(Ok(gateway)) if story.avoids(gateway.name.as_str()) => story.asks(at),
+                Some(Ok(gateway)) => return Some(gateway),
+                Some(Err(end)) => {
                     let gateway = node.label();
                     tracing::info!(gateway, reason = end.reason(), "no answer, asking elsewhere");
                     self.directory.demote(&node.address);
-                    if let Some(name) = &node.name {
-                        self.fail_turn(name.as_str());
-                        story.avoid(name.as_str());
-                    }
+                    self.fail_turn(at);
+                    story.failed(at);
                 }
+                // It may yet come: the next call finds it.
+                None => story.asks(at),
             }
+        }
+        None
+    }
+
+    async fn spread_gateway(self: &Arc<Self>, story: &mut Story) -> Result<Gateway, Trouble> {
+        self.await_list().await;
+        if let Some(gateway) = self.untried(story, false).await {
+            if story.spread == Spread::Home {
+                // Unless others have one by now, it is the one for all calls.
+                self.route().current.get_or_insert_with(|| gateway.clone());
+            }
+            return Ok(gateway);
         }
         // None of those that should be; whoever answers at any known address will do.
         story.start_over();
@@ -112,8 +136,15 @@ impl Inner {
         }
     }
 
-    /// The next node for this call; `None` when all of them were of no use to it.
-    async fn choose(self: &Arc<Self>, story: &Story) -> Option<Node> {
+    /// The next node for this call; `None` when all of them were asked. `aside`: none takes its turn.
+    async fn choose(self: &Arc<Self>, story: &Story, aside: bool) -> Option<Node> {
+        if story.spread == Spread::Home {
+            let fit = |node: &Node| match &node.name {
+                Some(name) => !story.avoids(name.as_str()),
+                None => !story.avoids(&node.address),
+            };
+            return self.directory.candidates().into_iter().find(fit);
+        }
         if story.spread == Spread::Primary && !self.directory.is_fresh(PRIMARY_AGE) {
             self.learn_now().await;
         }
@@ -121,6 +152,12 @@ impl Inner {
         let fit = |name: &str| !story.avoids(name);
         let name = match &story.spread {
             Spread::Home => None,
+            Spread::RoundRobin if aside => {
+                let names = live_names(&live);
+                let last = story.last_asked();
+                let at = names.iter().position(|name| Some(name.as_str()) == last);
+                self.in_order(&names, at.map_or(0, |at| at + 1), fit)
+            }
             Spread::RoundRobin => {
                 (0..=live.len()).map_while(|_| self.ring.next(&live)).find(|name| fit(name))
             }
@@ -187,16 +224,20 @@ impl Inner {
         }
     }
 
-    /// The connection to a node, or a new one.
-    async fn pooled(self: &Arc<Self>, node: &Node, limit: Duration) -> Result<Gateway, End> {
-        let Some(name) = node.name.clone() else { return self.dial(node.clone()).await };
+    /// The connection to a node, or a new one; `None` while the node takes its time.
+    async fn pooled(
+        self: &Arc<Self>,
+        node: &Node,
+        limit: Duration,
+    ) -> Option<Result<Gateway, End>> {
+        let Some(name) = node.name.clone() else { return Some(self.dial(node.clone()).await) };
         let dialing = {
             let mut route = self.route();
             if let Some(current) = &route.current
                 && current.name == name
                 && current.connection.close_reason().is_none()
             {
-                return Ok(current.clone());
+                return Some(Ok(current.clone()));
             }
             route.pool.get(&name, || {
                 let (own, node) = (Arc::clone(self), node.clone());
@@ -206,12 +247,12 @@ impl Inner {
                 async move { task.await.unwrap_or_else(|_| gone()) }.boxed().shared()
             })
         };
-        let dialled = timeout(limit, dialing).await;
-        let dialled = dialled.unwrap_or_else(|_| Err(End::Lost("no answer yet".to_owned())));
+        // The attempt itself ends in its own time.
+        let dialled = timeout(limit, dialing).await.ok()?;
         if dialled.is_err() {
             self.route().pool.forget(&name);
         }
-        dialled
+        Some(dialled)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use prost::Message;
+use proto::Action;
 use proto::wire::{Empty, Op, Reply, Request, Response};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
@@ -96,7 +97,14 @@ async fn listen(gateway: &Gateway, own: &Weak<Inner>) -> bool {
         let Some(client) = own.upgrade() else { return true };
         match Response::decode(frame).ok().and_then(|response| response.reply) {
             Some(Reply::Nodes(nodes)) => client.learnt(nodes),
-            // Refused, or nothing this release knows.
+            Some(Reply::Failure(failure)) => {
+                return match failure.error_code().action() {
+                    // One that stops: what happens until another is asked is news as well.
+                    Action::Retry | Action::GoElsewhere => false,
+                    Action::FixInput | Action::CallOperator => true,
+                };
+            }
+            // Nothing this release knows.
             _ => return true,
         }
     }

@@ -1,7 +1,9 @@
 //! A followed read goes on where it was, whatever becomes of the gateway.
 
+use std::sync::{Arc, Mutex};
+
 use net::{Client, Follow};
-use proto::wire::{Op, Position, Read};
+use proto::wire::{Instant, Op, Position, Read, TimePoint};
 use proto::{ErrorCode, Failure};
 
 use crate::harness::*;
@@ -104,6 +106,63 @@ async fn a_limit_holds_across_gateways() {
     fill(&client, 3..9).await;
     assert_eq!(collect(&mut read, 5).await, [4, 5]);
     assert!(within(read.next()).await.unwrap().is_none());
+}
+
+/// Seen to fail on the code that asked every gateway for the time it was given: n2 made another "now" of
+/// it, and a message in between was left out.
+#[tokio::test]
+async fn a_relative_time_is_the_instant_that_it_was_at_the_first_gateway() {
+    let (pki, world) = (Pki::new(1), World::new());
+    let (n1, n2) = (Node::start(&pki, &world, "n1"), Node::start(&pki, &world, "n2"));
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let asking = Arc::clone(&asked);
+    world.script(move |node, op| {
+        if let Op::Read(read) = op {
+            asking.lock().unwrap().push((node.to_owned(), read.clone()));
+        }
+        None
+    });
+    let client = client(&pki, &[&n1, &n2]);
+    fill(&client, 0..1).await;
+    let since = Some(TimePoint { at: Some(Instant::AgoNs(5)) });
+    let mut read = within(client.follow(Read { since, ..follow() })).await.unwrap();
+    assert_eq!(collect(&mut read, 1).await, [1]);
+    n1.kill();
+    fill(&client, 1..2).await;
+    assert_eq!(collect(&mut read, 2).await, [2]);
+    let asked = asked.lock().unwrap();
+    let [(first, relative), .., (last, exact)] = &asked[..] else { panic!("{asked:?}") };
+    assert_eq!((first.as_str(), last.as_str()), ("n1", "n2"));
+    assert!(relative.is_relative() && !exact.is_relative());
+    let resolved = b"n1n1n1n1n1n1".to_vec();
+    assert_eq!(exact.since, Some(TimePoint { at: Some(Instant::Hlc(resolved)) }));
+    assert_eq!(exact.after, [Position { shard: 1, seq: 1 }]);
+}
+
+/// The first gateway dies before it has said what it made of it: "now" is still when the read began.
+#[tokio::test]
+async fn a_relative_time_counts_from_the_beginning_of_the_read() {
+    let (pki, world) = (Pki::new(1), World::new());
+    let (n1, n2) = (Node::start(&pki, &world, "n1"), Node::start(&pki, &world, "n2"));
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let asking = Arc::clone(&asked);
+    world.script(move |node, op| {
+        let Op::Read(read) = op else { return None };
+        asking.lock().unwrap().push(read.clone());
+        (node == "n1").then_some(Act::Hold)
+    });
+    let client = client(&pki, &[&n1, &n2]);
+    fill(&client, 0..1).await;
+    let since = Some(TimePoint { at: Some(Instant::AgoNs(5)) });
+    let mut read = within(client.follow(Read { since, ..follow() })).await.unwrap();
+    assert_eq!(collect(&mut read, 1).await, [1]);
+    let ago = |read: &Read| match read.since.as_ref().and_then(|since| since.at.clone()) {
+        Some(Instant::AgoNs(ago)) => ago,
+        other => panic!("{other:?}"),
+    };
+    let asked = asked.lock().unwrap();
+    // n1 was given some time before n2 was asked.
+    assert!(ago(&asked[1]) > ago(&asked[0]) + 1_000_000, "{asked:?}");
 }
 
 #[tokio::test]

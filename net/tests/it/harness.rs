@@ -11,7 +11,7 @@ use std::time::Duration;
 use certs::{Authority, Credentials, IssueOptions, write_private, write_public};
 use net::{Accepted, Client, ClientConfig, ClientConn, Endpoint, Incoming};
 use proto::peer::Hello;
-use proto::wire::{Ack, NodeRow, Nodes, Op, Page, Position, Read, Reply, Response, Slots};
+use proto::wire::{Ack, Instant, NodeRow, Nodes, Op, Page, Position, Read, Reply, Response, Slots};
 use proto::{ClusterId, ErrorCode, Failure, Identity, Record, Role};
 use rustls::pki_types::UnixTime;
 use tempfile::TempDir;
@@ -100,6 +100,8 @@ pub(crate) struct World {
     pub(crate) nodes: Mutex<BTreeMap<String, SocketAddr>>,
     /// Sends and reads are answered with this instead, if it answers.
     pub(crate) script: Mutex<Box<Script>>,
+    /// Requests that are held and not given up.
+    pub(crate) held: Mutex<u32>,
     /// Requests served, by node.
     pub(crate) served: Mutex<BTreeMap<String, u64>>,
     /// Rows of the live list that are not the plain ones, and its epoch.
@@ -117,6 +119,8 @@ pub(crate) enum Act {
     Hold,
     /// Does it and closes the connection instead of answering.
     DoAndHangUp,
+    /// Serves it once this is true.
+    Wait(watch::Receiver<bool>),
 }
 
 impl World {
@@ -125,6 +129,7 @@ impl World {
             log: watch::channel(Vec::new()).0,
             nodes: Mutex::default(),
             script: Mutex::new(Box::new(|_, _| None)),
+            held: Mutex::default(),
             served: Mutex::default(),
             rows: watch::channel((1, BTreeMap::new())).0,
             slots: Mutex::default(),
@@ -275,6 +280,17 @@ impl Node {
         Self { name, address, endpoint, runtime: Some(runtime) }
     }
 
+    /// Keeps the node from doing anything for a while, as a busy machine does.
+    pub(crate) fn pause(&self, time: Duration) {
+        let runtime = self.runtime.as_ref().unwrap();
+        let (begun, paused) = std::sync::mpsc::channel();
+        runtime.spawn(async move {
+            begun.send(()).unwrap();
+            std::thread::sleep(time);
+        });
+        paused.recv().unwrap();
+    }
+
     /// Vanishes without a word.
     pub(crate) fn kill(mut self) -> SocketAddr {
         if let Some(runtime) = self.runtime.take() {
@@ -313,11 +329,20 @@ async fn answer(
     if !matches!(op, Op::Nodes(_) | Op::WatchNodes(_)) {
         *world.served.lock().unwrap().entry(node.to_owned()).or_default() += 1;
     }
-    let act = (world.script.lock().unwrap())(node, &op);
+    let mut act = (world.script.lock().unwrap())(node, &op);
+    if let Some(Act::Wait(mut until)) = act {
+        until.wait_for(|go| *go).await.unwrap();
+        act = None;
+    }
     let from = connection.peer().identity.name.as_str();
     let say = match (act, op) {
         (Some(Act::Fail(failure)), _) => Reply::Failure(failure),
-        (Some(Act::Hold), _) => return reply.stopped().await,
+        (Some(Act::Hold), _) => {
+            *world.held.lock().unwrap() += 1;
+            reply.stopped().await;
+            *world.held.lock().unwrap() -= 1;
+            return;
+        }
         (Some(Act::DoAndHangUp), Op::Send(send)) => {
             world.append(node, from, send);
             return connection.close(net::CloseCode::Done, "hanging up");
@@ -352,6 +377,12 @@ async fn pages(reply: &mut net::ReplyTx, world: &World, node: &str, read: &Read)
     loop {
         changes.borrow_and_update();
         let page = world.page(after, 3);
+        // Every node makes another instant of a relative time.
+        let since = read.since.as_ref().map_or_else(Vec::new, |since| match &since.at {
+            Some(Instant::Hlc(exact)) => exact.clone(),
+            _ => node.as_bytes().iter().copied().cycle().take(12).collect(),
+        });
+        let page = Page { since, ..page };
         if !page.records.is_empty() || !read.follow {
             after = page.next[0].seq;
             if reply.send(world.response(node, Reply::Page(page))).await.is_err() {

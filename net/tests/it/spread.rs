@@ -183,6 +183,45 @@ async fn a_send_that_goes_on_elsewhere_is_stored_once() {
     assert_eq!(world.log.borrow().len(), 1);
 }
 
+/// Seen to fail with a silence of 300 ms taken for death: n2 got no turn any more.
+#[tokio::test]
+async fn a_node_that_pauses_keeps_its_turns() {
+    let (pki, world) = (Pki::new(1), World::new());
+    let nodes = ["n1", "n2", "n3"].map(|name| Node::start(&pki, &world, name));
+    let client = client(&pki, &[&nodes[0], &nodes[1], &nodes[2]]);
+    let all = table(&[("n1", 4), ("n2", 4), ("n3", 4)]);
+    assert_eq!(calls(&client, &RR, |_| ping(), 12).await, (all.clone(), 0));
+    nodes[1].pause(std::time::Duration::from_millis(600));
+    assert_eq!(calls(&client, &RR, |_| ping(), 12).await, (all.clone(), 0));
+    assert_eq!(calls(&client, &RR, |n| send(&n.to_string()), 12).await, (all, 0));
+}
+
+/// Seen to fail with the turn of the next node taken for a slow one's request, and with a slow one out
+/// of the ring.
+#[tokio::test]
+async fn a_late_answer_moves_its_own_request_alone() {
+    let (pki, world) = (Pki::new(1), World::new());
+    let nodes = ["n1", "n2", "n3"].map(|name| Node::start(&pki, &world, name));
+    let client = client(&pki, &[&nodes[0], &nodes[1], &nodes[2]]);
+    let go = tokio::sync::watch::Sender::new(false);
+    let (wait, mut slow) = (go.subscribe(), false);
+    world.script(move |node, op| match op {
+        Op::Ping(_) if node == "n2" && !slow => {
+            slow = true;
+            Some(Act::Wait(wait.clone()))
+        }
+        Op::Ping(_) if node == "n3" => {
+            go.send_replace(true);
+            None
+        }
+        _ => None,
+    });
+    let moved = table(&[("n1", 4), ("n2", 3), ("n3", 5)]);
+    assert_eq!(calls(&client, &RR, |_| ping(), 12).await, (moved, 0));
+    let all = table(&[("n1", 4), ("n2", 4), ("n3", 4)]);
+    assert_eq!(calls(&client, &RR, |_| ping(), 12).await, (all, 0));
+}
+
 /// A refusal for want of a majority is no reason to leave the ring: the next call asks it again.
 #[tokio::test]
 async fn a_gateway_that_refuses_for_now_keeps_its_turns() {
