@@ -184,7 +184,7 @@ fn with_tables() -> (Cluster, tests::History) {
     (cluster, history)
 }
 
-/// Seen to fail with reads that only return their error: they ended with 13 through n3, which stayed
+/// Found broken with reads that only return their error: they ended with 13 through n3, which stayed
 /// up with a clean status and voted after its next start.
 #[test]
 fn a_byte_that_changed_is_met_remembered_and_read_elsewhere() {
@@ -228,7 +228,7 @@ fn a_byte_that_changed_is_met_remembered_and_read_elsewhere() {
     .unwrap();
 }
 
-/// Seen to fail with a look through the cache of the node: 27 places, "same".
+/// Found broken with a look through the cache of the node: 27 places, "same".
 #[test]
 fn a_deep_look_reads_the_disk_and_not_the_cache() {
     let (cluster, _) = with_tables();

@@ -153,7 +153,7 @@ fn a_disk_that_is_full_ends_the_node_and_loses_nothing() {
 }
 
 /// On all nodes at once, and with room again as soon as they have noticed: the engine of the database
-/// would go on by itself then. Seen to fail with that: two of four clusters had no quorum any more,
+/// would go on by itself then. Found broken with that: two of four clusters had no quorum any more,
 /// although no file was harmed.
 #[test]
 fn disks_that_are_full_for_a_moment_cost_a_start_and_nothing_else() {

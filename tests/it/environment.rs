@@ -2,7 +2,7 @@
 //! room, a limit of files, a newer release. `logd` names it, ends with 1, changes nothing, and starts as
 //! ever once it is out of the way. Real processes, one node.
 //!
-//! Seen to fail on the build before: a file system mounted read-only and a newer watermark made the
+//! Found broken on the build before: a file system mounted read-only and a newer watermark made the
 //! store `repairing`, and a damaged table was "in use by another process". Mounts and modes take root;
 //! who is not is told that this was not tested.
 

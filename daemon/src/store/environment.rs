@@ -190,7 +190,7 @@ fn write_trial(path: &Path, bytes: u64) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Seen to fail with the texts searched: a corrupt table was "in use by another process".
+    /// Found broken with the texts searched: a corrupt table was "in use by another process".
     #[test]
     fn what_the_system_says_is_told_apart_by_its_number() {
         for (errno, trouble) in [

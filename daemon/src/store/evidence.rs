@@ -201,8 +201,7 @@ mod tests {
         (evidence, found.unwrap())
     }
 
-    /// Seen to fail with the mark left out of later slots, and with one slot marked only: a flipped
-    /// byte in that slot made the store sound again.
+    /// A flipped byte in one slot must not make the store sound again.
     #[test]
     fn a_mark_stays_in_both_slots_and_in_all_later_ones() {
         let dir = tempfile::tempdir().unwrap();

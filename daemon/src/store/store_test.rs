@@ -294,8 +294,8 @@ async fn with_a_tail() -> tempfile::TempDir {
     dir
 }
 
-/// What a power cut can leave of sectors that were never synced. Seen to fail without a second look:
-/// all but the last were `repairing` for ever.
+/// What a power cut can leave of sectors that were never synced. Found broken: such a store was
+/// `repairing` for ever.
 #[tokio::test]
 async fn a_tail_that_no_mark_covers_is_dropped_however_it_is_broken() {
     type Break = fn(&mut Vec<u8>, usize);
@@ -327,7 +327,7 @@ async fn a_tail_that_no_mark_covers_is_dropped_however_it_is_broken() {
     }
 }
 
-/// Seen to fail with the tail dropped on the word of the log alone.
+/// The log alone must not decide what its tail is.
 #[tokio::test]
 async fn what_a_mark_covers_is_never_dropped_and_its_loss_is_remembered() {
     let dir = create();
@@ -350,8 +350,8 @@ async fn what_a_mark_covers_is_never_dropped_and_its_loss_is_remembered() {
     assert_eq!((found.unwrap().raft_id, damage.kind()), (1, DamageKind::Corrupt));
 }
 
-/// A vote or a ceiling changes no entry. Seen to fail without the number of the last change: the
-/// ceiling was 0, and stamps were given twice.
+/// A ceiling changes no entry: only the number of the last change tells that one is gone, without
+/// which stamps are given twice.
 #[tokio::test]
 async fn a_lost_ceiling_is_noticed() {
     let dir = create();
@@ -366,7 +366,7 @@ async fn a_lost_ceiling_is_noticed() {
     assert!(reason.contains("changes of the database were durable"), "{reason}");
 }
 
-/// Seen to fail with the state looked at by its index alone.
+/// The index alone does not say of which entry a state was made.
 #[tokio::test]
 async fn a_state_that_another_log_made_is_noticed() {
     for (index, hash, part) in [
@@ -391,7 +391,7 @@ async fn a_state_that_another_log_made_is_noticed() {
     }
 }
 
-/// Seen to fail with reads that only return their error: the next start was intact.
+/// Found broken: reads only returned their error, and the next start was intact.
 #[tokio::test]
 async fn whoever_meets_damage_marks_the_store() {
     let dir = create();
@@ -418,9 +418,8 @@ async fn whoever_meets_damage_marks_the_store() {
     repairing(dir.path());
 }
 
-/// Wherever the bit lies: in a block of rows, an index, a filter or the words about the table. Seen to
-/// fail without the list of tables (a flipped filter was read around), and with a look through the
-/// caches of the open store.
+/// Wherever the bit lies: in a block of rows, an index, a filter or the words about the table. The
+/// database reads around a broken filter, so the blocks alone do not tell.
 #[tokio::test]
 async fn a_look_at_the_disk_finds_every_flipped_bit_of_every_table() {
     let dir = create();

@@ -304,8 +304,8 @@ mod tests {
         assert_eq!(older.unwrap(), sample(1));
     }
 
-    /// Seen to fail with the format looked at together with the checksum: a store of a newer release
-    /// was called broken.
+    /// Found broken with the format looked at together with the checksum: a store of a newer release
+    /// was called damaged.
     #[test]
     fn a_newer_format_and_a_second_process_are_no_damage() {
         let dir = tempfile::tempdir().unwrap();
