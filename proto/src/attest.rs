@@ -148,6 +148,12 @@ pub enum Finding {
 }
 
 impl Shown {
+    /// Whether both were shown by one process.
+    fn is_life_of(&self, other: &Self) -> bool {
+        let store = |shown: &Self| (shown.raft_id, shown.incarnation.clone(), shown.nonce.clone());
+        store(self) == store(other) && (self.starts, &self.life) == (other.starts, &other.life)
+    }
+
     /// What it lacks of `remembered`, as far as numbers tell. A store that cannot be read shows
     /// nothing, and lacks nothing by that: it takes no part anyway.
     #[must_use]
@@ -270,7 +276,9 @@ impl Memory {
         if let Some(fork) = both.find_map(|place| other(place)) {
             return Finding::Fork(fork);
         }
-        if let Some(lack) = self.get(they.raft_id).and_then(|remembered| they.lacks(remembered)) {
+        // A store is not set back under a running process. What it showed first may arrive last.
+        let remembered = self.get(they.raft_id).filter(|of| !they.is_life_of(of));
+        if let Some(lack) = remembered.and_then(|remembered| they.lacks(remembered)) {
             return Finding::They(lack);
         }
         for remembered in mine {
