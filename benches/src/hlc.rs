@@ -15,6 +15,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clock::Hlc;
 use clock::generator::HlcClock;
 use clock::{ClockState, ClockView, Interval};
 use daemon::time::{Counter, Keeper};
@@ -171,13 +172,13 @@ impl Contender {
         let bound = Some(Interval::around(0, 1_000_000));
         let view = ClockView { bound, phi_ppb: 500_000, epoch: 1, ..local };
         let clock = HlcClock::new(0);
-        clock.ceiling_persisted(NO_CEILING_NS);
+        clock.ceiling_persisted(Hlc::from_ns(NO_CEILING_NS));
         Self::Tick { clock, view }
     }
 
     fn keeper() -> anyhow::Result<Self> {
         let keeper = keeper::local()?;
-        keeper.ceiling_persisted(NO_CEILING_NS);
+        keeper.ceiling_persisted(Hlc::from_ns(NO_CEILING_NS));
         Ok(Self::Keeper(keeper))
     }
 
@@ -228,7 +229,7 @@ fn median(sorted: &[f64]) -> f64 {
 fn ceiling(runtime: &Runtime, args: &Args) -> anyhow::Result<Value> {
     let file = tempfile::NamedTempFile::new_in(&args.dir)?;
     let (free, capped) = (keeper::local()?, keeper::local()?);
-    free.ceiling_persisted(NO_CEILING_NS);
+    free.ceiling_persisted(Hlc::from_ns(NO_CEILING_NS));
     let writes = Arc::new(AtomicU64::new(0));
     let writer = runtime.spawn(persist(capped.clone(), file.reopen()?, Arc::clone(&writes)));
     runtime.block_on(capped.stamp(1))?;
@@ -260,14 +261,14 @@ fn ceiling(runtime: &Runtime, args: &Args) -> anyhow::Result<Value> {
 /// Persists the ceilings that a clock asks for, as the store does: written and synced.
 async fn persist(keeper: Keeper, mut file: File, writes: Arc<AtomicU64>) -> anyhow::Result<()> {
     loop {
-        let ceiling_ns = keeper.next_ceiling().await;
+        let ceiling = keeper.next_ceiling().await;
         file = tokio::task::spawn_blocking(move || -> std::io::Result<File> {
-            file.write_all(&ceiling_ns.to_be_bytes())?;
+            file.write_all(&ceiling.to_bytes())?;
             file.sync_data()?;
             Ok(file)
         })
         .await??;
-        keeper.ceiling_persisted(ceiling_ns);
+        keeper.ceiling_persisted(ceiling);
         writes.fetch_add(1, Ordering::SeqCst);
     }
 }

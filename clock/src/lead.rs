@@ -17,6 +17,8 @@
 //!   after three election timeouts without a primary and without a better candidate. Only a clock
 //!   that never was synchronised stays out, unless `unsynced_start` lets it in;
 //! * heartbeats are never off for longer than [`SILENCE_ELECTIONS`] election timeouts running;
+//! * a clock that is behind its own ceiling mints nothing, whatever is preferred on loss: its node
+//!   stands for election only as the last resort, and hands over to any successor;
 //! * a node whose stamps a quorum refuses does not stand for election for [`BARRED_MS`]: its longer
 //!   log could win.
 //!
@@ -91,6 +93,9 @@ pub struct Standing {
     /// How far its next stamp would lie beyond what an honest backup accepts, nanoseconds; 0 if it
     /// does not. See [`crate::HlcClock::ahead_ns`].
     pub ahead_ns: u64,
+    /// Whether it is behind its own ceiling, so that no stamp can be minted for long. See
+    /// [`crate::TickError::Behind`].
+    pub behind: bool,
 }
 
 /// Everything that a decision depends on, besides the time.
@@ -158,6 +163,9 @@ pub enum Refusal {
     /// No time server has been believed yet, and `unsynced_start` does not allow to go without.
     #[error("the clock is not synchronised yet")]
     Unsynced,
+    /// This node's clock is behind its own ceiling, and nobody takes over.
+    #[error("the primary's clock is behind its own ceiling: no stamp can be minted")]
+    Behind,
     /// The voters take its stamps for stamps from the future.
     #[error("the other nodes refuse this node's stamps, which lie in their future")]
     InFuture,
@@ -166,9 +174,10 @@ pub enum Refusal {
 /// Whether a node with such a clock may stand for election.
 #[must_use]
 pub fn may_campaign(standing: &Standing, max_error_ns: u64) -> bool {
-    standing.state == ClockState::Local
-        || standing.ahead_ns <= AHEAD_MAX_NS
-            && within(standing, share_ns(max_error_ns, CAMPAIGN_PERCENT))
+    !standing.behind
+        && (standing.state == ClockState::Local
+            || standing.ahead_ns <= AHEAD_MAX_NS
+                && within(standing, share_ns(max_error_ns, CAMPAIGN_PERCENT)))
 }
 
 /// Whether a primary with such a clock may stay primary.
@@ -276,7 +285,7 @@ impl Policy {
     fn limits(&mut self, now_ms: u64, situation: &Situation) -> Kept {
         let Situation { standing, max_error_ns, .. } = situation;
         // Stamps that lie ahead are no matter of the error, and need no time to settle.
-        let error = Standing { ahead_ns: 0, ..*standing };
+        let error = Standing { ahead_ns: 0, behind: false, ..*standing };
         let well_ns = share_ns(*max_error_ns, REGAIN_PERCENT);
         let campaign = self.campaign.update(
             now_ms,
@@ -324,7 +333,7 @@ impl Policy {
             self.barred_until_ms = now_ms.saturating_add(BARRED_MS);
         }
         let barred = now_ms < self.barred_until_ms;
-        let fit = kept.stay && !refused;
+        let fit = kept.stay && !refused && !situation.standing.behind;
         let leaves = !fit || situation.refused;
         let leaves_ms = self.leaves_ms(now_ms, leaves);
         // A successor that does not take over in a few tries is none.
@@ -402,6 +411,11 @@ impl Policy {
         }
         if !self.may_start(now_ms, situation) {
             return Mint::Refused(Refusal::Unsynced);
+        }
+        if situation.standing.behind {
+            // Whatever is preferred on loss: there is nothing that could be minted.
+            let why = if self.degraded { Refusal::Behind } else { Refusal::HandingOver };
+            return Mint::Refused(why);
         }
         match situation.on_loss {
             OnLoss::Degrade => mint_with(&situation.standing),

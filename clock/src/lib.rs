@@ -8,7 +8,7 @@
 //! `source` is one server with its schedule (`poll`), `tracker` all of them with the clock. How fast
 //! bounds age is measured by `drift`; what a leap second does to them is in `leap`.
 //! `peer` compares it with the other nodes' clocks, `lead` says who may lead with it, `guard` what
-//! a backup accepts from the primary, `overlap` which records' order in real time is unknown.
+//! a backup accepts from the primary, `release` when a ceiling may be put down, `overlap` which records' order in real time is unknown.
 //!
 //! Pure: no I/O and no clock of its own; raw counter values, packets and randomness come in as
 //! arguments. Nanoseconds everywhere, unless a name ends in another unit.
@@ -45,6 +45,7 @@ pub mod guard;
 pub mod lead;
 pub mod overlap;
 pub mod peer;
+pub mod release;
 
 pub use generator::{HlcClock, TickError};
 pub use hlc::{Hlc, HlcError};

@@ -159,9 +159,14 @@ impl From<Status> for StatusView {
         // Where only clocks stand in the way of an election, they are what must be looked at.
         let clocks = nobody_may_lead(&status);
         let leaderless = if clocks { Gravity::ClockUntrusted } else { Gravity::NoWrites };
-        for (is, code) in
-            [(primary.is_empty(), ProblemCode::NoPrimary), (!status.quorum, ProblemCode::NoQuorum)]
-        {
+        // A primary that can mint no stamp has a majority all the same.
+        let blocked = status.problems.iter().any(|problem| {
+            problem.kind() == ProblemCode::ClockBehind && problem.subject == primary
+        });
+        for (is, code) in [
+            (primary.is_empty(), ProblemCode::NoPrimary),
+            (!status.quorum && !blocked, ProblemCode::NoQuorum),
+        ] {
             if is {
                 verdict.weigh(leaderless, Problem::new(code));
             }
@@ -192,7 +197,10 @@ fn nobody_may_lead(status: &Status) -> bool {
     let answering: Vec<&NodeRow> = status.nodes.iter().filter(|row| row.up).collect();
     let bad = |row: &&NodeRow| {
         let accused = |problem: &Problem| {
-            matches!(problem.kind(), ProblemCode::ClockDegraded | ProblemCode::BadClock)
+            matches!(
+                problem.kind(),
+                ProblemCode::ClockDegraded | ProblemCode::BadClock | ProblemCode::ClockBehind
+            )
         };
         clock_standing(&row.clock_state) == Standing::Untrusted || row.problems.iter().any(accused)
     };

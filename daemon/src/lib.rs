@@ -30,6 +30,7 @@ pub mod sessions;
 pub mod steward;
 mod throttle;
 pub mod turns;
+mod unanswered;
 
 pub mod raft;
 pub mod store;

@@ -32,6 +32,7 @@ use crate::queue::{Answer, Cost, NotQueued, Proposal, Queue};
 use crate::raft::{Handle, Leadership, Payload, ProposeError};
 use crate::store::Store;
 use crate::time::Keeper;
+use crate::unanswered::Unanswered;
 
 /// Commands of its own that a primary begins a term with, at most.
 const OWN_MAX: usize = 2;
@@ -63,6 +64,7 @@ pub struct Parts {
 pub struct Proposer {
     queue: Queue,
     keeper: Keeper,
+    unanswered: Unanswered,
 }
 
 impl Proposer {
@@ -70,15 +72,23 @@ impl Proposer {
     #[must_use]
     pub fn start(parts: Parts, stop: CancellationToken) -> Self {
         let (queue, keeper) = (Queue::default(), parts.keeper.clone());
+        let unanswered = Unanswered::default();
         let task = Task {
             parts,
             queue: queue.clone(),
             entries: Arc::new(Semaphore::new(PROPOSER_ENTRIES_MAX)),
             term: Arc::default(),
             again: Arc::default(),
+            unanswered: unanswered.clone(),
         };
         tokio::spawn(task.run(stop));
-        Self { queue, keeper }
+        Self { queue, keeper, unanswered }
+    }
+
+    /// How long the command waits that waits longest, from the queue to the majority.
+    #[must_use]
+    pub fn waits(&self) -> Duration {
+        self.unanswered.longest()
     }
 
     /// Proposes a command and waits for its outcome. `token` is the highest stamp that the caller
@@ -110,7 +120,9 @@ pub(crate) fn clock_failure(error: TickError) -> Failure {
     let code = match error {
         TickError::Ahead { .. } => ErrorCode::ClockAhead,
         TickError::Sealed => ErrorCode::Stopping,
-        TickError::Unsynced | TickError::Ceiling { .. } => ErrorCode::ClockUnavailable,
+        TickError::Unsynced | TickError::Ceiling { .. } | TickError::Behind { .. } => {
+            ErrorCode::ClockUnavailable
+        }
     };
     Failure::new(code, error)
 }
@@ -126,6 +138,7 @@ struct Task {
     term: Arc<AtomicU64>,
     /// Told when that happened.
     again: Arc<Notify>,
+    unanswered: Unanswered,
 }
 
 impl Task {
@@ -228,7 +241,9 @@ impl Task {
         let Some((batch, stamping)) = self.admitted(batch) else { return };
         let mut commands = self.own_commands(leadership);
         let (skip, mut waiting) = (commands.len(), Vec::new());
-        for Proposal { command, answer, cost } in batch {
+        let since = batch.iter().map(|proposal| proposal.queued).min();
+        let noted = since.map(|since| self.unanswered.note(since));
+        for Proposal { command, answer, cost, .. } in batch {
             commands.push(command);
             waiting.push((answer, cost));
         }
@@ -246,6 +261,8 @@ impl Task {
         let again = Arc::clone(&self.again);
         let reply = move |result: Result<Vec<Outcome>, ProposeError>| {
             drop(room);
+            // Whatever it is, nobody waits for it any more.
+            drop(noted);
             match result {
                 Ok(outcomes) => {
                     for ((answer, _cost), outcome) in

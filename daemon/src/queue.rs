@@ -10,6 +10,7 @@ use proto::limits::{
 };
 use proto::share::{Ledger, Rank, Ring};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 /// Where the outcome goes.
 pub(crate) type Answer = oneshot::Sender<Result<Outcome, Failure>>;
@@ -51,6 +52,8 @@ pub(crate) struct Proposal {
     pub(crate) answer: Answer,
     /// Bytes of the queue and of what is under way; given back when the answer is.
     pub(crate) cost: Cost,
+    /// Since when it waits.
+    pub(crate) queued: Instant,
 }
 
 /// The bytes of a command.
@@ -117,7 +120,8 @@ impl Queue {
             let placed = books.places.take(&who, rank, 1);
             assert!(placed, "there was a place a moment ago");
             let cost = Cost { queue: self.clone(), who: who.clone(), bytes };
-            books.waiting.push(who, Proposal { command, answer, cost });
+            let queued = Instant::now();
+            books.waiting.push(who, Proposal { command, answer, cost, queued });
         }
         self.0.news.notify_one();
         Ok(())

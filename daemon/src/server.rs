@@ -288,6 +288,7 @@ impl Server {
                 tx.send_message(&self.node.peer_sign(from, sign).await).await
             }
             Some(PeerOp::Vouch(store)) => tx.send_message(&self.node.vouch(&store)).await,
+            Some(PeerOp::Highest(_)) => tx.send_message(&self.node.peer_highest().await).await,
             None => {
                 tracing::warn!(%from, "a peer asked for something that this release does not know");
                 return;

@@ -15,8 +15,8 @@ use proto::limits::{
     REASON_BYTES_MAX, STEP_DOWN_MAX_NS, VOTERS_MAX,
 };
 use proto::member::{
-    AdmitNode, BindKey, Lead, MemberOp, MemberRow, MemberState, MemberWants, Notice, RemoveNodes,
-    SetNode, StepDown, default_priority, reason, ring_order,
+    AdmitNode, BindKey, Lead, MemberOp, MemberRow, MemberState, MemberWants, MoveNode, Notice,
+    RemoveNodes, SetNode, StepDown, default_priority, reason, ring_order,
 };
 use proto::wire::{MemberChange, Members};
 use proto::{ErrorCode, Failure, MessageId, Name, Role};
@@ -68,6 +68,7 @@ impl Machine<'_> {
             MemberOp::Set(set) => self.set_member(set)?,
             MemberOp::StepDown(step) => self.set_aside(step, &change.id, now)?,
             MemberOp::Bind(bind) => self.bind_key(bind)?,
+            MemberOp::Move(moved) => self.move_member(moved)?,
         };
         self.write_members(place, caller, changed)
     }
@@ -290,6 +291,30 @@ impl Machine<'_> {
         Ok(Changed { rows, events, answer: vec![set.name.clone()], ..Changed::default() })
     }
 
+    /// Notes that a node is dialled at another address now. What is noted already changes nothing.
+    fn move_member(&mut self, moved: &MoveNode) -> Result<Changed, QueryError> {
+        let all = nodes(&self.rows)?;
+        let mut node = present(&all, &moved.name)?.clone();
+        let mut changed = Changed { answer: vec![moved.name.clone()], ..Changed::default() };
+        if node.row.raft_id != moved.raft_id {
+            return Err(conflict(format!(
+                "the store of {} that moved is another one than the member's",
+                moved.name
+            ))
+            .into());
+        }
+        if node.row.address == moved.address {
+            return Ok(changed);
+        }
+        let (was, now) = (node.row.address.clone(), moved.address.clone());
+        let text = format!("member {}: moved from {was} to {now}", moved.name);
+        let event = about(MEMBER, text, &node.row).with("change", "moved");
+        changed.events.push(event.with("was", was).with("now", &now));
+        node.row.address = now;
+        changed.rows.push(node);
+        Ok(changed)
+    }
+
     /// Keeps a node from being preferred as primary for a while; once per change.
     fn set_aside(&mut self, step: &StepDown, id: &str, now: Hlc) -> Result<Changed, QueryError> {
         let all = nodes(&self.rows)?;
@@ -435,7 +460,8 @@ fn is_of_nodes(op: &MemberOp) -> bool {
         | MemberOp::Admit(_)
         | MemberOp::Notice(_)
         | MemberOp::Lead(_)
-        | MemberOp::Bind(_) => true,
+        | MemberOp::Bind(_)
+        | MemberOp::Move(_) => true,
         MemberOp::Remove(_) | MemberOp::Set(_) | MemberOp::StepDown(_) => false,
     }
 }
@@ -476,6 +502,10 @@ pub(crate) fn check(change: &MemberChange) -> Result<(), Failure> {
         MemberOp::Bind(bind) => {
             check_name(&bind.name)?;
             check_fingerprint(&bind.fingerprint)
+        }
+        MemberOp::Move(moved) => {
+            check_name(&moved.name)?;
+            check_address(&moved.address)
         }
     }
 }

@@ -152,3 +152,17 @@ pub struct ClockPeer {
     #[prost(uint64, tag = "7")]
     pub age_ms: u64,
 }
+
+/// What became of the ceiling of a node's stamps.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct CeilingLowered {
+    /// The node.
+    #[prost(string, tag = "1")]
+    pub node: String,
+    /// The ceiling before, 12 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub was: Vec<u8>,
+    /// The ceiling now, 12 bytes: the same where nothing was in the way of stamps.
+    #[prost(bytes = "vec", tag = "3")]
+    pub now: Vec<u8>,
+}

@@ -129,7 +129,7 @@ pub mod reason {
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct MemberChange {
     /// Which.
-    #[prost(oneof = "MemberOp", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "MemberOp", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub op: Option<MemberOp>,
     /// Id of the change, drawn once and kept across every retry, so that a retry of what was done is
     /// answered as done and not as a conflict.
@@ -164,6 +164,9 @@ pub enum MemberOp {
     /// Note the key of a member that has none in the table: a first member of an earlier release.
     #[prost(message, tag = "8")]
     Bind(BindKey),
+    /// Note that a node is dialled at another address now.
+    #[prost(message, tag = "9")]
+    Move(MoveNode),
 }
 
 /// Rows.
@@ -288,6 +291,21 @@ pub struct StepDown {
     /// How long it is not preferred again, nanoseconds of log time.
     #[prost(uint64, tag = "2")]
     pub hold_ns: u64,
+}
+
+/// See [`MemberOp::Move`]. Whoever says so has dialled that address, and that node's store answered
+/// there with that node's key.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct MoveNode {
+    /// The node.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Raft id of the store that answered.
+    #[prost(uint64, tag = "2")]
+    pub raft_id: u64,
+    /// Where it is dialled now, `host:port`.
+    #[prost(string, tag = "3")]
+    pub address: String,
 }
 
 /// The priority of a node that was given none: the number at the end of its name, 0 without one.

@@ -37,7 +37,8 @@ impl Op {
             | Self::Distribution(_)
             | Self::Raft(_)
             | Self::Verify(_)
-            | Self::Admins(_) => false,
+            | Self::Admins(_)
+            | Self::LowerCeiling(_) => false,
         }
     }
 
@@ -71,7 +72,8 @@ impl Op {
             | Self::Distribution(_)
             | Self::Raft(_)
             | Self::Verify(_)
-            | Self::Admins(_) => false,
+            | Self::Admins(_)
+            | Self::LowerCeiling(_) => false,
         }
     }
 
@@ -109,6 +111,7 @@ impl Op {
             Self::Raft(_) => "raft",
             Self::Verify(_) => "verify",
             Self::Admins(_) => "admins",
+            Self::LowerCeiling(_) => "lower ceiling",
         }
     }
 }

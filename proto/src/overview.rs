@@ -1,5 +1,8 @@
 //! What people and programs ask about the cluster as a whole: placement, the engine's state, who
-//! served how much, and whether the nodes agree.
+//! served how much, whether the nodes agree, and how healthy it is.
+
+use crate::settings::Settings;
+use crate::wire::NodeRow;
 
 use crate::attest::Place;
 
@@ -227,4 +230,39 @@ pub struct DigestAt {
     /// 32 bytes.
     #[prost(bytes = "vec", tag = "2")]
     pub digest: Vec<u8>,
+}
+
+/// The cluster's health as one node sees it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Status {
+    /// Id of the cluster.
+    #[prost(string, tag = "1")]
+    pub cluster: String,
+    /// Current term.
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
+    /// Name of the primary; empty if none is known.
+    #[prost(string, tag = "3")]
+    pub primary: String,
+    /// Whether a write would find a majority.
+    #[prost(bool, tag = "4")]
+    pub quorum: bool,
+    /// By name.
+    #[prost(message, repeated, tag = "5")]
+    pub nodes: Vec<NodeRow>,
+    /// What a person should look at; empty if the cluster is healthy.
+    #[prost(message, repeated, tag = "11")]
+    pub problems: Vec<crate::Problem>,
+    /// Highest seq of the data shard on the answering node.
+    #[prost(uint64, tag = "7")]
+    pub last_seq: u64,
+    /// Lowest seq that is still kept.
+    #[prost(uint64, tag = "8")]
+    pub first_seq: u64,
+    /// Records kept, in bytes.
+    #[prost(uint64, tag = "9")]
+    pub bytes: u64,
+    /// Settings of the whole cluster; absent before the first primary has set them.
+    #[prost(message, optional, tag = "10")]
+    pub settings: Option<Settings>,
 }

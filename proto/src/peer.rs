@@ -138,13 +138,25 @@ pub struct NodeInfo {
     /// What it shows of its store.
     #[prost(message, optional, tag = "20")]
     pub shown: Option<Shown>,
+    /// Names of the nodes that answer it lately.
+    #[prost(string, repeated, tag = "19")]
+    pub reaches: Vec<String>,
+    /// As primary: whether a majority takes what it sends, and what it orders is decided.
+    #[prost(bool, tag = "23")]
+    pub followed: bool,
+    /// As primary: names of the nodes that have taken nothing for seconds.
+    #[prost(string, repeated, tag = "21")]
+    pub unfed: Vec<String>,
+    /// How long a sync of its disk takes now, in microseconds; 0 if there was none lately.
+    #[prost(uint64, tag = "22")]
+    pub sync_us: u64,
 }
 
 /// A request that a gateway hands to the primary, and others that nodes ask of each other.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PeerRequest {
     /// What to do.
-    #[prost(oneof = "PeerOp", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "PeerOp", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub op: Option<PeerOp>,
 }
 
@@ -181,6 +193,9 @@ pub enum PeerOp {
     /// `Vouched`.
     #[prost(message, tag = "9")]
     Vouch(StoreKey),
+    /// The highest stamp in log and state. Answered with `HighestStamp`.
+    #[prost(message, tag = "10")]
+    Highest(crate::wire::Empty),
 }
 
 /// A store and the key of the node that says it has it.
@@ -206,6 +221,15 @@ pub struct Vouched {
     /// Whether just this store with just this key is a member.
     #[prost(bool, tag = "1")]
     pub member: bool,
+}
+
+/// How far a node's log reaches in log time.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct HighestStamp {
+    /// The highest stamp in its log and its state, 12 bytes; empty where it takes no part, or cannot
+    /// read them.
+    #[prost(bytes = "vec", tag = "1")]
+    pub hlc: Vec<u8>,
 }
 
 /// A certificate request for a node that holds the authority's key. It signs only what the

@@ -22,7 +22,7 @@ pub enum ProblemCode {
     NodeStopped = 4,
     /// No node has heard it for long.
     NodeUnreachable = 5,
-    /// Some nodes hear it, the primary does not.
+    /// Some nodes reach it, and some do not.
     NodeCutOff = 6,
     /// The node was admitted and never heard.
     NodeNeverHeard = 7,
@@ -50,6 +50,18 @@ pub enum ProblemCode {
     StampsRaised = 18,
     /// The file of the node says something else than the cluster; about which setting.
     SettingDiffers = 19,
+    /// The clock of the node is behind its own ceiling: it can mint no stamp.
+    ClockBehind = 20,
+    /// The node is heard, and does not answer.
+    DoesNotHear = 21,
+    /// The node says that it listens elsewhere than the table says.
+    ListensElsewhere = 22,
+    /// The node takes nothing of what the primary sends.
+    GetsNothing = 23,
+    /// The disk of the node takes long to sync.
+    DiskSlow = 24,
+    /// The stamps of the log are ahead of the clock of the node.
+    LogAhead = 25,
     /// This node and another have committed different entries; about which other. Neither is right
     /// by that, and a person has to decide.
     TwoHistories = 30,
@@ -169,7 +181,50 @@ impl Problem {
             | ProblemCode::SettingDiffers
             | ProblemCode::TwoHistories
             | ProblemCode::StoreLacks
-            | ProblemCode::TwoLives => false,
+            | ProblemCode::TwoLives
+            | ProblemCode::ClockBehind
+            | ProblemCode::DoesNotHear
+            | ProblemCode::ListensElsewhere
+            | ProblemCode::GetsNothing
+            | ProblemCode::DiskSlow
+            | ProblemCode::LogAhead => false,
+        }
+    }
+
+    /// Whether the node that has it takes no full part while it lasts: who waits until a cluster is
+    /// ready waits until nothing of the kind is left.
+    #[must_use]
+    pub fn hinders(&self) -> bool {
+        match self.kind() {
+            ProblemCode::NoQuorum
+            | ProblemCode::NoPrimary
+            | ProblemCode::NodeDown
+            | ProblemCode::NodeStopped
+            | ProblemCode::NodeUnreachable
+            | ProblemCode::NodeCutOff
+            | ProblemCode::NodeNeverHeard
+            | ProblemCode::NodeNotNoted
+            | ProblemCode::Role
+            | ProblemCode::Damaged
+            | ProblemCode::DiskFull
+            | ProblemCode::ClockBehind
+            | ProblemCode::DoesNotHear
+            | ProblemCode::ListensElsewhere
+            | ProblemCode::GetsNothing
+            | ProblemCode::TwoHistories
+            | ProblemCode::StoreLacks
+            | ProblemCode::TwoLives => true,
+            ProblemCode::Other
+            | ProblemCode::Lagging
+            | ProblemCode::ClockState
+            | ProblemCode::ClockContradicted
+            | ProblemCode::BadClock
+            | ProblemCode::ClockDegraded
+            | ProblemCode::CannotLead
+            | ProblemCode::StampsRaised
+            | ProblemCode::SettingDiffers
+            | ProblemCode::DiskSlow
+            | ProblemCode::LogAhead => false,
         }
     }
 
@@ -180,7 +235,7 @@ impl Problem {
         match self.kind() {
             ProblemCode::NoQuorum | ProblemCode::NoPrimary => Gravity::NoWrites,
             ProblemCode::ClockDegraded => Gravity::ClockUntrusted,
-            ProblemCode::BadClock if leads => Gravity::ClockUntrusted,
+            ProblemCode::BadClock | ProblemCode::ClockBehind if leads => Gravity::ClockUntrusted,
             ProblemCode::ClockState if leads && !is_usable(&self.about) => Gravity::ClockUntrusted,
             ProblemCode::Other
             | ProblemCode::NodeDown
@@ -201,7 +256,13 @@ impl Problem {
             | ProblemCode::SettingDiffers
             | ProblemCode::TwoHistories
             | ProblemCode::StoreLacks
-            | ProblemCode::TwoLives => Gravity::Degraded,
+            | ProblemCode::TwoLives
+            | ProblemCode::ClockBehind
+            | ProblemCode::DoesNotHear
+            | ProblemCode::ListensElsewhere
+            | ProblemCode::GetsNothing
+            | ProblemCode::DiskSlow
+            | ProblemCode::LogAhead => Gravity::Degraded,
         }
     }
 
@@ -216,7 +277,7 @@ impl Problem {
             ProblemCode::NodeDown => "does not answer",
             ProblemCode::NodeStopped => "stopped",
             ProblemCode::NodeUnreachable => "is unreachable",
-            ProblemCode::NodeCutOff => "is cut off: the primary does not hear it",
+            ProblemCode::NodeCutOff => "is cut off: some nodes reach it and some do not",
             ProblemCode::NodeNeverHeard => "was admitted and never heard",
             ProblemCode::NodeNotNoted => "is up and not yet noted",
             ProblemCode::Lagging => "entries behind",
@@ -229,6 +290,12 @@ impl Problem {
             ProblemCode::ClockDegraded => "CLOCK_DEGRADED",
             ProblemCode::CannotLead => "it cannot lead",
             ProblemCode::StampsRaised => "stamps had to be raised at apply",
+            ProblemCode::ClockBehind => "its clock is behind its own ceiling",
+            ProblemCode::DoesNotHear => "it is heard and does not answer",
+            ProblemCode::ListensElsewhere => "it listens elsewhere",
+            ProblemCode::GetsNothing => "it gets nothing from the primary",
+            ProblemCode::DiskSlow => "its disk takes long to sync",
+            ProblemCode::LogAhead => "the stamps of the log are ahead of its clock",
             ProblemCode::SettingDiffers => {
                 return with_detail(&format!("its file disagrees about {about}"), detail);
             }

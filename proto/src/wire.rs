@@ -5,12 +5,12 @@ use crate::error::Failure;
 use crate::record::{Header, Record};
 
 pub use crate::admin::{AdminChange, Admins};
-pub use crate::clock_report::{ClockPeer, ClockReport, ClockSource, Refused};
+pub use crate::clock_report::{CeilingLowered, ClockPeer, ClockReport, ClockSource, Refused};
 pub use crate::group::{GroupChange, Groups, ListGroups};
 pub use crate::kv::{KvChange, KvRead, KvRows};
 pub use crate::member::{MemberChange, Members};
 pub use crate::overview::{
-    Distribution, Plan, Planned, RaftView, Route, Routed, Slots, Verified, Verify,
+    Distribution, Plan, Planned, RaftView, Route, Routed, Slots, Status, Verified, Verify,
 };
 pub use crate::read::{Gap, Instant, Page, Position, Read, TimeMode, TimePoint};
 pub use crate::settings::{Configure, OnLoss, Settings};
@@ -35,7 +35,7 @@ pub struct Request {
     #[prost(
         oneof = "Op",
         tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, \
-                31, 32, 33, 34, 35, 36, 37, 38, 39"
+                31, 32, 33, 34, 35, 36, 37, 38, 39, 40"
     )]
     pub op: Option<Op>,
 }
@@ -133,6 +133,9 @@ pub enum Op {
     /// List the administrators. Admins only.
     #[prost(message, tag = "39")]
     Admins(Empty),
+    /// Put the ceiling of this node's stamps down to the highest that a majority holds. Admins only.
+    #[prost(message, tag = "40")]
+    LowerCeiling(Empty),
 }
 
 /// No arguments.
@@ -227,7 +230,7 @@ pub struct Response {
     #[prost(
         oneof = "Reply",
         tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, \
-                31, 32, 33, 34"
+                31, 32, 33, 34, 35"
     )]
     pub reply: Option<Reply>,
 }
@@ -310,6 +313,9 @@ pub enum Reply {
     /// Administrators: the one that was changed, or all.
     #[prost(message, tag = "34")]
     Admins(Admins),
+    /// The node's ceiling as it was and is.
+    #[prost(message, tag = "35")]
+    CeilingLowered(CeilingLowered),
 }
 
 /// A message is in fsynced storage on a majority of voters.
@@ -457,39 +463,4 @@ pub struct NodeRow {
     /// Whether clients should be sent to it: the same on every node, from the replicated state.
     #[prost(bool, tag = "19")]
     pub serves: bool,
-}
-
-/// The cluster's health as one node sees it.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Status {
-    /// Id of the cluster.
-    #[prost(string, tag = "1")]
-    pub cluster: String,
-    /// Current term.
-    #[prost(uint64, tag = "2")]
-    pub term: u64,
-    /// Name of the primary; empty if none is known.
-    #[prost(string, tag = "3")]
-    pub primary: String,
-    /// Whether a write would find a majority.
-    #[prost(bool, tag = "4")]
-    pub quorum: bool,
-    /// By name.
-    #[prost(message, repeated, tag = "5")]
-    pub nodes: Vec<NodeRow>,
-    /// What a person should look at; empty if the cluster is healthy.
-    #[prost(message, repeated, tag = "11")]
-    pub problems: Vec<crate::Problem>,
-    /// Highest seq of the data shard on the answering node.
-    #[prost(uint64, tag = "7")]
-    pub last_seq: u64,
-    /// Lowest seq that is still kept.
-    #[prost(uint64, tag = "8")]
-    pub first_seq: u64,
-    /// Records kept, in bytes.
-    #[prost(uint64, tag = "9")]
-    pub bytes: u64,
-    /// Settings of the whole cluster; absent before the first primary has set them.
-    #[prost(message, optional, tag = "10")]
-    pub settings: Option<Settings>,
 }

@@ -6,6 +6,8 @@ mod bad_input;
 #[cfg(test)]
 mod catch_up;
 #[cfg(test)]
+mod clock_ceiling;
+#[cfg(test)]
 mod clock_config;
 #[cfg(test)]
 mod clock_crash;
@@ -44,6 +46,8 @@ mod members_cut;
 #[cfg(test)]
 mod members_under_load;
 #[cfg(test)]
+mod moved;
+#[cfg(test)]
 mod no_quorum;
 #[cfg(test)]
 mod security;
@@ -63,6 +67,8 @@ mod seeds_003;
 mod seeds_004;
 #[cfg(test)]
 mod set_back;
+#[cfg(test)]
+mod slow_disk;
 #[cfg(test)]
 mod smoke;
 #[cfg(test)]

@@ -192,6 +192,11 @@ impl Cluster {
         self.nodes.push(node);
     }
 
+    /// Says that a node has another address, from its next start on.
+    pub fn set_address(&mut self, node: &str, address: &str) {
+        self.addresses.insert(node.to_owned(), address.to_owned());
+    }
+
     /// Address of a node.
     ///
     /// # Errors

@@ -39,5 +39,5 @@ pub fn local() -> anyhow::Result<Keeper> {
 
 fn start(config: &Clock, cancel: CancellationToken) -> anyhow::Result<Keeper> {
     let name: Name = "n1".parse()?;
-    Ok(Keeper::start(config, 0, EventSink::nowhere(), name, cancel))
+    Ok(Keeper::start(config, clock::Hlc::ZERO, EventSink::nowhere(), name, cancel))
 }

@@ -12,6 +12,7 @@
 //! - [`timed`] and [`truth`]: clusters whose time servers the test holds, and what time it really is
 //! - [`keeper`]: a node's clock without the node
 //! - [`chronyd`] and [`faketime`]: a time server of others, and steps of the machine's clock
+//! - [`slow_disk`]: a disk whose syncs take as long as the test wants
 //! - [`checks`]: one property a file, each naming the promise it protects
 //! - [`forge`], [`raw`] and [`wal`]: what only an attacker or a broken disk does
 //!
@@ -35,6 +36,7 @@ pub mod netns;
 pub mod patience;
 pub mod ports;
 pub mod raw;
+pub mod slow_disk;
 pub mod timed;
 pub mod truth;
 pub mod user;

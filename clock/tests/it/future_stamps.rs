@@ -48,7 +48,7 @@ proptest! {
         // True time lies anywhere in the primary's interval; its earliest is the worst case.
         let backup_latest_ns = START_NS - primary.0 + backup_after_ns;
         let clock = HlcClock::new(0);
-        clock.ceiling_persisted(u64::MAX);
+        clock.ceiling_persisted(Hlc::MAX);
         let cap_ns = HlcClock::cap_ns(&reading, MAX_ERROR_NS);
         let _ = clock.admit(Hlc::from_ns(START_NS - primary.0 + token_ns), cap_ns);
         if let Ok(stamp) = clock.tick(&reading, cap_ns) {

@@ -21,7 +21,8 @@ pub(crate) struct LeadWorld {
 
 impl Default for LeadWorld {
     fn default() -> Self {
-        let standing = Standing { state: ClockState::Unsynced, error_ns: None, ahead_ns: 0 };
+        let standing =
+            Standing { state: ClockState::Unsynced, error_ns: None, ahead_ns: 0, behind: false };
         Self {
             policy: Policy::new(0, ELECTION_MS, UnsyncedStart::Wait),
             situation: Situation {
@@ -85,6 +86,9 @@ impl LeadWorld {
         }
         if let Some(ns) = line.span("ahead") {
             situation.standing.ahead_ns = ns.unsigned_abs();
+        }
+        if let Some(text) = line.text("behind") {
+            situation.standing.behind = text == "yes";
         }
         if let Some(text) = line.text("on_loss") {
             situation.on_loss = text.parse().unwrap();

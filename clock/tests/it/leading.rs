@@ -21,7 +21,7 @@ const STEP_MS: u64 = 50;
 
 fn standing(state: ClockState, percent: Option<u64>) -> Standing {
     let error_ns = percent.map(|percent| MAX_NS / 100 * percent);
-    Standing { state, error_ns, ahead_ns: 0 }
+    Standing { state, error_ns, ahead_ns: 0, behind: false }
 }
 
 fn good() -> Standing {

@@ -7,7 +7,7 @@ use clock::drift::{Drift, allowance_ppb, measured_ppb};
 use clock::packet::{NtpShort, NtpTime, Packet};
 use clock::sample::{Limits, RELEASE_NS};
 use clock::select::{Selection, is_falseticker, select};
-use clock::{HlcClock, Interval, RawExchange, Reading, Sample, Scale, TickError};
+use clock::{Hlc, HlcClock, Interval, RawExchange, Reading, Sample, Scale, TickError};
 
 use crate::script::{
     Line, START_NS, hlc, interval, place_ns, show_hlc, show_interval, show_place, show_span,
@@ -54,6 +54,8 @@ enum Command {
     Wanted,
     /// A ceiling is on disk.
     Persisted(String),
+    /// The ceiling is put down to a value; `majority` answers of so many voters say that.
+    Release(Line),
     /// The process dies and starts again with the ceiling on disk.
     Restart,
     /// A clean stop and a start with the ceiling it left.
@@ -90,6 +92,7 @@ impl Command {
             "admit" => Self::Admit(line.word(0).to_owned()),
             "wanted" => Self::Wanted,
             "persisted" => Self::Persisted(line.word(0).to_owned()),
+            "release" => Self::Release(line),
             "restart" => Self::Restart,
             "stop" => Self::Stop,
             other => panic!("unknown command {other}"),
@@ -127,25 +130,42 @@ impl World {
             }
             Command::Wanted => {
                 let wanted = self.hlc.ceiling_needed(0);
-                Some(
-                    wanted.map_or_else(
-                        || "no".to_owned(),
-                        |ns| format!("ceiling {}", show_place(ns)),
-                    ),
-                )
+                Some(wanted.map_or_else(
+                    || "no".to_owned(),
+                    |at| match at.logical {
+                        u32::MAX => format!("ceiling {}", show_place(at.ns)),
+                        _ => format!("ceiling {}", show_hlc(at)),
+                    },
+                ))
             }
             Command::Persisted(text) => {
-                self.hlc.ceiling_persisted(place_ns(&text));
+                let ceiling = match text.contains('~') {
+                    true => hlc(&text),
+                    false => Hlc { ns: place_ns(&text), logical: u32::MAX },
+                };
+                self.hlc.ceiling_persisted(ceiling);
                 None
             }
+            Command::Release(line) => {
+                let voters = line.word(0).parse().unwrap();
+                let answers: Vec<Hlc> = line.words.iter().skip(1).map(|word| hlc(word)).collect();
+                Some(match clock::release::highest(voters, &answers) {
+                    Ok(highest) => {
+                        self.hlc = HlcClock::above(self.hlc.release(highest));
+                        self.hlc.observe(highest);
+                        format!("floor {}", show_hlc(self.hlc.floor()))
+                    }
+                    Err(error) => error.to_string(),
+                })
+            }
             Command::Restart => {
-                self.hlc = HlcClock::new(self.hlc.ceiling_ns());
+                self.hlc = HlcClock::above(self.hlc.ceiling());
                 Some(format!("floor {}", show_hlc(self.hlc.floor())))
             }
             Command::Stop => {
-                let ceiling_ns = self.hlc.seal();
+                let ceiling = self.hlc.seal();
                 let refused = self.tick(1);
-                self.hlc = HlcClock::new(ceiling_ns);
+                self.hlc = HlcClock::above(ceiling);
                 Some(format!("{refused}; floor {}", show_hlc(self.hlc.floor())))
             }
         }
@@ -251,6 +271,7 @@ fn show_refusal(error: TickError) -> String {
     match error {
         TickError::Ceiling { needed_ns } => format!("needs ceiling {}", show_place(needed_ns)),
         TickError::Ahead { by_ns } => format!("ahead by {}", show_span(by_ns.cast_signed())),
+        TickError::Behind { by_ns, .. } => format!("behind by {}", show_span(by_ns.cast_signed())),
         TickError::Unsynced => "unsynced".to_owned(),
         TickError::Sealed => "sealed".to_owned(),
     }

@@ -40,6 +40,12 @@ pub(crate) enum ClockVerb {
     Peers(Whose),
     /// Wait until the clock is as wanted: exit code 0, or 7 after --timeout
     Wait(ClockWait),
+    /// Let a node mint stamps again whose clock once ran far ahead, and is right now
+    ///
+    /// It keeps a ceiling from that time and mints nothing until its clock has come up to it. This puts
+    /// the ceiling down to the highest stamp in the logs of a majority: none above was ever committed.
+    /// Where the log itself is ahead, its stamps go on from there. Admins only; it is an event.
+    LowerCeiling(Whose),
     /// What the bounds were, from the log's own clock history, for an auditor: CSV
     ///
     /// Each row is proven by the record that its seq and stamp name; times that no record speaks of

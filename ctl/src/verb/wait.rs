@@ -5,6 +5,7 @@
 
 use proto::member::{MemberRow, MemberState};
 use proto::wire::{Empty, NodeRow, Op, Reply, Status};
+use proto::{Problem, ProblemCode};
 use serde::Serialize;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -170,6 +171,15 @@ fn counted(status: &Status) -> impl Iterator<Item = &NodeRow> {
 fn not_ready(status: &Status, nodes: Option<usize>) -> Vec<String> {
     let mut missing = not_led(status);
     missing.extend(counted(status).filter_map(not_there));
+    // What `status` and `health` say of who takes part holds here, too; who is away is named already.
+    let going = |problem: &Problem| {
+        status.nodes.iter().any(|row| row.drained && row.name == problem.subject)
+    };
+    let hinders = status.problems.iter().filter(|problem| {
+        problem.hinders() && !problem.is_absence() && problem.kind() != ProblemCode::NoQuorum
+            || problem.kind() == ProblemCode::NodeCutOff
+    });
+    missing.extend(hinders.filter(|problem| !going(problem)).map(Problem::to_string));
     if let Some(wanted) = nodes {
         let there = counted(status).filter(|row| not_there(row).is_none()).count();
         if there != wanted || counted(status).count() != wanted {

@@ -23,7 +23,7 @@ fn status(change: impl FnOnce(&mut Status)) -> Status {
 }
 
 /// Seen to fail with: drained nodes counted, nodes beyond the wanted number accepted, and a node that
-/// is up but not joined accepted.
+/// is up but not joined accepted, and what `status` complains of overlooked.
 #[test]
 fn ready_means_led_and_every_node_there() {
     let missing = |nodes, change: fn(&mut Status)| not_ready(&status(change), nodes).join("; ");
@@ -33,7 +33,7 @@ fn ready_means_led_and_every_node_there() {
         (Some(4), |_| {}, "3 of 4 nodes"),
         (Some(2), |_| {}, "3 of 2 nodes"),
         (None, |s| s.primary.clear(), "there is no primary"),
-        (None, |s| s.quorum = false, "no majority follows the primary"),
+        (None, |s| s.quorum = false, "the primary takes no writes"),
         (Some(3), |s| s.nodes[1].up = false, "n2 does not answer; 2 of 3 nodes"),
         (None, |s| s.nodes[1].state = "suspect".to_owned(), "n2 is suspect"),
         (None, |s| s.nodes[2].state.clear(), "n3 is not noted as a member yet"),
@@ -46,9 +46,29 @@ fn ready_means_led_and_every_node_there() {
             },
             "",
         ),
+        (None, |s| s.problems = gets_nothing(), "n2: it gets nothing from the primary"),
+        (
+            None,
+            |s| {
+                s.problems = gets_nothing();
+                s.nodes[1].drained = true;
+            },
+            "",
+        ),
+        // It works, and somebody should look.
+        (None, |s| s.problems = vec![Problem::new(ProblemCode::DiskSlow).of("n2")], ""),
+        (
+            None,
+            |s| s.problems = vec![Problem::new(ProblemCode::NodeCutOff).of("n2")],
+            "n2 is cut off: some nodes reach it and some do not",
+        ),
     ] {
         assert_eq!(missing(nodes, change), expected);
     }
+}
+
+fn gets_nothing() -> Vec<Problem> {
+    vec![Problem::new(ProblemCode::GetsNothing).of("n2")]
 }
 
 /// Seen to fail with `not_in_sync` going by the front of each look: under load nobody ever was in
@@ -62,7 +82,7 @@ fn in_sync_means_with_what_there_was_at_the_beginning() {
         "n2 is 1 entries behind; n3 is 1 entries behind"
     );
     assert_eq!(missing(100, |s| s.nodes[1].up = false), "n2 does not answer");
-    assert_eq!(missing(100, |s| s.quorum = false), "no majority follows the primary");
+    assert_eq!(missing(100, |s| s.quorum = false), "the primary takes no writes");
     let lags = |s: &mut Status| (s.nodes[1].applied, s.nodes[1].drained) = (0, true);
     assert_eq!(missing(100, lags), "");
 }

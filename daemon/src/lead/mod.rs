@@ -27,11 +27,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Clock;
 use crate::members::Members;
+use crate::proposer::clock_failure;
 use crate::raft::{Guard, Handle};
 use crate::store::Store;
 use crate::time::Keeper;
 
-pub(crate) use self::task::{CAUGHT_UP, candidates};
+pub(crate) use self::task::{CAUGHT_UP, candidates, is_slow_beside};
 
 use self::task::Task;
 
@@ -128,13 +129,18 @@ impl Lead {
                 }
                 _ => Ok(()),
             },
-            Mint::Refused(refusal) => {
-                let code = match refusal {
-                    Refusal::HandingOver | Refusal::InFuture => ErrorCode::NotPrimary,
-                    Refusal::NoClock | Refusal::Unsynced => ErrorCode::ClockUnavailable,
-                };
-                Err(Failure::new(code, refusal))
-            }
+            Mint::Refused(refusal) => Err(match refusal {
+                Refusal::HandingOver | Refusal::InFuture => {
+                    Failure::new(ErrorCode::NotPrimary, refusal)
+                }
+                Refusal::NoClock | Refusal::Unsynced => {
+                    Failure::new(ErrorCode::ClockUnavailable, refusal)
+                }
+                Refusal::Behind => match self.keeper.behind() {
+                    Some(until) => clock_failure(until),
+                    None => not_primary("the primary's clock has just come up to its ceiling"),
+                },
+            }),
         }
     }
 
@@ -146,9 +152,12 @@ impl Lead {
     pub fn may_order(&self, op: &CommandOp) -> Result<Stamping, Failure> {
         match self.may_write() {
             Ok(()) => Ok(Stamping::Clock),
+            // A clock that is behind its own ceiling is no matter of settings, and the next value in the
+            // order would carry all of log time up there.
             Err(failure)
                 if failure.error_code() == ErrorCode::ClockUnavailable
-                    && matches!(op, CommandOp::Configure(_)) =>
+                    && matches!(op, CommandOp::Configure(_))
+                    && self.keeper.behind().is_none() =>
             {
                 Ok(Stamping::Order)
             }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::fence::FenceWatch;
 use super::{Lead, Parts, Said};
 use crate::members::Members;
+use crate::node::{FASTER, SLOW};
 use crate::raft::{Handle, Role, View};
 
 /// Between two looks at the situation.
@@ -36,10 +37,25 @@ pub(crate) struct Candidate {
     pub(crate) may_lead: bool,
     /// How many entries it is behind this primary; `None` if not known.
     pub(crate) behind: Option<u64>,
+    /// How long a sync of its disk takes, as it says; zero where there was none lately.
+    pub(crate) sync: Duration,
 }
 
-/// The other voters that are up, the best last: those whose clock is good enough, and among them
-/// the one whose log is furthest.
+impl Candidate {
+    /// Whether its disk is slow beside one whose sync takes that long.
+    pub(crate) fn is_slow_beside(&self, own: Option<Duration>) -> bool {
+        is_slow_beside(self.sync, own)
+    }
+}
+
+/// Whether a disk is slow beside another one, in the same sense in which a primary gives the role away
+/// for its disk.
+pub(crate) fn is_slow_beside(sync: Duration, other: Option<Duration>) -> bool {
+    sync >= SLOW && sync >= other.unwrap_or_default().saturating_mul(FASTER)
+}
+
+/// The other voters that are up, the best last: those whose clock is good enough, among them those
+/// whose disk is not slow, and among them the one whose log is furthest.
 pub(crate) fn candidates(engine: &Handle, members: &Members) -> Vec<Candidate> {
     let view = engine.view();
     let view = view.borrow();
@@ -47,12 +63,14 @@ pub(crate) fn candidates(engine: &Handle, members: &Members) -> Vec<Candidate> {
     let candidate = |successor: &crate::raft::Successor| {
         let name = view.members.get(&successor.id)?.name.clone();
         let heard = members.heard(&name).filter(|heard| heard.is_up())?;
+        let sync = Duration::from_micros(heard.info.sync_us);
         let may_lead = heard.info.clock.is_some_and(|clock| clock.may_lead);
-        Some(Candidate { id: successor.id, name, may_lead, behind: successor.behind })
+        Some(Candidate { id: successor.id, name, may_lead, behind: successor.behind, sync })
     };
     let mut candidates: Vec<_> = successors.iter().filter_map(candidate).collect();
-    // Stable: the order by logs stays within each half.
-    candidates.sort_by_key(|candidate| candidate.may_lead);
+    let fastest = candidates.iter().map(|candidate| candidate.sync).min();
+    // Stable: the order by logs stays within each part.
+    candidates.sort_by_key(|candidate| (candidate.may_lead, !candidate.is_slow_beside(fastest)));
     candidates
 }
 
@@ -166,6 +184,7 @@ impl Task {
             state,
             error_ns: reading.error_ns(),
             ahead_ns: keeper.hlc().ahead_ns(cap_ns, parts.engine.last_stamp()),
+            behind: keeper.behind().is_some(),
         };
         let is_primary = view.is_primary();
         let refusals = parts.engine.refusals();
@@ -324,6 +343,11 @@ fn degraded_text(situation: &Situation, decision: &Decision) -> String {
         Mint::Refused(Refusal::InFuture) => "the other nodes refuse its stamps, and nobody takes \
              the primary role over"
             .to_owned(),
+        Mint::Refused(Refusal::Behind) => {
+            "the primary's clock is behind its own ceiling, and no voter's is better: writes are \
+             refused"
+                .to_owned()
+        }
         Mint::Refused(_) => {
             format!(
                 "the primary's clock is {clock} (limit {limit}) and no voter's is good enough: \

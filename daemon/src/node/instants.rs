@@ -95,7 +95,7 @@ mod tests {
         let config =
             Clock { mode: ClockMode::Sntp, servers: vec![server_config], ..Clock::local() };
         let (events, node) = (EventSink::nowhere(), "n1".parse().unwrap());
-        let keeper = Keeper::with_counter(&config, 0, events, node, stop.clone(), counter);
+        let keeper = Keeper::with_counter(&config, Hlc::ZERO, events, node, stop.clone(), counter);
         tokio::time::timeout(PATIENCE, keeper.reached(ClockState::Synced)).await.unwrap();
         (clock, keeper, server)
     }

@@ -31,7 +31,8 @@ pub(super) fn command_op(
             | MemberOp::Admit(_)
             | MemberOp::Notice(_)
             | MemberOp::Lead(_)
-            | MemberOp::Bind(_),
+            | MemberOp::Bind(_)
+            | MemberOp::Move(_),
         ) => denied(format!("only nodes say this, and {} is none", principal.identity)),
         Some(MemberOp::Remove(_) | MemberOp::Set(_) | MemberOp::StepDown(_)) => {
             if principal.is_admin() {
@@ -92,7 +93,7 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
-    use proto::member::{Lead, Notice, RemoveNodes, SetNode, StepDown};
+    use proto::member::{Lead, MoveNode, Notice, RemoveNodes, SetNode, StepDown};
     use proto::wire::Members;
     use proto::{ClusterId, Identity, Role};
 
@@ -118,6 +119,7 @@ mod tests {
             MemberOp::Notice(Notice::default()),
             MemberOp::Lead(Lead { term: 1 }),
             MemberOp::Bind(proto::member::BindKey::default()),
+            MemberOp::Move(MoveNode::default()),
         ];
         let code = |role, op: &MemberOp| {
             let change = MemberChange { op: Some(op.clone()), id: "c-1".to_owned() };

@@ -8,6 +8,8 @@ mod answer;
 mod birth;
 mod ceiling;
 mod close;
+mod disk;
+mod feeding;
 mod groups;
 mod hand_over;
 mod instants;
@@ -15,8 +17,10 @@ mod join;
 mod kv;
 mod list;
 mod member_ops;
+mod moved;
 mod own;
 mod place;
+mod reach;
 mod run;
 mod settings;
 mod status;
@@ -42,6 +46,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::FileSettings;
+use crate::events::EventSink;
 use crate::lead::Lead;
 use crate::members::Members;
 use crate::proposer::Proposer;
@@ -54,10 +59,12 @@ use crate::time::Keeper;
 use crate::turns::Turns;
 use crate::witness::Witness;
 
+pub(crate) use self::disk::{FASTER, SLOW};
 pub use self::run::run;
 
 use self::ceiling::Ceiling;
 use self::close::Closer;
+use self::feeding::Feeding;
 
 /// Time that a request gets if it names none.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -90,6 +97,10 @@ struct Inner {
     /// What is remembered of the other nodes' stores.
     witness: Witness,
     disk_full: AtomicBool,
+    /// Whether syncs have been taking long for a while.
+    disk_slow: AtomicBool,
+    /// When the node began.
+    began: Instant,
     /// Held while all of the store is read again: one reader at a time is enough for a disk.
     auditing: tokio::sync::Mutex<()>,
     /// Pages that are read from the store, by who asked.
@@ -126,6 +137,10 @@ struct Core {
     store: Store,
     ceiling: Ceiling,
     closer: Closer,
+    /// As primary: how the others take what it sends.
+    feeding: Feeding,
+    /// Where this node's own events go in.
+    events: EventSink,
     /// How this node stands in the table of members.
     standing: watch::Receiver<Standing>,
     /// Whether another node has refused this one for being removed.
@@ -348,6 +363,9 @@ impl Node {
                 self.distribution(principal, deadline).await.map(Reply::Distribution)
             }
             Op::Raft(Empty {}) => self.raft_view(principal).await.map(Reply::Raft),
+            Op::LowerCeiling(Empty {}) => {
+                self.lower_ceiling(principal, deadline).await.map(Reply::CeilingLowered)
+            }
             Op::Verify(verify) => self.verify(principal, verify.clone()).await.map(Reply::Verified),
         }
     }
@@ -371,6 +389,7 @@ impl Node {
             address: inner.advertise.clone(),
             leaving: self.is_leaving(),
             hears: inner.members.hears(),
+            reaches: inner.members.reaches(),
             signs: inner.signer.load().is_some(),
             requests: self.requests_served(),
             shown: Some(inner.witness.shown()),
@@ -380,11 +399,24 @@ impl Node {
             let view = core.engine.view().borrow().clone();
             let primary = view.primary_member().map(|(_, member)| member.name.clone());
             view.role.as_str().clone_into(&mut info.role);
+            if view.is_primary() {
+                let fed = core.feeding.look(&view, &core.engine, self.is_followed(&view));
+                let name = |id: &u64| view.members.get(id).map(|member| member.name.clone());
+                info.unfed = fed.unfed.iter().filter_map(name).collect();
+                info.followed = fed.followed;
+                if !fed.followed {
+                    // It believes that it leads, and nobody would store what it orders.
+                    status::ISOLATED.clone_into(&mut info.role);
+                }
+            }
             info.term = view.term;
             info.primary = primary.unwrap_or_default();
             info.last_index = view.last_index.unwrap_or(0);
             info.applied = core.engine.progress().borrow().index.unwrap_or(0);
             info.starts = core.store.starts();
+            let sync = core.store.writer().ok().and_then(|writer| writer.sync_time());
+            info.sync_us =
+                sync.map_or(0, |sync| u64::try_from(sync.as_micros()).unwrap_or(u64::MAX).max(1));
         }
         info
     }

@@ -119,7 +119,7 @@ impl Node {
             if !view.is_primary() {
                 return Err(Failure::new(ErrorCode::NotPrimary, "this node is not the primary"));
             }
-            if !view.is_followed() {
+            if !self.is_followed(&view) {
                 return Err(Failure::new(ErrorCode::NoQuorum, "no majority follows this primary"));
             }
         }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use clock::Hlc;
 use net::{CloseCode, Endpoint, Link, PeerAddr};
 use proto::limits::{CLIENT_TURNS_KEPT, CLIENT_TURNS_MAX, PAGE_TURNS_MIN};
 use proto::peer::{Hello, NodeInfo};
@@ -38,7 +39,9 @@ use crate::witness::Witness;
 use super::birth;
 use super::ceiling::Ceiling;
 use super::close::Closer;
-use super::{Body, Core, Inner, Node, Repairing};
+use super::feeding::Feeding;
+use super::moved::{self, Book, Roaming};
+use super::{Body, Core, Inner, Node, Repairing, disk};
 
 /// Longest wait for a primary before a node that could serve stale reads calls itself ready.
 const READY_WITHIN: Duration = Duration::from_secs(5);
@@ -46,12 +49,8 @@ const READY_WITHIN: Duration = Duration::from_secs(5);
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 /// Longest wait for connections to say goodbye.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
-/// Between two looks at the disk.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// A primary whose sync takes this long gives the role away.
-const SYNC_HUNG: Duration = Duration::from_secs(3);
-/// A sync that takes this long is worth a word.
-const SYNC_SLOW: Duration = Duration::from_secs(1);
+/// A sync that takes this long will not end: the service manager may as well start anew.
+const SYNC_HUNG: Duration = Duration::from_secs(15);
 
 /// Runs a node until it is told to stop or cannot go on.
 ///
@@ -149,23 +148,18 @@ async fn start_whole(
 ) -> Result<Node, StoreError> {
     let name = proof.credentials.identity().name.clone();
     let (events, event_queue) = events::channel();
-    let ceiling_ns = store.ceiling_ns()?;
-    let alarms = events.clone();
-    let keeper = Keeper::start(&config.clock, ceiling_ns, events, name.clone(), work.clone());
+    let floor = store.ceiling()?;
+    let (alarms, own_events) = (events.clone(), events.clone());
+    let keeper = Keeper::start(&config.clock, floor, events, name.clone(), work.clone());
     let ceiling = Ceiling::start(keeper.clone(), store.clone(), work.clone());
     let witness = Witness::new(&config.data_dir, store.identity(), Some(store.clone()));
     let hello = hello_maker(proof_name(&proof), store.identity(), &witness);
     let answered = witness.clone();
     let link = endpoint.link_to(hello, move |_, they| answered.answered_by(they));
     let (link, refused) = steward::Listening::new(Arc::new(link));
-    let link: Arc<dyn Link> = Arc::new(link);
-    let timing = Timing {
-        heartbeat_ms: u64::from(config.raft.heartbeat_ms),
-        election_min_ms: u64::from(config.raft.election_min_ms),
-        election_max_ms: u64::from(config.raft.election_max_ms),
-        // A clock that asks nobody is as good at the first moment as ever.
-        from_the_start: config.clock.mode == ClockMode::Local,
-    };
+    let (straight, book): (Arc<dyn Link>, _) = (Arc::new(link), Book::default());
+    let link: Arc<dyn Link> = Arc::new(Roaming::new(Arc::clone(&straight), book.clone()));
+    let timing = timing_of(config);
     let slot = Slot::default();
     let members = slot.members(&keeper, &witness);
     let lead = Lead::new(keeper.clone(), &config.clock);
@@ -174,15 +168,7 @@ async fn start_whole(
     let observe: raft::Observe = Arc::new(move |seen| observing.observe(seen));
     let seed = birth::found(config, &store, seed).await?;
     let engine = Handle::start(store.clone(), timing, Arc::clone(&link), observe, guard).await?;
-    tokio::spawn(witness.clone().keep(Some(engine.clone()), work.clone()));
-    tokio::spawn(witness.clone().open_elections(engine.clone(), work.clone()));
-    // Peers are let in by the membership: it has to be known before they knock.
-    let mut view = engine.view();
-    let newcomer = !seed.is_empty();
-    let known = view.wait_for(|view| newcomer || !view.members.is_empty());
-    if !matches!(tokio::time::timeout(READY_WITHIN, known).await, Ok(Ok(_))) {
-        tracing::warn!("the membership is not known yet: no peer can be let in");
-    }
+    take_part(&engine, &witness, !seed.is_empty(), work).await;
     let parts = lead::Parts {
         engine: engine.clone(),
         members: members.clone(),
@@ -208,14 +194,48 @@ async fn start_whole(
     };
     tokio::spawn(janitor.run(work.clone()));
     let standing = steward::follow_standing(&engine, store.clone(), work.clone());
-    let closer = Closer::default();
-    let core = Core { engine, proposer, lead, store, ceiling, closer, standing, refused, seed };
+    let core = Core {
+        engine,
+        proposer,
+        lead,
+        store,
+        ceiling,
+        closer: Closer::default(),
+        feeding: Feeding::default(),
+        events: own_events,
+        standing,
+        refused,
+        seed,
+    };
     let outside = Outside { keeper, link, members, witness };
     let node = make_node(config, proof, outside, &slot, Body::Whole(Box::new(core)));
     node.start_steward(work.clone());
     tokio::spawn(event_queue.run(node.clone(), work.clone()));
+    moved::follow(&node, straight, book, work);
     tokio::spawn(alarms::run(node.clone(), alarms, work.clone()));
     Ok(node)
+}
+
+fn timing_of(config: &Config) -> Timing {
+    Timing {
+        heartbeat_ms: u64::from(config.raft.heartbeat_ms),
+        election_min_ms: u64::from(config.raft.election_min_ms),
+        election_max_ms: u64::from(config.raft.election_max_ms),
+        // A clock that asks nobody is as good at the first moment as ever.
+        from_the_start: config.clock.mode == ClockMode::Local,
+    }
+}
+
+/// Follows what the others show of their stores, and waits for the membership: peers are let in by it,
+/// so it has to be known before they knock.
+async fn take_part(engine: &Handle, witness: &Witness, newcomer: bool, work: &CancellationToken) {
+    tokio::spawn(witness.clone().keep(Some(engine.clone()), work.clone()));
+    tokio::spawn(witness.clone().open_elections(engine.clone(), work.clone()));
+    let mut view = engine.view();
+    let known = view.wait_for(|view| newcomer || !view.members.is_empty());
+    if !matches!(tokio::time::timeout(READY_WITHIN, known).await, Ok(Ok(_))) {
+        tracing::warn!("the membership is not known yet: no peer can be let in");
+    }
 }
 
 fn start_repairing(
@@ -228,7 +248,7 @@ fn start_repairing(
     work: &CancellationToken,
 ) -> Node {
     let name = proof.credentials.identity().name.clone();
-    let keeper = Keeper::start(&config.clock, 0, EventSink::nowhere(), name, work.clone());
+    let keeper = Keeper::start(&config.clock, Hlc::ZERO, EventSink::nowhere(), name, work.clone());
     let used = || Seed::read_used(&config.data_dir).ok().flatten();
     let seed = seed.or_else(used);
     // Where the store does not say any more who it is, the seed that made it does. The others would
@@ -313,6 +333,8 @@ fn make_node(config: &Config, proof: Proof, outside: Outside, slot: &Slot, body:
         leaving,
         witness,
         disk_full: AtomicBool::new(false),
+        disk_slow: AtomicBool::new(false),
+        began: tokio::time::Instant::now(),
         auditing: tokio::sync::Mutex::default(),
         pages: Turns::new(page_turns(), 0),
         requests: AtomicU64::new(0),
@@ -419,7 +441,7 @@ impl Running {
             node.keeper().reload();
             Ok::<(), net::NetError>(())
         }));
-        tokio::spawn(watch_disk(
+        tokio::spawn(disk::watch(
             self.node.clone(),
             self.config.limits.disk_reserve_bytes,
             self.work.clone(),
@@ -524,46 +546,12 @@ impl Running {
     }
 }
 
-/// Looks at free space and at the age of the running sync.
-async fn watch_disk(node: Node, reserve_bytes: u64, stop: CancellationToken) {
-    let Body::Whole(core) = &node.inner.body else { return };
-    let (mut warned, mut gave_away) = (false, false);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-        }
-        match core.store.free_bytes() {
-            Ok(free) => {
-                let full = free < reserve_bytes;
-                if full != node.inner.disk_full.swap(full, Ordering::Relaxed) {
-                    tracing::warn!(free, reserve_bytes, full, "free space on the data disk");
-                }
-            }
-            Err(error) => tracing::warn!(%error, "cannot ask for free space"),
-        }
-        let Ok(writer) = core.store.writer() else { return };
-        let age = writer.sync_age().unwrap_or_default();
-        if age > SYNC_SLOW && !std::mem::replace(&mut warned, true) {
-            tracing::warn!(?age, "the disk takes long to sync");
-        }
-        if age > SYNC_HUNG && !gave_away && core.engine.leadership().is_some() {
-            tracing::error!(?age, "the disk hangs: the primary role goes to another node");
-            node.hand_over(&core.engine).await;
-            gave_away = true;
-        }
-        if age < SYNC_SLOW {
-            (warned, gave_away) = (false, false);
-        }
-    }
-}
-
 /// Whether the commit path moves: what the watchdog is fed with.
 fn progress(node: &Node) -> Result<(), String> {
     let Body::Whole(core) = &node.inner.body else { return Ok(()) };
     let writer = core.store.writer().map_err(|error| error.to_string())?;
     match writer.sync_age() {
-        Some(age) if age > 5 * SYNC_HUNG => Err(format!("a sync has taken {} s", age.as_secs())),
+        Some(age) if age > SYNC_HUNG => Err(format!("a sync has taken {} s", age.as_secs())),
         _ => Ok(()),
     }
 }

@@ -13,9 +13,27 @@ use proto::wire::{ClockReport, NodeRow, Settings, Status};
 use proto::{Problem, ProblemCode};
 
 use crate::config::FileSettings;
+use crate::members::Heard;
 use crate::raft::{Member, peer_address};
 
+use super::reach::{self, Seen};
 use super::{Body, Node};
+
+/// The role of a node that leads.
+const PRIMARY: &str = "primary";
+/// The role of a node that has led and is not followed any more, whatever it believes.
+pub(super) const ISOLATED: &str = "isolated";
+
+/// What a write would find.
+struct Led {
+    term: u64,
+    /// The primary that it would reach; empty if there is none.
+    primary: String,
+    /// Whether it would be stored by a majority.
+    quorum: bool,
+    /// Whether the primary can mint stamps; true where there is none.
+    mints: bool,
+}
 
 /// A backup that is this many entries behind is worth a word.
 const LAG_WORTH_SAYING: u64 = 10_000;
@@ -74,7 +92,16 @@ impl Node {
         for (name, trouble) in self.inner.witness.troubles() {
             problems.push(trouble.problem(&name));
         }
+        if self.inner.disk_slow.load(Ordering::Relaxed) {
+            problems.push(Problem::new(ProblemCode::DiskSlow));
+        }
         problems.extend(self.inner.keeper.problem());
+        if let Some(behind) = self.inner.keeper.behind() {
+            problems.push(Problem::new(ProblemCode::ClockBehind).detail(behind));
+        } else if let Some(ns) = self.inner.keeper.log_ahead_ns() {
+            let detail = format!("by {} s, which all new stamps share", ns / 1_000_000_000);
+            problems.push(Problem::new(ProblemCode::LogAhead).detail(detail));
+        }
         if let Some(settings) = self.settings() {
             problems.extend(disagreements(&self.inner.file_settings, &settings));
         }
@@ -102,14 +129,23 @@ impl Node {
     }
 
     pub(super) fn status(&self) -> Status {
-        let nodes = self.rows();
-        let (term, primary, quorum) = self.leader(&nodes);
+        let mut nodes = self.rows();
+        let Led { term, primary, quorum, mints } = self.leader();
+        // Two that both call themselves primary: at most one is.
+        for row in nodes.iter_mut().filter(|row| row.name != primary && row.role == PRIMARY) {
+            ISOLATED.clone_into(&mut row.role);
+        }
         let mut problems = Vec::new();
-        if !quorum {
+        if !quorum && mints {
             let detail = "writes are refused, reads work with --stale";
             problems.push(Problem::new(ProblemCode::NoQuorum).detail(detail));
         }
         problems.extend(nodes.iter().flat_map(problems_of));
+        for problem in reach::problems(&self.seen(&nodes), &primary) {
+            if problems.iter().all(|known: &Problem| known.key() != problem.key()) {
+                problems.push(problem);
+            }
+        }
         let stats = match &self.inner.body {
             Body::Whole(core) => {
                 let view = core.store.snapshot().ok();
@@ -131,26 +167,74 @@ impl Node {
         }
     }
 
-    /// Term, name of a primary that a write would reach, and whether it would find a majority.
-    fn leader(&self, nodes: &[NodeRow]) -> (u64, String, bool) {
-        let up = |name: &str| nodes.iter().any(|node| node.name == name && node.up);
-        let Body::Whole(core) = &self.inner.body else {
-            let primary = nodes.iter().filter(|node| node.up && node.role == "primary");
-            let primary = primary.max_by_key(|node| node.term);
-            let found = primary.map(|node| (node.term, node.name.clone()));
-            let (term, name) = found.unwrap_or_default();
-            let quorum =
-                !name.is_empty() && nodes.iter().filter(|n| n.up).count() * 2 > nodes.len();
-            return (term, name, quorum);
+    /// What a write would find that came to this node now.
+    fn leader(&self) -> Led {
+        let can_mint = |problems: &[Problem]| {
+            problems.iter().all(|problem| problem.kind() != ProblemCode::ClockBehind)
         };
-        let view = core.engine.view().borrow().clone();
-        let voters = view.voters.iter().filter_map(|id| view.members.get(id));
-        let voters: Vec<_> = voters.map(|member| member.name.as_str()).collect();
-        let majority = voters.iter().filter(|name| up(name)).count() * 2 > voters.len();
-        let primary = view.primary_member().map(|(_, member)| member.name.clone());
-        let primary = primary.filter(|name| up(name)).unwrap_or_default();
-        let quorum = majority && !primary.is_empty() && view.is_followed();
-        (view.term, if quorum { primary } else { String::new() }, quorum)
+        let heard = |name: &str| self.inner.members.heard(name).filter(Heard::is_up);
+        // Another node leads if it answers, says so itself, in no older term, and is followed.
+        let led_by = |heard: &Heard, term: u64| {
+            let info = &heard.info;
+            (info.role == PRIMARY && info.term >= term && info.followed)
+                .then(|| (info.name.clone(), can_mint(&info.problems)))
+        };
+        let (term, found) = match &self.inner.body {
+            Body::Repairing { .. } => {
+                let all = self.inner.members.all_heard();
+                let leading = all.values().filter(|heard| heard.is_up());
+                let leading = leading.filter(|heard| led_by(heard, 0).is_some());
+                let leading = leading.max_by_key(|heard| heard.info.term);
+                let term = leading.map_or(0, |heard| heard.info.term);
+                (term, leading.and_then(|heard| led_by(heard, 0)))
+            }
+            Body::Whole(core) => {
+                let view = core.engine.view().borrow().clone();
+                let found = if view.is_primary() {
+                    let fed = core.feeding.look(&view, &core.engine, self.is_followed(&view));
+                    let mints = self.inner.keeper.behind().is_none();
+                    fed.followed.then(|| (self.inner.name.to_string(), mints))
+                } else {
+                    let primary = view.primary_member().map(|(_, member)| &member.name);
+                    let heard = primary.and_then(|name| heard(name));
+                    heard.and_then(|heard| led_by(&heard, view.term))
+                };
+                (view.term, found)
+            }
+        };
+        let mints = found.as_ref().is_none_or(|(_, mints)| *mints);
+        let quorum = found.as_ref().is_some_and(|(_, mints)| *mints);
+        let primary = found.map(|(name, _)| name).unwrap_or_default();
+        Led { term, primary, quorum, mints }
+    }
+
+    /// The members as they are seen from here.
+    fn seen(&self, rows: &[NodeRow]) -> Vec<Seen> {
+        let own = self.inner.name.as_str();
+        let seen = |row: &NodeRow| {
+            let left = row.state == MemberState::Left.as_str();
+            let mut seen = Seen {
+                name: row.name.clone(),
+                voter: row.voter,
+                may_go: row.drained || left && row.reason == reason::STOPPED,
+                table: row.address.clone(),
+                ..Seen::default()
+            };
+            if row.name == own {
+                let info = self.info();
+                (seen.speaks, seen.answers, seen.run) = (true, true, self.inner.began.elapsed());
+                (seen.reaches, seen.unfed) = (info.reaches, info.unfed);
+            } else if let Some(heard) = self.inner.members.heard(&row.name) {
+                seen.may_go |= heard.info.leaving;
+                (seen.speaks, seen.answers, seen.run) =
+                    (heard.speaks(), heard.is_up(), heard.run());
+                heard.claims().unwrap_or_default().clone_into(&mut seen.claims);
+                seen.two = heard.is_two(&row.address);
+                (seen.reaches, seen.unfed) = (heard.info.reaches, heard.info.unfed);
+            }
+            seen
+        };
+        rows.iter().map(seen).collect()
     }
 
     /// One line for the service manager.
@@ -351,7 +435,7 @@ mod tests {
             (node(false, true, true, "left", "unreachable"), ""),
             (
                 node(true, false, false, "left", "cut off"),
-                "n2 is cut off: the primary does not hear it",
+                "n2 is cut off: some nodes reach it and some do not",
             ),
             (node(false, false, false, "admitted", ""), ""),
             (node(true, false, false, "admitted", ""), ""),

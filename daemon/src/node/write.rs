@@ -128,7 +128,7 @@ impl Node {
     ) -> Result<Reply, Failure> {
         // Before anything is appended: what a lone primary takes may yet be stored, or not, and
         // nobody could say which.
-        if !core.engine.view().borrow().is_followed() {
+        if !self.is_followed(&core.engine.view().borrow()) {
             return Err(Failure::new(ErrorCode::NoQuorum, "no majority follows this primary"));
         }
         if takes_room(&op) && self.is_disk_full() {

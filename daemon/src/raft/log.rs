@@ -41,6 +41,20 @@ struct Shared {
     committed: AtomicU64,
 }
 
+/// The highest stamp that log and state of a store hold, or a little more; what was cut off the log
+/// does not count.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(super) fn highest_stamp(store: &Store) -> Result<Hlc, StoreError> {
+    // In this order: what is applied in between is counted twice, and never left out.
+    let next = store.applied()?.last.map_or(0, |last| last.index + 1);
+    let last_stamp = super::machine::last_stamp(store)?;
+    let log = LogStore::with(store.clone(), last_stamp, Arc::new(|_| {}))?;
+    log.note_from(next)?;
+    Ok(log.last_stamp())
+}
+
 impl LogStore {
     /// A log on a store whose state machine stands at `last_stamp`. What the log holds beyond the
     /// machine is observed at once.
@@ -48,18 +62,23 @@ impl LogStore {
     /// # Errors
     /// When the store cannot be read.
     pub(super) fn new(store: Store, last_stamp: Hlc, observe: Observe) -> Result<Self, StoreError> {
+        let next = store.applied()?.last.map_or(0, |last| last.index + 1);
+        let this = Self::with(store, last_stamp, observe)?;
+        this.note_from(next)?;
+        this.tell_stamp();
+        Ok(this)
+    }
+
+    fn with(store: Store, last_stamp: Hlc, observe: Observe) -> Result<Self, StoreError> {
         let writer = store.writer()?;
         let vote = store.vote()?.map(codec::vote);
         let (last_stamp, vote) = (Mutex::new(last_stamp), Mutex::new(vote));
         let shared = Shared { observe, last_stamp, vote, committed: AtomicU64::new(0) };
-        let this = Self { store, writer, shared: Arc::new(shared) };
-        this.observe_unapplied()?;
-        Ok(this)
+        Ok(Self { store, writer, shared: Arc::new(shared) })
     }
 
-    fn observe_unapplied(&self) -> Result<(), StoreError> {
-        let applied = self.store.applied()?.last;
-        let mut next = applied.map_or(0, |last| last.index + 1);
+    /// Notes the stamps of all entries from this index on.
+    fn note_from(&self, mut next: u64) -> Result<(), StoreError> {
         loop {
             let entries = self.store.entries(next, u64::MAX, APPEND_BYTES_MAX)?;
             let Some(last) = entries.last() else { break };
@@ -69,7 +88,6 @@ impl LogStore {
                 self.note_stamp(&entry.map_err(|error| StoreError::Damaged(error.to_string()))?);
             }
         }
-        self.tell_stamp();
         Ok(())
     }
 
@@ -88,9 +106,12 @@ impl LogStore {
         };
     }
 
+    fn last_stamp(&self) -> Hlc {
+        *self.shared.last_stamp.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tell_stamp(&self) {
-        let last = *self.shared.last_stamp.lock().unwrap_or_else(PoisonError::into_inner);
-        (self.shared.observe)(last);
+        (self.shared.observe)(self.last_stamp());
     }
 
     fn cached_vote(&self) -> Option<Vote> {

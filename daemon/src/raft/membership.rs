@@ -58,6 +58,15 @@ pub enum ChangeError {
     Stopped(String),
 }
 
+/// How another node takes what a primary sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Follower {
+    /// Up to where its log is known to match; `None` before the first answer.
+    pub matched: Option<u64>,
+    /// How long ago it acknowledged something, a heartbeat at least; `None` before the first time.
+    pub acked: Option<Duration>,
+}
+
 /// What people see of the engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EngineState {
@@ -123,6 +132,33 @@ impl Handle {
         let Some(replication) = &metrics.replication else { return BTreeMap::new() };
         let others = replication.iter().filter(|(id, _)| **id != metrics.id);
         others.map(|(id, at)| (*id, at.as_ref().map(openraft::LogId::index))).collect()
+    }
+
+    /// On the primary: how the other nodes take what it sends; empty elsewhere.
+    #[must_use]
+    pub fn followers(&self) -> BTreeMap<u64, Follower> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let Some(replication) = &metrics.replication else { return BTreeMap::new() };
+        let acked = |id: &u64| {
+            let at = metrics.heartbeat.as_ref()?.get(id)?.as_ref()?;
+            Some(openraft::Instant::elapsed(&**at))
+        };
+        let others = replication.iter().filter(|(id, _)| **id != metrics.id);
+        let follower = |(id, matched): (&u64, &Option<LogId>)| {
+            let matched = matched.as_ref().map(|matched| matched.index());
+            (*id, Follower { matched, acked: acked(id) })
+        };
+        others.map(follower).collect()
+    }
+
+    /// Index of the last entry in the log, and of the last that is known to be decided.
+    #[must_use]
+    pub fn decided(&self) -> (u64, u64) {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let committed = metrics.cluster_committed.as_ref().map_or(0, |at| at.index());
+        (metrics.last_log_index.unwrap_or(0), committed)
     }
 
     /// What people see of the engine.

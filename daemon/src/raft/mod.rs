@@ -38,7 +38,7 @@ use crate::store::{Op, SHARD, Store, StoreError, Writer};
 pub use self::guard::{Guard, Refusals};
 pub use self::log::Observe;
 pub use self::machine::Progress;
-pub use self::membership::{Change, ChangeError, EngineState};
+pub use self::membership::{Change, ChangeError, EngineState, Follower};
 pub use self::network::peer_address;
 pub(crate) use self::network::{URGENT_INFO, URGENT_RAFT};
 pub use self::types::{Member, Payload};
@@ -414,6 +414,14 @@ impl Handle {
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!(%error, "the engine did not stop cleanly");
         }
+    }
+
+    /// The highest stamp that this node's log and state hold, or a little more. Reads the disk.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn highest_stamp(&self) -> Result<Hlc, StoreError> {
+        log::highest_stamp(&self.store)
     }
 
     /// Final stamp of the last applied entry.

@@ -152,18 +152,18 @@ pub(crate) async fn start_undecided(
     }
     let store = tokio::time::timeout(PATIENCE, open(&dir, id)).await.expect("nobody holds it");
     let stop = CancellationToken::new();
-    let (ceiling_ns, events) = (store.ceiling_ns().unwrap(), EventSink::nowhere());
-    let keeper = Keeper::with_counter(&clock, ceiling_ns, events, name(id), stop.clone(), counter);
+    let (floor, events) = (store.ceiling().unwrap(), EventSink::nowhere());
+    let keeper = Keeper::with_counter(&clock, floor, events, name(id), stop.clone(), counter);
     let (ceiling, writing) = (keeper.clone(), store.clone());
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
         loop {
-            let ceiling_ns = ceiling.next_ceiling().await;
+            let wanted = ceiling.next_ceiling().await;
             // A store that is closed ends the test's node, and this with it.
             let Ok(writer) = writing.writer() else { return };
-            if writer.run(Op::Ceiling(ceiling_ns)).await.is_err() {
+            if writer.run(Op::Ceiling(wanted)).await.is_err() {
                 return;
             }
-            ceiling.ceiling_persisted(ceiling_ns);
+            ceiling.ceiling_persisted(wanted);
         }
     }));
     let (link, arrivals) = board.attach(&name(id), hello(id));

@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::lead::Lead;
+use crate::lead::{self, Lead};
 use crate::members::Members;
 use crate::node::{Deadline, Node};
 use crate::raft::{ChangeError, Handle, View};
@@ -50,6 +50,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const NOTED_WITHIN: Duration = Duration::from_secs(3);
 /// Longest wait for a majority to take a change of the membership, before it is thought over.
 const CHANGED_WITHIN: Duration = Duration::from_secs(10);
+/// How long a node whose disk was slow is not preferred.
+const SLOW_FOR: Duration = Duration::from_secs(60);
 /// Longest wait for a successor to take the primary role over, before another is asked.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
 
@@ -99,6 +101,8 @@ struct Term<'a> {
     preference: Preference,
     /// The step that is under way.
     running: Option<(Step, JoinHandle<Done>)>,
+    /// When the disks of the others were last seen slow beside this node's, by raft id.
+    slow: BTreeMap<u64, Instant>,
     /// What failed last, so that it is said once.
     failed: Option<String>,
 }
@@ -115,7 +119,9 @@ impl<'a> Term<'a> {
     fn new(parts: &'a Parts, term: u64) -> Self {
         let (noticing, preference) = (Noticing::default(), Preference::default());
         let began = Instant::now();
-        Self { parts, term, began, led: false, noticing, preference, running: None, failed: None }
+        let slow = BTreeMap::new();
+        let (led, running, failed) = (false, None, None);
+        Self { parts, term, began, led, noticing, preference, running, slow, failed }
     }
 
     /// Looks again and again until the term is over.
@@ -126,7 +132,7 @@ impl<'a> Term<'a> {
             if !view.is_primary() || view.term != self.term {
                 return;
             }
-            if view.is_followed() && !self.parts.node.is_leaving() {
+            if self.parts.node.is_followed(&view) && !self.parts.node.is_leaving() {
                 self.look(&view).await;
             }
             let over = changes.wait_for(|view| !view.is_primary() || view.term != self.term);
@@ -196,6 +202,7 @@ impl<'a> Term<'a> {
 
     /// The next step: what the table asks for first, then what is preferred.
     fn next(&mut self, view: &View, rows: &[MemberRow]) -> Option<Step> {
+        self.note_slow(view);
         let health = self.health(view);
         let now_ns = self.parts.keeper.reading().now_ns.max(self.parts.engine.last_stamp().ns);
         let candidates = Candidate::all(view, rows, &health, now_ns);
@@ -208,6 +215,20 @@ impl<'a> Term<'a> {
         plan::next(&situation).or_else(|| preferred.map(Step::HandOver))
     }
 
+    /// Notes whose disk is slow. It is not preferred for a while after that: a role that goes back to
+    /// it at once would come back at once.
+    fn note_slow(&mut self, view: &View) {
+        let own = self.parts.store.writer().ok().and_then(|writer| writer.sync_time());
+        for (id, member) in view.members.iter().filter(|(id, _)| **id != view.id) {
+            let heard = self.parts.members.heard(&member.name);
+            let sync = heard.map_or(0, |heard| heard.info.sync_us);
+            if lead::is_slow_beside(Duration::from_micros(sync), own) {
+                self.slow.insert(*id, Instant::now());
+            }
+        }
+        self.slow.retain(|_, seen| seen.elapsed() < SLOW_FOR);
+    }
+
     /// How the others are, by raft id.
     fn health(&self, view: &View) -> BTreeMap<u64, Health> {
         let behind = self.parts.engine.behind();
@@ -215,7 +236,8 @@ impl<'a> Term<'a> {
             let heard = self.parts.members.heard(&member.name).filter(|heard| heard.is_up())?;
             let may_lead = heard.info.clock.is_some_and(|clock| clock.may_lead);
             let behind = behind.get(id).copied().flatten();
-            Some((*id, Health { may_lead, behind }))
+            let slow = self.slow.contains_key(id);
+            Some((*id, Health { may_lead, behind, slow }))
         };
         view.members.iter().filter(|(id, _)| **id != view.id).filter_map(health).collect()
     }

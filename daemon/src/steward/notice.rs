@@ -84,8 +84,10 @@ impl Noticing {
 /// What is heard of a node.
 #[derive(Debug, Clone, Default)]
 struct Voice {
-    /// How long ago.
+    /// How long ago, as one that answers.
     age: Duration,
+    /// Whether its words come here, though it may not answer.
+    speaks: bool,
     /// For how long without a pause, when it was heard last.
     run: Duration,
     starts: u64,
@@ -101,7 +103,8 @@ struct Voice {
 impl Voice {
     fn of(heard: &Heard) -> Self {
         Self {
-            age: heard.age(),
+            age: heard.silence(),
+            speaks: heard.speaks(),
             run: heard.run(),
             starts: heard.info.starts,
             nonce: heard.info.shown.as_ref().map_or_else(Vec::new, |shown| shown.nonce.clone()),
@@ -176,7 +179,9 @@ impl Look<'_> {
         };
         let hearing = self.voices.iter().filter(|(other, voice)| **other != name && hears(voice));
         let hearing: Vec<_> = hearing.map(|(other, _)| *other).collect();
+        let speaks = self.voices.get(name).is_some_and(|voice| voice.speaks);
         match hearing.as_slice() {
+            [] if speaks => (reason::CUT_OFF, "it is heard and does not answer".to_owned()),
             [] => (reason::UNREACHABLE, String::new()),
             [one] => (reason::CUT_OFF, format!("{one} hears it")),
             all => (reason::CUT_OFF, format!("{} hear it", all.join(", "))),

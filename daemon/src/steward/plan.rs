@@ -28,6 +28,8 @@ pub(super) struct Health {
     pub(super) may_lead: bool,
     /// How many entries its log is behind; `None` if not known.
     pub(super) behind: Option<u64>,
+    /// Whether its disk has been slow lately, beside this node's.
+    pub(super) slow: bool,
 }
 
 /// What a plan goes by.

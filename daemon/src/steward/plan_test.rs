@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const UP: Health = Health { may_lead: true, behind: Some(0) };
+const UP: Health = Health { may_lead: true, behind: Some(0), slow: false };
 
 fn member(id: u64) -> Member {
     Member { name: format!("n{id}"), address: format!("h{id}:1"), incarnation: [9; 16] }

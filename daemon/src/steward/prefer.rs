@@ -38,7 +38,8 @@ pub(super) struct Candidate {
 
 impl Candidate {
     /// The other voters that are fit to lead: heard, joined, not drained, not stepped down, meant to
-    /// vote, with a clock that is good enough and a log that is not far behind.
+    /// vote, with a clock that is good enough, a disk that is not slow, and a log that is not far
+    /// behind.
     pub(super) fn all(
         view: &View,
         rows: &[MemberRow],
@@ -46,7 +47,8 @@ impl Candidate {
         now_ns: u64,
     ) -> Vec<Self> {
         let fit = |row: &&MemberRow| {
-            let health = health.get(&row.raft_id).filter(|health| health.may_lead);
+            let health = health.get(&row.raft_id);
+            let health = health.filter(|health| health.may_lead && !health.slow);
             let behind = health.and_then(|health| health.behind);
             row.raft_id != view.id
                 && view.voters.contains(&row.raft_id)

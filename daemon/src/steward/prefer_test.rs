@@ -16,7 +16,7 @@ fn row(id: u64, priority: u32) -> MemberRow {
 fn candidates(rows: &[MemberRow], own: u64, fit: &[u64], now_ns: u64) -> Vec<Candidate> {
     let view =
         View { id: own, voters: rows.iter().map(|r| r.raft_id).collect(), ..View::default() };
-    let up = Health { may_lead: true, behind: Some(0) };
+    let up = Health { may_lead: true, behind: Some(0), slow: false };
     let health = fit.iter().map(|id| (*id, up)).collect();
     Candidate::all(&view, rows, &health, now_ns)
 }
@@ -182,7 +182,7 @@ fn who_is_not_fit_is_no_candidate() {
         let health = health.into_iter().map(|health| (2, health)).collect();
         !Candidate::all(view, std::slice::from_ref(row), &health, now).is_empty()
     };
-    let up = Health { may_lead: true, behind: Some(0) };
+    let up = Health { may_lead: true, behind: Some(0), slow: false };
     assert!(fit(&good, Some(up), &view));
     assert!(!fit(&good, None, &view), "not heard");
     assert!(!fit(&good, Some(Health { may_lead: false, ..up }), &view), "a bad clock");

@@ -30,6 +30,7 @@ pub mod format;
 mod generation;
 mod keys;
 pub mod log;
+mod sync_times;
 mod tables;
 mod tail;
 mod verdict;
@@ -44,6 +45,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
+use clock::Hlc;
 use rocksdb::WriteBatch;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -424,13 +426,18 @@ impl Store {
         *installed = later(installed.take(), mark);
     }
 
-    /// The persisted ceiling of stamps, nanoseconds since 1970; 0 before the first.
+    /// The persisted ceiling of stamps; zero before the first.
     ///
     /// # Errors
     /// When the database fails or the value is damaged.
-    pub fn ceiling_ns(&self) -> Result<u64, StoreError> {
+    pub fn ceiling(&self) -> Result<Hlc, StoreError> {
         let value = self.inner.db.get_meta(keys::meta(0, MetaKind::Ceiling))?;
-        value.map_or(Ok(0), |bytes| be_u64("ceiling", &bytes))
+        let Some(bytes) = value else { return Ok(Hlc::ZERO) };
+        match Hlc::from_slice(&bytes) {
+            Some(ceiling) => Ok(ceiling),
+            // Of an earlier release: a whole nanosecond.
+            None => Ok(Hlc { ns: be_u64("ceiling", &bytes)?, logical: u32::MAX }),
+        }
     }
 
     /// The live generation of the state.

@@ -6,6 +6,7 @@
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 
+use clock::Hlc;
 use model::{Change, Direction, Table, View as _};
 
 use super::format::{Applied, Identity, LogEntry, LogMark, Vote};
@@ -75,6 +76,9 @@ fn wal(dir: &Path) -> PathBuf {
     found.pop().unwrap()
 }
 
+/// Within a nanosecond, as the log of a cluster has it that is ahead of its clocks.
+const CEILING: Hlc = Hlc { ns: 77, logical: 9 };
+
 #[tokio::test]
 async fn votes_entries_and_truncations_survive_a_restart() {
     let dir = create();
@@ -85,13 +89,13 @@ async fn votes_entries_and_truncations_survive_a_restart() {
     store.tail().truncate(6);
     store.writer().unwrap().run(Op::Truncate(SHARD, 6)).await.unwrap();
     append(&store, 6..8, 4).await;
-    store.writer().unwrap().run(Op::Ceiling(77)).await.unwrap();
+    store.writer().unwrap().run(Op::Ceiling(CEILING)).await.unwrap();
     store.close();
     drop(store);
 
     let store = intact(dir.path());
     assert_eq!(store.vote().unwrap(), Some(vote));
-    assert_eq!(store.ceiling_ns().unwrap(), 77);
+    assert_eq!(store.ceiling().unwrap(), CEILING);
     assert_eq!(store.starts(), 2);
     assert_eq!(indexes(&store, 4), [(4, 3), (5, 3), (6, 4), (7, 4)]);
 }
@@ -358,7 +362,7 @@ async fn a_lost_ceiling_is_noticed() {
     let store = intact(dir.path());
     append(&store, 0..1, 1).await;
     let before = fs::metadata(wal(dir.path())).unwrap().len();
-    store.writer().unwrap().run(Op::Ceiling(77)).await.unwrap();
+    store.writer().unwrap().run(Op::Ceiling(CEILING)).await.unwrap();
     store.close();
     drop(store);
     OpenOptions::new().write(true).open(wal(dir.path())).unwrap().set_len(before).unwrap();

@@ -16,9 +16,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use clock::Hlc;
 use rocksdb::WriteBatch;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -28,6 +30,7 @@ use super::db::Database;
 use super::evidence::Evidence;
 use super::format::{Applied, LogEntry, LogMark, Vote, encode};
 use super::keys::{self, LOG, META, MetaKind, STATE};
+use super::sync_times::SyncTimes;
 use super::watermark::{DamageKind, ShardMark, Watermark};
 
 /// Bytes that one write batch may take before the writer stops draining.
@@ -48,8 +51,8 @@ pub enum Op {
     Purge(u16, u64, u64),
     /// Make a generation the live one, with what it holds applied.
     Flip(u16, u32, Box<Applied>),
-    /// Raise the ceiling of stamps, nanoseconds since 1970.
-    Ceiling(u64),
+    /// Put the ceiling of stamps there.
+    Ceiling(Hlc),
     /// Nothing; done once everything before is durable.
     Barrier,
     /// The end: what comes later is refused.
@@ -95,7 +98,7 @@ struct Shared {
     queued_bytes: AtomicUsize,
     drained: Notify,
     evidence: Arc<Evidence>,
-    sync_began: Mutex<Option<Instant>>,
+    syncs: Mutex<SyncTimes>,
     /// What every shard has made durable.
     durable: Mutex<Vec<ShardMark>>,
 }
@@ -126,7 +129,7 @@ impl Writer {
             queued_bytes: AtomicUsize::new(0),
             drained: Notify::new(),
             evidence,
-            sync_began: Mutex::new(None),
+            syncs: Mutex::default(),
             durable: Mutex::new(marks.shards.clone()),
         });
         let (queue, ops) = mpsc::channel();
@@ -227,9 +230,14 @@ impl Writer {
 
     /// How long the running sync has taken so far; `None` if none runs.
     #[must_use]
-    pub fn sync_age(&self) -> Option<std::time::Duration> {
-        let began = *self.shared.sync_began.lock().unwrap_or_else(PoisonError::into_inner);
-        began.map(|at| at.elapsed())
+    pub fn sync_age(&self) -> Option<Duration> {
+        self.shared.syncs().age(Instant::now())
+    }
+
+    /// How long a sync takes now, the running one included; `None` if there was none lately.
+    #[must_use]
+    pub fn sync_time(&self) -> Option<Duration> {
+        self.shared.syncs().typical(Instant::now())
     }
 
     fn failure(&self) -> String {
@@ -238,6 +246,10 @@ impl Writer {
 }
 
 impl Shared {
+    fn syncs(&self) -> MutexGuard<'_, SyncTimes> {
+        self.syncs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waiters are answered after this: where the process ends in it, they never are, and what they
     /// asked for is unknown.
     fn fail(&self, error: &StoreError) {
@@ -371,9 +383,9 @@ impl WriterThread {
             Op::Truncate(shard, end) => self.truncate(shard, end, batch),
             Op::Purge(shard, index, term) => self.purge(shard, index, term, batch),
             Op::Flip(shard, generation, applied) => self.flip(shard, generation, &applied, batch),
-            Op::Ceiling(ns) => {
+            Op::Ceiling(ceiling) => {
                 let key = keys::meta(0, MetaKind::Ceiling);
-                batch.put_cf(self.db.family(META)?, key, ns.to_be_bytes());
+                batch.put_cf(self.db.family(META)?, key, ceiling.to_bytes());
                 Ok(())
             }
             Op::Barrier | Op::Close => Ok(()),
@@ -535,10 +547,7 @@ impl SyncThread {
     }
 
     fn make_durable(&self, groups: &[Group]) -> Result<(), StoreError> {
-        let set = |began| {
-            *self.shared.sync_began.lock().unwrap_or_else(PoisonError::into_inner) = began;
-        };
-        set(Some(Instant::now()));
+        self.shared.syncs().begin(Instant::now());
         // What is numbered so far is in the log already, so the sync covers it.
         let sequence = self.db.sequence();
         let result = self.db.sync().and_then(|()| match groups.last() {
@@ -549,7 +558,7 @@ impl SyncThread {
             let mut durable = self.shared.durable.lock().unwrap_or_else(PoisonError::into_inner);
             durable.clone_from(&group.marks.shards);
         }
-        set(None);
+        self.shared.syncs().end(Instant::now());
         result
     }
 }

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use clock::drift::PHI_MAX_PPB;
+use clock::generator::{CEILING_LEAD_NS, WAIT_MAX_NS};
 use clock::poll::Poll;
 use clock::sample::{Limits, RELEASE_NS};
 use clock::{
@@ -90,12 +91,12 @@ pub(super) struct Progress {
 
 impl Keeper {
     /// Starts the clock. In SNTP mode it spawns its tasks, which end when `cancel` does; see
-    /// [`Keeper::stopped`]. `ceiling_ns` is the persisted ceiling, 0 if there never was one; the
+    /// [`Keeper::stopped`]. `ceiling` is the persisted one, zero if there never was one; the
     /// clock's history goes to `events`, in the name of `node`.
     #[must_use]
     pub fn start(
         config: &Clock,
-        ceiling_ns: u64,
+        ceiling: Hlc,
         events: EventSink,
         node: Name,
         cancel: CancellationToken,
@@ -104,20 +105,20 @@ impl Keeper {
             ClockMode::Sntp => Counter::Raw,
             ClockMode::Local => Counter::Boot,
         };
-        Self::with_counter(config, ceiling_ns, events, node, cancel, counter)
+        Self::with_counter(config, ceiling, events, node, cancel, counter)
     }
 
     /// As [`Keeper::start`], with a counter of the caller's choice.
     #[must_use]
     pub fn with_counter(
         config: &Clock,
-        ceiling_ns: u64,
+        ceiling: Hlc,
         events: EventSink,
         node: Name,
         cancel: CancellationToken,
         counter: Counter,
     ) -> Self {
-        let inner = Inner::new(config, ceiling_ns, events, node, counter);
+        let inner = Inner::new(config, ceiling, events, node, counter);
         let keeper = Self { inner: Arc::new(inner) };
         if config.mode == ClockMode::Sntp {
             let task = tokio::spawn(poller::run(keeper.clone(), cancel));
@@ -211,21 +212,56 @@ impl Keeper {
         if state == ClockState::Unsynced && !self.inner.allow_unsynced.load(Ordering::SeqCst) {
             return Err(TickError::Unsynced);
         }
-        let mut cap_ns = HlcClock::cap_ns(&reading, self.max_error_ns());
-        if !state.is_trusted() {
-            // Wide bounds must not stop a clock that the policy still lets lead.
-            cap_ns = cap_ns.max(reading.now_ns);
-        }
+        let cap_ns = self.cap_ns(&reading, state);
         let stamp = self.inner.hlc.tick_batch(&reading, cap_ns, count);
         self.hint_ceiling();
         stamp
+    }
+
+    /// Until when no stamp can be minted because this clock is behind its own ceiling; `None` if that
+    /// is not what is in the way.
+    #[must_use]
+    pub fn behind(&self) -> Option<TickError> {
+        let (reading, state) = self.look();
+        if state == ClockState::Unsynced {
+            // Its reading is a guess that begins at the ceiling.
+            return None;
+        }
+        self.inner.hlc.behind(&reading, self.cap_ns(&reading, state))
+    }
+
+    /// How far the highest stamp of the log is ahead of this clock, nanoseconds; `None` if it is no more
+    /// than a restart may leave, or if this clock is no judge.
+    #[must_use]
+    pub fn log_ahead_ns(&self) -> Option<u64> {
+        let (reading, state) = self.look();
+        if !state.is_trusted() && state != ClockState::Local {
+            return None;
+        }
+        let clock_ns = self.cap_ns(&reading, state).max(reading.now_ns);
+        let ahead_ns = self.inner.hlc.log_floor().ns.saturating_sub(clock_ns);
+        (ahead_ns > WAIT_MAX_NS).then_some(ahead_ns)
+    }
+
+    fn cap_ns(&self, reading: &Reading, state: ClockState) -> u64 {
+        let cap_ns = HlcClock::cap_ns(reading, self.max_error_ns());
+        // Wide bounds must not stop a clock that the policy still lets lead.
+        if state.is_trusted() { cap_ns } else { cap_ns.max(reading.now_ns) }
+    }
+
+    /// Puts the clock down to the highest stamp that a majority holds, and returns the ceiling that is
+    /// to be persisted before anything else is. For the one task that persists ceilings.
+    pub(crate) fn release(&self, highest: Hlc) -> Hlc {
+        let ceiling = self.inner.hlc.release(highest);
+        self.inner.ceiling_moved.send_replace(());
+        ceiling
     }
 
     /// As [`Keeper::tick_batch`], but waits while the ceiling is being persisted, and after a crash
     /// until the clock has passed the old one: some seconds at most.
     ///
     /// # Errors
-    /// Before the first sync, and when the clock is sealed.
+    /// Before the first sync, when the clock is behind its own ceiling, and when it is sealed.
     pub async fn stamp(&self, count: u32) -> Result<Stamp, TickError> {
         self.mint(|| self.tick_batch(count)).await
     }
@@ -278,35 +314,38 @@ impl Keeper {
         Ok(())
     }
 
-    /// The ceiling that should be on disk, nanoseconds since 1970; `None` if the present one will
-    /// do.
+    /// The ceiling that should be on disk; `None` if the present one will do.
     #[must_use]
-    pub fn ceiling_wanted(&self) -> Option<u64> {
-        self.inner.hlc.ceiling_needed(0)
+    pub fn ceiling_wanted(&self) -> Option<Hlc> {
+        // Whoever follows may have to lead in a moment, and should not wait for a disk then. What lies
+        // far ahead of this clock is nothing that it would mint.
+        let log_ns = self.inner.hlc.log_floor().ns;
+        let near = log_ns <= self.reading().now_ns.saturating_add(CEILING_LEAD_NS);
+        self.inner.hlc.ceiling_needed(if near { log_ns } else { 0 })
     }
 
     /// Waits until a ceiling is wanted and returns it. For the one task that persists it.
-    pub async fn next_ceiling(&self) -> u64 {
+    pub async fn next_ceiling(&self) -> Hlc {
         loop {
-            if let Some(ceiling_ns) = self.ceiling_wanted() {
-                return ceiling_ns;
+            if let Some(ceiling) = self.ceiling_wanted() {
+                return ceiling;
             }
             self.inner.ceiling_wanted.notified().await;
         }
     }
 
     /// Says that a ceiling is on disk, synced.
-    pub fn ceiling_persisted(&self, ceiling_ns: u64) {
-        self.inner.hlc.ceiling_persisted(ceiling_ns);
+    pub fn ceiling_persisted(&self, ceiling: Hlc) {
+        self.inner.hlc.ceiling_persisted(ceiling);
         self.inner.ceiling_moved.send_replace(());
     }
 
     /// Ends minting. Returns the ceiling to persist last, after every other: the next start then
     /// need not wait.
-    pub fn seal(&self) -> u64 {
-        let ceiling_ns = self.inner.hlc.seal();
+    pub fn seal(&self) -> Hlc {
+        let ceiling = self.inner.hlc.seal();
         self.inner.ceiling_moved.send_replace(());
-        ceiling_ns
+        ceiling
     }
 
     /// Waits until the clock's state says something: it is synced, or it is known that it is not,
@@ -418,19 +457,13 @@ impl Keeper {
 }
 
 impl Inner {
-    fn new(
-        config: &Clock,
-        ceiling_ns: u64,
-        events: EventSink,
-        node: Name,
-        counter: Counter,
-    ) -> Self {
+    fn new(config: &Clock, ceiling: Hlc, events: EventSink, node: Name, counter: Counter) -> Self {
         let raw0_ns = counter.raw_ns();
         let wall_ns = counter.wall_ns();
         let base_ns = match config.mode {
             ClockMode::Local => wall_ns,
             // Also the pivot of NTP eras, so a machine without a battery must not say 1970.
-            ClockMode::Sntp => wall_ns.max(RELEASE_NS).max(ceiling_ns),
+            ClockMode::Sntp => wall_ns.max(RELEASE_NS).max(ceiling.ns),
         };
         let scale = Scale { base_ns, raw0_ns };
         let max_error_ns = u64::from(config.max_error_ms) * 1_000_000;
@@ -466,7 +499,7 @@ impl Inner {
             suspended_ns: AtomicU64::new(suspended_ns),
             servers: Servers::new(config, raw0_ns),
             tracker: Mutex::new(tracker),
-            hlc: HlcClock::new(ceiling_ns),
+            hlc: HlcClock::above(ceiling),
             ceiling_wanted: Notify::new(),
             ceiling_moved: watch::Sender::new(()),
             progress: watch::Sender::new(Progress {

@@ -27,7 +27,13 @@ pub(super) fn with_config(config: &Clock, clock: &Arc<ManualClock>) -> (Keeper, 
 
 fn keeper(config: &Clock, ceiling_ns: u64, cancel: &CancellationToken, counter: Counter) -> Keeper {
     let (events, name) = (EventSink::nowhere(), "n1".parse().unwrap());
-    Keeper::with_counter(config, ceiling_ns, events, name, cancel.clone(), counter)
+    let ceiling = if ceiling_ns == 0 { Hlc::ZERO } else { whole(ceiling_ns) };
+    Keeper::with_counter(config, ceiling, events, name, cancel.clone(), counter)
+}
+
+/// The ceiling that covers a whole nanosecond.
+fn whole(ns: u64) -> Hlc {
+    Hlc { ns, logical: u32::MAX }
 }
 
 /// Lets a burst go on until every server has been asked that often.
@@ -182,7 +188,7 @@ async fn a_local_clock_starts_at_the_wall_clock_and_says_so() {
     assert_eq!(reading.now_ns, WALL_NS + 5 * SECOND_NS);
     assert_eq!((reading.earliest_ns, reading.latest_ns), (None, None));
     assert_eq!(keeper.state(), ClockState::Local);
-    keeper.ceiling_persisted(keeper.reading().now_ns + 10 * SECOND_NS);
+    keeper.ceiling_persisted(whole(keeper.reading().now_ns + 10 * SECOND_NS));
     assert_eq!(keeper.tick(), Ok(Stamp::unbounded(Hlc::from_ns(WALL_NS + 5 * SECOND_NS))));
     keeper.stopped().await;
 }
@@ -194,9 +200,9 @@ async fn a_stamp_waits_for_its_ceiling() {
     assert_eq!(keeper.ceiling_wanted(), None, "an idle clock writes nothing");
     assert_eq!(keeper.tick(), Err(TickError::Ceiling { needed_ns: WALL_NS }));
     let persist = async {
-        let wanted_ns = keeper.next_ceiling().await;
-        assert_eq!(wanted_ns, WALL_NS + 3 * SECOND_NS);
-        keeper.ceiling_persisted(wanted_ns);
+        let wanted = keeper.next_ceiling().await;
+        assert_eq!(wanted, whole(WALL_NS + 3 * SECOND_NS));
+        keeper.ceiling_persisted(wanted);
     };
     let (stamp, ()) = tokio::join!(keeper.stamp(2), persist);
     assert_eq!(stamp.unwrap().hlc, Hlc::from_ns(WALL_NS));
@@ -204,8 +210,8 @@ async fn a_stamp_waits_for_its_ceiling() {
     assert_eq!(keeper.ceiling_wanted(), None);
     clock.advance(2 * SECOND_NS);
     keeper.tick().unwrap();
-    assert_eq!(keeper.ceiling_wanted(), Some(WALL_NS + 5 * SECOND_NS));
-    assert_eq!(keeper.next_ceiling().await, WALL_NS + 5 * SECOND_NS);
+    assert_eq!(keeper.ceiling_wanted(), Some(whole(WALL_NS + 5 * SECOND_NS)));
+    assert_eq!(keeper.next_ceiling().await, whole(WALL_NS + 5 * SECOND_NS));
 }
 
 #[tokio::test]
@@ -215,7 +221,7 @@ async fn a_sealed_clock_refuses_those_who_wait() {
     let other = keeper.clone();
     let (stamp, last) = tokio::join!(keeper.stamp(1), async move { other.seal() });
     assert_eq!(stamp, Err(TickError::Sealed));
-    assert_eq!(last, 0, "nothing was issued");
+    assert_eq!(last, Hlc::ZERO, "nothing was issued");
 }
 
 #[tokio::test]
@@ -229,6 +235,35 @@ async fn a_restart_waits_out_its_ceiling_and_repeats_nothing() {
     assert!(matches!(keeper.tick(), Err(TickError::Ceiling { .. })));
     keeper.ceiling_persisted(keeper.ceiling_wanted().unwrap());
     assert!(keeper.tick().unwrap().hlc.ns > ceiling_ns);
+}
+
+/// Seen to fail with the wait counted from the log's floor: a clock that once ran two days ahead
+/// waited for ever, write after write.
+#[tokio::test]
+async fn a_clock_far_behind_its_own_ceiling_refuses_at_once_until_it_is_released() {
+    let clock = ManualClock::new(WALL_NS);
+    let ahead_ns = WALL_NS + 172_800 * SECOND_NS;
+    let keeper = started_local(&clock, ahead_ns + SECOND_NS);
+    let stored = Hlc::from_ns(ahead_ns);
+    keeper.observe(stored);
+    let refused = keeper.stamp(1).await.unwrap_err();
+    let TickError::Behind { until_ns, .. } = refused else { panic!("{refused}") };
+    assert!(until_ns.abs_diff(ahead_ns + SECOND_NS) <= SECOND_NS, "{until_ns}");
+    assert_eq!(keeper.behind(), Some(refused));
+    assert_eq!(keeper.ceiling_wanted(), None, "nothing far ahead becomes a ceiling");
+    // What is stored lies two days ahead, so it is counted on from, and never beyond it in time.
+    assert_eq!(keeper.release(stored), stored);
+    assert_eq!(keeper.behind(), None);
+    assert!(matches!(keeper.tick(), Err(TickError::Ceiling { .. })));
+    let wanted = keeper.ceiling_wanted().unwrap();
+    assert_eq!(wanted.ns, stored.ns);
+    keeper.ceiling_persisted(wanted);
+    assert_eq!(keeper.tick().unwrap().hlc, stored.succ());
+    // Were nothing of it stored, time would be right at once.
+    let keeper = started_local(&clock, ahead_ns);
+    keeper.release(Hlc::from_ns(WALL_NS - SECOND_NS));
+    keeper.ceiling_persisted(whole(WALL_NS + SECOND_NS));
+    assert_eq!(keeper.tick().unwrap().hlc, Hlc::from_ns(WALL_NS));
 }
 
 #[tokio::test]
@@ -248,7 +283,7 @@ async fn whoever_needs_a_stamp_waits_out_the_old_ceiling() {
 async fn a_token_is_admitted_within_reach_and_never_bent() {
     let clock = ManualClock::new(WALL_NS);
     let keeper = started_local(&clock, 0);
-    keeper.ceiling_persisted(WALL_NS + 10 * SECOND_NS);
+    keeper.ceiling_persisted(whole(WALL_NS + 10 * SECOND_NS));
     let near = Hlc { ns: WALL_NS + 150_000_000, logical: 9 };
     keeper.admit(near).unwrap();
     assert_eq!(keeper.tick().unwrap().hlc, near.succ());

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use clock::tracker::Alarm;
-use clock::{ClockState, ClockView, Failure, Hlc, Source, Tracker, Verdict};
+use clock::{ClockState, ClockView, Failure, Source, Tracker, Verdict};
 use proto::wire::{ClockReport, ClockSource, Refused};
 use proto::{Problem, ProblemCode};
 
@@ -28,8 +28,8 @@ impl Keeper {
         let raw_ns = self.raw_ns();
         let view = **inner.view.load();
         let ((claim, _), (reading, state)) = (self.claim_at(raw_ns), self.look_at(raw_ns));
-        let ceiling_ns = self.hlc().ceiling_ns();
-        let told = self.hlc().floor().min(Hlc { ns: ceiling_ns, logical: u32::MAX });
+        let ceiling = self.hlc().ceiling();
+        let told = self.hlc().floor().min(ceiling);
         ClockReport {
             node: node.to_owned(),
             state: state.to_string(),
@@ -40,7 +40,7 @@ impl Keeper {
             drift_ppb: view.phi_ppb,
             max_error_us: self.max_error_ns() / 1000,
             hlc: told.to_bytes().to_vec(),
-            ceiling_ns,
+            ceiling_ns: ceiling.ns,
             sources: self.report_sources(&tracker, &view, raw_ns),
             peers: Vec::new(),
             epoch: view.epoch,

@@ -47,7 +47,8 @@ impl Story {
         let cancel = CancellationToken::new();
         let ((events, queue), name) = (events::channel(), "n1".parse().unwrap());
         let counter = Counter::Manual(clock.clone());
-        let keeper = Keeper::with_counter(&config, 0, events, name, cancel.clone(), counter);
+        let keeper =
+            Keeper::with_counter(&config, Hlc::ZERO, events, name, cancel.clone(), counter);
         burst(&keeper, &clock, 4).await;
         assert_eq!(keeper.state(), ClockState::Synced);
         Self { clock, talks, keeper, queue, cancel, _fakes: fakes }
@@ -150,7 +151,7 @@ async fn alone() -> (Arc<ManualClock>, Keeper, EventQueue, CancellationToken, Fa
     let ((events, queue), name) = (events::channel(), "n1".parse().unwrap());
     let (cancel, counter) = (CancellationToken::new(), Counter::Manual(clock.clone()));
     let config = asking(&[&idle]);
-    let keeper = Keeper::with_counter(&config, 0, events, name, cancel.clone(), counter);
+    let keeper = Keeper::with_counter(&config, Hlc::ZERO, events, name, cancel.clone(), counter);
     feed(&keeper, 0, 65);
     assert_eq!(queue.take().len(), 1);
     (clock, keeper, queue, cancel, idle)
@@ -263,7 +264,7 @@ async fn the_peers_verdict_lies_over_the_claim() {
     story.told();
     assert_eq!(story.keeper.problem(), None);
     let (keeper, states) = (&story.keeper, story.keeper.states());
-    keeper.ceiling_persisted(WALL_NS + 100 * SECOND_NS);
+    keeper.ceiling_persisted(Hlc::from_ns(WALL_NS + 100 * SECOND_NS));
     let why = "2 of 2 peers contradict it (n1 +5.001 s, n3 +5.002 s)";
     keeper.set_fenced(Some(why.to_owned()));
     assert_eq!((keeper.state(), *states.borrow()), (ClockState::Suspect, ClockState::Suspect));
@@ -346,8 +347,8 @@ async fn before_the_first_sync_stamps_are_minted_only_if_that_is_allowed() {
     let (cancel, counter) = (CancellationToken::new(), Counter::Manual(clock.clone()));
     let mut config = asking(&[&idle]);
     config.servers[0].timeout_ms = 50;
-    let keeper = Keeper::with_counter(&config, 0, events, name, cancel.clone(), counter);
-    keeper.ceiling_persisted(WALL_NS + 10 * SECOND_NS);
+    let keeper = Keeper::with_counter(&config, Hlc::ZERO, events, name, cancel.clone(), counter);
+    keeper.ceiling_persisted(Hlc::from_ns(WALL_NS + 10 * SECOND_NS));
     assert_eq!(keeper.tick(), Err(TickError::Unsynced));
     keeper.allow_unsynced(true);
     let stamp = keeper.tick().unwrap();
@@ -366,7 +367,7 @@ async fn a_local_clock_has_no_history_and_no_peers() {
     let ((events, queue), name) = (events::channel(), "n1".parse().unwrap());
     let counter = Counter::Manual(ManualClock::new(WALL_NS));
     let cancel = CancellationToken::new();
-    let keeper = Keeper::with_counter(&Clock::local(), 0, events, name, cancel, counter);
+    let keeper = Keeper::with_counter(&Clock::local(), Hlc::ZERO, events, name, cancel, counter);
     keeper.set_fenced(Some("peers".to_owned()));
     keeper.note(ClockCause::Policy, "degraded");
     keeper.set_max_error_ns(5);

@@ -6,8 +6,8 @@
 use model::{CommandOp, MemoryView, query};
 use proto::admin::{AdminChange, AdminKey, AdminName, AdminOp, AdminRow, Admins};
 use proto::member::{
-    AdmitNode, BindKey, Lead, MemberOp, MemberRow, MemberState, MemberWants, Notice, RemoveNodes,
-    SetNode, StepDown,
+    AdmitNode, BindKey, Lead, MemberOp, MemberRow, MemberState, MemberWants, MoveNode, Notice,
+    RemoveNodes, SetNode, StepDown,
 };
 use proto::token::{AdmitClient, CreateToken, TokenId, TokenOp, TokenProof, TokenView};
 use proto::wire::{MemberChange, Members, Plan, TokenChange, Tokens};
@@ -26,6 +26,7 @@ pub(crate) enum Verb {
     AdmitClient,
     Bind,
     FirstAdmins,
+    Moved,
     // Commands of admins.
     AddAdmin,
     RemoveAdmin,
@@ -63,6 +64,7 @@ impl Verb {
             "remove-admin" => Self::RemoveAdmin,
             "bindings" => Self::Bindings,
             "admins" => Self::Admins,
+            "moved" => Self::Moved,
             "remove" => Self::Remove,
             "set" => Self::Set,
             "step-down" => Self::StepDown,
@@ -114,6 +116,11 @@ impl Verb {
                 admin(AdminOp::Add(AdminKey { name: line.text("name"), fingerprint }))
             }
             Self::RemoveAdmin => admin(AdminOp::Remove(AdminName { name: line.text("name") })),
+            Self::Moved => {
+                let (name, address) = (line.text("name"), line.text("at"));
+                let moved = MoveNode { name, raft_id: line.number("id"), address };
+                member(MemberOp::Move(moved), line)
+            }
             Self::Remove => {
                 let force = line.text("force") == "yes";
                 member(MemberOp::Remove(RemoveNodes { names: list(line, "names"), force }), line)

@@ -5,7 +5,7 @@ use clock::{Hlc, Stamp};
 use model::{Batch, Caller, Command, CommandOp};
 use proptest::prelude::*;
 use proto::member::{
-    AdmitNode, Lead, MemberOp, MemberRow, Notice, RemoveNodes, SetNode, StepDown, reason,
+    AdmitNode, Lead, MemberOp, MemberRow, MoveNode, Notice, RemoveNodes, SetNode, StepDown, reason,
 };
 use proto::token::{AdmitClient, CreateToken, TokenId, TokenOp, TokenProof};
 use proto::wire::{MemberChange, Members, TokenChange};
@@ -76,6 +76,10 @@ fn node_op() -> impl Strategy<Value = CommandOp> {
         8 => notice().prop_map(change),
         1 => (0u64..9).prop_map(move |term| change(MemberOp::Lead(Lead { term }))),
         1 => (1u64..4).prop_map(move |count| change(first(count))),
+        1 => (name(), 1u64..20, 1u16..9).prop_map(move |(name, raft_id, port)| {
+            let address = format!("moved.example:{port}");
+            change(MemberOp::Move(MoveNode { name, raft_id, address }))
+        }),
         6 => client,
     ]
 }

@@ -193,6 +193,7 @@ fn may_be_out_twice(op: &Op) -> bool {
         | Op::Token(_)
         | Op::Admin(_)
         | Op::WatchNodes(_)
+        | Op::LowerCeiling(_)
         | Op::Verify(_) => false,
     }
 }

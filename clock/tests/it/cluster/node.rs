@@ -85,8 +85,8 @@ pub(crate) enum Outcome {
 pub(crate) enum Moment {
     Tick,
     Synced { index: u64, term: u64, answer_to: Option<usize> },
-    CeilingWritten(u64),
-    CeilingTold(u64),
+    CeilingWritten(Hlc),
+    CeilingTold(Hlc),
     Submit { term: u64, proposed: super::log::Proposed },
     Send { count: u32, token: Option<Hlc> },
 }
@@ -120,7 +120,7 @@ pub(crate) struct Node {
     pub(crate) wall: Wall,
 
     // On disk.
-    pub(crate) ceiling_ns: u64,
+    pub(crate) ceiling: Hlc,
     pub(crate) term: u64,
     pub(crate) voted_for: Option<usize>,
     pub(crate) log: Log,
@@ -166,7 +166,7 @@ impl Node {
             plan,
             rng,
             wall,
-            ceiling_ns: 0,
+            ceiling: Hlc::ZERO,
             term: 0,
             voted_for: None,
             log: Log::default(),
@@ -205,9 +205,9 @@ impl Node {
     pub(crate) fn start(&mut self, now_ns: u64, synced_from_ns: u64) {
         self.up = true;
         self.wall.restart(synced_from_ns);
-        self.hlc = HlcClock::new(if self.rules().ceiling { self.ceiling_ns } else { 0 });
+        self.hlc = HlcClock::above(if self.rules().ceiling { self.ceiling } else { Hlc::ZERO });
         if !self.rules().ceiling {
-            self.hlc.ceiling_persisted(u64::MAX);
+            self.hlc.ceiling_persisted(Hlc::MAX);
         }
         let base = self.log.base();
         (self.commit, self.applied, self.last) = (base.index, base.index, base.last);
@@ -304,6 +304,7 @@ impl Node {
                 state,
                 error_ns: reading.error_ns(),
                 ahead_ns: self.hlc.ahead_ns(cap_ns, self.last),
+                behind: self.hlc.behind(&reading, cap_ns).is_some(),
             },
             is_primary,
             has_primary: is_primary || hears,

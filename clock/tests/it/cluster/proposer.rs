@@ -1,5 +1,6 @@
 //! Stamping: one queue per node, and the ceiling that is written before anything is stamped.
 
+use clock::generator::CEILING_LEAD_NS;
 use clock::lead::Mint as MayMint;
 use clock::{Hlc, HlcClock, Reading, Stamp, TickError};
 
@@ -98,23 +99,28 @@ impl Node {
             return;
         }
         let leads = self.role == Role::Primary;
-        let soon_ns = if leads { self.wall.look(now_ns).0.now_ns } else { 0 };
-        if let Some(ceiling_ns) = self.hlc.ceiling_needed(soon_ns) {
+        let wall_ns = self.wall.look(now_ns).0.now_ns;
+        let log_ns = self.hlc.log_floor().ns;
+        // As the daemon does: what backups take soon becomes theirs to go on from, unless it is far
+        // ahead of their clock.
+        let near_ns = if log_ns <= wall_ns.saturating_add(CEILING_LEAD_NS) { log_ns } else { 0 };
+        let soon_ns = if leads { wall_ns.max(near_ns) } else { near_ns };
+        if let Some(ceiling) = self.hlc.ceiling_needed(soon_ns) {
             self.proposer.ceiling_in_flight = true;
             let after_ns = self.rng.between(100 * US, 3 * MS);
-            self.wishes.push(Wish::Later(after_ns, Moment::CeilingWritten(ceiling_ns)));
+            self.wishes.push(Wish::Later(after_ns, Moment::CeilingWritten(ceiling)));
         }
     }
 
-    pub(crate) fn ceiling_written(&mut self, ceiling_ns: u64) {
-        assert!(ceiling_ns > self.ceiling_ns, "a ceiling rises");
-        self.ceiling_ns = ceiling_ns;
+    pub(crate) fn ceiling_written(&mut self, ceiling: Hlc) {
+        assert!(ceiling > self.ceiling, "a ceiling rises");
+        self.ceiling = ceiling;
         let after_ns = self.rng.between(10 * US, 2 * MS);
-        self.wishes.push(Wish::Later(after_ns, Moment::CeilingTold(ceiling_ns)));
+        self.wishes.push(Wish::Later(after_ns, Moment::CeilingTold(ceiling)));
     }
 
-    pub(crate) fn ceiling_told(&mut self, ceiling_ns: u64) {
-        self.hlc.ceiling_persisted(ceiling_ns);
+    pub(crate) fn ceiling_told(&mut self, ceiling: Hlc) {
+        self.hlc.ceiling_persisted(ceiling);
         self.proposer.ceiling_in_flight = false;
     }
 }

@@ -183,15 +183,15 @@ impl World {
             Moment::Synced { index, term, answer_to } => {
                 node.on_synced(now_ns, index, term, answer_to);
             }
-            Moment::CeilingWritten(ceiling_ns) => {
-                node.ceiling_written(ceiling_ns);
+            Moment::CeilingWritten(ceiling) => {
+                node.ceiling_written(ceiling);
                 if self.dies_at_ceiling == Some(at) {
                     self.dies_at_ceiling = None;
                     node.news.push(News::Happened(Happening::DiedAtCeiling));
                     self.crash(at);
                 }
             }
-            Moment::CeilingTold(ceiling_ns) => node.ceiling_told(ceiling_ns),
+            Moment::CeilingTold(ceiling) => node.ceiling_told(ceiling),
             Moment::Submit { term, proposed } => node.submit(now_ns, term, proposed),
             Moment::Send { count, token } => node.send(now_ns, count, token),
         }

@@ -1,5 +1,6 @@
 //! `logctl clock`: what the nodes know about the time, and from whom.
 
+mod lower;
 mod report;
 mod wait;
 
@@ -19,6 +20,7 @@ pub(crate) async fn run(args: Clock, globals: &Globals, out: &mut Out) -> Result
         Some(ClockVerb::Sources(whose)) => sources(whose, globals, out).await,
         Some(ClockVerb::Peers(whose)) => peers(whose, globals, out).await,
         Some(ClockVerb::Wait(args)) => wait::run(args, globals, out).await,
+        Some(ClockVerb::LowerCeiling(whose)) => lower::run(whose, globals, out).await,
         Some(ClockVerb::Report(args)) => report::run(args, globals, out).await,
     }
 }

@@ -1,0 +1,186 @@
+//! The verdict on who takes part: who answers, whom some reach and others do not, who gets nothing,
+//! and who says that it is elsewhere.
+//!
+//! That a node speaks says only that its words come through. It takes part if it can be reached as
+//! well, by everybody, at the address that the table says, and takes what the primary sends.
+//!
+//! Not here: who is heard and who answers (`members`), what a primary knows of its followers
+//! (`feeding`), nodes that are silent (`status`, by what the table notes of them).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proto::{Problem, ProblemCode};
+
+/// Nodes that have not been heard for this long yet cannot be expected to reach everybody.
+const STEADY_AFTER: Duration = Duration::from_secs(3);
+
+/// A node as it is seen from here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) name: String,
+    pub(super) voter: bool,
+    /// Whether it may be away: it is drained, or about to stop.
+    pub(super) may_go: bool,
+    /// Where the table says that it listens.
+    pub(super) table: String,
+    /// Whether its words come here.
+    pub(super) speaks: bool,
+    /// Whether it answers, too.
+    pub(super) answers: bool,
+    /// For how long it has been heard without a pause.
+    pub(super) run: Duration,
+    /// Where it says that it listens; empty if it says nothing.
+    pub(super) claims: String,
+    /// Whether somebody answers where the table says, while another claims to be it elsewhere.
+    pub(super) two: bool,
+    /// Who answers it, as it says.
+    pub(super) reaches: Vec<String>,
+    /// As primary: who takes nothing of what it sends.
+    pub(super) unfed: Vec<String>,
+}
+
+/// What a person should look at. `nodes` are all members, this node among them.
+pub(super) fn problems(nodes: &[Seen], primary: &str) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for node in nodes.iter().filter(|node| !node.may_go) {
+        problems.extend(elsewhere(node));
+        problems.extend(deaf(node));
+        problems.extend(cut_off(nodes, node));
+    }
+    let leads = nodes.iter().find(|node| node.name == primary);
+    for name in leads.into_iter().flat_map(|leads| &leads.unfed) {
+        let unfed = nodes.iter().find(|node| node.name == *name);
+        if unfed.is_some_and(|node| node.voter && !node.may_go) {
+            problems.push(Problem::new(ProblemCode::GetsNothing).of(name));
+        }
+    }
+    problems
+}
+
+/// A node whose word contradicts the table.
+fn elsewhere(node: &Seen) -> Option<Problem> {
+    let Seen { name, table, claims, .. } = node;
+    let other = node.speaks && !claims.is_empty() && claims != table;
+    let detail = if node.two {
+        format!("it says that it listens at {claims}, and somebody answers as it at {table}")
+    } else {
+        format!("it says that it listens at {claims}, the table says {table}")
+    };
+    let problem = || Problem::new(ProblemCode::ListensElsewhere).of(name).detail(detail);
+    (other || node.two).then(problem)
+}
+
+/// A node that is heard and does not answer.
+fn deaf(node: &Seen) -> Option<Problem> {
+    let Seen { name, table, .. } = node;
+    let deaf = node.speaks && !node.answers && node.run >= STEADY_AFTER;
+    let detail = format!("no answer from {table}");
+    deaf.then(|| Problem::new(ProblemCode::DoesNotHear).of(name).detail(detail))
+}
+
+/// A node that some reach and others do not. Only those are asked whose words are steady.
+fn cut_off(nodes: &[Seen], node: &Seen) -> Option<Problem> {
+    let steady = |other: &&Seen| {
+        other.name != node.name && !other.may_go && other.answers && other.run >= STEADY_AFTER
+    };
+    let mut reached: BTreeMap<bool, Vec<&str>> = BTreeMap::new();
+    for other in nodes.iter().filter(steady) {
+        let reaches = other.reaches.contains(&node.name);
+        reached.entry(reaches).or_default().push(&other.name);
+    }
+    // One that has just come is reached by one after the other.
+    let fresh = node.speaks && node.run < STEADY_AFTER;
+    let (Some(by), Some(not_by)) = (reached.get(&true), reached.get(&false)) else { return None };
+    let detail = format!("{} reach it, {} do not", by.join(", "), not_by.join(", "));
+    (!fresh).then(|| Problem::new(ProblemCode::NodeCutOff).of(&node.name).detail(detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three nodes that all reach each other, seen from n1.
+    fn all_well() -> Vec<Seen> {
+        let node = |n: u32| Seen {
+            name: format!("n{n}"),
+            voter: true,
+            table: format!("h:{n}"),
+            claims: format!("h:{n}"),
+            speaks: true,
+            answers: true,
+            run: STEADY_AFTER,
+            reaches: (1..=3).filter(|other| *other != n).map(|n| format!("n{n}")).collect(),
+            ..Seen::default()
+        };
+        (1..=3).map(node).collect()
+    }
+
+    fn said(nodes: &[Seen]) -> Vec<String> {
+        problems(nodes, "n3").iter().map(Problem::to_string).collect()
+    }
+
+    /// Seen to fail with everybody who speaks called well: the code before this rule.
+    #[test]
+    fn who_speaks_and_cannot_be_reached_takes_no_part() {
+        assert_eq!(said(&all_well()), [""; 0]);
+        let mut nodes = all_well();
+        nodes[1].answers = false;
+        nodes[2].reaches = vec!["n1".to_owned()];
+        nodes[0].reaches = vec!["n3".to_owned()];
+        assert_eq!(said(&nodes), ["n2: it is heard and does not answer: no answer from h:2"]);
+        nodes[1].run = Duration::ZERO;
+        assert_eq!(said(&nodes), [""; 0], "it has just started");
+        nodes[1].run = STEADY_AFTER;
+        nodes[1].may_go = true;
+        assert_eq!(said(&nodes), [""; 0]);
+    }
+
+    #[test]
+    fn whom_some_reach_and_others_do_not_is_cut_off() {
+        let mut nodes = all_well();
+        nodes[0].reaches = vec!["n3".to_owned()];
+        nodes[1].answers = false;
+        assert_eq!(
+            said(&nodes)[1..],
+            ["n2 is cut off: some nodes reach it and some do not: n3 reach it, n1 do not"]
+        );
+        // Seen from n3, which reaches both: each is cut off from the other.
+        let mut nodes = all_well();
+        nodes[0].reaches = vec!["n3".to_owned()];
+        nodes[1].reaches = vec!["n3".to_owned()];
+        let cut = said(&nodes);
+        assert!(cut.len() == 2 && cut[0].starts_with("n1 is cut off") && cut[1].starts_with("n2"));
+        // Silent for all is not cut off; and a witness that has just come is none.
+        let mut nodes = all_well();
+        nodes[0].reaches = vec!["n3".to_owned()];
+        nodes[2].reaches = vec!["n1".to_owned()];
+        nodes[1] = Seen { speaks: false, answers: false, ..nodes[1].clone() };
+        assert_eq!(said(&nodes), [""; 0], "what is silent the table tells of");
+        let mut nodes = all_well();
+        nodes[0].reaches.clear();
+        nodes[0].run = Duration::ZERO;
+        assert_eq!(said(&nodes), [""; 0]);
+    }
+
+    #[test]
+    fn a_claim_against_the_table_and_a_voter_that_gets_nothing_are_told() {
+        let mut nodes = all_well();
+        nodes[0].claims = "h:9".to_owned();
+        assert_eq!(
+            said(&nodes),
+            ["n1: it listens elsewhere: it says that it listens at h:9, the table says h:1"]
+        );
+        nodes[0].two = true;
+        assert!(
+            said(&nodes)[0].ends_with("and somebody answers as it at h:1"),
+            "{:?}",
+            said(&nodes)
+        );
+        let mut nodes = all_well();
+        nodes[2].unfed = vec!["n1".to_owned(), "n2".to_owned(), "n7".to_owned()];
+        nodes[1].voter = false;
+        assert_eq!(said(&nodes), ["n1: it gets nothing from the primary"]);
+        assert_eq!(problems(&nodes, "n1"), [], "what another says who once led");
+    }
+}

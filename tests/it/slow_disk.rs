@@ -1,0 +1,60 @@
+//! A disk that takes long to sync: the role leaves a primary that has it for one that has not. That it
+//! stays where all are slow is a matter of the rule alone (`daemon/src/node/disk.rs`).
+//!
+//! Seen to fail on the code before, which gave the role away only for a single sync of three seconds.
+
+use proto::ProblemCode;
+use tests::patience::when;
+use tests::slow_disk::SlowDisk;
+use tests::{Cluster, Load, until};
+
+/// A cluster of three whose disks the test holds.
+fn started() -> Option<(Cluster, Vec<(String, SlowDisk)>)> {
+    let mut cluster = Cluster::create(3).unwrap();
+    let mut disks = Vec::new();
+    for node in cluster.names() {
+        let disk = SlowDisk::new(cluster.folder(), &node).unwrap()?;
+        cluster.node(&node).unwrap().set_environment(disk.environment());
+        disks.push((node, disk));
+    }
+    assert!(cluster.start_and_settle().unwrap(), "a port was taken");
+    cluster.register(&["alice", "bob"]).unwrap();
+    // To whom the role belongs: nothing else moves it then.
+    cluster.wait_node("n3", "primary").unwrap();
+    Some((cluster, disks))
+}
+
+#[test]
+fn a_primary_with_a_slow_disk_gives_the_role_away() {
+    let Some((cluster, disks)) = started() else { return };
+    let load = Load::start(&cluster, &["alice"], 8, "bob", "slow").unwrap();
+    load.wait_more(50).unwrap();
+    for (_, disk) in disks.iter().filter(|(node, _)| node == "n3") {
+        disk.delay(1500).unwrap();
+    }
+    let other = until("another primary", || {
+        let status = cluster.status("n1").map_err(|error| error.to_string())?;
+        let other = status.quorum && !["", "n3"].contains(&status.primary.as_str());
+        when(other, format!("{} {:?}", status.primary, status.problems))?;
+        Ok(status.primary)
+    })
+    .unwrap();
+    // The slow one is a backup now: nobody waits for it, and it says what is wrong.
+    load.wait_more(500).unwrap();
+    until("a word about the disk", || {
+        let status = cluster.status("n1").map_err(|error| error.to_string())?;
+        let told = status
+            .problems
+            .iter()
+            .any(|problem| problem.kind() == ProblemCode::DiskSlow && problem.subject == "n3");
+        when(told, format!("{:?}", status.problems))
+    })
+    .unwrap();
+    load.wait_more(500).unwrap();
+    // Whom it belongs to does not get it back meanwhile, though it has the highest priority.
+    assert_eq!(cluster.wait_primary("n1").unwrap(), other);
+    let history = load.finish(&cluster).unwrap();
+    assert_eq!(history.failed().collect::<Vec<_>>(), []);
+    disks.iter().for_each(|(_, disk)| disk.delay(0).unwrap());
+    cluster.wait_healthy().unwrap();
+}
