@@ -187,7 +187,6 @@ mod tests {
         Some(TimePoint { at: Some(at) })
     }
 
-    /// Seen to fail with `pin` left out of `go_on`, and with `later` that lets the times be.
     #[test]
     fn a_relative_time_stays_the_instant_that_it_was() {
         let asked = Read {

@@ -38,6 +38,10 @@ mod failover;
 #[cfg(test)]
 mod fair_shares;
 #[cfg(test)]
+mod following;
+#[cfg(test)]
+mod good_way;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod members_bad_input;
@@ -49,6 +53,8 @@ mod members_under_load;
 mod moved;
 #[cfg(test)]
 mod no_quorum;
+#[cfg(test)]
+mod retention;
 #[cfg(test)]
 mod security;
 #[cfg(test)]

@@ -12,18 +12,18 @@ use tests::{Event, Hosts, Logd, User, until};
 const PORT: u16 = 7101;
 
 /// A cluster whose node `n1` runs on host 1, and so on.
-struct Spread {
+pub(crate) struct Spread {
     // In this order: nodes end before their hosts go, and their folder goes last.
     nodes: Vec<Logd>,
     admin: User,
-    hosts: Hosts,
+    pub(crate) hosts: Hosts,
     folder: tempfile::TempDir,
 }
 
 impl Spread {
     /// Starts so many nodes, the first by `cluster create` and the others by joining it. `None`
     /// where network namespaces cannot be tested and nobody requires it.
-    fn start(count: u8, hosts: u8) -> Option<Self> {
+    pub(crate) fn start(count: u8, hosts: u8) -> Option<Self> {
         let hosts = Hosts::new(hosts).unwrap()?;
         let folder = tempfile::tempdir().unwrap();
         // The admin sits at a host that is never cut off: the last.
@@ -45,7 +45,7 @@ impl Spread {
     }
 
     /// The admin, sitting at a host.
-    fn at(&self, host: u8) -> User {
+    pub(crate) fn at(&self, host: u8) -> User {
         self.hosts.user(host, &self.admin)
     }
 

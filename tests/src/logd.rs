@@ -116,6 +116,15 @@ impl Logd {
         Ok(status)
     }
 
+    /// Its process id.
+    ///
+    /// # Errors
+    /// When the process is not there.
+    pub fn pid(&self) -> anyhow::Result<u32> {
+        let child = self.child.as_ref().with_context(|| format!("{} does not run", self.name))?;
+        Ok(child.id())
+    }
+
     /// Memory that it holds, in KiB.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! What retention removed before a reader came by is said in every form; and a time relative to now is
 //! the same instant on every page.
 //!
-//! Seen to fail on the code that said nothing of gaps: exit code 0, and the records alone.
+//! The fault: exit code 0, and the records alone.
 
 use proto::ErrorCode;
 use proto::wire::{Gap, Instant, Op, Page, Reply, TimePoint};
@@ -81,7 +81,7 @@ fn a_reader_that_minds_no_gap_is_told_all_the_same() {
     assert_eq!((&lines[0]["gap"]["count"], &lines[2]["seq"]), (&5.into(), &9.into()));
 }
 
-/// Seen to fail with the same question for every page: "10m" was later on the second.
+/// The fault: the same question for every page, where "10m" is later on the second.
 #[test]
 fn a_relative_time_is_resolved_on_the_first_page_alone() {
     let user = User::with_cluster();

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use clock::Hlc;
 use prost::Message;
-use proto::wire::{Empty, Op, Request, Response};
+use proto::wire::{Empty, Instant as At, Op, Read, Reply, Request, Response, TimePoint};
 use quinn::WriteError;
 use tokio::time::{Instant, timeout};
 
@@ -92,6 +93,16 @@ impl Inner {
                 Err(_) => telling = false,
             }
         }
+    }
+
+    /// Whether a gateway serves a fresh read, here of nothing: one that is cut off from the primary
+    /// answers much else.
+    pub(super) async fn serves(&self, gateway: &Gateway) -> bool {
+        let never = At::Hlc(Hlc::from_ns(u64::MAX).to_bytes().to_vec());
+        let since = Some(TimePoint { at: Some(never) });
+        let look = Op::Read(Read { since, limit: 1, ..Read::default() });
+        let answer = self.ask_once(gateway, look).await;
+        matches!(answer.and_then(|answer| answer.reply), Some(Reply::Page(_)))
     }
 
     /// Asks aside from any call; no answer is no harm.

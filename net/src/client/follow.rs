@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 use super::ask::{Miss, Watch, begin, lost};
 use super::call::{Next, Story, told};
 use super::dial::Gateway;
+use super::pulse::Pulse;
 use super::{Client, ClientError};
 use crate::FrameRx;
 use crate::frames::encode;
@@ -37,6 +38,7 @@ pub struct Follow {
     /// Highest seq returned, by shard. A new gateway goes on after it.
     positions: BTreeMap<u32, u64>,
     stream: Option<(Gateway, FrameRx)>,
+    pulse: Pulse,
     /// What has gone wrong since the last page.
     story: Option<Story>,
     /// How long the next gateway is given for its first page.
@@ -58,6 +60,7 @@ impl Follow {
             began,
             positions,
             stream: None,
+            pulse: Pulse::new(),
             story: None,
             patience,
             first_by: None,
@@ -118,6 +121,7 @@ impl Follow {
                 Ok(gateway) => match begin(&gateway, frame).await {
                     Ok(rx) => {
                         self.story().asks(gateway.name.as_str());
+                        self.pulse = Pulse::new();
                         self.first_by = Some(Instant::now() + self.patience);
                         // A cluster that takes its time is waited for all the same.
                         self.patience = (self.patience * 2).min(self.client.0.timeout);
@@ -169,8 +173,13 @@ impl Follow {
                     self.homing = true;
                     return Ok(None);
                 }
-                // Without answers nothing else would ever look whether home is back.
-                Err(_) => self.client.0.look_homewards(gateway),
+                Err(_) => {
+                    if !self.read.stale && self.pulse.is_lost(&self.client.0, gateway).await {
+                        return Err(miss(End::Lost("it does not hear the cluster".to_owned())));
+                    }
+                    // Without answers nothing else would ever look whether home is back.
+                    self.client.0.look_homewards(gateway);
+                }
             }
         };
         let Some(frame) = frame else { return Ok(None) };
@@ -187,6 +196,7 @@ impl Follow {
             Some(Reply::Failure(failure)) => return Err(failure),
             _ => return Err(Failure::new(ErrorCode::Version, "the answer to a read is no page")),
         };
+        self.pulse.heard();
         (self.story, self.first_by) = (None, None);
         self.patience = self.client.0.timeout.min(FIRST_PAGE);
         self.read.pin(&page);

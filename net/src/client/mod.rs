@@ -20,6 +20,7 @@ mod directory;
 mod error;
 mod follow;
 mod probe;
+mod pulse;
 mod ring;
 mod spread;
 mod watch;
@@ -34,7 +35,7 @@ use clock::Hlc;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use proto::record::read_stamp;
-use proto::wire::{CLIENT_ALPN, Instant as At, Nodes, Op, Read, Reply, Response, TimePoint};
+use proto::wire::{CLIENT_ALPN, Nodes, Op, Read, Reply, Response};
 use proto::{Identity, Name, Record};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
@@ -355,15 +356,10 @@ impl Inner {
         }
         let own = Arc::clone(self);
         tokio::spawn(async move {
-            if let Ok(gateway) = own.dial(home).await {
-                // A fresh read, of nothing: a home that is cut off from the primary is not back.
-                let never = At::Hlc(Hlc::from_ns(u64::MAX).to_bytes().to_vec());
-                let since = Some(TimePoint { at: Some(never) });
-                let look = Read { since, limit: 1, ..Read::default() };
-                let answer = own.ask_once(&gateway, Op::Read(look)).await;
-                if matches!(answer.and_then(|answer| answer.reply), Some(Reply::Page(_))) {
-                    own.route().current = Some(gateway);
-                }
+            if let Ok(gateway) = own.dial(home).await
+                && own.serves(&gateway).await
+            {
+                own.route().current = Some(gateway);
             }
             own.homing.store(false, Ordering::Release);
         });

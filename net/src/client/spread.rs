@@ -103,7 +103,9 @@ impl Inner {
     }
 
     async fn spread_gateway(self: &Arc<Self>, story: &mut Story) -> Result<Gateway, Trouble> {
-        self.await_list().await;
+        if story.spread != Spread::Home {
+            self.await_list().await;
+        }
         if let Some(gateway) = self.untried(story, false).await {
             if story.spread == Spread::Home {
                 // Unless others have one by now, it is the one for all calls.

@@ -54,6 +54,12 @@ impl Inner {
         }
     }
 
+    /// Whether calls go elsewhere by now.
+    fn has_left(&self, gateway: &Gateway) -> bool {
+        let own = gateway.connection.stable_id();
+        self.at_hand().is_some_and(|other| other.connection.stable_id() != own)
+    }
+
     /// A connection that stands.
     fn at_hand(&self) -> Option<Gateway> {
         let route = self.route();
@@ -92,6 +98,8 @@ async fn listen(gateway: &Gateway, own: &Weak<Inner>) -> bool {
                 watch.hang_up();
                 return false;
             }
+            // What it does not hear of, it cannot tell.
+            Err(_) if own.upgrade().is_none_or(|client| client.has_left(gateway)) => return false,
             Err(_) => continue,
         };
         let Some(client) = own.upgrade() else { return true };

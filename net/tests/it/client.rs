@@ -108,7 +108,7 @@ async fn a_slow_gateway_is_not_taken_for_a_dead_one() {
     assert_eq!(asked.lock().unwrap()[..2], ["n1", "n2"]);
 }
 
-/// Seen to fail on the code that waited half of the call's time for one gateway: `held` was 0.
+/// The fault: half of the call's time for one gateway, and only then another one.
 #[tokio::test]
 async fn a_gateway_that_takes_long_gets_company() {
     let (pki, world) = (Pki::new(1), World::new());
@@ -146,7 +146,7 @@ async fn a_gateway_that_takes_long_gets_company() {
     assert!(asked.lock().unwrap().len() >= 2);
 }
 
-/// Seen to fail on the code that stayed: exit code 7 from n1, and n2 never asked.
+/// The fault: a client that stays where "unknown" was heard.
 #[tokio::test]
 async fn a_gateway_that_does_not_know_is_left() {
     let (pki, world) = (Pki::new(1), World::new());
@@ -170,7 +170,7 @@ async fn a_gateway_that_does_not_know_is_left() {
     }
 }
 
-/// Seen to fail on the code that looked at what it knew alone: "there is no node n4".
+/// The fault: "there is no node n4", because the list that was kept knows none.
 #[tokio::test]
 async fn a_pinned_node_that_has_just_joined_is_found() {
     let (pki, world) = (Pki::new(1), World::new());

@@ -108,8 +108,7 @@ async fn a_limit_holds_across_gateways() {
     assert!(within(read.next()).await.unwrap().is_none());
 }
 
-/// Seen to fail on the code that asked every gateway for the time it was given: n2 made another "now" of
-/// it, and a message in between was left out.
+/// The fault: every gateway is asked for the time as it was given, and n2 makes another "now" of it.
 #[tokio::test]
 async fn a_relative_time_is_the_instant_that_it_was_at_the_first_gateway() {
     let (pki, world) = (Pki::new(1), World::new());
@@ -163,6 +162,33 @@ async fn a_relative_time_counts_from_the_beginning_of_the_read() {
     let asked = asked.lock().unwrap();
     // n1 was given some time before n2 was asked.
     assert!(ago(&asked[1]) > ago(&asked[0]) + 1_000_000, "{asked:?}");
+}
+
+/// The fault: the reader stays with a gateway that is told nothing any more.
+#[tokio::test]
+async fn an_idle_reader_leaves_a_gateway_that_hears_nobody() {
+    let (pki, world) = (Pki::new(1), World::new());
+    let (n1, n2) = (Node::start(&pki, &world, "n1"), Node::start(&pki, &world, "n2"));
+    world.script(|node, op| match op {
+        Op::Read(read) if node == "n1" && !read.follow => {
+            Some(Act::Fail(Failure::new(ErrorCode::NoQuorum, "it hears no primary")))
+        }
+        _ => None,
+    });
+    let (client, writer) = (client(&pki, &[&n1, &n2]), client(&pki, &[&n2]));
+    let mut read = within(client.follow(follow())).await.unwrap();
+    fill(&writer, 0..1).await;
+    assert_eq!(collect(&mut read, 1).await, [1]);
+    assert_eq!(client.gateway().as_deref(), Some("n1"));
+    let idle = async {
+        tokio::select! {
+            page = read.next() => panic!("nothing was sent: {page:?}"),
+            () = async { while client.gateway().as_deref() != Some("n2") { tokio::task::yield_now().await; } } => {}
+        }
+    };
+    within(idle).await;
+    fill(&writer, 1..2).await;
+    assert_eq!(collect(&mut read, 2).await, [2]);
 }
 
 #[tokio::test]

@@ -183,7 +183,7 @@ async fn a_send_that_goes_on_elsewhere_is_stored_once() {
     assert_eq!(world.log.borrow().len(), 1);
 }
 
-/// Seen to fail with a silence of 300 ms taken for death: n2 got no turn any more.
+/// The fault: a silence of 300 ms is taken for death, and n2 gets no turn any more.
 #[tokio::test]
 async fn a_node_that_pauses_keeps_its_turns() {
     let (pki, world) = (Pki::new(1), World::new());
@@ -196,8 +196,7 @@ async fn a_node_that_pauses_keeps_its_turns() {
     assert_eq!(calls(&client, &RR, |n| send(&n.to_string()), 12).await, (all, 0));
 }
 
-/// Seen to fail with the turn of the next node taken for a slow one's request, and with a slow one out
-/// of the ring.
+/// The faults: the next node's turn is taken for a slow one's request, or the slow one leaves the ring.
 #[tokio::test]
 async fn a_late_answer_moves_its_own_request_alone() {
     let (pki, world) = (Pki::new(1), World::new());
