@@ -20,7 +20,8 @@ use clock::{Hlc, Stamp, TickError};
 use model::query;
 use model::{Batch, Caller, Command, CommandOp, Outcome};
 use proto::limits::{
-    BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, ENTRY_COMMANDS_MAX, PROPOSER_ENTRIES_MAX,
+    BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, ENTRY_COMMANDS_MAX, ENTRY_COMMANDS_SHARED,
+    PROPOSER_ENTRIES_MAX,
 };
 use proto::wire::Configure;
 use proto::{ErrorCode, Failure, Name};
@@ -77,6 +78,7 @@ impl Proposer {
             parts,
             queue: queue.clone(),
             entries: Arc::new(Semaphore::new(PROPOSER_ENTRIES_MAX)),
+            company: Company::default(),
             term: Arc::default(),
             again: Arc::default(),
             unanswered: unanswered.clone(),
@@ -127,12 +129,44 @@ pub(crate) fn clock_failure(error: TickError) -> Failure {
     Failure::new(code, error)
 }
 
+/// Entries after which whoever asks alone is believed to be alone.
+const ALONE_AFTER: u32 = 64;
+
+/// Whether several ask at this time. One that is alone waits for nobody but itself, and long entries
+/// are cheaper; with company, whoever has little to say waits for what is under way, so it is short.
+#[derive(Debug, Default)]
+struct Company {
+    last: String,
+    /// Entries since somebody else asked.
+    alone: u32,
+}
+
+impl Company {
+    fn commands_max(&self) -> usize {
+        if self.alone < ALONE_AFTER { ENTRY_COMMANDS_SHARED } else { ENTRY_COMMANDS_MAX }
+    }
+
+    /// Notes who asked in one entry. What nodes say of themselves is no company.
+    fn saw<'a>(&mut self, callers: impl Iterator<Item = &'a Caller>) {
+        let mut asked = false;
+        for caller in callers.filter(|caller| !caller.is_node()) {
+            asked = true;
+            if caller.name != self.last {
+                self.last.clone_from(&caller.name);
+                self.alone = 0;
+            }
+        }
+        self.alone = self.alone.saturating_add(u32::from(asked));
+    }
+}
+
 struct Task {
     parts: Parts,
     queue: Queue,
     /// One permit for each entry that may be under way, so that what comes late is not behind all
     /// that others have queued.
     entries: Arc<Semaphore>,
+    company: Company,
     /// The last term that this node began as primary. Forgotten if what begins it was not stored:
     /// an engine that has just won may not take entries yet.
     term: Arc<AtomicU64>,
@@ -200,11 +234,13 @@ impl Task {
     fn collect(&mut self, first: Option<Proposal>) -> Vec<Proposal> {
         let mut bytes = first.as_ref().map_or(0, |first| first.command.size());
         let mut batch: Vec<_> = first.into_iter().collect();
-        while !batch.is_empty() && batch.len() < ENTRY_COMMANDS_MAX && bytes < BATCH_BYTES_MAX {
+        let most = self.company.commands_max();
+        while !batch.is_empty() && batch.len() < most && bytes < BATCH_BYTES_MAX {
             let Some(next) = self.queue.pop() else { break };
             bytes += next.command.size();
             batch.push(next);
         }
+        self.company.saw(batch.iter().map(|proposal| &proposal.command.caller));
         batch
     }
 
@@ -330,5 +366,35 @@ fn answer_all(waiting: impl IntoIterator<Item = (Answer, Cost)>, failure: &Failu
     for (answer, _cost) in waiting {
         // Whoever asked may have given up.
         let _ = answer.send(Err(failure.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(name: &str) -> Caller {
+        Caller { name: name.to_owned(), admin: false, fingerprint: [7; 32] }
+    }
+
+    /// Seen to fail with nodes taken for company.
+    #[test]
+    fn entries_are_short_while_several_ask() {
+        let mut company = Company::default();
+        let (greedy, quiet) = (of("greedy"), of("quiet"));
+        let node = Caller::node(&"n1".parse().unwrap());
+        assert_eq!(company.commands_max(), ENTRY_COMMANDS_SHARED);
+        for _ in 0..=ALONE_AFTER {
+            company.saw([&greedy, &greedy, &node].into_iter());
+        }
+        assert_eq!(company.commands_max(), ENTRY_COMMANDS_MAX);
+        company.saw([&node].into_iter());
+        assert_eq!(company.commands_max(), ENTRY_COMMANDS_MAX);
+        company.saw([&greedy, &quiet, &greedy].into_iter());
+        assert_eq!(company.commands_max(), ENTRY_COMMANDS_SHARED);
+        for _ in 0..=ALONE_AFTER {
+            company.saw([&greedy].into_iter());
+        }
+        assert_eq!(company.commands_max(), ENTRY_COMMANDS_MAX);
     }
 }

@@ -40,9 +40,11 @@ pub const PROPOSER_BYTES_KEPT: usize = 4 << 20;
 /// and network busy. With more, whoever comes last waits behind all of what the others have queued,
 /// and no order of turns before the engine helps.
 pub const PROPOSER_ENTRIES_MAX: usize = 2;
-/// Commands of others that may come before one's own in the entry that it goes into: what is waited
-/// for is no longer than this while others have much to say.
+/// Commands in one entry of the proposer, of one client that is alone.
 pub const ENTRY_COMMANDS_MAX: usize = 256;
+/// Commands in one entry of the proposer while several ask. Whoever has little to say waits for the
+/// entries under way and its own: on a machine with no time to spare, that is what it feels.
+pub const ENTRY_COMMANDS_SHARED: usize = 32;
 /// Bytes that wait for the disk before a backup stops reading its append stream.
 pub const WRITER_BYTES_MAX: usize = 64 << 20;
 /// Connections that one node serves to clients at a time, fairly shared between them.
@@ -186,6 +188,7 @@ const _: () = assert!(APPEND_BYTES_MAX <= FRAME_BYTES_MAX / 2);
 const _: () = assert!(PAGE_BYTES_MAX + BODY_BYTES_MAX + (64 << 10) < FRAME_BYTES_MAX);
 const _: () = assert!(GROUP_CHANGE_NAMES_MAX * (NAME_BYTES_MAX + 1) + 128 < HEADER_BYTES_MAX);
 const _: () = assert!(SNAPSHOT_CHUNK_BYTES < FRAME_BYTES_MAX);
+const _: () = assert!(ENTRY_COMMANDS_SHARED <= ENTRY_COMMANDS_MAX);
 const _: () = assert!(ENTRY_COMMANDS_MAX < BATCH_COMMANDS_MAX);
 const _: () = assert!(HANDSHAKES_MAX < HANDSHAKES_PROVEN_MAX);
 // What a node holds for clients, windows and all, is far less than 512 MiB.

@@ -42,7 +42,7 @@ async fn deaf(cluster: &Cluster, address: &str) -> Raw {
     Raw::connect_deaf(&credentials, address, "n1", CLIENT_ALPN).await.unwrap()
 }
 
-/// Seen to fail on the release before: the node held 0.6 to 1.6 GiB.
+/// Seen to fail on the release before: it read page after page, 0.6 to 1.6 GiB, and nobody was answered.
 #[test]
 fn answers_that_nobody_reads_are_bounded() {
     let mut cluster = one_node();
@@ -175,7 +175,7 @@ fn cluster_id(cluster: &Cluster) -> proto::ClusterId {
 /// A quiet client is served between a greedy one's requests, not behind them: what counts is how many
 /// of those are served while one of its own is under way.
 ///
-/// Seen to fail on the release before: about two thousand.
+/// Seen to fail on the release before: 1,122 on a machine that did much else.
 #[test]
 fn a_quiet_client_does_not_wait_for_a_greedy_ones_queue() {
     const CONNECTIONS: usize = 8;
@@ -224,7 +224,10 @@ fn a_quiet_client_does_not_wait_for_a_greedy_ones_queue() {
             worker.await.unwrap();
         }
     });
-    assert!(between < everything / 2, "{between} of the greedy one's for one of the quiet one's");
+    assert!(
+        between < everything * 3 / 8,
+        "{between} of the greedy one's for one of the quiet one's"
+    );
     assert!(between > 0, "nobody was greedy");
     let answer = cluster.ask("n3", Op::Ping(Empty {})).unwrap();
     assert!(matches!(answer.reply, Some(Reply::Pong(_))));
