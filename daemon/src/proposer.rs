@@ -377,7 +377,6 @@ mod tests {
         Caller { name: name.to_owned(), admin: false, fingerprint: [7; 32] }
     }
 
-    /// Seen to fail with nodes taken for company.
     #[test]
     fn entries_are_short_while_several_ask() {
         let mut company = Company::default();

@@ -185,7 +185,6 @@ mod tests {
         queue.push(command(caller, len), oneshot::channel().0)
     }
 
-    /// Seen to fail with one queue for all: the quiet one is the last of thousands.
     #[test]
     fn a_quiet_caller_is_in_the_next_entry() {
         let queue = Queue::default();

@@ -104,7 +104,6 @@ mod tests {
         Identity { cluster: ClusterId::from_bytes([1; 16]), role, name: name.parse().unwrap() }
     }
 
-    /// Seen to fail with one queue for all.
     #[tokio::test]
     async fn a_quiet_one_goes_past_a_crowd() {
         let turns = Turns::new(10, 0);

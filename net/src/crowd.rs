@@ -139,7 +139,6 @@ mod tests {
         (place, out)
     }
 
-    /// Seen to fail with the oldest of all sent away.
     #[test]
     fn a_crowd_makes_room_out_of_itself() {
         let crowd = Crowd::new(4);

@@ -163,8 +163,6 @@ mod tests {
 
     use super::*;
 
-    /// Seen to fail with `<= left + 1`, with `used` compared before the amount is added, and with
-    /// the kept part left out of what is free.
     #[test]
     fn the_greedy_leave_as_much_as_they_take() {
         for greedy in 1..=8 {
@@ -197,7 +195,6 @@ mod tests {
         assert!(!ledger.take(&"third", Rank::Ordinary, usize::MAX));
     }
 
-    /// Seen to fail with the holder put back in front.
     #[test]
     fn a_crowd_of_one_waits_behind_itself() {
         let mut ring = Ring::default();

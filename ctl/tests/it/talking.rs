@@ -131,7 +131,6 @@ fn keys_are_read_and_set() {
     assert!(user.fails(&["kv", "put", "a", "x", "--if-version", "9"], 6).contains("kv get a"));
 }
 
-/// Seen to fail with `--shared` that is not sent.
 #[test]
 fn a_key_is_shared_with_everybody_a_group_or_nobody() {
     let user = User::with_cluster();

@@ -5,8 +5,8 @@
 //! where it is shared with them.
 //!
 //! Seen to fail with `expected` comparing `<=`, with `again` answering from the row as it is now, with
-//! a deletion that keeps the version, with `kv_list` going on at the last key itself, with a key that
-//! stays its owner's after it was deleted, and with a right that is looked at after the version.
+//! a deletion that keeps the version, with `kv_list` going on at the last key itself, without
+//! `require_right`, and with a group to share with that is looked at after the version.
 
 use std::collections::BTreeMap;
 

@@ -265,8 +265,8 @@ async fn refusal(rx: &mut quinn::RecvStream) -> Failure {
     }
 }
 
-/// Seen to fail with the length of a frame counted when its head is there: 17 connections with four
-/// such requests each left no room for anybody.
+/// A frame's length was once counted when its head was there: 17 connections with four such requests
+/// each left no room for anybody.
 #[tokio::test]
 async fn what_is_announced_takes_no_room() {
     let pki = Pki::new(1);
@@ -286,7 +286,7 @@ async fn what_is_announced_takes_no_room() {
     drop(held);
 }
 
-/// Seen to fail with bytes counted by connection: bob's second one held as much again.
+/// By name and not by connection: bob's second one holds nothing more.
 #[tokio::test]
 async fn what_has_arrived_is_counted_by_name() {
     let pki = Pki::new(1);
@@ -321,7 +321,7 @@ async fn what_has_arrived_is_counted_by_name() {
     drop(connections);
 }
 
-/// Seen to fail with a limit for all together: the thousandth connection of one left no place.
+/// With one limit for all together the last connection of one left no place.
 #[tokio::test]
 async fn one_client_does_not_take_all_places() {
     let pki = Pki::new(1);
