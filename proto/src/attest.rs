@@ -61,6 +61,22 @@ pub struct Shown {
     /// Index of the last entry that it holds.
     #[prost(uint64, tag = "9")]
     pub last: u64,
+    /// The processes of its earlier starts, as far as they are known; only in a hello, and only of
+    /// the speaker. A copy that was started often enough to count more starts than are remembered
+    /// still has other processes among them.
+    #[prost(message, repeated, tag = "10")]
+    pub former: Vec<Life>,
+}
+
+/// A start of a store, and what its process drew.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Life {
+    /// Number of the start.
+    #[prost(uint64, tag = "1")]
+    pub starts: u64,
+    /// See [`Shown::life`].
+    #[prost(bytes = "vec", tag = "2")]
+    pub life: Vec<u8>,
 }
 
 /// What a store lacks of what is remembered of it.
@@ -171,6 +187,10 @@ impl Shown {
         }
         if self.starts == remembered.starts && self.life != remembered.life {
             return Some(Lack::Life { starts: self.starts });
+        }
+        let other = |of: &Life| of.starts == remembered.starts && of.life != remembered.life;
+        if self.former.iter().any(other) {
+            return Some(Lack::Life { starts: remembered.starts });
         }
         if self.term < remembered.term {
             return Some(Lack::Term { remembered: remembered.term, found: self.term });

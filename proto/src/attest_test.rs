@@ -18,6 +18,7 @@ fn shown(id: u64) -> Shown {
         term: 2,
         committed: Some(place(100, b'a')),
         last: 110,
+        former: Vec::new(),
     }
 }
 
@@ -41,6 +42,14 @@ fn who_has_less_than_is_remembered_lacks_it() {
     ] {
         assert_eq!(found.lacks(&remembered), Some(lack), "{found:?}");
     }
+    let lived = |starts, life: u8| Life { starts, life: vec![life; 16] };
+    let often = |life| Shown { starts: 9, former: vec![lived(3, life), lived(2, 2)], ..now() };
+    assert_eq!(often(3).lacks(&remembered), None);
+    assert_eq!(
+        often(5).lacks(&remembered),
+        Some(Lack::Life { starts: 3 }),
+        "a copy, often started"
+    );
     let tail = Shown { last: 100, committed: None, ..now() };
     assert_eq!(tail.lacks(&remembered), None, "an uncommitted tail may be cut off");
     assert_eq!(Shown { starts: 0, ..Shown::default() }.lacks(&remembered), None);

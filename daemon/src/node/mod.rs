@@ -392,7 +392,7 @@ impl Node {
             reaches: inner.members.reaches(),
             signs: inner.signer.load().is_some(),
             requests: self.requests_served(),
-            shown: Some(inner.witness.shown()),
+            shown: Some(inner.witness.in_brief()),
             ..NodeInfo::default()
         };
         if let Ok(core) = self.core() {

@@ -43,6 +43,14 @@ impl std::fmt::Display for Identity {
     }
 }
 
+/// The processes of the last starts, the newest first.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Lives {
+    /// Each with the number of its start.
+    #[prost(message, repeated, tag = "1")]
+    pub lives: Vec<proto::attest::Life>,
+}
+
 /// A vote of a shard.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct Vote {

@@ -30,6 +30,8 @@ pub(crate) enum MetaKind {
     Floor = 5,
     /// Live generation of a shard's state.
     Generation = 6,
+    /// Processes of the last starts; of shard 0.
+    Lives = 7,
 }
 
 /// Key of a `meta` row.

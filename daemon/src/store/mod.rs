@@ -46,6 +46,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use clock::Hlc;
+use proto::attest::Life;
 use rocksdb::WriteBatch;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -61,7 +62,7 @@ pub use self::writer::{Done, Op, Writer};
 
 use self::db::Database;
 use self::evidence::Evidence;
-use self::format::{Applied, FORMAT, Identity, LogMark, Vote, decode, encode};
+use self::format::{Applied, FORMAT, Identity, Lives, LogMark, Vote, decode, encode};
 use self::keys::{META, MetaKind};
 use self::tables::{Noting, Tables};
 use self::tail::Tail;
@@ -70,6 +71,8 @@ use self::watermark::{Watermark, WatermarkFile};
 
 /// The one Raft group of this version; it carries the data shard and the control shard.
 pub const SHARD: u16 = 1;
+/// Processes of earlier starts that are remembered.
+const LIVES_KEPT: usize = 64;
 /// Table number of the applied-state row; the model's tables are numbered below it.
 const APPLIED_TABLE: u8 = 0xff;
 
@@ -90,6 +93,8 @@ struct Inner {
     next_generation: AtomicU32,
     identity: Identity,
     starts: u64,
+    /// The processes of the last starts, this one first.
+    lives: Vec<Life>,
     path: PathBuf,
     tables: Arc<Tables>,
     noting: Mutex<Option<Noting>>,
@@ -270,7 +275,7 @@ impl Store {
         proven: Proven,
     ) -> Result<Self, StoreError> {
         let Proven { identity, first, last, applied } = proven;
-        let starts = bump_starts(&db)?;
+        let (starts, lives) = bump_starts(&db)?;
         // Others are told of this start, and of everything that was found here. What they remember
         // must be there whatever happens next.
         db.sync()?;
@@ -295,6 +300,7 @@ impl Store {
             next_generation: AtomicU32::new(live + 1),
             identity,
             starts,
+            lives,
             path,
             tables,
             noting: Mutex::new(Some(noting)),
@@ -309,6 +315,12 @@ impl Store {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.inner.identity
+    }
+
+    /// The processes of the last starts, this one first.
+    #[must_use]
+    pub fn lives(&self) -> &[Life] {
+        &self.inner.lives
     }
 
     /// How often this store was started, this time included.
@@ -498,13 +510,20 @@ fn be_u64(what: &str, bytes: &[u8]) -> Result<u64, StoreError> {
     bytes.map(u64::from_be_bytes).map_err(|_| StoreError::Damaged(format!("{what}: not 8 bytes")))
 }
 
-fn bump_starts(db: &Database) -> Result<u64, StoreError> {
-    let key = keys::meta(0, MetaKind::Starts);
+/// Counts a start, and notes whose it is. Not synced.
+fn bump_starts(db: &Database) -> Result<(u64, Vec<Life>), StoreError> {
+    let (key, lives_key) = (keys::meta(0, MetaKind::Starts), keys::meta(0, MetaKind::Lives));
     let starts = db.get_meta(key)?.map_or(Ok(0), |bytes| be_u64("starts", &bytes))? + 1;
+    let known = db.get_meta(lives_key)?;
+    let known: Lives = known.map_or_else(|| Ok(Lives::default()), |b| decode("lives", &b))?;
+    let mut lives = vec![Life { starts, life: Uuid::new_v4().into_bytes().to_vec() }];
+    lives.extend(known.lives.into_iter().take(LIVES_KEPT));
     let mut batch = WriteBatch::default();
-    batch.put_cf(db.family(META)?, key, starts.to_be_bytes());
+    let meta = db.family(META)?;
+    batch.put_cf(meta, key, starts.to_be_bytes());
+    batch.put_cf(meta, lives_key, encode(&Lives { lives: lives.clone() }));
     db.write(batch)?;
-    Ok(starts)
+    Ok((starts, lives))
 }
 
 fn read_vote(db: &Database, shard: u16) -> Result<Option<Vote>, StoreError> {

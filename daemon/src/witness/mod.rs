@@ -110,13 +110,17 @@ impl Witness {
     /// all the same.
     #[must_use]
     pub fn new(data_dir: &Path, identity: &Identity, store: Option<Store>) -> Self {
+        let mut lives = store.as_ref().map_or_else(Vec::new, |store| store.lives().to_vec());
+        let former = lives.split_off(lives.len().min(1));
+        let drawn = || Uuid::new_v4().into_bytes().to_vec();
         let me = Shown {
             name: identity.node.clone(),
             raft_id: identity.raft_id,
             incarnation: identity.incarnation.clone(),
             nonce: identity.nonce.clone(),
             starts: store.as_ref().map_or(0, Store::starts),
-            life: Uuid::new_v4().into_bytes().to_vec(),
+            life: lives.pop().map_or_else(drawn, |own| own.life),
+            former,
             ..Shown::default()
         };
         let file = data_dir.join("store").join(file::FILE);
@@ -155,6 +159,12 @@ impl Witness {
             Err(error) => tracing::debug!(%error, "what the store holds cannot be told"),
         }
         shown
+    }
+
+    /// The same without what only a hello needs.
+    #[must_use]
+    pub fn in_brief(&self) -> Shown {
+        Shown { former: Vec::new(), ..self.shown() }
     }
 
     /// Adds to a hello what this node shows and what it remembers.
