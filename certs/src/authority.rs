@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proto::life::{LIFE_DEFAULT_S, Life};
 use proto::{ClusterId, Identity, Role};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertificateSigningRequestParams, DnType,
@@ -16,7 +17,8 @@ use crate::CertError;
 use crate::identity::{peer_of, sha256};
 
 const DAY_S: u64 = 24 * 3600;
-/// Clocks are expected to be wrong by up to this when a certificate is made.
+/// Clocks are expected to be wrong by up to this when a certificate is made, but by no more than a
+/// tenth of a short life: most of it would be over at its beginning.
 const BACKDATE_S: u64 = 3600;
 /// Life of the authority itself.
 const AUTHORITY_DAYS: u64 = 3650;
@@ -26,17 +28,33 @@ const REQUEST_BYTES_MAX: usize = 8 << 10;
 /// How a certificate is issued.
 #[derive(Debug, Clone)]
 pub struct IssueOptions {
-    /// The time of issue; the certificate is valid from one hour before.
+    /// The time of issue; the certificate is valid from an hour before, or a tenth of its life.
     pub now: UnixTime,
-    /// Life in days; never beyond the authority's own.
-    pub days: u32,
+    /// How long it lives; never beyond the authority's own end.
+    pub life: Duration,
     /// Further host names and addresses, for clients that are not ours (a browser, a probe).
     pub alt_names: Vec<String>,
 }
 
 impl Default for IssueOptions {
     fn default() -> Self {
-        Self { now: UnixTime::now(), days: 90, alt_names: Vec::new() }
+        Self::living(Duration::from_secs(LIFE_DEFAULT_S))
+    }
+}
+
+impl IssueOptions {
+    /// Issued now, for so long.
+    #[must_use]
+    pub fn living(life: Duration) -> Self {
+        Self { now: UnixTime::now(), life, alt_names: Vec::new() }
+    }
+
+    /// The same, issued so long ago.
+    #[must_use]
+    pub fn ago(mut self, age: Duration) -> Self {
+        let then = self.now.as_secs().saturating_sub(age.as_secs());
+        self.now = UnixTime::since_unix_epoch(Duration::from_secs(then));
+        self
     }
 }
 
@@ -200,8 +218,10 @@ impl Authority {
             .map_err(|error| CertError::Identity(format!("a name cannot stand: {error}")))?;
         let epoch = date_time_ymd(1970, 1, 1);
         let now_s = opts.now.as_secs();
-        let end_s = now_s.saturating_add(u64::from(opts.days) * DAY_S).min(self.not_after_s);
-        params.not_before = epoch + Duration::from_secs(now_s.saturating_sub(BACKDATE_S));
+        let life_s = opts.life.as_secs();
+        let end_s = now_s.saturating_add(life_s).min(self.not_after_s);
+        let backdate_s = BACKDATE_S.min(life_s / 10);
+        params.not_before = epoch + Duration::from_secs(now_s.saturating_sub(backdate_s));
         params.not_after = epoch + Duration::from_secs(end_s);
         params.serial_number = Some(serial()?);
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -218,6 +238,21 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         params.signed_by(key, &self.issuer).map_err(CertError::crypto("sign a certificate"))
     }
+}
+
+/// From when to when the first authority of a PEM text is valid.
+///
+/// # Errors
+/// When there is no certificate in it.
+pub fn authority_life(ca_pem: &str) -> Result<Life, CertError> {
+    let attempted = "read the authority's certificate";
+    let der = CertificateDer::from_pem_slice(ca_pem.as_bytes());
+    let der = der.map_err(CertError::crypto(attempted))?;
+    let (_, cert) =
+        x509_parser::parse_x509_certificate(&der).map_err(CertError::crypto(attempted))?;
+    let validity = cert.validity();
+    let (from, until) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+    Ok(Life { from_unix_s: from, until_unix_s: until })
 }
 
 /// SHA-256 of the public key (SubjectPublicKeyInfo) that a request (PKCS #10, DER) asks for.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use proto::life::Life;
 use proto::{ClusterId, Identity};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
@@ -98,6 +99,19 @@ impl Credentials {
         self.peer.not_after_unix
     }
 
+    /// From when to when the certificate is valid.
+    #[must_use]
+    pub fn life(&self) -> Life {
+        let Peer { not_before_unix, not_after_unix, .. } = self.peer;
+        Life { from_unix_s: not_before_unix, until_unix_s: not_after_unix }
+    }
+
+    /// The certificate itself (X.509, DER).
+    #[must_use]
+    pub fn cert_der(&self) -> Vec<u8> {
+        self.own.cert.first().map(|cert| cert.to_vec()).unwrap_or_default()
+    }
+
     /// SHA-256 of the public key (SubjectPublicKeyInfo).
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
@@ -175,6 +189,15 @@ impl Credentials {
         config.resumption = Resumption::disabled();
         config.enable_early_data = false;
         Ok(Arc::new(config))
+    }
+
+    /// Whether an authority that is trusted signed a chain, whatever its age.
+    pub(crate) fn check_issuer(
+        &self,
+        chain: &[CertificateDer<'static>],
+        peer: &Peer,
+    ) -> Result<(), CertError> {
+        check_issuer(chain, peer, &self.roots)
     }
 
     fn cluster(&self) -> ClusterId {

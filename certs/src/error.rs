@@ -93,7 +93,10 @@ impl CertError {
             Self::KeyMismatch { .. } | Self::Untrusted { .. } => {
                 "use ca, cert and key of the same cluster and the same member"
             }
-            Self::Expired { .. } => "have an admin issue a new certificate: logctl register NAME",
+            Self::Expired { .. } => {
+                "logctl certs renew; where no node answers: logctl certs renew --ca-key FILE, with \
+                 the authority's key"
+            }
             Self::NotYetValid { .. } => "check this machine's clock",
             Self::Request(_) => "make a new request: logctl register NAME",
             Self::Crypto { .. } => "report this; it should not happen",

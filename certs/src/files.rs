@@ -46,17 +46,25 @@ pub(crate) fn read_certs(path: &Path) -> Result<Vec<CertificateDer<'static>>, Ce
     read_certs_text(path).map(|(certs, _)| certs)
 }
 
+/// The certificates of a text in PEM form, at least one.
+pub(crate) fn certs_of(text: &str) -> Option<Vec<CertificateDer<'static>>> {
+    let certs: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    certs.ok().filter(|certs| !certs.is_empty())
+}
+
+/// The text of a private key's file.
+pub(crate) fn read_private(path: &Path) -> Result<String, CertError> {
+    String::from_utf8(read(path, true)?).map_err(|_| content(path, "no private key in PEM form"))
+}
+
 /// The same, with the text of the file.
 pub(crate) fn read_certs_text(
     path: &Path,
 ) -> Result<(Vec<CertificateDer<'static>>, String), CertError> {
     let none = || content(path, "no certificate in PEM form");
     let text = String::from_utf8(read(path, false)?).map_err(|_| none())?;
-    let certs: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    match certs {
-        Ok(certs) if !certs.is_empty() => Ok((certs, text)),
-        Ok(_) | Err(_) => Err(none()),
-    }
+    let certs = certs_of(&text).ok_or_else(none)?;
+    Ok((certs, text))
 }
 
 /// An error that names a file and what is wrong with it.

@@ -19,16 +19,19 @@ mod files;
 mod identity;
 pub mod pin;
 
+mod renewal;
 mod request;
 mod verify;
 
-pub use authority::{Authority, IssueOptions, Issued, SignedCsr, random, request_fingerprint};
+pub use authority::{
+    Authority, IssueOptions, Issued, SignedCsr, authority_life, random, request_fingerprint,
+};
 pub use credentials::Credentials;
 pub use date::Date;
 pub use error::CertError;
 pub use files::{write_private, write_public};
 pub use identity::{Peer, hmac_sha256, peer_of, sha256};
-pub use request::{new_request, request_for_key};
+pub use request::{new_request, request_for_key, request_for_key_file};
 pub use verify::{any_node, refusal};
 
 #[cfg(test)]

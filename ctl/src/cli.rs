@@ -2,6 +2,8 @@
 //!
 //! Not here: what the verbs do (`verb/`).
 
+mod admin;
+mod certs;
 mod chat;
 mod clock;
 mod cluster;
@@ -23,6 +25,8 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use proto::Name;
 
+pub(crate) use self::admin::Admin;
+pub(crate) use self::certs::{Certs, CertsRenew};
 pub(crate) use self::chat::Chat;
 pub(crate) use self::clock::{Clock, ClockReport, ClockVerb, ClockWait, Whose};
 pub(crate) use self::cluster::{Cluster, Create, Join, Token, TokenCreate, TokenRole};
@@ -193,6 +197,12 @@ pub(crate) enum Verb {
     Verify(Verify),
     /// Commands line by line, without 'logctl' before each
     Shell,
+    /// Administrators: add one by a token, list them, take one out
+    #[command(subcommand)]
+    Admin(Admin),
+    /// Certificates: until when they are valid, and new ones for the same names and keys
+    #[command(subcommand)]
+    Certs(Certs),
     /// Contexts: which cluster, as whom
     #[command(subcommand)]
     Context(Context),

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::error::CtlError;
 use crate::out::{Cell, Show, Tone};
+use crate::renewal::CertLeft;
 
 /// One node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -20,6 +21,7 @@ pub(crate) struct NodeView {
     lag: u64,
     version: String,
     clock: ClockView,
+    certificate: Option<CertLeft>,
 }
 
 /// Whether a node answers.
@@ -47,6 +49,7 @@ impl From<&NodeRow> for NodeView {
             lag: row.lag,
             version: row.version.clone(),
             clock: ClockView { state: row.clock_state.clone(), error_bound_us: row.error_bound_us },
+            certificate: CertLeft::of(row),
         }
     }
 }
@@ -67,7 +70,7 @@ impl NodeView {
 
 impl Show for NodeView {
     fn headings() -> &'static [&'static str] {
-        &["NODE", "ROLE", "STATE", "ADDRESS", "APPLIED", "LAG", "VERSION", "CLOCK"]
+        &["NODE", "ROLE", "STATE", "ADDRESS", "APPLIED", "LAG", "VERSION", "CLOCK", "CERT"]
     }
 
     fn row(&self) -> Vec<Cell> {
@@ -89,6 +92,7 @@ impl Show for NodeView {
             self.lag.to_string().into(),
             self.version.as_str().into(),
             Cell::toned(self.clock_text(), tone),
+            CertLeft::cell(self.certificate.as_ref()),
         ]
     }
 
@@ -103,6 +107,7 @@ impl Show for NodeView {
             self.version.clone(),
             self.clock.state.clone(),
             self.clock.error_bound_us.map(|us| us.to_string()).unwrap_or_default(),
+            CertLeft::plain(self.certificate.as_ref()),
         ]
     }
 }

@@ -44,7 +44,7 @@ fn a_status_has_exactly_these_fields() {
             r#"{"cluster":"07070707070707070707070707070707","term":4,"primary":"n1","#,
             r#""quorum":true,"nodes":[{"id":"n1","role":"primary","address":"127.0.0.1:7101","#,
             r#""state":"up","applied":12,"lag":0,"version":"0.1.0","#,
-            r#""clock":{"state":"local","error_bound_us":null}}],"healthy":true,"problems":[]}"#
+            r#""clock":{"state":"local","error_bound_us":null},"certificate":null}],"healthy":true,"problems":[]}"#
         )
     );
     let none = StatusView::from(Status { primary: String::new(), ..status() });
@@ -148,9 +148,9 @@ fn nodes_for_people() {
     assert_eq!(
         crate::out::tests::shown(crate::out::Shape::Table, &views),
         "\
-NODE  ROLE     STATE  ADDRESS         APPLIED  LAG  VERSION  CLOCK
-n1    primary  up     127.0.0.1:7101  12       0    0.1.0    local
-n2    unknown  down   127.0.0.1:7101  12       0    0.1.0    synced ±1.234 ms
+NODE  ROLE     STATE  ADDRESS         APPLIED  LAG  VERSION  CLOCK             CERT
+n1    primary  up     127.0.0.1:7101  12       0    0.1.0    local             -
+n2    unknown  down   127.0.0.1:7101  12       0    0.1.0    synced ±1.234 ms  -
 "
     );
 }

@@ -109,20 +109,20 @@ pub(crate) struct TokenFrom<'a> {
 }
 
 impl TokenFrom<'_> {
-    /// Reads a token for somebody of this role: where the command line says, else from the
+    /// Reads a token for somebody of one of these roles: where the command line says, else from the
     /// environment; `None` if it is nowhere. One in the environment that is for another role is not
     /// meant.
     ///
     /// # Errors
     /// Exit code 2 when it is no token or is cut, 4 when it is for another role.
-    pub(crate) fn read(self, role: Role, out: &Out) -> Result<Option<JoinToken>, CtlError> {
+    pub(crate) fn read(self, roles: &[Role], out: &Out) -> Result<Option<JoinToken>, CtlError> {
         match (self.text, self.file) {
             (Some("-"), _) => {
                 let name = Path::new("standard input");
-                read_bounded(std::io::stdin(), name).and_then(|text| decode(&text, role)).map(Some)
+                read_bounded(std::io::stdin(), name).and_then(|text| decode(&text, roles)).map(Some)
             }
             (Some(text), _) => {
-                let token = decode(text, role)?;
+                let token = decode(text, roles)?;
                 out.warn(&format!(
                     "while this runs, others on this machine can see the token in the list of \
                      processes: give it as -, with --token-file, or in {TOKEN_VARIABLE}"
@@ -131,10 +131,10 @@ impl TokenFrom<'_> {
             }
             (None, Some(path)) => {
                 let file = std::fs::File::open(path).map_err(CtlError::file("read", path))?;
-                read_bounded(file, path).and_then(|text| decode(&text, role)).map(Some)
+                read_bounded(file, path).and_then(|text| decode(&text, roles)).map(Some)
             }
             (None, None) => match std::env::var(TOKEN_VARIABLE) {
-                Ok(text) if !text.trim().is_empty() => match decode(&text, role) {
+                Ok(text) if !text.trim().is_empty() => match decode(&text, roles) {
                     Err(error) if error.exit_code() == 4 => Ok(None),
                     decoded => decoded.map(Some),
                 },
@@ -151,14 +151,15 @@ fn read_bounded(from: impl std::io::Read, name: &Path) -> Result<String, CtlErro
     Ok(text)
 }
 
-fn decode(text: &str, role: Role) -> Result<JoinToken, CtlError> {
+fn decode(text: &str, roles: &[Role]) -> Result<JoinToken, CtlError> {
     let hint = "the whole token, as 'logctl cluster token create' printed it";
     let token =
         JoinToken::decode(text).map_err(|error| CtlError::usage(error.to_string(), hint))?;
-    if token.role == role {
+    if roles.contains(&token.role) {
         return Ok(token);
     }
-    let (own, other) = (token.role.label(), role.label());
+    let own = token.role.label();
+    let other = roles.first().map(|role| role.label()).unwrap_or_default();
     let try_this = match token.role {
         Role::Node => "logctl cluster join TOKEN",
         Role::Client | Role::Admin => "logctl register NAME --token TOKEN",

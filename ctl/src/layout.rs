@@ -7,14 +7,17 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use certs::{Authority, Credentials, IssueOptions};
+use certs::{Authority, Credentials, Date, IssueOptions};
+use proto::life::{LIFE_DEFAULT_S, Standing};
 use proto::{ClusterId, Identity, Name, Role};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::CtlError;
 use crate::home::{make_private_dir, refuse_shared, write_atomic};
+use crate::renewal::now_s;
 use crate::template::NodeConfig;
 
 /// Name of the identity that may do everything; nobody can register it.
@@ -31,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) nodes: Vec<PlannedNode>,
     /// Its time servers, `host:port`.
     pub(crate) time_servers: Vec<String>,
+    /// How long its certificates live, if not for the default.
+    pub(crate) cert_life: Option<Duration>,
 }
 
 /// A node to be made.
@@ -53,6 +58,8 @@ pub(crate) struct Outcome {
     pub(crate) written: Vec<PathBuf>,
     /// Configurations that differ from what would be written; they were left alone.
     pub(crate) edited: Vec<PathBuf>,
+    /// Certificates that are there and should have been renewed, with when they end.
+    pub(crate) overdue: Vec<(PathBuf, Standing, Date)>,
     /// Nodes without seed and without store in a cluster that has been started: lost, not new.
     pub(crate) lost: Vec<Name>,
 }
@@ -126,6 +133,7 @@ pub(crate) fn create(plan: &Plan, dry_run: bool) -> Result<Outcome, CtlError> {
         cluster: found.authority.as_ref().map(|authority| authority.cluster().clone()),
         written: Vec::new(),
         edited: Vec::new(),
+        overdue: Vec::new(),
         lost: Vec::new(),
     };
     let missing = missing(plan, &found, &mut outcome)?;
@@ -196,7 +204,8 @@ fn make_pair(plan: &Plan, authority: &Authority, role: Role, name: &Name) -> Res
             request
         }
     };
-    let signed = authority.sign_csr(&request, &identity, &IssueOptions::default())?;
+    let life = plan.cert_life.unwrap_or(Duration::from_secs(LIFE_DEFAULT_S));
+    let signed = authority.sign_csr(&request, &identity, &IssueOptions::living(life))?;
     Ok(certs::write_public(&cert, &signed.cert_pem)?)
 }
 
@@ -289,8 +298,15 @@ fn missing<'a>(
     }
     let nodes = plan.nodes.iter().map(|node| (Role::Node, node.name.clone()));
     for (role, name) in nodes.chain([(Role::Admin, plan.admin())]) {
-        if pair_is_missing(plan, found, role, &name)? {
-            pieces.push(Piece::Pair(role, name));
+        match pair(plan, found, role, &name)? {
+            None => pieces.push(Piece::Pair(role, name)),
+            Some(there) => {
+                let standing = there.life().standing(now_s());
+                if standing != Standing::Fine {
+                    let at = Date(there.not_after_unix());
+                    outcome.overdue.push((plan.pair(&name).0, standing, at));
+                }
+            }
         }
     }
     for node in &plan.nodes {
@@ -318,11 +334,17 @@ fn missing<'a>(
     Ok(pieces)
 }
 
-fn pair_is_missing(plan: &Plan, found: &Found, role: Role, name: &Name) -> Result<bool, CtlError> {
+/// The certificate and key that are there already; `None` if they are to be made.
+fn pair(
+    plan: &Plan,
+    found: &Found,
+    role: Role,
+    name: &Name,
+) -> Result<Option<Credentials>, CtlError> {
     let (cert, key) = plan.pair(name);
-    let Some(authority) = &found.authority else { return Ok(true) };
+    let Some(authority) = &found.authority else { return Ok(None) };
     if !cert.exists() || !key.exists() {
-        return Ok(true);
+        return Ok(None);
     }
     // An old certificate is still of this cluster; renewing it is another command's work.
     let credentials = Credentials::load_any_age(&plan.ca_cert(), &cert, &key)?;
@@ -333,7 +355,7 @@ fn pair_is_missing(plan: &Plan, found: &Found, role: Role, name: &Name) -> Resul
             &format!("{} is that of {}", cert.display(), credentials.identity()),
         ));
     }
-    Ok(false)
+    Ok(Some(credentials))
 }
 
 impl Plan {
@@ -350,7 +372,8 @@ impl Plan {
         self.pki().join("ca.crt")
     }
 
-    fn ca_key(&self) -> PathBuf {
+    /// Key of the authority.
+    pub(crate) fn ca_key(&self) -> PathBuf {
         self.pki().join("ca.key")
     }
 
@@ -381,6 +404,7 @@ impl Plan {
             time_servers: &self.time_servers,
             file: &node.config,
             signs: true,
+            cert_life: self.cert_life,
         };
         config.text()
     }

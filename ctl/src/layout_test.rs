@@ -9,7 +9,12 @@ fn plan(dir: &Path, count: u16, base_port: u16) -> Plan {
         address: format!("127.0.0.1:{}", base_port + n - 1),
         config: format!("node{n}.toml"),
     };
-    Plan { dir: dir.to_owned(), nodes: (1..=count).map(node).collect(), time_servers: Vec::new() }
+    Plan {
+        dir: dir.to_owned(),
+        nodes: (1..=count).map(node).collect(),
+        time_servers: Vec::new(),
+        cert_life: None,
+    }
 }
 
 /// Every file below a folder with its content.

@@ -31,6 +31,7 @@ mod newcomer;
 mod out;
 mod range;
 mod read_hash;
+mod renewal;
 mod scenario;
 mod session;
 mod settings;

@@ -111,7 +111,19 @@ fn node_families(status: &Status, nodes: &[NodeFacts]) -> Vec<Family> {
     let build = status.nodes.iter().filter(|row| !row.version.is_empty()).map(|row| {
         (vec![("node", row.name.clone()), ("version", row.version.clone())], flag(true))
     });
+    let certified = || status.nodes.iter().filter(|row| row.not_after_unix_s != 0);
+    let ends = certified().map(|row| (of(&row.name), row.not_after_unix_s.to_string()));
+    // By the node's own clock: this machine's may be another one.
+    let left = certified().filter_map(|row| {
+        let facts = nodes.iter().find(|facts| facts.node == row.name)?;
+        let now_s = i64::try_from(facts.clock.as_ref()?.now_ns / 1_000_000_000).ok()?;
+        Some((of(&row.name), row.not_after_unix_s.saturating_sub(now_s).to_string()))
+    });
     vec![
+        Family::gauge("logd_cert_expiry_timestamp_seconds", "Last moment of the certificate.")
+            .with(ends),
+        Family::gauge("logd_cert_left_seconds", "What is left of it; below 0 once it is over.")
+            .with(left),
         Family::gauge("logd_up", "Whether the node answers logctl.").with(up),
         Family::gauge("logd_build_info", "Release of the node.").with(build),
         Family::gauge("logd_is_primary", "Whether the node is the primary.")

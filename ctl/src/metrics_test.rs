@@ -41,6 +41,7 @@ fn sample() -> String {
         name: name.into(),
         lag,
         version: "0.1.0".into(),
+        not_after_unix_s: 100,
         ..NodeRow::default()
     };
     let status = Status {
@@ -64,6 +65,8 @@ fn every_value_is_there_in_base_units() {
         "logd_problems 1",
         "logd_clock_degraded 1",
         "logd_clock_error_limit_seconds 0.100000000",
+        "logd_cert_expiry_timestamp_seconds{node=\"n2\"} 100",
+        "logd_cert_left_seconds{node=\"n1\"} 98",
         "logd_up{node=\"n1\"} 1",
         "logd_up{node=\"n2\"} 0",
         "logd_is_primary{node=\"n1\"} 1",

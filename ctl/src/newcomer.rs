@@ -217,6 +217,7 @@ impl Folder {
             time_servers,
             file: CONFIG,
             signs: false,
+            cert_life: None,
         };
         if !self.config().exists() {
             write_atomic(&self.config(), config.text().as_bytes())?;

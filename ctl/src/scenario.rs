@@ -207,7 +207,12 @@ impl Stage {
             })
         });
         let nodes: Vec<PlannedNode> = nodes.collect::<Result<_, CtlError>>()?;
-        let plan = Plan { dir: cluster.dir().to_owned(), nodes, time_servers: Vec::new() };
+        let plan = Plan {
+            dir: cluster.dir().to_owned(),
+            nodes,
+            time_servers: Vec::new(),
+            cert_life: None,
+        };
         let made = layout::create(&plan, false)?;
         let (cert, key) = plan.pair(&plan.admin());
         let node =

@@ -1,13 +1,13 @@
 //! One command's conversation with the cluster: context, credentials, client, token.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use certs::Credentials;
 use clock::Hlc;
 use net::{Client, ClientConfig, ClientError, Ring, Spread};
 use proto::wire::{Empty, NodeRow, Op, Read, Reply};
 use proto::{ErrorCode, Name};
+
+use tokio::task::JoinHandle;
 
 use crate::cli::{Globals, Policy};
 use crate::context::{self, Context};
@@ -15,6 +15,7 @@ use crate::cursor::CursorFile;
 use crate::error::CtlError;
 use crate::home::Home;
 use crate::out;
+use crate::renewal::Files;
 use crate::token::TokenFile;
 
 /// A client of one cluster, as one identity.
@@ -29,6 +30,11 @@ pub(crate) struct Session {
     kept: Hlc,
     /// The same, if the command was given a later one.
     floor: Hlc,
+    /// Where that lies which this side proves itself with.
+    files: Files,
+    /// Keeps it from running out while this lasts.
+    keeping: JoinHandle<()>,
+    quiet: bool,
 }
 
 /// How a conversation begins.
@@ -89,9 +95,8 @@ impl Session {
         opening: Opening<'_>,
     ) -> Result<Self, CtlError> {
         let Opening { via, after, own_ring } = opening;
-        let file = |path: &Path| home.folder().join(path);
-        let credentials =
-            Credentials::load(&file(&context.ca), &file(&context.cert), &file(&context.key))?;
+        let files = Files::of(home, &context);
+        let credentials = files.load(&context, globals.timeout)?;
         if credentials.identity().cluster != context.cluster {
             return Err(CtlError::refused(
                 4,
@@ -103,7 +108,6 @@ impl Session {
                 format!("logctl context show {name}, and correct its paths"),
             ));
         }
-        let own = credentials.identity().name.clone();
         let path = home.state_path(name, &context, "stamp");
         let token = TokenFile::new(path, context.cluster.clone());
         let kept = token.read().unwrap_or_else(|why| {
@@ -114,6 +118,8 @@ impl Session {
         });
         let floor = kept.max(after.unwrap_or(Hlc::ZERO));
         let cursor = home.state_path(name, &context, "cursor");
+        let cache = Some(home.state_path(name, &context, "nodes.json"));
+        let name = credentials.identity().name.clone();
         let ring: Arc<dyn Ring> = Arc::new(CursorFile::new(cursor, context.cluster.clone()));
         let client = Client::new(ClientConfig {
             addresses: context
@@ -121,16 +127,18 @@ impl Session {
                 .iter()
                 .map(|node| format!("{}={}", node.name, node.address))
                 .collect(),
-            credentials,
+            credentials: credentials.clone(),
             via: via.map(Name::to_string),
             home: context.home.as_ref().map(Name::to_string),
             timeout: globals.timeout,
-            cache: Some(home.state_path(name, &context, "nodes.json")),
+            cache,
             token: (floor > Hlc::ZERO).then_some(floor),
             spread: globals.spread.unwrap_or(Policy::Home).over(context.name.as_str()),
             ring: (!own_ring).then_some(ring),
         })?;
-        Ok(Self { context, name: own, client, policy: globals.spread, token, kept, floor })
+        let (policy, quiet) = (globals.spread, globals.quiet);
+        let keeping = tokio::spawn(files.clone().keep_renewed(client.clone(), credentials));
+        Ok(Self { context, name, client, policy, token, kept, floor, files, keeping, quiet })
     }
 
     /// The context in use.
@@ -226,13 +234,31 @@ impl Session {
         self.client.gateway().unwrap_or_default()
     }
 
-    /// Keeps the highest stamp seen for the next command, and says goodbye. A stamp that was only
+    /// Has the own certificate made anew, due or not.
+    ///
+    /// # Errors
+    /// When nobody signs.
+    pub(crate) async fn renew(&self) -> Result<(), CtlError> {
+        self.files.renew(&self.client, &self.files.load_any_age()?).await
+    }
+
+    /// Keeps the highest stamp seen for the next command, has the own certificate made anew if that
+    /// is due, and says goodbye. A stamp that was only
     /// given to the command is not kept: no answer has confirmed it.
     pub(crate) async fn close(self) {
         if let Some(seen) = self.client.token().filter(|&seen| seen > self.floor)
             && let Err(error) = self.token.raise(seen)
         {
             tracing::warn!("{}", error.line());
+        }
+        self.keeping.abort();
+        // Where nobody answered nobody would renew either.
+        if self.client.gateway().is_some()
+            && let Ok(own) = self.files.load_any_age()
+            && let Some(why) = self.files.renew_in_passing(&self.client, &own).await
+            && !self.quiet
+        {
+            out::complain(&format!("warning: {why}"));
         }
         self.client.close().await;
     }

@@ -1,6 +1,7 @@
 //! The text of a node's configuration file: every key, what it means, its unit and its default.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use proto::Name;
 
@@ -19,6 +20,8 @@ pub(crate) struct NodeConfig<'a> {
     pub(crate) file: &'a str,
     /// Whether the authority's key lies beside its certificate.
     pub(crate) signs: bool,
+    /// How long the certificates live that it signs, if not for the default.
+    pub(crate) cert_life: Option<Duration>,
 }
 
 impl NodeConfig<'_> {
@@ -30,6 +33,10 @@ impl NodeConfig<'_> {
             None => format!("#advertise = \"{address}\""),
         };
         let mark = if self.signs { "" } else { "#" };
+        let cert_life = match self.cert_life {
+            Some(life) => format!("cert_life = \"{}s\"", life.as_secs()),
+            None => "#cert_life = \"90d\"".to_owned(),
+        };
         let mut text = format!(
             r#"# Configuration of the logd node {name}. Start it with: logd --config {file}
 # Check it with:    logd --config {file} --check-config
@@ -59,14 +66,20 @@ data_dir = "data/{name}"
 # Certificate of the cluster's authority (PEM). Required.
 ca = "pki/ca.crt"
 
-# This node's certificate and private key (PEM; the key's mode is 0600). Required. Both are read
-# again on SIGHUP.
+# This node's certificate and private key (PEM; the key's mode is 0600). Required. The node has its
+# certificate made anew in good time and must be able to write it. All files of this section are
+# read again on SIGHUP, and within seconds when they have changed.
 cert = "pki/{name}.crt"
 key = "pki/{name}.key"
 
-# Private key of the authority (PEM): lets this node sign the certificates of clients that
-# register. Default: none, and this node passes registrations on to one that has it.
+# Private key of the authority (PEM): lets this node sign certificates, of who registers, joins or
+# has its own made anew. Default: none, and this node passes that on to one that has it, until
+# 'logctl node set {name} --signer' has it handed over, to a file beside this node's key.
 {mark}ca_key = "pki/ca.key"
+
+# How long the certificates live that this node signs: a whole number and s, m, h, d or w. They are
+# made anew at two thirds of it. Default: "90d".
+{cert_life}
 
 [clock]
 "#
@@ -189,6 +202,7 @@ mod tests {
             time_servers: &servers,
             file: "node1.toml",
             signs: true,
+            cert_life: None,
         };
         config.text()
     }

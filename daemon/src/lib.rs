@@ -21,6 +21,7 @@ mod alarms;
 pub mod events;
 pub mod janitor;
 pub mod join;
+pub mod late;
 pub mod lead;
 pub mod members;
 pub mod proposer;

@@ -8,24 +8,31 @@
 
 use std::future::Future;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use certs::CertError;
 use tokio::runtime::Builder;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Cli;
-use crate::config::Config;
+use crate::config::{Config, Tls};
 use crate::exit::{Exit, Failed};
 use crate::join;
+use crate::late;
 use crate::logging::Logging;
 use crate::notify::Notifier;
-use crate::proof::Proof;
+use crate::proof::{Proof, ProofError};
 use crate::signals::Signals;
 
 /// Time for tasks to notice that the runtime ends. Nothing durable depends on it: what was acked is
 /// on disk.
 const RUNTIME_GRACE: Duration = Duration::from_secs(1);
+
+/// Between two looks at the files that others may rotate.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// What a node gets from the process around it.
 #[derive(Debug)]
@@ -56,7 +63,13 @@ where
         return say_right(&config).map_err(Failed::other("write to stdout"));
     }
     let logging = Logging::start(&config.log.filter)?;
-    let proof = Proof::load(&config)?;
+    let proof = match Proof::load(&config) {
+        Err(ProofError::Cert(CertError::Expired { .. })) => {
+            late::renew(&config)?;
+            Proof::load(&config)?
+        }
+        loaded => loaded?,
+    };
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -86,6 +99,7 @@ where
     });
     let reloads = Reloads {
         asked: signals.reload,
+        renewed: Arc::default(),
         config: config.clone(),
         logging,
         notifier: notifier.clone(),
@@ -113,27 +127,40 @@ where
 #[derive(Debug)]
 pub struct Reloads {
     asked: mpsc::Receiver<()>,
+    renewed: Arc<Notify>,
     config: Config,
     logging: Logging,
     notifier: Notifier,
 }
 
 impl Reloads {
-    /// Waits for reloads until `stop`, and hands each new proof to `apply`. A reload that fails
+    /// Tell this when there are new files.
+    #[must_use]
+    pub fn trigger(&self) -> Arc<Notify> {
+        Arc::clone(&self.renewed)
+    }
+
+    /// Waits for reloads until `stop`, and hands each new proof to `apply`. They are asked for, or the
+    /// files have changed: others may rotate them, too. A reload that fails
     /// changes nothing, or at most the log filter; it is logged, and the node serves on as before.
     pub async fn serve<E: std::fmt::Display>(
         mut self,
         stop: CancellationToken,
         mut apply: impl FnMut(Proof) -> Result<(), E>,
     ) {
+        let mut files = TlsFiles::look(&self.config.tls);
         loop {
             let asked = tokio::select! {
                 () = stop.cancelled() => return,
                 asked = self.asked.recv() => asked,
+                () = self.renewed.notified() => Some(()),
+                () = files.changed(&self.config.tls) => Some(()),
             };
             if asked.is_none() {
                 return;
             }
+            // Looked at before they are read: what comes later is a change.
+            files = TlsFiles::look(&self.config.tls);
             self.notifier.reloading();
             match self.reload(&mut apply) {
                 Ok(()) => tracing::info!(
@@ -160,6 +187,32 @@ impl Reloads {
             tracing::warn!("only certificates and log filter are reloaded; restart for the rest");
         }
         Ok(())
+    }
+}
+
+/// How the files of certificates and keys look from outside.
+#[derive(Debug, PartialEq, Eq)]
+struct TlsFiles(Vec<Option<(u64, i64, i64, u64)>>);
+
+impl TlsFiles {
+    fn look(tls: &Tls) -> Self {
+        let handed = tls.handed_key();
+        let files = [&tls.ca, &tls.cert, &tls.key, tls.ca_key.as_ref().unwrap_or(&handed)];
+        let seen = files.map(|file| {
+            let meta = std::fs::metadata(file).ok()?;
+            Some((meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.len()))
+        });
+        Self(seen.into())
+    }
+
+    /// Completes when they look otherwise.
+    async fn changed(&self, tls: &Tls) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            if Self::look(tls) != *self {
+                return;
+            }
+        }
     }
 }
 

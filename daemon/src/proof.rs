@@ -7,18 +7,50 @@
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use certs::{Authority, CertError, Credentials};
+use certs::{Authority, CertError, Credentials, IssueOptions};
 use proto::{ClusterId, Identity, Name, Role};
 
-use crate::config::Config;
+use crate::config::{Config, Tls};
 
 /// What lets this node prove who it is.
 pub struct Proof {
     /// Certificate, key and the authority of the cluster.
     pub credentials: Credentials,
-    /// The authority with its key, if this node may sign certificates of clients that register.
-    pub signer: Option<Authority>,
+    /// The authority with its key, if this node may sign certificates.
+    pub signer: Option<Signer>,
+}
+
+/// The cluster's authority in the hands of this node.
+pub struct Signer {
+    authority: Authority,
+    /// How long a certificate lives.
+    life: Duration,
+}
+
+impl Signer {
+    /// Signs a request (PKCS #10, DER) for whom it was found to be. Returns the certificate (PEM).
+    ///
+    /// # Errors
+    /// As [`Authority::sign_csr`].
+    pub fn sign(&self, csr: &[u8], identity: &Identity) -> Result<String, CertError> {
+        let signed = self.authority.sign_csr(csr, identity, &IssueOptions::living(self.life))?;
+        Ok(signed.cert_pem)
+    }
+
+    /// The authority's key (PEM), for another node that may sign.
+    #[must_use]
+    pub fn key_pem(&self) -> String {
+        self.authority.key_pem()
+    }
+}
+
+/// Names the cluster, and never a key.
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signer").field("cluster", self.authority.cluster()).finish_non_exhaustive()
+    }
 }
 
 /// Names the node, and never a key.
@@ -89,25 +121,33 @@ impl Proof {
             let (found, wanted) = (identity.clone(), config.node.clone());
             return Err(ProofError::Other { cert: tls.cert.clone(), found, wanted });
         }
-        let wanted = &identity.cluster;
-        let signer = tls.ca_key.as_deref().map(|key| signer(&tls.ca, key, wanted)).transpose()?;
+        let signer = Signer::load(tls, &identity.cluster)?;
         Ok(Self { credentials, signer })
     }
 }
 
-fn signer(ca: &Path, ca_key: &Path, wanted: &ClusterId) -> Result<Authority, ProofError> {
-    let read = |path: &Path| {
-        fs::read_to_string(path).map_err(|source| {
-            let path = path.to_owned();
-            CertError::File { verb: "read", path, source }
-        })
-    };
-    let authority = Authority::load(&read(ca)?, &read(ca_key)?)?;
-    if authority.cluster() != wanted {
-        let (ca_key, found) = (ca_key.to_owned(), authority.cluster().clone());
-        return Err(ProofError::Signer { ca_key, found, wanted: wanted.clone() });
+impl Signer {
+    /// The authority's key that the configuration names, else the one that another node has handed
+    /// over; `None` if there is neither.
+    ///
+    /// # Errors
+    /// When there is one that is no good, or another cluster's.
+    pub fn load(tls: &Tls, wanted: &ClusterId) -> Result<Option<Self>, ProofError> {
+        let handed = Some(tls.handed_key()).filter(|path| path.exists());
+        let Some(ca_key) = tls.ca_key.clone().or(handed) else { return Ok(None) };
+        let read = |path: &Path| {
+            fs::read_to_string(path).map_err(|source| {
+                let path = path.to_owned();
+                CertError::File { verb: "read", path, source }
+            })
+        };
+        let authority = Authority::load(&read(&tls.ca)?, &read(&ca_key)?)?;
+        if authority.cluster() != wanted {
+            let found = authority.cluster().clone();
+            return Err(ProofError::Signer { ca_key, found, wanted: wanted.clone() });
+        }
+        Ok(Some(Self { authority, life: tls.cert_life }))
     }
-    Ok(authority)
 }
 
 #[cfg(test)]

@@ -289,6 +289,10 @@ impl Server {
             }
             Some(PeerOp::Vouch(store)) => tx.send_message(&self.node.vouch(&store)).await,
             Some(PeerOp::Highest(_)) => tx.send_message(&self.node.peer_highest().await).await,
+            Some(PeerOp::Renew(renew)) => {
+                tx.send_message(&self.node.peer_renew(from, &renew)).await
+            }
+            Some(PeerOp::SignerKey(_)) => tx.send_message(&self.node.peer_signer_key(from)).await,
             None => {
                 tracing::warn!(%from, "a peer asked for something that this release does not know");
                 return;

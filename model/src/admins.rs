@@ -14,6 +14,7 @@ use crate::command::Caller;
 use crate::error::{QueryError, StateError, conflict, denied, invalid, not_found};
 use crate::events::Event;
 use crate::machine::{Machine, Outcome, Place};
+use crate::registry::require_free;
 use crate::view::{Direction, Table, View};
 
 impl Machine<'_> {
@@ -52,7 +53,7 @@ impl Machine<'_> {
     }
 
     /// Enters an administrator. The same name with the same key again is no change.
-    fn add_admin(
+    pub(crate) fn add_admin(
         &mut self,
         place: &Place<'_>,
         caller: &Caller,
@@ -69,7 +70,12 @@ impl Machine<'_> {
                 ))
                 .into());
             }
-            None => {}
+            None => require_free(&self.rows, name)?,
+        }
+        if self.client(name)?.is_some() {
+            return Err(
+                conflict(format!("the name '{name}' is a client's: take another one")).into()
+            );
         }
         if admins(&self.rows)?.admins.len() >= ADMINS_MAX {
             return Err(conflict(format!(

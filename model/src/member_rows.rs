@@ -145,7 +145,7 @@ impl Node {
 
     /// Whether the key or the raft id is one that was removed. Of a first member nobody noted the
     /// key, so once its name was given away every key but the new one counts as the old.
-    fn revokes(&self, fingerprint: Option<&[u8]>, raft_id: u64) -> bool {
+    pub(crate) fn revokes(&self, fingerprint: Option<&[u8]>, raft_id: u64) -> bool {
         if self.is_removed() || self.gone.iter().any(|gone| gone.raft_id == raft_id) {
             return true;
         }

@@ -21,12 +21,14 @@ use proto::member::{
 use proto::wire::{MemberChange, Members};
 use proto::{ErrorCode, Failure, MessageId, Name, Role};
 
+use crate::check::ADMIN;
 use crate::command::Caller;
 use crate::error::{QueryError, conflict, denied, invalid, not_found};
 use crate::events::Event;
 use crate::machine::{Machine, Outcome, Place};
 use crate::member_rows::{GoneStore, Node, can_do_without, nodes, present};
 use crate::notice::{about, left, noticed};
+use crate::registry::client_row;
 use crate::tokens;
 use crate::view::{Table, View};
 
@@ -282,6 +284,10 @@ impl Machine<'_> {
             node.row.drained = drained;
             words.push(if drained { "drained" } else { "undrained" }.to_owned());
         }
+        if let Some(signs) = set.signs.filter(|signs| *signs != before.signs) {
+            node.row.signs = signs;
+            words.push(if signs { "signer" } else { "no signer" }.to_owned());
+        }
         let event = |word: &String| {
             let text = format!("member {}: {word}", set.name);
             about(MEMBER, text, &before).with("change", word)
@@ -381,6 +387,12 @@ fn admission(view: &dyn View, ask: &AdmitNode, now: Hlc) -> Result<(Node, bool),
     if before.is_some_and(|node| !node.is_removed()) {
         return Err(conflict(format!(
             "the name '{name}' is taken by another node: take another one, or remove that one first"
+        ))
+        .into());
+    }
+    if client_row(view, name)?.is_some() {
+        return Err(conflict(format!(
+            "the name '{name}' is a client's: take another one for the node"
         ))
         .into());
     }
@@ -487,7 +499,9 @@ pub(crate) fn check(change: &MemberChange) -> Result<(), Failure> {
         MemberOp::Remove(RemoveNodes { names, .. }) => check_names(names),
         MemberOp::Set(set) => {
             check_name(&set.name)?;
-            if set.priority.is_none() && set.wants.is_none() && set.drained.is_none() {
+            let SetNode { priority, wants, drained, signs, .. } = set;
+            let nothing = priority.is_none() && wants.is_none() && drained.is_none();
+            if nothing && signs.is_none() {
                 return Err(invalid("nothing is given that should change"));
             }
             set.wants.map_or(Ok(()), check_wants)
@@ -567,6 +581,9 @@ fn check_first(given: &Members) -> Result<(), Failure> {
 fn check_admit(ask: &AdmitNode) -> Result<(), Failure> {
     tokens::check_proof(ask.token.as_ref().ok_or_else(no_token)?)?;
     check_name(&ask.name)?;
+    if ask.name == ADMIN {
+        return Err(invalid(format!("the name '{ADMIN}' is reserved")));
+    }
     check_address(&ask.address)?;
     check_wants(ask.wants)?;
     check_fingerprint(&ask.fingerprint)?;

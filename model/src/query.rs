@@ -33,7 +33,9 @@ pub use crate::kv::{kv_get, kv_list};
 pub use crate::member_rows::{Binding, bindings, member, members, members_epoch, revoked};
 pub use crate::members::check_admission;
 pub use crate::page::page;
-pub use crate::tokens::{admitted_key, check_client_admission, check_token, tokens};
+pub use crate::tokens::{
+    admitted_key, check_client_admission, check_token, renewal_refusal, tokens,
+};
 
 /// Most senders that an answer about an ambiguous id names.
 pub(crate) const SENDERS_SHOWN_MAX: usize = 8;

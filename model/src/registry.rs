@@ -9,6 +9,7 @@ use crate::check::{ADMIN, check_register};
 use crate::command::Caller;
 use crate::error::{QueryError, StateError, conflict, denied, not_found};
 use crate::machine::{Machine, Outcome, Place};
+use crate::member_rows::node;
 use crate::rows::ClientRow;
 use crate::view::Table;
 
@@ -35,7 +36,10 @@ impl Machine<'_> {
                 return Ok(Outcome::Registered { home: row.home.clone() });
             }
             Some(row) => row.clone(),
-            None => self.new_client(place, fingerprint)?,
+            None => {
+                require_free(&self.rows, name)?;
+                self.new_client(place, fingerprint)?
+            }
         };
         home.clone_into(&mut row.home);
         self.put_client(name, row);
@@ -120,6 +124,20 @@ pub(crate) fn admit(
             Err(denied(format!("the client '{name}' is registered with another key")))
         }
         Some(_) => Ok(()),
+    }
+}
+
+/// Refuses who would be called like a node or an administrator: who reads `n1` must know who that is.
+pub(crate) fn require_free(view: &dyn crate::view::View, name: &str) -> Result<(), QueryError> {
+    if crate::admins::row(view, name)?.is_some() {
+        let message = format!("the name '{name}' is an administrator's: take another one");
+        return Err(conflict(message).into());
+    }
+    match node(view, name)? {
+        Some(node) if !node.is_removed() => {
+            Err(conflict(format!("the name '{name}' is a node's: take another one")).into())
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use clock::Hlc;
 use prost::Message;
+use proto::admin::AdminKey;
 use proto::limits::{TOKEN_TTL_MAX_NS, TOKEN_USERS_SHOWN_MAX, TOKEN_USES_MAX, TOKENS_MAX};
 use proto::token::{
     AdmitClient, CreateToken, ID_BYTES, TokenId, TokenOp, TokenProof, TokenView, id_text,
@@ -18,7 +19,7 @@ use crate::keys;
 use crate::machine::{Machine, Outcome, Place};
 use crate::member_rows::node;
 use crate::members::no_token;
-use crate::registry::client_row;
+use crate::registry::{client_row, require_free};
 use crate::rows::ClientRow;
 use crate::view::{Direction, Table, View};
 
@@ -213,6 +214,9 @@ impl Machine<'_> {
         if let Some(home) = is_in {
             return Ok(Outcome::Registered { home });
         }
+        if ask.admin {
+            return self.admit_admin(place, ask);
+        }
         let proof = ask.token.as_ref().ok_or_else(no_token)?;
         let fingerprint = ask.fingerprint.as_slice().try_into();
         let fingerprint = fingerprint.map_err(|_| invalid("a fingerprint has 32 bytes"))?;
@@ -222,6 +226,20 @@ impl Machine<'_> {
         use_up(self, &row.token, &ask.name)?;
         self.put_client(&ask.name, row);
         Ok(Outcome::Registered { home: ask.home.clone() })
+    }
+}
+
+impl Machine<'_> {
+    /// Enters an administrator that brought a token and may come in.
+    fn admit_admin(&mut self, place: &Place<'_>, ask: &AdmitClient) -> Result<Outcome, QueryError> {
+        let proof = ask.token.as_ref().ok_or_else(no_token)?;
+        let token = known(&self.rows, proof)?;
+        let (name, fingerprint) = (ask.name.clone(), ask.fingerprint.clone());
+        // Whoever made the token has entered it.
+        let by = Caller { name: token.by, admin: true, fingerprint: [0; 32] };
+        self.add_admin(place, &by, &AdminKey { name, fingerprint })?;
+        use_up(self, &proof.id, &ask.name)?;
+        Ok(Outcome::Registered { home: String::new() })
     }
 }
 
@@ -313,6 +331,9 @@ fn client_admission(
 ) -> Result<Option<String>, QueryError> {
     let proof = ask.token.as_ref().ok_or_else(no_token)?;
     let token = known(view, proof)?;
+    if ask.admin {
+        return admin_admission(view, &token, ask, now);
+    }
     let taken = before.is_some();
     let same = before.filter(|row| row.fingerprint[..] == ask.fingerprint[..]);
     if let Some(row) = same.as_ref().filter(|row| row.token[..] == proof.id[..]) {
@@ -326,8 +347,30 @@ fn client_admission(
         let name = &ask.name;
         return Err(conflict(format!("the name '{name}' is taken by another key")).into());
     }
+    require_free(view, &ask.name)?;
     if !ask.home.is_empty() && node(view, &ask.home)?.is_none_or(|n| n.is_removed()) {
         return Err(not_found(format!("no node '{}' to be a home", ask.home)).into());
+    }
+    Ok(None)
+}
+
+/// An empty home for an administrator that is entered already, `None` for one that may be.
+fn admin_admission(
+    view: &dyn View,
+    token: &TokenRow,
+    ask: &AdmitClient,
+    now: Hlc,
+) -> Result<Option<String>, QueryError> {
+    let before = crate::admins::row(view, &ask.name)?;
+    if before.is_some_and(|row| row.fingerprint == ask.fingerprint) {
+        return Ok(Some(String::new()));
+    }
+    let id = ask.token.as_ref().ok_or_else(no_token)?.id.as_slice();
+    token.usable(id, Role::Admin, &ask.name, now)?;
+    require_free(view, &ask.name)?;
+    if client_row(view, &ask.name)?.is_some() {
+        let name = &ask.name;
+        return Err(conflict(format!("the name '{name}' is a client's: take another one")).into());
     }
     Ok(None)
 }
@@ -379,6 +422,44 @@ pub fn admitted_key(
     Ok(key.and_then(|key| key[..].try_into().ok()))
 }
 
+/// Why the holder of a key may have no further certificate under a name; `None` if it may. The
+/// authority has signed an earlier one for this name, role and key.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn renewal_refusal(
+    view: &dyn View,
+    role: Role,
+    name: &str,
+    fingerprint: &[u8; 32],
+) -> Result<Option<String>, StateError> {
+    let another = |known: &[u8]| !known.is_empty() && known != fingerprint;
+    Ok(match role {
+        Role::Node => match node(view, name)? {
+            None => Some(format!("{name} is not a node of this cluster")),
+            Some(node) if node.revokes(Some(fingerprint), node.row.raft_id) => {
+                Some(format!("{name} was removed from the cluster and its key with it"))
+            }
+            Some(node) if another(&node.row.fingerprint) => {
+                Some(format!("the node {name} was admitted with another key"))
+            }
+            Some(_) => None,
+        },
+        Role::Client => match client_row(view, name)? {
+            None => Some(format!("the client '{name}' is not registered")),
+            Some(row) if another(&row.fingerprint) => {
+                Some(format!("the client '{name}' is registered with another key"))
+            }
+            Some(_) => None,
+        },
+        Role::Admin => match crate::admins::require_admin(view, name, fingerprint) {
+            Ok(()) => None,
+            Err(QueryError::Refused(failure)) => Some(failure.message),
+            Err(QueryError::State(error)) => return Err(error),
+        },
+    })
+}
+
 fn unknown() -> Failure {
     invalid("a change that this release does not know")
 }
@@ -412,9 +493,11 @@ fn check_admit_client(ask: &AdmitClient) -> Result<(), Failure> {
 
 fn check_create(create: &CreateToken) -> Result<(), Failure> {
     check_proof(create.token.as_ref().ok_or_else(no_token)?)?;
-    let role = create.role.parse::<Role>().ok().filter(|role| *role != Role::Admin);
-    if role.is_none() {
-        return Err(invalid("a join token is for a node or for a client"));
+    let Ok(role) = create.role.parse::<Role>() else {
+        return Err(invalid("a join token is for a node, a client or an administrator"));
+    };
+    if role == Role::Admin && (create.name.is_empty() || create.uses != 1) {
+        return Err(invalid("a token for an administrator is for one name, and good once"));
     }
     if !(1..=TOKEN_USES_MAX).contains(&create.uses) {
         return Err(invalid(format!(
@@ -429,7 +512,7 @@ fn check_create(create: &CreateToken) -> Result<(), Failure> {
         return Ok(());
     }
     create.name.parse::<Name>().map_err(invalid)?;
-    if role == Some(Role::Client) && create.name == ADMIN {
+    if role == Role::Client && create.name == ADMIN {
         return Err(invalid(format!("the name '{ADMIN}' is reserved")));
     }
     Ok(())

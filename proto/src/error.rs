@@ -44,6 +44,8 @@ pub enum ErrorCode {
     Deadline = 17,
     /// The node that asks was removed from the cluster, and its key and store with it.
     Removed = 18,
+    /// No node that is up holds the authority's key, so nobody can sign a certificate.
+    NoSigner = 30,
 }
 
 /// Whether a request that ended in an error may have taken effect.
@@ -87,6 +89,7 @@ impl ErrorCode {
             | Self::ClockUnavailable
             | Self::Integrity
             | Self::DiskFull
+            | Self::NoSigner
             | Self::Version => Action::CallOperator,
         }
     }
@@ -110,7 +113,7 @@ impl ErrorCode {
             Self::NotFound => 5,
             Self::Conflict | Self::Version | Self::Moved | Self::Removed => 6,
             Self::Unknown | Self::Deadline => 7,
-            Self::Busy | Self::DiskFull | Self::Stopping => 10,
+            Self::Busy | Self::DiskFull | Self::Stopping | Self::NoSigner => 10,
             Self::NoQuorum | Self::NotPrimary => 11,
             Self::ClockUnavailable | Self::ClockAhead => 12,
             Self::Integrity | Self::Repairing => 13,
@@ -140,6 +143,10 @@ impl ErrorCode {
             Self::Version => "the same release of logctl and logd",
             Self::Deadline => "a longer --timeout; logctl status",
             Self::Removed => "join again with an empty folder, and another token",
+            Self::NoSigner => {
+                "start a node that signs, see logctl certs show; logctl node set NAME --signer \
+                 makes another one while it is up"
+            }
         }
     }
 }

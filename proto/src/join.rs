@@ -80,7 +80,7 @@ pub struct JoinAsk {
     #[prost(uint64, tag = "5")]
     pub now_ns: u64,
     /// As what.
-    #[prost(oneof = "JoinAs", tags = "10, 11")]
+    #[prost(oneof = "JoinAs", tags = "10, 11, 12")]
     pub role: Option<JoinAs>,
 }
 
@@ -93,6 +93,18 @@ pub enum JoinAs {
     /// A client.
     #[prost(message, tag = "11")]
     Client(JoinClient),
+    /// Nobody new: a member whose certificate is over, or nearly, and is to be made anew for the same
+    /// name, role and key. It brings no token: the certificate and the key are its proof.
+    #[prost(message, tag = "12")]
+    Renew(JoinRenew),
+}
+
+/// What a member shows to have its certificate made anew.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct JoinRenew {
+    /// Its certificate (X.509, DER), which may be over.
+    #[prost(bytes = "vec", tag = "1")]
+    pub certificate: Vec<u8>,
 }
 
 /// A node's part.
@@ -112,12 +124,15 @@ pub struct JoinNode {
     pub priority: Option<u32>,
 }
 
-/// A client's part.
+/// A client's part, or that of a further administrator.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct JoinClient {
     /// Preferred gateway; empty = derived from the slot table.
     #[prost(string, tag = "1")]
     pub home: String,
+    /// Whether it is to be an administrator; the token must be for one.
+    #[prost(bool, tag = "2")]
+    pub admin: bool,
 }
 
 /// The nonce that came with the datagram.

@@ -90,6 +90,9 @@ pub struct MemberRow {
     /// is never let in. Empty before the first notice.
     #[prost(bytes = "vec", tag = "14")]
     pub nonce: Vec<u8>,
+    /// Whether it may sign certificates: others that hold the authority's key hand it over.
+    #[prost(bool, tag = "20")]
+    pub signs: bool,
 }
 
 impl MemberRow {
@@ -280,6 +283,9 @@ pub struct SetNode {
     /// See [`MemberRow::drained`].
     #[prost(bool, optional, tag = "4")]
     pub drained: Option<bool>,
+    /// See [`MemberRow::signs`].
+    #[prost(bool, optional, tag = "20")]
+    pub signs: Option<bool>,
 }
 
 /// See [`MemberOp::StepDown`].

@@ -38,6 +38,7 @@ impl Op {
             | Self::Raft(_)
             | Self::Verify(_)
             | Self::Admins(_)
+            | Self::Renew(_)
             | Self::LowerCeiling(_) => false,
         }
     }
@@ -73,6 +74,7 @@ impl Op {
             | Self::Raft(_)
             | Self::Verify(_)
             | Self::Admins(_)
+            | Self::Renew(_)
             | Self::LowerCeiling(_) => false,
         }
     }
@@ -112,6 +114,7 @@ impl Op {
             Self::Verify(_) => "verify",
             Self::Admins(_) => "admins",
             Self::LowerCeiling(_) => "lower ceiling",
+            Self::Renew(_) => "renewal",
         }
     }
 }

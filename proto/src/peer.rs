@@ -150,13 +150,19 @@ pub struct NodeInfo {
     /// How long a sync of its disk takes now, in microseconds; 0 if there was none lately.
     #[prost(uint64, tag = "22")]
     pub sync_us: u64,
+    /// Last second of its certificate's validity, since 1970; 0 if it does not say.
+    #[prost(int64, tag = "40")]
+    pub not_after_unix_s: i64,
+    /// First second of it.
+    #[prost(int64, tag = "41")]
+    pub not_before_unix_s: i64,
 }
 
 /// A request that a gateway hands to the primary, and others that nodes ask of each other.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PeerRequest {
     /// What to do.
-    #[prost(oneof = "PeerOp", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "PeerOp", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 21")]
     pub op: Option<PeerOp>,
 }
 
@@ -196,6 +202,12 @@ pub enum PeerOp {
     /// The highest stamp in log and state. Answered with `HighestStamp`.
     #[prost(message, tag = "10")]
     Highest(crate::wire::Empty),
+    /// Make somebody's certificate anew. Answered with `wire::Response`: a `Registered`.
+    #[prost(message, tag = "20")]
+    Renew(Renew),
+    /// Hand over the authority's key: the asking node is to sign, too. Answered with `SignerKey`.
+    #[prost(message, tag = "21")]
+    SignerKey(crate::wire::Empty),
 }
 
 /// A store and the key of the node that says it has it.
@@ -245,6 +257,29 @@ pub struct Sign {
     /// Index of an entry that the admission is not behind: the signer waits for it.
     #[prost(uint64, tag = "3")]
     pub index: u64,
+}
+
+/// A certificate that is to be made anew for the same name, role and key. The signer believes nobody
+/// on the way: it checks the certificate, and that its key has signed the request.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Renew {
+    /// The certificate (X.509, DER), which may be over.
+    #[prost(bytes = "vec", tag = "1")]
+    pub certificate: Vec<u8>,
+    /// Certificate request (PKCS #10, DER) by the same key.
+    #[prost(bytes = "vec", tag = "2")]
+    pub csr: Vec<u8>,
+}
+
+/// The authority's key, for a node that the table of members says may sign.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SignerKey {
+    /// The private key (PEM); empty if it was refused.
+    #[prost(string, tag = "1")]
+    pub key: String,
+    /// Set when it was refused.
+    #[prost(message, optional, tag = "2")]
+    pub failure: Option<crate::Failure>,
 }
 
 /// Something that a node has to say, for the `$events` stream.

@@ -69,6 +69,10 @@ pub enum ProblemCode {
     StoreLacks = 31,
     /// Two processes run with the key and the store of one node; about which node.
     TwoLives = 32,
+    /// The certificate of the node should have been renewed by now.
+    CertificateLate = 40,
+    /// The certificate of the node is over: no new connection of it is taken.
+    CertificateExpired = 41,
 }
 
 /// How much a problem weighs, from the lightest to the gravest.
@@ -187,7 +191,9 @@ impl Problem {
             | ProblemCode::ListensElsewhere
             | ProblemCode::GetsNothing
             | ProblemCode::DiskSlow
-            | ProblemCode::LogAhead => false,
+            | ProblemCode::LogAhead
+            | ProblemCode::CertificateLate
+            | ProblemCode::CertificateExpired => false,
         }
     }
 
@@ -216,6 +222,8 @@ impl Problem {
             | ProblemCode::TwoLives => true,
             ProblemCode::Other
             | ProblemCode::Lagging
+            | ProblemCode::CertificateLate
+            | ProblemCode::CertificateExpired
             | ProblemCode::ClockState
             | ProblemCode::ClockContradicted
             | ProblemCode::BadClock
@@ -262,7 +270,9 @@ impl Problem {
             | ProblemCode::ListensElsewhere
             | ProblemCode::GetsNothing
             | ProblemCode::DiskSlow
-            | ProblemCode::LogAhead => Gravity::Degraded,
+            | ProblemCode::LogAhead
+            | ProblemCode::CertificateLate
+            | ProblemCode::CertificateExpired => Gravity::Degraded,
         }
     }
 
@@ -289,6 +299,8 @@ impl Problem {
             ProblemCode::BadClock => "BAD_CLOCK",
             ProblemCode::ClockDegraded => "CLOCK_DEGRADED",
             ProblemCode::CannotLead => "it cannot lead",
+            ProblemCode::CertificateLate => "its certificate ends soon",
+            ProblemCode::CertificateExpired => "its certificate has expired",
             ProblemCode::StampsRaised => "stamps had to be raised at apply",
             ProblemCode::ClockBehind => "its clock is behind its own ceiling",
             ProblemCode::DoesNotHear => "it is heard and does not answer",

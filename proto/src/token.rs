@@ -26,7 +26,7 @@ pub struct JoinToken {
     pub ca_sha256: [u8; 32],
     /// Nodes to ask, `host:port`; at least one.
     pub addresses: Vec<String>,
-    /// Node or client.
+    /// What it admits.
     pub role: Role,
     /// Its id.
     pub id: [u8; ID_BYTES],
@@ -128,7 +128,11 @@ impl JoinToken {
         if !content.name.is_empty() && content.name.parse::<crate::Name>().is_err() {
             return Err(wrong("its name"));
         }
-        let role = content.role.parse().ok().filter(|role| *role != Role::Admin);
+        let role: Option<Role> = content.role.parse().ok();
+        // Who may do everything is named before.
+        if role == Some(Role::Admin) && content.name.is_empty() {
+            return Err(wrong("it is for an administrator without a name"));
+        }
         Ok(Self {
             cluster: content.cluster.parse().map_err(|_| wrong("its cluster"))?,
             ca_sha256: content.ca_sha256.try_into().map_err(|_| wrong("its authority"))?,
@@ -214,7 +218,8 @@ pub enum TokenOp {
     /// End a token; who came in with it stays.
     #[prost(message, tag = "2")]
     Revoke(TokenId),
-    /// Admit a client that brought a token. Idempotent for the same token, name and key.
+    /// Admit a client, or enter an administrator, that brought a token. Idempotent for the same token,
+    /// name and key.
     #[prost(message, tag = "3")]
     AdmitClient(AdmitClient),
 }
@@ -225,7 +230,7 @@ pub struct CreateToken {
     /// Its id and the hash of its secret.
     #[prost(message, optional, tag = "1")]
     pub token: Option<TokenProof>,
-    /// `node` or `client`.
+    /// `node`, `client` or `admin`.
     #[prost(string, tag = "2")]
     pub role: String,
     /// How often it may be used, from 1.
@@ -273,6 +278,9 @@ pub struct AdmitClient {
     /// Preferred gateway; empty = derived from the slot table.
     #[prost(string, tag = "4")]
     pub home: String,
+    /// Whether it is entered as an administrator, and not as a client.
+    #[prost(bool, tag = "5")]
+    pub admin: bool,
 }
 
 /// Tokens.
@@ -289,7 +297,7 @@ pub struct TokenView {
     /// Its id, [`ID_BYTES`] bytes.
     #[prost(bytes = "vec", tag = "1")]
     pub id: Vec<u8>,
-    /// `node` or `client`.
+    /// `node`, `client` or `admin`.
     #[prost(string, tag = "2")]
     pub role: String,
     /// How often it may be used.
@@ -391,6 +399,8 @@ mod tests {
         let nobody = JoinToken { addresses: Vec::new(), ..sample() };
         assert!(matches!(said(&nobody.encode()), TokenError::Content(_)));
         let admin = JoinToken { role: Role::Admin, ..sample() };
-        assert!(matches!(said(&admin.encode()), TokenError::Content(_)));
+        assert!(matches!(said(&admin.encode()), TokenError::Content(_)), "an admin without a name");
+        let ada = JoinToken { name: "ada".to_owned(), ..admin };
+        assert_eq!(JoinToken::decode(&ada.encode()), Ok(ada));
     }
 }

@@ -12,7 +12,9 @@ pub use crate::member::{MemberChange, Members};
 pub use crate::overview::{
     Distribution, Plan, Planned, RaftView, Route, Routed, Slots, Status, Verified, Verify,
 };
+pub use crate::peer::Renew;
 pub use crate::read::{Gap, Instant, Page, Position, Read, TimeMode, TimePoint};
+pub use crate::registry::{ClientRow, Clients, Register, Registered};
 pub use crate::settings::{Configure, OnLoss, Settings};
 pub use crate::token::{TokenChange, Tokens};
 
@@ -35,7 +37,7 @@ pub struct Request {
     #[prost(
         oneof = "Op",
         tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, \
-                31, 32, 33, 34, 35, 36, 37, 38, 39, 40"
+                31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 45"
     )]
     pub op: Option<Op>,
 }
@@ -136,6 +138,9 @@ pub enum Op {
     /// Put the ceiling of this node's stamps down to the highest that a majority holds. Admins only.
     #[prost(message, tag = "40")]
     LowerCeiling(Empty),
+    /// Make the caller's own certificate anew, for the same key. Answered with `Registered`.
+    #[prost(message, tag = "45")]
+    Renew(Renew),
 }
 
 /// No arguments.
@@ -190,20 +195,6 @@ pub struct Delete {
     /// only one.
     #[prost(string, tag = "3")]
     pub from: String,
-}
-
-/// Admit a client.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct Register {
-    /// Its name.
-    #[prost(string, tag = "1")]
-    pub name: String,
-    /// Preferred gateway; empty = derived from the slot table.
-    #[prost(string, tag = "2")]
-    pub home: String,
-    /// Certificate request (PKCS #10, DER). The key never leaves the client.
-    #[prost(bytes = "vec", tag = "3")]
-    pub csr: Vec<u8>,
 }
 
 /// Move a named cursor of the caller.
@@ -347,48 +338,6 @@ pub struct Ack {
     pub index: u64,
 }
 
-/// A client is admitted.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct Registered {
-    /// Its certificate (PEM).
-    #[prost(string, tag = "1")]
-    pub certificate: String,
-    /// The cluster's authority (PEM).
-    #[prost(string, tag = "2")]
-    pub ca: String,
-    /// Its home.
-    #[prost(string, tag = "3")]
-    pub home: String,
-}
-
-/// The registry.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Clients {
-    /// By name.
-    #[prost(message, repeated, tag = "1")]
-    pub clients: Vec<ClientRow>,
-}
-
-/// One registered client.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct ClientRow {
-    /// Its name.
-    #[prost(string, tag = "1")]
-    pub name: String,
-    /// The gateway it prefers.
-    #[prost(string, tag = "2")]
-    pub home: String,
-    /// The gateway it used last; empty if no live node remembers one.
-    #[prost(string, tag = "3")]
-    pub via: String,
-    /// Whether it has a connection now.
-    #[prost(bool, tag = "4")]
-    pub connected: bool,
-    /// When it was last active, in nanoseconds since 1970; 0 if no live node remembers.
-    #[prost(uint64, tag = "5")]
-    pub last_seen_ns: u64,
-}
-
 /// The live list.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Nodes {
@@ -463,4 +412,13 @@ pub struct NodeRow {
     /// Whether clients should be sent to it: the same on every node, from the replicated state.
     #[prost(bool, tag = "19")]
     pub serves: bool,
+    /// Last second of its certificate's validity, since 1970; 0 if it does not say.
+    #[prost(int64, tag = "40")]
+    pub not_after_unix_s: i64,
+    /// Whether it holds the authority's key, so that it signs certificates.
+    #[prost(bool, tag = "41")]
+    pub signs: bool,
+    /// First second of its certificate's validity.
+    #[prost(int64, tag = "42")]
+    pub not_before_unix_s: i64,
 }

@@ -63,6 +63,8 @@ const RAFT: &[&str] = &[
     "membership_index",
 ];
 const VERIFIED: &[&str] = &["node", "verdict", "index", "digest", "records", "bytes", "problems"];
+const CERTIFICATE: &[&str] =
+    &["name", "role", "not_after", "not_after_unix_s", "left_s", "state", "signs", "file"];
 const EVENT: &[&str] =
     &["seq", "stamp", "earliest", "latest", "order_certain", "type", "node", "text", "headers"];
 const KEY: &[&str] = &["key", "value", "version", "by", "owner", "shared_with", "stamp"];
@@ -98,6 +100,9 @@ fn commands() -> Vec<(&'static [&'static str], bool, &'static [&'static str])> {
         (&["cluster", "set", "max-clock-error=90ms"], false, &["max_clock_error_us", "on_loss"]),
         (&["register", "carol"], false, &["name", "home", "context"]),
         (&["compact"], true, &["node", "compacted", "problem"]),
+        (&["admin", "list"], true, &["name", "since", "by", "key"]),
+        (&["certs", "show"], true, CERTIFICATE),
+        (&["certs", "renew"], false, CERTIFICATE),
         (&["context", "list"], true, &["name", "current", "cluster", "identity", "role", "home"]),
         (&["route", "bob"], false, ROUTE),
         (&["raft", "show"], true, RAFT),

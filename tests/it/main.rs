@@ -6,6 +6,8 @@ mod bad_input;
 #[cfg(test)]
 mod catch_up;
 #[cfg(test)]
+mod certificates;
+#[cfg(test)]
 mod clock_ceiling;
 #[cfg(test)]
 mod clock_config;

@@ -30,7 +30,7 @@ pub(crate) const LISTED: &[&str] = &[
 pub(crate) const STATUS: &[&str] =
     &["cluster", "term", "primary", "quorum", "nodes", "healthy", "problems"];
 pub(crate) const NODE: &[&str] =
-    &["id", "role", "address", "state", "applied", "lag", "version", "clock"];
+    &["id", "role", "address", "state", "applied", "lag", "version", "clock", "certificate"];
 /// A node as `logctl nodes` lists it.
 pub(crate) const MEMBER: &[&str] = &[
     "name",
@@ -49,6 +49,8 @@ pub(crate) const MEMBER: &[&str] = &[
     "lag",
     "version",
     "clock",
+    "certificate",
+    "signs",
 ];
 pub(crate) const CLOCK: &[&str] = &["state", "error_bound_us"];
 pub(crate) const CLIENT: &[&str] = &["name", "home", "via", "connected", "last_seen"];

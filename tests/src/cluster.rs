@@ -48,6 +48,14 @@ impl Cluster {
     /// # Errors
     /// When that fails.
     pub fn create(nodes: u16) -> anyhow::Result<Self> {
+        Self::create_with(nodes, &[])
+    }
+
+    /// The same with further arguments.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn create_with(nodes: u16, args: &[&str]) -> anyhow::Result<Self> {
         let place = Place::take();
         let folder = tempfile::tempdir()?;
         let user = User::new(folder.path().join("home"));
@@ -55,7 +63,8 @@ impl Cluster {
         let dir = folder.path().join("cluster");
         let dir = dir.to_str().context("a folder whose name is no text")?;
         let (count, port) = (nodes.to_string(), first_port.to_string());
-        user.ok(&["cluster", "create", dir, "--nodes", &count, "--base-port", &port])?;
+        let create = ["cluster", "create", dir, "--nodes", &count, "--base-port", &port];
+        user.ok(&[&create[..], args].concat())?;
         let node = |n: u16| {
             let config = Path::new(dir).join(format!("node{n}.toml"));
             Logd::new(&format!("n{n}"), config, folder.path().join(format!("n{n}.log")))
@@ -79,8 +88,16 @@ impl Cluster {
     /// # Errors
     /// When it does not become healthy.
     pub fn start(nodes: u16) -> anyhow::Result<Self> {
+        Self::start_with(nodes, &[])
+    }
+
+    /// The same with further arguments of `cluster create`.
+    ///
+    /// # Errors
+    /// When it does not become healthy.
+    pub fn start_with(nodes: u16, args: &[&str]) -> anyhow::Result<Self> {
         for _ in 0..10 {
-            let mut cluster = Self::create(nodes)?;
+            let mut cluster = Self::create_with(nodes, args)?;
             if cluster.start_and_settle()? {
                 return Ok(cluster);
             }

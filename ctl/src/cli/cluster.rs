@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use proto::Name;
 
+use super::certs::parse_life;
 use crate::settings::Setting;
 
 /// Make clusters, and look after what holds for all their nodes.
@@ -58,6 +59,10 @@ pub(crate) struct Create {
     /// is trusted (mode local) and every status says so
     #[arg(long = "time-server", value_name = "ADDR")]
     pub(crate) time_servers: Vec<String>,
+    /// How long the certificates live that are made here, and those that the nodes sign; they have
+    /// theirs made anew at two thirds of it. Default: 90d
+    #[arg(long, value_name = "TIME", value_parser = parse_life)]
+    pub(crate) cert_life: Option<Duration>,
     /// Start the nodes in the background, wait until they are ready, and print a token with which
     /// other machines join
     #[arg(long, conflicts_with = "dry_run")]
@@ -152,7 +157,7 @@ pub(crate) enum TokenRole {
 }
 
 /// Life of a token.
-fn parse_ttl(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_ttl(text: &str) -> Result<Duration, String> {
     let longest = Duration::from_nanos(proto::limits::TOKEN_TTL_MAX_NS);
     match humantime::parse_duration(text) {
         Ok(ttl) if ttl >= Duration::from_secs(1) && ttl <= longest => Ok(ttl),

@@ -51,8 +51,12 @@ pub(crate) enum Node {
         /// The node
         name: Name,
         /// Among nodes fit to be primary, the one with the highest is
-        #[arg(long, value_name = "P")]
-        priority: u32,
+        #[arg(long, value_name = "P", required_unless_present = "signer")]
+        priority: Option<u32>,
+        /// Whether it may sign certificates: then a node that holds the authority's key hands it
+        /// over. Whoever steals it can make itself any certificate of the cluster
+        #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+        signer: Option<bool>,
     },
 }
 

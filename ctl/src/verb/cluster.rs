@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use proto::address::TimeServersError;
+use proto::life::Standing;
 use proto::token::JoinToken;
 use proto::wire::Status;
 use proto::{ClusterId, Name, Role};
@@ -104,7 +105,28 @@ pub(crate) async fn create(args: Create, globals: &Globals, out: &mut Out) -> Re
     if fresh && !args.dry_run && !args.start {
         warn_of_used_ports(&plan, out);
     }
-    Ok(())
+    overdue(&plan, &outcome, out)
+}
+
+/// Says which certificates that were there are over, or soon, and what to do about it.
+fn overdue(plan: &Plan, outcome: &Outcome, out: &Out) -> Result<(), CtlError> {
+    let renew = format!("logctl certs renew --ca-key {}", plan.ca_key().display());
+    let mut over = Vec::new();
+    for (cert, standing, at) in &outcome.overdue {
+        let cert = cert.display();
+        match standing {
+            Standing::Fine => {}
+            Standing::Late => {
+                out.warn(&format!("{cert} is valid until {at} and no longer: {renew}"))
+            }
+            Standing::Expired => over.push(format!("{cert} expired on {at}")),
+        }
+    }
+    if over.is_empty() {
+        return Ok(());
+    }
+    let what = format!("certificates were there and are kept, but over: {}", over.join("; "));
+    Err(CtlError::refused(4, what, renew))
 }
 
 /// Turns the options into a plan.
@@ -140,7 +162,7 @@ fn plan(args: &Create) -> Result<Plan, CtlError> {
         check_not_own(&time_servers, &node.address, &node.address)?;
     }
     let dir = args.dir.clone();
-    Ok(Plan { dir, nodes, time_servers })
+    Ok(Plan { dir, nodes, time_servers, cert_life: args.cert_life })
 }
 
 /// The time servers of an option that may be given several times, by the rule of the configuration.

@@ -58,7 +58,7 @@ impl Show for JoinView {
 /// Runs the verb.
 pub(crate) async fn run(args: Join, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     let from = TokenFrom { text: args.token.as_deref(), file: args.token_file.as_deref() };
-    let token = from.read(Role::Node, out)?.ok_or_else(|| {
+    let token = from.read(&[Role::Node], out)?.ok_or_else(|| {
         let hint = format!("{TOKEN_VARIABLE}=TOKEN logctl cluster join, --token-file FILE, or -");
         CtlError::usage("no join token is given", hint)
     })?;

@@ -1,6 +1,8 @@
 //! What the verbs do: one file each.
 
+mod admin;
 mod bench;
+mod certs;
 mod chart;
 mod chat;
 mod clients;
@@ -75,6 +77,8 @@ pub(crate) async fn run(cli: Cli, out: &mut Out) -> Result<(), CtlError> {
         Verb::Compact => compact::run(globals, out).await,
         Verb::Shell => Box::pin(shell::run(globals, out)).await,
         Verb::Verify(args) => verify::run(args, globals, out).await,
+        Verb::Admin(args) => admin::run(args, globals, out).await,
+        Verb::Certs(args) => certs::run(args, globals, out).await,
         Verb::Context(args) => context::run(args, globals, out),
         Verb::Completion { shell } => out.bytes(&cli::completion(shell)),
         Verb::Man { dir: None } => {

@@ -8,6 +8,7 @@ use crate::error::CtlError;
 use crate::health::{Standing, clock_standing};
 use crate::home::Home;
 use crate::out::{Cell, Out, Shape, Show, Tone};
+use crate::renewal::CertLeft;
 use crate::session::Session;
 
 #[derive(Serialize)]
@@ -37,6 +38,8 @@ pub(crate) struct NodeLine {
     lag: u64,
     version: String,
     clock: Clock,
+    certificate: Option<CertLeft>,
+    signs: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -67,6 +70,8 @@ impl From<&NodeRow> for NodeLine {
             lag: row.lag,
             version: row.version.clone(),
             clock,
+            certificate: CertLeft::of(row),
+            signs: row.signs,
         }
     }
 }
@@ -104,7 +109,7 @@ impl Show for NodeLine {
     fn headings() -> &'static [&'static str] {
         &[
             "NAME", "ROLE", "STATE", "VOTER", "PRIORITY", "ADDRESS", "APPLIED", "LAG", "CLOCK",
-            "BOUND",
+            "BOUND", "CERT",
         ]
     }
 
@@ -127,6 +132,7 @@ impl Show for NodeLine {
             self.lag.to_string().into(),
             Cell::toned(self.clock.state.as_str(), clock),
             bound.as_deref().unwrap_or("-").into(),
+            CertLeft::cell(self.certificate.as_ref()),
         ]
     }
 
@@ -142,6 +148,7 @@ impl Show for NodeLine {
             self.lag.to_string(),
             self.clock.state.clone(),
             self.clock.error_bound_us.map(|us| us.to_string()).unwrap_or_default(),
+            CertLeft::plain(self.certificate.as_ref()),
         ]
     }
 }
@@ -164,7 +171,7 @@ mod tests {
         };
         let left = NodeRow { state: "left".into(), reason: "stopped".into(), ..row.clone() };
         let line = |row: &NodeRow, shape| shown(shape, &[NodeLine::from(row)]);
-        assert_eq!(line(&left, Shape::Plain), "n3\tunknown\tleft\ttrue\t3\t\t0\t0\tlocal\t\n");
+        assert_eq!(line(&left, Shape::Plain), "n3\tunknown\tleft\ttrue\t3\t\t0\t0\tlocal\t\t\n");
         assert!(line(&left, Shape::Table).contains("left (stopped)"));
         assert!(line(&row, Shape::Ndjson).contains(r#""state":"down","reason":null,"up":false"#));
         let drained = NodeRow { state: "joined".into(), drained: true, ..row };

@@ -36,25 +36,26 @@ pub(crate) async fn run(args: Register, globals: &Globals, out: &mut Out) -> Res
     }
     let home = Home::from_env()?;
     let from = TokenFrom { text: args.token.as_deref(), file: args.token_file.as_deref() };
-    let context = match from.read(Role::Client, out)? {
+    let context = match from.read(&[Role::Client, Role::Admin], out)? {
         Some(token) => with_token(&args, &token, globals, &home).await?,
         None => as_admin(&args, globals, &home).await?,
     };
     out.did(format!("{} is registered, as the context of that name", args.name));
     out.one(&RegisterView {
         name: args.name.to_string(),
-        home: context.home.map(|home| home.to_string()).unwrap_or_default(),
+        home: context.home.as_ref().map(Name::to_string).unwrap_or_default(),
         context: args.name.to_string(),
     })?;
     out.hand_over();
-    out.note(&format!("next: logctl --as {} read --follow", args.name));
+    let next = if context.role == Role::Admin { "status" } else { "read --follow" };
+    out.note(&format!("next: logctl --as {} {next}", args.name));
     Ok(())
 }
 
 /// Has an admin's context register the client.
 async fn as_admin(args: &Register, globals: &Globals, home: &Home) -> Result<Context, CtlError> {
     let (admin_name, admin) = choose_admin(globals, home)?;
-    let files = Files::of(&args.name, &admin.cluster, home)?;
+    let files = Files::of(&args.name, (&admin.cluster, Role::Client), home)?;
     // The authority is the one that the admin trusts, whatever the node sends.
     let admins_ca = home.folder().join(&admin.ca);
     let ca = std::fs::read_to_string(&admins_ca).map_err(CtlError::file("read", &admins_ca))?;
@@ -82,7 +83,7 @@ async fn as_admin(args: &Register, globals: &Globals, home: &Home) -> Result<Con
     };
     let Registered { certificate, home: preferred, .. } = registered;
     let admitted = Client { ca, certificate, preferred, nodes: admin.nodes };
-    files.store(&args.name, &admin.cluster, admitted, home)
+    files.store(&args.name, (&admin.cluster, Role::Client), admitted, home)
 }
 
 /// Registers with a token: nothing of the cluster need be known here.
@@ -99,7 +100,7 @@ async fn with_token(
             format!("logctl register {} with this token", token.name),
         ));
     }
-    let files = Files::of(&args.name, &token.cluster, home)?;
+    let files = Files::of(&args.name, (&token.cluster, token.role), home)?;
     let (csr, fresh) = files.request()?;
     let request = JoinRequest {
         name: args.name.clone(),
@@ -107,6 +108,7 @@ async fn with_token(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         role: JoinRole::Client(JoinClient {
             home: args.home.as_ref().map(Name::to_string).unwrap_or_default(),
+            admin: token.role == Role::Admin,
         }),
         time: globals.timeout,
     };
@@ -129,7 +131,7 @@ async fn with_token(
         preferred: admitted.joined.home,
         nodes,
     };
-    let context = files.store(&args.name, &token.cluster, client, home)?;
+    let context = files.store(&args.name, (&token.cluster, token.role), client, home)?;
     if home.current()?.is_none() {
         home.set_current(&args.name)?;
     }
@@ -178,10 +180,9 @@ impl Files {
     ///
     /// # Errors
     /// Exit code 6 when a context of that name belongs to something else.
-    fn of(name: &Name, cluster: &ClusterId, home: &Home) -> Result<Self, CtlError> {
+    fn of(name: &Name, (cluster, role): (&ClusterId, Role), home: &Home) -> Result<Self, CtlError> {
         if let Some(there) = home.load(name)? {
-            let same =
-                &there.cluster == cluster && &there.name == name && there.role == Role::Client;
+            let same = &there.cluster == cluster && &there.name == name && there.role == role;
             if !same {
                 return Err(CtlError::conflict(
                     format!(
@@ -226,7 +227,7 @@ impl Files {
     fn store(
         &self,
         name: &Name,
-        cluster: &ClusterId,
+        (cluster, role): (&ClusterId, Role),
         client: Client,
         home: &Home,
     ) -> Result<Context, CtlError> {
@@ -234,14 +235,14 @@ impl Files {
         certs::write_public(&self.cert, &client.certificate)?;
         let credentials = Credentials::load(&self.ca, &self.cert, &self.key)?;
         let identity = credentials.identity();
-        if &identity.name != name || &identity.cluster != cluster {
+        if &identity.name != name || &identity.cluster != cluster || identity.role != role {
             return Err(CtlError::strange(&format!("a certificate of {identity}")));
         }
         let relative = |path: &PathBuf| path.strip_prefix(home.folder()).unwrap_or(path).to_owned();
         let context = Context {
             cluster: cluster.clone(),
             name: name.clone(),
-            role: Role::Client,
+            role,
             ca: relative(&self.ca),
             cert: relative(&self.cert),
             key: relative(&self.key),

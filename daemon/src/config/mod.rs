@@ -69,8 +69,18 @@ pub struct Tls {
     pub cert: PathBuf,
     /// The key that belongs to `cert`.
     pub key: PathBuf,
-    /// The authority's key: lets this node sign certificates of clients that register.
+    /// The authority's key: lets this node sign certificates.
     pub ca_key: Option<PathBuf>,
+    /// How long the certificates live that this node signs.
+    pub cert_life: Duration,
+}
+
+impl Tls {
+    /// Where the authority's key lies if another node has handed it to this one.
+    #[must_use]
+    pub fn handed_key(&self) -> PathBuf {
+        self.key.with_extension("ca.key")
+    }
 }
 
 /// Where time comes from.

@@ -8,6 +8,7 @@ use clock::LeapPolicy;
 use clock::lead::{OnLoss, UnsyncedStart};
 use proto::Name;
 use proto::address::{NTP_PORT, advertised, host_port, is_own, same as same_address};
+use proto::life::{LIFE_DEFAULT_S, LIFE_MAX_S, LIFE_MIN_S};
 use proto::limits::{CLIENT_CONNECTIONS_MAX, DISK_RESERVE_BYTES, TIME_SERVERS_MAX};
 
 use super::reader::{Marks, Notes, Section, Spot, table};
@@ -124,12 +125,23 @@ fn tls(section: &Section<'_>, folder: &Path) -> Option<Tls> {
     let cert = section.need_as("cert", "pki/n1.crt", |text| path(folder, text));
     let key = section.need_as("key", "pki/n1.key", |text| path(folder, text));
     let ca_key = section.text_as("ca_key", "pki/ca.key", |text| path(folder, text));
+    let cert_life = section.text_as("cert_life", "90d", cert_life);
     Some(Tls {
         ca: ca?.value,
         cert: cert?.value,
         key: key?.value,
         ca_key: ca_key.map(|spot| spot.value),
+        cert_life: cert_life.map_or(Duration::from_secs(LIFE_DEFAULT_S), |spot| spot.value),
     })
+}
+
+/// How long a certificate lives.
+fn cert_life(text: &str) -> Result<Duration, String> {
+    let life = age(text)?;
+    if (LIFE_MIN_S..=LIFE_MAX_S).contains(&life.as_secs()) {
+        return Ok(life);
+    }
+    Err(format!("'{text}' is not between {LIFE_MIN_S}s and {}d", LIFE_MAX_S / (24 * 3600)))
 }
 
 /// `listen` and `advertise` are the node's own addresses, as far as they are known.

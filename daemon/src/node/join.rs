@@ -10,19 +10,19 @@
 
 use std::time::Duration;
 
-use certs::{IssueOptions, request_fingerprint};
+use certs::request_fingerprint;
 use clock::{ClockState, Hlc};
 use model::{CommandOp, Outcome, query};
 use net::PeerAddr;
 use net::join::{JoinConn, wrong_protocol};
 use prost::Message as _;
 use proto::address::advertised;
-use proto::join::{JoinAs, JoinAsk, JoinHello, JoinNode, JoinOffer, Joined, PROTOCOL};
+use proto::join::{JoinAs, JoinAsk, JoinHello, JoinNode, JoinOffer, JoinRenew, Joined, PROTOCOL};
 use proto::limits::JOIN_CLOCK_MAX_NS;
 use proto::member::{AdmitNode, MemberChange, MemberOp};
 use proto::peer::{PeerOp, Sign};
 use proto::token::{AdmitClient, TokenOp, TokenProof, id_text};
-use proto::wire::{Members, Registered, Reply, Response, TokenChange, Tokens};
+use proto::wire::{Members, Registered, Renew, Reply, Response, TokenChange, Tokens};
 use proto::{Action, ErrorCode, Failure, Identity, Name, Role};
 
 use crate::reader::{answered, store_failure};
@@ -111,10 +111,12 @@ impl Node {
             }
             let ask = joiner.ask().await?;
             let name = ask.name.clone();
-            let token = id_text(&ask.token);
+            let renews = matches!(ask.role, Some(JoinAs::Renew(_)));
+            let token = if renews { "none, a renewal".to_owned() } else { id_text(&ask.token) };
             match self.admit(ask, &mut joiner).await {
                 Ok(joined) => {
-                    tracing::info!(%remote, name, token, "admitted a joiner");
+                    let what = if renews { "made a certificate anew" } else { "admitted a joiner" };
+                    tracing::info!(%remote, name, token, "{what}");
                     joiner.joined(joined).await;
                 }
                 Err(failure) => {
@@ -158,6 +160,11 @@ impl Node {
     }
 
     async fn admit(&self, ask: JoinAsk, joiner: &mut JoinConn) -> Result<Joined, Failure> {
+        if let Some(JoinAs::Renew(JoinRenew { certificate })) = ask.role {
+            let renew = Renew { certificate, csr: ask.csr };
+            let certificate = self.renewed(&renew, Deadline::within(DEADLINE)).await?;
+            return Ok(Joined { certificate, ..Joined::default() });
+        }
         let core = self.core()?;
         let deadline = Deadline::within(DEADLINE);
         self.check_clock(ask.now_ns)?;
@@ -225,9 +232,12 @@ impl Node {
                     name: name.to_string(),
                     fingerprint: fingerprint.to_vec(),
                     home: client.home,
+                    admin: client.admin,
                 };
-                (Role::Client, Admit::Client(admit))
+                let role = if client.admin { Role::Admin } else { Role::Client };
+                (role, Admit::Client(admit))
             }
+            JoinAs::Renew(_) => return Err(invalid(&"a renewal admits nobody")),
         };
         let identity = Identity { cluster: self.inner.identity.cluster.clone(), role, name };
         Ok(Asked { identity, fingerprint, csr: ask.csr, admit })
@@ -363,7 +373,7 @@ impl Node {
             Joined { certificate, home, nodes: Some(self.nodes()), ..Joined::default() };
         match &asked.admit {
             Admit::Node(_) => joined.members = Some(self.all_members(core, asked)?),
-            Admit::Client(client) if joined.home.is_empty() => {
+            Admit::Client(client) if joined.home.is_empty() && !client.admin => {
                 joined.home = self.derived_home(&client.name);
             }
             Admit::Client(_) => {}
@@ -424,8 +434,8 @@ impl Node {
 
     /// What is said when nobody can sign.
     pub(super) fn no_signer(&self) -> Failure {
-        let message = "no node that is up holds the authority's key: start one that has tls.ca_key";
-        Failure::new(ErrorCode::Denied, message)
+        let message = "no node that is up holds the authority's key: nobody can sign a certificate";
+        Failure::new(ErrorCode::NoSigner, message)
     }
 
     async fn ask_signer(
@@ -481,7 +491,6 @@ impl Node {
             let message = format!("{identity} is not admitted with this key");
             return Err(Failure::new(ErrorCode::Denied, message));
         }
-        let signed = signer.sign_csr(csr, identity, &IssueOptions::default()).map_err(invalid)?;
-        Ok(signed.cert_pem)
+        signer.sign(csr, identity).map_err(invalid)
     }
 }

@@ -131,6 +131,9 @@ fn row_of(info: &NodeInfo, known: &Known<'_>, up: bool, rtt_us: u64) -> NodeRow 
         drained: row.is_some_and(|row| row.drained),
         // Before the first primary has entered it, a member serves as it did ever since.
         serves: row.is_none_or(MemberRow::serves),
+        not_after_unix_s: info.not_after_unix_s,
+        not_before_unix_s: info.not_before_unix_s,
+        signs: info.signs,
     }
 }
 

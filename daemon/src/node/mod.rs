@@ -21,8 +21,10 @@ mod moved;
 mod own;
 mod place;
 mod reach;
+mod renew;
 mod run;
 mod settings;
+mod signers;
 mod status;
 mod trust;
 mod verify;
@@ -33,7 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use certs::{Authority, Peer};
+use certs::{Credentials, Peer};
 use clock::Hlc;
 use model::Caller;
 use model::query::Reader as Asker;
@@ -49,6 +51,7 @@ use crate::config::FileSettings;
 use crate::events::EventSink;
 use crate::lead::Lead;
 use crate::members::Members;
+use crate::proof::Signer;
 use crate::proposer::Proposer;
 use crate::raft::Handle;
 use crate::sessions::SessionTable;
@@ -89,7 +92,11 @@ struct Inner {
     link: Arc<dyn Link>,
     members: Members,
     sessions: SessionTable,
-    signer: arc_swap::ArcSwapOption<Authority>,
+    /// What this node proves itself with now.
+    credentials: arc_swap::ArcSwap<Credentials>,
+    /// Why its certificate, which is due, was not renewed.
+    renewal: arc_swap::ArcSwapOption<String>,
+    signer: arc_swap::ArcSwapOption<Signer>,
     /// The authorities that this node trusts (PEM): what it tells who joins.
     ca: arc_swap::ArcSwap<String>,
     body: Body,
@@ -367,6 +374,9 @@ impl Node {
                 self.lower_ceiling(principal, deadline).await.map(Reply::CeilingLowered)
             }
             Op::Verify(verify) => self.verify(principal, verify.clone()).await.map(Reply::Verified),
+            Op::Renew(renew) => {
+                self.renew_caller(principal, renew, deadline).await.map(Reply::Registered)
+            }
         }
     }
 
@@ -380,6 +390,7 @@ impl Node {
     #[must_use]
     pub fn info(&self) -> NodeInfo {
         let inner = &self.inner;
+        let life = self.certificate_life();
         let mut info = NodeInfo {
             name: inner.name.to_string(),
             role: "repairing".to_owned(),
@@ -391,6 +402,8 @@ impl Node {
             hears: inner.members.hears(),
             reaches: inner.members.reaches(),
             signs: inner.signer.load().is_some(),
+            not_after_unix_s: life.until_unix_s,
+            not_before_unix_s: life.from_unix_s,
             requests: self.requests_served(),
             shown: Some(inner.witness.in_brief()),
             ..NodeInfo::default()

@@ -41,7 +41,7 @@ use super::ceiling::Ceiling;
 use super::close::Closer;
 use super::feeding::Feeding;
 use super::moved::{self, Book, Roaming};
-use super::{Body, Core, Inner, Node, Repairing, disk};
+use super::{Body, Core, Inner, Node, Repairing, disk, renew};
 
 /// Longest wait for a primary before a node that could serve stale reads calls itself ready.
 const READY_WITHIN: Duration = Duration::from_secs(5);
@@ -328,6 +328,8 @@ fn make_node(config: &Config, proof: Proof, outside: Outside, slot: &Slot, body:
         members,
         sessions: crate::sessions::SessionTable::default(),
         ca: arc_swap::ArcSwap::new(Arc::clone(proof.credentials.ca_pem())),
+        credentials: arc_swap::ArcSwap::from_pointee(proof.credentials),
+        renewal: arc_swap::ArcSwapOption::empty(),
         signer: arc_swap::ArcSwapOption::from_pointee(proof.signer),
         body,
         leaving,
@@ -434,13 +436,8 @@ impl Running {
     async fn until_the_end(self, process: Process) -> Result<(), Failed> {
         let Process { notifier, stop, reloads } = process;
         let (endpoint, node) = (self.endpoint.clone(), self.node.clone());
-        tokio::spawn(reloads.serve(stop.clone(), move |proof| {
-            endpoint.reload(&proof.credentials)?;
-            node.inner.ca.store(Arc::clone(proof.credentials.ca_pem()));
-            node.inner.signer.store(proof.signer.map(Arc::new));
-            node.keeper().reload();
-            Ok::<(), net::NetError>(())
-        }));
+        renew::start(&self.node, &self.config.tls, &reloads.trigger(), &self.work);
+        tokio::spawn(reloads.serve(stop.clone(), move |proof| node.take(&endpoint, proof)));
         tokio::spawn(disk::watch(
             self.node.clone(),
             self.config.limits.disk_reserve_bytes,

@@ -95,6 +95,7 @@ impl Node {
         if self.inner.disk_slow.load(Ordering::Relaxed) {
             problems.push(Problem::new(ProblemCode::DiskSlow));
         }
+        problems.extend(self.certificate_problem());
         problems.extend(self.inner.keeper.problem());
         if let Some(behind) = self.inner.keeper.behind() {
             problems.push(Problem::new(ProblemCode::ClockBehind).detail(behind));

@@ -194,7 +194,11 @@ impl Node {
             }),
             Some(Op::Register(register)) => self.register_op(principal, register),
             Some(Op::Configure(change)) => super::settings::command_op(principal, *change),
-            Some(Op::Member(change)) => super::member_ops::command_op(principal, change),
+            Some(Op::Member(change)) => {
+                let op = super::member_ops::command_op(principal, change)?;
+                self.keeps_a_signer(change)?;
+                Ok(op)
+            }
             Some(Op::Token(change)) => super::join::command_op(principal, change),
             Some(Op::Group(change)) => Ok(CommandOp::Group(change.clone())),
             Some(Op::Kv(change)) => Ok(CommandOp::Kv(change.clone())),

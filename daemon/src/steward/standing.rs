@@ -31,6 +31,8 @@ pub struct Standing {
     pub drained: bool,
     /// Whether it is a member no more.
     pub removed: bool,
+    /// Whether it may sign certificates; `None` while its row is not known.
+    pub signs: Option<bool>,
 }
 
 /// Follows how this node stands, until `stop`.
@@ -65,6 +67,7 @@ fn standing_of(rows: &[MemberRow], name: &str, raft_id: u64) -> Standing {
     Standing {
         drained: row.is_some_and(|row| row.raft_id == raft_id && row.drained),
         removed: is_removed(rows, name, raft_id),
+        signs: row.filter(|row| row.raft_id == raft_id).map(|row| row.signs),
     }
 }
 
@@ -183,7 +186,7 @@ mod tests {
     fn a_store_is_removed_and_not_a_name() {
         let rows = [row("n1", 1, MemberState::Joined), row("n4", 16, MemberState::Removed)];
         let of = |rows: &[MemberRow], name: &str, id| {
-            let Standing { drained, removed } = standing_of(rows, name, id);
+            let Standing { drained, removed, .. } = standing_of(rows, name, id);
             (drained, removed)
         };
         assert_eq!(of(&rows, "n1", 1), (true, false));

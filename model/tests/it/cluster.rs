@@ -42,6 +42,7 @@ pub(crate) enum Verb {
     CheckAdmission,
     CheckClient,
     KeyOf,
+    MayRenew,
     Revoked,
     Bindings,
     Admins,
@@ -76,6 +77,7 @@ impl Verb {
             "check-admission" => Self::CheckAdmission,
             "check-client" => Self::CheckClient,
             "key-of" => Self::KeyOf,
+            "may-renew" => Self::MayRenew,
             "revoked" => Self::Revoked,
             "homes" => Self::Homes,
             "route" => Self::Route,
@@ -172,16 +174,8 @@ impl Verb {
                     Err(error) => refused(&error.into_failure()),
                 }]
             }
-            Self::KeyOf => {
-                let role: Role = line.text("for").parse().unwrap();
-                let key = query::admitted_key(view, role, &line.text("name")).unwrap();
-                let wanted = fingerprint(&line.text("with"));
-                vec![match key {
-                    None => "no key".to_owned(),
-                    Some(key) if key == wanted => "this key".to_owned(),
-                    Some(_) => "another key".to_owned(),
-                }]
-            }
+            Self::KeyOf => vec![key_of(view, line)],
+            Self::MayRenew => vec![may_renew(view, line)],
             Self::Revoked => {
                 let (name, key) = (line.text("name"), line.text("with"));
                 let key = (!key.is_empty()).then(|| fingerprint(&key));
@@ -257,12 +251,31 @@ fn first(line: &mut Line) -> Members {
 }
 
 /// `token=t1 name=n4 with=KEY`, and `store`, `at`, `wants`, `priority` where they matter.
+fn key_of(view: &MemoryView, line: &mut Line) -> String {
+    let role: Role = line.text("for").parse().unwrap();
+    let key = query::admitted_key(view, role, &line.text("name")).unwrap();
+    let wanted = fingerprint(&line.text("with"));
+    match key {
+        None => "no key".to_owned(),
+        Some(key) if key == wanted => "this key".to_owned(),
+        Some(_) => "another key".to_owned(),
+    }
+}
+
+fn may_renew(view: &MemoryView, line: &mut Line) -> String {
+    let role: Role = line.text("for").parse().unwrap();
+    let key = fingerprint(&line.text("with"));
+    let why = query::renewal_refusal(view, role, &line.text("name"), &key);
+    why.unwrap().unwrap_or_else(|| "renewed".to_owned())
+}
+
 fn admit_client(line: &mut Line) -> AdmitClient {
     AdmitClient {
         token: Some(proof(line)),
         name: line.text("name"),
         fingerprint: fingerprint(&line.text("with")).to_vec(),
         home: line.text("home"),
+        admin: line.text("as") == "admin",
     }
 }
 
@@ -303,11 +316,13 @@ fn notice(line: &mut Line) -> Notice {
 fn set(line: &mut Line) -> SetNode {
     let (priority, wanted, drained) =
         (line.text("priority"), line.text("wants"), line.text("drained"));
+    let signs = line.text("signs");
     SetNode {
         name: line.text("name"),
         priority: (!priority.is_empty()).then(|| priority.parse().unwrap()),
         wants: (!wanted.is_empty()).then(|| wants(&wanted)),
         drained: (!drained.is_empty()).then(|| drained == "yes"),
+        signs: (!signs.is_empty()).then(|| signs == "yes"),
     }
 }
 

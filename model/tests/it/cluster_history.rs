@@ -68,6 +68,7 @@ fn node_op() -> impl Strategy<Value = CommandOp> {
                 name: format!("c{name}"),
                 fingerprint: vec![key; 32],
                 home: String::new(),
+                admin: false,
             })),
         })
     });
@@ -90,8 +91,9 @@ fn admin_op() -> impl Strategy<Value = CommandOp> {
     let token = |op| CommandOp::Token(TokenChange { op: Some(op) });
     let remove = (prop::collection::vec(name(), 1..3), any::<bool>())
         .prop_map(|(names, force)| MemberOp::Remove(RemoveNodes { names, force }));
-    let set = (name(), prop::option::of(0i32..2), prop::option::of(any::<bool>()))
-        .prop_map(|(name, wants, drained)| SetNode { name, priority: Some(3), wants, drained });
+    let set = (name(), prop::option::of(0i32..2), prop::option::of(any::<bool>())).prop_map(
+        |(name, wants, drained)| SetNode { name, priority: Some(3), wants, drained, signs: None },
+    );
     let aside = name().prop_map(|name| MemberOp::StepDown(StepDown { name, hold_ns: 9 }));
     let create = (proof(), any::<bool>(), 1u32..4, 1u64..9).prop_map(|(proof, node, uses, ttl)| {
         TokenOp::Create(CreateToken {

@@ -194,6 +194,7 @@ fn may_be_out_twice(op: &Op) -> bool {
         | Op::Admin(_)
         | Op::WatchNodes(_)
         | Op::LowerCeiling(_)
+        | Op::Renew(_)
         | Op::Verify(_) => false,
     }
 }

@@ -1,7 +1,7 @@
 //! Getting a connection: one attempt that all calls share, several nodes raced.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
@@ -178,7 +178,8 @@ impl Inner {
                 Some(name) => self.node(name.clone()).dns_name(),
                 None => certs::any_node(&self.own.cluster),
             };
-            let connecting = self.quic.connect_with(self.dialing.clone(), address, &name);
+            let dialing = self.dialing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let connecting = self.quic.connect_with(dialing, address, &name);
             let connecting = connecting.map_err(|error| End::Lost(error.to_string()))?;
             tokio::select! {
                 connected = connecting => connected.map_err(|error| end_of(&error)),

@@ -114,7 +114,7 @@ pub struct Client(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     quic: quinn::Endpoint,
-    dialing: quinn::ClientConfig,
+    dialing: Mutex<quinn::ClientConfig>,
     own: Identity,
     timeout: Duration,
     directory: Directory,
@@ -154,7 +154,7 @@ impl Client {
         let directory = Directory::new(&config, &own.cluster)?;
         Ok(Self(Arc::new(Inner {
             quic: tune::client_endpoint()?,
-            dialing,
+            dialing: Mutex::new(dialing),
             own,
             timeout: config.timeout,
             asked_epoch: AtomicU64::new(directory.epoch()),
@@ -167,6 +167,16 @@ impl Client {
             ring: config.ring.unwrap_or_else(|| Arc::new(MemoryRing::default())),
             watching: Watching::default(),
         })))
+    }
+
+    /// Shows another certificate on connections from now on, those that stand go on.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn set_credentials(&self, credentials: &Credentials) -> Result<(), ClientError> {
+        let dialing = tune::client(credentials, CLIENT_ALPN)?;
+        *self.0.dialing.lock().unwrap_or_else(PoisonError::into_inner) = dialing;
+        Ok(())
     }
 
     /// Asks and waits for the answer; finds another gateway and asks again as long as that can

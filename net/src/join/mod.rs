@@ -11,12 +11,13 @@ mod conn;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use certs::Credentials;
 use certs::pin::{self, OfferError};
 use proto::join::{
     JOIN_ALPN, JoinAnswer, JoinAs, JoinAsk, JoinClient, JoinEcho, JoinHello, JoinNode, JoinOffer,
-    JoinStep, Joined, NONCE_BYTES, PROBE_MAGIC, PROTOCOL,
+    JoinRenew, JoinStep, Joined, NONCE_BYTES, PROBE_MAGIC, PROTOCOL,
 };
-use proto::token::JoinToken;
+use proto::token::{ID_BYTES, JoinToken, SECRET_BYTES};
 use proto::{Action, ErrorCode, Failure, Name};
 use quinn::Connection;
 use quinn::rustls::pki_types::CertificateDer;
@@ -69,6 +70,8 @@ pub enum JoinRole {
     },
     /// A client.
     Client(JoinClient),
+    /// Nobody new, see [`renew`].
+    Renew(JoinRenew),
 }
 
 /// Who is in.
@@ -89,7 +92,7 @@ pub enum JoinError {
     #[error(transparent)]
     Net(#[from] NetError),
     /// No node answered; nothing was done.
-    #[error("no node of the token answers: {}", .tried.join("; "))]
+    #[error("no node answers: {}", .tried.join("; "))]
     Unreachable {
         /// Each address that was tried, and what came of it.
         tried: Vec<String>,
@@ -182,12 +185,48 @@ pub async fn join(token: &JoinToken, request: &JoinRequest) -> Result<Admitted, 
             let bound = UdpSocket::bind(listen).await;
             Some(bound.map_err(|source| NetError::Bind { address: *listen, source })?)
         }
-        JoinRole::Client(_) => None,
+        JoinRole::Client(_) | JoinRole::Renew(_) => None,
     };
     let joiner = Joiner { token, request, socket, until, quic: tune::client_endpoint()? };
     let joined = joiner.any().await;
     joiner.quic.wait_idle().await;
     joined
+}
+
+/// Has a member's certificate made anew over a connection that shows none, for one that is over opens
+/// no other. `csr` (PKCS #10, DER) is by the member's own key; any node at `addresses` will do that
+/// the member's authority has signed.
+///
+/// # Errors
+/// See [`JoinError`]; asking again is safe.
+pub async fn renew(
+    own: &Credentials,
+    csr: Vec<u8>,
+    addresses: Vec<String>,
+    time: Duration,
+) -> Result<String, JoinError> {
+    let identity = own.identity();
+    let pin = pin::spki_sha256(own.ca_pem());
+    let pin = pin.map_err(|error| NetError::Config(error.to_string()))?;
+    // Nothing is secret here, so there is nothing to show: the token only says where to ask.
+    let nowhere = JoinToken {
+        cluster: identity.cluster.clone(),
+        ca_sha256: pin,
+        addresses,
+        role: identity.role,
+        id: [0; ID_BYTES],
+        secret: [0; SECRET_BYTES],
+        expires_unix_s: 0,
+        name: identity.name.to_string(),
+    };
+    let request = JoinRequest {
+        name: identity.name.clone(),
+        csr,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        role: JoinRole::Renew(JoinRenew { certificate: own.cert_der() }),
+        time,
+    };
+    Ok(join(&nowhere, &request).await?.joined.certificate)
 }
 
 /// The address of this machine from which it reaches the first of these that it can; what a node
@@ -239,7 +278,11 @@ impl Joiner<'_> {
                 }
             }
             let error = last.unwrap_or(JoinError::Unreachable { tried });
-            let hopeless = matches!(error, JoinError::Foreign { .. });
+            let hopeless = match &error {
+                JoinError::Foreign { .. } | JoinError::Clock { .. } => true,
+                JoinError::Refused(failure) => failure.error_code() == ErrorCode::NoSigner,
+                _ => false,
+            };
             let nobody = matches!(error, JoinError::Unreachable { .. }) && !unknown;
             let wait = pause.max(retry_after(&error)).min(PAUSE_MAX);
             if hopeless || nobody || Instant::now() + wait >= self.until {
@@ -337,6 +380,7 @@ impl Joiner<'_> {
             role: Some(match &request.role {
                 JoinRole::Node { node, .. } => JoinAs::Node(node.clone()),
                 JoinRole::Client(client) => JoinAs::Client(client.clone()),
+                JoinRole::Renew(renew) => JoinAs::Renew(renew.clone()),
             }),
         };
         let talk = async {
@@ -415,9 +459,13 @@ fn retry_after(error: &JoinError) -> Duration {
 /// Whether the next address may do better.
 fn goes_on(error: &JoinError) -> bool {
     match error {
-        JoinError::Foreign { .. } | JoinError::Unknown(_) => true,
+        // A node whose own certificate is over looks like a clock that is wrong.
+        JoinError::Foreign { .. } | JoinError::Unknown(_) | JoinError::Clock { .. } => true,
         JoinError::Refused(failure) => {
-            matches!(failure.error_code().action(), Action::Retry | Action::GoElsewhere)
+            // One node may hear a signer that another one does not.
+            let code = failure.error_code();
+            matches!(code.action(), Action::Retry | Action::GoElsewhere)
+                || code == ErrorCode::NoSigner
         }
         _ => false,
     }

@@ -49,7 +49,11 @@ impl Pki {
     pub(crate) fn expired(&self, role: Role, name: &str) -> Credentials {
         let then = UnixTime::now().as_secs() - 24 * 3600;
         let now = UnixTime::since_unix_epoch(Duration::from_secs(then));
-        self.issue_with(role, name, &IssueOptions { now, days: 0, ..Default::default() })
+        self.issue_with(
+            role,
+            name,
+            &IssueOptions { now, life: Duration::ZERO, ..Default::default() },
+        )
     }
 
     /// A member of this cluster that trusts another one's authority.

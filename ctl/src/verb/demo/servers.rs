@@ -171,6 +171,7 @@ mod tests {
             file: "node1.toml",
             advertise: None,
             signs: true,
+            cert_life: None,
         };
         let text = with_servers(&config.text(), &["127.0.0.1:1".into(), "127.0.0.1:2".into()]);
         let table: toml::Table = text.parse().unwrap();

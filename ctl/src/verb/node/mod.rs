@@ -40,7 +40,9 @@ pub(crate) async fn run(args: Node, globals: &Globals, out: &mut Out) -> Result<
         Node::StepDown { name, hold } => wish::step_down(name.as_ref(), hold, globals, out).await,
         Node::Promote { name } => wish::vote(&name, true, globals, out).await,
         Node::Demote { name } => wish::vote(&name, false, globals, out).await,
-        Node::Set { name, priority } => wish::priority(&name, priority, globals, out).await,
+        Node::Set { name, priority, signer } => {
+            wish::set(&name, priority, signer, globals, out).await
+        }
     }
 }
 

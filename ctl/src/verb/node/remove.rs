@@ -2,7 +2,7 @@
 
 use proto::Name;
 use proto::member::{MemberOp, MemberState, RemoveNodes};
-use proto::wire::{Op, Plan, Planned, Reply};
+use proto::wire::{Op, Plan, Planned, Reply, Status};
 use serde::Serialize;
 
 use crate::cli::{Globals, NodeRemove};
@@ -89,6 +89,12 @@ pub(super) async fn run(
     out.confirm(&question, &format!("logctl -y node remove {}", names.join(" ")))?;
     let talk = Talk::open(globals)?;
     let here = dev::folder(&Home::from_env()?, talk.change.context());
+    if args.force && talk.status().await.is_ok_and(|status| nobody_signs(&status, &names)) {
+        out.warn(
+            "no node that stays and is up holds the authority's key: nobody can register, join or \
+             have a certificate made anew until one has it (logctl certs --help)",
+        );
+    }
     let done = removed(&talk, &names, args.force, out).await;
     talk.close().await;
     let done = done?;
@@ -100,6 +106,12 @@ pub(super) async fn run(
         }
     }
     out.list(&done)
+}
+
+/// Whether somebody signs now, and nobody would without these.
+fn nobody_signs(status: &Status, going: &[String]) -> bool {
+    let mut sign = status.nodes.iter().filter(|row| row.up && row.signs).peekable();
+    sign.peek().is_some() && sign.all(|row| going.contains(&row.name))
 }
 
 async fn planned(names: Vec<String>, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {

@@ -90,16 +90,36 @@ async fn voted(
     Ok(rows)
 }
 
-/// Changes a node's priority. To whom the role goes then, and when, is the cluster's.
-pub(super) async fn priority(
+/// Changes a node's priority, or whether it may sign. To whom the role goes then, and when, is the
+/// cluster's; that the node has the authority's key, or has it no more, is waited for.
+pub(super) async fn set(
     name: &Name,
-    priority: u32,
+    priority: Option<u32>,
+    signer: Option<bool>,
     globals: &Globals,
     out: &mut Out,
 ) -> Result<(), CtlError> {
     let talk = Talk::open(globals)?;
-    let set = SetNode { name: name.to_string(), priority: Some(priority), ..SetNode::default() };
-    let done = talk.change(MemberOp::Set(set)).await;
+    let set = SetNode { name: name.to_string(), priority, signs: signer, ..SetNode::default() };
+    let done = async {
+        let rows = talk.change(MemberOp::Set(set)).await?;
+        if let Some(signs) = signer {
+            talk.until(out, &format!("the change of {name}"), async || {
+                let status = talk.status().await?;
+                let row = status.nodes.iter().find(|row| row.name == name.as_str());
+                let fits = row.is_some_and(|row| row.up && row.signs == signs);
+                let why = if signs {
+                    "has no key yet: no other signer that is up has handed it over"
+                } else {
+                    "still has the key: does its file name tls.ca_key?"
+                };
+                Ok((!fits).then(|| format!("{name} {why}")))
+            })
+            .await?;
+        }
+        Ok(rows)
+    };
+    let done: Result<_, CtlError> = done.await;
     talk.close().await;
     show(&done?, out)
 }
