@@ -246,7 +246,7 @@ fn two_authorities_are_trusted_while_one_replaces_the_other() {
     }
 }
 
-/// Seen to fail with the first certificate of the file taken for the authority.
+/// Meant to catch the first certificate of the file taken for the authority.
 #[test]
 fn a_bundle_of_authorities_works_in_any_order() {
     let (old, new) =
@@ -400,7 +400,7 @@ fn a_renewal_is_for_the_same_name_and_key_or_refused() {
     assert!(own.check_renewed(&forged.cert_pem).is_err());
 }
 
-/// Seen to fail with an hour whatever the life: half of a short one was over at its beginning.
+/// Meant to catch an hour whatever the life: much of a short one would be over at its beginning.
 #[test]
 fn a_short_life_begins_shortly_before() {
     let authority = Authority::create(&cluster(7)).unwrap();

@@ -62,8 +62,8 @@ pub fn doubtful(own: &BTreeSet<String>, others: &[BTreeSet<String>]) -> BTreeSet
 
 #[cfg(test)]
 mod tests {
-    //! Seen to fail with servers that were believed for a moment only, and with one node that still
-    //! believes.
+    //! Meant to catch a server called turned that was believed for a moment only, and one called
+    //! doubtful that another node still believes.
 
     use super::*;
 

@@ -196,8 +196,8 @@ mod tests {
         let stamp = Hlc { ns: 1_795_224_645_123_456_789, logical: 42 };
         assert_eq!(exact("2026-11-21T01:30:45.123456789Z~0000002a"), stamp);
         assert_eq!(exact(&stamp.to_hex()), stamp);
-        // What `date -Ins`, `date +%FT%T%z`, `date --rfc-3339=ns` and `date +@%s.%N` print. Seen to
-        // fail with each of them taken for no time.
+        // What `date -Ins`, `date +%FT%T%z`, `date --rfc-3339=ns` and `date +@%s.%N` print. Meant
+        // to catch any of them taken for no time.
         let half = Hlc::from_ns(DAY_NS + 500_000_000);
         for text in [
             "1970-01-02T01:00:00,500000000+01:00",

@@ -132,7 +132,7 @@ fn long_ago() -> Instant {
     Instant::now().checked_sub(DOWN_AFTER).unwrap()
 }
 
-/// Seen to fail without the comparison of starts.
+/// Meant to catch the comparison of starts left out.
 #[tokio::test]
 async fn a_late_word_of_an_old_life_is_not_heard() {
     let members = node(1, &Arc::new(AtomicU64::new(WALL_NS)), 0);
@@ -148,7 +148,7 @@ async fn a_late_word_of_an_old_life_is_not_heard() {
     assert!(members.note(said(1, false), None), "another node of that name");
 }
 
-/// Seen to fail with runs that outlive a pause, and with runs that outlive a start.
+/// Meant to catch runs that outlive a pause, and runs that outlive a start.
 #[tokio::test]
 async fn a_run_ends_with_a_pause_and_with_a_start() {
     let members = node(1, &Arc::new(AtomicU64::new(WALL_NS)), 0);
@@ -162,7 +162,7 @@ async fn a_run_ends_with_a_pause_and_with_a_start() {
     }
 }
 
-/// Seen to fail with leaving peers counted, and without the age of a word or of an answer.
+/// Meant to catch leaving peers counted, and the age of a word or of an answer left out.
 #[tokio::test]
 async fn the_others_are_told_who_is_heard_by_question_or_answer() {
     let members = node(1, &Arc::new(AtomicU64::new(WALL_NS)), 0);
@@ -183,7 +183,7 @@ fn from(address: &str) -> NodeInfo {
     NodeInfo { address: address.to_owned(), ..said(1, false) }
 }
 
-/// Seen to fail with a peer called up for its questions alone.
+/// Meant to catch a peer called up for its questions alone.
 #[tokio::test]
 async fn who_only_asks_is_heard_and_not_up() {
     let members = node(1, &Arc::new(AtomicU64::new(WALL_NS)), 0);
@@ -203,7 +203,7 @@ async fn who_only_asks_is_heard_and_not_up() {
     assert_eq!(members.reaches(), ["n2"]);
 }
 
-/// Seen to fail with the last word believed, whoever said it.
+/// Meant to catch the last word believed, whoever said it.
 #[tokio::test]
 async fn one_who_asks_in_the_name_of_one_who_answers_is_told_apart() {
     let members = node(1, &Arc::new(AtomicU64::new(WALL_NS)), 0);

@@ -178,8 +178,7 @@ fn push_without_figures(to: &mut String, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    //! Seen to fail with every line let through, with kinds never forgotten, and with figures told
-    //! apart.
+    //! Meant to catch every line let through, kinds never forgotten, and figures told apart.
 
     use std::io::{self, Write};
 

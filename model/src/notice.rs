@@ -73,7 +73,7 @@ fn rejoined(row: &MemberRow, notice: &Notice) -> String {
 mod tests {
     use super::*;
 
-    /// Seen to fail with a later nonce taken, and with the comparison left out.
+    /// Meant to catch a later nonce taken, and the comparison left out.
     #[test]
     fn the_first_nonce_of_a_store_is_kept() {
         let row = MemberRow {

@@ -194,7 +194,7 @@ fn is_host_name(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Seen to fail with a final dot and with a zone refused.
+    /// Meant to catch a final dot refused, or a zone.
     #[test]
     fn good_addresses_become_canonical() {
         for (text, want) in [

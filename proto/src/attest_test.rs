@@ -1,5 +1,5 @@
-//! Seen to fail with each comparison of `lacks` left out in turn, with the places compared before
-//! they are committed, and with a memory that takes less than it had.
+//! Meant to catch any comparison of `lacks` left out, places compared before they are committed, and
+//! a memory that takes less than it had.
 
 use super::*;
 

@@ -2,9 +2,9 @@
 //! its seed, cut together with its evidence, or run twice. Nothing in the store shows it; the other
 //! nodes remember. It takes no part, and nothing that was acknowledged is lost or cut off.
 //!
-//! Promises: 1 durable, 8 refuses clearly. Seen to fail with a daemon that says and judges no
-//! attestation: in each of these the node voted within a second, and its entries went over the
-//! acknowledged ones, but for the copy beside a living node, which passed for it.
+//! Promises: 1 durable, 8 refuses clearly. Meant to catch a daemon that says and judges no
+//! attestation: in each of these the node would soon vote, and its entries could go over the
+//! acknowledged ones, but for the copy beside a living node, which would pass for it.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -160,7 +160,7 @@ impl Search {
     }
 }
 
-/// Seen to fail with the first place that differs in a round taken for the first of all.
+/// Meant to catch the first place that differs in a round taken for the first of all.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -57,7 +57,7 @@ fn create_refuses_bad_numbers_and_addresses() {
         &["--time-server", "a:b"],
         &["--time-server", ""],
         &["--time-server", "a", "--time-server", "a:123"],
-        // What the daemon would refuse. Seen to fail with a parser of our own.
+        // What the daemon would refuse. Meant to catch a parser of our own.
         &["--time-server", "a", "--time-server", "A."],
         &["--time-server", "[::1]", "--time-server", "0::1"],
         &["--time-server", "0.0.0.0"],
@@ -92,7 +92,7 @@ fn create_refuses_bad_numbers_and_addresses() {
     user.fails(&["cluster", "create", "/proc/none/such"], 1);
 }
 
-/// Seen to fail with both refused.
+/// Meant to catch either of them refused.
 #[test]
 fn names_with_a_final_dot_and_zones_are_time_servers() {
     let user = User::new();
@@ -104,7 +104,7 @@ fn names_with_a_final_dot_and_zones_are_time_servers() {
     }
 }
 
-/// Seen to fail with the folder taken as it is.
+/// Meant to catch the folder taken as it is.
 #[test]
 fn a_folder_for_keys_that_others_may_write_is_refused() {
     let user = User::new();
@@ -125,7 +125,7 @@ fn a_folder_for_keys_that_others_may_write_is_refused() {
     user.fails(&["cluster", "create", "c"], 4);
 }
 
-/// Seen to fail with a token as an argument taken without a word.
+/// Meant to catch a token as an argument taken without a word.
 #[test]
 fn a_token_that_others_can_see_is_said_to_be_seen() {
     let user = User::new();

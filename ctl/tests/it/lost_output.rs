@@ -1,7 +1,7 @@
 //! What becomes of a command whose standard output fails: its verdict stays, and what it did is said.
 //!
-//! Seen to fail on the code before: a closed pipe ended every command with 0, whatever it had left
-//! undone or found out, and a full disk hid what was stored.
+//! Meant to catch a closed pipe that ends every command with 0, whatever it has left undone or found
+//! out, and a full disk that hides what was stored.
 
 use std::fs::File;
 use std::io::Write;

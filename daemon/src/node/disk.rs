@@ -162,8 +162,8 @@ mod tests {
             .collect()
     }
 
-    /// Seen to fail without the comparison, without the second that it must last, and without the
-    /// pause after a hand-over.
+    /// Meant to catch the comparison left out, and the second that it must last, and the pause after
+    /// a hand-over.
     #[test]
     fn the_role_leaves_a_slow_disk_for_a_fast_one_and_not_to_and_fro() {
         const NEVER: [u32; 0] = [];

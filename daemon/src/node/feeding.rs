@@ -137,8 +137,8 @@ mod tests {
         out
     }
 
-    /// Seen to fail with the age of the last heartbeat alone: a voter whose appends go nowhere was
-    /// healthy.
+    /// Meant to catch the age of the last heartbeat taken alone: a voter whose appends go nowhere
+    /// would be healthy.
     #[test]
     fn who_takes_nothing_for_seconds_gets_nothing() {
         let told = looked(&[

@@ -271,7 +271,7 @@ mod tests {
         PeerAddr { name, raft_id: 1, address, incarnation: [1; 16] }
     }
 
-    /// Seen to fail with the old addresses forgotten once the table knows: the engine's links keep
+    /// Meant to catch the old addresses forgotten once the table knows: the engine's links keep
     /// theirs for as long as they live.
     #[test]
     fn a_node_is_dialled_where_it_has_proven_to_be() {
@@ -301,8 +301,8 @@ mod tests {
         assert_eq!(book.elsewhere(&other), None, "another store of that name");
     }
 
-    /// Seen to fail with proofs of this node's own alone: the engine of a primary that learned of it by
-    /// the table went on dialling where nobody was.
+    /// Meant to catch proofs of this node's own alone: the engine of a primary that learned of it by
+    /// the table would go on dialling where nobody is.
     #[test]
     fn what_others_have_proven_is_learned_from_the_table() {
         let book = Book::default();

@@ -120,7 +120,7 @@ mod tests {
         problems(nodes, "n3").iter().map(Problem::to_string).collect()
     }
 
-    /// Seen to fail with everybody who speaks called well: the code before this rule.
+    /// Meant to catch everybody who speaks called well, as the code before this rule did.
     #[test]
     fn who_speaks_and_cannot_be_reached_takes_no_part() {
         assert_eq!(said(&all_well()), [""; 0]);

@@ -237,8 +237,8 @@ async fn a_restart_waits_out_its_ceiling_and_repeats_nothing() {
     assert!(keeper.tick().unwrap().hlc.ns > ceiling_ns);
 }
 
-/// Seen to fail with the wait counted from the log's floor: a clock that once ran two days ahead
-/// waited for ever, write after write.
+/// Meant to catch the wait counted from the log's floor: a clock that once ran two days ahead would
+/// wait for ever, write after write.
 #[tokio::test]
 async fn a_clock_far_behind_its_own_ceiling_refuses_at_once_until_it_is_released() {
     let clock = ManualClock::new(WALL_NS);
