@@ -78,6 +78,19 @@ pub(crate) struct Seed {
     /// The members.
     #[serde(rename = "member")]
     pub(crate) members: Vec<Member>,
+    /// The first administrators. A certificate alone makes nobody one.
+    #[serde(rename = "admin", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) admins: Vec<SeedAdmin>,
+}
+
+/// An administrator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SeedAdmin {
+    /// Its name.
+    pub(crate) name: String,
+    /// SHA-256 of its public key, 64 hexadecimal digits.
+    pub(crate) key: String,
 }
 
 impl Seed {
@@ -104,6 +117,14 @@ pub(crate) struct Member {
     pub(crate) incarnation: String,
     /// Where it is dialled.
     pub(crate) address: String,
+    /// SHA-256 of its public key, 64 hexadecimal digits; absent in a seed of an earlier release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<String>,
+}
+
+/// A hash as it stands in a seed.
+pub(crate) fn hex(hash: &[u8]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// One thing that is missing.
@@ -150,9 +171,17 @@ pub(crate) fn create(plan: &Plan, dry_run: bool) -> Result<Outcome, CtlError> {
         None => make_authority(plan)?,
     };
     let members = found.members.take().unwrap_or_else(|| plan.draw_members());
-    for piece in &missing {
-        make(plan, piece, &authority, &members)?;
+    let (seeds, others): (Vec<_>, Vec<_>) =
+        missing.iter().partition(|piece| matches!(piece, Piece::Seed(_)));
+    for piece in others {
+        make(plan, piece, &authority, &[], &[])?;
     }
+    // Now every key is there: the seeds bind them to their owners.
+    let (bound, admins) = plan.bind(&members)?;
+    for piece in &seeds {
+        make(plan, piece, &authority, &bound, &admins)?;
+    }
+    plan.renew_seeds(&authority, &members, &bound, &admins)?;
     outcome.cluster = Some(authority.cluster().clone());
     Ok(outcome)
 }
@@ -162,6 +191,7 @@ fn make(
     piece: &Piece<'_>,
     authority: &Authority,
     members: &[Member],
+    admins: &[SeedAdmin],
 ) -> Result<(), CtlError> {
     match piece {
         Piece::Authority => Ok(()),
@@ -169,15 +199,7 @@ fn make(
         Piece::Config(node) => {
             write_atomic(&plan.dir.join(&node.config), plan.config_text(node).as_bytes())
         }
-        Piece::Seed(node) => {
-            let seed = Seed {
-                cluster: authority.cluster().to_string(),
-                node: node.name.to_string(),
-                joined: false,
-                members: members.to_vec(),
-            };
-            write_atomic(&plan.seed(&node.name), seed.text().as_bytes())
-        }
+        Piece::Seed(node) => plan.write_seed(&node.name, authority, members, admins),
         Piece::Ignore(path) => write_atomic(path, IGNORE),
     }
 }
@@ -409,12 +431,64 @@ impl Plan {
         config.text()
     }
 
+    fn write_seed(
+        &self,
+        node: &Name,
+        authority: &Authority,
+        members: &[Member],
+        admins: &[SeedAdmin],
+    ) -> Result<(), CtlError> {
+        let seed = Seed {
+            cluster: authority.cluster().to_string(),
+            node: node.to_string(),
+            joined: false,
+            members: members.to_vec(),
+            admins: admins.to_vec(),
+        };
+        write_atomic(&self.seed(node), seed.text().as_bytes())
+    }
+
+    /// The members and the administrator with the keys that lie in the folder.
+    fn bind(&self, members: &[Member]) -> Result<(Vec<Member>, Vec<SeedAdmin>), CtlError> {
+        let key = |name: &Name| -> Result<String, CtlError> {
+            let (cert, key) = self.pair(name);
+            let credentials = Credentials::load_any_age(&self.ca_cert(), &cert, &key)?;
+            Ok(hex(&credentials.fingerprint()))
+        };
+        let mut bound = members.to_vec();
+        for member in &mut bound {
+            if let Some(node) = self.nodes.iter().find(|node| node.name.as_str() == member.name) {
+                member.key = Some(key(&node.name)?);
+            }
+        }
+        let admin = SeedAdmin { name: ADMIN.to_owned(), key: key(&self.admin())? };
+        Ok((bound, vec![admin]))
+    }
+
+    /// A key that was made anew before anything was started stands in the seeds that wait, too.
+    fn renew_seeds(
+        &self,
+        authority: &Authority,
+        members: &[Member],
+        bound: &[Member],
+        admins: &[SeedAdmin],
+    ) -> Result<(), CtlError> {
+        if members == bound || self.nodes.iter().any(|node| self.done_seed(&node.name).exists()) {
+            return Ok(());
+        }
+        for node in &self.nodes {
+            self.write_seed(&node.name, authority, bound, admins)?;
+        }
+        Ok(())
+    }
+
     fn draw_members(&self) -> Vec<Member> {
         let members = self.nodes.iter().zip(1..).map(|(node, raft_id)| Member {
             name: node.name.to_string(),
             raft_id,
             incarnation: Uuid::new_v4().to_string(),
             address: node.address.clone(),
+            key: None,
         });
         members.collect()
     }

@@ -205,11 +205,12 @@ impl Folder {
                     .map_err(|_| strange("no incarnation"))?
                     .to_string(),
                 address: row.address.clone(),
+                key: (!row.fingerprint.is_empty()).then(|| layout::hex(&row.fingerprint)),
             })
         };
         let members = rows.members.iter().map(member).collect::<Result<_, CtlError>>()?;
         let (cluster, node) = (begun.cluster.clone(), begun.node.clone());
-        let seed = Seed { cluster, node, joined: true, members };
+        let seed = Seed { cluster, node, joined: true, members, admins: Vec::new() };
         let config = NodeConfig {
             name: &self.name,
             address: &begun.listen,

@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::cli::Cli;
 use crate::config::{Config, host_port, read_bounded};
 use crate::exit::{Exit, Failed};
-use crate::seed::{Member, Seed};
+use crate::seed::{KeyHash, Member, Seed};
 use crate::store::Store;
 
 /// Time for the cluster to let the node in.
@@ -178,9 +178,11 @@ fn seed(config: &Config, token: &JoinToken, admitted: &Admitted) -> Result<Seed,
             raft_id: row.raft_id,
             incarnation: Uuid::from_slice(&row.incarnation).ok()?,
             address: row.address.clone(),
+            key: row.fingerprint.as_slice().try_into().ok().map(KeyHash),
         })
     };
     let members = rows.members.iter().map(member).collect::<Option<Vec<_>>>();
     let (cluster, node) = (token.cluster.clone(), config.node.clone());
-    Ok(Seed { cluster, node, joined: true, members: members.ok_or_else(strange)? })
+    let members = members.ok_or_else(strange)?;
+    Ok(Seed { cluster, node, joined: true, members, admins: Vec::new() })
 }

@@ -18,6 +18,7 @@ pub mod node;
 pub mod server;
 
 mod alarms;
+mod doorman;
 pub mod events;
 pub mod janitor;
 pub mod join;
@@ -30,6 +31,7 @@ pub mod reader;
 pub mod sessions;
 pub mod steward;
 mod throttle;
+mod trust;
 pub mod turns;
 mod unanswered;
 

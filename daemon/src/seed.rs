@@ -12,13 +12,14 @@
 //! Not here: creating the store (`store`), joining (`join`).
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use proto::limits::{NODES_MAX, VOTERS_MAX};
+use proto::limits::{ADMINS_MAX, NODES_MAX, VOTERS_MAX};
 use proto::{ClusterId, Name};
 use uuid::Uuid;
 
@@ -42,6 +43,44 @@ pub struct Seed {
     pub joined: bool,
     /// The first voters, or all members when the node was admitted; by name, never empty.
     pub members: Vec<Member>,
+    /// The first administrators; none in a seed of an earlier release, and of a node that joined.
+    pub admins: Vec<Admin>,
+}
+
+/// SHA-256 of a public key, in text 64 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyHash(pub [u8; 32]);
+
+impl fmt::Display for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for KeyHash {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "64 hexadecimal digits are wanted: the SHA-256 of a public key";
+        let mut hash = [0; 32];
+        if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(wrong);
+        }
+        for (byte, at) in hash.iter_mut().zip((0..).step_by(2)) {
+            let digits = text.get(at..at + 2).ok_or(wrong)?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| wrong)?;
+        }
+        Ok(Self(hash))
+    }
+}
+
+/// An administrator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Its name.
+    pub name: Name,
+    /// Its key.
+    pub key: KeyHash,
 }
 
 /// A member.
@@ -55,6 +94,8 @@ pub struct Member {
     pub incarnation: Uuid,
     /// Where the others dial it, `host:port`.
     pub address: String,
+    /// Its key; absent in a seed of an earlier release.
+    pub key: Option<KeyHash>,
 }
 
 /// Why a seed could not be read, written or put away.
@@ -158,13 +199,19 @@ impl Seed {
         if self.joined {
             out.push_str("joined = true\n");
         }
-        for Member { name, raft_id, incarnation, address } in &self.members {
-            // Writing to a String cannot fail.
+        // Writing to a String cannot fail.
+        for Member { name, raft_id, incarnation, address, key } in &self.members {
             let _ = write!(
                 out,
                 "\n[[member]]\nname = \"{name}\"\nraft_id = {raft_id}\n\
                  incarnation = \"{incarnation}\"\naddress = \"{address}\"\n"
             );
+            if let Some(key) = key {
+                let _ = writeln!(out, "key = \"{key}\"");
+            }
+        }
+        for Admin { name, key } in &self.admins {
+            let _ = write!(out, "\n[[admin]]\nname = \"{name}\"\nkey = \"{key}\"\n");
         }
         out
     }
@@ -186,13 +233,28 @@ fn read_top(top: &Section<'_>) -> Option<Seed> {
     distinct(&tables, &read, "raft_id", |member| member.raft_id.to_string());
     distinct(&tables, &read, "incarnation", |member| member.incarnation.to_string());
     distinct(&tables, &read, "address", |member| member.address.clone());
+    let known =
+        |member: &Member| member.key.map_or_else(|| member.name.to_string(), |k| k.to_string());
+    distinct(&tables, &read, "key", known);
+    let admins = top.tables("admin");
+    if admins.len() > ADMINS_MAX {
+        let text = format!("{} of them; at most {ADMINS_MAX} are allowed", admins.len());
+        top.wrong(top.at(), "admin", text);
+    }
+    let admins: Vec<Admin> = admins.iter().map(read_admin).collect::<Option<_>>()?;
     let mut members: Vec<Member> = read.into_iter().collect::<Option<_>>()?;
     let Spot { at, value: node } = node?;
     if !members.iter().any(|member| member.name == node) {
         top.wrong(at, "node", format!("{node} is not among the members"));
     }
     members.sort_by(|a, b| a.name.cmp(&b.name));
-    Some(Seed { cluster: cluster?, node, joined, members })
+    Some(Seed { cluster: cluster?, node, joined, members, admins })
+}
+
+fn read_admin(section: &Section<'_>) -> Option<Admin> {
+    let name = section.need_as("name", "admin", str::parse::<Name>);
+    let key = section.need_as("key", "64 hexadecimal digits", str::parse::<KeyHash>);
+    Some(Admin { name: name?.value, key: key?.value })
 }
 
 fn read_member(section: &Section<'_>) -> Option<Member> {
@@ -204,11 +266,13 @@ fn read_member(section: &Section<'_>) -> Option<Member> {
     }
     let incarnation = section.need_as("incarnation", "a UUID", |text| Uuid::parse_str(text.trim()));
     let address = section.need_as("address", "127.0.0.1:7101", proto::address::advertised);
+    let key = section.text_as("key", "64 hexadecimal digits", str::parse::<KeyHash>);
     Some(Member {
         name: name?.value,
         raft_id: raft_id.value,
         incarnation: incarnation?.value,
         address: address?.value,
+        key: key.map(|key| key.value),
     })
 }
 
@@ -243,12 +307,14 @@ mod tests {
             raft_id: n,
             incarnation: Uuid::from_u128(u128::from(n)),
             address: format!("127.0.0.1:710{n}"),
+            key: (n != 3).then(|| KeyHash([0xa0 + u8::try_from(n).unwrap(); 32])),
         };
         Seed {
             cluster: ClusterId::from_bytes([7; 16]),
             node: "n2".parse().unwrap(),
             joined: false,
             members: (1..=3).map(member).collect(),
+            admins: vec![Admin { name: "admin".parse().unwrap(), key: KeyHash([0xad; 32]) }],
         }
     }
 
@@ -274,6 +340,7 @@ mod tests {
             raft_id: n,
             incarnation: Uuid::from_u128(u128::from(n)),
             address: format!("127.0.0.1:{}", 7100 + n),
+            key: None,
         };
         let mut seed = Seed { joined: true, members: (1..=20).map(member).collect(), ..seed() };
         seed.members.sort_by(|a, b| a.name.cmp(&b.name));
@@ -300,12 +367,17 @@ mod tests {
             ("127.0.0.1:7103", "0.0.0.0:7103", "nobody can dial it"),
             ("-000000000003\"", "-000000000002\"", "given twice"),
             ("incarnation = \"0", "incarnation = \"x0", "incarnation"),
+            ("key = \"adad", "key = \"xdad", "64 hexadecimal digits"),
+            ("key = \"a1", "key = \"", "64 hexadecimal digits"),
             ("cluster = \"07", "cluster = \"7", "cluster"),
             ("raft_id = 3", "raftid = 3", "did you mean 'raft_id'"),
         ] {
             let error = Seed::parse(&good.replace(from, to), file).unwrap_err().to_string();
             assert!(error.contains(part), "{from} -> {to}: {error}");
         }
+        let same = good.replace(&"a1".repeat(32), &"a2".repeat(32));
+        let error = Seed::parse(&same, file).unwrap_err().to_string();
+        assert!(error.contains("a2a2") && error.contains("given twice"), "{error}");
         let none = good.split("\n[[member]]").next().unwrap();
         let error = Seed::parse(none, file).unwrap_err().to_string();
         assert!(error.contains("1 to 9"), "{error}");

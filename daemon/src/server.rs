@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
+use certs::Peer;
 use net::{
-    Accepted, ClientConn, Endpoint, Incoming, Lane, LinkError, PeerConn, PeerStream, Refused,
-    ReplyTx,
+    Accepted, ClientConn, CloseCode, Endpoint, Incoming, Lane, LinkError, PeerConn, PeerStream,
+    Refused, ReplyTx,
 };
 use prost::Message as _;
 use proto::limits::PAGE_BYTES_MAX;
-use proto::peer::{Hello, PeerOp, PeerRequest};
+use proto::peer::{Hello, PeerOp, PeerRequest, Refusal};
 use proto::wire::{Op, Read, Reply, Request};
 use proto::{ErrorCode, Failure};
 use tokio_util::sync::CancellationToken;
@@ -19,12 +20,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::node::{Deadline, Node, Principal};
 use crate::raft::URGENT_RAFT;
+use crate::steward::Entry;
 use crate::turns::{Turn, Turns};
 
 /// Says who this node is, for the first frame on a connection between nodes.
 pub type MakeHello = Arc<dyn Fn() -> Hello + Send + Sync>;
-/// Says why a peer's hello does not fit the membership.
-pub type CheckHello = Arc<dyn Fn(&Hello) -> Result<(), Refused> + Send + Sync>;
 
 /// The serving side of a node. Cheap to clone.
 #[derive(Clone)]
@@ -33,8 +33,6 @@ pub struct Server {
     pub node: Node,
     /// Who this node is.
     pub hello: MakeHello,
-    /// Whom it lets in.
-    pub check: CheckHello,
     /// Ends every connection.
     pub stop: CancellationToken,
     /// Ends followed reads, so that they go on elsewhere.
@@ -75,7 +73,22 @@ impl Server {
         let now = || self.node.keeper().reading().now_ns;
         tracing::debug!(client = %principal.identity, remote = %client.remote(), "connected");
         self.node.sessions().connected(&name, now());
-        while let Some(Incoming { request, reply }) = client.next().await {
+        let mut changes = self.node.trust_changes();
+        let mut is_admin = false;
+        self.node.was_admin(&principal, &mut is_admin);
+        loop {
+            let incoming = tokio::select! {
+                () = changes.next(), if is_admin => None,
+                incoming = client.next() => match incoming {
+                    Some(incoming) => Some(incoming),
+                    None => break,
+                },
+            };
+            if is_admin && self.node.was_admin(&principal, &mut is_admin) {
+                client.close(CloseCode::Revoked, "this administrator was taken out");
+                break;
+            }
+            let Some(Incoming { request, reply }) = incoming else { continue };
             self.node.sessions().seen(&name, now());
             let (this, principal) = (self.clone(), principal.clone());
             self.requests.spawn(async move { this.one(&principal, request, reply).await });
@@ -202,38 +215,68 @@ impl Server {
     }
 
     async fn peer(&self, mut peer: PeerConn) {
-        let (check, witness) = (Arc::clone(&self.check), self.node.witness().clone());
-        let meet = move |hello: &Hello| check(hello).and_then(|()| witness.called_by(hello));
+        let certified = Arc::new(peer.peer().clone());
+        // Before the first look, so that no change is missed.
+        let mut changes = self.node.trust_changes();
+        let (node, known) = (self.node.clone(), Arc::clone(&certified));
+        let witness = self.node.witness().clone();
+        let meet =
+            move |hello: &Hello| node.meet(&known, hello).and_then(|_| witness.called_by(hello));
         if let Err(error) = peer.handshake((self.hello)(), meet).await {
             tracing::debug!(%error, "a peer was not let in");
             return;
         }
-        while let Some(stream) = peer.next().await {
-            // A member when it came may be one no more.
-            let current = || self.node.witness().is_current(&stream.from);
-            if let Err(Refused { reason, .. }) = (self.check)(&stream.from).and_then(|()| current())
-            {
-                tracing::info!(peer = stream.from.name, reason, "a peer is let go");
-                return;
+        let Some(hello) = peer.hello().cloned() else { return };
+        // The end of the connection ends whatever it began; that of its requests may come before.
+        let all = self.stop.child_token();
+        let requests = all.child_token();
+        let _ends = all.clone().drop_guard();
+        loop {
+            let stream = tokio::select! {
+                () = changes.next() => None,
+                stream = peer.next() => match stream {
+                    Some(stream) => Some(stream),
+                    None => return,
+                },
+            };
+            // A member when it came may be one no more, or have begun another life since.
+            let entry = match &stream {
+                Some(_) => self.node.entry(&certified, &hello),
+                None => self.node.stays(&certified, &hello),
+            };
+            let current = |entry| self.node.witness().is_current(&hello).map(|()| entry);
+            match entry.and_then(current) {
+                Ok(Entry::Member | Entry::Unbound) => {}
+                Ok(Entry::Leaving) => requests.cancel(),
+                Err(Refused { why, reason }) => {
+                    tracing::info!(peer = hello.name, reason, "a peer is let go");
+                    let removed = why == Refusal::Removed;
+                    let code = if removed { CloseCode::Revoked } else { CloseCode::Refused };
+                    return peer.close(code, &reason);
+                }
             }
-            let this = self.clone();
-            let stop = self.stop.clone();
+            let Some(stream) = stream else { continue };
+            let ends = match stream.lane {
+                Lane::Request => requests.clone(),
+                Lane::Append | Lane::Urgent | Lane::Snapshot => all.clone(),
+            };
+            let (this, certified) = (self.clone(), Arc::clone(&certified));
             tokio::spawn(async move {
                 tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = this.lane(stream) => {}
+                    biased;
+                    () = ends.cancelled() => {}
+                    () = this.lane(&certified, stream) => {}
                 }
             });
         }
     }
 
     /// Serves one stream of a peer whose hello was accepted.
-    pub async fn lane(&self, stream: PeerStream) {
-        let PeerStream { from, lane, tx, mut rx } = stream;
-        let Ok(name) = from.name.parse() else { return };
+    async fn lane(&self, peer: &Peer, stream: PeerStream) {
+        let PeerStream { lane, tx, mut rx, .. } = stream;
         match lane {
             Lane::Request => {
-                self.request(&name, tx, rx).await;
+                self.request(peer, tx, rx).await;
             }
             Lane::Urgent => {
                 let Ok(Some(first)) = rx.recv().await else { return };
@@ -243,7 +286,7 @@ impl Server {
                             engine.serve_urgent(first.slice(1..), tx, rx).await;
                         }
                     }
-                    Some(_) => self.node.members().answer(&name, first, tx, rx).await,
+                    Some(_) => self.node.members().answer(&peer.identity.name, first, tx, rx).await,
                     None => {}
                 }
             }
@@ -260,9 +303,15 @@ impl Server {
         }
     }
 
-    async fn request(&self, from: &proto::Name, mut tx: net::FrameTx, mut rx: net::FrameRx) {
+    async fn request(&self, peer: &Peer, mut tx: net::FrameTx, mut rx: net::FrameRx) {
+        let from = &peer.identity.name;
         let Ok(Some(frame)) = rx.recv().await else { return };
         let op = PeerRequest::decode(frame).ok().and_then(|request| request.op);
+        let refused = op.as_ref().and_then(|op| self.node.refused_ask(peer, op));
+        if let Some(failure) = refused {
+            let response = self.node.response(from, Reply::Failure(failure));
+            return log_lost(tx.send_message(&response).await);
+        }
         let sent = match op {
             Some(PeerOp::Forward(forward)) => {
                 let serve = self.node.forwarded(forward, from);

@@ -31,6 +31,13 @@ pub const SETTINGS: &str = "settings";
 /// Every type of event.
 pub const TYPES: [&str; 11] =
     [JOIN, SUSPECT, LEAVE, LEADER, MEMBER, CLOCK, SHARD, ALARM, ADMIN, REFUSED, SETTINGS];
+
+/// Whether events of a type are written by applying the change that they tell of, and by nobody else.
+#[must_use]
+pub fn is_of_the_log(kind: &str) -> bool {
+    [JOIN, SUSPECT, LEAVE, LEADER, MEMBER, SHARD, ADMIN, SETTINGS].contains(&kind)
+}
+
 /// Header that names the node that an event is about.
 pub const NODE: &str = "node";
 

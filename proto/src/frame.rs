@@ -55,6 +55,12 @@ pub fn encode(message: &impl prost::Message) -> Result<Bytes, FrameError> {
     Ok(out.freeze())
 }
 
+/// Reads the message of a frame's payload; `None` if it is not one.
+#[must_use]
+pub fn decode<M: prost::Message + Default>(payload: Bytes) -> Option<M> {
+    M::decode(payload).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,31 @@
 //! What nodes say to each other besides Raft: who they are, how they are, and forwarded requests.
 //!
+//! What somebody says of itself is a claim. What proves it:
+//!
+//! | said | in | proof |
+//! |---|---|---|
+//! | cluster, name, role | certificate | the authority's signature; the hello must say the same |
+//! | raft id, incarnation | [`Hello`] | the key: the table binds all three, for ever |
+//! | admitted while you were away | [`Hello`] | a member that the node knows by its key ([`PeerOp::Vouch`]), else nobody |
+//! | you were removed | [`Hello::refused`] | the refusing node's own key, which is bound |
+//! | X asks, with key K | [`Forward`] | the primary's own tables of clients and administrators, before the log and in apply; that X asked is the gateway's word |
+//! | the gateway | [`Forward`] | not read: it is the node at the other end |
+//! | an event | [`NodeEvent`] | the node's own alone; kinds that apply writes are refused |
+//! | a change of members | `MemberChange` | a token for an admission; everything else is refused |
+//! | a client's admission | `AdmitClient` | a token's hash, in apply |
+//! | an instant to close | [`Close`] | the primary's own clock, which it never moves |
+//! | what to sign | [`Sign`] | the signer's own table: that name with that key |
+//! | `signs` | [`NodeInfo`] | the certificate that comes back |
+//! | the clock | [`NodeInfo`] | compared by who asks; it fences, and never widens a bound |
+//! | everything else | [`NodeInfo`], [`Sessions`] | nothing: shown, and used to prefer or to suspect, never to count a vote or an ack |
+//! | address, key, name | `JoinAsk` | the call-back, the request's own signature, the table |
+//! | wants, priority, clock | `JoinAsk` | nothing: who gave the token answers for them |
+//!
+//! A node all of whose acquaintances were replaced while it was away believes nobody: it is removed and
+//! joins again. The alternative would be to believe whoever holds the authority's key. Tables of earlier
+//! releases have no keys of first members and no administrators: a primary notes a member's key at its
+//! first proven connection, and enters the first administrator that it meets.
+//!
 //! Raft's own messages are encoded where openraft is known, in `daemon::raft`.
 
 use crate::attest::Shown;

@@ -56,6 +56,8 @@ mod moved;
 #[cfg(test)]
 mod no_quorum;
 #[cfg(test)]
+mod removed;
+#[cfg(test)]
 mod retention;
 #[cfg(test)]
 mod security;

@@ -50,9 +50,11 @@ impl Folder {
             raft_id: 1,
             incarnation: Uuid::new_v4(),
             address: format!("127.0.0.1:{port}"),
+            key: None,
         };
         let cluster = self.authority.cluster().clone();
-        Seed { cluster, node: node.parse().unwrap(), joined: false, members: vec![member] }
+        let (node, members) = (node.parse().unwrap(), vec![member]);
+        Seed { cluster, node, joined: false, members, admins: Vec::new() }
     }
 
     /// Writes the certificate and key of an identity to `file.crt` and `file.key`.

@@ -21,8 +21,20 @@ pub struct Raw {
 
 /// A stream on which something was said, and nothing was heard yet. Ends when dropped.
 pub struct Begun {
-    _tx: SendStream,
-    _rx: RecvStream,
+    tx: SendStream,
+    rx: RecvStream,
+}
+
+impl Begun {
+    /// Says the rest, and returns what comes back until the node ends it.
+    ///
+    /// # Errors
+    /// When the node does not want the rest, or takes too long.
+    pub async fn end(mut self, bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
+        bounded(self.tx.write_all(bytes)).await??;
+        self.tx.finish()?;
+        Ok(bounded(self.rx.read_to_end(1 << 20)).await??)
+    }
 }
 
 /// Bytes that a deaf side lets arrive: the answer begins, and goes no further.
@@ -118,7 +130,7 @@ impl Raw {
         if ends {
             tx.finish()?;
         }
-        Ok(Begun { _tx: tx, _rx: rx })
+        Ok(Begun { tx, rx })
     }
 
     /// Writes bytes on a stream of their own and returns what comes back until the node ends it.

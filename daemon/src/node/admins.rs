@@ -52,6 +52,10 @@ impl Node {
         if !principal.is_admin() || !known_admins(core)?.admins.is_empty() {
             return Ok(());
         }
+        let seed = self.inner.trust.seed_admins();
+        if !seed.is_empty() {
+            return self.enter_first_admins(Admins { admins: seed }, deadline).await;
+        }
         let row = AdminRow {
             name: principal.identity.name.to_string(),
             fingerprint: principal.fingerprint.to_vec(),
@@ -59,6 +63,12 @@ impl Node {
         };
         tracing::info!(admin = row.name, "the first administrator is entered");
         self.enter_first_admins(Admins { admins: vec![row] }, deadline).await
+    }
+
+    /// Whether anybody is entered, as far as this node's own state knows.
+    pub(crate) fn has_admins(&self) -> bool {
+        let known = self.core().and_then(known_admins);
+        known.is_ok_and(|known| !known.admins.is_empty())
     }
 
     /// Enters the first administrators, as the primary. Where there are some nothing changes.
@@ -77,7 +87,7 @@ impl Node {
 }
 
 /// The administrators as this node's own state has them.
-pub(super) fn known_admins(core: &Core) -> Result<Admins, Failure> {
+fn known_admins(core: &Core) -> Result<Admins, Failure> {
     let view = core.store.snapshot().map_err(store_failure)?;
     query::admins(&view).map_err(|error| Failure::new(ErrorCode::Integrity, error))
 }

@@ -2,6 +2,8 @@
 //!
 //! Not here: how a joining node gets its seed (`join`, at the top of the crate).
 
+use proto::admin::AdminRow;
+use proto::peer::StoreKey;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -63,6 +65,43 @@ pub(super) fn members(seed: &Seed) -> Vec<(u64, Member)> {
     seed.members.iter().map(member).collect()
 }
 
+/// What a store knows of the cluster from its seed.
+pub(super) struct Born {
+    /// The members that the seed of a node that joined names.
+    pub(super) members: Vec<(u64, Member)>,
+    /// Stores whose keys the seed names.
+    pub(super) stores: Vec<StoreKey>,
+    /// Administrators that the seed names.
+    pub(super) admins: Vec<AdminRow>,
+}
+
+impl Born {
+    /// What the seed says, if there is one.
+    pub(super) fn of(seed: Option<&Seed>) -> Self {
+        let Some(seed) = seed else {
+            return Self { members: Vec::new(), stores: Vec::new(), admins: Vec::new() };
+        };
+        let store = |member: &crate::seed::Member| {
+            Some(StoreKey {
+                name: member.name.to_string(),
+                raft_id: member.raft_id,
+                incarnation: member.incarnation.as_bytes().to_vec(),
+                fingerprint: member.key?.0.to_vec(),
+            })
+        };
+        let admin = |admin: &crate::seed::Admin| AdminRow {
+            name: admin.name.to_string(),
+            fingerprint: admin.key.0.to_vec(),
+            ..AdminRow::default()
+        };
+        Self {
+            members: if seed.joined { members(seed) } else { Vec::new() },
+            stores: seed.members.iter().filter_map(store).collect(),
+            admins: seed.admins.iter().map(admin).collect(),
+        }
+    }
+}
+
 /// Puts the seed to use, once. The log of a first member begins with all first members. That of a
 /// node that joined begins empty: the primary, which knows of it by the log, fills it. Until the
 /// node has learned that it is a member, those whom the seed names are; they are returned.
@@ -70,7 +109,7 @@ pub(super) async fn found(
     config: &Config,
     store: &Store,
     seed: Option<Seed>,
-) -> Result<Vec<(u64, Member)>, StoreError> {
+) -> Result<Born, StoreError> {
     let failed = |error: crate::seed::SeedError| StoreError::Foreign(error.to_string());
     if let Some(seed) = seed {
         if !seed.joined {
@@ -80,7 +119,7 @@ pub(super) async fn found(
     }
     // Only a help at the beginning of a node's life: no reason not to start later.
     let used = Seed::read_used(&config.data_dir).ok().flatten();
-    Ok(used.filter(|seed| seed.joined).map(|seed| members(&seed)).unwrap_or_default())
+    Ok(Born::of(used.as_ref()))
 }
 
 /// Logs once how long it took from the start until this node votes.

@@ -3,10 +3,10 @@
 //!
 //! Not here: to whom the role belongs (`steward`), a bad clock (`lead`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::member::MemberState;
-use proto::peer::Hello;
 use proto::wire::NodeRow;
 use tokio_util::sync::CancellationToken;
 
@@ -86,22 +86,9 @@ impl Node {
             lead: core.lead.clone(),
             store: core.store.clone(),
             keeper: self.inner.keeper.clone(),
+            trust: Arc::clone(&self.inner.trust),
         };
         steward::start(parts, stop);
-    }
-
-    /// Whether a peer with this hello is let in.
-    ///
-    /// # Errors
-    /// Why not.
-    pub(super) fn admits(&self, hello: &Hello) -> Result<(), net::Refused> {
-        let rows = match &self.inner.body {
-            Body::Whole(core) => steward::rows(&core.store).map(|rows| rows.members),
-            Body::Repairing(_) => Ok(Vec::new()),
-        };
-        let rows = rows.unwrap_or_default();
-        steward::admits(&self.member_list(), &rows, hello)?;
-        steward::is_first_store(&rows, hello)
     }
 
     /// Completes when clients are to be kept away from this node from now on.

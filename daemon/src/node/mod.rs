@@ -59,6 +59,7 @@ use crate::steward::Standing;
 use crate::store::format::Identity as StoreIdentity;
 use crate::store::{Damage, Lock, Store};
 use crate::time::Keeper;
+use crate::trust::Trust;
 use crate::turns::Turns;
 use crate::witness::Witness;
 
@@ -92,6 +93,8 @@ struct Inner {
     link: Arc<dyn Link>,
     members: Members,
     sessions: SessionTable,
+    /// What is known of keys.
+    trust: Arc<Trust>,
     /// What this node proves itself with now.
     credentials: arc_swap::ArcSwap<Credentials>,
     /// Why its certificate, which is due, was not renewed.
@@ -336,6 +339,7 @@ impl Node {
         if self.is_leaving() {
             return Err(stopping());
         }
+        self.require_entered(principal, op, deadline).await?;
         match op {
             Op::Send(_)
             | Op::Delete(_)

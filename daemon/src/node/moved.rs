@@ -123,6 +123,10 @@ impl Link for Roaming {
         let to = PeerAddr { address, ..to.clone() };
         async move { self.link.open(&to, lane).await }.boxed()
     }
+
+    fn forget(&self, peer: &proto::Name) {
+        self.link.forget(peer);
+    }
 }
 
 /// When something is tried again.

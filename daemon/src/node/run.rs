@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use certs::Peer;
 use clock::Hlc;
-use net::{CloseCode, Endpoint, Link, PeerAddr};
+use net::{CloseCode, Endpoint, Link, PeerAddr, Refused};
 use proto::limits::{CLIENT_TURNS_KEPT, CLIENT_TURNS_MAX, PAGE_TURNS_MIN};
 use proto::peer::{Hello, NodeInfo};
 use proto::settings::{Configure, OnLoss};
@@ -18,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::alarms;
 use crate::config::{ClockMode, Config};
+use crate::doorman::Doorman;
 use crate::events::{self, EventSink};
 use crate::exit::{Exit, Failed};
 use crate::janitor::Janitor;
@@ -33,6 +35,7 @@ use crate::steward;
 use crate::store::format::Identity as StoreIdentity;
 use crate::store::{DamageKind, Opened, Store, StoreError, Told, Trouble};
 use crate::time::Keeper;
+use crate::trust::Trust;
 use crate::turns::Turns;
 use crate::witness::Witness;
 
@@ -150,12 +153,13 @@ async fn start_whole(
     let (events, event_queue) = events::channel();
     let floor = store.ceiling()?;
     let (alarms, own_events) = (events.clone(), events.clone());
+    let doorman = Doorman::new(name.clone(), events.clone());
     let keeper = Keeper::start(&config.clock, floor, events, name.clone(), work.clone());
     let ceiling = Ceiling::start(keeper.clone(), store.clone(), work.clone());
+    let trust = Arc::new(Trust::new(Some(store.clone()), doorman));
     let witness = Witness::new(&config.data_dir, store.identity(), Some(store.clone()));
     let hello = hello_maker(proof_name(&proof), store.identity(), &witness);
-    let answered = witness.clone();
-    let link = endpoint.link_to(hello, move |_, they| answered.answered_by(they));
+    let link = endpoint.link_to(hello, dialled(&trust, &witness));
     let (link, refused) = steward::Listening::new(Arc::new(link));
     let (straight, book): (Arc<dyn Link>, _) = (Arc::new(link), Book::default());
     let link: Arc<dyn Link> = Arc::new(Roaming::new(Arc::clone(&straight), book.clone()));
@@ -166,7 +170,8 @@ async fn start_whole(
     let guard = lead.guard(members.clone());
     let observing = keeper.clone();
     let observe: raft::Observe = Arc::new(move |seen| observing.observe(seen));
-    let seed = birth::found(config, &store, seed).await?;
+    let birth::Born { members: seed, stores, admins } = birth::found(config, &store, seed).await?;
+    trust.learn_seed(&stores, admins, (store.identity().raft_id, proof.credentials.fingerprint()));
     let engine = Handle::start(store.clone(), timing, Arc::clone(&link), observe, guard).await?;
     take_part(&engine, &witness, !seed.is_empty(), work).await;
     let parts = lead::Parts {
@@ -182,18 +187,11 @@ async fn start_whole(
         lead: lead.clone(),
         store: store.clone(),
         settings: first_settings(config),
-        node: name.clone(),
-    };
-    let proposer = Proposer::start(parts, work.clone());
-    let janitor = Janitor {
-        engine: engine.clone(),
-        proposer: proposer.clone(),
-        store: store.clone(),
-        keeper: keeper.clone(),
         node: name,
     };
-    tokio::spawn(janitor.run(work.clone()));
-    let standing = steward::follow_standing(&engine, store.clone(), work.clone());
+    let proposer = start_writing(parts, work);
+    let standing =
+        steward::follow_standing(&engine, store.clone(), Arc::clone(&trust), work.clone());
     let core = Core {
         engine,
         proposer,
@@ -207,13 +205,23 @@ async fn start_whole(
         refused,
         seed,
     };
-    let outside = Outside { keeper, link, members, witness };
+    let outside = Outside { keeper, link, members, witness, trust };
     let node = make_node(config, proof, outside, &slot, Body::Whole(Box::new(core)));
     node.start_steward(work.clone());
     tokio::spawn(event_queue.run(node.clone(), work.clone()));
     moved::follow(&node, straight, book, work);
     tokio::spawn(alarms::run(node.clone(), alarms, work.clone()));
     Ok(node)
+}
+
+/// Starts who stamps and orders, and who orders what retention asks for.
+fn start_writing(parts: proposer::Parts, work: &CancellationToken) -> Proposer {
+    let (engine, store, keeper) = (parts.engine.clone(), parts.store.clone(), parts.keeper.clone());
+    let node = parts.node.clone();
+    let proposer = Proposer::start(parts, work.clone());
+    let janitor = Janitor { engine, proposer: proposer.clone(), store, keeper, node };
+    tokio::spawn(janitor.run(work.clone()));
+    proposer
 }
 
 fn timing_of(config: &Config) -> Timing {
@@ -248,7 +256,9 @@ fn start_repairing(
     work: &CancellationToken,
 ) -> Node {
     let name = proof.credentials.identity().name.clone();
-    let keeper = Keeper::start(&config.clock, Hlc::ZERO, EventSink::nowhere(), name, work.clone());
+    let none = EventSink::nowhere();
+    let keeper = Keeper::start(&config.clock, Hlc::ZERO, none, name.clone(), work.clone());
+    let trust = Arc::new(Trust::new(None, Doorman::new(name, EventSink::nowhere())));
     let used = || Seed::read_used(&config.data_dir).ok().flatten();
     let seed = seed.or_else(used);
     // Where the store does not say any more who it is, the seed that made it does. The others would
@@ -257,14 +267,14 @@ fn start_repairing(
     let identity = identity.or_else(born).unwrap_or_default();
     let witness = Witness::new(&config.data_dir, &identity, None);
     let hello = hello_maker(proof_name(&proof), &identity, &witness);
-    let answered = witness.clone();
-    let link = endpoint.link_to(hello, move |_, they| answered.answered_by(they));
-    let link: Arc<dyn Link> = Arc::new(link);
+    let link: Arc<dyn Link> = Arc::new(endpoint.link_to(hello, dialled(&trust, &witness)));
     tokio::spawn(witness.clone().keep(None, work.clone()));
+    let birth::Born { stores, admins, .. } = birth::Born::of(seed.as_ref());
+    trust.learn_seed(&stores, admins, (identity.raft_id, proof.credentials.fingerprint()));
     let seed = seed.as_ref().map(birth::members).unwrap_or_default();
     let slot = Slot::default();
     let members = slot.members(&keeper, &witness);
-    let outside = Outside { members, keeper, link, witness };
+    let outside = Outside { members, keeper, link, witness, trust };
     let repairing = Repairing { seed, identity, ..repairing };
     make_node(config, proof, outside, &slot, Body::Repairing(repairing))
 }
@@ -312,10 +322,20 @@ struct Outside {
     link: Arc<dyn Link>,
     members: Members,
     witness: Witness,
+    trust: Arc<Trust>,
+}
+
+/// Whether a peer that was dialled is the one, and how it stands with what it has shown before.
+fn dialled(
+    trust: &Arc<Trust>,
+    witness: &Witness,
+) -> impl Fn(&Peer, &Hello) -> Result<(), Refused> + Send + Sync + use<> {
+    let (trust, witness) = (Arc::clone(trust), witness.clone());
+    move |peer, hello| trust.dialled(peer, hello).and_then(|()| witness.answered_by(hello))
 }
 
 fn make_node(config: &Config, proof: Proof, outside: Outside, slot: &Slot, body: Body) -> Node {
-    let Outside { keeper, link, members, witness } = outside;
+    let Outside { keeper, link, members, witness, trust } = outside;
     let leaving = Arc::new(AtomicBool::new(false));
     let inner = Arc::new(Inner {
         name: proof.credentials.identity().name.clone(),
@@ -327,6 +347,7 @@ fn make_node(config: &Config, proof: Proof, outside: Outside, slot: &Slot, body:
         link,
         members,
         sessions: crate::sessions::SessionTable::default(),
+        trust,
         ca: arc_swap::ArcSwap::new(Arc::clone(proof.credentials.ca_pem())),
         credentials: arc_swap::ArcSwap::from_pointee(proof.credentials),
         renewal: arc_swap::ArcSwapOption::empty(),
@@ -377,12 +398,9 @@ fn start_server(node: &Node, endpoint: &Endpoint, work: &CancellationToken) -> S
         Body::Repairing(repairing) => repairing.identity.clone(),
     };
     let hello = hello_maker(node.inner.identity.clone(), &identity, node.witness());
-    let checking = node.clone();
-    let check = move |hello: &Hello| checking.admits(hello);
     let server = Server {
         node: node.clone(),
         hello: Arc::new(hello),
-        check: Arc::new(check),
         stop: work.clone(),
         drain: CancellationToken::new(),
         requests: TaskTracker::new(),
@@ -405,6 +423,7 @@ async fn ask_members(node: Node, stop: CancellationToken) {
                 let moved = |new: &PeerAddr| new.name == peer.name && new.raft_id == peer.raft_id;
                 if !peers.iter().any(moved) {
                     node.members().forget(peer.name.as_str());
+                    node.inner.link.forget(&peer.name);
                 }
             }
             stays

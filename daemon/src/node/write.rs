@@ -331,6 +331,7 @@ impl Node {
         let fingerprint = forward.fingerprint.as_slice().try_into();
         let fingerprint = fingerprint.map_err(|_| invalid(&"a fingerprint has 32 bytes"))?;
         let request = forward.request.ok_or_else(|| invalid(&"nothing was forwarded"))?;
+        let asked = request.op.as_ref().ok_or_else(|| invalid(&"nothing was forwarded"))?;
         if identity.cluster != self.inner.identity.cluster {
             return Err(Failure::new(ErrorCode::Denied, "a client of another cluster"));
         }
@@ -339,12 +340,13 @@ impl Node {
         }
         let principal = Principal { identity, fingerprint, gateway: from.clone() };
         let core = self.core()?;
-        let op = self.command_op(&principal, request.op.as_ref())?;
-        model::check(&op)?;
         if !core.engine.view().borrow().is_primary() {
             return Err(Failure::new(ErrorCode::NotPrimary, "this node is not the primary"));
         }
         let deadline = Deadline::of(&request);
+        self.proven_forward(core, &principal, asked, deadline).await?;
+        let op = self.command_op(&principal, request.op.as_ref())?;
+        model::check(&op)?;
         self.order(core, &principal, op, &request, deadline).await
     }
 }

@@ -14,16 +14,21 @@
 //! Not here: what is a step (`plan`), when the role moves (`prefer`), what is noticed (`notice`), what
 //! a change of members means (`model::members`).
 
+mod entry;
 mod notice;
 mod plan;
 mod prefer;
 mod standing;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::query;
-use proto::member::{Lead as LeadChange, MemberChange, MemberOp, MemberRow, Members as Rows};
+use proto::admin::Admins;
+use proto::member::{
+    BindKey, Lead as LeadChange, MemberChange, MemberOp, MemberRow, MemberState, Members as Rows,
+};
 use proto::{ErrorCode, Failure};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -36,9 +41,11 @@ use crate::node::{Deadline, Node};
 use crate::raft::{ChangeError, Handle, View};
 use crate::store::{Store, StoreError};
 use crate::time::Keeper;
+use crate::trust::Trust;
 
+pub(crate) use self::entry::{Entry, Key, Known, store_key};
 pub use self::standing::Standing;
-pub(crate) use self::standing::{Listening, admits, follow as follow_standing, is_first_store};
+pub(crate) use self::standing::{Listening, follow as follow_standing, is_first_store};
 
 use self::notice::{Looked, Noticing};
 use self::plan::{Health, Situation, Step};
@@ -55,6 +62,9 @@ const SLOW_FOR: Duration = Duration::from_secs(60);
 /// Longest wait for a successor to take the primary role over, before another is asked.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
 
+/// Before keys are noted again that could not be.
+const BIND_AGAIN: Duration = Duration::from_secs(10);
+
 /// What the steward works with.
 pub struct Parts {
     /// The node, for what it orders.
@@ -69,6 +79,8 @@ pub struct Parts {
     pub store: Store,
     /// The clock.
     pub keeper: Keeper,
+    /// What is known of keys.
+    pub(crate) trust: Arc<Trust>,
 }
 
 /// Starts the steward. It ends when `stop` is cancelled.
@@ -105,6 +117,8 @@ struct Term<'a> {
     slow: BTreeMap<u64, Instant>,
     /// What failed last, so that it is said once.
     failed: Option<String>,
+    /// When keys may be noted again that could not be.
+    binds_at: Instant,
 }
 
 impl Drop for Term<'_> {
@@ -120,8 +134,8 @@ impl<'a> Term<'a> {
         let (noticing, preference) = (Noticing::default(), Preference::default());
         let began = Instant::now();
         let slow = BTreeMap::new();
-        let (led, running, failed) = (false, None, None);
-        Self { parts, term, began, led, noticing, preference, running, slow, failed }
+        let (led, running, failed, binds_at) = (false, None, None, began);
+        Self { parts, term, began, led, noticing, preference, running, slow, failed, binds_at }
     }
 
     /// Looks again and again until the term is over.
@@ -149,6 +163,7 @@ impl<'a> Term<'a> {
         if !self.led {
             return self.begin(view, &rows).await;
         }
+        self.bind(&rows).await;
         self.notice(&rows).await;
         self.finish().await;
         let step = self.next(view, &rows);
@@ -161,11 +176,56 @@ impl<'a> Term<'a> {
     /// so is everything that came before it: from then on the table is the one to go by.
     async fn begin(&mut self, view: &View, rows: &[MemberRow]) {
         if let Some(missing) = plan::missing(view, rows)
-            && !self.order(MemberOp::Init(missing)).await
+            && !self.order(MemberOp::Init(self.with_keys(missing))).await
         {
             return;
         }
+        if !self.enter_admins().await {
+            return;
+        }
         self.led = self.order(MemberOp::Lead(LeadChange { term: self.term })).await;
+    }
+
+    /// Rows with the keys that this node knows.
+    fn with_keys(&self, mut rows: Rows) -> Rows {
+        for row in &mut rows.members {
+            let key = self.parts.trust.proven(row.raft_id);
+            row.fingerprint = key.map(Vec::from).unwrap_or_default();
+        }
+        rows
+    }
+
+    /// Enters the administrators of the seed, where nobody is entered yet.
+    async fn enter_admins(&mut self) -> bool {
+        let admins = self.parts.trust.seed_admins();
+        if admins.is_empty() || self.parts.node.has_admins() {
+            return true;
+        }
+        let deadline = Deadline::within(NOTED_WITHIN);
+        match self.parts.node.enter_first_admins(Admins { admins }, deadline).await {
+            Ok(()) => true,
+            Err(failure) => {
+                self.say_failure(&failure);
+                false
+            }
+        }
+    }
+
+    /// Notes the keys of members that have none in the table: first members of an earlier release.
+    async fn bind(&mut self, rows: &[MemberRow]) {
+        if Instant::now() < self.binds_at {
+            return;
+        }
+        let bare =
+            |row: &&MemberRow| row.fingerprint.is_empty() && row.noticed() != MemberState::Removed;
+        for row in rows.iter().filter(bare) {
+            let Some(key) = self.parts.trust.proven(row.raft_id) else { continue };
+            let (name, raft_id, fingerprint) = (row.name.clone(), row.raft_id, key.to_vec());
+            if !self.order(MemberOp::Bind(BindKey { name, raft_id, fingerprint })).await {
+                self.binds_at = Instant::now() + BIND_AGAIN;
+                return;
+            }
+        }
     }
 
     async fn notice(&mut self, rows: &[MemberRow]) {
@@ -245,7 +305,8 @@ impl<'a> Term<'a> {
     async fn take(&mut self, view: &View, step: Step) {
         match &step {
             Step::Init(rows) => {
-                self.order(MemberOp::Init(Rows { members: rows.clone(), ..Rows::default() })).await;
+                let rows = Rows { members: rows.clone(), ..Rows::default() };
+                self.order(MemberOp::Init(self.with_keys(rows))).await;
             }
             Step::Change(change) => {
                 let (engine, seen, change) =

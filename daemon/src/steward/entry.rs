@@ -1,0 +1,136 @@
+//! Who is let in: a pure rule over what this node knows. The key decides, which the handshake has
+//! proven; what a hello says besides must fit it.
+//!
+//! A node that was away may meet one that was admitted meanwhile, and that one may be the primary, the
+//! only one to learn of it from. Its raft id proves nothing, and its certificate only that somebody had
+//! the authority's key. So a member that this node does know is asked: see `node::trust`.
+//!
+//! Not here: asking (`node::trust`), what a removed node does about it (`standing`).
+
+use std::collections::BTreeMap;
+
+use model::query::Binding;
+use net::Refused;
+use proto::limits::RAFT_ID_JOINED_MIN;
+use proto::peer::{Hello, Refusal, StoreKey};
+
+use crate::raft::Member;
+
+/// SHA-256 of a public key.
+pub(crate) type Key = [u8; 32];
+
+/// What a peer may do here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// Everything that nodes do.
+    Member,
+    /// As a member; its key is not noted yet, so what stands for it is its store alone.
+    Unbound,
+    /// It was removed, and the engine counts its vote still: it takes part in that and in nothing
+    /// else, for without it the others might have no majority to take its vote away.
+    Leaving,
+}
+
+/// What a node knows of the others.
+#[derive(Debug)]
+pub(crate) struct Known<'a> {
+    /// The engine's members; before it knows any, those of the seed.
+    pub(crate) engine: &'a [(u64, Member)],
+    /// Every store that the table has or had.
+    pub(crate) bindings: &'a [Binding],
+    /// Stores with keys that are vouched for and not in the table yet: by the seed, or by a member.
+    pub(crate) vouched: &'a BTreeMap<Key, StoreKey>,
+}
+
+impl Known<'_> {
+    /// What a peer with this key may do, given what it says of itself.
+    ///
+    /// # Errors
+    /// Why it is not let in.
+    pub(crate) fn entry(&self, key: &Key, hello: &Hello) -> Result<Entry, Refused> {
+        let name = &hello.name;
+        let removed = || {
+            let reason = format!("{name} was removed from the cluster: its certificate is revoked");
+            Refused::new(Refusal::Removed, reason)
+        };
+        let store = || {
+            let reason = format!("{name} comes with another store than the one that was admitted");
+            Refused::new(Refusal::Store, reason)
+        };
+        let gone = |counted| if counted { Ok(Entry::Leaving) } else { Err(removed()) };
+        let counted = self.counts(hello);
+        if let Some(bound) = self.bindings.iter().find(|bound| bound.fingerprint == key) {
+            let same = is_store(bound, hello);
+            return match (bound.removed, same) {
+                (true, same) => gone(same && counted),
+                (false, true) => Ok(Entry::Member),
+                (false, false) => Err(store()),
+            };
+        }
+        let of_id = self.bindings.iter().find(|bound| bound.raft_id == hello.raft_id);
+        if let Some(bound) = of_id {
+            if !bound.fingerprint.is_empty() {
+                let reason = format!("the key of {name} is not the one that was admitted");
+                return Err(Refused::new(Refusal::Unknown, reason));
+            }
+            return match (bound.removed, is_store(bound, hello)) {
+                (true, same) => gone(same && counted),
+                (false, true) => Ok(Entry::Unbound),
+                (false, false) => Err(store()),
+            };
+        }
+        if self.vouched.get(key).is_some_and(|known| *known == store_key(key, hello)) {
+            return Ok(Entry::Member);
+        }
+        let other_key = self.vouched.values().any(|known| known.raft_id == hello.raft_id);
+        if counted && !other_key {
+            return Ok(Entry::Unbound);
+        }
+        if self.is_named(name) && !self.is_younger(hello) {
+            return Err(store());
+        }
+        let reason = format!("{name} is not a member of this cluster");
+        Err(Refused::new(Refusal::Unknown, reason))
+    }
+
+    /// Whether a store that nobody here knows may have been admitted while this node was away: ids
+    /// only grow.
+    pub(crate) fn is_younger(&self, hello: &Hello) -> bool {
+        let known = self.engine.iter().map(|(id, _)| *id);
+        let known = known.chain(self.bindings.iter().map(|bound| bound.raft_id));
+        hello.raft_id >= RAFT_ID_JOINED_MIN && known.max().is_none_or(|max| hello.raft_id > max)
+    }
+
+    fn counts(&self, hello: &Hello) -> bool {
+        self.engine.iter().any(|(id, member)| {
+            *id == hello.raft_id
+                && member.name == hello.name
+                && hello.incarnation == member.incarnation
+        })
+    }
+
+    fn is_named(&self, name: &str) -> bool {
+        self.engine.iter().any(|(_, member)| member.name == name)
+            || self.bindings.iter().any(|bound| bound.name == name)
+    }
+}
+
+/// What a peer says of its store, with the key that it has proven.
+pub(crate) fn store_key(key: &Key, hello: &Hello) -> StoreKey {
+    StoreKey {
+        name: hello.name.clone(),
+        raft_id: hello.raft_id,
+        incarnation: hello.incarnation.clone(),
+        fingerprint: key.to_vec(),
+    }
+}
+
+fn is_store(bound: &Binding, hello: &Hello) -> bool {
+    bound.name == hello.name
+        && bound.raft_id == hello.raft_id
+        && bound.incarnation == hello.incarnation
+}
+
+#[cfg(test)]
+#[path = "entry_test.rs"]
+mod tests;
