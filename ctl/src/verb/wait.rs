@@ -193,7 +193,7 @@ fn not_led(status: &Status) -> Vec<String> {
     if status.primary.is_empty() {
         vec!["there is no primary".to_owned()]
     } else if !status.quorum {
-        vec!["no majority follows the primary".to_owned()]
+        vec!["the primary takes no writes".to_owned()]
     } else {
         Vec::new()
     }
