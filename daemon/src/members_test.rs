@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use net::switchboard::{Arrivals, Switchboard};
 use proto::peer::Hello;
+use tokio::time::Instant;
 
 use super::*;
 

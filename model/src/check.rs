@@ -29,7 +29,7 @@ pub fn check(op: &CommandOp) -> Result<(), Failure> {
         CommandOp::SetCursor { name, positions } => check_cursor(name, positions),
         CommandOp::Configure(change) | CommandOp::InitSettings(change) => check_settings(change),
         CommandOp::Event { id, headers, body } => check_event(id, headers, body),
-        CommandOp::Member(change) => crate::members::check(change),
+        CommandOp::Member(change) => crate::member_check::check(change),
         CommandOp::Token(change) => crate::tokens::check(change),
         CommandOp::Group(change) => crate::groups::check(change),
         CommandOp::Kv(change) => crate::kv::check(change),

@@ -35,6 +35,7 @@ mod groups;
 mod homes;
 mod kv;
 pub mod machine;
+mod member_check;
 mod member_rows;
 mod members;
 mod notice;

@@ -62,6 +62,8 @@ const RAFT: &[&str] = &[
     "joint",
     "membership_index",
 ];
+const SETTINGS: &[&str] =
+    &["max_clock_error_us", "on_loss", "retain_age_ms", "retain_bytes", "retain_count"];
 const VERIFIED: &[&str] = &["node", "verdict", "index", "digest", "records", "bytes", "problems"];
 const CERTIFICATE: &[&str] =
     &["name", "role", "not_after", "not_after_unix_s", "left_s", "state", "signs", "file"];
@@ -96,8 +98,8 @@ fn commands() -> Vec<(&'static [&'static str], bool, &'static [&'static str])> {
         (&["clock"], false, TRACKING),
         (&["clock", "tracking"], false, TRACKING),
         (&["clock", "--all"], true, TRACKING),
-        (&["cluster", "settings"], false, &["max_clock_error_us", "on_loss"]),
-        (&["cluster", "set", "max-clock-error=90ms"], false, &["max_clock_error_us", "on_loss"]),
+        (&["cluster", "settings"], false, SETTINGS),
+        (&["cluster", "set", "max-clock-error=90ms"], false, SETTINGS),
         (&["register", "carol"], false, &["name", "home", "context"]),
         (&["compact"], true, &["node", "compacted", "problem"]),
         (&["admin", "list"], true, &["name", "since", "by", "key"]),
