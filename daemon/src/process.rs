@@ -8,6 +8,7 @@
 
 use std::future::Future;
 use std::io::{self, Write};
+use std::mem::ManuallyDrop;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,10 +27,6 @@ use crate::logging::Logging;
 use crate::notify::Notifier;
 use crate::proof::{Proof, ProofError};
 use crate::signals::Signals;
-
-/// Time for tasks to notice that the runtime ends. Nothing durable depends on it: what was acked is
-/// on disk.
-const RUNTIME_GRACE: Duration = Duration::from_secs(1);
 
 /// Between two looks at the files that others may rotate.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -75,9 +72,10 @@ where
     }
     let runtime = Builder::new_multi_thread().enable_all().thread_name("logd").build();
     let runtime = runtime.map_err(Failed::other("start the runtime"))?;
-    let ended = runtime.block_on(supervise(config, proof, logging, run));
-    runtime.shutdown_timeout(RUNTIME_GRACE);
-    ended
+    // The process ends next, in whatever state its tasks are. To drop them one by one makes some panic
+    // that wait for others; and nothing durable depends on their end.
+    let runtime = ManuallyDrop::new(runtime);
+    runtime.block_on(supervise(config, proof, logging, run))
 }
 
 async fn supervise<Run, Running>(
@@ -109,13 +107,13 @@ where
         signals.stop.cancelled().await;
         notifier.stopping();
         signals.abort.cancelled().await;
+        let why = anyhow::anyhow!("a second signal: ended before the node had stopped");
+        // From here, so that the node is not dropped half stopped: its tasks would panic.
+        Failed::new(Exit::Other, why, "nothing that was acknowledged is lost; start it").end()
     };
     let ended = tokio::select! {
         ended = run(config, proof, process) => ended,
-        () = stopping => {
-            let why = anyhow::anyhow!("a second signal: ended before the node had stopped");
-            Err(Failed::new(Exit::Other, why, "nothing that was acknowledged is lost; start it"))
-        }
+        never = stopping => never,
     };
     told.cancel();
     // It cannot fail, and a process that ends has no use for knowing.

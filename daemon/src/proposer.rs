@@ -322,7 +322,9 @@ impl Task {
         self.term.store(term, Ordering::SeqCst);
         if let Err(error) = self.parts.engine.propose(leadership, payload, reply).await {
             // The callback is dropped with all answers, which reads as unknown.
-            tracing::error!(%error, "a proposal was not taken");
+            if !self.parts.engine.is_stopping() {
+                tracing::error!(%error, "a proposal was not taken");
+            }
         }
     }
 }

@@ -111,6 +111,9 @@ impl<S: Subscriber> Filter<S> for Throttle {
         if meta.target() == OWN || !(loud || of_strangers) {
             return true;
         }
+        if crate::raft::is_expected(meta) {
+            return false;
+        }
         let mut said = Said::default();
         event.record(&mut said);
         self.is_news(meta, said)

@@ -84,4 +84,6 @@ mod smoke;
 #[cfg(test)]
 mod startup;
 #[cfg(test)]
+mod stopping;
+#[cfg(test)]
 mod tidy;

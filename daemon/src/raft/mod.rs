@@ -10,6 +10,7 @@
 //! void after a restart).
 
 mod codec;
+mod ending;
 mod guard;
 mod log;
 mod machine;
@@ -35,6 +36,7 @@ use tokio::sync::watch;
 
 use crate::store::{Op, SHARD, Store, StoreError, Writer};
 
+pub(crate) use self::ending::is_expected;
 pub use self::guard::{Guard, Refusals};
 pub use self::log::Observe;
 pub use self::machine::Progress;
@@ -145,6 +147,8 @@ pub struct Handle {
     /// Whether heartbeats are off, so that others elect.
     silent: Arc<AtomicBool>,
     elections: Arc<Elections>,
+    /// Whether it was told to stop: then it is asked nothing.
+    stopping: Arc<AtomicBool>,
 }
 
 /// Whether this node takes part in elections.
@@ -198,6 +202,7 @@ impl Handle {
             refusals,
             silent,
             elections,
+            stopping: Arc::default(),
         })
     }
 
@@ -335,6 +340,9 @@ impl Handle {
         if self.view.borrow().is_primary() {
             return true;
         }
+        if self.is_stopping() {
+            return false;
+        }
         let look = self.raft.with_raft_state(move |state| {
             let heard = state.vote_last_modified();
             state.vote_ref().is_committed()
@@ -409,11 +417,23 @@ impl Handle {
         self.writer.run(Op::Barrier).await
     }
 
-    /// Stops the engine.
+    /// Stops the engine. Whoever waits for that may go away meanwhile.
     pub async fn stop(&self) {
-        if let Err(error) = self.raft.shutdown().await {
+        self.stopping.store(true, Ordering::SeqCst);
+        ending::begins();
+        let raft = self.raft.clone();
+        // In a task of its own: if whoever waits first for the engine's end is dropped, all others
+        // that wait for it panic.
+        let stopped = tokio::spawn(async move { raft.shutdown().await }).await;
+        if let Err(error) = stopped.unwrap_or_else(Err) {
             tracing::error!(%error, "the engine did not stop cleanly");
         }
+    }
+
+    /// Whether it was told to stop. What is asked of it from then on finds nobody.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
     }
 
     /// The highest stamp that this node's log and state hold, or a little more. Reads the disk.
