@@ -158,12 +158,18 @@ impl From<Status> for StatusView {
     fn from(status: Status) -> Self {
         let primary = status.primary.as_str();
         let mut verdict = Verdict::default();
-        for problem in &status.problems {
-            verdict.add(problem.clone(), primary);
-        }
         // Where only clocks stand in the way of an election, they are what must be looked at.
         let clocks = nobody_may_lead(&status);
         let leaderless = if clocks { Gravity::ClockUntrusted } else { Gravity::NoWrites };
+        for problem in &status.problems {
+            let leaderless_too =
+                matches!(problem.kind(), ProblemCode::NoPrimary | ProblemCode::NoQuorum);
+            if leaderless_too {
+                verdict.weigh(leaderless, problem.clone());
+            } else {
+                verdict.add(problem.clone(), primary);
+            }
+        }
         // A primary that can mint no stamp has a majority all the same.
         let blocked = status.problems.iter().any(|problem| {
             problem.kind() == ProblemCode::ClockBehind && problem.subject == primary

@@ -120,6 +120,8 @@ fn a_cluster_that_only_clocks_keep_from_leading_says_so() {
     };
     let all = leaderless(untrusted);
     assert_eq!(code(all.clone()), 12);
+    let told = vec![Problem::new(ProblemCode::NoQuorum), Problem::new(ProblemCode::NoPrimary)];
+    assert_eq!(code(Status { problems: told, ..all.clone() }), 12, "the node says it, too");
     let error = StatusView::from(all).verdict().unwrap_err();
     assert!(error.line().starts_with("no node's clock is good enough to lead"), "{}", error.line());
     assert_eq!(code(leaderless(|rows| rows[0].clock_state = "expired".into())), 11);

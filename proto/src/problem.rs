@@ -282,7 +282,7 @@ impl Problem {
         let Self { about, detail, .. } = self;
         let head = match self.kind() {
             ProblemCode::Other => "a problem that this release does not know",
-            ProblemCode::NoQuorum => "no quorum: a majority is not reachable",
+            ProblemCode::NoQuorum => "no quorum",
             ProblemCode::NoPrimary => "there is no primary",
             ProblemCode::NodeDown => "does not answer",
             ProblemCode::NodeStopped => "stopped",
