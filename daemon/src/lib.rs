@@ -19,6 +19,7 @@ pub mod server;
 
 mod alarms;
 mod doorman;
+mod earlier;
 pub mod events;
 pub mod janitor;
 pub mod join;

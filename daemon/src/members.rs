@@ -29,6 +29,7 @@ use proto::wire::{ClockPeer, ClockReport};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::earlier::Earlier;
 use crate::raft::URGENT_INFO;
 
 /// Between two questions to a peer.
@@ -59,9 +60,17 @@ pub struct Heard {
     answers_as: Option<String>,
     /// Where it said that it listens, when it last asked.
     asks_as: Option<(Instant, String)>,
+    /// What it had applied.
+    applied: Earlier,
 }
 
 impl Heard {
+    /// What it had applied two seconds ago and has applied now; `None` if that is not known.
+    #[must_use]
+    pub fn applied_for_long(&self) -> Option<u64> {
+        self.applied.before(Instant::now()).map(|before| before.min(self.info.applied))
+    }
+
     /// How long ago it was heard, in milliseconds.
     #[must_use]
     pub fn age_ms(&self) -> u64 {
@@ -159,6 +168,8 @@ pub struct Members {
 struct Known {
     heard: BTreeMap<String, Heard>,
     clocks: BTreeMap<String, Clock>,
+    /// What this node itself had applied.
+    applied: Option<Earlier>,
 }
 
 /// The exchanges with one peer.
@@ -200,6 +211,22 @@ impl Members {
     #[must_use]
     pub fn all_heard(&self) -> BTreeMap<String, Heard> {
         self.lock().heard.clone()
+    }
+
+    /// How this node is, as it tells a peer.
+    fn myself(&self) -> NodeInfo {
+        let info = (self.myself)();
+        let mut known = self.lock();
+        let (at, applied) = (Instant::now(), info.applied);
+        let before = known.applied.unwrap_or_else(|| Earlier::new(at, applied));
+        known.applied = Some(before.then(at, applied));
+        info
+    }
+
+    /// What this node had applied two seconds ago; `None` if that is not known.
+    #[must_use]
+    pub fn applied_before(&self) -> Option<u64> {
+        self.lock().applied?.before(Instant::now())
     }
 
     /// Names of the peers that were heard lately, for the others.
@@ -286,7 +313,10 @@ impl Members {
             Some(_) => (Some(address), before.and_then(|before| before.asks_as.clone())),
             None => (before.and_then(|before| before.answers_as.clone()), Some((at, address))),
         };
+        let applied =
+            before.map_or_else(|| Earlier::new(at, info.applied), |before| before.applied);
         let heard = Heard {
+            applied: applied.then(at, info.applied),
             answers_as,
             asks_as,
             at,
@@ -330,7 +360,7 @@ impl Members {
         let late = || LinkError::Lost("no answer in time".to_owned());
         let (mut tx, mut rx) = opened.map_err(|_| late())??;
         loop {
-            let myself = (self.myself)();
+            let myself = self.myself();
             let asked = Instant::now();
             let (mine_sent, _) = (self.clock)();
             tx.send(info_frame(&NodeInfo { sent_ns: mine_sent.now_ns, ..myself })).await?;
@@ -362,7 +392,7 @@ impl Members {
                 return;
             }
             // The clock's report inside is read now, after the question came: it is T3.
-            let mut answer = (self.myself)();
+            let mut answer = self.myself();
             answer.received_ns = received.now_ns;
             answer.sent_ns = answer.clock.as_ref().map_or(0, |report| report.now_ns);
             if tx.send(info_frame(&answer)).await.is_err() {

@@ -69,6 +69,8 @@ pub enum ProblemCode {
     StoreLacks = 31,
     /// Two processes run with the key and the store of one node; about which node.
     TwoLives = 32,
+    /// The node has applied entries that the primary's log does not have.
+    AheadOfPrimary = 33,
     /// The certificate of the node should have been renewed by now.
     CertificateLate = 40,
     /// The certificate of the node is over: no new connection of it is taken.
@@ -186,6 +188,7 @@ impl Problem {
             | ProblemCode::TwoHistories
             | ProblemCode::StoreLacks
             | ProblemCode::TwoLives
+            | ProblemCode::AheadOfPrimary
             | ProblemCode::ClockBehind
             | ProblemCode::DoesNotHear
             | ProblemCode::ListensElsewhere
@@ -219,7 +222,8 @@ impl Problem {
             | ProblemCode::GetsNothing
             | ProblemCode::TwoHistories
             | ProblemCode::StoreLacks
-            | ProblemCode::TwoLives => true,
+            | ProblemCode::TwoLives
+            | ProblemCode::AheadOfPrimary => true,
             ProblemCode::Other
             | ProblemCode::Lagging
             | ProblemCode::CertificateLate
@@ -265,6 +269,7 @@ impl Problem {
             | ProblemCode::TwoHistories
             | ProblemCode::StoreLacks
             | ProblemCode::TwoLives
+            | ProblemCode::AheadOfPrimary
             | ProblemCode::ClockBehind
             | ProblemCode::DoesNotHear
             | ProblemCode::ListensElsewhere
@@ -306,6 +311,7 @@ impl Problem {
             ProblemCode::DoesNotHear => "it is heard and does not answer",
             ProblemCode::ListensElsewhere => "it listens elsewhere",
             ProblemCode::GetsNothing => "it gets nothing from the primary",
+            ProblemCode::AheadOfPrimary => "it has applied what the primary does not have",
             ProblemCode::DiskSlow => "its disk takes long to sync",
             ProblemCode::LogAhead => "the stamps of the log are ahead of its clock",
             ProblemCode::SettingDiffers => {

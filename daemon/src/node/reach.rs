@@ -38,6 +38,12 @@ pub(super) struct Seen {
     pub(super) reaches: Vec<String>,
     /// As primary: who takes nothing of what it sends.
     pub(super) unfed: Vec<String>,
+    /// Its term.
+    pub(super) term: u64,
+    /// What it has applied for seconds; `None` if that is not known.
+    pub(super) applied: Option<u64>,
+    /// Where its log ends; 0 if it does not say.
+    pub(super) log_end: u64,
 }
 
 /// What a person should look at. `nodes` are all members, this node among them.
@@ -49,6 +55,7 @@ pub(super) fn problems(nodes: &[Seen], primary: &str) -> Vec<Problem> {
         problems.extend(cut_off(nodes, node));
     }
     let leads = nodes.iter().find(|node| node.name == primary);
+    problems.extend(leads.into_iter().flat_map(|leads| ahead(nodes, leads)));
     for name in leads.into_iter().flat_map(|leads| &leads.unfed) {
         let unfed = nodes.iter().find(|node| node.name == *name);
         if unfed.is_some_and(|node| node.voter && !node.may_go) {
@@ -69,6 +76,25 @@ fn elsewhere(node: &Seen) -> Option<Problem> {
     };
     let problem = || Problem::new(ProblemCode::ListensElsewhere).of(name).detail(detail);
     (other || node.two).then(problem)
+}
+
+/// Nodes that have applied what the primary does not have. What is applied was decided, and whoever
+/// leads in that term or a later one has all that was: one of the two stores was set back.
+///
+/// What was applied is seconds old and the primary's word is fresh, so that its log has grown
+/// meanwhile if it ever will.
+fn ahead(nodes: &[Seen], leads: &Seen) -> Vec<Problem> {
+    if !leads.answers || leads.run < STEADY_AFTER || leads.log_end == 0 {
+        return Vec::new();
+    }
+    let ahead = |node: &Seen| {
+        let counts = node.speaks && node.run >= STEADY_AFTER && node.term <= leads.term;
+        let applied = node.applied.filter(|applied| counts && *applied > leads.log_end)?;
+        let detail =
+            format!("entry {applied}; the log of {} ends at {}", leads.name, leads.log_end);
+        Some(Problem::new(ProblemCode::AheadOfPrimary).of(&node.name).detail(detail))
+    };
+    nodes.iter().filter(|node| node.name != leads.name).filter_map(ahead).collect()
 }
 
 /// A node that is heard and does not answer.
@@ -182,5 +208,35 @@ mod tests {
         nodes[1].voter = false;
         assert_eq!(said(&nodes), ["n1: it gets nothing from the primary"]);
         assert_eq!(problems(&nodes, "n1"), [], "what another says who once led");
+    }
+
+    /// Seen to fail with a primary of an older term believed.
+    #[test]
+    fn who_has_applied_what_the_primary_lacks_is_told() {
+        let nodes = |applied, log_end| {
+            let mut nodes = all_well();
+            (nodes[0].applied, nodes[0].term) = (Some(applied), 7);
+            (nodes[2].log_end, nodes[2].term) = (log_end, 7);
+            nodes
+        };
+        let told =
+            ["n1: it has applied what the primary does not have: entry 9; the log of n3 ends at 8"];
+        assert_eq!(said(&nodes(9, 9)), [""; 0]);
+        assert_eq!(said(&nodes(9, 8)), told);
+        assert_eq!(said(&nodes(9, 0)), [""; 0], "it does not say");
+        let but = |change: fn(&mut Vec<Seen>)| {
+            let mut nodes = nodes(9, 8);
+            change(&mut nodes);
+            said(&nodes)
+        };
+        assert_eq!(but(|nodes| nodes[2].term = 8), told);
+        assert_eq!(but(|nodes| nodes[0].term = 8), [""; 0], "n3 led once");
+        assert_eq!(but(|nodes| nodes[0].applied = None), [""; 0]);
+        for old in [0, 2] {
+            let mut nodes = nodes(9, 8);
+            nodes[old].run = Duration::ZERO;
+            assert_eq!(said(&nodes), [""; 0], "its word may be an old one");
+        }
+        assert_eq!(but(|nodes| nodes[2].name = "n4".to_owned()), [""; 0], "nobody leads");
     }
 }

@@ -225,12 +225,17 @@ impl Node {
                 let info = self.info();
                 (seen.speaks, seen.answers, seen.run) = (true, true, self.inner.began.elapsed());
                 (seen.reaches, seen.unfed) = (info.reaches, info.unfed);
+                let before = self.inner.members.applied_before();
+                seen.applied = before.map(|before| before.min(info.applied));
+                (seen.term, seen.log_end) = (info.term, info.last_index);
             } else if let Some(heard) = self.inner.members.heard(&row.name) {
                 seen.may_go |= heard.info.leaving;
                 (seen.speaks, seen.answers, seen.run) =
                     (heard.speaks(), heard.is_up(), heard.run());
                 heard.claims().unwrap_or_default().clone_into(&mut seen.claims);
                 seen.two = heard.is_two(&row.address);
+                seen.applied = heard.applied_for_long();
+                (seen.term, seen.log_end) = (heard.info.term, heard.info.last_index);
                 (seen.reaches, seen.unfed) = (heard.info.reaches, heard.info.unfed);
             }
             seen
