@@ -443,3 +443,9 @@ impl Node {
         self.engine().map_or(Hlc::ZERO, Handle::last_stamp)
     }
 }
+
+/// Pages that are read at a time.
+fn page_turns() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    proto::limits::PAGE_TURNS_MIN.max(processors + 1)
+}

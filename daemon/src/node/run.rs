@@ -11,7 +11,7 @@ use std::time::Duration;
 use certs::Peer;
 use clock::Hlc;
 use net::{CloseCode, Endpoint, Link, PeerAddr, Refused};
-use proto::limits::{CLIENT_TURNS_KEPT, CLIENT_TURNS_MAX, PAGE_TURNS_MIN};
+use proto::limits::{CLIENT_TURNS_KEPT, CLIENT_TURNS_MAX};
 use proto::peer::{Hello, NodeInfo};
 use proto::settings::{Configure, OnLoss};
 use tokio_util::sync::CancellationToken;
@@ -359,7 +359,7 @@ fn make_node(config: &Config, proof: Proof, outside: Outside, slot: &Slot, body:
         disk_slow: AtomicBool::new(false),
         began: tokio::time::Instant::now(),
         auditing: tokio::sync::Mutex::default(),
-        pages: Turns::new(page_turns(), 0),
+        pages: Turns::new(super::page_turns(), 0),
         requests: AtomicU64::new(0),
     });
     // Set once, right here.
@@ -384,12 +384,6 @@ fn hello_maker(
             ..Hello::default()
         })
     }
-}
-
-/// Pages that are read at a time.
-fn page_turns() -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    PAGE_TURNS_MIN.max(processors + 1)
 }
 
 fn start_server(node: &Node, endpoint: &Endpoint, work: &CancellationToken) -> Server {
