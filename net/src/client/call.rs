@@ -202,7 +202,10 @@ impl Inner {
         if code.executed() == Executed::Unknown {
             story.maybe = Some(failure.message.clone());
         }
-        story.failure = Some(failure);
+        // What a node says of itself tells less than what another one says of the cluster.
+        if !of_itself(code) || story.failure.is_none() {
+            story.failure = Some(failure);
+        }
         Next::Again(pause.max(after))
     }
 
@@ -231,6 +234,11 @@ impl Inner {
         // The next gateway is likely another one, which needs no time to recover.
         Next::Again(if story.missed == 1 { Duration::ZERO } else { story.pause() })
     }
+}
+
+/// Whether a refusal speaks of the node that gives it, and not of the cluster.
+fn of_itself(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::Repairing | ErrorCode::Stopping)
 }
 
 /// What a call asks, anew for each attempt.
