@@ -73,10 +73,9 @@ fn a_primary_goes_wrong(offset_ns: i64) {
         // waits that hour, and says so; the others go on.
         until("a status that says why it cannot lead", || {
             let status = timed.cluster.status(&second).map_err(|error| error.to_string())?;
-            let cannot = |problem: &Problem| {
-                problem.kind() == ProblemCode::CannotLead && problem.subject == bad
-            };
-            let so = matches!(&status.problems[..], [one] if cannot(one));
+            let kinds: Vec<_> = status.problems.iter().map(Problem::kind).collect();
+            let of_it = status.problems.iter().all(|problem| problem.subject == bad);
+            let so = of_it && kinds == [ProblemCode::ClockBehind, ProblemCode::CannotLead];
             patience::when(so && !status.primary.is_empty(), format!("{status:?}"))
         })
         .unwrap();
