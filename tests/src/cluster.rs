@@ -333,7 +333,10 @@ impl Cluster {
     }
 
     /// Whether every node that is not away sees the others up, the same primary, and nothing to complain of.
-    fn healthy(&self) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// What is not so.
+    pub fn healthy(&self) -> Result<(), String> {
         let mut primaries = Vec::new();
         for name in self.present() {
             let status = self.status(&name).map_err(|error| format!("{name}: {error}"))?;
