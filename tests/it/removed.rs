@@ -166,7 +166,13 @@ fn a_removed_nodes_key_opens_nothing_any_more() {
     let store = n1.incarnation.to_vec();
     let member = Impostor::new(&cluster, &files, n1.raft_id, store.clone());
     // While it is a member its key opens a connection and streams; on one nothing is asked yet.
-    let primary = cluster.wait_primary("n2").unwrap();
+    // The others may not have missed n1 yet.
+    let primary = until("a primary that is not n1", || {
+        let primary = cluster.wait_primary("n2").map_err(|error| error.to_string())?;
+        when(primary != "n1", primary.clone())?;
+        Ok(primary)
+    })
+    .unwrap();
     let wanted = Hello { wanted: primary.clone(), ..member.hello.clone() };
     let wanted = proto::frame::encode(&wanted).unwrap();
     let address = cluster.address(&primary).unwrap();
