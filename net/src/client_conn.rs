@@ -139,13 +139,7 @@ impl ClientConn {
         tracing::debug!(client = %self.peer.identity, "refused a request: too many at a time");
         async move {
             drop(rx);
-            let failure = busy("as many requests of this client are open as its share allows");
-            let refusal = Response { reply: Some(Reply::Failure(failure)), ..Response::default() };
-            let mut tx = FrameTx::quic(tx);
-            // If the client is gone, or does not listen, nobody is left to tell.
-            if let Ok(Ok(())) = timeout(REFUSAL_TIME, tx.send_message(&refusal)).await {
-                tx.finish_now();
-            }
+            tell(tx, busy("as many requests of this client are open as its share allows")).await;
             None
         }
         .boxed()
@@ -177,15 +171,19 @@ impl ClientConn {
                 }
                 _ => tracing::warn!(%client, reason = failure.message, "refused a request"),
             }
-            let refusal = Response { reply: Some(Reply::Failure(failure)), ..Response::default() };
-            let mut tx = FrameTx::quic(tx);
-            // As above.
-            if let Ok(Ok(())) = timeout(REFUSAL_TIME, tx.send_message(&refusal)).await {
-                tx.finish_now();
-            }
+            tell(tx, failure).await;
             None
         }
         .boxed()
+    }
+}
+
+/// Answers with a refusal. If the client is gone, or does not listen, nobody is left to tell.
+async fn tell(tx: SendStream, failure: Failure) {
+    let refusal = Response { reply: Some(Reply::Failure(failure)), ..Response::default() };
+    let mut tx = FrameTx::quic(tx);
+    if let Ok(Ok(())) = timeout(REFUSAL_TIME, tx.send_message(&refusal)).await {
+        tx.finish_now();
     }
 }
 

@@ -55,7 +55,7 @@ fn a_wiped_or_foreign_data_directory_is_not_admitted() {
 
     // Of another node.
     assert_eq!(cluster.stop("n2").unwrap(), Some(0));
-    copy(&cluster.data("n2"), &data);
+    tests::folder::copy(&cluster.data("n2"), &data).unwrap();
     cluster.start_node("n2").unwrap();
     cluster.wait_primary("n2").unwrap();
     not_admitted(&mut cluster, "belongs to node n2, this is n3");
@@ -64,7 +64,7 @@ fn a_wiped_or_foreign_data_directory_is_not_admitted() {
     // Of another cluster.
     let mut other = Cluster::start(3).unwrap();
     other.kill("n3").unwrap();
-    copy(&other.data("n3"), &data);
+    tests::folder::copy(&other.data("n3"), &data).unwrap();
     not_admitted(&mut cluster, "the store belongs to cluster");
     fs::remove_dir_all(&data).unwrap();
 
@@ -247,17 +247,5 @@ fn a_deep_look_reads_the_disk_and_not_the_cache() {
     assert_eq!(["n1", "n2", "n3"].map(verdict), ["same", "same", "damaged"], "{run}");
     for via in ["n1", "n2", "n3"] {
         shows_repairing_via(&cluster, via);
-    }
-}
-
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let (path, name) = (entry.as_ref().unwrap().path(), entry.unwrap().file_name());
-        if path.is_dir() {
-            copy(&path, &to.join(name));
-        } else {
-            fs::copy(&path, to.join(name)).unwrap();
-        }
     }
 }

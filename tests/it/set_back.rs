@@ -21,18 +21,6 @@ const NO_PROOF: &str = "cannot prove its store intact";
 /// Messages that are acknowledged between the copy and its return.
 const SENT: usize = 20;
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let (path, name) = (entry.as_ref().unwrap().path(), entry.unwrap().file_name());
-        if path.is_dir() {
-            copy(&path, &to.join(name));
-        } else {
-            fs::copy(&path, to.join(name)).unwrap();
-        }
-    }
-}
-
 fn stop(cluster: &mut Cluster, node: &str) {
     assert_eq!(cluster.stop(node).unwrap(), Some(0), "{}", cluster.node(node).unwrap().log());
     cluster.set_away(node);
@@ -42,7 +30,7 @@ fn stop(cluster: &mut Cluster, node: &str) {
 fn copied(cluster: &mut Cluster, node: &str) -> PathBuf {
     let aside = cluster.folder().join(format!("{node}.copy"));
     stop(cluster, node);
-    copy(&cluster.data(node), &aside);
+    tests::folder::copy(&cluster.data(node), &aside).unwrap();
     cluster.start_node(node).unwrap();
     cluster.wait_healthy().unwrap();
     aside
@@ -51,7 +39,7 @@ fn copied(cluster: &mut Cluster, node: &str) -> PathBuf {
 fn put_back(cluster: &Cluster, node: &str, aside: &Path) {
     let data = cluster.data(node);
     fs::remove_dir_all(&data).unwrap();
-    copy(aside, &data);
+    tests::folder::copy(aside, &data).unwrap();
 }
 
 fn send(cluster: &Cluster, body: &str, count: usize) {

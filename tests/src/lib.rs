@@ -23,6 +23,7 @@ pub mod checks;
 pub mod chronyd;
 pub mod cluster;
 pub mod faketime;
+pub mod folder;
 pub mod follower;
 pub mod forge;
 pub mod freshness;

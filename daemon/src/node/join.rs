@@ -415,7 +415,7 @@ impl Node {
             index: core.engine.progress().borrow().index.unwrap_or(0),
         };
         for peer in self.signers() {
-            match self.ask_signer(&peer, sign.clone(), deadline).await {
+            match self.ask_for_certificate(&peer, PeerOp::Sign(sign.clone()), deadline).await {
                 Ok(certificate) => return Ok(certificate),
                 Err(failure) => last = failure,
             }
@@ -438,14 +438,15 @@ impl Node {
         Failure::new(ErrorCode::NoSigner, message)
     }
 
-    async fn ask_signer(
+    /// Asks a signer for a certificate: a first one, or one made anew.
+    pub(super) async fn ask_for_certificate(
         &self,
         peer: &PeerAddr,
-        sign: Sign,
+        ask: PeerOp,
         deadline: Deadline,
     ) -> Result<String, Failure> {
         let unknown = |what: &dyn std::fmt::Display| Failure::new(ErrorCode::Unknown, what);
-        let answer = self.ask_peer(peer, PeerOp::Sign(sign), deadline).await?;
+        let answer = self.ask_peer(peer, ask, deadline).await?;
         match Response::decode(answer).map_err(|error| unknown(&error))?.reply {
             Some(Reply::Registered(registered)) => Ok(registered.certificate),
             Some(Reply::Failure(failure)) => Err(failure),

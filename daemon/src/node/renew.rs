@@ -15,8 +15,7 @@ use std::time::Duration;
 use certs::pin::now_unix_s;
 use certs::{CertError, Date, Peer};
 use model::query;
-use net::{Endpoint, NetError, PeerAddr};
-use prost::Message as _;
+use net::{Endpoint, NetError};
 use proto::life::{Life, Standing, left_text};
 use proto::peer::PeerOp;
 use proto::wire::{Registered, Renew, Reply, Response};
@@ -80,27 +79,12 @@ impl Node {
         }
         let mut last = self.no_signer();
         for peer in self.signers() {
-            match self.ask_to_renew(&peer, renew.clone(), deadline).await {
+            match self.ask_for_certificate(&peer, PeerOp::Renew(renew.clone()), deadline).await {
                 Ok(certificate) => return Ok(certificate),
                 Err(failure) => last = failure,
             }
         }
         Err(last)
-    }
-
-    async fn ask_to_renew(
-        &self,
-        peer: &PeerAddr,
-        renew: Renew,
-        deadline: Deadline,
-    ) -> Result<String, Failure> {
-        let unknown = |what: &dyn std::fmt::Display| Failure::new(ErrorCode::Unknown, what);
-        let answer = self.ask_peer(peer, PeerOp::Renew(renew), deadline).await?;
-        match Response::decode(answer).map_err(|error| unknown(&error))?.reply {
-            Some(Reply::Registered(registered)) => Ok(registered.certificate),
-            Some(Reply::Failure(failure)) => Err(failure),
-            _ => Err(unknown(&format!("{}'s answer is no certificate", peer.name))),
-        }
     }
 
     /// Makes a certificate anew for a peer: its own, or that of somebody who asked it. It is never
