@@ -79,7 +79,7 @@ impl Spread {
     fn wait(&self, host: u8, what: &[&str]) {
         let via = format!("n{host}");
         let wait = [&["wait", "--via", &via], what, &["--timeout", "60s"]].concat();
-        self.at(host).ok(&wait).unwrap();
+        self.at(host).ok(&wait).unwrap_or_else(|error| panic!("{error:#}\n{}", self.logs()));
     }
 
     fn events(&self, host: u8) -> anyhow::Result<Vec<Event>> {

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use clock::packet::{NtpTime, Packet};
 use crate::patience::{until, when};
 use crate::{helpers, ports};
 
-/// Where Debian puts it, which need not be in a user's path.
+/// In the path, and where Debian puts it, which need not be in a user's path.
 const PLACES: [&str; 2] = ["chronyd", "/usr/sbin/chronyd"];
 /// A stratum that is no server's.
 const STRATUM_END: u8 = 16;
@@ -36,7 +36,7 @@ impl Chronyd {
             return Ok(None);
         };
         for _ in 0..10 {
-            let mut chronyd = Self::spawn(program, folder, ports::in_a_row(1)?)?;
+            let mut chronyd = Self::spawn(&program, folder, ports::in_a_row(1)?)?;
             if chronyd.serves()? {
                 return Ok(Some(chronyd));
             }
@@ -45,7 +45,7 @@ impl Chronyd {
         anyhow::bail!("chronyd ended ten times: {said}")
     }
 
-    fn spawn(program: &str, folder: &Path, port: u16) -> anyhow::Result<Self> {
+    fn spawn(program: &Path, folder: &Path, port: u16) -> anyhow::Result<Self> {
         let conf = folder.join("chronyd.conf");
         let pid = folder.join("chronyd.pid");
         // `user root` keeps a chronyd that root starts from giving up the folder; one that somebody
@@ -61,7 +61,8 @@ impl Chronyd {
         // -x: never sets the clock; -U: need not be root; -d: stays in front and writes there.
         command.args(["-x", "-d", "-U", "-f"]).arg(&conf).stdin(Stdio::null());
         command.stdout(log.try_clone()?).stderr(log);
-        let child = command.spawn().with_context(|| format!("cannot start {program}"))?;
+        let child =
+            command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         Ok(Self { address: (Ipv4Addr::LOCALHOST, port).into(), child })
     }
 
@@ -98,10 +99,11 @@ impl Drop for Chronyd {
     }
 }
 
-fn program() -> Option<&'static str> {
-    let runs = |program: &&&str| {
+fn program() -> Option<PathBuf> {
+    let runs = |program: &PathBuf| {
         let version = Command::new(program).arg("--version").output();
         version.is_ok_and(|output| output.status.success())
     };
-    PLACES.iter().find(runs).copied()
+    let unpacked = helpers::tools().map(|tools| tools.join("usr/sbin/chronyd"));
+    PLACES.iter().map(PathBuf::from).chain(unpacked).find(runs)
 }

@@ -1,6 +1,7 @@
 //! Programs of others that tests use where they are installed: `tools/setup test` does that.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 
 /// What was looked for; without it, `None` and a message. Where `CI` is set it must be there: a
 /// suite that is skipped unseen proves nothing.
@@ -15,6 +16,12 @@ pub(crate) fn found<T>(what: &str, package: &str, it: Option<T>) -> anyhow::Resu
         let _ = writeln!(std::io::stderr().lock(), "skipped: {text}");
     }
     Ok(it)
+}
+
+/// Where `tools/setup test` unpacks programs that cannot be installed beside what the machine has.
+pub(crate) fn tools() -> Option<PathBuf> {
+    let told = std::env::var_os("LOGD_TOOLS").map(PathBuf::from);
+    told.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/logd/tools")))
 }
 
 /// Whether tests may not be skipped.

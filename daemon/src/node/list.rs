@@ -46,7 +46,7 @@ impl Node {
         self.rows_of(&self.table())
     }
 
-    fn table(&self) -> Members {
+    pub(super) fn table(&self) -> Members {
         let Body::Whole(core) = &self.inner.body else { return Members::default() };
         steward::rows(&core.store).unwrap_or_else(|error| {
             // The engine ends the node for it; until then the list is the engine's.
@@ -55,7 +55,7 @@ impl Node {
         })
     }
 
-    fn rows_of(&self, table: &Members) -> Vec<NodeRow> {
+    pub(super) fn rows_of(&self, table: &Members) -> Vec<NodeRow> {
         let voters = self.engine().map(|engine| engine.view().borrow().voters.clone());
         let engine = self.member_list();
         let mut known: BTreeMap<&str, Known<'_>> = BTreeMap::new();

@@ -46,12 +46,12 @@ pub(super) struct Seen {
     pub(super) log_end: u64,
 }
 
-/// What a person should look at. `nodes` are all members, this node among them.
-pub(super) fn problems(nodes: &[Seen], primary: &str) -> Vec<Problem> {
+/// What a person should look at. `nodes` are all members, this node, `own`, among them.
+pub(super) fn problems(nodes: &[Seen], primary: &str, own: &str) -> Vec<Problem> {
     let mut problems = Vec::new();
     for node in nodes.iter().filter(|node| !node.may_go) {
         problems.extend(elsewhere(node));
-        problems.extend(deaf(node));
+        problems.extend(deaf(node, own));
         problems.extend(cut_off(nodes, node));
     }
     let leads = nodes.iter().find(|node| node.name == primary);
@@ -97,18 +97,22 @@ fn ahead(nodes: &[Seen], leads: &Seen) -> Vec<Problem> {
     nodes.iter().filter(|node| node.name != leads.name).filter_map(ahead).collect()
 }
 
-/// A node that is heard and does not answer.
-fn deaf(node: &Seen) -> Option<Problem> {
+/// A node that is heard and does not answer. It knows earlier than others that it hears nobody, and
+/// says so: an answer may be on its way.
+fn deaf(node: &Seen, own: &str) -> Option<Problem> {
     let Seen { name, table, .. } = node;
-    let deaf = node.speaks && !node.answers && node.run >= STEADY_AFTER;
+    let hears_us = node.answers && (name == own || node.reaches.iter().any(|name| name == own));
+    let deaf = node.speaks && !hears_us && node.run >= STEADY_AFTER;
     let detail = format!("no answer from {table}");
     deaf.then(|| Problem::new(ProblemCode::DoesNotHear).of(name).detail(detail))
 }
 
-/// A node that some reach and others do not. Only those are asked whose words are steady.
+/// A node that some reach and others do not. Only those are asked whose words are steady, and who
+/// reach anybody: else the fault is theirs.
 fn cut_off(nodes: &[Seen], node: &Seen) -> Option<Problem> {
     let steady = |other: &&Seen| {
-        other.name != node.name && !other.may_go && other.answers && other.run >= STEADY_AFTER
+        let counts = other.answers && other.run >= STEADY_AFTER && !other.reaches.is_empty();
+        other.name != node.name && !other.may_go && counts
     };
     let mut reached: BTreeMap<bool, Vec<&str>> = BTreeMap::new();
     for other in nodes.iter().filter(steady) {
@@ -143,7 +147,7 @@ mod tests {
     }
 
     fn said(nodes: &[Seen]) -> Vec<String> {
-        problems(nodes, "n3").iter().map(Problem::to_string).collect()
+        problems(nodes, "n3", "n1").iter().map(Problem::to_string).collect()
     }
 
     /// Meant to catch everybody who speaks called well, as the code before this rule did.
@@ -160,6 +164,10 @@ mod tests {
         nodes[1].run = STEADY_AFTER;
         nodes[1].may_go = true;
         assert_eq!(said(&nodes), [""; 0]);
+        // By its own word, before an answer is overdue.
+        let mut nodes = all_well();
+        nodes[1].reaches.clear();
+        assert!(said(&nodes)[0].starts_with("n2: it is heard and does not answer"));
     }
 
     #[test]
@@ -175,7 +183,7 @@ mod tests {
         let mut nodes = all_well();
         nodes[0].reaches = vec!["n3".to_owned()];
         nodes[1].reaches = vec!["n3".to_owned()];
-        let cut = said(&nodes);
+        let cut: Vec<_> = problems(&nodes, "n3", "n3").iter().map(Problem::to_string).collect();
         assert!(cut.len() == 2 && cut[0].starts_with("n1 is cut off") && cut[1].starts_with("n2"));
         // Silent for all is not cut off; and a witness that has just come is none.
         let mut nodes = all_well();
@@ -207,7 +215,7 @@ mod tests {
         nodes[2].unfed = vec!["n1".to_owned(), "n2".to_owned(), "n7".to_owned()];
         nodes[1].voter = false;
         assert_eq!(said(&nodes), ["n1: it gets nothing from the primary"]);
-        assert_eq!(problems(&nodes, "n1"), [], "what another says who once led");
+        assert_eq!(problems(&nodes, "n1", "n1"), [], "what another says who once led");
     }
 
     /// Seen to fail with a primary of an older term believed.

@@ -130,7 +130,8 @@ impl Node {
     }
 
     pub(super) fn status(&self) -> Status {
-        let mut nodes = self.rows();
+        let table = self.table();
+        let mut nodes = self.rows_of(&table);
         let Led { term, primary, quorum, mints } = self.leader();
         // Two that both call themselves primary: at most one is.
         for row in nodes.iter_mut().filter(|row| row.name != primary && row.role == PRIMARY) {
@@ -141,8 +142,11 @@ impl Node {
             let detail = "writes are refused, reads work with --stale";
             problems.push(Problem::new(ProblemCode::NoQuorum).detail(detail));
         }
-        problems.extend(nodes.iter().flat_map(problems_of));
-        for problem in reach::problems(&self.seen(&nodes), &primary) {
+        let starts = |name: &str| table.members.iter().find(|row| row.name == name);
+        let noted =
+            |node: &NodeRow| starts(&node.name).is_none_or(|row| node.incarnation <= row.starts);
+        problems.extend(nodes.iter().flat_map(|node| problems_of(node, noted(node))));
+        for problem in reach::problems(&self.seen(&nodes), &primary, self.inner.name.as_str()) {
             if problems.iter().all(|known: &Problem| known.key() != problem.key()) {
                 problems.push(problem);
             }
@@ -267,8 +271,9 @@ impl Node {
 }
 
 /// What a person should look at in a node. A drained one may go whenever it likes, and so may one
-/// without a vote that says so before: neither takes anything from what the cluster can bear.
-fn problems_of(node: &NodeRow) -> Vec<Problem> {
+/// without a vote that says so before: neither takes anything from what the cluster can bear. `noted`:
+/// the table knows its last start; until then rings leave out whom they have seen fail.
+fn problems_of(node: &NodeRow, noted: bool) -> Vec<Problem> {
     let name = node.name.as_str();
     let told = node.problems.iter().filter(|_| node.up);
     let mut problems: Vec<_> = told.map(|problem| problem.clone().of(name)).collect();
@@ -280,7 +285,9 @@ fn problems_of(node: &NodeRow) -> Vec<Problem> {
     let why = match (node.reason.as_str(), node.up) {
         (reason::CUT_OFF, _) if left => ProblemCode::NodeCutOff,
         // Its ring has a gap until a primary has noted it: a table of twelve requests shows it.
-        (_, true) if node.voter && !node.drained && (node.state.is_empty() || !node.serves) => {
+        (_, true)
+            if node.voter && !node.drained && (node.state.is_empty() || !node.serves || !noted) =>
+        {
             ProblemCode::NodeNotNoted
         }
         (_, true) => return problems,
@@ -455,11 +462,15 @@ mod tests {
             ),
             (node(false, true, false, "admitted", ""), "n2 was admitted and never heard"),
         ] {
-            let texts: Vec<_> = problems_of(&row).iter().map(Problem::to_string).collect();
+            let texts: Vec<_> = problems_of(&row, true).iter().map(Problem::to_string).collect();
             assert_eq!(texts.join("; "), expected, "{row:?}");
         }
         let full = Problem::new(ProblemCode::DiskFull);
         let own = NodeRow { problems: vec![full.clone()], ..node(true, false, true, "", "") };
-        assert_eq!(problems_of(&own), [full.of("n2")], "what a drained node says counts");
+        assert_eq!(problems_of(&own, true), [full.of("n2")], "what a drained node says counts");
+        // Its start is not in the table yet: rings that saw it fail leave it out.
+        let row = NodeRow { lag: 0, ..node(true, true, false, "joined", "") };
+        assert_eq!(problems_of(&row, true), []);
+        assert_eq!(problems_of(&row, false), [Problem::new(ProblemCode::NodeNotNoted).of("n2")]);
     }
 }

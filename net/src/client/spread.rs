@@ -20,8 +20,9 @@ use crate::reason::End;
 const POOL_MAX: usize = 16;
 /// How old the knowledge of who is primary may be before it is asked for again.
 const PRIMARY_AGE: Duration = Duration::from_secs(2);
-/// How long a call waits for a live list that is on its way.
-const LIST_TIME: Duration = Duration::from_millis(250);
+/// How long a call waits for a live list that is on its way. A gateway that is busy takes its time, and
+/// one turn with an old list is one turn too many for its neighbour.
+const LIST_TIME: Duration = Duration::from_secs(1);
 
 /// Over which gateways calls go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -104,7 +105,7 @@ impl Inner {
 
     async fn spread_gateway(self: &Arc<Self>, story: &mut Story) -> Result<Gateway, Trouble> {
         if story.spread != Spread::Home {
-            self.await_list().await;
+            self.await_list(LIST_TIME.min(story.timeout() / 3)).await;
         }
         if let Some(gateway) = self.untried(story, false).await {
             if story.spread == Spread::Home {
@@ -130,11 +131,11 @@ impl Inner {
     }
 
     /// Waits for a live list that is being learnt, so that a new node gets its turn in time.
-    async fn await_list(&self) {
+    async fn await_list(&self, limit: Duration) {
         let learning = self.route().learning.clone();
         if let Some(learning) = learning {
             // Without it the call goes on with the list it has.
-            drop(timeout(LIST_TIME, learning).await);
+            drop(timeout(limit, learning).await);
         }
     }
 
