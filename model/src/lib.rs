@@ -48,6 +48,7 @@ mod tokens;
 mod blocks;
 mod find;
 mod page;
+pub mod past;
 pub mod query;
 mod source;
 mod stays;

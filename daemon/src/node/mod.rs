@@ -9,6 +9,7 @@ mod birth;
 mod ceiling;
 mod close;
 mod disk;
+mod ending;
 mod feeding;
 mod groups;
 mod hand_over;

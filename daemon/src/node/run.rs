@@ -3,7 +3,6 @@
 //! Start: port, store, verdict, clock, engine, proposer, server, then READY once the node can
 //! serve. Stop: announce, hand the primary role over, drain, close, then the store.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -33,7 +32,7 @@ use crate::seed::Seed;
 use crate::server::Server;
 use crate::steward;
 use crate::store::format::Identity as StoreIdentity;
-use crate::store::{DamageKind, Opened, Store, StoreError, Told, Trouble};
+use crate::store::{Opened, Store, StoreError, Told};
 use crate::time::Keeper;
 use crate::trust::Trust;
 use crate::turns::Turns;
@@ -42,6 +41,7 @@ use crate::witness::Witness;
 use super::birth;
 use super::ceiling::Ceiling;
 use super::close::Closer;
+use super::ending::{cannot_go_on, ended_by, failed_on};
 use super::feeding::Feeding;
 use super::moved::{self, Book, Roaming};
 use super::{Body, Core, Inner, Node, Repairing, disk, renew};
@@ -110,35 +110,6 @@ fn announce(config: &Config, node: &Node, endpoint: &Endpoint) {
         version = super::VERSION,
         "logd is running"
     );
-}
-
-/// How the process ends over an error of a store that is open: the database does not tell in a type
-/// what it lacks.
-fn failed_on(disk: &Path, error: &StoreError) -> Failed {
-    match error {
-        StoreError::Database { .. } => {
-            let said = anyhow::Error::msg(error.to_string());
-            Failed::new(Exit::Other, said, Trouble::of_disk(disk).hint())
-        }
-        error => Failed::from(error),
-    }
-}
-
-/// How a node ends over an error of its store that is open. Damage is remembered first; with that on
-/// the disk, a new start takes no part and tells every other node why.
-async fn ended_by(store: &Store, error: StoreError) -> Failed {
-    if let StoreError::Damaged(found) = &error {
-        store.note_damage(DamageKind::Corrupt, found);
-    }
-    let Some(damage) = store.damage() else { return Failed::from(&error) };
-    let failed = Failed::from(&StoreError::Damaged(damage.to_string()));
-    let mut told = store.told();
-    let told = told.wait_for(|told| matches!(told, Told::Durable | Told::Unwritten)).await;
-    match told.map(|told| *told) {
-        Ok(Told::Durable) => failed.and_starts_anew(),
-        // The next start would call the store intact.
-        Ok(Told::None | Told::Met | Told::Unwritten) | Err(_) => failed,
-    }
 }
 
 async fn start_whole(
@@ -564,35 +535,4 @@ fn progress(node: &Node) -> Result<(), String> {
         Some(age) if age > SYNC_HUNG => Err(format!("a sync has taken {} s", age.as_secs())),
         _ => Ok(()),
     }
-}
-
-/// Completes when the store or the engine has failed for good.
-async fn cannot_go_on(node: &Node) -> Failed {
-    let Body::Whole(core) = &node.inner.body else { return std::future::pending().await };
-    let mut view = core.engine.view();
-    let mut failed = match core.store.writer() {
-        Ok(writer) => writer.failed(),
-        Err(error) => return Failed::from(&error),
-    };
-    let reason = tokio::select! {
-        reason = failed.wait_for(Option::is_some) => {
-            reason.ok().and_then(|reason| reason.clone())
-        }
-        view = view.wait_for(|view| view.stopped.is_some()) => {
-            view.ok().and_then(|view| view.stopped.clone())
-        }
-        lack = node.witness().lacking() => {
-            core.store.note_damage(DamageKind::Lost, lack);
-            None
-        }
-    };
-    if core.store.damage().is_some() {
-        // That has its own way to end.
-        return std::future::pending().await;
-    }
-    if let Some(found) = core.store.two_histories() {
-        return Failed::from(&StoreError::TwoHistories(found.to_owned()));
-    }
-    let reason = reason.unwrap_or_else(|| "the engine ended".to_owned());
-    Failed::from(&StoreError::Stopped(reason))
 }

@@ -507,3 +507,5 @@ mod membership_test;
 mod suite_test;
 #[cfg(test)]
 pub(crate) mod test_cluster;
+#[cfg(test)]
+mod two_histories_test;

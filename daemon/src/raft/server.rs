@@ -189,6 +189,7 @@ impl Handle {
         if rx.recv().await?.is_some() {
             return Err(SnapshotError::Codec(CodecError("something is left over".to_owned())));
         }
+        self.store.check_past(&incoming)?;
         // Before the engine may act on it: what is stamped here next lies above it.
         (self.observe)(stamp);
         let snapshot = Snapshot { meta, snapshot: SnapshotData::In(Box::new(incoming)) };

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use model::Table;
+use model::past::{Past, past};
 use prost::Message as _;
 use proto::limits::SNAPSHOT_CHUNK_BYTES;
 use rocksdb::WriteBatch;
@@ -150,6 +151,28 @@ impl Store {
     /// When the database fails.
     pub fn head(&self) -> Result<SnapshotHead, StoreError> {
         read_head(&self.snapshot()?, self.identity().cluster.clone())
+    }
+
+    /// Refuses a snapshot that did not come of what is applied here: that was committed, and must not
+    /// be replaced by another history.
+    ///
+    /// # Errors
+    /// `TwoHistories`, which is noted, or why the two cannot be compared.
+    pub fn check_past(&self, incoming: &Incoming) -> Result<(), StoreError> {
+        let (mine, theirs) =
+            (self.snapshot()?, view::of_generation(&self.inner.db, incoming.generation));
+        match mine.judged(past(&mine, &theirs))? {
+            Past::Holds => Ok(()),
+            Past::Unknown => {
+                tracing::warn!("retention has left nothing by which a snapshot could be compared");
+                Ok(())
+            }
+            Past::Other(what) => {
+                let found = format!("a snapshot is not of what is committed here: {what}");
+                self.note_two_histories(found.clone());
+                Err(StoreError::TwoHistories(found))
+            }
+        }
     }
 
     /// Makes a complete incoming snapshot live, durably, then sweeps what it replaced.

@@ -49,6 +49,14 @@ pub(crate) fn log(shard: u16, index: u64) -> [u8; 10] {
     key
 }
 
+/// Bit of the shard in the keys of chain hashes, which sort behind the log of every shard.
+const CHAINS: u16 = 1 << 15;
+
+/// Key of the chain hash at a log entry, which stays for long after the entry is purged.
+pub(crate) fn chain(shard: u16, index: u64) -> [u8; 10] {
+    log(shard | CHAINS, index)
+}
+
 /// Index of a log key; `None` if it is not one of this shard.
 pub(crate) fn log_index(shard: u16, key: &[u8]) -> Option<u64> {
     let rest = key.strip_prefix(&shard.to_be_bytes())?;
@@ -96,6 +104,8 @@ mod tests {
         assert_eq!(log_index(1, &log(1, 77)), Some(77));
         assert_eq!(log_index(2, &log(1, 77)), None);
         assert_eq!(log_index(1, b"\0\x01short"), None);
+        assert!(log(u16::MAX >> 1, u64::MAX) < chain(0, 0));
+        assert_eq!(log_index(1, &chain(1, 77)), None);
     }
 
     #[test]

@@ -75,6 +75,17 @@ pub(crate) fn written_at(
     Ok(floor(db, shard)?.filter(|floor| floor.index == index))
 }
 
+/// The place of an entry that was purged, as far as its chain hash is kept.
+pub(crate) fn purged_at(
+    db: &Database,
+    shard: u16,
+    index: u64,
+) -> Result<Option<LogMark>, StoreError> {
+    let Some(value) = db.get(LOG, &keys::chain(shard, index))? else { return Ok(None) };
+    let (entry, hash) = LogEntry::decode(index, &value)?;
+    Ok(Some(LogMark { index, term: entry.term, hash: hash.to_vec() }))
+}
+
 fn missing(index: u64) -> StoreError {
     StoreError::Damaged(format!("log entry {index} is missing"))
 }

@@ -42,7 +42,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use clock::Hlc;
@@ -100,7 +100,7 @@ struct Inner {
     noting: Mutex<Option<Noting>>,
     evidence: Arc<Evidence>,
     /// How what is committed here was contradicted.
-    two_histories: OnceLock<String>,
+    two_histories: watch::Sender<Option<String>>,
     /// The place that the state had at the start, or that the last snapshot brought: durable
     /// whatever the log says.
     installed: Mutex<Option<LogMark>>,
@@ -305,7 +305,7 @@ impl Store {
             tables,
             noting: Mutex::new(Some(noting)),
             evidence,
-            two_histories: OnceLock::new(),
+            two_histories: watch::Sender::default(),
             installed: Mutex::new(installed),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -355,13 +355,20 @@ impl Store {
 
     /// Remembers that what is committed here is contradicted; the first finding stays.
     pub(crate) fn note_two_histories(&self, found: String) {
-        self.inner.two_histories.get_or_init(|| found);
+        self.inner.two_histories.send_if_modified(|known| {
+            let first = known.is_none();
+            if first {
+                *known = Some(found);
+            }
+            first
+        });
     }
 
-    /// How what is committed here was contradicted since the opening. Nothing is damaged by that.
+    /// How what is committed here was contradicted since the opening, as soon as it is. Nothing is
+    /// damaged by that.
     #[must_use]
-    pub fn two_histories(&self) -> Option<&str> {
-        self.inner.two_histories.get().map(String::as_str)
+    pub fn two_histories(&self) -> watch::Receiver<Option<String>> {
+        self.inner.two_histories.subscribe()
     }
 
     /// The pipeline to the disk.
@@ -416,15 +423,18 @@ impl Store {
         Ok(Durable { last, committed: later(applied, installed), vote: mark.vote })
     }
 
-    /// The place of an entry that this store holds, in its log or as what its state came to;
-    /// `None` if it holds none there any more, or yet.
+    /// The place of an entry that this store holds or has held: in its log, as what its state came to,
+    /// or purged from it not too long ago. `None` if it knows none there.
     ///
     /// # Errors
     /// When the database fails or a value is damaged.
     pub fn place_at(&self, index: u64) -> Result<Option<LogMark>, StoreError> {
-        match log::written_at(&self.inner.db, SHARD, index)? {
-            Some(mark) => Ok(Some(mark)),
-            None => Ok(self.installed().filter(|installed| installed.index == index)),
+        if let Some(mark) = log::written_at(&self.inner.db, SHARD, index)? {
+            return Ok(Some(mark));
+        }
+        match self.installed().filter(|installed| installed.index == index) {
+            Some(installed) => Ok(Some(installed)),
+            None => log::purged_at(&self.inner.db, SHARD, index),
         }
     }
 

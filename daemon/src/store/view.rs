@@ -232,6 +232,11 @@ impl Store {
     }
 }
 
+/// The state of a generation, which need not be the live one.
+pub(crate) fn of_generation(db: &Database, generation: u32) -> Snapshot<'_> {
+    Snapshot { db, frozen: None, prefix: keys::generation(SHARD, generation) }
+}
+
 /// The state at this moment.
 pub(crate) fn freeze(db: &Database) -> Result<Snapshot<'_>, StoreError> {
     let frozen = db.raw().snapshot();

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use clock::Hlc;
 use rocksdb::WriteBatch;
 use tokio::sync::{Notify, watch};
@@ -35,6 +36,10 @@ use super::watermark::{DamageKind, ShardMark, Watermark};
 
 /// Bytes that one write batch may take before the writer stops draining.
 const GROUP_BYTES: usize = 4 << 20;
+
+/// Entries whose chain hashes are kept when they are purged: with them a node that was away is
+/// compared, before it takes a snapshot. About 50 bytes each.
+const CHAIN_KEPT: u64 = 1_000_000;
 
 /// Told when an operation is durable, or failed for good.
 pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -411,6 +416,9 @@ impl WriterThread {
             chain = entry.chain(&chain);
             let key = keys::log(shard, entry.index);
             batch.put_cf(self.db.family(LOG)?, key, entry.encode(&chain));
+            let bare = LogEntry { payload: Bytes::new(), ..*entry };
+            let key = keys::chain(shard, entry.index);
+            batch.put_cf(self.db.family(LOG)?, key, bare.encode(&chain));
             self.mark(shard).last =
                 Some(LogMark { index: entry.index, term: entry.term, hash: chain.to_vec() });
         }
@@ -431,7 +439,7 @@ impl WriterThread {
         wait.recv().map_err(|_| StoreError::Stopped("lowering the watermark".to_owned()))?;
         let (from, to) = (keys::log(shard, end), keys::log(shard, u64::MAX));
         batch.delete_range_cf(self.db.family(LOG)?, from, to);
-        Ok(())
+        self.forget_chain(shard, end, u64::MAX, batch)
     }
 
     fn purge(
@@ -448,6 +456,9 @@ impl WriterThread {
         };
         let (from, to) = (keys::log(shard, 0), keys::log(shard, index + 1));
         batch.delete_range_cf(self.db.family(LOG)?, from, to);
+        if let Some(end) = (index + 1).checked_sub(CHAIN_KEPT).filter(|end| *end > 0) {
+            self.forget_chain(shard, 0, end, batch)?;
+        }
         let key = keys::meta(shard, MetaKind::Floor);
         batch.put_cf(self.db.family(META)?, key, encode(&floor));
         let mark = self.mark(shard);
@@ -464,12 +475,29 @@ impl WriterThread {
         applied: &Applied,
         batch: &mut WriteBatch,
     ) -> Result<(), StoreError> {
+        // What is logged behind the old state may be of a history that the snapshot does not have.
+        let live = super::live_generation(&self.db, shard)?;
+        let before = super::read_applied(&self.db, shard, live)?.last;
+        self.forget_chain(shard, before.map_or(0, |last| last.index + 1), u64::MAX, batch)?;
         let key = keys::meta(shard, MetaKind::Generation);
         batch.put_cf(self.db.family(META)?, key, generation.to_be_bytes());
         let prefix = keys::generation(shard, generation);
         let key = keys::state(prefix, super::APPLIED_TABLE, b"");
         batch.put_cf(self.db.family(STATE)?, key, encode(applied));
         // Whether the log is cut, and where, is the engine's decision: it purges next.
+        Ok(())
+    }
+
+    /// Removes the chain hashes at `from..to`.
+    fn forget_chain(
+        &self,
+        shard: u16,
+        from: u64,
+        to: u64,
+        batch: &mut WriteBatch,
+    ) -> Result<(), StoreError> {
+        let (from, to) = (keys::chain(shard, from), keys::chain(shard, to));
+        batch.delete_range_cf(self.db.family(LOG)?, from, to);
         Ok(())
     }
 

@@ -13,20 +13,39 @@ use proto::attest::Shown;
 pub(super) const FILE: &str = "remembered";
 const MAGIC: &[u8; 8] = b"LOGDPEER";
 
+/// What the file holds.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
-struct Remembered {
+pub(super) struct Remembered {
+    /// What others have shown of their stores.
     #[prost(message, repeated, tag = "1")]
-    stores: Vec<Shown>,
+    pub(super) stores: Vec<Shown>,
+    /// Stores that have committed something else than this one.
+    #[prost(message, repeated, tag = "2")]
+    pub(super) contradictions: Vec<Contradiction>,
+}
+
+/// A store that has committed something else than this one. That stays so for as long as there are both.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct Contradiction {
+    /// Raft id of the other store.
+    #[prost(uint64, tag = "1")]
+    pub(super) raft_id: u64,
+    /// Name of its node.
+    #[prost(string, tag = "2")]
+    pub(super) name: String,
+    /// What was found, for a person.
+    #[prost(string, tag = "3")]
+    pub(super) found: String,
 }
 
 /// Reads what was written last; nothing where nothing was.
 ///
 /// # Errors
 /// When the file cannot be read, or is not what was written.
-pub(super) fn read(path: &Path) -> io::Result<Vec<Shown>> {
+pub(super) fn read(path: &Path) -> io::Result<Remembered> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Remembered::default()),
         Err(error) => return Err(error),
     };
     let damaged = || io::Error::other(format!("{} is not what was written", path.display()));
@@ -35,15 +54,15 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<Shown>> {
     if crc32c::crc32c(payload) != u32::from_be_bytes(*crc) {
         return Err(damaged());
     }
-    Remembered::decode(payload).map(|found| found.stores).map_err(|_| damaged())
+    Remembered::decode(payload).map_err(|_| damaged())
 }
 
 /// Writes all anew, durably.
 ///
 /// # Errors
 /// When the disk refuses; what was written before stays.
-pub(super) fn write(path: &Path, stores: Vec<Shown>) -> io::Result<()> {
-    let payload = Remembered { stores }.encode_to_vec();
+pub(super) fn write(path: &Path, content: &Remembered) -> io::Result<()> {
+    let payload = content.encode_to_vec();
     let new = path.with_extension("new");
     let mut file =
         fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
@@ -63,11 +82,13 @@ mod tests {
     fn what_is_written_is_read_and_what_is_damaged_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE);
-        assert_eq!(read(&path).unwrap(), []);
+        assert_eq!(read(&path).unwrap(), Remembered::default());
         let stores = vec![Shown { raft_id: 2, starts: 4, ..Shown::default() }];
-        write(&path, Vec::new()).unwrap();
-        write(&path, stores.clone()).unwrap();
-        assert_eq!(read(&path).unwrap(), stores);
+        let contradictions = vec![Contradiction { raft_id: 3, ..Contradiction::default() }];
+        let content = Remembered { stores, contradictions };
+        write(&path, &Remembered::default()).unwrap();
+        write(&path, &content).unwrap();
+        assert_eq!(read(&path).unwrap(), content);
         let whole = fs::read(&path).unwrap();
         for at in 0..whole.len() {
             let mut bytes = whole.clone();

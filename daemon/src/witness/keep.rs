@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::raft::Handle;
 
+use super::file::Remembered;
 use super::{Witness, file, place};
 
 /// Between two looks.
@@ -44,16 +45,17 @@ impl Witness {
 
     /// Writes down what is not yet. A disk that refuses is told of; the next news is tried anew.
     pub(crate) async fn save(&self) {
-        let stores = {
+        let content = {
             let mut state = self.lock();
             if !state.unsaved {
                 return;
             }
             (state.unsaved, state.urgent) = (false, false);
-            state.memory.all()
+            let contradictions = state.contradictions.values().cloned().collect();
+            Remembered { stores: state.memory.all(), contradictions }
         };
         let path = self.inner.file.clone();
-        let written = tokio::task::spawn_blocking(move || file::write(&path, stores)).await;
+        let written = tokio::task::spawn_blocking(move || file::write(&path, &content)).await;
         match written {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "cannot write down what others have shown"),
@@ -69,9 +71,7 @@ impl Witness {
         let members = members.borrow();
         let mut state = self.lock();
         if !members.members.is_empty() && members.members.contains_key(&self.inner.me.raft_id) {
-            state.memory.retain(|id| members.members.contains_key(&id));
-            let is_member = |name: &String| members.members.values().any(|m| m.name == *name);
-            state.trouble.retain(|name, _| is_member(name));
+            state.forget_strangers(&members.members);
         }
         if matched.is_empty() {
             return;

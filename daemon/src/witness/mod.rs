@@ -31,13 +31,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::raft::Member;
 use crate::store::Store;
 use crate::store::format::{Identity, LogMark};
 
+use self::file::{Contradiction, Remembered};
 use self::lives::{Lives, Standing};
 
-/// How long a process that is refused is told of after it came last. Two histories stay until they
-/// are one.
+/// How long a process that is refused is told of after it came last.
 const SHOWN_FOR: Duration = Duration::from_secs(60);
 
 /// What this node remembers, and what was found. Cheap to clone.
@@ -69,6 +70,9 @@ struct State {
     lives: Lives,
     /// What is wrong with others, by name.
     trouble: BTreeMap<String, Trouble>,
+    /// Stores that have committed something else than this one, by raft id. Written down: only a
+    /// person ends it, by removing one of the two nodes.
+    contradictions: BTreeMap<u64, Contradiction>,
     /// Nodes that remember more of this one than it has, and have not heard yet what it shows.
     doubts: BTreeSet<u64>,
 }
@@ -126,9 +130,14 @@ impl Witness {
         let file = data_dir.join("store").join(file::FILE);
         let memory = file::read(&file).unwrap_or_else(|error| {
             tracing::warn!(%error, "what was remembered of the other nodes cannot be read");
-            Vec::new()
+            Remembered::default()
         });
-        let state = State { memory: Memory::of(memory), ..State::default() };
+        let Remembered { stores, contradictions } = memory;
+        let state = State {
+            memory: Memory::of(stores),
+            contradictions: contradictions.into_iter().map(|it| (it.raft_id, it)).collect(),
+            ..State::default()
+        };
         let inner = Inner {
             me,
             store,
@@ -201,12 +210,15 @@ impl Witness {
         };
         let (me, mut state) = (self.shown(), self.lock());
         self.check_life(&mut state, shown)?;
+        if let Some(known) = state.contradictions.get(&they.raft_id) {
+            return Err(Refused::new(Refusal::TwoHistories, known.found.clone()));
+        }
         let place_at = |index| self.place_at(index);
         let mut finding = state.memory.meet(&me, place_at, shown, &they.remembers);
         if let Some(refusal) = &refused {
             finding = match refusal.why {
                 Refusal::TwoHistories if !matches!(finding, Finding::Fork(_)) => {
-                    return Err(self.trouble(&mut state, they, refusal.clone()));
+                    return Err(state.contradicted(they.raft_id, &they.name, refusal.clone()));
                 }
                 Refusal::Lacks | Refusal::TwoLives
                     if they_saw_me && !matches!(finding, Finding::Fork(_)) =>
@@ -220,11 +232,11 @@ impl Witness {
         match finding {
             Finding::Fork(fork) => {
                 let refusal = Refused::new(Refusal::TwoHistories, fork_text(they, &fork));
-                Err(self.trouble(&mut state, they, refusal))
+                Err(state.contradicted(they.raft_id, &they.name, refusal))
             }
             Finding::They(lack) => {
                 let refusal = Refused::new(Refusal::Lacks, lack.to_string());
-                Err(self.trouble(&mut state, they, refusal))
+                Err(state.told(&they.name, refusal))
             }
             Finding::We(lack) => {
                 if they_saw_me {
@@ -298,10 +310,20 @@ impl Witness {
     pub fn troubles(&self) -> BTreeMap<String, Trouble> {
         let mut state = self.lock();
         // Who was refused and came no more is down, which is told as that.
-        state.trouble.retain(|_, trouble| {
-            trouble.code == Refusal::TwoHistories || trouble.at.elapsed() < SHOWN_FOR
-        });
-        state.trouble.clone()
+        state.trouble.retain(|_, trouble| trouble.at.elapsed() < SHOWN_FOR);
+        let mut troubles = state.trouble.clone();
+        for Contradiction { name, found, .. } in state.contradictions.values() {
+            let code = Refusal::TwoHistories;
+            let trouble = Trouble { code, text: found.clone(), at: Instant::now() };
+            troubles.insert(name.clone(), trouble);
+        }
+        troubles
+    }
+
+    /// Notes that what a node sent contradicts what is committed here.
+    pub(crate) fn note_two_histories(&self, raft_id: u64, name: &str, found: &str) {
+        let refusal = Refused::new(Refusal::TwoHistories, found);
+        self.lock().contradicted(raft_id, name, refusal);
     }
 
     /// Waits until this node's own store is found lacking, and says what it lacks.
@@ -337,10 +359,6 @@ impl Witness {
             }
         }
     }
-
-    fn trouble(&self, state: &mut State, they: &Hello, refusal: Refused) -> Refused {
-        state.told(&they.name, refusal)
-    }
 }
 
 impl State {
@@ -350,6 +368,27 @@ impl State {
             let now = self.memory.get(shown.raft_id).map(|known| (known.starts, known.term));
             self.unsaved = true;
             self.urgent |= before != now;
+        }
+    }
+
+    /// Remembers for good that a store has committed something else, and says it once.
+    fn contradicted(&mut self, raft_id: u64, name: &str, refusal: Refused) -> Refused {
+        let known = self.contradictions.entry(raft_id).or_insert_with(|| {
+            tracing::error!(peer = name, "two histories: {}", refusal.reason);
+            (self.unsaved, self.urgent) = (true, true);
+            Contradiction { raft_id, name: name.to_owned(), found: refusal.reason.clone() }
+        });
+        Refused::new(refusal.why, known.found.clone())
+    }
+
+    /// Forgets what is wrong with nodes that are members no more.
+    fn forget_strangers(&mut self, members: &BTreeMap<u64, Member>) {
+        self.memory.retain(|id| members.contains_key(&id));
+        self.trouble.retain(|name, _| members.values().any(|member| member.name == *name));
+        let before = self.contradictions.len();
+        self.contradictions.retain(|id, _| members.contains_key(id));
+        if self.contradictions.len() < before {
+            (self.unsaved, self.urgent) = (true, true);
         }
     }
 

@@ -27,6 +27,7 @@ mod old_entries;
 mod once;
 mod order;
 mod page_is_a_scan;
+mod past;
 mod retention_bounds;
 mod shares;
 mod stamps_ascend;
