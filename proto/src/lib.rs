@@ -10,6 +10,7 @@
 pub mod address;
 pub mod admin;
 pub mod attest;
+pub mod chain;
 pub mod clock_report;
 pub mod error;
 pub mod event;

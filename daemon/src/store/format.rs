@@ -1,6 +1,7 @@
 //! Values on disk: identity of the store, votes, floors, applied state, and log entries.
 
 use bytes::Bytes;
+pub use proto::chain::ChainHash;
 
 use super::StoreError;
 
@@ -8,9 +9,6 @@ use super::StoreError;
 pub const FORMAT: u32 = 1;
 /// Bytes in front of the payload of a stored log entry: crc32c, term, chain hash.
 const ENTRY_HEADER: usize = 4 + 8 + 32;
-
-/// A 256-bit chain hash.
-pub type ChainHash = [u8; 32];
 
 /// Who this store is, written once at its creation.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -102,15 +100,10 @@ pub struct LogEntry {
 }
 
 impl LogEntry {
-    /// The chain hash at this entry: BLAKE3 over the previous hash, index, term and payload.
+    /// The chain hash at this entry.
     #[must_use]
     pub fn chain(&self, previous: &ChainHash) -> ChainHash {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(previous);
-        hasher.update(&self.index.to_be_bytes());
-        hasher.update(&self.term.to_be_bytes());
-        hasher.update(&self.payload);
-        *hasher.finalize().as_bytes()
+        proto::chain::chain(previous, self.index, self.term, &self.payload)
     }
 
     /// The stored form: crc32c of all that follows, term, chain hash, payload.

@@ -44,6 +44,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("proto", &["clock"]),
     ("model", &["clock", "proto"]),
+    ("logd-log", &["proto"]),
     ("certs", &["proto"]),
     ("net", &["certs", "clock", "proto"]),
     ("daemon", &["certs", "clock", "model", "net", "proto"]),
@@ -57,6 +58,7 @@ const UNLINKED: &[(&str, &[&str])] = &[
     ("clock", &["tokio", "quinn", "rustls", "rocksdb", "openraft"]),
     ("proto", &["tokio", "quinn", "rustls", "rocksdb", "openraft"]),
     ("model", &["tokio", "quinn", "rustls", "rocksdb", "openraft"]),
+    ("logd-log", &["tokio", "quinn", "rustls", "rocksdb", "openraft"]),
     ("certs", &["tokio", "quinn", "rocksdb", "openraft"]),
     ("ctl", &["rocksdb", "librocksdb-sys", "openraft"]),
 ];

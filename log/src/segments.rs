@@ -1,0 +1,271 @@
+//! The segments that are open: those that hold the log, and those that are ready for it.
+//!
+//! ```text
+//! made   zeros, label, sync, renamed into place, names synced: ready
+//! ready  -> active -> sealed -> purged -> taken out, new label, renamed: ready again
+//! ```
+//!
+//! Making one is a step of its own, off the path of a write; a writer that finds none ready makes
+//! one itself.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::disk::{Disk, DiskFile};
+use crate::format::StoreId;
+use crate::record::Seed;
+use crate::segment::{MAKING, Segment, file_name, label};
+use crate::verdict::LogError;
+
+/// Bytes of zeros that are written at once.
+const ZEROS: usize = 256 << 10;
+/// Segments that are kept ready at most: purged ones beyond that are removed.
+const READY_MAX: usize = 2;
+
+/// What a step of upkeep did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upkeep {
+    /// Nothing was to be done.
+    Nothing,
+    /// A segment was made.
+    Made,
+    /// A purged segment was made ready again.
+    Reused,
+    /// A purged segment was removed.
+    Removed,
+}
+
+#[derive(Debug)]
+pub(crate) struct Segments<D: Disk> {
+    disk: D,
+    store: StoreId,
+    size: usize,
+    state: Mutex<State<D::File>>,
+    made: Condvar,
+}
+
+#[derive(Debug)]
+struct State<F> {
+    held: BTreeMap<u64, Held<F>>,
+    /// Life of the segment that is written to.
+    active: u64,
+    /// Whether somebody is making one.
+    making: bool,
+    /// Entries that are purged, by shard.
+    floors: BTreeMap<u16, u64>,
+}
+
+#[derive(Debug)]
+struct Held<F> {
+    segment: Arc<Segment<F>>,
+    /// The highest entry of each shard that it holds.
+    highest: BTreeMap<u16, u64>,
+}
+
+enum Task<F> {
+    Make(u64),
+    Reuse(u64, Held<F>, u64),
+    Remove(u64, Held<F>),
+}
+
+impl<D: Disk> Segments<D> {
+    pub(crate) fn new(disk: D, store: StoreId, size: usize) -> Self {
+        let state =
+            State { held: BTreeMap::new(), active: 0, making: false, floors: BTreeMap::new() };
+        Self { disk, store, size, state: Mutex::new(state), made: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<D::File>> {
+        // Every change under this lock is one step.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes up a segment that was found.
+    pub(crate) fn hold(&self, segment: Segment<D::File>, highest: BTreeMap<u16, u64>) {
+        let life = segment.seed.life;
+        let held = Held { segment: Arc::new(segment), highest };
+        let before = self.lock().held.insert(life, held);
+        assert!(before.is_none(), "a life comes once");
+    }
+
+    pub(crate) fn get(&self, life: u64) -> Option<Arc<Segment<D::File>>> {
+        self.lock().held.get(&life).map(|held| Arc::clone(&held.segment))
+    }
+
+    /// The segment of this life becomes the one that is written to; it must be in its place.
+    pub(crate) fn activate(&self, life: u64) -> Option<Arc<Segment<D::File>>> {
+        let mut state = self.lock();
+        assert!(life >= state.active, "lives only grow");
+        let segment = Arc::clone(&state.held.get(&life)?.segment);
+        state.active = life;
+        Some(segment)
+    }
+
+    /// Notes that a segment holds entries of a shard up to this one.
+    pub(crate) fn note_entry(&self, life: u64, shard: u16, index: u64) {
+        if let Some(held) = self.lock().held.get_mut(&life) {
+            let highest = held.highest.entry(shard).or_default();
+            *highest = (*highest).max(index);
+        }
+    }
+
+    /// Notes that entries up to and with this one are durably purged.
+    pub(crate) fn note_floor(&self, shard: u16, index: u64) {
+        let mut state = self.lock();
+        let floor = state.floors.entry(shard).or_default();
+        assert!(index >= *floor, "the purge floor never goes back");
+        *floor = index;
+    }
+
+    /// Whether a segment is ready behind the active one.
+    pub(crate) fn has_ready(&self) -> bool {
+        let state = self.lock();
+        state.held.contains_key(&(state.active + 1))
+    }
+
+    /// Waits for the segment behind the active one, and makes it if nobody does.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) fn ready(&self) -> Result<Arc<Segment<D::File>>, LogError> {
+        loop {
+            let mut state = self.lock();
+            let life = state.active + 1;
+            if let Some(held) = state.held.get(&life) {
+                return Ok(Arc::clone(&held.segment));
+            }
+            if state.making {
+                drop(self.made.wait(state).unwrap_or_else(PoisonError::into_inner));
+                continue;
+            }
+            state.making = true;
+            let task =
+                state.dead().map_or(Task::Make(life), |(old, held)| Task::Reuse(old, held, life));
+            drop(state);
+            self.run(task, &mut |_| {})?;
+        }
+    }
+
+    /// Takes one step of upkeep. `pace` is told how many bytes are to be written next.
+    ///
+    /// # Errors
+    /// When the disk refuses. Nothing of the log is lost by that; the next step tries it anew.
+    pub(crate) fn upkeep(&self, pace: &mut dyn FnMut(usize)) -> Result<Upkeep, LogError> {
+        let mut state = self.lock();
+        if state.making {
+            return Ok(Upkeep::Nothing);
+        }
+        let (active, next) = (state.active, state.held.keys().last().map_or(1, |life| life + 1));
+        let ready = usize::try_from(next - 1 - active).unwrap_or(usize::MAX);
+        let (task, done) = match state.dead() {
+            Some((old, held)) if ready < READY_MAX && held.segment.size == self.size => {
+                (Task::Reuse(old, held, next), Upkeep::Reused)
+            }
+            Some((old, held)) => (Task::Remove(old, held), Upkeep::Removed),
+            None if ready == 0 => (Task::Make(next), Upkeep::Made),
+            None => return Ok(Upkeep::Nothing),
+        };
+        state.making = true;
+        drop(state);
+        self.run(task, pace).map(|()| done)
+    }
+
+    fn run(&self, task: Task<D::File>, pace: &mut dyn FnMut(usize)) -> Result<(), LogError> {
+        let result = match task {
+            Task::Make(life) => self.make(life, pace).map(Some),
+            Task::Reuse(old, held, life) => self.reuse(old, held, life),
+            Task::Remove(old, held) => self.remove(old, held).map(|()| None),
+        };
+        let mut state = self.lock();
+        state.making = false;
+        self.made.notify_all();
+        if let Some(segment) = result? {
+            let held = Held { segment: Arc::new(segment), highest: BTreeMap::new() };
+            state.held.insert(held.segment.seed.life, held);
+        }
+        Ok(())
+    }
+
+    /// Makes a segment: zeros first, so that writing to it later changes neither its size nor where
+    /// it lies on the disk, and a sync has nothing to do but its data.
+    pub(crate) fn make(
+        &self,
+        life: u64,
+        pace: &mut dyn FnMut(usize),
+    ) -> Result<Segment<D::File>, LogError> {
+        let failed = |source| LogError::disk(format!("making segment {life}"))(source);
+        // One that was not finished; a file whose sync failed is not trusted again.
+        discard(&self.disk).map_err(failed)?;
+        let file = self.disk.create(MAKING).map_err(failed)?;
+        let zeros = vec![0; ZEROS.min(self.size)];
+        let mut at = 0;
+        while at < self.size {
+            let chunk = zeros.get(..self.size - at).unwrap_or(&zeros);
+            pace(chunk.len());
+            file.write_at(chunk, at as u64).map_err(failed)?;
+            at += chunk.len();
+        }
+        self.place(file, life).map_err(failed)
+    }
+
+    /// Writes the label of a segment that is being made, and puts it into its place.
+    fn place(&self, file: D::File, life: u64) -> io::Result<Segment<D::File>> {
+        file.write_at(&label(&self.store, life, self.size), 0)?;
+        file.sync()?;
+        self.disk.rename(MAKING, &file_name(life))?;
+        self.disk.sync_names()?;
+        Ok(Segment { seed: Seed::new(&self.store, life), size: self.size, file })
+    }
+
+    fn reuse(
+        &self,
+        old: u64,
+        held: Held<D::File>,
+        life: u64,
+    ) -> Result<Option<Segment<D::File>>, LogError> {
+        let failed = |source| LogError::disk(format!("making segment {life} of {old}"))(source);
+        discard(&self.disk).map_err(failed)?;
+        if let Err(error) = self.disk.rename(&file_name(old), MAKING) {
+            // It is still in its place, and must not be missing between others.
+            self.lock().held.insert(old, held);
+            return Err(failed(error));
+        }
+        // Durably out of its place before its label changes: else it would lie there with another.
+        self.disk.sync_names().map_err(failed)?;
+        drop(held);
+        let file = self.disk.open(MAKING).map_err(failed)?;
+        self.place(file, life).map(Some).map_err(failed)
+    }
+
+    fn remove(&self, old: u64, held: Held<D::File>) -> Result<(), LogError> {
+        let failed = |source| LogError::disk(format!("removing segment {old}"))(source);
+        if let Err(error) = self.disk.remove(&file_name(old)) {
+            self.lock().held.insert(old, held);
+            return Err(failed(error));
+        }
+        self.disk.sync_names().map_err(failed)
+    }
+}
+
+impl<F> State<F> {
+    /// Takes the oldest segment if everything in it is purged.
+    fn dead(&mut self) -> Option<(u64, Held<F>)> {
+        let (life, held) = self.held.first_key_value()?;
+        let purged = |(shard, highest): (&u16, &u64)| {
+            self.floors.get(shard).is_some_and(|floor| highest <= floor)
+        };
+        if *life >= self.active || !held.highest.iter().all(purged) {
+            return None;
+        }
+        self.held.pop_first()
+    }
+}
+
+/// Removes what is left of a segment that was being made.
+pub(crate) fn discard(disk: &impl Disk) -> io::Result<()> {
+    match disk.remove(MAKING) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}

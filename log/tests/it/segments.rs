@@ -1,0 +1,71 @@
+//! Segments are used again and never mistaken for what they were.
+//!
+//! Meant to catch: a checksum that is not seeded with the life; a segment that is used again
+//! under its old number; one cleared away before its entries were purged durably.
+
+use std::collections::BTreeSet;
+
+use log::{Disk, Entry, Upkeep};
+
+use crate::history::Run;
+
+/// Appends and purges, until segments have been used again many times.
+#[test]
+fn a_segment_that_is_used_again_starts_anew() {
+    let (run, mut reused, mut removed) = (Run::new(1), 0, 0);
+    let mut index = 0;
+    let mut names = BTreeSet::new();
+    for round in 0..300_u64 {
+        for _ in 0..4 {
+            let payload = vec![1; usize::try_from(round % 5 * 200).unwrap()];
+            run.log.append(1, vec![Entry { index, term: 1, payload: payload.into() }]).unwrap();
+            index += 1;
+        }
+        run.log.flush().unwrap();
+        if round % 9 == 8 {
+            let floor = run.log.place_at(1, index - 5).unwrap().unwrap();
+            run.log.purge_to(1, floor).unwrap();
+            run.log.flush().unwrap();
+        }
+        loop {
+            match run.log.upkeep(&mut |_| {}).unwrap() {
+                Upkeep::Nothing => break,
+                Upkeep::Made => {}
+                Upkeep::Reused => reused += 1,
+                Upkeep::Removed => removed += 1,
+            }
+        }
+        assert!(run.log.has_spare());
+        names.extend(run.disk.list().unwrap());
+        let first = run.log.range(1).0;
+        let next = Run::open(run.disk.power_cut(round), 1, None).unwrap();
+        assert_eq!(next.log.range(1), (first, index), "round {round}");
+    }
+    assert!(reused > 20 && removed > 0, "{reused} used again, {removed} removed");
+    assert!(names.len() > 40, "no name comes twice: {}", names.len());
+    Run::open(run.disk.kill(), 1, None).unwrap().steps(50).unwrap();
+}
+
+/// A segment that is being made, or is ready, holds nothing: what became of it is no damage.
+#[test]
+fn what_is_ready_and_broken_is_made_anew() {
+    let mut run = Run::new(2);
+    run.steps(30).unwrap();
+    while run.log.upkeep(&mut |_| {}).unwrap() != Upkeep::Nothing {}
+    run.flush().unwrap();
+    let spare = run.disk.list().unwrap().pop().unwrap();
+    for break_it in 0..3 {
+        let disk = run.disk.kill();
+        match break_it {
+            0 => disk.flip(&spare, 77).unwrap(),
+            1 => disk.cut(&spare, 1000).unwrap(),
+            _ => disk.put("segment.new", b"half of it"),
+        }
+        let mut next = Run::open(disk, 3, Some(&run.mark)).unwrap();
+        assert_eq!(next.state(), run.state());
+        assert_eq!(next.log.has_spare(), break_it == 2);
+        next.log.upkeep(&mut |_| {}).unwrap();
+        assert!(next.log.has_spare());
+        next.steps(100).unwrap();
+    }
+}
