@@ -160,6 +160,10 @@ impl Authority {
         self.issuer.key().serialize_pem()
     }
 
+    pub(crate) fn key(&self) -> &KeyPair {
+        self.issuer.key()
+    }
+
     /// The cluster that this authority speaks for.
     #[must_use]
     pub fn cluster(&self) -> &ClusterId {

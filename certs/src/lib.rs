@@ -19,6 +19,7 @@ mod files;
 mod identity;
 pub mod pin;
 
+mod recovery;
 mod renewal;
 mod request;
 mod verify;
@@ -31,6 +32,7 @@ pub use date::Date;
 pub use error::CertError;
 pub use files::{write_private, write_public};
 pub use identity::{Peer, hmac_sha256, peer_of, sha256};
+pub use recovery::check_recovery;
 pub use request::{new_request, request_for_key, request_for_key_file};
 pub use verify::{any_node, refusal};
 

@@ -25,7 +25,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use proto::Name;
 
-pub(crate) use self::admin::Admin;
+pub(crate) use self::admin::{Admin, AdminRecover};
 pub(crate) use self::certs::{Certs, CertsRenew};
 pub(crate) use self::chat::Chat;
 pub(crate) use self::clock::{Clock, ClockReport, ClockVerb, ClockWait, Whose};
@@ -197,7 +197,7 @@ pub(crate) enum Verb {
     Verify(Verify),
     /// Commands line by line, without 'logctl' before each
     Shell,
-    /// Administrators: add one by a token, list them, take one out
+    /// Administrators: add one by a token, list them, take one out, recover one by the authority's key
     #[command(subcommand)]
     Admin(Admin),
     /// Certificates: until when they are valid, and new ones for the same names and keys

@@ -1,5 +1,8 @@
-//! What retention removed before a reader came by: said where it is met, in every form, and counted for
-//! the exit code. A reader that minds nothing says so beforehand.
+//! What retention removed of a reader's messages before it came by: said where it is met, in every form,
+//! and an exit code. A reader that minds nothing says so beforehand.
+//!
+//! At the last place of a gap there was a message for this reader; what else it had on the way there,
+//! nobody can say any more, so how many are missing is told as the most that it can be.
 
 use proto::wire::Gap;
 use serde::Serialize;
@@ -11,7 +14,7 @@ use crate::out::{Out, Shape};
 #[derive(Debug)]
 pub(crate) struct Gaps {
     allowed: bool,
-    count: u64,
+    count_max: u64,
     /// First and last place that is missing.
     span: Option<(u64, u64)>,
 }
@@ -27,42 +30,43 @@ struct Span {
     shard: u32,
     from_seq: u64,
     to_seq: u64,
-    count: u64,
+    /// As many at most: the others on the way were for others.
+    count_max: u64,
 }
 
 impl From<Gap> for GapView {
     fn from(gap: Gap) -> Self {
         let Gap { shard, from_seq, to_seq } = gap;
-        Self { gap: Span { shard, from_seq, to_seq, count: gap.count() } }
+        Self { gap: Span { shard, from_seq, to_seq, count_max: gap.count_max() } }
     }
 }
 
 impl GapView {
-    /// The word `gap`, where a record has its seq; first, last and count.
+    /// The word `gap`, where a record has its seq; first, last and how many at most.
     fn plain(&self) -> [String; 4] {
-        let Span { from_seq, to_seq, count, .. } = &self.gap;
-        ["gap".to_owned(), from_seq.to_string(), to_seq.to_string(), count.to_string()]
+        let Span { from_seq, to_seq, count_max, .. } = &self.gap;
+        ["gap".to_owned(), from_seq.to_string(), to_seq.to_string(), count_max.to_string()]
     }
 }
 
 impl Gaps {
     /// None so far; `allowed`: whether the reader said that it minds none.
     pub(crate) fn new(allowed: bool) -> Self {
-        Self { allowed, count: 0, span: None }
+        Self { allowed, count_max: 0, span: None }
     }
 
     /// Notes a gap and says it on standard error. Returns what a machine is to be shown.
     pub(crate) fn meet(&mut self, gap: Gap, out: &Out) -> GapView {
-        self.count = self.count.saturating_add(gap.count());
+        self.count_max = self.count_max.saturating_add(gap.count_max());
         let from_seq = self.span.map_or(gap.from_seq, |(from_seq, _)| from_seq);
         self.span = Some((from_seq, gap.to_seq));
-        out.warn(&said(gap.count(), gap.from_seq, gap.to_seq));
+        out.warn(&said(gap.count_max(), gap.from_seq, gap.to_seq));
         gap.into()
     }
 
-    /// How many places are missing.
-    pub(crate) fn count(&self) -> u64 {
-        self.count
+    /// How many are missing at most.
+    pub(crate) fn count_max(&self) -> u64 {
+        self.count_max
     }
 
     /// The end of a read: an error if it had gaps that nobody asked for.
@@ -72,7 +76,7 @@ impl Gaps {
     pub(crate) fn verdict(&self) -> Result<(), CtlError> {
         match self.span {
             Some((from_seq, to_seq)) if !self.allowed => Err(CtlError::not_found(
-                said(self.count, from_seq, to_seq),
+                said(self.count_max, from_seq, to_seq),
                 "--allow-gap takes what is there; logctl cluster settings: how long messages stay",
             )),
             Some(_) | None => Ok(()),
@@ -92,12 +96,12 @@ impl Out {
     }
 }
 
-/// What is removed is known by its number alone: whose it was, nobody can say any more.
-fn said(count: u64, from_seq: u64, to_seq: u64) -> String {
-    let (messages, was) = if count == 1 { ("message", "was") } else { ("messages", "were") };
+/// The sentence.
+fn said(count_max: u64, from_seq: u64, to_seq: u64) -> String {
+    let (messages, were) = if count_max == 1 { ("message", "was") } else { ("messages", "were") };
     format!(
-        "{count} {messages} of the log, seq {from_seq} to {to_seq}, {was} removed by retention before \
-         being read here"
+        "up to {count_max} {messages} for this reader, seq {from_seq} to {to_seq} of the log, {were} \
+         removed by retention before being read here"
     )
 }
 
@@ -108,12 +112,19 @@ mod tests {
     #[test]
     fn a_gap_is_an_error_unless_it_was_asked_for() {
         assert!(Gaps::new(false).verdict().is_ok());
-        let two = |allowed| Gaps { allowed, count: 5, span: Some((3, 9)) };
+        let two = |allowed| Gaps { allowed, count_max: 5, span: Some((3, 9)) };
         assert!(two(true).verdict().is_ok());
         let error = two(false).verdict().unwrap_err();
         assert_eq!(error.exit_code(), 5);
-        assert!(error.line().starts_with("5 messages of the log, seq 3 to 9, were removed"));
-        assert!(said(1, 4, 4).starts_with("1 message of the log, seq 4 to 4, was removed"));
+        assert!(
+            error
+                .line()
+                .starts_with("up to 5 messages for this reader, seq 3 to 9 of the log, were")
+        );
+        assert!(
+            said(1, 4, 4)
+                .starts_with("up to 1 message for this reader, seq 4 to 4 of the log, was")
+        );
     }
 
     #[test]
@@ -121,6 +132,6 @@ mod tests {
         let view = GapView::from(Gap { shard: 1, from_seq: 3, to_seq: 9 });
         assert_eq!(view.plain(), ["gap", "3", "9", "7"]);
         let json = serde_json::to_string(&view).unwrap();
-        assert_eq!(json, r#"{"gap":{"shard":1,"from_seq":3,"to_seq":9,"count":7}}"#);
+        assert_eq!(json, r#"{"gap":{"shard":1,"from_seq":3,"to_seq":9,"count_max":7}}"#);
     }
 }

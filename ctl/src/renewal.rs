@@ -3,11 +3,11 @@
 //!
 //! Not here: who signs (`logd`), by hand with the authority's key (`verb/certs`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use certs::pin::now_unix_s;
-use certs::{CertError, Credentials, Date};
+use certs::{Authority, CertError, Credentials, Date};
 use net::Client;
 use proto::life::{Life, Standing, left_text};
 use proto::wire::{NodeRow, Op, Renew, Reply};
@@ -80,6 +80,22 @@ impl CertLeft {
 /// Seconds since 1970.
 pub(crate) fn now_s() -> i64 {
     i64::try_from(now_unix_s()).unwrap_or(i64::MAX)
+}
+
+/// Reads the authority's certificate and key, for a command that signs here.
+///
+/// # Errors
+/// When a file cannot be read (1) or is not what it should be (4).
+pub(crate) fn authority(ca: &Path, ca_key: &Path) -> Result<Authority, CtlError> {
+    let read = |path: &Path| std::fs::read_to_string(path).map_err(CtlError::file("read", path));
+    Authority::load(&read(ca)?, &read(ca_key)?).map_err(|error| {
+        let what = format!("{} with {}: {error}", ca_key.display(), ca.display());
+        CtlError::refused(
+            4,
+            what,
+            "--ca-key with the authority's private key, --ca with its certificate",
+        )
+    })
 }
 
 impl Files {

@@ -14,7 +14,7 @@ use prost::Message as _;
 use proto::limits::PAGE_BYTES_MAX;
 use proto::peer::{Hello, PeerOp, PeerRequest, Refusal};
 use proto::wire::{Op, Read, Reply, Request};
-use proto::{ErrorCode, Failure};
+use proto::{ErrorCode, Failure, Role};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -74,17 +74,19 @@ impl Server {
         tracing::debug!(client = %principal.identity, remote = %client.remote(), "connected");
         self.node.sessions().connected(&name, now());
         let mut changes = self.node.trust_changes();
+        // One that is entered later is watched, too.
+        let watched = principal.identity.role == Role::Admin;
         let mut is_admin = false;
         self.node.was_admin(&principal, &mut is_admin);
         loop {
             let incoming = tokio::select! {
-                () = changes.next(), if is_admin => None,
+                () = changes.next(), if watched => None,
                 incoming = client.next() => match incoming {
                     Some(incoming) => Some(incoming),
                     None => break,
                 },
             };
-            if is_admin && self.node.was_admin(&principal, &mut is_admin) {
+            if watched && self.node.was_admin(&principal, &mut is_admin) {
                 client.close(CloseCode::Revoked, "this administrator was taken out");
                 break;
             }
@@ -341,7 +343,7 @@ impl Server {
             Some(PeerOp::Renew(renew)) => {
                 tx.send_message(&self.node.peer_renew(from, &renew)).await
             }
-            Some(PeerOp::SignerKey(_)) => tx.send_message(&self.node.peer_signer_key(from)).await,
+            Some(PeerOp::SignerKey(_)) => tx.send_message(&self.node.peer_signer_key(peer)).await,
             None => {
                 tracing::warn!(%from, "a peer asked for something that this release does not know");
                 return;

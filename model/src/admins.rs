@@ -3,14 +3,18 @@
 //!
 //! While there is none at all, as in a log that was begun by an earlier release, the certificate's word
 //! counts, as it did there: the primary enters the first one that it meets.
+//!
+//! Who holds the authority's key can enter a new one without the others, in the place of one of the same
+//! name: their keys may all be lost. The nodes check its signature (`daemon/src/node/admins.rs`). A key
+//! that was taken out or replaced is never entered again that way, so the same word counts once.
 
 use prost::Message as _;
-use proto::admin::{AdminChange, AdminKey, AdminOp, AdminRow, Admins};
+use proto::admin::{AdminChange, AdminKey, AdminOp, AdminRecovery, AdminRow, Admins};
 use proto::event::ADMIN as ADMIN_EVENT;
 use proto::limits::ADMINS_MAX;
 use proto::{Failure, Name};
 
-use crate::command::Caller;
+use crate::command::{Caller, CommandOp};
 use crate::error::{QueryError, StateError, conflict, denied, invalid, not_found};
 use crate::events::Event;
 use crate::machine::{Machine, Outcome, Place};
@@ -32,9 +36,14 @@ impl Machine<'_> {
             AdminOp::Add(_) | AdminOp::Remove(_) if !caller.admin => {
                 Err(denied("only an administrator enters others or takes them out").into())
             }
+            AdminOp::Recover(said) if !is_own(caller, said) => {
+                Err(denied("who is recovered asks for it itself, with the key that is named")
+                    .into())
+            }
             AdminOp::First(given) => self.first_admins(place, caller, given),
             AdminOp::Add(key) => self.add_admin(place, caller, key),
             AdminOp::Remove(name) => self.remove_admin(place, caller, &name.name),
+            AdminOp::Recover(said) => self.recover_admin(place, caller, said),
         }
     }
 
@@ -46,7 +55,7 @@ impl Machine<'_> {
     ) -> Result<Outcome, QueryError> {
         if is_empty(&self.rows)? {
             for row in &given.admins {
-                self.put_admin(place, caller, &row.name, &row.fingerprint);
+                self.put_admin(place, &caller.name, &row.name, &row.fingerprint);
             }
         }
         Ok(Outcome::Admins(admins(&self.rows)?))
@@ -70,8 +79,17 @@ impl Machine<'_> {
                 ))
                 .into());
             }
-            None => require_free(&self.rows, name)?,
+            None => self.require_room(name)?,
         }
+        let row = self.put_admin(place, &caller.name, name, &key.fingerprint);
+        let event = Event::new(ADMIN_EVENT, format!("administrator {name} was entered"));
+        self.note(place, caller, vec![event.with("admin", name).with("change", "entered")])?;
+        Ok(Outcome::Admins(Admins { admins: vec![row] }))
+    }
+
+    /// Refuses a name that is somebody else's, and one administrator too many.
+    fn require_room(&mut self, name: &str) -> Result<(), QueryError> {
+        require_free(&self.rows, name)?;
         if self.client(name)?.is_some() {
             return Err(
                 conflict(format!("the name '{name}' is a client's: take another one")).into()
@@ -83,9 +101,41 @@ impl Machine<'_> {
             ))
             .into());
         }
-        let row = self.put_admin(place, caller, name, &key.fingerprint);
-        let event = Event::new(ADMIN_EVENT, format!("administrator {name} was entered"));
-        self.note(place, caller, vec![event.with("admin", name).with("change", "entered")])?;
+        Ok(())
+    }
+
+    /// Enters whom the authority has signed for, in the place of an administrator of that name.
+    fn recover_admin(
+        &mut self,
+        place: &Place<'_>,
+        caller: &Caller,
+        said: &AdminRecovery,
+    ) -> Result<Outcome, QueryError> {
+        let name = &said.name;
+        let before = row(&self.rows, name)?;
+        if let Some(row) = before.as_ref().filter(|row| row.fingerprint == said.fingerprint) {
+            return Ok(Outcome::Admins(Admins { admins: vec![row.clone()] }));
+        }
+        if was_admin(&self.rows, &said.fingerprint)? {
+            return Err(denied(
+                "this key was an administrator's and was taken out: take a new one",
+            )
+            .into());
+        }
+        let text = match &before {
+            None => {
+                self.require_room(name)?;
+                format!("administrator {name} was entered by the authority's key")
+            }
+            Some(row) => {
+                self.put(Table::FormerAdmins, row.fingerprint.clone(), Vec::new());
+                let text = format!("administrator {name} has another key, by the authority's key");
+                text + &with_tokens(self.revoke_tokens_of(place, name)?)
+            }
+        };
+        let row = self.put_admin(place, AUTHORITY, name, &said.fingerprint);
+        let event = Event::new(ADMIN_EVENT, text);
+        self.note(place, caller, vec![event.with("admin", name).with("change", "recovered")])?;
         Ok(Outcome::Admins(Admins { admins: vec![row] }))
     }
 
@@ -102,7 +152,10 @@ impl Machine<'_> {
             return Err(conflict(message).into());
         }
         self.remove(Table::Admins, name);
-        let event = Event::new(ADMIN_EVENT, format!("administrator {name} was taken out"));
+        self.put(Table::FormerAdmins, row.fingerprint.clone(), Vec::new());
+        let text = format!("administrator {name} was taken out");
+        let text = text + &with_tokens(self.revoke_tokens_of(place, name)?);
+        let event = Event::new(ADMIN_EVENT, text);
         self.note(place, caller, vec![event.with("admin", name).with("change", "taken out")])?;
         Ok(Outcome::Admins(Admins { admins: vec![row] }))
     }
@@ -110,7 +163,7 @@ impl Machine<'_> {
     fn put_admin(
         &mut self,
         place: &Place<'_>,
-        caller: &Caller,
+        by: &str,
         name: &str,
         fingerprint: &[u8],
     ) -> AdminRow {
@@ -118,19 +171,36 @@ impl Machine<'_> {
             name: name.to_owned(),
             fingerprint: fingerprint.to_vec(),
             since: place.stamp.hlc.to_bytes().to_vec(),
-            by: caller.name.clone(),
+            by: by.to_owned(),
         };
         self.put(Table::Admins, name, row.encode_to_vec());
         row
     }
 
-    /// Refuses a caller that calls itself an administrator and is none.
-    pub(crate) fn require_proven(&self, caller: &Caller) -> Result<(), QueryError> {
-        if !caller.admin {
+    /// Refuses a caller that calls itself an administrator and is none; who is recovered is none yet.
+    pub(crate) fn require_proven(&self, caller: &Caller, op: &CommandOp) -> Result<(), QueryError> {
+        let recovery = matches!(op, CommandOp::Admin(change) if change.recovery().is_some());
+        if !caller.admin || recovery {
             return Ok(());
         }
         require_admin(&self.rows, &caller.name, &caller.fingerprint)
     }
+}
+
+/// Who entered one that the authority's key has signed for. No name has a space.
+const AUTHORITY: &str = "the authority";
+
+/// What went with a key.
+fn with_tokens(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        1 => "; a join token that it made is revoked".to_owned(),
+        many => format!("; {many} join tokens that it made are revoked"),
+    }
+}
+
+fn is_own(caller: &Caller, said: &AdminRecovery) -> bool {
+    caller.admin && caller.name == said.name && caller.fingerprint[..] == said.fingerprint[..]
 }
 
 /// Whether this name with this key is an administrator.
@@ -164,6 +234,11 @@ pub(crate) fn row(view: &dyn View, name: &str) -> Result<Option<AdminRow>, State
     view.get(Table::Admins, name.as_bytes())?.map(|bytes| decode(&bytes)).transpose()
 }
 
+/// Whether a key was an administrator's and is not to come back by itself.
+fn was_admin(view: &dyn View, fingerprint: &[u8]) -> Result<bool, StateError> {
+    Ok(view.get(Table::FormerAdmins, fingerprint)?.is_some())
+}
+
 fn is_empty(view: &dyn View) -> Result<bool, StateError> {
     let first = view.scan(Table::Admins, &[], crate::keys::END, Direction::Forward, 1)?;
     Ok(first.is_empty())
@@ -189,6 +264,7 @@ pub(crate) fn check(change: &AdminChange) -> Result<(), Failure> {
         }
         AdminOp::Add(key) => check_key(&key.name, &key.fingerprint),
         AdminOp::Remove(name) => name.name.parse::<Name>().map(|_| ()).map_err(invalid),
+        AdminOp::Recover(said) => check_key(&said.name, &said.fingerprint),
     }
 }
 

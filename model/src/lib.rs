@@ -30,6 +30,7 @@ mod cursors;
 mod dedup;
 mod delete;
 mod events;
+mod floors;
 mod gateways;
 mod groups;
 mod homes;

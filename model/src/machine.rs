@@ -214,7 +214,7 @@ impl<'v> Machine<'v> {
     fn command(&mut self, place: &Place<'_>, command: &Command) -> Result<Outcome, StateError> {
         let Command { caller, gateway, op } = command;
         // Before anything else: what an administrator may do depends on its key and on no word.
-        let result = self.require_proven(caller).and_then(|()| match op {
+        let result = self.require_proven(caller, op).and_then(|()| match op {
             CommandOp::Send { to, id, headers, body } => {
                 self.send(place, caller, gateway, (to, id, headers, body))
             }

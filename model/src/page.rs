@@ -18,6 +18,7 @@ use crate::blocks::Skipper;
 use crate::check::ADMIN;
 use crate::error::{QueryError, StateError, denied, invalid, not_found};
 use crate::find::{is_own, record_row};
+use crate::floors::{self, Floor};
 use crate::groups::{readable, require_known};
 use crate::query::{Page, Query, Reader};
 use crate::registry::client_row;
@@ -44,6 +45,7 @@ pub fn page(view: &dyn View, reader: &Reader, query: &Query) -> Result<Page, Que
         0 => PAGE_RECORDS_MAX,
         limit => limit.min(PAGE_RECORDS_MAX),
     };
+    let gap = missed(view, &state, query, &source)?;
     let mut search = Search::new(view, source, window, last);
     let (mut records, mut bytes, mut seq) = (Vec::new(), 0, first);
     // Where the next page goes on; `None` at the end.
@@ -69,31 +71,38 @@ pub fn page(view: &dyn View, reader: &Reader, query: &Query) -> Result<Page, Que
         None => (query.after.max(last), state.last),
     };
     let safe = until.into_iter().fold(complete_until(view, mode, looked)?, Hlc::min);
-    let gap = missed(view, &state, query)?;
     Ok(Page { records, next, end: stopped.is_none(), safe, gap })
 }
 
-/// What retention has removed between the place where a reader stood and the first record that is kept.
-/// Stamps ascend, so a range of time that begins no earlier than that record misses nothing.
-fn missed(view: &dyn View, state: &State, query: &Query) -> Result<Option<Gap>, StateError> {
+/// What retention has removed between the place where a reader stood, or the instant that it asks from,
+/// and the first record that is kept, as far as it can have belonged to the answer. Who names neither
+/// asks for what there is. Stamps ascend, so a range of time misses nothing that was stamped before it.
+fn missed(
+    view: &dyn View,
+    state: &State,
+    query: &Query,
+    source: &Source<'_>,
+) -> Result<Option<Gap>, StateError> {
     let from_seq = query.after.saturating_add(1);
-    if !query.resumes || from_seq >= state.first_seq {
+    if from_seq >= state.first_seq || !(query.resumes || query.since.is_some()) {
         return Ok(None);
     }
-    match (query.mode, query.since) {
-        (TimeMode::Nominal | TimeMode::Definite, Some(since)) => {
-            let kept = match state.records() {
-                0 => state.last.succ(),
-                _ => record_hlc(&record_row(view, state.first_seq)?)?,
-            };
-            if since >= kept {
-                return Ok(None);
-            }
-        }
-        // A stamp without known bounds belongs to every range.
-        (TimeMode::Possible, _) | (_, None) => {}
-    }
-    Ok(Some(Gap { shard: u32::from(SHARD), from_seq, to_seq: state.first_seq - 1 }))
+    let stamp = match state.records() {
+        0 => state.last.succ(),
+        _ => record_hlc(&record_row(view, state.first_seq)?)?,
+    };
+    let untold = floors::untold(view, Floor { seq: state.first_seq, stamp })?;
+    let own = source.floor(view, from_seq)?;
+    let lost = |floor: &Floor| {
+        let before = match (query.mode, query.since) {
+            (TimeMode::Nominal | TimeMode::Definite, Some(since)) => floor.stamp < since,
+            // A stamp without known bounds belongs to every range.
+            (TimeMode::Possible, _) | (_, None) => false,
+        };
+        floor.seq >= from_seq && !before
+    };
+    let highest = own.into_iter().chain([untold]).filter(lost).max();
+    Ok(highest.map(|Floor { seq: to_seq, .. }| Gap { shard: u32::from(SHARD), from_seq, to_seq }))
 }
 
 /// Up to which instant an answer is complete that holds everything stamped up to `stamp`. In possible

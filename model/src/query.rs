@@ -88,7 +88,7 @@ pub struct Page {
     /// The answer is complete up to this instant, and never says so beyond [`Query::until`]. In
     /// possible time it lies behind the last stamp, since a later one may reach back.
     pub safe: Hlc,
-    /// What a reader that resumes can have no more.
+    /// What a reader that resumes, or asks from an instant on, can have no more.
     pub gap: Option<Gap>,
 }
 

@@ -14,6 +14,7 @@ use proto::{Record, Stream};
 
 use crate::error::{QueryError, StateError};
 use crate::find::{seq_of, sized_record};
+use crate::floors::{Floor, Raised};
 use crate::keys;
 use crate::machine::{Machine, Outcome, Place};
 use crate::slots::{sender_key, stream_key};
@@ -74,6 +75,7 @@ impl Machine<'_> {
         let proposed = Policy { max_age_ns, max_records, max_bytes };
         let policy = crate::settings::retention(&self.rows)?.unwrap_or(proposed);
         let (mut records, mut bytes) = (0, 0);
+        let (mut raised, mut first) = (Raised::default(), None);
         let more = loop {
             if self.state.records() == 0 {
                 break false;
@@ -89,15 +91,19 @@ impl Machine<'_> {
             if records == EXPIRE_RECORDS_MAX as u64 {
                 break true;
             }
-            self.drop_oldest(&record, len)?;
+            first.get_or_insert(Floor { seq: record.seq, stamp: oldest });
+            raised.note(&self.drop_oldest(&record, len)?, &record, oldest);
             records += 1;
             bytes += len;
         };
+        if let Some(first) = first {
+            raised.write(self, first)?;
+        }
         Ok(Outcome::Expired { records, bytes, more })
     }
 
-    /// Removes the oldest record and every row that leads to it.
-    fn drop_oldest(&mut self, record: &Record, len: u64) -> Result<(), StateError> {
+    /// Removes the oldest record and every row that leads to it. Returns what it was addressed to.
+    fn drop_oldest(&mut self, record: &Record, len: u64) -> Result<Stream, StateError> {
         let stream = record
             .stream()
             .map_err(|_| StateError::corrupt(Table::Records, "a record has no recipient"))?;
@@ -116,6 +122,7 @@ impl Machine<'_> {
             self.drop_group(name.as_str(), seq)?;
         }
         self.state.first_seq = seq + 1;
-        self.release(len)
+        self.release(len)?;
+        Ok(stream)
     }
 }

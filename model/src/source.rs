@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 
 use crate::error::StateError;
+use crate::floors::{self, Floor};
 use crate::keys;
 use crate::stays::Stays;
 use crate::view::{Direction, Table, View};
@@ -126,7 +127,49 @@ impl<'v> Source<'v> {
     }
 }
 
+impl Source<'_> {
+    /// The highest, not below `from`, that retention removed and that can have belonged to it. `view` is
+    /// the one that it reads.
+    pub(crate) fn floor(&self, view: &dyn View, from: u64) -> Result<Option<Floor>, StateError> {
+        let floor = match self {
+            Self::AllBut(_) => floors::of_all(view)?,
+            Self::Index(index) => index.floor(from)?,
+            Self::Any(sources) => {
+                let mut highest = None;
+                for source in sources {
+                    highest = highest.max(source.floor(view, from)?);
+                }
+                highest
+            }
+            // Whatever was in both lies no higher than either.
+            Self::Both(sources) => {
+                let [one, other] = &**sources;
+                one.floor(view, from)?.min(other.floor(view, from)?)
+            }
+        };
+        Ok(floor.filter(|floor| floor.seq >= from))
+    }
+}
+
 impl<'v> Index<'v> {
+    /// See [`Source::floor`]; of what its reader may see.
+    fn floor(&self, from: u64) -> Result<Option<Floor>, StateError> {
+        let Some(highest) = floors::of_index(self.view, self.table, &self.text)? else {
+            return Ok(None);
+        };
+        let Some(stays) = &self.stays else { return Ok(Some(highest)) };
+        let (mut at, mut seq) = (from, None);
+        while let Some((first, end)) = stays.next(at).filter(|(first, _)| *first <= highest.seq) {
+            let last = end.map_or(highest.seq, |end| highest.seq.min(end.saturating_sub(1)));
+            seq = Some(last).filter(|last| *last >= first).max(seq);
+            match end {
+                Some(end) if end > at => at = end,
+                Some(_) | None => break,
+            }
+        }
+        Ok(seq.map(|seq| Floor { seq, ..highest }))
+    }
+
     pub(crate) fn new(view: &'v dyn View, table: Table, text: String) -> Self {
         Self { view, table, text, stays: None, ahead: VecDeque::new(), exhausted: false }
     }

@@ -197,6 +197,24 @@ impl Machine<'_> {
         self.answer(id.id.as_slice(), token, place.stamp.hlc)
     }
 
+    /// Revokes the tokens that an administrator made and that somebody could still come in with: it may
+    /// have kept one for itself. Returns how many.
+    pub(crate) fn revoke_tokens_of(
+        &mut self,
+        place: &Place<'_>,
+        admin: &str,
+    ) -> Result<usize, QueryError> {
+        let live = rows(&self.rows)?.into_iter();
+        let live = live.filter(|(_, row)| row.by == admin && row.state(place.stamp.hlc) == "live");
+        let mut count = 0;
+        for (id, mut token) in live {
+            token.revoked = true;
+            self.put(Table::Tokens, keys::token(&id), token.encode_to_vec());
+            count += 1;
+        }
+        Ok(count)
+    }
+
     fn answer(&self, id: &[u8], token: TokenRow, now: Hlc) -> Result<Outcome, QueryError> {
         let tokens =
             vec![TokenView { used_by: users(&self.rows, id, token.used)?, ..token.view(id, now) }];

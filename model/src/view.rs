@@ -52,11 +52,15 @@ pub enum Table {
     Kv = 19,
     /// name → administrator.
     Admins = 20,
+    /// fingerprint of a key that was an administrator's → nothing.
+    FormerAdmins = 21,
+    /// stream, sender or all → the highest that retention removed of it.
+    Floors = 22,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::Records,
         Self::Streams,
         Self::Clients,
@@ -77,6 +81,8 @@ impl Table {
         Self::ClientGroups,
         Self::Kv,
         Self::Admins,
+        Self::FormerAdmins,
+        Self::Floors,
     ];
 
     /// The table's number.

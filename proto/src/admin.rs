@@ -30,12 +30,23 @@ pub struct Admins {
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct AdminChange {
     /// Which.
-    #[prost(oneof = "AdminOp", tags = "1, 2, 3")]
+    #[prost(oneof = "AdminOp", tags = "1, 2, 3, 4")]
     pub op: Option<AdminOp>,
 }
 
-/// What changes. The first comes from nodes only, the others from administrators only. Each is
-/// idempotent.
+impl AdminChange {
+    /// Whom the authority is said to have signed for, if that is what changes.
+    #[must_use]
+    pub const fn recovery(&self) -> Option<&AdminRecovery> {
+        match &self.op {
+            Some(AdminOp::Recover(said)) => Some(said),
+            Some(AdminOp::First(_) | AdminOp::Add(_) | AdminOp::Remove(_)) | None => None,
+        }
+    }
+}
+
+/// What changes. The first comes from nodes only, the next two from administrators only, the last from
+/// the key that it names. Each is idempotent.
 #[derive(Clone, PartialEq, Eq, prost::Oneof)]
 pub enum AdminOp {
     /// Enter the first administrators. Where there are some already nothing changes.
@@ -47,6 +58,24 @@ pub enum AdminOp {
     /// Take an administrator out; never the last one.
     #[prost(message, tag = "3")]
     Remove(AdminName),
+    /// Enter the caller, whom the authority's key itself has signed for.
+    #[prost(message, tag = "4")]
+    Recover(AdminRecovery),
+}
+
+/// The authority's word for a key, see `certs::check_recovery`. Its signature is checked by the node
+/// that takes the request and by the primary, against the authority that each of them trusts.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct AdminRecovery {
+    /// The name; the caller's.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// SHA-256 of the public key, 32 bytes; the caller's.
+    #[prost(bytes = "vec", tag = "2")]
+    pub fingerprint: Vec<u8>,
+    /// The signature of the authority's key.
+    #[prost(bytes = "vec", tag = "3")]
+    pub signature: Vec<u8>,
 }
 
 /// A name and a key.

@@ -117,25 +117,26 @@ pub struct Page {
     pub gap: Option<Gap>,
 }
 
-/// Places of the log that were removed by retention before a reader that stood there came by. They
-/// may have held messages of others alone: what is removed is known by its number only.
+/// Places of the log that were removed by retention before a reader came by that stood there, or asked
+/// from an instant before them. At the last one was a message that belonged to the answer, as far as its
+/// stream and its sender say; of those before it some may have, and nobody knows how many.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct Gap {
     /// The shard.
     #[prost(uint32, tag = "1")]
     pub shard: u32,
-    /// The first that is missing.
+    /// The first that may be missing.
     #[prost(uint64, tag = "2")]
     pub from_seq: u64,
-    /// The last that is missing.
+    /// The last one, which is missing.
     #[prost(uint64, tag = "3")]
     pub to_seq: u64,
 }
 
 impl Gap {
-    /// How many are missing.
+    /// How many are missing at most.
     #[must_use]
-    pub fn count(&self) -> u64 {
+    pub fn count_max(&self) -> u64 {
         (self.to_seq + 1).saturating_sub(self.from_seq)
     }
 }
@@ -213,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_gap_counts_both_ends() {
-        assert_eq!(Gap { shard: 1, from_seq: 3, to_seq: 3 }.count(), 1);
-        assert_eq!(Gap { shard: 1, from_seq: 3, to_seq: 9 }.count(), 7);
+        assert_eq!(Gap { shard: 1, from_seq: 3, to_seq: 3 }.count_max(), 1);
+        assert_eq!(Gap { shard: 1, from_seq: 3, to_seq: 9 }.count_max(), 7);
     }
 }

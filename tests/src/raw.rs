@@ -52,8 +52,7 @@ impl Raw {
         node: &str,
         alpn: &[u8],
     ) -> anyhow::Result<Self> {
-        let tls = QuicClientConfig::try_from(credentials.client_config(alpn)?)?;
-        let config = ClientConfig::new(Arc::new(tls));
+        let config = config(credentials, alpn, TransportConfig::default())?;
         Self::dial(own_endpoint()?, config, &credentials.identity().cluster, address, node).await
     }
 
@@ -67,13 +66,11 @@ impl Raw {
         node: &str,
         alpn: &[u8],
     ) -> anyhow::Result<Self> {
-        let tls = QuicClientConfig::try_from(credentials.client_config(alpn)?)?;
         let mut transport = TransportConfig::default();
         transport
             .stream_receive_window(DEAF_WINDOW.into())
             .keep_alive_interval(Some(Duration::from_secs(1)));
-        let mut config = ClientConfig::new(Arc::new(tls));
-        config.transport_config(Arc::new(transport));
+        let config = config(credentials, alpn, transport)?;
         Self::dial(own_endpoint()?, config, &credentials.identity().cluster, address, node).await
     }
 
@@ -88,11 +85,9 @@ impl Raw {
         node: &str,
         alpn: &[u8],
     ) -> anyhow::Result<Self> {
-        let tls = QuicClientConfig::try_from(credentials.client_config(alpn)?)?;
         let mut transport = TransportConfig::default();
         transport.keep_alive_interval(Some(Duration::from_secs(5)));
-        let mut config = ClientConfig::new(Arc::new(tls));
-        config.transport_config(Arc::new(transport));
+        let config = config(credentials, alpn, transport)?;
         let cluster = &credentials.identity().cluster;
         Self::dial(self.endpoint.clone(), config, cluster, address, node).await
     }
@@ -158,6 +153,18 @@ impl Raw {
     pub fn stands(&self) -> bool {
         self.connection.close_reason().is_none()
     }
+}
+
+/// How somebody with a certificate talks.
+fn config(
+    credentials: &Credentials,
+    alpn: &[u8],
+    transport: TransportConfig,
+) -> anyhow::Result<ClientConfig> {
+    let tls = QuicClientConfig::try_from(credentials.client_config(alpn)?)?;
+    let mut config = ClientConfig::new(Arc::new(tls));
+    config.transport_config(Arc::new(transport));
+    Ok(config)
 }
 
 fn own_endpoint() -> anyhow::Result<Endpoint> {

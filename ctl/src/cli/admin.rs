@@ -1,11 +1,13 @@
 //! `logctl admin`: what can be typed.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use proto::Name;
 
 use super::cluster::parse_ttl;
+use crate::context::{Node, parse_node};
 
 /// Administrators: who may do everything. Each has a key of its own, and the cluster's table says which.
 #[derive(Debug, Subcommand)]
@@ -26,4 +28,26 @@ pub(crate) enum Admin {
         /// Its name
         name: Name,
     },
+    /// Make an administrator with the authority's key, where nobody has an administrator's any more
+    ///
+    /// A new key is made here, the authority's key signs for it, and the cluster enters it: under a new
+    /// name, or in the place of an administrator of that name, whose key is refused from then on. It is an
+    /// event that everybody can read.
+    Recover(AdminRecover),
+}
+
+/// Whom to make an administrator, and by which key.
+#[derive(Debug, Args)]
+pub(crate) struct AdminRecover {
+    /// Name of the administrator
+    pub(crate) name: Name,
+    /// Private key of the authority (PEM); its certificate lies beside it as ca.crt
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_key: PathBuf,
+    /// Certificate of the authority (PEM), if it lies elsewhere
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// A node to ask, if no context here knows one; give it several times
+    #[arg(long = "node", value_name = "NAME=HOST:PORT", value_parser = parse_node)]
+    pub(crate) nodes: Vec<Node>,
 }

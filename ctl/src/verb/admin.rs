@@ -35,14 +35,26 @@ struct AddedView {
 
 pub(crate) async fn run(args: Admin, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     let home = Home::from_env()?;
-    let session = Session::open(globals, &home)?;
-    let done = match args {
+    let open = || Session::open(globals, &home);
+    let (session, done) = match args {
+        // The only one that needs no administrator.
+        Admin::Recover(args) => return super::recover::run(args, globals, out).await,
         Admin::Add { name, ttl } => {
-            let spec = TokenSpec { role: Role::Admin, uses: 1, ttl, name: Some(name) };
-            add(&session, &home, &spec, out).await
+            let (session, role) = (open()?, Role::Admin);
+            let spec = TokenSpec { role, uses: 1, ttl, name: Some(name) };
+            let done = add(&session, &home, &spec, out).await;
+            (session, done)
         }
-        Admin::List => list(&session, out).await,
-        Admin::Remove { name } => remove(&session, &name, out).await,
+        Admin::List => {
+            let session = open()?;
+            let done = list(&session, out).await;
+            (session, done)
+        }
+        Admin::Remove { name } => {
+            let session = open()?;
+            let done = remove(&session, &name, out).await;
+            (session, done)
+        }
     };
     session.close().await;
     done

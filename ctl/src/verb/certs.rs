@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use certs::{Authority, Credentials, Date, IssueOptions};
+use certs::{Credentials, Date, IssueOptions};
 use proto::life::{LIFE_DEFAULT_S, Life, Standing, left_text};
 use serde::Serialize;
 
@@ -129,8 +129,7 @@ fn sign(
     certs: &[PathBuf],
     life: Duration,
 ) -> Result<Vec<CertView>, CtlError> {
-    let read = |path: &Path| std::fs::read_to_string(path).map_err(CtlError::file("read", path));
-    let authority = Authority::load(&read(ca)?, &read(ca_key)?)?;
+    let authority = crate::renewal::authority(ca, ca_key)?;
     let mut signed = Vec::new();
     for cert in certs {
         let key = cert.with_extension("key");

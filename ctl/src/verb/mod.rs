@@ -24,6 +24,7 @@ mod nodes;
 mod ping;
 mod raft;
 mod read;
+mod recover;
 mod register;
 mod route;
 mod send;

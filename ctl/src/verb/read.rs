@@ -195,7 +195,7 @@ impl<'a> Sink<'a> {
 
     async fn end(&mut self, session: &Session) -> Result<(), CtlError> {
         match (&self.hash, self.out.shape()) {
-            (Some(hash), _) => self.out.one(&hash.view(self.gaps.count()))?,
+            (Some(hash), _) => self.out.one(&hash.view(self.gaps.count_max()))?,
             (None, Shape::Json) if self.begun => self.out.bytes(b"\n]\n")?,
             (None, Shape::Json) => self.out.bytes(b"]\n")?,
             (None, _) => return Ok(()),

@@ -156,6 +156,31 @@ fn choose_admin(globals: &Globals, home: &Home) -> Result<(Name, Context), CtlEr
     Ok(chosen)
 }
 
+/// Refuses a name whose context here belongs to something else.
+///
+/// # Errors
+/// Exit code 6.
+pub(super) fn refuse_other(
+    name: &Name,
+    (cluster, role): (&ClusterId, Role),
+    home: &Home,
+) -> Result<(), CtlError> {
+    match home.load(name)? {
+        Some(there) if &there.cluster != cluster || &there.name != name || there.role != role => {
+            Err(CtlError::conflict(
+                format!(
+                    "there is a context '{name}' already, of {} {} in cluster {}",
+                    there.role.label(),
+                    there.name,
+                    there.cluster
+                ),
+                format!("another name, or logctl context remove {name}"),
+            ))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Files of a client that registers here.
 struct Files {
     ca: PathBuf,
@@ -181,20 +206,7 @@ impl Files {
     /// # Errors
     /// Exit code 6 when a context of that name belongs to something else.
     fn of(name: &Name, (cluster, role): (&ClusterId, Role), home: &Home) -> Result<Self, CtlError> {
-        if let Some(there) = home.load(name)? {
-            let same = &there.cluster == cluster && &there.name == name && there.role == role;
-            if !same {
-                return Err(CtlError::conflict(
-                    format!(
-                        "there is a context '{name}' already, of {} {} in cluster {}",
-                        there.role.label(),
-                        there.name,
-                        there.cluster
-                    ),
-                    format!("another name, or logctl context remove {name}"),
-                ));
-            }
-        }
+        refuse_other(name, (cluster, role), home)?;
         // A name may hold dots, so file names are put together and never cut apart.
         Ok(Self {
             ca: home.key_file(name, "ca.crt"),

@@ -44,13 +44,14 @@ fn what_is_missing_is_said_in_every_form_and_is_an_error() {
         let run = user.run(&["read", "--cursor", "worker", "-o", form]);
         let said = text(&run.stderr);
         assert_eq!(run.status.code(), Some(5), "{form}: {said}");
-        assert!(said.contains("5 messages of the log, seq 3 to 7"), "{form}: {said}");
-        assert!(said.contains("3 messages of the log, seq 9 to 11"), "{form}: {said}");
+        assert!(said.contains("up to 5 messages for this reader, seq 3 to 7"), "{form}: {said}");
+        assert!(said.contains("up to 3 messages for this reader, seq 9 to 11"), "{form}: {said}");
         assert!(said.lines().last().unwrap().starts_with("try: "), "{form}: {said}");
         text(&run.stdout)
     };
     let lines: Vec<_> = read("ndjson").lines().map(json).collect();
-    let first = serde_json::json!({"gap": {"shard": 1, "from_seq": 3, "to_seq": 7, "count": 5}});
+    let first =
+        serde_json::json!({"gap": {"shard": 1, "from_seq": 3, "to_seq": 7, "count_max": 5}});
     assert_eq!(lines[0], first);
     let seqs: Vec<_> = lines.iter().map(|line| line["seq"].as_u64()).collect();
     assert_eq!(seqs, [None, Some(8), None, Some(12)]);
@@ -78,7 +79,7 @@ fn a_reader_that_minds_no_gap_is_told_all_the_same() {
     assert_eq!(run.status.code(), Some(5), "{}", text(&run.stderr));
     let shown = text(&run.stdout);
     let lines: Vec<_> = shown.lines().map(json).collect();
-    assert_eq!((&lines[0]["gap"]["count"], &lines[2]["seq"]), (&5.into(), &9.into()));
+    assert_eq!((&lines[0]["gap"]["count_max"], &lines[2]["seq"]), (&5.into(), &9.into()));
 }
 
 /// The fault: the same question for every page, where "10m" is later on the second.

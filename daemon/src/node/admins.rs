@@ -1,9 +1,10 @@
 //! Requests about the administrators of the cluster.
 
 use model::{CommandOp, Outcome, query};
-use proto::admin::{AdminChange, AdminOp, AdminRow, Admins};
+use proto::admin::{AdminChange, AdminOp, AdminRecovery, AdminRow, Admins};
 use proto::{ErrorCode, Failure};
 
+use crate::doorman::Door;
 use crate::reader::store_failure;
 
 use super::{Core, Deadline, Node, Principal};
@@ -14,13 +15,14 @@ pub(super) fn command_op(
     principal: &Principal,
     change: &AdminChange,
 ) -> Result<CommandOp, Failure> {
+    principal.require_admin("change the administrators")?;
     let ours = match change.op {
-        Some(AdminOp::Add(_) | AdminOp::Remove(_)) => true,
+        // Looked at with the request already: an administrator it is not yet.
+        Some(AdminOp::Add(_) | AdminOp::Remove(_) | AdminOp::Recover(_)) => true,
         Some(AdminOp::First(_)) | None => false,
     };
-    if !principal.is_admin() || !ours {
-        let message = format!("{} may not change the administrators", principal.identity);
-        return Err(Failure::new(ErrorCode::Denied, message));
+    if !ours {
+        return Err(Failure::new(ErrorCode::Denied, "only the nodes themselves may say that"));
     }
     Ok(CommandOp::Admin(change.clone()))
 }
@@ -32,10 +34,7 @@ impl Node {
         principal: &Principal,
         deadline: Deadline,
     ) -> Result<Admins, Failure> {
-        if !principal.is_admin() {
-            let message = format!("{} may not list the administrators", principal.identity);
-            return Err(Failure::new(ErrorCode::Denied, message));
-        }
+        principal.require_admin("list the administrators")?;
         let core = self.core()?;
         self.fresh(core, principal, false, deadline).await?;
         known_admins(core)
@@ -63,6 +62,33 @@ impl Node {
         };
         tracing::info!(admin = row.name, "the first administrator is entered");
         self.enter_first_admins(Admins { admins: vec![row] }, deadline).await
+    }
+
+    /// Refuses to enter a caller whom the authority has not signed for, with a word to everybody; whom it
+    /// has signed for is told of here, too, and by an event once it is entered.
+    pub(super) fn recovered(
+        &self,
+        principal: &Principal,
+        said: &AdminRecovery,
+        door: (Door, &str),
+    ) -> Result<(), Failure> {
+        let Principal { identity, fingerprint, .. } = principal;
+        let ca = self.inner.ca.load();
+        let (cluster, name) = (&self.inner.identity.cluster, &identity.name);
+        let is_own = principal.is_admin()
+            && said.name == name.as_str()
+            && said.fingerprint == fingerprint.as_slice();
+        let checked = certs::check_recovery(&ca, cluster, name, fingerprint, &said.signature);
+        let why = match checked {
+            Ok(()) if is_own => {
+                tracing::warn!(%identity, "the authority's key makes it an administrator");
+                return Ok(());
+            }
+            Ok(()) => "it asks for another one than itself".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        self.tell_of_request(principal, door, "recovery", &why);
+        Err(Failure::new(ErrorCode::Denied, why))
     }
 
     /// Whether anybody is entered, as far as this node's own state knows.

@@ -208,10 +208,7 @@ impl Node {
 
     /// Drops what is deleted, expired or snapshotted from this node's disk.
     pub(super) async fn compact(&self, principal: &Principal) -> Result<(), Failure> {
-        if !principal.is_admin() {
-            let message = format!("{} may not compact a node", principal.identity);
-            return Err(Failure::new(ErrorCode::Denied, message));
-        }
+        principal.require_admin("compact a node")?;
         let core = self.core()?;
         core.engine.purge().await.map_err(store_failure)?;
         let store = core.store.clone();

@@ -130,10 +130,7 @@ impl Node {
         principal: &Principal,
         deadline: Deadline,
     ) -> Result<CeilingLowered, Failure> {
-        if !principal.is_admin() {
-            let message = format!("{} may not lower a node's ceiling", principal.identity);
-            return Err(Failure::new(ErrorCode::Denied, message));
-        }
+        principal.require_admin("lower a node's ceiling")?;
         let core = self.core()?;
         let was = self.inner.keeper.hlc().ceiling();
         let mut lowered = CeilingLowered {

@@ -43,10 +43,9 @@ pub(super) fn command_op(
     principal: &Principal,
     change: &TokenChange,
 ) -> Result<CommandOp, Failure> {
-    let admins = matches!(change.op, Some(TokenOp::Create(_) | TokenOp::Revoke(_)));
-    if !principal.is_admin() || !admins {
-        let message = format!("{} may not change the join tokens", principal.identity);
-        return Err(Failure::new(ErrorCode::Denied, message));
+    principal.require_admin("change the join tokens")?;
+    if !matches!(change.op, Some(TokenOp::Create(_) | TokenOp::Revoke(_))) {
+        return Err(Failure::new(ErrorCode::Denied, "only the nodes themselves may say that"));
     }
     Ok(CommandOp::Token(change.clone()))
 }
@@ -82,10 +81,7 @@ impl Node {
         principal: &Principal,
         deadline: Deadline,
     ) -> Result<Tokens, Failure> {
-        if !principal.is_admin() {
-            let message = format!("{} may not list the join tokens", principal.identity);
-            return Err(Failure::new(ErrorCode::Denied, message));
-        }
+        principal.require_admin("list the join tokens")?;
         let core = self.core()?;
         self.barrier(core, deadline).await?;
         let view = core.store.snapshot().map_err(store_failure)?;

@@ -35,11 +35,8 @@ pub(super) fn command_op(
             | MemberOp::Move(_),
         ) => denied(format!("only nodes say this, and {} is none", principal.identity)),
         Some(MemberOp::Remove(_) | MemberOp::Set(_) | MemberOp::StepDown(_)) => {
-            if principal.is_admin() {
-                return Ok(CommandOp::Member(change.clone()));
-            }
-            let who = &principal.identity;
-            denied(format!("{who} may not change the nodes: it takes an admin's certificate"))
+            principal.require_admin("change the nodes")?;
+            Ok(CommandOp::Member(change.clone()))
         }
     }
 }

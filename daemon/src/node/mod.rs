@@ -183,6 +183,16 @@ impl Principal {
         self.identity.role == Role::Admin
     }
 
+    /// Refuses everybody else what only administrators may. Whether it is entered with its key is looked
+    /// at with every request of one, see [`Node::require_entered`].
+    fn require_admin(&self, what: &str) -> Result<(), Failure> {
+        if self.is_admin() {
+            return Ok(());
+        }
+        let message = format!("{} may not {what}: it takes an administrator's key", self.identity);
+        Err(Failure::new(ErrorCode::Denied, message))
+    }
+
     fn asker(&self) -> Asker {
         Asker { name: self.identity.name.to_string(), admin: self.is_admin() }
     }

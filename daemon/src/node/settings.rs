@@ -3,16 +3,13 @@
 //! Not here: what apply makes of it (`model`), which nodes' files say something else (`status`).
 
 use model::CommandOp;
+use proto::Failure;
 use proto::wire::Configure;
-use proto::{ErrorCode, Failure};
 
 use super::Principal;
 
 /// The command of a change. Apply refuses a client as well; here it costs no log entry.
 pub(super) fn command_op(principal: &Principal, change: Configure) -> Result<CommandOp, Failure> {
-    if !principal.is_admin() {
-        let message = format!("{} may not change the cluster's settings", principal.identity);
-        return Err(Failure::new(ErrorCode::Denied, message));
-    }
+    principal.require_admin("change the cluster's settings")?;
     Ok(CommandOp::Configure(change))
 }

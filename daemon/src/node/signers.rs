@@ -10,13 +10,13 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use certs::Authority;
+use certs::{Authority, Peer};
 use net::PeerAddr;
 use prost::Message as _;
-use proto::member::MemberOp;
+use proto::member::{MemberOp, MemberRow, MemberState};
 use proto::peer::{PeerOp, SignerKey};
 use proto::wire::{Empty, MemberChange};
-use proto::{ErrorCode, Failure, Name};
+use proto::{ErrorCode, Failure};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -31,26 +31,27 @@ const AGAIN: Duration = Duration::from_secs(2);
 
 impl Node {
     /// Gives the authority's key to a peer, if the table says that it may sign.
-    pub(crate) fn peer_signer_key(&self, from: &Name) -> SignerKey {
-        match self.signer_key_for(from) {
+    pub(crate) fn peer_signer_key(&self, peer: &Peer) -> SignerKey {
+        let from = &peer.identity.name;
+        match self.signer_key_for(peer) {
             Ok(key) => {
                 tracing::warn!(%from, "handed the authority's key over: that node signs from now on");
                 SignerKey { key, failure: None }
             }
-            Err(failure) => SignerKey { key: String::new(), failure: Some(failure) },
+            Err(failure) => {
+                if failure.error_code() == ErrorCode::Denied {
+                    self.tell_of_ask(peer, "signer key", &failure.message);
+                }
+                SignerKey { key: String::new(), failure: Some(failure) }
+            }
         }
     }
 
-    fn signer_key_for(&self, from: &Name) -> Result<String, Failure> {
+    fn signer_key_for(&self, peer: &Peer) -> Result<String, Failure> {
         let signer = self.inner.signer.load_full().ok_or_else(|| self.no_signer())?;
         let rows = steward::rows(&self.core()?.store).map_err(store_failure)?;
-        let row = rows.members.iter().find(|row| row.name == from.as_str());
-        if row.is_some_and(|row| row.signs && row.noticed() != proto::member::MemberState::Removed)
-        {
-            return Ok(signer.key_pem());
-        }
-        let message = format!("{from} may not sign: logctl node set {from} --signer allows it");
-        Err(Failure::new(ErrorCode::Denied, message))
+        may_have_key(&rows.members, peer)?;
+        Ok(signer.key_pem())
     }
 
     /// Refuses a change after which nobody would be left that can sign, as far as this node knows; a
@@ -110,6 +111,26 @@ impl Node {
     }
 }
 
+/// Refuses the authority's key to everybody but a member that signs, on a connection of the very key
+/// that the table has for it: what a key may that is not noted yet does not go so far.
+fn may_have_key(members: &[MemberRow], peer: &Peer) -> Result<(), Failure> {
+    let name = &peer.identity.name;
+    let row = members.iter().find(|row| row.name == name.as_str());
+    let row = row.filter(|row| row.signs && row.noticed() != MemberState::Removed);
+    let (code, message) = match row {
+        Some(row) if row.fingerprint == peer.fingerprint => return Ok(()),
+        Some(row) if row.fingerprint.is_empty() => {
+            (ErrorCode::Busy, format!("the key of {name} is not noted yet"))
+        }
+        Some(_) => (ErrorCode::Denied, format!("{name} is to sign with another key than this one")),
+        None => {
+            let hint = format!("logctl node set {name} --signer allows it");
+            (ErrorCode::Denied, format!("{name} may not sign: {hint}"))
+        }
+    };
+    Err(Failure::new(code, message))
+}
+
 /// Brings what this node holds in line with what the table says, until `stop`. `taken` is told when
 /// there is something to reload.
 pub(super) async fn keep(node: Node, tls: Tls, taken: Arc<Notify>, stop: CancellationToken) {
@@ -152,5 +173,39 @@ pub(super) async fn keep(node: Node, tls: Tls, taken: Arc<Notify>, stop: Cancell
     tokio::select! {
         () = stop.cancelled() => {}
         () = keeping => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::{ClusterId, Identity, Role};
+
+    use super::*;
+
+    /// Meant to catch the fingerprint not compared, and an empty one taken for every key.
+    #[test]
+    fn the_key_goes_to_the_one_connection_of_a_member_that_signs() {
+        let row = |signs, state: MemberState, fingerprint: &[u8]| MemberRow {
+            name: "n2".to_owned(),
+            signs,
+            state: state.into(),
+            fingerprint: fingerprint.to_vec(),
+            ..MemberRow::default()
+        };
+        let name = "n2".parse().unwrap();
+        let identity = Identity { cluster: ClusterId::from_bytes([7; 16]), role: Role::Node, name };
+        let (not_before_unix, not_after_unix, serial) = (0, 1, String::new());
+        let fingerprint = [2; 32];
+        let peer = Peer { identity, fingerprint, not_before_unix, not_after_unix, serial };
+        let code = |members: &[MemberRow]| {
+            may_have_key(members, &peer).err().map(|failure| failure.error_code())
+        };
+        let joined = MemberState::Joined;
+        assert_eq!(code(&[row(true, joined, &[2; 32])]), None);
+        assert_eq!(code(&[row(true, joined, &[3; 32])]), Some(ErrorCode::Denied));
+        assert_eq!(code(&[row(true, joined, &[])]), Some(ErrorCode::Busy));
+        assert_eq!(code(&[row(false, joined, &[2; 32])]), Some(ErrorCode::Denied));
+        assert_eq!(code(&[row(true, MemberState::Removed, &[2; 32])]), Some(ErrorCode::Denied));
+        assert_eq!(code(&[]), Some(ErrorCode::Denied));
     }
 }

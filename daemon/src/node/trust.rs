@@ -14,6 +14,7 @@ use certs::Peer;
 use model::{QueryError, query};
 use net::Refused;
 use prost::Message as _;
+use proto::admin::AdminRecovery;
 use proto::event;
 use proto::member::MemberOp;
 use proto::peer::{Hello, NodeEvent, PeerOp, Refusal, StoreKey, Vouched};
@@ -151,14 +152,7 @@ impl Node {
                 ) => ("members", "only a primary or an administrator says that of members"),
             },
         };
-        self.tell(&Turned {
-            who: &peer.identity,
-            key: &peer.fingerprint,
-            door: Door::Ask,
-            via: "",
-            wanted,
-            why,
-        });
+        self.tell_of_ask(peer, wanted, why);
         Some(Failure::new(ErrorCode::Denied, why))
     }
 
@@ -170,6 +164,9 @@ impl Node {
         op: &Op,
         deadline: Deadline,
     ) -> Result<(), Failure> {
+        if let Some(said) = recovery(op) {
+            return self.recovered(principal, said, (Door::Request, ""));
+        }
         let open = matches!(op, Op::Nodes(_) | Op::Status(_) | Op::Clock(_) | Op::Ping(_));
         let Body::Whole(core) = &self.inner.body else { return Ok(()) };
         if open || !principal.is_admin() {
@@ -201,6 +198,9 @@ impl Node {
         if let Some(why) = why {
             self.tell_of_request(principal, (Door::Forward, via), op.word(), why);
             return Err(Failure::new(ErrorCode::Denied, why));
+        }
+        if let Some(said) = recovery(op) {
+            return self.recovered(principal, said, (Door::Forward, via));
         }
         self.admitted(core, principal, (Door::Forward, via), op.word(), deadline).await
     }
@@ -246,7 +246,7 @@ impl Node {
         Ok(*role == Role::Admin || key.is_some_and(|key| key != principal.fingerprint))
     }
 
-    fn tell_of_request(
+    pub(super) fn tell_of_request(
         &self,
         principal: &Principal,
         (door, via): (Door, &str),
@@ -262,6 +262,11 @@ impl Node {
         self.tell(&Turned { who, key, door: Door::Peer, via: "", wanted, why });
     }
 
+    pub(super) fn tell_of_ask(&self, peer: &Peer, wanted: &str, why: &str) {
+        let (who, key) = (&peer.identity, &peer.fingerprint);
+        self.tell(&Turned { who, key, door: Door::Ask, via: "", wanted, why });
+    }
+
     fn tell(&self, turned: &Turned<'_>) {
         self.inner.trust.doorman().turned_away(turned);
     }
@@ -273,6 +278,11 @@ impl Node {
         let is = matches!(self.look_up(core, principal), Ok(Ok(())));
         std::mem::replace(before, is) && !is
     }
+}
+
+/// Whom a request says that the authority has signed for: it is not entered yet.
+fn recovery(op: &Op) -> Option<&AdminRecovery> {
+    if let Op::Admin(change) = op { change.recovery() } else { None }
 }
 
 /// Why an event is not the node's to tell.

@@ -26,10 +26,7 @@ impl Node {
         principal: &Principal,
         verify: Verify,
     ) -> Result<Verified, Failure> {
-        if !principal.is_admin() {
-            let message = format!("{} may not check a node's state", principal.identity);
-            return Err(Failure::new(ErrorCode::Denied, message));
-        }
+        principal.require_admin("check a node's state")?;
         let core = self.core()?;
         let audit = if verify.deep { Some(self.audit(core.store.clone()).await?) } else { None };
         let at = |(index, digest): (u64, [u8; 32])| DigestAt { index, digest: digest.to_vec() };

@@ -212,10 +212,7 @@ impl Node {
         principal: &Principal,
         register: &Register,
     ) -> Result<CommandOp, Failure> {
-        if principal.identity.role != Role::Admin {
-            let message = format!("{} may not register clients", principal.identity);
-            return Err(Failure::new(ErrorCode::Denied, message));
-        }
+        principal.require_admin("register clients")?;
         if !register.home.is_empty() && !self.is_member(&register.home) {
             let message = format!("no node '{}' to be a home", register.home);
             return Err(Failure::new(ErrorCode::NotFound, message));

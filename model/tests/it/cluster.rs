@@ -4,7 +4,7 @@
 //! a key and a store likewise.
 
 use model::{CommandOp, MemoryView, query};
-use proto::admin::{AdminChange, AdminKey, AdminName, AdminOp, AdminRow, Admins};
+use proto::admin::{AdminChange, AdminKey, AdminName, AdminOp, AdminRecovery, AdminRow, Admins};
 use proto::member::{
     AdmitNode, BindKey, Lead, MemberOp, MemberRow, MemberState, MemberWants, MoveNode, Notice,
     RemoveNodes, SetNode, StepDown,
@@ -30,6 +30,7 @@ pub(crate) enum Verb {
     // Commands of admins.
     AddAdmin,
     RemoveAdmin,
+    RecoverAdmin,
     Remove,
     Set,
     StepDown,
@@ -63,6 +64,7 @@ impl Verb {
             "first-admins" => Self::FirstAdmins,
             "add-admin" => Self::AddAdmin,
             "remove-admin" => Self::RemoveAdmin,
+            "recover-admin" => Self::RecoverAdmin,
             "bindings" => Self::Bindings,
             "admins" => Self::Admins,
             "moved" => Self::Moved,
@@ -118,6 +120,12 @@ impl Verb {
                 admin(AdminOp::Add(AdminKey { name: line.text("name"), fingerprint }))
             }
             Self::RemoveAdmin => admin(AdminOp::Remove(AdminName { name: line.text("name") })),
+            Self::RecoverAdmin => {
+                let fingerprint = fingerprint(&line.text("with")).to_vec();
+                let said =
+                    AdminRecovery { name: line.text("name"), fingerprint, signature: vec![1] };
+                admin(AdminOp::Recover(said))
+            }
             Self::Moved => {
                 let (name, address) = (line.text("name"), line.text("at"));
                 let moved = MoveNode { name, raft_id: line.number("id"), address };
