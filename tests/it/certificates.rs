@@ -77,8 +77,8 @@ fn wait_renewals(cluster: &Cluster, names: &[&str]) {
     .unwrap();
 }
 
-/// Meant to catch nodes that do not ask, and a reload that keeps the old certificate: n3 would be
-/// alone after its restart.
+/// Seen to fail with nodes that do not ask, and with a reload that keeps the old certificate in use: it
+/// ended, and nobody was let in.
 #[test]
 fn nodes_renew_under_load_and_nobody_notices() {
     let mut cluster = founder_with(&["n2", "n3"], &["--cert-life", "45s"]);
@@ -155,7 +155,7 @@ fn who_is_over_finds_the_way_back() {
     cluster.user().ok(&["--as", "alice", "ping"]).unwrap();
 }
 
-/// Meant to catch the table of nodes not looked at.
+/// Seen to fail with the table of nodes not looked at: it had a new certificate, and ended with 13.
 #[test]
 fn who_was_removed_stays_over() {
     let mut cluster = founder_with(&["n2", "n3"], &[]);
@@ -170,7 +170,7 @@ fn who_was_removed_stays_over() {
     assert!(log.contains("n2 was removed from the cluster and its key with it"), "{log}");
 }
 
-/// Meant to catch files that nobody looks at, and a certificate that is late and no problem.
+/// Seen to fail with files that nobody looks at, and with a certificate that is late and no problem.
 #[test]
 fn a_late_certificate_is_a_problem_until_somebody_signs() {
     let mut cluster = founder_with(&["n2", "n3"], &[]);
@@ -206,7 +206,7 @@ fn a_late_certificate_is_a_problem_until_somebody_signs() {
     cluster.wait_healthy().unwrap();
 }
 
-/// Meant to catch the folder called complete, with code 0.
+/// Seen to fail with the folder called complete, with code 0.
 #[test]
 fn creating_a_cluster_again_tells_what_is_over() {
     let folder = tempfile::tempdir().unwrap();
@@ -226,7 +226,8 @@ fn creating_a_cluster_again_tells_what_is_over() {
     user.ok(&create).unwrap();
 }
 
-/// Meant to catch a key that is given to whoever asks: n3 would have one, too.
+/// Seen to fail with a key that is given to whoever asks (n1 could go at once), and with the last signer
+/// let go.
 #[test]
 fn nobody_who_signs_is_irreplaceable() {
     let mut cluster = founder_with(&["n2", "n3"], &[]);
@@ -253,7 +254,7 @@ fn nobody_who_signs_is_irreplaceable() {
     assert!(!key.exists(), "a node that signs no more has the key");
 }
 
-/// Meant to catch either table not looked at.
+/// Seen to fail with the table of nodes not looked at. Meant to catch that of clients, too.
 #[test]
 fn a_client_is_not_called_like_a_node_nor_a_node_like_a_client() {
     let cluster = Cluster::start(1).unwrap();
@@ -265,7 +266,7 @@ fn a_client_is_not_called_like_a_node_nor_a_node_like_a_client() {
     assert!(run.refused(6).unwrap().contains("is a client's"));
 }
 
-/// Meant to catch a key that is not entered: the second one would be refused as none of this cluster.
+/// Seen to fail with a key that is not entered: the second one got no certificate.
 #[test]
 fn a_second_administrator_comes_by_token_and_replaces_the_first() {
     let cluster = Cluster::start(1).unwrap();

@@ -29,8 +29,8 @@ fn wait_trimmed(cluster: &Cluster, node: &str, most: u64) -> u64 {
     .unwrap()
 }
 
-/// Seen to fail with a verdict that lets every gap pass, exit code 0; and on the code before, where carol
-/// was told of others' messages, and whoever named an instant was told nothing.
+/// Seen to fail with a verdict that lets every gap pass, exit code 0; and on the code before, and with one
+/// floor for all streams, where carol was told of others' messages.
 #[test]
 fn a_reader_that_retention_has_overtaken_is_told_what_is_missing() {
     let cluster = Cluster::start(3).unwrap();

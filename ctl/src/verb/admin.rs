@@ -3,6 +3,7 @@
 use clock::Hlc;
 use clock::hlc::utc_text;
 use proto::admin::{AdminChange, AdminName, AdminOp, AdminRow};
+use proto::token;
 use proto::wire::{Admins, Empty, Op, Reply};
 use proto::{Name, Role};
 use serde::Serialize;
@@ -67,6 +68,8 @@ async fn add(
     out: &mut Out,
 ) -> Result<(), CtlError> {
     let token = make_token(session, home, spec).await?;
+    let id = token::id_text(&token.id);
+    out.did(format!("the token {id} is made; logctl cluster token revoke {id} ends it"));
     out.one(&AddedView { name: token.name.clone(), token: token.encode() })?;
     out.flush()?;
     out.note("whoever has this token can become an administrator with it, once");

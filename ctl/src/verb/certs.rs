@@ -37,7 +37,9 @@ pub(crate) async fn run(args: Certs, globals: &Globals, out: &mut Out) -> Result
             let life = life.unwrap_or(Duration::from_secs(LIFE_DEFAULT_S));
             let ca = ca.unwrap_or_else(|| ca_key.with_file_name("ca.crt"));
             let certs = if certs.is_empty() { beside(&ca_key)? } else { certs };
-            out.list(&sign(&ca, &ca_key, &certs, life)?)
+            let signed = sign(&ca, &ca_key, &certs, life)?;
+            signed.iter().for_each(|cert| out.did(cert.renewed()));
+            out.list(&signed)
         }
         Certs::Renew(CertsRenew { ca_key: None, .. }) => renew(globals, out).await,
     }
@@ -56,7 +58,9 @@ async fn renew(globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
         if now.not_after_unix() > before.not_after_unix() { Ok(()) } else { session.renew().await };
     session.close().await;
     renewed?;
-    out.one(&CertView::own(&files.load_any_age()?, &files.cert))
+    let view = CertView::own(&files.load_any_age()?, &files.cert);
+    out.did(view.renewed());
+    out.one(&view)
 }
 
 async fn show(globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
@@ -163,6 +167,11 @@ impl CertView {
             signs,
             file,
         }
+    }
+
+    /// What was done, where the answer is lost.
+    fn renewed(&self) -> String {
+        format!("the certificate of {} {} is valid until {}", self.role, self.name, self.not_after)
     }
 
     fn own(credentials: &Credentials, file: &Path) -> Self {

@@ -68,6 +68,9 @@ pub(super) async fn run(whose: Whose, globals: &Globals, out: &mut Out) -> Resul
         let (_, reply) = each.ask(globals.via.as_ref(), op).await?;
         rows.push(view(reply)?);
     }
+    for LoweredView { node, now, .. } in rows.iter().filter(|row| row.lowered) {
+        out.did(format!("the ceiling of {node} is lowered to {now}"));
+    }
     out.list(&rows)?;
     out.flush()?;
     if rows.iter().all(|row| !row.lowered) && failed.is_none() {
