@@ -9,11 +9,13 @@ use anyhow::Context as _;
 pub(crate) const HELP: &str = "\
 What logd costs, measured on this machine.
 
-usage: benches [WHAT] [--seconds N] [--records N] [--dir DIR] [--out FILE] [--quick]
+usage: benches [WHAT] [--seconds N] [--rounds N] [--records N] [--dir DIR] [--out FILE] [--quick]
 
 WHAT
   replication   latency of three logd processes, beside the disk and the network alone (default);
                 fails unless every acknowledged message lies on every node, once and unchanged
+  greedy        a quiet client of three logd processes alone, beside a greedy client of another
+                cluster on the same machine, and beside a greedy client of the same cluster, in turn
   hlc           minting a stamp, beside the crate uhlc in the same run, with one and two threads;
                 fails if a stamp is not later than the one before
   clock         a clock that asks a real chronyd and two more servers on loopback, beside the
@@ -22,9 +24,11 @@ WHAT
                 answer is not that of a linear scan
 
   --seconds N   replication: time of each level, ramp-up not counted (default 5)
+                greedy: time of each turn (default 5)
                 hlc, time-query: time of each row (default 2); clock: time of the readings (60)
+  --rounds N    greedy: turns of each kind (default 4)
   --records N   time-query: how many records there are (default 10000000, a few gigabytes)
-  --dir DIR     where a folder is made and removed; for replication, the disk that is measured
+  --dir DIR     where a folder is made and removed; for processes of logd, the disk they write to
                 (default: the folder of the build)
   --out FILE    write the JSON document there and not to standard output
   --quick       few levels, a fraction of a second each: shows that all works, not how fast";
@@ -37,11 +41,14 @@ const SECONDS_MAX: f64 = 3600.0;
 const RECORDS: std::ops::RangeInclusive<u64> = 1000..=1_000_000_000;
 const RECORDS_USUAL: u64 = 10_000_000;
 const RECORDS_QUICK: u64 = 20_000;
+const ROUNDS: std::ops::RangeInclusive<u32> = 1..=1000;
+const ROUNDS_USUAL: u32 = 4;
 
 /// What to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum What {
     Replication,
+    Greedy,
     Hlc,
     Clock,
     TimeQuery,
@@ -51,6 +58,7 @@ impl What {
     fn named(name: &str) -> Option<Self> {
         match name {
             "replication" => Some(Self::Replication),
+            "greedy" => Some(Self::Greedy),
             "hlc" => Some(Self::Hlc),
             "clock" => Some(Self::Clock),
             "time-query" => Some(Self::TimeQuery),
@@ -61,7 +69,7 @@ impl What {
     /// Time of one row, if none is given.
     const fn usual(self) -> Duration {
         match self {
-            Self::Replication => Duration::from_secs(5),
+            Self::Replication | Self::Greedy => Duration::from_secs(5),
             Self::Hlc | Self::TimeQuery => Duration::from_secs(2),
             Self::Clock => Duration::from_secs(60),
         }
@@ -76,6 +84,8 @@ pub(crate) struct Args {
     pub(crate) window: Duration,
     /// Time before it that does not count.
     pub(crate) ramp: Duration,
+    /// Turns of each kind.
+    pub(crate) rounds: u32,
     /// Records to search among.
     pub(crate) records: u64,
     /// Where the cluster's folder is made.
@@ -90,6 +100,8 @@ pub(crate) struct Args {
 #[derive(Debug)]
 pub(crate) enum Wish {
     Help,
+    /// To be the greedy client, of whom is said which: what another process of ours starts.
+    BeGreedy(Vec<String>),
     Run(Args),
 }
 
@@ -99,11 +111,12 @@ pub(crate) enum Wish {
 /// When it is not one of ours.
 pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> anyhow::Result<Wish> {
     let (mut seconds, mut dir, mut out, mut quick) = (None, None, None, false);
-    let (mut what, mut records) = (None, None);
+    let (mut what, mut records, mut rounds) = (None, None, None);
     while let Some(word) = words.next() {
         let mut value = || words.next().with_context(|| format!("{word} needs a value"));
         match word.as_str() {
             "--help" | "-h" => return Ok(Wish::Help),
+            "be-greedy" if what.is_none() => return Ok(Wish::BeGreedy(words.collect())),
             "--quick" => quick = true,
             "--dir" => dir = Some(PathBuf::from(value()?)),
             "--out" => out = Some(PathBuf::from(value()?)),
@@ -113,6 +126,12 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> anyhow::Result<W
                 let fits = number > 0.0 && number <= SECONDS_MAX;
                 anyhow::ensure!(fits, "{number} seconds: more than 0, at most {SECONDS_MAX}");
                 seconds = Some(Duration::from_secs_f64(number));
+            }
+            "--rounds" => {
+                let text = value()?;
+                let number: u32 = text.parse().with_context(|| format!("'{text}' rounds"))?;
+                anyhow::ensure!(ROUNDS.contains(&number), "{number} rounds: 1 to 1000");
+                rounds = Some(number);
             }
             "--records" => {
                 let text = value()?;
@@ -135,7 +154,8 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> anyhow::Result<W
         None => build_folder()?,
     };
     let records = records.unwrap_or(if quick { RECORDS_QUICK } else { RECORDS_USUAL });
-    Ok(Wish::Run(Args { what, window, ramp, records, dir, out, quick }))
+    let rounds = rounds.unwrap_or(if quick { 1 } else { ROUNDS_USUAL });
+    Ok(Wish::Run(Args { what, window, ramp, rounds, records, dir, out, quick }))
 }
 
 /// The folder of the build: on a disk, unlike the usual folder for temporary files.

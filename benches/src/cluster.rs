@@ -115,18 +115,25 @@ impl Cluster {
         (0..connections).map(|_| self.client(SENDER, Some(via))).collect()
     }
 
+    /// Its user, whose home holds everybody's keys.
+    pub(crate) fn user(&self) -> &User {
+        &self.user
+    }
+
+    /// Where its nodes are, as a client is told.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        let address = |(at, node): (u16, &Logd)| {
+            format!("{}=127.0.0.1:{}", node.name(), u32::from(self.first_port) + u32::from(at))
+        };
+        (0..).zip(&self.nodes).map(address).collect()
+    }
+
     /// A client, through any node or through one alone.
     ///
     /// # Errors
     /// When its certificate is no good.
     pub(crate) fn client(&self, name: &str, via: Option<&str>) -> anyhow::Result<Client> {
-        let address = |(at, node): (u16, &Logd)| {
-            format!("{}=127.0.0.1:{}", node.name(), u32::from(self.first_port) + u32::from(at))
-        };
-        let addresses = (0..).zip(&self.nodes).map(address).collect();
-        let mut config = ClientConfig::new(addresses, self.user.credentials(name)?);
-        (config.via, config.timeout) = (via.map(str::to_owned), CALL_TIME);
-        Ok(Client::new(config)?)
+        client(&self.user, name, self.addresses(), via)
     }
 
     /// The cluster as any of its nodes sees it.
@@ -142,4 +149,19 @@ impl Cluster {
             other => anyhow::bail!("no status: {other:?}"),
         }
     }
+}
+
+/// A client of a user, through any of these nodes or through one of them alone.
+///
+/// # Errors
+/// When its certificate is no good.
+pub(crate) fn client(
+    user: &User,
+    name: &str,
+    addresses: Vec<String>,
+    via: Option<&str>,
+) -> anyhow::Result<Client> {
+    let mut config = ClientConfig::new(addresses, user.credentials(name)?);
+    (config.via, config.timeout) = (via.map(str::to_owned), CALL_TIME);
+    Ok(Client::new(config)?)
 }

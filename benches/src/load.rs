@@ -48,6 +48,8 @@ pub(crate) enum Fate {
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) figures: Figures,
+    /// What they are made of.
+    pub(crate) tally: Tally,
     /// For each worker, the fates of its sends in the order of their numbers, ramp-up included.
     pub(crate) all: Vec<Vec<Fate>>,
 }
@@ -84,7 +86,7 @@ pub(crate) async fn run(clients: &[Client], level: Level, work: Work) -> anyhow:
         tally.add(&own)?;
         all.push(fates);
     }
-    Ok(Done { figures: tally.figures(level.window), all })
+    Ok(Done { figures: tally.figures(level.window), tally, all })
 }
 
 /// One worker.

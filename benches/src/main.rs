@@ -1,5 +1,6 @@
-//! What logd costs, measured: replication beside the disk and the network, a stamp beside another
-//! hybrid logical clock, the clock beside the truth, and a search by time beside a linear scan.
+//! What logd costs, measured: replication beside the disk and the network, a quiet client beside a
+//! greedy one, a stamp beside another hybrid logical clock, the clock beside the truth, and a search by
+//! time beside a linear scan.
 //!
 //! Data goes to standard output, as one JSON document; a table for people to standard error.
 //!
@@ -10,6 +11,7 @@ mod clocks;
 mod cluster;
 mod disk;
 mod figures;
+mod greedy;
 mod hlc;
 mod load;
 mod machine;
@@ -35,14 +37,19 @@ fn main() -> ExitCode {
             report::say(args::HELP);
             return ExitCode::SUCCESS;
         }
+        Wish::BeGreedy(order) => return ended(greedy::be(&order)),
         Wish::Run(args) => args,
     };
-    let ended = match args.what {
+    ended(match args.what {
         What::Replication => replication::run(&args),
+        What::Greedy => greedy::run(&args),
         What::Hlc => hlc::run(&args),
         What::Clock => clocks::run(&args),
         What::TimeQuery => time_query::run(&args),
-    };
+    })
+}
+
+fn ended(ended: anyhow::Result<()>) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

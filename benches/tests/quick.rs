@@ -20,6 +20,22 @@ fn a_quick_run_measures_everything_and_loses_nothing() {
 }
 
 #[test]
+fn a_quick_turn_beside_a_greedy_client_is_compared_with_one_without() {
+    let run = Command::new(env!("CARGO_BIN_EXE_benches")).args(["greedy", "--quick"]).output();
+    let run = run.unwrap();
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "{said}");
+    let report: Value = serde_json::from_slice(&run.stdout).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 6, "{said}");
+    assert!(rows.iter().all(|row| row["count"].as_u64().unwrap() > 0), "{said}");
+    for row in rows {
+        let greedy = row["greedy_per_second"].as_f64().unwrap() > 0.0;
+        assert_eq!(greedy, row["beside"] != "alone", "{said}");
+    }
+}
+
+#[test]
 fn a_quick_search_by_time_is_exact() {
     let run = Command::new(env!("CARGO_BIN_EXE_benches")).args(["time-query", "--quick"]).output();
     let run = run.unwrap();
@@ -40,6 +56,7 @@ fn a_wrong_command_line_is_refused_with_a_hint() {
         &["--seconds", "soon"],
         &["--out"],
         &["--records", "9"],
+        &["--rounds", "0"],
     ] {
         let run = Command::new(env!("CARGO_BIN_EXE_benches")).args(args).output().unwrap();
         let said = String::from_utf8_lossy(&run.stderr);
