@@ -285,7 +285,7 @@ impl Server {
                 match first.first() {
                     Some(&URGENT_RAFT) => {
                         if let Some(engine) = self.node.engine() {
-                            engine.serve_urgent(first.slice(1..), tx, rx).await;
+                            engine.serve_urgent(first.slice(1..), tx).await;
                         }
                     }
                     Some(_) => self.node.members().answer(&peer.identity.name, first, tx, rx).await,

@@ -14,8 +14,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::lead;
+use crate::raft;
 
-use super::{Body, Node};
+use super::{Body, Core, Node};
 
 /// Between two looks at the disk.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -103,6 +104,7 @@ pub(super) async fn watch(node: Node, reserve_bytes: u64, stop: CancellationToke
         slow_since = if slow { slow_since.or_else(|| Some(Instant::now())) } else { None };
         let lasts = slow_since.is_some_and(|since| since.elapsed() >= SAID_AFTER);
         node.inner.disk_slow.store(lasts, Ordering::Relaxed);
+        core.engine.note_pace(node.pace(core, own));
         if core.engine.leadership().is_none() {
             judge.slow_since = None;
             continue;
@@ -125,6 +127,21 @@ pub(super) async fn watch(node: Node, reserve_bytes: u64, stop: CancellationToke
 }
 
 impl Node {
+    /// How long a sync takes at a majority of the voters. One that is not heard is not counted: it
+    /// holds up no election.
+    fn pace(&self, core: &Core, own: Option<Duration>) -> Duration {
+        let view = core.engine.view();
+        let view = view.borrow();
+        let others = view.voters.iter().filter(|id| **id != view.id);
+        let heard = others.filter_map(|id| self.inner.members.heard(&view.members.get(id)?.name));
+        let mut syncs: Vec<_> = heard
+            .filter(crate::members::Heard::speaks)
+            .map(|heard| Duration::from_micros(heard.info.sync_us))
+            .collect();
+        syncs.push(own.unwrap_or_default());
+        raft::pace(syncs, view.voters.len())
+    }
+
     fn look_for_room(&self, reserve_bytes: u64) {
         let Body::Whole(core) = &self.inner.body else { return };
         match core.store.free_bytes() {

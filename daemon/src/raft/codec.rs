@@ -340,13 +340,17 @@ pub(crate) fn decode_append(append: Append) -> Result<AppendEntriesRequest<Types
 }
 
 pub(crate) fn encode_appended(result: &StreamAppendResult<Types>) -> Response {
+    Response { kind: Some(ResponseKind::Appended(appended(result))) }
+}
+
+pub(crate) fn appended(result: &StreamAppendResult<Types>) -> Appended {
     let mut wire = Appended::default();
     match result {
         Ok(matched) => wire.matched = matched.as_ref().map(wire_log_id),
         Err(StreamAppendError::Conflict(at)) => wire.conflict = Some(wire_log_id(at)),
         Err(StreamAppendError::HigherVote(vote)) => wire.higher = Some(stored_vote(vote)),
     }
-    Response { kind: Some(ResponseKind::Appended(wire)) }
+    wire
 }
 
 pub(crate) fn decode_appended(wire: &Appended) -> StreamAppendResult<Types> {

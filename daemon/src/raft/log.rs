@@ -18,6 +18,7 @@ use proto::limits::APPEND_BYTES_MAX;
 
 use crate::store::{DamageKind, Op, SHARD, Store, StoreError, Writer};
 
+use super::ballots::Ballots;
 use super::codec;
 use super::types::{Entry, LogId, Types, Vote};
 
@@ -37,6 +38,7 @@ struct Shared {
     /// The stamp that the log's last entry will have when it is applied.
     last_stamp: Mutex<Hlc>,
     vote: Mutex<Option<Vote>>,
+    ballots: Arc<Ballots>,
     /// One past the highest entry that this node knows to be committed.
     committed: AtomicU64,
 }
@@ -73,8 +75,15 @@ impl LogStore {
         let writer = store.writer()?;
         let vote = store.vote()?.map(codec::vote);
         let (last_stamp, vote) = (Mutex::new(last_stamp), Mutex::new(vote));
-        let shared = Shared { observe, last_stamp, vote, committed: AtomicU64::new(0) };
+        let ballots = Arc::new(Ballots::new(writer.clone()));
+        let committed = AtomicU64::new(0);
+        let shared = Shared { observe, last_stamp, vote, ballots, committed };
         Ok(Self { store, writer, shared: Arc::new(shared) })
+    }
+
+    /// What votes cost here, and whether one is out.
+    pub(super) fn ballots(&self) -> Arc<Ballots> {
+        Arc::clone(&self.shared.ballots)
     }
 
     /// Notes the stamps of all entries from this index on.
@@ -213,6 +222,7 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        self.shared.ballots.note(vote);
         let op = Op::Vote(SHARD, codec::stored_vote(vote));
         self.writer.run(op).await?;
         *self.shared.vote.lock().unwrap_or_else(PoisonError::into_inner) = Some(*vote);

@@ -9,6 +9,7 @@
 //! Not here: stamps (`proposer`), who may ask for what (`node`), lease reads (never: the lease is
 //! void after a restart).
 
+mod ballots;
 mod codec;
 mod ending;
 mod guard;
@@ -16,6 +17,7 @@ mod log;
 mod machine;
 mod membership;
 mod network;
+mod runtime;
 mod server;
 mod types;
 mod view;
@@ -36,6 +38,7 @@ use tokio::sync::watch;
 
 use crate::store::{Op, SHARD, Store, StoreError, Writer};
 
+pub(crate) use self::ballots::pace;
 pub(crate) use self::ending::is_expected;
 pub use self::guard::{Guard, Refusals};
 pub use self::log::Observe;
@@ -46,6 +49,7 @@ pub(crate) use self::network::{URGENT_INFO, URGENT_RAFT};
 pub use self::types::{Member, Payload};
 pub use self::view::{Role, View};
 
+use self::ballots::Ballots;
 use self::log::LogStore;
 use self::machine::StateMachine;
 use self::network::Network;
@@ -147,6 +151,7 @@ pub struct Handle {
     /// Whether heartbeats are off, so that others elect.
     silent: Arc<AtomicBool>,
     elections: Arc<Elections>,
+    ballots: Arc<Ballots>,
     /// Whether it was told to stop: then it is asked nothing.
     stopping: Arc<AtomicBool>,
 }
@@ -182,7 +187,14 @@ impl Handle {
         let config = config.map_err(|error| StoreError::Foreign(error.to_string()))?;
         let refusals: Arc<Refusals> = Arc::default();
         let silent = Arc::<AtomicBool>::default();
-        let network = Network::new(link, id, Arc::clone(&refusals), Arc::clone(&silent));
+        let ballots = log.ballots();
+        let network = Network::new(
+            link,
+            id,
+            Arc::clone(&refusals),
+            Arc::clone(&silent),
+            Arc::clone(&ballots),
+        );
         let raft = Raft::new(id, Arc::new(config), network, log, state_machine).await;
         let raft = raft.map_err(|error| StoreError::Damaged(error.to_string()))?;
         let writer = store.writer()?;
@@ -202,6 +214,7 @@ impl Handle {
             refusals,
             silent,
             elections,
+            ballots,
             stopping: Arc::default(),
         })
     }
@@ -325,6 +338,11 @@ impl Handle {
     #[must_use]
     pub fn is_attested(&self) -> bool {
         self.elections.attested.load(Ordering::SeqCst)
+    }
+
+    /// Notes how long a sync takes at a majority, see [`pace`]: elections take their time by it.
+    pub(crate) fn note_pace(&self, pace: Duration) {
+        self.ballots.note_pace(pace);
     }
 
     /// Lets this node send heartbeats as primary, or not: then the others elect another. Nothing

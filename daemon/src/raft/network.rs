@@ -24,6 +24,7 @@ use openraft::{OptionalSend, RPCTypes, RaftNetworkFactory};
 use prost::Message as _;
 use tokio::task::AbortHandle;
 
+use super::ballots::Ballots;
 use super::codec::{self, CodecError, Request, RequestKind, Response, ResponseKind};
 use super::guard::Refusals;
 use super::machine::SnapshotData;
@@ -44,6 +45,7 @@ pub(super) struct Network {
     id: u64,
     refusals: Arc<Refusals>,
     silent: Arc<AtomicBool>,
+    ballots: Arc<Ballots>,
 }
 
 impl Network {
@@ -57,15 +59,16 @@ impl Network {
         id: u64,
         refusals: Arc<Refusals>,
         silent: Arc<AtomicBool>,
+        ballots: Arc<Ballots>,
     ) -> Self {
-        Self { link, id, refusals, silent }
+        Self { link, id, refusals, silent, ballots }
     }
 
     fn client(&self, target: u64, member: &Member, lane: Lane) -> Peer {
         let address = peer_address(target, member);
         let (link, refusals) = (Arc::clone(&self.link), Arc::clone(&self.refusals));
-        let silent = Arc::clone(&self.silent);
-        Peer { link, id: self.id, target, address, lane, refusals, silent }
+        let (silent, ballots) = (Arc::clone(&self.silent), Arc::clone(&self.ballots));
+        Peer { link, id: self.id, target, address, lane, refusals, silent, ballots }
     }
 }
 
@@ -101,6 +104,7 @@ pub(super) struct Peer {
     lane: Lane,
     refusals: Arc<Refusals>,
     silent: Arc<AtomicBool>,
+    ballots: Arc<Ballots>,
 }
 
 fn unreachable(error: &(impl std::error::Error + 'static)) -> RpcError {
@@ -136,8 +140,14 @@ impl Peer {
         RPCError::Timeout(Timeout { action, id, target, timeout })
     }
 
-    /// One request and its answer on the urgent lane.
-    async fn ask(&self, kind: RequestKind, ttl: Duration) -> Result<ResponseKind, RpcError> {
+    /// One request and its answer on the urgent lane, after `patience` at the latest; that is asked
+    /// again each `ttl`, since it grows while others wait for their disks.
+    async fn ask(
+        &self,
+        kind: RequestKind,
+        ttl: Duration,
+        patience: impl Fn() -> Duration,
+    ) -> Result<ResponseKind, RpcError> {
         let exchange = async {
             let (mut tx, mut rx) = self.open(Lane::Urgent, ttl).await?;
             let request = Request { kind: Some(kind) };
@@ -145,8 +155,15 @@ impl Peer {
             tx.finish().await.map_err(|error| unreachable(&error))?;
             receive(&mut rx).await
         };
-        let answer = tokio::time::timeout(ttl, exchange).await;
-        match answer.unwrap_or_else(|_| Err(self.timed_out(RPCTypes::Vote, ttl)))? {
+        let (mut exchange, since) = (std::pin::pin!(exchange), tokio::time::Instant::now());
+        let answer = loop {
+            match tokio::time::timeout(ttl, &mut exchange).await {
+                Ok(answer) => break answer,
+                Err(_) if since.elapsed() < patience() => {}
+                Err(_) => break Err(self.timed_out(RPCTypes::Vote, ttl)),
+            }
+        };
+        match answer? {
             ResponseKind::Refused(why) => Err(codec_error(&CodecError(why))),
             kind => Ok(kind),
         }
@@ -157,7 +174,7 @@ impl Peer {
         kind: RequestKind,
         option: &RPCOption,
     ) -> Result<VoteResponse<Types>, RpcError> {
-        match self.ask(kind, option.hard_ttl()).await? {
+        match self.ask(kind, option.hard_ttl(), || self.ballots.patience()).await? {
             ResponseKind::Voted(voted) => {
                 codec::decode_voted(voted).map_err(|error| codec_error(&error))
             }
@@ -298,6 +315,10 @@ impl RaftNetworkV2<Types> for Peer {
         rpc: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RpcError> {
+        if self.ballots.is_one_out() {
+            let why = "a vote of this node is out: it asks for no other";
+            return Err(codec_error(&CodecError(why.to_owned())));
+        }
         self.ballot(RequestKind::PreVote(codec::encode_ballot(&rpc)), &option).await
     }
 
@@ -321,7 +342,7 @@ impl RaftNetworkV2<Types> for Peer {
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RpcError> {
         let kind = RequestKind::Transfer(codec::encode_transfer(&req));
-        match self.ask(kind, option.hard_ttl()).await? {
+        match self.ask(kind, option.hard_ttl(), || self.ballots.patience()).await? {
             ResponseKind::Transferred(why) if why.is_empty() => Ok(Ok(())),
             ResponseKind::Transferred(why) => Err(codec_error(&CodecError(why))),
             _ => Err(unexpected()),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use clock::guard::StampInFuture;
 use futures::StreamExt as _;
 use net::{FrameRx, FrameTx, Lane};
-use openraft::raft::AppendEntriesRequest;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendError};
 use prost::Message as _;
 use proto::limits::WRITER_BYTES_MAX;
 use tokio::task::AbortHandle;
@@ -39,17 +39,49 @@ impl Receiving {
 impl Handle {
     /// Serves an append stream until either side ends it.
     pub async fn serve_append(&self, mut tx: FrameTx, rx: FrameRx) {
-        self.serve_appends(Lane::Append, None, &mut tx, rx).await;
+        let refusal: Arc<OnceLock<StampInFuture>> = Arc::default();
+        let (writer, guard, refused) =
+            (self.writer.clone(), Arc::clone(&self.guard), Arc::clone(&refusal));
+        let requests = futures::stream::unfold(rx, move |rx| {
+            let (writer, guard, refused) =
+                (writer.clone(), Arc::clone(&guard), Arc::clone(&refused));
+            async move {
+                let (request, rx) = next_append(rx, &writer).await?;
+                if let Err(refusal) = guard.check(&request) {
+                    // Ends the stream: everything before it is still answered.
+                    let _ = refused.set(refusal);
+                    return None;
+                }
+                Some((request, rx))
+            }
+        });
+        let mut answers = std::pin::pin!(self.raft.stream_append(requests));
+        while let Some(answer) = answers.next().await {
+            let answer = match answer {
+                Ok(answer) => codec::encode_appended(&answer),
+                Err(error) => Response { kind: Some(ResponseKind::Refused(error.to_string())) },
+            };
+            if let Err(error) = tx.send(frame(Lane::Append, &answer)).await {
+                tracing::debug!(%error, "an append stream ended");
+                return;
+            }
+        }
+        if let Some(refusal) = refusal.get() {
+            send_last(Lane::Append, &mut tx, ResponseKind::StampInFuture((*refusal).into())).await;
+            return;
+        }
+        // The sender may be gone; then nobody waits for the end.
+        let _ = tx.finish().await;
     }
 
     /// Serves one exchange of the engine on the urgent lane, whose first frame is given without its
     /// leading byte. A ballot for a candidate whose clock is proven wrong stays unanswered.
-    pub async fn serve_urgent(&self, first: Bytes, mut tx: FrameTx, rx: FrameRx) {
+    pub async fn serve_urgent(&self, first: Bytes, mut tx: FrameTx) {
         let Ok(Request { kind: Some(kind) }) = Request::decode(first) else { return };
         let answer = match kind {
             RequestKind::Append(append) => {
-                self.serve_appends(Lane::Urgent, Some(append), &mut tx, rx).await;
-                return;
+                let kind = self.heartbeat(append).await;
+                return send_last(Lane::Urgent, &mut tx, kind).await;
             }
             RequestKind::Vote(_) | RequestKind::PreVote(_) | RequestKind::Transfer(_)
                 if !self.is_attested() =>
@@ -60,6 +92,10 @@ impl Handle {
             RequestKind::Vote(ballot) | RequestKind::PreVote(ballot)
                 if !self.hears(ballot.candidate()) =>
             {
+                return;
+            }
+            RequestKind::PreVote(_) if self.ballots.is_one_out() => {
+                tracing::debug!("a vote of this node is out: it would give no other");
                 return;
             }
             RequestKind::Vote(ballot) => self.vote(ballot).await,
@@ -96,54 +132,61 @@ impl Handle {
         Ok(ResponseKind::Voted(codec::encode_voted(&answer)))
     }
 
+    /// Takes a heartbeat, and answers it as soon as the engine follows whoever sent it.
+    ///
+    /// The engine's own answer waits until everything that it took before is on the disk: on a slow
+    /// one a primary would lose its majority, although all hear it. What a heartbeat is answered with
+    /// is only that; it says nothing of the log.
+    async fn heartbeat(&self, append: codec::Append) -> ResponseKind {
+        let refused = |why: &dyn std::fmt::Display| ResponseKind::Refused(why.to_string());
+        let request = match codec::decode_append(append) {
+            Ok(request) => request,
+            Err(error) => {
+                tracing::warn!(%error, "a heartbeat cannot be read");
+                return refused(&error);
+            }
+        };
+        if !request.entries.is_empty() {
+            return refused(&"a heartbeat carries no entries");
+        }
+        if let Err(refusal) = self.guard.check(&request) {
+            return ResponseKind::StampInFuture(refusal.into());
+        }
+        let (vote, prev) = (request.vote, request.prev_log_id);
+        // In this order: what the engine is asked second, it looks at second.
+        let answered = self.raft.append_entries(request);
+        let follows = self.raft.with_raft_state(move |state| *state.vote_ref() == vote);
+        let follows = async {
+            match follows.await {
+                Ok(true) => {}
+                // Its answer says why.
+                Ok(false) | Err(_) => std::future::pending().await,
+            }
+        };
+        let answer = tokio::select! {
+            biased;
+            answer = answered => answer,
+            () = follows => Ok(AppendEntriesResponse::PartialSuccess(None)),
+        };
+        let result = match answer {
+            Ok(AppendEntriesResponse::Success) => Ok(prev),
+            Ok(AppendEntriesResponse::PartialSuccess(matched)) => Ok(matched),
+            Ok(AppendEntriesResponse::HigherVote(vote)) => Err(StreamAppendError::HigherVote(vote)),
+            Ok(AppendEntriesResponse::Conflict) => match prev {
+                Some(prev) => Err(StreamAppendError::Conflict(prev)),
+                None => return refused(&"the beginning of a log conflicts with nothing"),
+            },
+            Err(error) => return refused(&error),
+        };
+        ResponseKind::Appended(codec::appended(&result))
+    }
+
     async fn take_over(&self, transfer: codec::Transfer) -> Result<ResponseKind, CodecError> {
         let request = codec::decode_transfer(transfer)?;
         let answer = self.raft.handle_transfer_leader(request).await;
         let answer = answer.map_err(|error| CodecError(error.to_string()))?;
         let why = answer.err().map(|error| error.to_string());
         Ok(ResponseKind::Transferred(why.unwrap_or_default()))
-    }
-
-    async fn serve_appends(
-        &self,
-        lane: Lane,
-        first: Option<codec::Append>,
-        tx: &mut FrameTx,
-        rx: FrameRx,
-    ) {
-        let refusal: Arc<OnceLock<StampInFuture>> = Arc::default();
-        let (writer, guard, refused) =
-            (self.writer.clone(), Arc::clone(&self.guard), Arc::clone(&refusal));
-        let requests = futures::stream::unfold((first, rx), move |(first, rx)| {
-            let (writer, guard, refused) =
-                (writer.clone(), Arc::clone(&guard), Arc::clone(&refused));
-            async move {
-                let (request, state) = next_append(first, rx, &writer).await?;
-                if let Err(refusal) = guard.check(&request) {
-                    // Ends the stream: everything before it is still answered.
-                    let _ = refused.set(refusal);
-                    return None;
-                }
-                Some((request, state))
-            }
-        });
-        let mut answers = std::pin::pin!(self.raft.stream_append(requests));
-        while let Some(answer) = answers.next().await {
-            let answer = match answer {
-                Ok(answer) => codec::encode_appended(&answer),
-                Err(error) => Response { kind: Some(ResponseKind::Refused(error.to_string())) },
-            };
-            if let Err(error) = tx.send(frame(Lane::Append, &answer)).await {
-                tracing::debug!(%error, ?lane, "an append stream ended");
-                return;
-            }
-        }
-        if let Some(refusal) = refusal.get() {
-            send_last(lane, tx, ResponseKind::StampInFuture((*refusal).into())).await;
-            return;
-        }
-        // The sender may be gone; then nobody waits for the end.
-        let _ = tx.finish().await;
     }
 
     /// Receives a snapshot and installs it. A newer transfer ends an older one.
@@ -220,38 +263,28 @@ async fn next_frame(rx: &mut FrameRx) -> Result<Bytes, SnapshotError> {
     frame.map_err(|_| SnapshotError::Idle)??.ok_or(SnapshotError::Cut)
 }
 
-type AppendState = (Option<codec::Append>, FrameRx);
-
 /// The next append request of a stream; `None` ends it. What cannot be read ends it as well: the
 /// sender opens the next one.
 async fn next_append(
-    first: Option<codec::Append>,
     mut rx: FrameRx,
     writer: &crate::store::Writer,
-) -> Option<(AppendEntriesRequest<Types>, AppendState)> {
-    let append = match first {
-        Some(append) => append,
-        None => {
-            // Before the engine's queue and not in it: there it would stop heartbeats as well.
-            writer.wait_drained(WRITER_BYTES_MAX).await;
-            let frame = match rx.recv().await {
-                Ok(frame) => frame?,
-                Err(error) => {
-                    tracing::debug!(%error, "an append stream ended");
-                    return None;
-                }
-            };
-            match Request::decode(frame).map(|request| request.kind) {
-                Ok(Some(RequestKind::Append(append))) => append,
-                Ok(_) | Err(_) => {
-                    tracing::warn!("an append stream carried something else");
-                    return None;
-                }
-            }
+) -> Option<(AppendEntriesRequest<Types>, FrameRx)> {
+    // Before the engine's queue and not in it: there it would stop heartbeats as well.
+    writer.wait_drained(WRITER_BYTES_MAX).await;
+    let frame = match rx.recv().await {
+        Ok(frame) => frame?,
+        Err(error) => {
+            tracing::debug!(%error, "an append stream ended");
+            return None;
         }
     };
+    let kind = Request::decode(frame).map(|request| request.kind);
+    let Ok(Some(RequestKind::Append(append))) = kind else {
+        tracing::warn!("an append stream carried something else");
+        return None;
+    };
     match codec::decode_append(append) {
-        Ok(request) => Some((request, (None, rx))),
+        Ok(request) => Some((request, rx)),
         Err(error) => {
             tracing::warn!(%error, "an append request cannot be read");
             None

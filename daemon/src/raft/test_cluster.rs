@@ -256,7 +256,7 @@ async fn serve(engine: Handle, members: Members, mut arrivals: Arrivals) {
                 Lane::Snapshot => engine.serve_snapshot(tx, rx).await,
                 Lane::Urgent => match rx.recv().await {
                     Ok(Some(first)) if first[0] == URGENT_RAFT => {
-                        engine.serve_urgent(first.slice(1..), tx, rx).await;
+                        engine.serve_urgent(first.slice(1..), tx).await;
                     }
                     Ok(Some(first)) => {
                         members.answer(&from.name.parse().unwrap(), first, tx, rx).await;

@@ -30,7 +30,7 @@ impl RaftTypeConfig for Types {
     type Vote = openraft::Vote<Self::LeaderId>;
     type Payload = EntryPayload<Payload, u64, Member>;
     type Entry = openraft::Entry<leader_id_std::CommittedLeaderId<u64>, Self::Payload>;
-    type AsyncRuntime = openraft_rt_tokio::TokioRuntime;
+    type AsyncRuntime = super::runtime::Runtime;
     type Responder<T>
         = Reply<T>
     where
