@@ -170,6 +170,13 @@ impl Machine<'_> {
             true => None,
             false => Some(self.coming(&caller.name, name, seq)?),
         };
+        let before_owner = before.as_ref().map(|before| before.owner.as_str());
+        if before_owner != Some(caller.name.as_str()) {
+            self.add_group_of(caller)?;
+            if let Some(owner) = before_owner {
+                self.drop_group_of(owner)?;
+            }
+        }
         self.state.groups += u64::from(before.is_none());
         let row = GroupRow {
             owner: caller.name.clone(),
@@ -358,7 +365,8 @@ impl Machine<'_> {
 
     /// A record to a group expires: the last one of a deleted group takes the group's row with it.
     pub(crate) fn drop_group(&mut self, name: &str, seq: u64) -> Result<(), StateError> {
-        if row(&self.rows, name)?.is_some_and(|row| row.deleted_seq == seq) {
+        if let Some(row) = row(&self.rows, name)?.filter(|row| row.deleted_seq == seq) {
+            self.drop_group_of(&row.owner)?;
             self.remove(Table::Groups, name);
             let wrong = || StateError::corrupt(Table::Meta, "fewer groups counted than there are");
             self.state.groups = self.state.groups.checked_sub(1).ok_or_else(wrong)?;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message;
-use proto::limits::CLIENTS_MAX;
+use proto::limits::{CLIENTS_MAX, GROUPS_PER_OWNER_MAX};
 use proto::{Failure, Stream};
 
 use crate::check::{ADMIN, check_register};
@@ -63,6 +63,7 @@ impl Machine<'_> {
             since: Bytes::copy_from_slice(&place.stamp.hlc.to_bytes()),
             token: Bytes::new(),
             kv_keys: 0,
+            groups: 0,
         })
     }
 
@@ -91,6 +92,35 @@ impl Machine<'_> {
             .into());
         }
         self.require_registered(caller)
+    }
+
+    /// Counts one group more for its owner. Admins have no limit of their own.
+    pub(crate) fn add_group_of(&mut self, caller: &Caller) -> Result<(), QueryError> {
+        let Some(mut row) = self.client(&caller.name)?.filter(|_| !caller.admin).cloned() else {
+            return Ok(());
+        };
+        if row.groups >= GROUPS_PER_OWNER_MAX as u64 {
+            let message = format!(
+                "'{}' owns {GROUPS_PER_OWNER_MAX} groups, which is the limit; a deleted one counts \
+                 until its last message is gone",
+                caller.name
+            );
+            return Err(conflict(message).into());
+        }
+        row.groups += 1;
+        self.put_client(&caller.name, row);
+        Ok(())
+    }
+
+    /// Counts one group less.
+    pub(crate) fn drop_group_of(&mut self, owner: &str) -> Result<(), StateError> {
+        // Of a group that was made before groups were counted nothing was added.
+        let counted = self.client(owner)?.filter(|row| row.groups > 0);
+        if let Some(mut row) = counted.cloned() {
+            row.groups -= 1;
+            self.put_client(owner, row);
+        }
+        Ok(())
     }
 
     /// Refuses a recipient that is not there, or not for this caller.

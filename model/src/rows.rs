@@ -276,6 +276,10 @@ pub(crate) struct ClientRow {
     /// Keys of the dictionary that it owns.
     #[prost(uint64, tag = "5")]
     pub(crate) kv_keys: u64,
+    /// Groups that it owns, deleted ones of which records are kept too. Those that were there before
+    /// this was counted are not in it.
+    #[prost(uint64, tag = "6")]
+    pub(crate) groups: u64,
 }
 
 impl ClientRow {

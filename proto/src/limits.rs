@@ -156,6 +156,10 @@ pub const GROUPS_MAX: usize = 10_000;
 pub const GROUP_MEMBERS_MAX: usize = 10_000;
 /// Groups that one client is or was in: an inbox merges the streams of all of them.
 pub const GROUPS_PER_CLIENT_MAX: usize = 128;
+/// Groups that one client may own, so that one alone cannot take the names of all, nor with its own
+/// fill more than a quarter of what another may be in. A deleted one counts until its last message is
+/// gone. An admin's are not counted.
+pub const GROUPS_PER_OWNER_MAX: usize = 32;
 /// Times that a client may come into and go out of one group. Beyond it, a new group.
 pub const GROUP_STAYS_MAX: usize = 64;
 /// Names in one change of a group: they stand in one header of its record.
@@ -187,6 +191,7 @@ const _: () = assert!(BATCH_BYTES_MAX + BODY_BYTES_MAX + (64 << 10) < FRAME_BYTE
 const _: () = assert!(APPEND_BYTES_MAX <= FRAME_BYTES_MAX / 2);
 const _: () = assert!(PAGE_BYTES_MAX + BODY_BYTES_MAX + (64 << 10) < FRAME_BYTES_MAX);
 const _: () = assert!(GROUP_CHANGE_NAMES_MAX * (NAME_BYTES_MAX + 1) + 128 < HEADER_BYTES_MAX);
+const _: () = assert!(GROUPS_PER_OWNER_MAX * 4 <= GROUPS_PER_CLIENT_MAX);
 const _: () = assert!(SNAPSHOT_CHUNK_BYTES < FRAME_BYTES_MAX);
 const _: () = assert!(ENTRY_COMMANDS_SHARED <= ENTRY_COMMANDS_MAX);
 const _: () = assert!(ENTRY_COMMANDS_MAX < BATCH_COMMANDS_MAX);

@@ -6,7 +6,9 @@
 use bytes::Bytes;
 use clock::{Hlc, Stamp};
 use model::{Batch, Command, CommandOp, Found, Machine, MemoryView, Outcome, Query, Reader, query};
-use proto::limits::{EXPIRE_RECORDS_MAX, PAGE_RECORDS_MAX};
+use proto::ErrorCode;
+use proto::group::{GroupChange, GroupName, GroupOp};
+use proto::limits::{EXPIRE_RECORDS_MAX, GROUPS_PER_OWNER_MAX, PAGE_RECORDS_MAX};
 
 use crate::arbitrary::caller;
 
@@ -94,4 +96,50 @@ fn expiry_says_that_there_is_more() {
         );
     }
     assert_eq!(query::stats(&view).unwrap().first_seq, CLIENTS as u64 - 9);
+}
+
+#[test]
+fn one_client_cannot_take_the_names_of_all_groups() {
+    let mut view = MemoryView::default();
+    let mut index = 0;
+    let mut one = |who: &str, op| {
+        index += 1;
+        let command = Command { caller: caller(who), gateway: "n2".into(), op };
+        apply(&mut view, index, vec![command]).remove(0)
+    };
+    let change = |name: usize, number: usize, op: fn(GroupName) -> GroupOp| {
+        let op = op(GroupName { name: format!("g{name}") });
+        CommandOp::Group(GroupChange { op: Some(op), id: number.to_string() })
+    };
+    let refused = |outcome: &Outcome| matches!(outcome, Outcome::Refused(failure) if failure.error_code() == ErrorCode::Conflict);
+    for name in ["alice", "bob"] {
+        let name = name.to_owned();
+        one("admin", CommandOp::Register { name, fingerprint: [7; 32], home: String::new() });
+    }
+    let most = GROUPS_PER_OWNER_MAX;
+    for n in 0..most {
+        let made = one("alice", change(n, n, GroupOp::Create));
+        assert!(matches!(made, Outcome::Groups(_)), "{made:?}");
+    }
+    assert!(refused(&one("alice", change(most, most, GroupOp::Create))));
+    assert!(matches!(one("bob", change(most, 0, GroupOp::Create)), Outcome::Groups(_)));
+    for n in 0..=most {
+        let made = one("admin", change(1000 + n, n, GroupOp::Create));
+        assert!(matches!(made, Outcome::Groups(_)), "{made:?}");
+    }
+    // A deleted one counts while its records are kept, unless somebody else takes the name; its owner
+    // may make it again.
+    for n in 0..3 {
+        let deleted = one("alice", change(n, 100 + n, GroupOp::Delete));
+        assert!(matches!(deleted, Outcome::Groups(_)), "{deleted:?}");
+    }
+    assert!(refused(&one("alice", change(most + 1, 200, GroupOp::Create))));
+    assert!(matches!(one("alice", change(0, 201, GroupOp::Create)), Outcome::Groups(_)));
+    assert!(refused(&one("alice", change(most + 1, 202, GroupOp::Create))));
+    assert!(matches!(one("bob", change(1, 1, GroupOp::Create)), Outcome::Groups(_)));
+    assert!(matches!(one("alice", change(most + 1, 203, GroupOp::Create)), Outcome::Groups(_)));
+    assert!(refused(&one("alice", change(most + 2, 204, GroupOp::Create))));
+    one("admin", CommandOp::Expire { max_age_ns: 0, max_records: 1, max_bytes: 0 });
+    assert!(matches!(one("alice", change(most + 2, 205, GroupOp::Create)), Outcome::Groups(_)));
+    assert!(refused(&one("alice", change(most + 3, 206, GroupOp::Create))));
 }
