@@ -7,7 +7,7 @@
 //!
 //! Invariant: what is queued is taken in turn by who asks (see `queue`), and no more entries are under
 //! way than keep disk and network busy: whoever comes late waits for those, not for all that others
-//! have queued.
+//! have queued. Whoever has nothing under way does not wait for those either, see [`Task::next`].
 //!
 //! Invariant: nothing is stamped that `lead` does not allow at that moment; what it refuses is not
 //! done, and is said so.
@@ -21,7 +21,7 @@ use model::query;
 use model::{Batch, Caller, Command, CommandOp, Outcome};
 use proto::limits::{
     BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, ENTRY_COMMANDS_MAX, ENTRY_COMMANDS_SHARED,
-    PROPOSER_ENTRIES_MAX,
+    PROPOSER_ENTRIES_FRESH, PROPOSER_ENTRIES_MAX,
 };
 use proto::wire::Configure;
 use proto::{ErrorCode, Failure, Name};
@@ -29,7 +29,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::lead::{Lead, Stamping};
-use crate::queue::{Answer, Cost, NotQueued, Proposal, Queue};
+use crate::queue::{Answer, Cost, NotQueued, Proposal, Queue, Shares};
 use crate::raft::{Handle, Leadership, Payload, ProposeError};
 use crate::store::Store;
 use crate::time::Keeper;
@@ -78,6 +78,7 @@ impl Proposer {
             parts,
             queue: queue.clone(),
             entries: Arc::new(Semaphore::new(PROPOSER_ENTRIES_MAX)),
+            fresh: Arc::new(Semaphore::new(PROPOSER_ENTRIES_FRESH)),
             company: Company::default(),
             term: Arc::default(),
             again: Arc::default(),
@@ -133,7 +134,8 @@ pub(crate) fn clock_failure(error: TickError) -> Failure {
 const ALONE_AFTER: u32 = 64;
 
 /// Whether several ask at this time. One that is alone waits for nobody but itself, and long entries
-/// are cheaper; with company, whoever has little to say waits for what is under way, so it is short.
+/// are cheaper; with company, whoever has little to say waits for what is under way, so nobody has much
+/// of it.
 #[derive(Debug, Default)]
 struct Company {
     last: String,
@@ -142,7 +144,8 @@ struct Company {
 }
 
 impl Company {
-    fn commands_max(&self) -> usize {
+    /// Commands of one caller in one entry.
+    fn each(&self) -> usize {
         if self.alone < ALONE_AFTER { ENTRY_COMMANDS_SHARED } else { ENTRY_COMMANDS_MAX }
     }
 
@@ -160,12 +163,23 @@ impl Company {
     }
 }
 
+/// What an entry begins with.
+struct First {
+    proposal: Proposal,
+    /// What it takes of whom.
+    shares: Shares,
+    /// Its place among those under way.
+    room: OwnedSemaphorePermit,
+}
+
 struct Task {
     parts: Parts,
     queue: Queue,
     /// One permit for each entry that may be under way, so that what comes late is not behind all
     /// that others have queued.
     entries: Arc<Semaphore>,
+    /// The same for entries of callers alone that have nothing under way.
+    fresh: Arc<Semaphore>,
     company: Company,
     /// The last term that this node began as primary. Forgotten if what begins it was not stored:
     /// an engine that has just won may not take entries yet.
@@ -185,10 +199,31 @@ impl Task {
         queue.close();
     }
 
-    /// What is next, once one more entry may be under way.
-    async fn next(&self) -> Option<(Proposal, OwnedSemaphorePermit)> {
-        let room = Arc::clone(&self.entries).acquire_owned().await.ok()?;
-        Some((self.queue.next().await, room))
+    /// The first of what is next, once one more entry may be under way. Beyond the entries that keep
+    /// disk and network busy there may be a few of callers that have nothing under way.
+    async fn next(&self) -> First {
+        loop {
+            if let Ok(room) = Arc::clone(&self.entries).try_acquire_owned() {
+                let shares = Shares::of_all(self.company.each());
+                if let Some(proposal) = self.queue.pop(&shares) {
+                    return First { proposal, shares, room };
+                }
+                drop(room);
+                self.queue.news().await;
+                continue;
+            }
+            if let Ok(room) = Arc::clone(&self.fresh).try_acquire_owned() {
+                let shares = Shares::of_the_fresh();
+                if let Some(proposal) = self.queue.pop(&shares) {
+                    return First { proposal, shares, room };
+                }
+            }
+            tokio::select! {
+                () = self.queue.news() => {}
+                // Taken in the next round.
+                room = self.entries.acquire() => drop(room),
+            }
+        }
     }
 
     async fn propose(&mut self) {
@@ -209,21 +244,24 @@ impl Task {
                 () = self.again.notified() => continue,
                 // The engine and the policy learn of a new term one after the other.
                 () = tokio::time::sleep(BEGIN_AGAIN), if begins => None,
-                first = self.next() => first,
+                first = self.next() => Some(first),
             };
             view.mark_unchanged();
             let leadership = self.parts.engine.leadership();
-            let (first, room) = first.unzip();
             match leadership {
                 None => {
                     // Without waiting for what is under way: it may never be answered.
                     let failure =
                         Failure::new(ErrorCode::NotPrimary, "this node is not the primary");
+                    let first = first.map(|first| first.proposal);
                     fail(first.into_iter().chain(self.queue.drain()), &failure);
                 }
                 Some(leadership) if first.is_none() && self.has_begun(leadership) => {}
                 Some(leadership) => {
-                    let batch = self.collect(first);
+                    let (batch, room) = match first {
+                        Some(first) => self.collect(first),
+                        None => (Vec::new(), None),
+                    };
                     self.submit(leadership, batch, room).await;
                 }
             }
@@ -231,17 +269,19 @@ impl Task {
     }
 
     /// Takes what is queued, in turn by who asks, up to what one entry may hold.
-    fn collect(&mut self, first: Option<Proposal>) -> Vec<Proposal> {
-        let mut bytes = first.as_ref().map_or(0, |first| first.command.size());
-        let mut batch: Vec<_> = first.into_iter().collect();
-        let most = self.company.commands_max();
-        while !batch.is_empty() && batch.len() < most && bytes < BATCH_BYTES_MAX {
-            let Some(next) = self.queue.pop() else { break };
+    fn collect(&mut self, first: First) -> (Vec<Proposal>, Option<OwnedSemaphorePermit>) {
+        let First { proposal, mut shares, room } = first;
+        let mut bytes = proposal.command.size();
+        shares.took(&proposal);
+        let mut batch = vec![proposal];
+        while batch.len() < ENTRY_COMMANDS_MAX && bytes < BATCH_BYTES_MAX {
+            let Some(next) = self.queue.pop(&shares) else { break };
             bytes += next.command.size();
+            shares.took(&next);
             batch.push(next);
         }
         self.company.saw(batch.iter().map(|proposal| &proposal.command.caller));
-        batch
+        (batch, Some(room))
     }
 
     /// What may be stamped now, and how; the rest is answered. `None` if nothing may.
@@ -384,18 +424,18 @@ mod tests {
         let mut company = Company::default();
         let (greedy, quiet) = (of("greedy"), of("quiet"));
         let node = Caller::node(&"n1".parse().unwrap());
-        assert_eq!(company.commands_max(), ENTRY_COMMANDS_SHARED);
+        assert_eq!(company.each(), ENTRY_COMMANDS_SHARED);
         for _ in 0..=ALONE_AFTER {
             company.saw([&greedy, &greedy, &node].into_iter());
         }
-        assert_eq!(company.commands_max(), ENTRY_COMMANDS_MAX);
+        assert_eq!(company.each(), ENTRY_COMMANDS_MAX);
         company.saw([&node].into_iter());
-        assert_eq!(company.commands_max(), ENTRY_COMMANDS_MAX);
+        assert_eq!(company.each(), ENTRY_COMMANDS_MAX);
         company.saw([&greedy, &quiet, &greedy].into_iter());
-        assert_eq!(company.commands_max(), ENTRY_COMMANDS_SHARED);
+        assert_eq!(company.each(), ENTRY_COMMANDS_SHARED);
         for _ in 0..=ALONE_AFTER {
             company.saw([&greedy].into_iter());
         }
-        assert_eq!(company.commands_max(), ENTRY_COMMANDS_MAX);
+        assert_eq!(company.each(), ENTRY_COMMANDS_MAX);
     }
 }

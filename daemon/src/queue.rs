@@ -1,6 +1,7 @@
 //! What waits for the proposer: in turn by who asks, whichever gateway it came through, and bounded
 //! for each by what is left for the others (see [`proto::share`]).
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::{Caller, Command, Outcome};
@@ -61,6 +62,34 @@ pub(crate) struct Cost {
     queue: Queue,
     who: Who,
     bytes: usize,
+    taken: bool,
+}
+
+/// What one entry takes of each caller.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    /// Of one caller, at most.
+    each: usize,
+    /// Of those alone that have nothing under way.
+    fresh: bool,
+    taken: HashMap<Who, usize>,
+}
+
+impl Shares {
+    /// So many of each.
+    pub(crate) fn of_all(each: usize) -> Self {
+        Self { each, fresh: false, taken: HashMap::new() }
+    }
+
+    /// One of each that has nothing under way.
+    pub(crate) fn of_the_fresh() -> Self {
+        Self { each: 1, fresh: true, taken: HashMap::new() }
+    }
+
+    /// Notes one more.
+    pub(crate) fn took(&mut self, proposal: &Proposal) {
+        *self.taken.entry(proposal.cost.who.clone()).or_default() += 1;
+    }
 }
 
 /// The queue. Cheap to clone.
@@ -74,6 +103,8 @@ struct Shared {
 
 struct Books {
     waiting: Ring<Who, Proposal>,
+    /// Commands of each that were taken and are not answered yet.
+    under_way: HashMap<Who, usize>,
     places: Ledger<Who>,
     bytes: Ledger<Who>,
     closed: bool,
@@ -92,6 +123,7 @@ impl Default for Queue {
     fn default() -> Self {
         let books = Books {
             waiting: Ring::default(),
+            under_way: HashMap::new(),
             places: Ledger::new(PROPOSER_QUEUE_MAX, PROPOSER_QUEUE_KEPT),
             bytes: Ledger::new(PROPOSER_BYTES_MAX, PROPOSER_BYTES_KEPT),
             closed: false,
@@ -119,7 +151,7 @@ impl Queue {
             }
             let placed = books.places.take(&who, rank, 1);
             assert!(placed, "there was a place a moment ago");
-            let cost = Cost { queue: self.clone(), who: who.clone(), bytes };
+            let cost = Cost { queue: self.clone(), who: who.clone(), bytes, taken: false };
             let queued = Instant::now();
             books.waiting.push(who, Proposal { command, answer, cost, queued });
         }
@@ -127,27 +159,30 @@ impl Queue {
         Ok(())
     }
 
-    /// What is next, if anything is.
-    pub(crate) fn pop(&self) -> Option<Proposal> {
+    /// What is next of callers that have fewer than so many commands in an entry already, if anything
+    /// is; and whose it is.
+    pub(crate) fn pop(&self, entry: &Shares) -> Option<Proposal> {
         let mut books = self.books();
-        let (who, proposal) = books.waiting.pop()?;
+        let Books { waiting, under_way, .. } = &mut *books;
+        let (who, mut proposal) = waiting.pop_if(|who, _| {
+            let fresh = !entry.fresh || !under_way.contains_key(who);
+            fresh && entry.taken.get(who).is_none_or(|taken| *taken < entry.each)
+        })?;
+        *under_way.entry(who.clone()).or_default() += 1;
         books.places.give(&who, 1);
+        proposal.cost.taken = true;
         Some(proposal)
     }
 
-    /// Waits for what is next. One waits at a time.
-    pub(crate) async fn next(&self) -> Proposal {
-        loop {
-            if let Some(proposal) = self.pop() {
-                return proposal;
-            }
-            self.0.news.notified().await;
-        }
+    /// Waits until something is queued. One waits at a time.
+    pub(crate) async fn news(&self) {
+        self.0.news.notified().await;
     }
 
     /// Takes everything.
     pub(crate) fn drain(&self) -> Vec<Proposal> {
-        std::iter::from_fn(|| self.pop()).collect()
+        let all = Shares::of_all(usize::MAX);
+        std::iter::from_fn(|| self.pop(&all)).collect()
     }
 
     /// Takes no more; what waits is dropped, and its answers with it.
@@ -159,7 +194,14 @@ impl Queue {
 
 impl Drop for Cost {
     fn drop(&mut self) {
-        self.queue.books().bytes.give(&self.who, self.bytes);
+        let mut books = self.queue.books();
+        books.bytes.give(&self.who, self.bytes);
+        if let Some(under_way) = books.under_way.get_mut(&self.who).filter(|_| self.taken) {
+            *under_way -= 1;
+            if *under_way == 0 {
+                books.under_way.remove(&self.who);
+            }
+        }
     }
 }
 
@@ -196,13 +238,43 @@ mod tests {
         push(&queue, client("quiet"), 10).unwrap();
         push(&queue, Caller::node(&"n1".parse().unwrap()), 10).unwrap();
         push(&queue, Caller { admin: true, ..client("admin") }, 10).unwrap();
-        let entry: Vec<_> = std::iter::from_fn(|| queue.pop()).take(ENTRY_COMMANDS_MAX).collect();
+        let all = Shares::of_all(usize::MAX);
+        let entry: Vec<_> =
+            std::iter::from_fn(|| queue.pop(&all)).take(ENTRY_COMMANDS_MAX).collect();
         let of = |name: &str| entry.iter().filter(|p| p.command.caller.name == name).count();
         assert_eq!((of("quiet"), of("n1"), of("admin")), (1, 1, 1));
         assert_eq!(of("greedy"), ENTRY_COMMANDS_MAX - 3);
         // Whoever has the name of an admin is none.
         push(&queue, client("admin"), 10).unwrap();
         assert!(matches!(Who::of(&client("admin")), Who::Client(_)));
+    }
+
+    #[test]
+    fn an_entry_takes_so_many_of_each_and_of_the_fresh_one() {
+        let queue = Queue::default();
+        (0..5).for_each(|_| push(&queue, client("greedy"), 10).unwrap());
+        push(&queue, client("quiet"), 10).unwrap();
+        let take = |mut entry: Shares| {
+            let mut taken = Vec::new();
+            while let Some(proposal) = queue.pop(&entry) {
+                entry.took(&proposal);
+                taken.push(proposal);
+            }
+            taken
+        };
+        let names = |taken: &[Proposal]| -> Vec<String> {
+            taken.iter().map(|proposal| proposal.command.caller.name.clone()).collect()
+        };
+        let first = take(Shares::of_all(2));
+        assert_eq!(names(&first), ["greedy", "quiet", "greedy"]);
+        assert_eq!(names(&take(Shares::of_the_fresh())), [""; 0], "both have something under way");
+        push(&queue, client("other"), 10).unwrap();
+        let other = take(Shares::of_the_fresh());
+        assert_eq!(names(&other), ["other"]);
+        drop((first, other));
+        assert_eq!(names(&take(Shares::of_the_fresh())), ["greedy"]);
+        assert_eq!(names(&take(Shares::of_all(8))), ["greedy"; 2]);
+        assert!(queue.books().under_way.is_empty());
     }
 
     #[test]
@@ -215,7 +287,7 @@ mod tests {
         assert_eq!(push(&queue, client("greedy"), 1 << 20), Err(NotQueued::Full));
         assert!(queued * 2 < PROPOSER_BYTES_MAX >> 20);
         push(&queue, client("quiet"), 1 << 20).unwrap();
-        let under_way = queue.pop().unwrap();
+        let under_way = queue.pop(&Shares::of_all(1)).unwrap();
         assert_eq!(push(&queue, client("greedy"), 1 << 20), Err(NotQueued::Full));
         drop(under_way);
         push(&queue, client("greedy"), 1 << 20).unwrap();

@@ -40,11 +40,15 @@ pub const PROPOSER_BYTES_KEPT: usize = 4 << 20;
 /// and network busy. With more, whoever comes last waits behind all of what the others have queued,
 /// and no order of turns before the engine helps.
 pub const PROPOSER_ENTRIES_MAX: usize = 2;
-/// Commands in one entry of the proposer, of one client that is alone.
+/// Entries beyond them, of callers alone that have nothing under way: whoever asks for one thing after
+/// the other waits for no entry of others.
+pub const PROPOSER_ENTRIES_FRESH: usize = 2;
+/// Commands in one entry of the proposer.
 pub const ENTRY_COMMANDS_MAX: usize = 256;
-/// Commands in one entry of the proposer while several ask. Whoever has little to say waits for the
-/// entries under way and its own: on a machine with no time to spare, that is what it feels.
-pub const ENTRY_COMMANDS_SHARED: usize = 32;
+/// Commands of one caller in one entry of the proposer while several ask. Whoever has little to say
+/// waits for the entries under way and its own: on a machine with no time to spare, that is what it
+/// feels.
+pub const ENTRY_COMMANDS_SHARED: usize = 8;
 /// Bytes that wait for the disk before a backup stops reading its append stream.
 pub const WRITER_BYTES_MAX: usize = 64 << 20;
 /// Connections that one node serves to clients at a time, fairly shared between them.
