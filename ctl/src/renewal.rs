@@ -9,6 +9,7 @@ use std::time::Duration;
 use certs::pin::now_unix_s;
 use certs::{Authority, CertError, Credentials, Date};
 use net::Client;
+use proto::Name;
 use proto::life::{Life, Standing, left_text};
 use proto::wire::{NodeRow, Op, Renew, Reply};
 use serde::Serialize;
@@ -18,6 +19,8 @@ use crate::error::CtlError;
 use crate::home::Home;
 use crate::out::{Cell, Tone};
 
+/// The file that keeps the live list from one command to the next, by context and cluster.
+pub(crate) const NODES: &str = "nodes.json";
 /// Time for a renewal in passing: nobody asked for it.
 const PASSING: Duration = Duration::from_secs(2);
 /// Longest pause between two looks of a conversation that lasts.
@@ -27,7 +30,7 @@ pub(crate) const HINT: &str = "start a node that holds the authority's key, then
                                renew; or, where that key lies: logctl certs renew --ca-key FILE \
                                --cert FILE";
 
-/// The three files of an identity.
+/// The three files of an identity, and where else to ask than at the nodes of its context.
 #[derive(Debug, Clone)]
 pub(crate) struct Files {
     /// Certificate of the authority.
@@ -36,6 +39,8 @@ pub(crate) struct Files {
     pub(crate) cert: PathBuf,
     /// Private key.
     pub(crate) key: PathBuf,
+    /// The live list that earlier commands have kept.
+    nodes: PathBuf,
 }
 
 /// A node's certificate, as the status and the list of nodes tell of it.
@@ -100,12 +105,17 @@ pub(crate) fn authority(ca: &Path, ca_key: &Path) -> Result<Authority, CtlError>
 
 impl Files {
     /// Those of a context.
-    pub(crate) fn of(home: &Home, context: &Context) -> Self {
+    pub(crate) fn of(home: &Home, name: &Name, context: &Context) -> Self {
         let file = |path: &PathBuf| home.folder().join(path);
-        Self { ca: file(&context.ca), cert: file(&context.cert), key: file(&context.key) }
+        Self {
+            ca: file(&context.ca),
+            cert: file(&context.cert),
+            key: file(&context.key),
+            nodes: home.state_path(name, context, NODES),
+        }
     }
 
-    /// Loads them; a certificate that is over is first made anew by any node of the context.
+    /// Loads them; a certificate that is over is first made anew by any node that is known.
     ///
     /// # Errors
     /// When they are no good, or nobody renews what is over.
@@ -115,7 +125,14 @@ impl Files {
                 let own = self.load_any_age()?;
                 // A command is in the middle of its own runtime, and need not go on without this.
                 let (asked, files) = (own.clone(), self.clone());
-                let addresses = context.nodes.iter().map(|node| node.address.clone()).collect();
+                let told = context.nodes.iter().map(|node| node.address.clone());
+                let mut addresses: Vec<String> = told.collect();
+                // Those of the context may be gone by now.
+                for kept in net::kept_addresses(&self.nodes, &context.cluster) {
+                    if !addresses.contains(&kept) {
+                        addresses.push(kept);
+                    }
+                }
                 let task = move || files.renew_over(&asked, addresses, time);
                 let renewed = std::thread::spawn(task).join();
                 renewed.map_err(|_| CtlError::strange("no end"))??;

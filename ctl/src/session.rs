@@ -15,7 +15,7 @@ use crate::cursor::CursorFile;
 use crate::error::CtlError;
 use crate::home::Home;
 use crate::out;
-use crate::renewal::Files;
+use crate::renewal::{self, Files};
 use crate::token::TokenFile;
 
 /// A client of one cluster, as one identity.
@@ -95,7 +95,7 @@ impl Session {
         opening: Opening<'_>,
     ) -> Result<Self, CtlError> {
         let Opening { via, after, own_ring } = opening;
-        let files = Files::of(home, &context);
+        let files = Files::of(home, name, &context);
         let credentials = files.load(&context, globals.timeout)?;
         if credentials.identity().cluster != context.cluster {
             return Err(CtlError::refused(
@@ -118,7 +118,7 @@ impl Session {
         });
         let floor = kept.max(after.unwrap_or(Hlc::ZERO));
         let cursor = home.state_path(name, &context, "cursor");
-        let cache = Some(home.state_path(name, &context, "nodes.json"));
+        let cache = Some(home.state_path(name, &context, renewal::NODES));
         let name = credentials.identity().name.clone();
         let ring: Arc<dyn Ring> = Arc::new(CursorFile::new(cursor, context.cluster.clone()));
         let client = Client::new(ClientConfig {

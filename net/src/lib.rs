@@ -37,6 +37,7 @@ mod tune;
 
 pub use client::{
     Answer, Client, ClientConfig, ClientError, Follow, LiveNode, MemoryRing, Ring, Spread, Turns,
+    kept_addresses,
 };
 pub use client_conn::{ClientConn, Incoming, ReplyTx};
 pub use endpoint::{Accepted, Endpoint};

@@ -49,7 +49,7 @@ pub(crate) async fn run(args: Certs, globals: &Globals, out: &mut Out) -> Result
 async fn renew(globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     let home = Home::from_env()?;
     let (name, context) = context::choose(&home, globals.context.as_ref())?;
-    let files = Files::of(&home, &context);
+    let files = Files::of(&home, &name, &context);
     let before = files.load_any_age()?;
     // Beginning a conversation renews what is over.
     let session = Session::with(globals, &home, &name, context, globals.via.as_ref())?;
@@ -65,8 +65,8 @@ async fn renew(globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
 
 async fn show(globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     let home = Home::from_env()?;
-    let (_, context) = context::choose(&home, globals.context.as_ref())?;
-    let files = Files::of(&home, &context);
+    let (name, context) = context::choose(&home, globals.context.as_ref())?;
+    let files = Files::of(&home, &name, &context);
     let own = files.load_any_age()?;
     let mut views = vec![CertView::own(&own, &files.cert)];
     let authority = certs::authority_life(own.ca_pem())?;

@@ -1,7 +1,7 @@
 //! The nodes that a client knows: those it was told, those it learnt, and which were of no use
 //! lately. Learnt ones are kept in a file from one process to the next.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use proto::member::{MemberState, ring_order};
@@ -350,7 +350,7 @@ impl KeptNode {
 
 impl Kept {
     /// What an earlier process learnt. A missing, damaged or foreign file is as good as none.
-    fn read(path: &PathBuf, cluster: &ClusterId) -> Option<Self> {
+    fn read(path: &Path, cluster: &ClusterId) -> Option<Self> {
         let meta = std::fs::metadata(path).ok()?;
         let text = (meta.len() <= CACHE_BYTES_MAX).then(|| std::fs::read(path).ok())??;
         let kept: Self = serde_json::from_slice(&text).ok()?;
@@ -372,6 +372,14 @@ impl Kept {
         };
         self.nodes.iter().filter_map(node).collect()
     }
+}
+
+/// Addresses of the nodes that an earlier process learnt and kept in this file: none if there is no
+/// such file, or it is of another cluster.
+#[must_use]
+pub fn kept_addresses(file: &Path, cluster: &ClusterId) -> Vec<String> {
+    let kept = Kept::read(file, cluster).map_or_else(Vec::new, |kept| kept.nodes);
+    kept.into_iter().map(|node| node.address).collect()
 }
 
 /// A live list on its way to the file.

@@ -42,6 +42,7 @@ use tokio::time::{Instant, timeout};
 
 pub use self::call::Answer;
 use self::dial::{Gateway, Trouble};
+pub use self::directory::kept_addresses;
 use self::directory::{Cache, Directory};
 pub use self::error::ClientError;
 pub use self::follow::Follow;
