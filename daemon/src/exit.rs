@@ -65,6 +65,21 @@ pub fn if_ended() {
 }
 
 impl Exit {
+    /// Whether a later start may do better by itself. Where not, the unit says that there is none.
+    #[must_use]
+    pub fn may_heal(self) -> bool {
+        match self {
+            Self::Stopped | Self::Config | Self::Store => false,
+            Self::Other
+            | Self::Network
+            | Self::Certificates
+            | Self::Conflict
+            | Self::Unknown
+            | Self::NoQuorum
+            | Self::Clock => true,
+        }
+    }
+
     /// Ends the process now, in whatever state its threads are.
     pub fn now(self) -> ! {
         let code = i32::from(self as u8);
@@ -117,6 +132,12 @@ impl Failed {
         self.exit
     }
 
+    /// Whether it ends with a new start.
+    #[must_use]
+    pub fn starts_anew(&self) -> bool {
+        self.anew
+    }
+
     /// Says why, and ends the process, or has it start anew if that is how it ends.
     pub fn end(&self) -> ! {
         // A closed stderr is no reason to end in another way.
@@ -137,7 +158,7 @@ fn start_anew() -> io::Error {
     Command::new(OWN_IMAGE).arg0(name).args(arguments).exec()
 }
 
-/// The reason with its causes, then the line that says what to try.
+/// The reason with its causes, then the line that says what to try; as `{:#}` the reason alone.
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = self.source.to_string();
@@ -146,6 +167,9 @@ impl fmt::Display for Failed {
             if !text.contains(&cause) {
                 text = format!("{text}: {cause}");
             }
+        }
+        if f.alternate() {
+            return f.write_str(&text);
         }
         write!(f, "{text}\ntry: {}", self.hint)
     }
@@ -181,7 +205,7 @@ impl From<&StoreError> for Failed {
                 "logctl verify --state says from where the nodes differ; nothing was cut off, and a \
                  person has to decide with which of them to go on",
             ),
-            StoreError::Damaged(_) | StoreError::Incomplete(_) => (
+            StoreError::Damaged(_) | StoreError::Unreadable(_) | StoreError::Incomplete(_) => (
                 Exit::Store,
                 "look at the disk and keep data_dir aside; then logctl node remove NAME --force on \
                  another node, and join anew with a token",

@@ -36,6 +36,13 @@ impl Notifier {
         send(&[NotifyState::Ready]);
     }
 
+    /// Whether a manager waits for this process to be ready.
+    #[must_use]
+    pub fn is_waited_for(&self) -> bool {
+        let manager = std::env::var_os("NOTIFY_SOCKET").is_some();
+        manager && !self.ready.load(Ordering::Acquire)
+    }
+
     /// What `systemctl status` shows: one line. Sent only when it changed.
     pub fn status(&self, line: &str) {
         let mut last = self.status.lock().unwrap_or_else(PoisonError::into_inner);

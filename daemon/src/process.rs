@@ -31,6 +31,10 @@ use crate::signals::Signals;
 /// Between two looks at the files that others may rotate.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
+/// How long a process that cannot start stays, where a service manager would start it anew at once:
+/// what stands in the way, such as a second process or a full disk, is not gone in a second.
+const START_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
 /// What a node gets from the process around it.
 #[derive(Debug)]
 pub struct Process {
@@ -60,13 +64,12 @@ where
         return say_right(&config).map_err(Failed::other("write to stdout"));
     }
     let logging = Logging::start(&config.log.filter)?;
-    let proof = match Proof::load(&config) {
-        Err(ProofError::Cert(CertError::Expired { .. })) => {
-            late::renew(&config)?;
-            Proof::load(&config)?
+    let proof = prove(&config).inspect_err(|failed| {
+        // No signal is listened to yet: a stop ends it at once.
+        if is_held_up(&Notifier::new(), failed) {
+            std::thread::sleep(START_AGAIN_AFTER);
         }
-        loaded => loaded?,
-    };
+    })?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -76,6 +79,27 @@ where
     // that wait for others; and nothing durable depends on their end.
     let runtime = ManuallyDrop::new(runtime);
     runtime.block_on(supervise(config, proof, logging, run))
+}
+
+/// Certificates that fit; those that are over are renewed first.
+fn prove(config: &Config) -> Result<Proof, Failed> {
+    match Proof::load(config) {
+        Err(ProofError::Cert(CertError::Expired { .. })) => {
+            late::renew(config)?;
+            Ok(Proof::load(config)?)
+        }
+        loaded => Ok(loaded?),
+    }
+}
+
+/// Whether a process that cannot start is to stay for a while; says why it cannot.
+fn is_held_up(notifier: &Notifier, failed: &Failed) -> bool {
+    let held = !failed.starts_anew() && failed.exit().may_heal() && notifier.is_waited_for();
+    if held {
+        tracing::error!(wait_s = START_AGAIN_AFTER.as_secs(), "cannot start: {failed:#}");
+        notifier.status(&format!("cannot start: {failed:#}"));
+    }
+    held
 }
 
 async fn supervise<Run, Running>(
@@ -115,6 +139,11 @@ where
         ended = run(config, proof, process) => ended,
         never = stopping => never,
     };
+    if let Err(failed) = &ended
+        && is_held_up(&notifier, failed)
+    {
+        drop(tokio::time::timeout(START_AGAIN_AFTER, signals.stop.cancelled()).await);
+    }
     told.cancel();
     // It cannot fail, and a process that ends has no use for knowing.
     drop(telling.await);

@@ -172,7 +172,9 @@ pub(crate) fn answered<T>(
 /// node is to be asked. A node whose disk refuses is about to end.
 pub fn store_failure(error: StoreError) -> Failure {
     let code = match &error {
-        StoreError::Damaged(_) | StoreError::Incomplete(_) => ErrorCode::Repairing,
+        StoreError::Damaged(_) | StoreError::Unreadable(_) | StoreError::Incomplete(_) => {
+            ErrorCode::Repairing
+        }
         StoreError::Database { .. }
         | StoreError::File { .. }
         | StoreError::Environment { .. }

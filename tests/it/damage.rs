@@ -7,7 +7,9 @@
 
 use std::fs;
 
+use proto::Problem;
 use serde_json::json;
+use tests::slow_disk::SlowDisk;
 use tests::{Cluster, Load, until, wal};
 
 use crate::failover::account_for;
@@ -157,7 +159,7 @@ fn a_store_without_its_evidence_takes_no_part() {
 }
 
 /// Files of the database's tables.
-fn tables(data: &std::path::Path) -> Vec<std::path::PathBuf> {
+pub(crate) fn tables(data: &std::path::Path) -> Vec<std::path::PathBuf> {
     let found = fs::read_dir(data.join("store/db")).unwrap().map(|entry| entry.unwrap().path());
     found.filter(|path| path.extension().is_some_and(|extension| extension == "sst")).collect()
 }
@@ -173,7 +175,7 @@ fn flip_in_tables(data: &std::path::Path) {
 }
 
 /// A cluster with messages that lie in tables of n3, and what was sent.
-fn with_tables() -> (Cluster, tests::History) {
+pub(crate) fn with_tables() -> (Cluster, tests::History) {
     let cluster = alice_and_bob();
     let load = Load::start(&cluster, &["alice"], 2, "bob", "byte").unwrap();
     load.wait_more(100).unwrap();
@@ -226,6 +228,42 @@ fn a_byte_that_changed_is_met_remembered_and_read_elsewhere() {
         tests::patience::when(run.code == 11, run.to_string())
     })
     .unwrap();
+}
+
+/// A sector that the disk does not give back any more. Seen to fail with reads that end the process, which
+/// would be started again for as long as it takes, and vote in between.
+#[test]
+fn a_disk_that_does_not_give_back_is_named_and_read_elsewhere() {
+    let mut cluster = Cluster::create(3).unwrap();
+    let Some(disk) = SlowDisk::new(cluster.folder(), "n3").unwrap() else { return };
+    cluster.node("n3").unwrap().set_environment(disk.environment());
+    assert!(cluster.start_and_settle().unwrap(), "a port was taken");
+    cluster.register(&["alice", "bob"]).unwrap();
+    let user = cluster.user().clone();
+    user.ok(&["register", "dora", "--home", "n3"]).unwrap();
+    user.ok(&["--as", "alice", "send", "--to", "*", "hi", "--repeat", "50"]).unwrap();
+    cluster.wait_level().unwrap();
+    user.ok(&["compact", "-y", "--via", "n3"]).unwrap();
+    disk.keep_back(".sst").unwrap();
+    until("a read that met it", || {
+        // Who prefers n3 gets everything, and is not told of its trouble.
+        let read = ["--as", "dora", "read", "--from", "0", "--output", "ndjson"];
+        let run = user.run(&read).map_err(|error| error.to_string())?;
+        tests::patience::when(run.code == 0, run.to_string())?;
+        assert_eq!(run.lines().map_err(|error| error.to_string())?.len(), 50);
+        let status = cluster.status("n1").map_err(|error| error.to_string())?;
+        let named = |p: &Problem| p.subject == "n3" && p.detail.contains("does not give");
+        let named = status.problems.iter().any(named);
+        tests::patience::when(named, format!("{:?}", status.problems))
+    })
+    .unwrap();
+    // It stays so, also where the disk thinks better of it.
+    cluster.kill("n3").unwrap();
+    disk.keep_back("-").unwrap();
+    cluster.start_node("n3").unwrap();
+    for via in ["n1", "n2", "n3"] {
+        shows_repairing_via(&cluster, via);
+    }
 }
 
 /// Found broken with a look through the cache of the node: 27 places, "same".

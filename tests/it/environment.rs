@@ -79,6 +79,23 @@ fn a_store_that_another_process_has_is_named_so() {
     stops(&folder);
 }
 
+/// The service manager starts it again a second after its end. Seen to fail with an end at once.
+#[test]
+fn a_start_that_fails_does_not_come_again_at_once() {
+    let folder = Folder::new();
+    let (running, _manager) = folder.serve();
+    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    folder.configure(port, "");
+    let (second, manager) = folder.managed();
+    let said = manager.hears("STATUS=cannot start");
+    assert!(said.contains("is in use by another process"), "{said}");
+    // It stays, and a stop does not wait for it.
+    second.signal(Signal::TERM);
+    Folder::was_refused(&second.output(), 1, "is in use by another process");
+    running.signal(Signal::TERM);
+    assert_eq!(running.output().status.code(), Some(0));
+}
+
 #[test]
 fn a_newer_format_is_named_so() {
     let folder = stopped();

@@ -42,6 +42,8 @@ mod failover;
 #[cfg(test)]
 mod fair_shares;
 #[cfg(test)]
+mod flips;
+#[cfg(test)]
 mod following;
 #[cfg(test)]
 mod good_way;

@@ -128,6 +128,13 @@ impl Folder {
 
     /// Runs `logd` until it can serve, which it tells the manager at the other end.
     pub(crate) fn serve(&self) -> (Running, Manager) {
+        let (running, manager) = self.managed();
+        manager.hears("READY=1");
+        (running, manager)
+    }
+
+    /// Runs `logd` with a manager at the other end.
+    pub(crate) fn managed(&self) -> (Running, Manager) {
         let path = self.path("notify");
         let _ = fs::remove_file(&path);
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -135,9 +142,7 @@ impl Folder {
         let mut command = self.logd();
         command.env("NOTIFY_SOCKET", &path).stdout(Stdio::null()).stderr(Stdio::piped());
         let running = Running(command.spawn().unwrap());
-        let manager = Manager(socket);
-        manager.hears("READY=1");
-        (running, manager)
+        (running, Manager(socket))
     }
 }
 

@@ -1,5 +1,6 @@
-//! A disk whose syncs take as long as a test wants, as one process sees it: a library of a few lines,
-//! loaded into it, that waits before `fdatasync` and `fsync` go on.
+//! A disk whose syncs take as long as a test wants, or that does not give some files back, as one process
+//! sees it: a library of a few lines, loaded into it, that waits before `fdatasync` and `fsync` go on,
+//! and lets reads of files end with an error.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,9 +12,42 @@ use crate::helpers;
 const SOURCE: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
+#include <unistd.h>
+
+static int kept_back(int fd) {
+    const char *path = getenv("KEPT_BACK_FILE");
+    FILE *file = path ? fopen(path, "r") : NULL;
+    char ending[32] = "", link[64], name[4096];
+    if (!file) return 0;
+    if (fscanf(file, "%31s", ending) != 1) ending[0] = 0;
+    fclose(file);
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, name, sizeof name - 1);
+    size_t end = strlen(ending);
+    if (length < (ssize_t)end || end == 0) return 0;
+    return memcmp(name + length - end, ending, end) == 0;
+}
+
+ssize_t read(int fd, void *into, size_t count) {
+    static ssize_t (*next)(int, void *, size_t);
+    if (!next) next = (ssize_t (*)(int, void *, size_t))dlsym(RTLD_NEXT, "read");
+    if (kept_back(fd)) { errno = EIO; return -1; }
+    return next(fd, into, count);
+}
+
+ssize_t pread64(int fd, void *into, size_t count, off64_t at) {
+    static ssize_t (*next)(int, void *, size_t, off64_t);
+    if (!next) next = (ssize_t (*)(int, void *, size_t, off64_t))dlsym(RTLD_NEXT, "pread64");
+    if (kept_back(fd)) { errno = EIO; return -1; }
+    return next(fd, into, count, at);
+}
+
+ssize_t pread(int fd, void *into, size_t count, off_t at) { return pread64(fd, into, count, at); }
 
 static void wait_first(void) {
     const char *path = getenv("SLOW_DISK_FILE");
@@ -47,6 +81,7 @@ int fsync(int fd) {
 pub struct SlowDisk {
     library: PathBuf,
     file: PathBuf,
+    kept_back: PathBuf,
 }
 
 impl SlowDisk {
@@ -72,7 +107,9 @@ impl SlowDisk {
             let said = String::from_utf8_lossy(&made.stderr);
             anyhow::ensure!(made.status.success(), "cc: {said}");
         }
-        let disk = Self { library, file: folder.join(format!("{name}.slow_disk")) };
+        let file = folder.join(format!("{name}.slow_disk"));
+        let kept_back = file.with_extension("kept_back");
+        let disk = Self { library, file, kept_back };
         disk.delay(0)?;
         Ok(Some(disk))
     }
@@ -83,6 +120,7 @@ impl SlowDisk {
         vec![
             ("LD_PRELOAD", self.library.clone().into()),
             ("SLOW_DISK_FILE", self.file.clone().into()),
+            ("KEPT_BACK_FILE", self.kept_back.clone().into()),
         ]
     }
 
@@ -91,9 +129,21 @@ impl SlowDisk {
     /// # Errors
     /// When the file cannot be written.
     pub fn delay(&self, ms: u32) -> anyhow::Result<()> {
-        // Renamed into place: the process never sees half of it.
-        let new = self.file.with_extension("new");
-        fs::write(&new, format!("{ms}\n"))?;
-        Ok(fs::rename(&new, &self.file)?)
+        tell(&self.file, &ms.to_string())
     }
+
+    /// No file whose name ends so is given back from now on: reads of it end with an error.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_back(&self, ending: &str) -> anyhow::Result<()> {
+        tell(&self.kept_back, ending)
+    }
+}
+
+fn tell(file: &Path, what: &str) -> anyhow::Result<()> {
+    // Renamed into place: the process never sees half of it.
+    let new = file.with_extension("new");
+    fs::write(&new, format!("{what}\n"))?;
+    Ok(fs::rename(&new, file)?)
 }

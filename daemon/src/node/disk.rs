@@ -97,6 +97,7 @@ pub(super) async fn watch(node: Node, reserve_bytes: u64, stop: CancellationToke
         if looked_for_room.is_none_or(|at| at.elapsed() >= LOOK_FOR_ROOM_EVERY) {
             looked_for_room = Some(Instant::now());
             node.look_for_room(reserve_bytes);
+            core.store.look_in_background();
         }
         let Ok(writer) = core.store.writer() else { return };
         let own = writer.sync_time();

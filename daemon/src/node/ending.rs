@@ -2,11 +2,15 @@
 //! is contradicted.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::exit::{Exit, Failed};
 use crate::store::{DamageKind, Store, StoreError, Told, Trouble};
 
 use super::{Body, Node};
+
+/// Longest wait for a look at a disk that has refused a read.
+const LOOK_WITHIN: Duration = Duration::from_secs(60);
 
 /// How the process ends over an error of a store that is open: the database does not tell in a type
 /// what it lacks.
@@ -33,7 +37,7 @@ pub(super) async fn ended_by(store: &Store, error: StoreError) -> Failed {
     match told.map(|told| *told) {
         Ok(Told::Durable) => failed.and_starts_anew(),
         // The next start would call the store intact.
-        Ok(Told::None | Told::Met | Told::Unwritten) | Err(_) => failed,
+        Ok(Told::None | Told::Looking | Told::Met | Told::Unwritten) | Err(_) => failed,
     }
 }
 
@@ -58,6 +62,10 @@ pub(super) async fn cannot_go_on(node: &Node) -> Failed {
         }
         _ = contradicted.wait_for(Option::is_some) => None,
     };
+    // A read that was refused may have stopped the engine: what it was is looked at first.
+    let mut told = core.store.told();
+    let looked = told.wait_for(|told| *told != Told::Looking);
+    drop(tokio::time::timeout(LOOK_WITHIN, looked).await);
     if core.store.damage().is_some() {
         // That has its own way to end.
         return std::future::pending().await;

@@ -32,7 +32,7 @@ use crate::seed::Seed;
 use crate::server::Server;
 use crate::steward;
 use crate::store::format::Identity as StoreIdentity;
-use crate::store::{Opened, Store, StoreError, Told};
+use crate::store::{Opened, Store, StoreError};
 use crate::time::Keeper;
 use crate::trust::Trust;
 use crate::turns::Turns;
@@ -471,7 +471,7 @@ impl Running {
     async fn damaged(&self) -> Failed {
         let Body::Whole(core) = &self.node.inner.body else { return std::future::pending().await };
         let mut told = core.store.told();
-        if told.wait_for(|told| *told != Told::None).await.is_err() {
+        if told.wait_for(|told| told.is_met()).await.is_err() {
             return std::future::pending().await;
         }
         // No vote, no entry and no answer from here on.

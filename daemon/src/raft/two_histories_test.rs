@@ -1,7 +1,7 @@
 //! Two nodes that know nothing of what the third has acknowledged, with a log that is purged: only a
 //! snapshot can bring the third to where they are, and it would take the place of what was committed.
 //!
-//! Meant to catch `Store::check_past` left out of the receiving: the third would hold what the others do.
+//! Seen to fail with `Store::check_past` left out of the receiving: nobody notices.
 
 use std::path::Path;
 

@@ -38,10 +38,13 @@ impl Store {
         });
         drop(kept);
         let found = match found {
-            Err(StoreError::Damaged(problem)) => {
-                Audit { index: 0, content: [0; 32], records: 0, bytes: 0, problems: vec![problem] }
+            Ok(found) => found,
+            Err(error) => {
+                let damage = super::met(&self.inner.path, &error).ok_or(error)?;
+                let problems = vec![damage.to_string()];
+                self.inner.evidence.damaged(damage);
+                Audit { index: 0, content: [0; 32], records: 0, bytes: 0, problems }
             }
-            found => found?,
         };
         if let Some(first) = found.problems.first() {
             self.note_damage(DamageKind::Corrupt, first);

@@ -21,7 +21,7 @@ use super::StoreError;
 use super::environment::OPEN_TABLES_MAX;
 use super::evidence::Evidence;
 use super::keys::{FAMILIES, LOG, META};
-use super::watermark::DamageKind;
+use super::watermark::{Damage, DamageKind};
 
 /// Memory for cached blocks.
 const CACHE_BYTES: usize = 64 << 20;
@@ -140,7 +140,9 @@ impl Database {
             let error = StoreError::database(doing)(source);
             if let Some(evidence) = &self.evidence {
                 match &error {
-                    StoreError::Damaged(found) => evidence.damaged(DamageKind::Corrupt, found),
+                    StoreError::Damaged(found) => {
+                        evidence.damaged(Damage::new(DamageKind::Corrupt, found))
+                    }
                     error => evidence.failed(error),
                 }
             }
@@ -148,10 +150,37 @@ impl Database {
         }
     }
 
+    /// The same of a read. Nothing is in doubt but what was asked for, so the process need not end at
+    /// once: whether the disk has lost it is looked at first.
+    pub(crate) fn failed_read(
+        &self,
+        doing: &'static str,
+    ) -> impl FnOnce(rocksdb::Error) -> StoreError + '_ {
+        move |source| match (StoreError::database(doing)(source), &self.evidence) {
+            (error @ StoreError::Database { .. }, Some(evidence)) => {
+                let (failed, said) = (Arc::clone(evidence), error.to_string());
+                evidence.look(self.db.path().to_owned(), move || {
+                    failed.failed(&StoreError::Stopped(said));
+                });
+                error
+            }
+            (StoreError::Damaged(found), Some(evidence)) => {
+                evidence.damaged(Damage::new(DamageKind::Corrupt, &found));
+                StoreError::Damaged(found)
+            }
+            (error, _) => error,
+        }
+    }
+
+    /// Errors that it has met in the background since it was opened.
+    pub(crate) fn background_errors(&self) -> u64 {
+        self.db.property_int_value("rocksdb.background-errors").ok().flatten().unwrap_or(0)
+    }
+
     /// Tells the evidence of something read that is not what was written, and passes it on.
     pub(crate) fn noted<T>(&self, read: Result<T, StoreError>) -> Result<T, StoreError> {
         if let (Some(evidence), Err(StoreError::Damaged(found))) = (&self.evidence, &read) {
-            evidence.damaged(DamageKind::Corrupt, found);
+            evidence.damaged(Damage::new(DamageKind::Corrupt, found));
         }
         read
     }
@@ -180,7 +209,7 @@ impl Database {
         key: &[u8],
     ) -> Result<Option<Vec<u8>>, StoreError> {
         let handle = self.family(family)?;
-        self.db.get_cf(handle, key).map_err(self.failed("reading"))
+        self.db.get_cf(handle, key).map_err(self.failed_read("reading"))
     }
 
     /// Reads one `meta` value.
@@ -279,7 +308,7 @@ impl Database {
                 rows.next();
             }
             // An iterator over a damaged block just ends: who forgets this sees too few rows.
-            rows.status().map_err(self.failed("reading everything"))?;
+            rows.status().map_err(self.failed_read("reading everything"))?;
         }
         Ok(())
     }

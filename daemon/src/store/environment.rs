@@ -5,7 +5,7 @@
 //! Not here: damage (`verdict`).
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD};
@@ -133,6 +133,21 @@ pub(super) fn look_again(store: &Path) -> Result<(), StoreError> {
     }
     look(store)?;
     try_room(store, OPENING_BYTES + logs)
+}
+
+/// The first file of a database that the disk does not give back, with what it says. Reads all of them:
+/// the database does not tell in a type why a read of it failed.
+pub(super) fn unreadable(db: &Path) -> Option<String> {
+    let read = |path: &Path| -> io::Result<()> {
+        let (mut file, mut chunk) = (File::open(path)?, vec![0; 256 << 10]);
+        while file.read(&mut chunk)? > 0 {}
+        Ok(())
+    };
+    fs::read_dir(db).ok()?.flatten().find_map(|entry| {
+        let error = read(&entry.path()).err()?;
+        let lost = Errno::from_io_error(&error) == Some(Errno::IO);
+        lost.then(|| format!("the disk does not give {} back: {error}", entry.path().display()))
+    })
 }
 
 /// Raises the limit of open files as far as it goes, and refuses if that is too low for the tables.

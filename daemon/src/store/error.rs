@@ -31,6 +31,9 @@ pub enum StoreError {
     /// Something that was written is not what is read: the node's evidence does not fit.
     #[error("damaged: {0}")]
     Damaged(String),
+    /// The disk refuses to give back something that was written, also when it is asked again.
+    #[error("{0}")]
+    Unreadable(String),
     /// The database does not open although nothing stands in the way: it lacks a file. Whoever puts
     /// that back has the store that it was, so nothing is noted in it.
     #[error("a file of the database is missing: {0}")]

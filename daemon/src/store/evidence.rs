@@ -10,14 +10,13 @@
 //!
 //! Invariant: a slot that is written after the mark carries the mark.
 
-use std::fmt::Display;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 
-use super::StoreError;
 use super::watermark::{Damage, DamageKind, ShardMark, Watermark, WatermarkFile};
+use super::{StoreError, environment};
 
 /// Told of the first error that is no damage, at once and on the thread that met it.
 pub type OnFailure = Box<dyn Fn(&StoreError) + Send + Sync>;
@@ -42,12 +41,25 @@ pub enum Told {
     /// None was met.
     #[default]
     None,
+    /// A read was refused, and it is looked whether the disk has lost what was written.
+    Looking,
     /// It was met and is being written.
     Met,
     /// Every later start will find the mark.
     Durable,
     /// The mark could not be written; a later start has to meet the damage again.
     Unwritten,
+}
+
+impl Told {
+    /// Whether damage was met.
+    #[must_use]
+    pub fn is_met(self) -> bool {
+        match self {
+            Self::None | Self::Looking => false,
+            Self::Met | Self::Durable | Self::Unwritten => true,
+        }
+    }
 }
 
 impl std::fmt::Debug for Evidence {
@@ -109,14 +121,49 @@ impl Evidence {
     }
 
     /// Remembers damage, in this process at once and soon on the disk. The first finding stays.
-    pub(crate) fn damaged(self: &Arc<Self>, kind: DamageKind, found: impl Display) {
-        if !self.meet(Damage::new(kind, found)) {
+    pub(crate) fn damaged(self: &Arc<Self>, damage: Damage) {
+        if !self.meet(damage) {
             return;
         }
         let this = Arc::clone(self);
         let thread = std::thread::Builder::new().name("store-damage".to_owned());
         if thread.spawn(move || this.write_mark()).is_err() {
             self.write_mark();
+        }
+    }
+
+    /// Looks, on a thread of its own, whether the disk gives everything of the database back. What it
+    /// does not is damage; if it gives all, `otherwise` says what was the matter. One look at a time.
+    pub(crate) fn look(self: &Arc<Self>, db: PathBuf, otherwise: impl FnOnce() + Send + 'static) {
+        let begins = self.told.send_if_modified(|told| {
+            let begins = *told == Told::None;
+            if begins {
+                *told = Told::Looking;
+            }
+            begins
+        });
+        if !begins {
+            return;
+        }
+        let this = Arc::clone(self);
+        let look = move || {
+            if let Some(found) = environment::unreadable(&db) {
+                this.damaged(Damage::new(DamageKind::Unreadable, found));
+                return;
+            }
+            this.told.send_if_modified(|told| {
+                let looking = *told == Told::Looking;
+                if looking {
+                    *told = Told::None;
+                }
+                looking
+            });
+            otherwise();
+        };
+        let thread = std::thread::Builder::new().name("store-look".to_owned()).spawn(look);
+        if let Err(error) = thread {
+            // Nobody can look: then the disk is in doubt.
+            self.failed(&StoreError::file("store-look")(error));
         }
     }
 

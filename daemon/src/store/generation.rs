@@ -375,7 +375,7 @@ fn remove_range(db: &Database, from: &[u8], to: &[u8]) -> Result<(), StoreError>
         if iterator.key().is_some_and(|key| key < to) {
             batch.delete_range_cf(handle, from, to);
         }
-        iterator.status().map_err(db.failed("sweeping"))?;
+        iterator.status().map_err(db.failed_read("sweeping"))?;
     }
     if batch.is_empty() { Ok(()) } else { db.write(batch) }
 }

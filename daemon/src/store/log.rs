@@ -54,7 +54,7 @@ fn scan(
         iterator.next();
     }
     // An iterator over a damaged block just ends: who forgets this sees a short log.
-    iterator.status().map_err(db.failed("scanning the log"))
+    iterator.status().map_err(db.failed_read("scanning the log"))
 }
 
 /// The mark of a log entry that the database holds, or of the purge floor.
@@ -148,7 +148,7 @@ impl Store {
     pub fn applied_mark(&self, index: u64) -> Result<LogMark, StoreError> {
         let handle = self.inner.db.family(LOG)?;
         let found = self.inner.db.raw().get_pinned_cf(handle, keys::log(SHARD, index));
-        let found = found.map_err(self.inner.db.failed("reading the log"))?;
+        let found = found.map_err(self.inner.db.failed_read("reading the log"))?;
         let head = found.as_ref().and_then(|value| value.first_chunk::<44>());
         let [_, _, _, _, a, b, c, d, e, f, g, h, hash @ ..] =
             self.inner.db.noted(head.ok_or_else(|| missing(index)))?;

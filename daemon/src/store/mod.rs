@@ -41,7 +41,7 @@ mod writer;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -99,6 +99,8 @@ struct Inner {
     tables: Arc<Tables>,
     noting: Mutex<Option<Noting>>,
     evidence: Arc<Evidence>,
+    /// Errors that the database has met in the background.
+    background_errors: AtomicU64,
     /// How what is committed here was contradicted.
     two_histories: watch::Sender<Option<String>>,
     /// The place that the state had at the start, or that the last snapshot brought: durable
@@ -235,13 +237,13 @@ impl Store {
         environment::look(path)?;
         let db = match verdict::open(path, &evidence, watermark.as_ref()) {
             Ok(db) => Arc::new(db),
-            Err(StoreError::Damaged(found)) => {
-                return repairing(claimed, Damage::new(DamageKind::Corrupt, found), true);
-            }
             Err(error @ StoreError::Incomplete(_)) => {
                 return repairing(claimed, Damage::new(DamageKind::Lost, error), false);
             }
-            Err(error) => return Err(error),
+            Err(error) => match met(path, &error) {
+                Some(damage) => return repairing(claimed, damage, true),
+                None => return Err(error),
+            },
         };
         let found = verdict::identity(&db);
         if let Ok(Some(identity)) = &found {
@@ -251,20 +253,21 @@ impl Store {
         match found.and_then(|found| verdict::judge(&db, found.as_ref(), watermark.as_ref())) {
             Ok(Verdict::Intact(proven)) => {
                 match Self::start(path.to_owned(), db, Arc::clone(&evidence), *proven) {
-                    Err(StoreError::Damaged(found)) => {
-                        repairing(claimed, Damage::new(DamageKind::Corrupt, found), true)
-                    }
-                    started => started.map(Opened::Intact),
+                    Ok(started) => Ok(Opened::Intact(started)),
+                    Err(error) => match met(path, &error) {
+                        Some(damage) => repairing(claimed, damage, true),
+                        None => Err(error),
+                    },
                 }
             }
             Ok(Verdict::Damaged(damage)) => repairing(claimed, damage, true),
             Ok(Verdict::Mixed(found)) => {
                 repairing(claimed, Damage::new(DamageKind::Contradicted, found), false)
             }
-            Err(StoreError::Damaged(found)) => {
-                repairing(claimed, Damage::new(DamageKind::Corrupt, found), true)
-            }
-            Err(error) => Err(error),
+            Err(error) => match met(path, &error) {
+                Some(damage) => repairing(claimed, damage, true),
+                None => Err(error),
+            },
         }
     }
 
@@ -305,6 +308,7 @@ impl Store {
             tables,
             noting: Mutex::new(Some(noting)),
             evidence,
+            background_errors: AtomicU64::new(0),
             two_histories: watch::Sender::default(),
             installed: Mutex::new(installed),
         };
@@ -332,7 +336,7 @@ impl Store {
     /// Remembers damage, in this process at once and soon on the disk; the first finding stays. From
     /// then on this store proves nothing, now and after every start.
     pub fn note_damage(&self, kind: DamageKind, found: impl std::fmt::Display) {
-        self.inner.evidence.damaged(kind, found);
+        self.inner.evidence.damaged(Damage::new(kind, found));
     }
 
     /// The damage that was met since the opening, if any was.
@@ -369,6 +373,18 @@ impl Store {
     #[must_use]
     pub fn two_histories(&self) -> watch::Receiver<Option<String>> {
         self.inner.two_histories.subscribe()
+    }
+
+    /// Looks whether the database has met something in the background that it tells only to the next
+    /// write, and asks for that. To be called again and again.
+    pub fn look_in_background(&self) {
+        let met = self.inner.db.background_errors();
+        if self.inner.background_errors.swap(met, Ordering::Relaxed) >= met {
+            return;
+        }
+        let Ok(writer) = self.writer() else { return };
+        let tell = move || writer.submit(Op::Barrier, Box::new(drop));
+        self.inner.evidence.look(self.inner.path.join("db"), tell);
     }
 
     /// The pipeline to the disk.
@@ -507,6 +523,24 @@ impl Store {
         if let Some(noting) = noting {
             noting.finish();
         }
+    }
+}
+
+/// The damage that an error of an opening tells of, if it does.
+fn met(store: &Path, error: &StoreError) -> Option<Damage> {
+    match error {
+        StoreError::Damaged(found) => Some(Damage::new(DamageKind::Corrupt, found)),
+        StoreError::Unreadable(found) => Some(Damage::new(DamageKind::Unreadable, found)),
+        StoreError::Database { .. } => environment::unreadable(&store.join("db"))
+            .map(|found| Damage::new(DamageKind::Unreadable, found)),
+        StoreError::File { .. }
+        | StoreError::Incomplete(_)
+        | StoreError::Environment { .. }
+        | StoreError::TwoHistories(_)
+        | StoreError::Foreign(_)
+        | StoreError::NotAdmitted(_)
+        | StoreError::Refused(_)
+        | StoreError::Stopped(_) => None,
     }
 }
 

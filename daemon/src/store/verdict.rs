@@ -54,13 +54,15 @@ pub(crate) fn open(
     };
     match refused {
         StoreError::Damaged(_) => {}
-        // It does not say in a type what it lacks. If nothing stands in the way, a file is missing.
+        // It does not say in a type what it lacks. If nothing stands in the way, a file is missing, or
+        // the disk does not give it back.
         StoreError::Database { .. } => {
             environment::look_again(store)?;
             let again = Database::open(&path, Replay::Strict, evidence);
-            return again.map_err(|error| match error {
-                StoreError::Database { .. } => StoreError::Incomplete(error.to_string()),
-                error => error,
+            return again.map_err(|error| match (&error, environment::unreadable(&path)) {
+                (StoreError::Database { .. }, Some(found)) => StoreError::Unreadable(found),
+                (StoreError::Database { .. }, None) => StoreError::Incomplete(error.to_string()),
+                _ => error,
             });
         }
         error => return Err(error),

@@ -62,7 +62,7 @@ impl Snapshot<'_> {
     fn read(&self, family: &'static str, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let handle = self.db.family(family)?;
         let found = self.db.raw().get_pinned_cf_opt(handle, key, &self.read_options());
-        let found = found.map_err(self.db.failed("reading the state"))?;
+        let found = found.map_err(self.db.failed_read("reading the state"))?;
         Ok(found.map(|value| Bytes::copy_from_slice(&value)))
     }
 
@@ -102,7 +102,7 @@ impl Snapshot<'_> {
             }
             iterator.next();
         }
-        iterator.status().map_err(self.db.failed("walking the state"))
+        iterator.status().map_err(self.db.failed_read("walking the state"))
     }
 
     fn rows(
@@ -134,7 +134,7 @@ impl Snapshot<'_> {
             }
         }
         // An iterator over a damaged block just ends: who forgets this sees too few rows.
-        iterator.status().map_err(self.db.failed("scanning the state"))?;
+        iterator.status().map_err(self.db.failed_read("scanning the state"))?;
         Ok(rows)
     }
 }
@@ -243,7 +243,7 @@ pub(crate) fn freeze(db: &Database) -> Result<Snapshot<'_>, StoreError> {
     // The generation of that same moment: one that is swept later stays readable through it.
     let key = keys::meta(SHARD, keys::MetaKind::Generation);
     let value = frozen.get_cf(db.family(keys::META)?, key);
-    let value = value.map_err(db.failed("reading the generation"))?;
+    let value = value.map_err(db.failed_read("reading the generation"))?;
     let live = match value {
         None => 0,
         Some(bytes) => u32::from_be_bytes(

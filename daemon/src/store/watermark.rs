@@ -54,6 +54,8 @@ pub enum DamageKind {
     Lost = 1,
     /// What this node holds as settled contradicts what another one does.
     Contradicted = 2,
+    /// The disk does not give back something that was written.
+    Unreadable = 3,
 }
 
 /// Why a store proves nothing any more.

@@ -32,7 +32,7 @@ use super::evidence::Evidence;
 use super::format::{Applied, LogEntry, LogMark, Vote, encode};
 use super::keys::{self, LOG, META, MetaKind, STATE};
 use super::sync_times::SyncTimes;
-use super::watermark::{DamageKind, ShardMark, Watermark};
+use super::watermark::{Damage, DamageKind, ShardMark, Watermark};
 
 /// Bytes that one write batch may take before the writer stops draining.
 const GROUP_BYTES: usize = 4 << 20;
@@ -259,7 +259,7 @@ impl Shared {
     /// asked for is unknown.
     fn fail(&self, error: &StoreError) {
         if let StoreError::Damaged(found) = error {
-            self.evidence.damaged(DamageKind::Corrupt, found);
+            self.evidence.damaged(Damage::new(DamageKind::Corrupt, found));
         }
         self.evidence.failed(error);
         self.drained.notify_waiters();

@@ -107,8 +107,8 @@ mod tests {
         Shown { raft_id: 1, life: vec![byte; 16], ..Shown::default() }
     }
 
-    /// Meant to catch a rival that is let in at once, and one that a late word of the first proves
-    /// to be a second.
+    /// Seen to fail with a rival that is let in at once, and with one that a late word of the first
+    /// proves to be a second.
     #[test]
     fn a_copy_is_refused_and_a_restart_waits_for_silence() {
         let mut lives = Lives::default();

@@ -1,7 +1,7 @@
 //! A state comes of every state before it, and of none of another history: whatever differs since then.
 //!
-//! Meant to catch stamps and hashes not compared, the states of one index taken for the same, and a
-//! state that ends earlier taken for a later one.
+//! Seen to fail with stamps and hashes not compared, with the states of one index taken for the same, and
+//! with a state that ends earlier taken for a later one.
 
 use model::past::{Past, past};
 use model::{MemoryView, query};
