@@ -22,6 +22,30 @@
 //! Invariant: a segment is in its place, durably, before the one before it is sealed, and the seal
 //! is durable before anything is written behind it. No name comes twice.
 //!
+//! How the daemon's store is to use it (it does not yet):
+//!
+//! * `Store::create`: [`Log::create`] in `store.new/log`, with the identity's nonce as [`StoreId`].
+//! * `Store::open_locked`, after the lock and before the database: [`Log::open`] with the mark that
+//!   the watermark file keeps. [`LogError::Damaged`] becomes `Evidence::mark` with the kind of the
+//!   [`Finding`], [`LogError::Mixed`] is repairing without a mark, [`LogError::Newer`] and
+//!   [`LogError::Disk`] are the environment's. `judge_applied` asks [`Log::floor`] and
+//!   [`Log::place_at`] instead of the database; a state that is ahead of the log's end is judged as
+//!   one that a snapshot brought.
+//! * `Writer::submit` queues ([`Log::append`], [`Log::vote`], [`Log::truncate_after`],
+//!   [`Log::purge_to`]) and keeps the callback under its [`Ticket`]; the writer's thread alone calls
+//!   [`Log::flush`] and answers what the ticket covers. The second thread goes. When the queue was
+//!   empty for 10 ms and [`Log::wants_mark`], it marks; when [`Log::has_spare`] says no, another
+//!   thread calls [`Log::upkeep`]. Once a second `Evidence::advance` writes [`Mark::to_bytes`].
+//! * `Tail`, `store/log.rs` and the column family `log` go: [`Log::range`], [`Log::entries`] and
+//!   [`Log::place_at`] answer for queued entries, too, and `applied_mark` finds the hash in memory.
+//! * The database holds the state alone, without a write-ahead log, flushed atomically over its
+//!   families; apply waits until its entries are durable here, as it waits until they are written
+//!   today, so that no flush by itself is ahead of the log. A purge waits for the flush that covers
+//!   it. The ceiling and the lives move to the watermark file.
+//! * A store of the old kind at its first start: its log is read with `log::bounds`, written to
+//!   `log.new` (floor first, then entries and vote, one flush, one mark), renamed to `log`, the
+//!   folder synced, and only then deleted from the database.
+//!
 //! Knows `proto` for the chain hash and nothing else of the product: no engine, no database, no
 //! runtime. It reads no clock and starts no thread; callers say when to flush, to mark and to make
 //! segments.

@@ -93,11 +93,10 @@ struct Alarm<'a, D: Disk>(&'a Shared<D>);
 
 impl<D: Disk> Drop for Alarm<'_, D> {
     fn drop(&mut self) {
-        let mut front = self.0.lock();
-        if front.stream.is_none() && front.failed.is_none() {
-            front.failed = Some("a flush ended in a panic".into());
+        if std::thread::panicking() {
+            let mut front = self.0.lock();
+            front.failed.get_or_insert_with(|| "a flush ended in a panic".into());
         }
-        drop(front);
         self.0.settled.notify_all();
     }
 }

@@ -290,14 +290,17 @@ mod tests {
     }
 
     /// A record of another life whose number alone was changed. Meant to catch a checksum that
-    /// begins with nothing.
+    /// begins with nothing, or with whose log it is alone.
     #[test]
     fn the_checksum_knows_the_life() {
-        let mut bytes = encoded(&Body::Truncation(None));
-        bytes[15] = 8;
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..4]), &bytes[8..]);
-        bytes[4..8].copy_from_slice(&crc.to_be_bytes());
-        assert_eq!(read(&bytes, Seed::new(&STORE, 8)), None);
+        for seed in [0, crc32c::crc32c(&STORE)] {
+            let mut bytes = encoded(&Body::Truncation(None));
+            bytes[15] = 8;
+            let crc = crc32c::crc32c_append(seed, &bytes[..4]);
+            let crc = crc32c::crc32c_append(crc, &bytes[8..]);
+            bytes[4..8].copy_from_slice(&crc.to_be_bytes());
+            assert_eq!(read(&bytes, Seed::new(&STORE, 8)), None);
+        }
     }
 
     proptest! {

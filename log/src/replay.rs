@@ -400,3 +400,7 @@ impl<'a> Replay<'a> {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "replay_test.rs"]
+mod replay_test;

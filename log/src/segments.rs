@@ -69,6 +69,16 @@ enum Task<F> {
     Remove(u64, Held<F>),
 }
 
+/// Somebody makes a segment; however that ends, others may then.
+struct Making<'a, D: Disk>(&'a Segments<D>);
+
+impl<D: Disk> Drop for Making<'_, D> {
+    fn drop(&mut self) {
+        self.0.lock().making = false;
+        self.0.made.notify_all();
+    }
+}
+
 impl<D: Disk> Segments<D> {
     pub(crate) fn new(disk: D, store: StoreId, size: usize) -> Self {
         let state =
@@ -172,18 +182,19 @@ impl<D: Disk> Segments<D> {
     }
 
     fn run(&self, task: Task<D::File>, pace: &mut dyn FnMut(usize)) -> Result<(), LogError> {
-        let result = match task {
-            Task::Make(life) => self.make(life, pace).map(Some),
-            Task::Reuse(old, held, life) => self.reuse(old, held, life),
-            Task::Remove(old, held) => self.remove(old, held).map(|()| None),
+        let making = Making(self);
+        let made = match task {
+            Task::Make(life) => Some(self.make(life, pace)?),
+            Task::Reuse(old, held, life) => Some(self.reuse(old, held, life)?),
+            Task::Remove(old, held) => {
+                self.remove(old, held)?;
+                None
+            }
         };
-        let mut state = self.lock();
-        state.making = false;
-        self.made.notify_all();
-        if let Some(segment) = result? {
-            let held = Held { segment: Arc::new(segment), highest: BTreeMap::new() };
-            state.held.insert(held.segment.seed.life, held);
+        if let Some(segment) = made {
+            self.hold(segment, BTreeMap::new());
         }
+        drop(making);
         Ok(())
     }
 
@@ -223,7 +234,7 @@ impl<D: Disk> Segments<D> {
         old: u64,
         held: Held<D::File>,
         life: u64,
-    ) -> Result<Option<Segment<D::File>>, LogError> {
+    ) -> Result<Segment<D::File>, LogError> {
         let failed = |source| LogError::disk(format!("making segment {life} of {old}"))(source);
         discard(&self.disk).map_err(failed)?;
         if let Err(error) = self.disk.rename(&file_name(old), MAKING) {
@@ -235,7 +246,7 @@ impl<D: Disk> Segments<D> {
         self.disk.sync_names().map_err(failed)?;
         drop(held);
         let file = self.disk.open(MAKING).map_err(failed)?;
-        self.place(file, life).map(Some).map_err(failed)
+        self.place(file, life).map_err(failed)
     }
 
     fn remove(&self, old: u64, held: Held<D::File>) -> Result<(), LogError> {

@@ -1,7 +1,8 @@
 //! A log of 300 entries that ends at each of its record boundaries, and one byte around them: what
 //! the note elsewhere proves is gone is damage; without one the log is shorter, and never different.
 //!
-//! Meant to catch: a mark beyond the end let pass; records counted without their group's end.
+//! Seen to fail with: a mark beyond the end let pass; what lies behind the end not looked at; a
+//! segment without a seal let pass; a label that nobody reads.
 
 use log::{Disk, Entry, Finding, Log, LogError, Mark};
 

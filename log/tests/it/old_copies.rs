@@ -1,7 +1,7 @@
 //! Old copies that were brought back: of one file, and of all of them.
 //!
-//! Meant to catch: a group that follows another one than it says let pass; a segment without a
-//! seal let pass.
+//! Seen to fail with: a mark beyond the end let pass; a checksum and a reader that know nothing of
+//! lives.
 
 use log::{Disk, LogError};
 

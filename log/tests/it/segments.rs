@@ -1,7 +1,7 @@
 //! Segments are used again and never mistaken for what they were.
 //!
-//! Meant to catch: a checksum that is not seeded with the life; a segment that is used again
-//! under its old number; one cleared away before its entries were purged durably.
+//! Seen to fail with: a checksum and a reader that know nothing of lives; a segment cleared away
+//! with entries that are not purged; a segment put into its place without its names synced.
 
 use std::collections::BTreeSet;
 
