@@ -23,7 +23,7 @@ pub(crate) async fn run(globals: &Globals, out: &mut Out) -> Result<(), CtlError
     if interactive {
         out.note("one logctl command a line, without 'logctl'; help, or exit");
     }
-    let mut last = 0;
+    let (mut last, mut failed_first) = (0, 0);
     loop {
         if interactive {
             out::prompt(&format!("logctl({})> ", who(globals)));
@@ -42,10 +42,13 @@ pub(crate) async fn run(globals: &Globals, out: &mut Out) -> Result<(), CtlError
         let Some(line) = line else { break };
         match command(&line, globals, &mut interrupt).await {
             Next::Nothing => {}
-            Next::Ended(code) => last = code,
+            Next::Ended(code) => {
+                last = code;
+                failed_first = if failed_first == 0 { code } else { failed_first };
+            }
             Next::Unheard(code, _) if interactive => return finish(false, code),
             Next::Unheard(code, out) => return unheard(code, &out, &mut lines).await,
-            Next::Leave => return finish(interactive, last),
+            Next::Leave => return finish(interactive, failed_first),
         }
         if last == 130 && !interactive {
             break;
@@ -54,12 +57,12 @@ pub(crate) async fn run(globals: &Globals, out: &mut Out) -> Result<(), CtlError
     if interactive {
         out::prompt("\n");
     }
-    finish(interactive, last)
+    finish(interactive, failed_first)
 }
 
-/// A person has seen what failed; a script wants to know.
-fn finish(interactive: bool, last: u8) -> Result<(), CtlError> {
-    if interactive || last == 0 { Ok(()) } else { Err(CtlError::Told(last)) }
+/// A person has seen what failed; a script is told of the first that did, whatever came after it.
+fn finish(interactive: bool, failed: u8) -> Result<(), CtlError> {
+    if interactive || failed == 0 { Ok(()) } else { Err(CtlError::Told(failed)) }
 }
 
 /// Name of the context in use, for the prompt.

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::process::{Output, Stdio};
 
 use proto::kv::{KvRow, KvRows};
+use proto::token::{TokenChange, TokenOp, TokenView, Tokens};
 use proto::wire::{Op, Reply, SetCursor, Status};
 use proto::{ErrorCode, Tombstone};
 
@@ -61,6 +62,11 @@ fn acking(user: &User) -> FakeNode {
             let gone = Some(gone);
             vec![Reply::Deleted(proto::Record { deleted: gone, ..record(2, b"") })]
         }
+        Op::Token(TokenChange { op: Some(TokenOp::Create(create)) }) => {
+            let id = create.token.clone().unwrap().id;
+            let view = TokenView { id, ..TokenView::default() };
+            vec![Reply::Tokens(Tokens { tokens: vec![view] })]
+        }
         Op::Status(_) => vec![Reply::Status(Status { quorum: false, ..status() })],
         Op::Read(read) if read.follow => vec![
             page(Vec::new(), 4, true),
@@ -85,6 +91,7 @@ fn what_was_done_is_said_with_its_id() {
         (&["kv", "put", "a", "1"], "the key 'a' is set, its version is 4"),
         (&["kv", "delete", "a"], "the key 'a' is gone"),
         (&["delete", "m-2", "-y"], "message m-2 is deleted"),
+        (&["admin", "add", "ada"], "token "),
         (&["cluster", "create", "other", "--base-port", "9001"], "is in other"),
     ] {
         for (to, exit) in [(To::Full, 1), (To::Closed, 0)] {
