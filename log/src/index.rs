@@ -13,6 +13,13 @@ pub(crate) struct Location {
     pub(crate) term: u64,
 }
 
+impl Location {
+    /// The byte behind the record.
+    pub(crate) fn end(&self) -> u32 {
+        self.offset.saturating_add(self.length)
+    }
+}
+
 /// The locations of consecutive entries.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Index {

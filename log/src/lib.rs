@@ -6,7 +6,8 @@
 //! segment   a file and its label            segments those that are open, and ready
 //! replay    the rule of recovery            verdict  what it can find
 //! stream    writing groups                  front    what is queued, and the newest entries
-//! open      creating and opening            log      what can be asked
+//! open      creating and opening            read     entries and places
+//! log       what can be asked, and group commit
 //! ```
 //!
 //! All shards of a node share one stream of records over segments of fixed size. What is queued is
@@ -57,6 +58,7 @@ mod index;
 mod log;
 pub mod memory;
 mod open;
+mod read;
 mod record;
 mod replay;
 mod segment;

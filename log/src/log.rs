@@ -7,15 +7,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use crate::disk::{Disk, DiskFile};
-use crate::format::{Body, Entry, Mark, Place, Position, StoreId, Vote};
+use crate::disk::Disk;
+use crate::format::{Entry, Mark, Place, StoreId, Vote};
 use crate::front::Front;
-use crate::index::{Index, Location};
-use crate::record;
+use crate::index::Index;
 use crate::segment::SECTOR;
 use crate::segments::{Segments, Upkeep};
 use crate::stream::{Effect, Op, Queued};
-use crate::verdict::{Finding, LogError};
+use crate::verdict::LogError;
 
 /// Sizes that a log is opened with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +68,7 @@ pub(crate) type Written = BTreeMap<u16, Index>;
 /// An open log that is proven intact. Cheap to clone.
 #[derive(Debug)]
 pub struct Log<D: Disk> {
-    shared: Arc<Shared<D>>,
+    pub(crate) shared: Arc<Shared<D>>,
 }
 
 impl<D: Disk> Clone for Log<D> {
@@ -79,13 +78,13 @@ impl<D: Disk> Clone for Log<D> {
 }
 
 #[derive(Debug)]
-struct Shared<D: Disk> {
+pub(crate) struct Shared<D: Disk> {
     options: Options,
     front: Mutex<Front<D>>,
     settled: Condvar,
     /// Taken after `front` where both are.
     written: RwLock<Written>,
-    segments: Segments<D>,
+    pub(crate) segments: Segments<D>,
 }
 
 /// Makes the log fail for good if a flush ends in a panic: others wait for it.
@@ -102,12 +101,12 @@ impl<D: Disk> Drop for Alarm<'_, D> {
 }
 
 impl<D: Disk> Shared<D> {
-    fn lock(&self) -> MutexGuard<'_, Front<D>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Front<D>> {
         // A broken invariant panics before anything is changed.
         self.front.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn written(&self) -> RwLockReadGuard<'_, Written> {
+    pub(crate) fn written(&self) -> RwLockReadGuard<'_, Written> {
         self.written.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -389,133 +388,6 @@ impl<D: Disk> Log<D> {
     #[must_use]
     pub fn last_vote(&self, shard: u16) -> Option<Vote> {
         self.shared.lock().shards.get(&shard)?.vote
-    }
-
-    /// Entries `from..to` of a shard, queued ones included; stops after `bytes`, but never before
-    /// one entry. What lies outside the log is left out.
-    ///
-    /// # Errors
-    /// When an entry is damaged, or the disk refuses.
-    pub fn entries(
-        &self,
-        shard: u16,
-        from: u64,
-        to: u64,
-        bytes: usize,
-    ) -> Result<Vec<Entry>, LogError> {
-        loop {
-            let start = from.max(self.range(shard).0);
-            let result = self.entries_once(shard, start, to, bytes);
-            // A purge may have passed between the two looks; what it took is not damaged.
-            if result.is_ok() || self.range(shard).0 <= start {
-                return result;
-            }
-        }
-    }
-
-    fn entries_once(
-        &self,
-        shard: u16,
-        from: u64,
-        to: u64,
-        bytes: usize,
-    ) -> Result<Vec<Entry>, LogError> {
-        let (mut older, mut recent) = (Vec::new(), Vec::new());
-        {
-            let front = self.shared.lock();
-            let Some(seen) = front.shards.get(&shard) else { return Ok(Vec::new()) };
-            let to = to.min(seen.end);
-            let written = self.shared.written();
-            let index = written.get(&shard);
-            for at in from..to.min(seen.recent_first()) {
-                let location = index.and_then(|index| index.get(at));
-                assert!(location.is_some(), "what is not in memory is durable");
-                older.extend(location.map(|location| (at, *location)));
-            }
-            let range = from.max(seen.recent_first())..to;
-            recent.extend(range.filter_map(|at| Some(seen.recent(at)?.entry.clone())));
-        }
-        let (mut found, mut size) = (Vec::new(), 0);
-        for (index, location) in older {
-            if size >= bytes && !found.is_empty() {
-                return Ok(found);
-            }
-            let (_, entry) = self.read(shard, index, location)?;
-            size += entry.payload.len();
-            found.push(entry);
-        }
-        for entry in recent {
-            if size >= bytes && !found.is_empty() {
-                break;
-            }
-            size += entry.payload.len();
-            found.push(entry);
-        }
-        Ok(found)
-    }
-
-    /// The place of a durable entry that the shard holds, or of its purge floor; `None` if it is
-    /// neither.
-    ///
-    /// # Errors
-    /// When the entry is damaged, or the disk refuses.
-    pub fn place_at(&self, shard: u16, index: u64) -> Result<Option<Place>, LogError> {
-        loop {
-            let location = {
-                let front = self.shared.lock();
-                let Some(seen) = front.shards.get(&shard) else { return Ok(None) };
-                if let Some(floor) = seen.floor.filter(|floor| floor.index == index) {
-                    return Ok(Some(floor));
-                }
-                if index < seen.first || index >= seen.end {
-                    return Ok(None);
-                }
-                if let Some(recent) = seen.recent(index) {
-                    return Ok(recent.place);
-                }
-                let written = self.shared.written();
-                written.get(&shard).and_then(|written| written.get(index)).copied()
-            };
-            let Some(location) = location else { return Ok(None) };
-            match self.read(shard, index, location) {
-                Ok((place, _)) => return Ok(Some(place)),
-                Err(_) if self.range(shard).0 > index => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// The place of an entry that is written, whether or not it is seen any more.
-    fn read_place(&self, shard: u16, index: u64) -> Result<Place, LogError> {
-        let location = {
-            let written = self.shared.written();
-            written.get(&shard).and_then(|written| written.get(index)).copied()
-        };
-        let hole = Finding::Hole { shard, from: index, to: index };
-        let (place, _) = self.read(shard, index, location.ok_or(hole)?)?;
-        Ok(place)
-    }
-
-    /// Reads an entry from the disk and checks it.
-    fn read(&self, shard: u16, index: u64, location: Location) -> Result<(Place, Entry), LogError> {
-        let at = Position { life: location.life, offset: u64::from(location.offset) };
-        let damaged = Finding::Entry { shard, index, at };
-        let segment = self.shared.segments.get(location.life).ok_or_else(|| damaged.clone())?;
-        let mut bytes = vec![0; usize::try_from(location.length).unwrap_or(0)];
-        let read = segment.file.read_at(&mut bytes, at.offset);
-        read.map_err(LogError::disk(format!("reading entry {index}")))?;
-        let record = record::read(&bytes, segment.seed).ok_or_else(|| damaged.clone())?;
-        match record.body {
-            Some(Body::Entry { place, payload })
-                if record.head.shard == shard
-                    && place.index == index
-                    && place.term == location.term =>
-            {
-                let payload = payload.to_vec().into();
-                Ok((place, Entry { index, term: place.term, payload }))
-            }
-            _ => Err(damaged.into()),
-        }
     }
 }
 

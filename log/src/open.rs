@@ -1,8 +1,9 @@
 //! Creating a log, and opening one: reading all of it, the verdict, and a first group that closes
 //! what was found.
 //!
-//! What is read is what the disk has: what the system still has to write is synced first, and what
-//! it keeps is let go of. After a sync that failed, it may keep what never reached the disk.
+//! What is read of the end is what the disk has: what the system still has to write is synced first,
+//! and what it keeps is let go of. After a sync that failed, it may keep what never reached the disk.
+//! A segment that is sealed was durable before anything was written behind it.
 //!
 //! The first group after an opening is one record. If power is lost while it is written, nothing of
 //! it is left; so what comes behind a tail that was kept in part always proves that part.
@@ -17,7 +18,7 @@ use crate::log::{Found, Log, Options, Written};
 use crate::record::Seed;
 use crate::replay::{Recovered, Replay};
 use crate::segment::{Label, SECTOR, Segment, file_name, life_of, read_label};
-use crate::segments::{Segments, discard};
+use crate::segments::{READY_MAX, Segments, discard};
 use crate::stream::{Stream, Tail};
 use crate::verdict::{Finding, LogError};
 
@@ -57,8 +58,9 @@ pub(crate) fn open<D: Disk>(
     lives.sort_unstable();
     let mut found: BTreeMap<u64, Opened<D::File>> = BTreeMap::new();
     let mut replay = Replay::new(&store, claimed);
-    for life in lives {
-        let (opened, bytes) = read_segment(&disk, &store, life)?;
+    let sealed = lives.len().saturating_sub(1 + READY_MAX);
+    for (at, life) in lives.into_iter().enumerate() {
+        let (opened, bytes) = read_segment(&disk, &store, life, at >= sealed)?;
         replay.segment(life, &bytes)?;
         found.insert(life, opened);
     }
@@ -81,16 +83,19 @@ pub(crate) fn open<D: Disk>(
     assemble(segments, recovered, options)
 }
 
-/// Opens and reads one segment as the disk has it.
+/// Opens and reads one segment, past what the system keeps of it, if it may be the last one.
 fn read_segment<D: Disk>(
     disk: &D,
     store: &StoreId,
     life: u64,
+    is_end: bool,
 ) -> Result<(Opened<D::File>, Vec<u8>), LogError> {
     let failed = |source| LogError::disk(format!("reading segment {life}"))(source);
     let file = disk.open(&file_name(life)).map_err(failed)?;
-    file.sync().map_err(failed)?;
-    file.forget().map_err(failed)?;
+    if is_end {
+        file.sync().map_err(failed)?;
+        file.forget().map_err(failed)?;
+    }
     let found = file.size().map_err(failed)?;
     let mut bytes = vec![0; usize::try_from(found).unwrap_or(usize::MAX)];
     file.read_at(&mut bytes, 0).map_err(failed)?;

@@ -107,6 +107,11 @@ pub(crate) fn entry_size(payload: usize) -> usize {
     size(HASH + payload)
 }
 
+/// Bytes that the payload of an entry has at least whose record takes so many.
+pub(crate) fn payload_min(length: u32) -> usize {
+    usize::try_from(length).unwrap_or(0).saturating_sub(HEADER + HASH + ALIGN - 1)
+}
+
 /// Appends a record to `out`, which begins where the group does, and fills up.
 pub(crate) fn put(out: &mut Vec<u8>, seed: Seed, head: Head, body: &Body<'_>) {
     assert_eq!(out.len() % ALIGN, 0, "a record begins at a multiple of {ALIGN}");
@@ -289,7 +294,7 @@ mod tests {
         }
     }
 
-    /// A record of another life whose number alone was changed. Meant to catch a checksum that
+    /// A record of another life whose number alone was changed. Seen to fail with a checksum that
     /// begins with nothing, or with whose log it is alone.
     #[test]
     fn the_checksum_knows_the_life() {

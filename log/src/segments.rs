@@ -21,7 +21,7 @@ use crate::verdict::LogError;
 /// Bytes of zeros that are written at once.
 const ZEROS: usize = 256 << 10;
 /// Segments that are kept ready at most: purged ones beyond that are removed.
-const READY_MAX: usize = 2;
+pub(crate) const READY_MAX: usize = 2;
 
 /// What a step of upkeep did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

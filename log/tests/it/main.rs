@@ -24,6 +24,8 @@ mod old_copies;
 #[cfg(test)]
 mod power_cuts;
 #[cfg(test)]
+mod reads;
+#[cfg(test)]
 mod real_disk;
 #[cfg(test)]
 mod segments;
