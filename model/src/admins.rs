@@ -18,7 +18,7 @@ use crate::command::{Caller, CommandOp};
 use crate::error::{QueryError, StateError, conflict, denied, invalid, not_found};
 use crate::events::Event;
 use crate::machine::{Machine, Outcome, Place};
-use crate::registry::require_free;
+use crate::registry::{require_free, require_nobodys};
 use crate::view::{Direction, Table, View};
 
 impl Machine<'_> {
@@ -90,11 +90,7 @@ impl Machine<'_> {
     /// Refuses a name that is somebody else's, and one administrator too many.
     fn require_room(&mut self, name: &str) -> Result<(), QueryError> {
         require_free(&self.rows, name)?;
-        if self.client(name)?.is_some() {
-            return Err(
-                conflict(format!("the name '{name}' is a client's: take another one")).into()
-            );
-        }
+        require_nobodys(&self.rows, name)?;
         if admins(&self.rows)?.admins.len() >= ADMINS_MAX {
             return Err(conflict(format!(
                 "{ADMINS_MAX} administrators are entered, which is the limit"
@@ -145,8 +141,7 @@ impl Machine<'_> {
         caller: &Caller,
         name: &str,
     ) -> Result<Outcome, QueryError> {
-        let row = row(&self.rows, name)?
-            .ok_or_else(|| not_found(format!("no administrator '{name}'")))?;
+        let Some(row) = row(&self.rows, name)? else { return self.take_back(place, caller, name) };
         if admins(&self.rows)?.admins.len() == 1 {
             let message = format!("'{name}' is the last administrator: enter another one first");
             return Err(conflict(message).into());
@@ -158,6 +153,23 @@ impl Machine<'_> {
         let event = Event::new(ADMIN_EVENT, text);
         self.note(place, caller, vec![event.with("admin", name).with("change", "taken out")])?;
         Ok(Outcome::Admins(Admins { admins: vec![row] }))
+    }
+
+    /// Takes the token back of one who was to become an administrator and has not come yet.
+    fn take_back(
+        &mut self,
+        place: &Place<'_>,
+        caller: &Caller,
+        name: &str,
+    ) -> Result<Outcome, QueryError> {
+        if self.revoke_tokens_for(place, name)? == 0 {
+            return Err(not_found(format!("no administrator '{name}'")).into());
+        }
+        let text =
+            format!("administrator {name} was taken out before it came: its token is revoked");
+        let event = Event::new(ADMIN_EVENT, text);
+        self.note(place, caller, vec![event.with("admin", name).with("change", "taken out")])?;
+        Ok(Outcome::Admins(Admins { admins: Vec::new() }))
     }
 
     fn put_admin(

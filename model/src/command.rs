@@ -19,6 +19,7 @@ use proto::wire::{
 };
 use proto::{Header, Name};
 
+use crate::check::ADMIN;
 use crate::wire;
 
 /// Version of the entry's format.
@@ -65,6 +66,13 @@ impl Caller {
     #[must_use]
     pub fn node(name: &Name) -> Self {
         Self { name: name.to_string(), admin: false, fingerprint: [0; 32] }
+    }
+
+    /// Whom what the caller makes belongs to: itself, or all administrators together, since one of them
+    /// may be taken out and its name become a client's.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        if self.admin { ADMIN } else { &self.name }
     }
 
     /// Whether this is a node of the cluster. No key has a hash of zeros, so no client can be.

@@ -92,13 +92,15 @@ impl Machine<'_> {
         change: &GroupChange,
     ) -> Result<Outcome, QueryError> {
         let (name, op) = read(change)?;
-        self.require_sender(caller)?;
+        self.require_registered(caller)?;
         let stream = Stream::Group(name);
         let to = stream.to_string();
         let Stream::Group(name) = &stream else { return Err(invalid("no group").into()) };
         let name = name.as_str();
         let asked = content_hash(&[], &change.encode_to_vec());
-        let own = (caller.name.as_str(), caller.name.as_str());
+        // The body says which administrator it was.
+        let speaker = Caller { name: caller.owner().to_owned(), ..caller.clone() };
+        let own = (speaker.name.as_str(), speaker.name.as_str());
         let fresh = match self.once(own, &change.id, &to, &asked)? {
             Once::Before(_) => return self.changed(name, op),
             Once::First(fresh) => fresh,
@@ -116,7 +118,7 @@ impl Machine<'_> {
                 let content = content_hash(&headers, &body);
                 let (id, headers, body) = (&change.id[..], &headers[..], &body);
                 let message = Message { stream: &stream, id, headers, body, content: &content };
-                self.append(place, caller, gateway, &message, (fresh, &asked));
+                self.append(place, &speaker, gateway, &message, (fresh, &asked));
             }
             None => {
                 let key = self.claim(fresh);
@@ -171,7 +173,7 @@ impl Machine<'_> {
             false => Some(self.coming(&caller.name, name, seq)?),
         };
         let before_owner = before.as_ref().map(|before| before.owner.as_str());
-        if before_owner != Some(caller.name.as_str()) {
+        if before_owner != Some(caller.owner()) {
             self.add_group_of(caller)?;
             if let Some(owner) = before_owner {
                 self.drop_group_of(owner)?;
@@ -179,7 +181,7 @@ impl Machine<'_> {
         }
         self.state.groups += u64::from(before.is_none());
         let row = GroupRow {
-            owner: caller.name.clone(),
+            owner: caller.owner().to_owned(),
             since: Bytes::copy_from_slice(&place.stamp.hlc.to_bytes()),
             created_seq: seq,
             members: u64::from(first.is_some()),

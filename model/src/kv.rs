@@ -6,7 +6,7 @@
 //! of any other change without the value, which the change itself says. A refused change is not
 //! remembered, for it changed nothing.
 //!
-//! A key belongs to whoever made it. Others read it, and change it only where it is shared with them.
+//! A key belongs to whoever made it, one of an admin's to all admins together. Others read it, and change it only where it is shared with them.
 //! Rows from before keys had owners stay as they were: everybody's.
 
 use bytes::Bytes;
@@ -89,7 +89,7 @@ impl Machine<'_> {
         change: &KvChange,
     ) -> Result<Outcome, QueryError> {
         check(change)?;
-        self.require_sender(caller)?;
+        self.require_registered(caller)?;
         let asked = content_hash(&[], &change.encode_to_vec());
         let sender = kv_sender(&caller.name);
         let fresh = match self.once((&sender, &caller.name), &change.id, "", &asked)? {
@@ -153,7 +153,7 @@ impl Machine<'_> {
             }
             if change.shared_with.as_ref().is_some_and(|with| *with != row.shared_with) {
                 let whose = match owner.as_str() {
-                    "" => "an admin".to_owned(),
+                    "" | ADMIN => "an admin".to_owned(),
                     owner => format!("'{owner}', whose key it is, or an admin"),
                 };
                 let message = format!("only {whose} says with whom '{key}' is shared");
@@ -201,7 +201,7 @@ impl Machine<'_> {
         }
         self.state.kv_keys += u64::from(new);
         self.state.kv_version += 1;
-        let owner = before.map_or_else(|| caller.name.clone(), |before| before.owner);
+        let owner = before.map_or_else(|| caller.owner().to_owned(), |before| before.owner);
         // Whoever says with whom a key of nobody is shared has taken it over.
         let taken = owner.is_empty() && shared_with != SHARED;
         let row = ValueRow {
@@ -209,7 +209,7 @@ impl Machine<'_> {
             version: self.state.kv_version,
             by: caller.name.clone(),
             stamp: Bytes::copy_from_slice(&place.stamp.to_bytes()),
-            owner: if taken { caller.name.clone() } else { owner },
+            owner: if taken { caller.owner().to_owned() } else { owner },
             shared_with,
             group_seq,
         };

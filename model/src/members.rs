@@ -25,7 +25,7 @@ use crate::events::Event;
 use crate::machine::{Machine, Outcome, Place};
 use crate::member_rows::{GoneStore, Node, can_do_without, nodes, present};
 use crate::notice::{about, left, noticed};
-use crate::registry::client_row;
+use crate::registry::require_nobodys;
 use crate::tokens;
 use crate::view::{Table, View};
 
@@ -387,12 +387,7 @@ fn admission(view: &dyn View, ask: &AdmitNode, now: Hlc) -> Result<(Node, bool),
         ))
         .into());
     }
-    if client_row(view, name)?.is_some() {
-        return Err(conflict(format!(
-            "the name '{name}' is a client's: take another one for the node"
-        ))
-        .into());
-    }
+    require_nobodys(view, name)?;
     if let Some(other) = all.values().find(|node| node.had(&ask.fingerprint, &ask.incarnation)) {
         return Err(conflict(format!(
             "this key or this store is that of {}: join with an empty directory",

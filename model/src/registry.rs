@@ -11,7 +11,7 @@ use crate::error::{QueryError, StateError, conflict, denied, not_found};
 use crate::machine::{Machine, Outcome, Place};
 use crate::member_rows::node;
 use crate::rows::ClientRow;
-use crate::view::Table;
+use crate::view::{Table, View};
 
 impl Machine<'_> {
     /// Registers a client. The same name with the same key again is no change but for a new home;
@@ -82,7 +82,8 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// As above, and an admin only under the reserved name: any other could be a client's.
+    /// As above, and an admin only under the reserved name: what a sender wrote stays under its name, and
+    /// that of an admin who was taken out may become a client's.
     pub(crate) fn require_sender(&mut self, caller: &Caller) -> Result<(), QueryError> {
         if caller.admin && caller.name != ADMIN {
             let name = &caller.name;
@@ -157,12 +158,25 @@ pub(crate) fn admit(
     }
 }
 
-/// Refuses who would be called like a node or an administrator: who reads `n1` must know who that is.
-pub(crate) fn require_free(view: &dyn crate::view::View, name: &str) -> Result<(), QueryError> {
+/// Refuses a name that is a client's or an administrator's.
+pub(crate) fn require_nobodys(view: &dyn View, name: &str) -> Result<(), QueryError> {
+    if client_row(view, name)?.is_some() {
+        return Err(conflict(format!("the name '{name}' is a client's: take another one")).into());
+    }
+    require_no_admins(view, name)
+}
+
+fn require_no_admins(view: &dyn View, name: &str) -> Result<(), QueryError> {
     if crate::admins::row(view, name)?.is_some() {
         let message = format!("the name '{name}' is an administrator's: take another one");
         return Err(conflict(message).into());
     }
+    Ok(())
+}
+
+/// Refuses who would be called like a node or an administrator: who reads `n1` must know who that is.
+pub(crate) fn require_free(view: &dyn View, name: &str) -> Result<(), QueryError> {
+    require_no_admins(view, name)?;
     match node(view, name)? {
         Some(node) if !node.is_removed() => {
             Err(conflict(format!("the name '{name}' is a node's: take another one")).into())
@@ -172,9 +186,6 @@ pub(crate) fn require_free(view: &dyn crate::view::View, name: &str) -> Result<(
 }
 
 /// Reads one row of the registry.
-pub(crate) fn client_row(
-    view: &dyn crate::view::View,
-    name: &str,
-) -> Result<Option<ClientRow>, StateError> {
+pub(crate) fn client_row(view: &dyn View, name: &str) -> Result<Option<ClientRow>, StateError> {
     view.get(Table::Clients, name.as_bytes())?.map(ClientRow::decode).transpose()
 }

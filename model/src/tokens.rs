@@ -19,7 +19,7 @@ use crate::keys;
 use crate::machine::{Machine, Outcome, Place};
 use crate::member_rows::node;
 use crate::members::no_token;
-use crate::registry::{client_row, require_free};
+use crate::registry::{client_row, require_free, require_nobodys};
 use crate::rows::ClientRow;
 use crate::view::{Direction, Table, View};
 
@@ -159,9 +159,25 @@ impl Machine<'_> {
             }
             return self.answer(proof.id.as_slice(), before, now);
         }
+        self.require_of_use(create)?;
         self.make_room(now)?;
         self.put(Table::Tokens, keys::token(&proof.id), token.encode_to_vec());
         self.answer(proof.id.as_slice(), token, now)
+    }
+
+    /// Refuses a token for a name that nobody could come in under. A client or a node of that name may:
+    /// the one with the key that it has, the other once its predecessor is removed.
+    fn require_of_use(&self, create: &CreateToken) -> Result<(), QueryError> {
+        let name = create.name.as_str();
+        match create.role.parse() {
+            Ok(Role::Node) if !name.is_empty() => require_nobodys(&self.rows, name),
+            Ok(Role::Client) if !name.is_empty() => require_free(&self.rows, name),
+            Ok(Role::Admin) => {
+                require_free(&self.rows, name)?;
+                require_nobodys(&self.rows, name)
+            }
+            Ok(Role::Node | Role::Client) | Err(_) => Ok(()),
+        }
     }
 
     /// Where no token fits any more, the oldest one that nobody can use goes.
@@ -204,8 +220,25 @@ impl Machine<'_> {
         place: &Place<'_>,
         admin: &str,
     ) -> Result<usize, QueryError> {
+        self.revoke_tokens(place, |row| row.by == admin)
+    }
+
+    /// Revokes the tokens with which somebody could still become the administrator of this name.
+    pub(crate) fn revoke_tokens_for(
+        &mut self,
+        place: &Place<'_>,
+        admin: &str,
+    ) -> Result<usize, QueryError> {
+        self.revoke_tokens(place, |row| row.role == Role::Admin.label() && row.name == admin)
+    }
+
+    fn revoke_tokens(
+        &mut self,
+        place: &Place<'_>,
+        which: impl Fn(&TokenRow) -> bool,
+    ) -> Result<usize, QueryError> {
         let live = rows(&self.rows)?.into_iter();
-        let live = live.filter(|(_, row)| row.by == admin && row.state(place.stamp.hlc) == "live");
+        let live = live.filter(|(_, row)| which(row) && row.state(place.stamp.hlc) == "live");
         let mut count = 0;
         for (id, mut token) in live {
             token.revoked = true;
@@ -386,10 +419,7 @@ fn admin_admission(
     let id = ask.token.as_ref().ok_or_else(no_token)?.id.as_slice();
     token.usable(id, Role::Admin, &ask.name, now)?;
     require_free(view, &ask.name)?;
-    if client_row(view, &ask.name)?.is_some() {
-        let name = &ask.name;
-        return Err(conflict(format!("the name '{name}' is a client's: take another one")).into());
-    }
+    require_nobodys(view, &ask.name)?;
     Ok(None)
 }
 

@@ -88,8 +88,11 @@ async fn remove(session: &Session, name: &Name, out: &mut Out) -> Result<(), Ctl
         &format!("logctl -y admin remove {name}"),
     )?;
     let op = Some(AdminOp::Remove(AdminName { name: name.to_string() }));
-    admins(session.call(Op::Admin(AdminChange { op })).await?)?;
-    out.note(&format!("{name} is no administrator any more"));
+    let taken = admins(session.call(Op::Admin(AdminChange { op })).await?)?;
+    out.note(&match taken.admins[..] {
+        [] => format!("{name} was none yet: the token for it is revoked"),
+        [..] => format!("{name} is no administrator any more"),
+    });
     Ok(())
 }
 

@@ -457,6 +457,7 @@ fn describe(outcome: Outcome) -> String {
         Outcome::Groups(groups) => {
             groups.groups.iter().map(describe_group).collect::<Vec<_>>().join("; ")
         }
+        Outcome::Admins(admins) if admins.admins.is_empty() => "nobody was entered".to_owned(),
         Outcome::Admins(admins) => cluster::describe_admins(&admins).join("\n"),
         Outcome::Kv(rows) => rows.rows.iter().map(describe_kv).collect::<Vec<_>>().join("; "),
         Outcome::Done => "done".to_owned(),
