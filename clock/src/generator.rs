@@ -321,8 +321,10 @@ impl HlcClock {
         let mut inner = self.lock();
         inner.sealed = true;
         let floor = inner.floor.hlc();
-        // While only the count grows, a whole nanosecond would leave the next start no room.
-        if inner.counts || floor == Hlc::ZERO { floor } else { whole(floor.ns) }
+        // While only the count grows, or the log alone has come so far, a whole nanosecond would leave
+        // the next start no room.
+        let exact = inner.counts || floor == inner.log_floor.hlc() || floor == Hlc::ZERO;
+        if exact { floor } else { whole(floor.ns) }
     }
 
     /// Whether minting has ended.

@@ -150,8 +150,9 @@ pub struct Compared {
 
 /// Says how this node is.
 pub type Myself = Arc<dyn Fn() -> NodeInfo + Send + Sync>;
-/// Hears what every peer says of itself, with when it was asked if that was an answer.
-pub type Listener = Arc<dyn Fn(&NodeInfo, Option<Instant>) + Send + Sync>;
+/// Hears what every peer says of itself, with when it was asked if that was an answer. Says whether the
+/// speaker is the one that lives as that node.
+pub type Listener = Arc<dyn Fn(&NodeInfo, Option<Instant>) -> bool + Send + Sync>;
 /// Reads this node's clock, by its own servers alone.
 pub type MyClock = Arc<dyn Fn() -> (Reading, ClockState) + Send + Sync>;
 
@@ -292,7 +293,11 @@ impl Members {
 
     fn note_at(&self, mut info: NodeInfo, rtt_us: Option<u64>, at: Instant) -> bool {
         if let Some(listener) = &self.listener {
-            listener(&info, rtt_us.and_then(|us| at.checked_sub(Duration::from_micros(us))));
+            let asked = rtt_us.and_then(|us| at.checked_sub(Duration::from_micros(us)));
+            if !listener(&info, asked) {
+                tracing::debug!(peer = info.name, "a word of a process that is not the node");
+                return false;
+            }
         }
         let mut known = self.lock();
         let before = known.heard.get(&info.name);

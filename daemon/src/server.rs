@@ -221,9 +221,10 @@ impl Server {
         // Before the first look, so that no change is missed.
         let mut changes = self.node.trust_changes();
         let (node, known) = (self.node.clone(), Arc::clone(&certified));
-        let witness = self.node.witness().clone();
-        let meet =
-            move |hello: &Hello| node.meet(&known, hello).and_then(|_| witness.called_by(hello));
+        let (witness, from) = (self.node.witness().clone(), peer.remote());
+        let meet = move |hello: &Hello| {
+            node.meet(&known, hello).and_then(|_| witness.called_by(hello, from))
+        };
         if let Err(error) = peer.handshake((self.hello)(), meet).await {
             tracing::debug!(%error, "a peer was not let in");
             return;

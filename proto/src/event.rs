@@ -28,9 +28,11 @@ pub const ADMIN: &str = "admin";
 pub const REFUSED: &str = "refused";
 /// A setting of the cluster was changed.
 pub const SETTINGS: &str = "settings";
+/// An administrator put the ceiling of a node's stamps down.
+pub const CEILING: &str = "ceiling";
 /// Every type of event.
-pub const TYPES: [&str; 11] =
-    [JOIN, SUSPECT, LEAVE, LEADER, MEMBER, CLOCK, SHARD, ALARM, ADMIN, REFUSED, SETTINGS];
+pub const TYPES: [&str; 12] =
+    [JOIN, SUSPECT, LEAVE, LEADER, MEMBER, CLOCK, SHARD, ALARM, ADMIN, REFUSED, SETTINGS, CEILING];
 
 /// Whether events of a type are written by applying the change that they tell of, and by nobody else.
 #[must_use]

@@ -7,6 +7,7 @@
 
 use std::fs;
 
+use proto::ProblemCode;
 use tests::patience::when;
 use tests::{Cluster, ports, until};
 
@@ -86,4 +87,52 @@ fn two_of_three_that_come_back_elsewhere_find_a_majority_again() {
             assert!(records.iter().any(|record| record.id == id), "{node}: {id}");
         }
     }
+}
+
+/// A configuration that advertises what is not the node's: it is dialled where it was, and everybody says
+/// what is wrong, the node itself too.
+///
+/// Seen to fail on the code before: the node said nothing, and no event told of it.
+#[test]
+fn a_false_claim_of_an_address_moves_nobody_and_is_told_by_all() {
+    let mut cluster = Cluster::start(3).unwrap();
+    let user = cluster.user().clone();
+    let (was, others) = (cluster.address("n1").unwrap(), cluster.address("n2").unwrap());
+    let config = cluster.node("n1").unwrap().config().to_owned();
+    let text = fs::read_to_string(&config).unwrap();
+    let nobodys = format!("127.0.0.1:{}", ports::in_a_row(1).unwrap());
+    for claim in [&nobodys, &others] {
+        cluster.stop("n1").unwrap();
+        let listen = format!("\nlisten = \"{was}\"");
+        assert!(text.contains(&listen), "{text}");
+        let claims = format!("{listen}\nadvertise = \"{claim}\"");
+        fs::write(&config, text.replace(&listen, &claims)).unwrap();
+        cluster.start_node("n1").unwrap();
+        for via in cluster.names() {
+            until(&format!("{via} to tell of {claim}"), || {
+                let status = cluster.status(&via).map_err(|error| error.to_string())?;
+                let told = status.problems.iter().any(|p| {
+                    p.kind() == ProblemCode::ListensElsewhere
+                        && p.subject == "n1"
+                        && p.detail.contains(claim)
+                });
+                let stays = status.nodes.iter().any(|n| n.name == "n1" && n.up && n.address == was);
+                when(told && stays, format!("{status:?}"))
+            })
+            .unwrap();
+        }
+        assert_eq!(user.run(&["status", "--via", "n1"]).unwrap().code, 10);
+        assert_eq!(user.run(&["health", "--node", "n1"]).unwrap().code, 10);
+        until("an event that tells of it", || {
+            let events = cluster.events("n2").map_err(|error| error.to_string())?;
+            let told = |text: &str| text.starts_with("alarm n1: it listens elsewhere");
+            let told = events.iter().any(|e| told(&e.text) && e.text.contains(claim));
+            when(told, format!("{events:?}"))
+        })
+        .unwrap();
+    }
+    cluster.stop("n1").unwrap();
+    fs::write(&config, text).unwrap();
+    cluster.start_node("n1").unwrap();
+    cluster.wait_healthy().unwrap();
 }

@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use daemon::seed::{SEED_FILE, USED_SEED_FILE};
+use proto::wire::NodeRow;
 use proto::{Problem, ProblemCode};
 use rustix::process::Signal;
 use tests::{Cluster, Logd, until, wal};
@@ -225,6 +226,35 @@ fn a_seed_that_is_put_back_makes_no_voter() {
     assert_eq!(held(&cluster, "n2", "acked", false), SENT);
 }
 
+/// A node that takes no part is no judge of the others: as soon as it knows that, and before.
+///
+/// Seen to fail with its first words believed: no quorum, and two nodes down that served all the time.
+#[test]
+fn a_node_that_takes_no_part_does_not_speak_for_the_cluster() {
+    let mut cluster = alice_and_bob();
+    stop(&mut cluster, "n1");
+    let data = cluster.data("n1");
+    fs::remove_dir_all(data.join("store")).unwrap();
+    fs::rename(data.join(USED_SEED_FILE), data.join(SEED_FILE)).unwrap();
+    let before = cluster.node("n1").unwrap().log().len();
+    cluster.start_node("n1").unwrap();
+    cluster.set_away("n1");
+    until("n1 as a node that takes no part, by every word that is asked for", || {
+        // Each node has its turn to be asked.
+        for _ in 0..3 {
+            let run = cluster.ctl(&["status", "--spread", "round-robin"]);
+            let run = run.map_err(|error| error.to_string())?;
+            assert_ne!(run.code, 11, "{run}");
+        }
+        let log = cluster.node("n1").unwrap().log();
+        let knows = log.get(before..).is_some_and(|said| said.contains(NO_PROOF));
+        let own = cluster.status("n1").map_err(|error| error.to_string())?;
+        let fits = knows && own.quorum && own.nodes.iter().all(|row| row.up);
+        tests::patience::when(fits, format!("{:?} {:?}", own.problems, own.nodes))
+    })
+    .unwrap();
+}
+
 /// The log ends earlier, on the boundary of a record, and the evidence beside it is as old.
 #[test]
 fn a_log_that_was_cut_together_with_its_evidence_is_noticed() {
@@ -241,41 +271,63 @@ fn a_log_that_was_cut_together_with_its_evidence_is_noticed() {
 }
 
 /// A copy of a node's machine, on another port: the key and the store are the node's.
+fn second_of(cluster: &mut Cluster, node: &str, aside: &Path) -> (Logd, String) {
+    let config = cluster.node(node).unwrap().config().to_owned();
+    let text = fs::read_to_string(&config).unwrap();
+    let (address, port) = (cluster.address(node).unwrap(), tests::ports::in_a_row(1).unwrap());
+    let elsewhere = format!("127.0.0.1:{port}");
+    let changed = text
+        .replace(&address, &elsewhere)
+        .replace(&format!("data/{node}"), aside.to_str().unwrap());
+    assert!(changed.contains(aside.to_str().unwrap()), "{text}");
+    let second = config.with_file_name("second.toml");
+    fs::write(&second, changed).unwrap();
+    (Logd::new(node, second, cluster.folder().join("clone.log")), elsewhere)
+}
+
+/// Waits until a node, as others see it, is as wanted.
+fn seen(cluster: &Cluster, node: &str, by: &[&str], what: &str, is: impl Fn(&NodeRow) -> bool) {
+    for via in by {
+        until(&format!("{node} {what}, seen by {via}"), || {
+            let status = cluster.status(via).map_err(|error| error.to_string())?;
+            let row = status.nodes.iter().find(|row| row.name == node);
+            let fits = status.quorum && row.is_some_and(&is);
+            tests::patience::when(fits, format!("{:?}: {:?}", status.problems, row))
+        })
+        .unwrap();
+    }
+}
+
 #[test]
 fn a_second_process_with_the_same_store_does_not_pass_for_the_node() {
     let mut cluster = alice_and_bob();
     let aside = copied(&mut cluster, "n1");
-    let config = cluster.node("n1").unwrap().config().to_owned();
-    let text = fs::read_to_string(&config).unwrap();
-    let (address, port) = (cluster.address("n1").unwrap(), tests::ports::in_a_row(1).unwrap());
-    let elsewhere = text
-        .replace(&address, &format!("127.0.0.1:{port}"))
-        .replace("data/n1", aside.to_str().unwrap());
-    assert!(elsewhere.contains(aside.to_str().unwrap()), "{text}");
-    let second = config.with_file_name("second.toml");
-    fs::write(&second, elsewhere).unwrap();
-    let mut clone = Logd::new("n1", second, cluster.folder().join("clone.log"));
+    let (mut clone, elsewhere) = second_of(&mut cluster, "n1", &aside);
     clone.start(&[]).unwrap();
     clone.says(NO_PROOF).unwrap();
     assert!(!clone.log().contains("takes part in elections"), "{}", clone.log());
-    until("a status that tells of two", || {
+    until("a status that tells of two, and where the second is", || {
         let mut told = Vec::new();
         for node in ["n2", "n3"] {
             let status = cluster.status(node).map_err(|error| error.to_string())?;
-            told.extend(status.problems.iter().map(|problem| problem.kind()));
+            told.extend(status.problems.into_iter().filter(|p| p.kind() == ProblemCode::TwoLives));
         }
-        tests::patience::when(told.contains(&ProblemCode::TwoLives), format!("{told:?}"))
+        let named = told.iter().any(|problem| problem.detail.contains(&elsewhere));
+        tests::patience::when(named, format!("{told:?}"))
     })
     .unwrap();
     // Nor does it once the node itself is gone.
     cluster.node("n1").unwrap().signal(Signal::KILL).unwrap();
     cluster.node("n1").unwrap().ended().unwrap();
     cluster.set_away("n1");
-    until("n1 as a node that takes no part", || {
+    let address = cluster.address("n1").unwrap();
+    seen(&cluster, "n1", &["n2", "n3"], "away", |row| !row.up && row.address == address);
+    until("a word on who speaks in its name", || {
         let status = cluster.status("n2").map_err(|error| error.to_string())?;
-        let row = status.nodes.iter().find(|row| row.name == "n1");
-        let out = row.is_some_and(|row| row.up && row.role == "repairing");
-        tests::patience::when(out && status.quorum, format!("{row:?}"))
+        let says = |p: &Problem| {
+            p.kind() == ProblemCode::ListensElsewhere && p.detail.contains(&elsewhere)
+        };
+        tests::patience::when(status.problems.iter().any(says), format!("{:?}", status.problems))
     })
     .unwrap();
     send(&cluster, "later", 1);
@@ -288,4 +340,43 @@ fn a_second_process_with_the_same_store_does_not_pass_for_the_node() {
         tests::patience::when(run.code == 11, run.to_string())
     })
     .unwrap();
+}
+
+/// The node itself is intact, whatever becomes of its copy.
+///
+/// Seen to fail with every process that is heard taken for the node while the node is away: it was
+/// refused then, called itself broken for ever, and the table moved it to where the copy was.
+#[test]
+fn a_node_takes_part_again_beside_its_copy_and_after_it() {
+    let mut cluster = alice_and_bob();
+    let aside = copied(&mut cluster, "n1");
+    let (mut clone, _) = second_of(&mut cluster, "n1", &aside);
+    clone.start(&[]).unwrap();
+    clone.says(NO_PROOF).unwrap();
+    let address = cluster.address("n1").unwrap();
+    let part = |row: &NodeRow| {
+        row.up && row.role != "repairing" && row.state == "joined" && row.address == address
+    };
+    seen(&cluster, "n1", &["n2", "n3"], "beside its copy", part);
+    // An orderly restart, and one after a crash while the copy is all that is heard.
+    stop(&mut cluster, "n1");
+    cluster.start_node("n1").unwrap();
+    seen(&cluster, "n1", &["n2", "n3"], "restarted beside its copy", part);
+    cluster.node("n1").unwrap().signal(Signal::KILL).unwrap();
+    cluster.node("n1").unwrap().ended().unwrap();
+    cluster.set_away("n1");
+    seen(&cluster, "n1", &["n2", "n3"], "away", |row| !row.up);
+    cluster.start_node("n1").unwrap();
+    seen(&cluster, "n1", &["n1", "n2", "n3"], "killed beside its copy", part);
+    send(&cluster, "beside", 1);
+    clone.signal(Signal::KILL).unwrap();
+    clone.ended().unwrap();
+    stop(&mut cluster, "n1");
+    cluster.start_node("n1").unwrap();
+    cluster.wait_healthy().unwrap();
+    assert_eq!(held(&cluster, "n1", "beside", false), 1);
+    let log = cluster.node("n1").unwrap().log();
+    assert!(!log.contains(NO_PROOF), "{log}");
+    let events = cluster.events("n2").unwrap();
+    assert!(events.iter().all(|event| !event.text.contains("moved")), "{events:?}");
 }

@@ -16,6 +16,10 @@ use crate::metrics::{self, NodeFacts};
 use crate::out::{Cell, Out, Shape, Show, Tone};
 use crate::session::Session;
 
+/// The role of a node that cannot prove its store intact.
+const REPAIRING: &str = "repairing";
+/// Longest wait for the word of others than the gateway.
+const OTHERS_WITHIN: Duration = Duration::from_secs(2);
 /// Time between two views of `--watch`.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
@@ -23,9 +27,9 @@ pub(crate) async fn run(args: Status, globals: &Globals, out: &mut Out) -> Resul
     let session = Session::open(globals, &Home::from_env()?)?;
     let done = if args.watch {
         out.endless();
-        watch(&session, out).await
+        watch(&session, globals, out).await
     } else {
-        match ask(&session).await {
+        match ask(&session, globals).await {
             Ok(status) => show(&StatusView::from(status), out),
             Err(error) => Err(error),
         }
@@ -35,14 +39,14 @@ pub(crate) async fn run(args: Status, globals: &Globals, out: &mut Out) -> Resul
 }
 
 /// Shows the status each second. It ends with Ctrl-C and the verdict on the last one.
-async fn watch(session: &Session, out: &mut Out) -> Result<(), CtlError> {
+async fn watch(session: &Session, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     let mut every = tokio::time::interval(WATCH_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
     let mut last = Ok(());
     loop {
         let status = tokio::select! {
-            status = async { every.tick().await; ask(session).await } => status,
+            status = async { every.tick().await; ask(session, globals).await } => status,
             _ = &mut stop => return last,
         };
         out.clear()?;
@@ -59,11 +63,27 @@ async fn watch(session: &Session, out: &mut Out) -> Result<(), CtlError> {
     }
 }
 
-async fn ask(session: &Session) -> Result<StatusReply, CtlError> {
-    match session.call(Op::Status(Empty {})).await? {
-        (_, Reply::Status(status)) => Ok(status),
-        _ => Err(CtlError::strange("no status")),
+/// Asks for the status. A node that takes no part, or is cut off, sees no majority and may be wrong: then
+/// the others are asked too, unless the command names whom to ask, and one who sees it knows better.
+async fn ask(session: &Session, globals: &Globals) -> Result<StatusReply, CtlError> {
+    let (gateway, Reply::Status(status)) = session.call(Op::Status(Empty {})).await? else {
+        return Err(CtlError::strange("no status"));
+    };
+    let mut row = status.nodes.iter().filter(|row| row.name == gateway);
+    let takes_part = status.quorum && row.all(|row| row.role != REPAIRING);
+    if takes_part || globals.via.is_some() {
+        return Ok(status);
     }
+    let others = status.nodes.iter().filter(|row| row.name != gateway);
+    let others: Vec<Name> = others.filter_map(|row| row.name.parse().ok()).collect();
+    let timeout = globals.timeout.min(OTHERS_WITHIN);
+    let each = EachNode::open(&Globals { timeout, ..globals.clone() })?;
+    let better = each.ask_all(&others, &Op::Status(Empty {})).await.into_iter();
+    let better = better.filter_map(|(_, answer)| match answer {
+        Ok(Reply::Status(status)) if status.quorum => Some(status),
+        Ok(_) | Err(_) => None,
+    });
+    Ok(better.max_by_key(|status| status.term).unwrap_or(status))
 }
 
 /// Shows a status and judges it.
@@ -149,7 +169,8 @@ async fn judge(
     // A node answers for itself: a gateway may see it differently.
     let via = node.or(globals.via.as_ref());
     let session = Session::with(globals, &home, &name, context, via)?;
-    let status = ask(&session).await;
+    let globals = Globals { via: via.cloned(), ..globals.clone() };
+    let status = ask(&session, &globals).await;
     session.close().await;
     let mut status = status?;
     let mut repairing = false;
@@ -157,7 +178,7 @@ async fn judge(
         status.nodes.retain(|row| row.name == node.as_str());
         status.problems.clear();
         for row in &mut status.nodes {
-            repairing |= row.role == "repairing";
+            repairing |= row.role == REPAIRING;
             if matches!(row.role.as_str(), "repairing" | "unknown" | "learner") {
                 row.problems.push(Problem::new(ProblemCode::Role).about(&row.role));
             }

@@ -322,11 +322,15 @@ impl Task {
 
 /// Why a node is no choice as primary, where its state alone does not say it.
 fn cannot_lead(standing: &Standing) -> Option<String> {
+    if standing.behind {
+        // That is a problem of its own, which says how far.
+        return None;
+    }
     let text = match standing.state {
         ClockState::Unsynced => "no time server was believed since its start",
         _ if standing.ahead_ns > 0 => {
             let ms = standing.ahead_ns.div_ceil(1_000_000);
-            return Some(format!("its stamps are {ms} ms ahead of its clock"));
+            return Some(format!("its next stamp would lie {ms} ms beyond what the others take"));
         }
         ClockState::Synced | ClockState::Holdover | ClockState::Disagree | ClockState::Expired => {
             "the error bound of its clock is too large"

@@ -17,7 +17,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use net::PeerAddr;
 use prost::Message as _;
-use proto::event::{MEMBER, NODE, TYPE};
+use proto::event::{CEILING, NODE, TYPE};
 use proto::peer::{HighestStamp, NodeEvent, PeerOp};
 use proto::wire::{CeilingLowered, Empty};
 use proto::{ErrorCode, Failure, Header};
@@ -153,11 +153,10 @@ impl Node {
         let header = |key: &str, value: &str| Header { key: key.into(), value: value.into() };
         let (was, now) = (utc_text(was.ns), utc_text(now.ns));
         let text =
-            format!("member {name}: {who} lowered its ceiling of stamps from {was} to {now}");
+            format!("ceiling {name}: {who} lowered its ceiling of stamps from {was} to {now}");
         let headers = vec![
-            header(TYPE, MEMBER),
+            header(TYPE, CEILING),
             header(NODE, name),
-            header("change", "ceiling lowered"),
             header("by", who),
             header("was", &was),
             header("now", &now),

@@ -91,7 +91,7 @@ impl Node {
         }
         match self.inner.members.heard(known.name) {
             Some(heard) => {
-                let up = heard.is_up();
+                let up = self.sees_up(&heard);
                 let mut row = row_of(&heard.info, known, up, heard.rtt_us());
                 if !up {
                     // What it was is no news of what it is.

@@ -367,7 +367,7 @@ impl Node {
             Op::Clients(Empty {}) => self.clients(principal, deadline).await.map(Reply::Clients),
             // The further answers of a watch are the server's business; the first is the list.
             Op::Nodes(Empty {}) | Op::WatchNodes(Empty {}) => Ok(Reply::Nodes(self.nodes())),
-            Op::Status(Empty {}) => Ok(Reply::Status(self.status())),
+            Op::Status(Empty {}) => Ok(Reply::Status(self.steady_status().await)),
             Op::Clock(Empty {}) => Ok(Reply::Clock(self.clock())),
             Op::Ping(Empty {}) => Ok(Reply::Pong(Empty {})),
             Op::Compact(Empty {}) => {

@@ -6,7 +6,8 @@
 //! brings one change of the table to the primary. The steward does the rest.
 //!
 //! Invariant: a claim alone moves nobody. While somebody answers as that node at the old address,
-//! another who claims to be it elsewhere is not called: there would be two of them.
+//! another who claims to be it elsewhere is not called: there would be two of them. Nor does a process
+//! move its node that takes no part: a copy of a store says what its original would.
 //!
 //! Not here: the exchanges (`members`), what the change means (`model::members`), the verdict on a
 //! node that is not where the table says (`reach`).
@@ -177,7 +178,7 @@ pub(super) fn follow(node: &Node, link: Arc<dyn Link>, book: Book, stop: &Cancel
 /// What to do about where a node says it is.
 #[derive(Debug, PartialEq, Eq)]
 enum Claim<'a> {
-    /// Nothing is said, or it cannot be told which of two to believe.
+    /// Nothing is said by one that takes part, or it cannot be told which of two to believe.
     Nothing,
     /// As the table says.
     Same,
@@ -186,7 +187,7 @@ enum Claim<'a> {
 }
 
 fn claim<'a>(heard: &'a Heard, table: &str) -> Claim<'a> {
-    if heard.info.leaving || heard.is_two(table) {
+    if heard.info.starts == 0 || heard.info.leaving || heard.is_two(table) {
         return Claim::Nothing;
     }
     match heard.claims() {
@@ -225,7 +226,11 @@ impl Node {
                             book.moved(&peer, table, address);
                         }
                         Err(error) => {
-                            tracing::debug!(peer = %peer.name, address, %error, "not there either");
+                            let peer = peer.name.as_str();
+                            tracing::warn!(
+                                peer, claims = address, table, %error,
+                                "a node says that it listens where it does not answer"
+                            );
                         }
                     }
                 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use proto::{Problem, ProblemCode};
 
 /// Nodes that have not been heard for this long yet cannot be expected to reach everybody.
-const STEADY_AFTER: Duration = Duration::from_secs(3);
+pub(super) const STEADY_AFTER: Duration = Duration::from_secs(3);
 
 /// A node as it is seen from here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

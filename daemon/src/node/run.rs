@@ -441,6 +441,8 @@ impl Running {
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.can_serve() => notifier.ready(),
+            // It never will.
+            _ = self.node.witness().lacking() => {}
         }
         let ended = tokio::select! {
             () = stop.cancelled() => Ok(()),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use clock::lead::OnLoss;
 use clock::{ClockState, Reading};
@@ -15,10 +16,15 @@ use proto::{Problem, ProblemCode};
 use crate::config::FileSettings;
 use crate::members::Heard;
 use crate::raft::{Member, peer_address};
+use crate::steward;
 
 use super::reach::{self, Seen};
 use super::{Body, Node};
 
+/// How long after its start a node may wait for the others' first words before it tells how they are.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
+/// Between two looks for that.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The role of a node that leads.
 const PRIMARY: &str = "primary";
 /// The role of a node that has led and is not followed any more, whatever it believes.
@@ -95,6 +101,7 @@ impl Node {
         if self.inner.disk_slow.load(Ordering::Relaxed) {
             problems.push(Problem::new(ProblemCode::DiskSlow));
         }
+        problems.extend(self.elsewhere());
         problems.extend(self.certificate_problem());
         problems.extend(self.inner.keeper.problem());
         if let Some(behind) = self.inner.keeper.behind() {
@@ -117,6 +124,22 @@ impl Node {
         problems
     }
 
+    /// Whether this node is dialled elsewhere than it says that it listens. The table follows a node that
+    /// moved as soon as another has called it back there; it does not follow a claim that is false.
+    fn elsewhere(&self) -> Option<Problem> {
+        let Body::Whole(core) = &self.inner.body else { return None };
+        let (name, claims) = (self.inner.name.as_str(), self.inner.advertise.as_str());
+        let table = steward::rows(&core.store).ok()?;
+        let row = table.members.iter().find(|row| row.name == name && !row.address.is_empty())?;
+        let elsewhere = row.address != claims && self.inner.began.elapsed() >= reach::STEADY_AFTER;
+        elsewhere.then(|| {
+            Problem::new(ProblemCode::ListensElsewhere).detail(format!(
+                "it says that it listens at {claims}, where nobody could call it; the table says {}",
+                row.address
+            ))
+        })
+    }
+
     /// The cluster's settings, as far as this node has applied the log; `None` before the first
     /// primary, and if the node takes no part.
     fn settings(&self) -> Option<Settings> {
@@ -129,7 +152,16 @@ impl Node {
         }
     }
 
-    pub(super) fn status(&self) -> Status {
+    /// The status, once enough was heard to tell: a node that has just started knows of nobody yet, and
+    /// that is no word on the others.
+    pub(super) async fn steady_status(&self) -> Status {
+        while self.inner.began.elapsed() < HEARD_WITHIN && !self.leader().quorum {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        self.status()
+    }
+
+    fn status(&self) -> Status {
         let table = self.table();
         let mut nodes = self.rows_of(&table);
         let Led { term, primary, quorum, mints } = self.leader();
@@ -138,14 +170,20 @@ impl Node {
             ISOLATED.clone_into(&mut row.role);
         }
         let mut problems = Vec::new();
+        let takes_part = matches!(self.inner.body, Body::Whole(_));
         if !quorum && mints {
-            let detail = "writes are refused, reads work with --stale";
+            let detail = match takes_part {
+                true => "writes are refused, reads work with --stale",
+                false => "as far as a node can tell that takes no part",
+            };
             problems.push(Problem::new(ProblemCode::NoQuorum).detail(detail));
         }
         let starts = |name: &str| table.members.iter().find(|row| row.name == name);
         let noted =
             |node: &NodeRow| starts(&node.name).is_none_or(|row| node.incarnation <= row.starts);
         problems.extend(nodes.iter().flat_map(|node| problems_of(node, noted(node))));
+        // It has no table that could say so.
+        problems.retain(|problem| takes_part || problem.kind() != ProblemCode::NodeNotNoted);
         for problem in reach::problems(&self.seen(&nodes), &primary, self.inner.name.as_str()) {
             if problems.iter().all(|known: &Problem| known.key() != problem.key()) {
                 problems.push(problem);
@@ -177,7 +215,7 @@ impl Node {
         let can_mint = |problems: &[Problem]| {
             problems.iter().all(|problem| problem.kind() != ProblemCode::ClockBehind)
         };
-        let heard = |name: &str| self.inner.members.heard(name).filter(Heard::is_up);
+        let heard = |name: &str| self.inner.members.heard(name).filter(|heard| self.sees_up(heard));
         // Another node leads if it answers, says so itself, in no older term, and is followed.
         let led_by = |heard: &Heard, term: u64| {
             let info = &heard.info;
@@ -187,7 +225,7 @@ impl Node {
         let (term, found) = match &self.inner.body {
             Body::Repairing { .. } => {
                 let all = self.inner.members.all_heard();
-                let leading = all.values().filter(|heard| heard.is_up());
+                let leading = all.values().filter(|heard| self.sees_up(heard));
                 let leading = leading.filter(|heard| led_by(heard, 0).is_some());
                 let leading = leading.max_by_key(|heard| heard.info.term);
                 let term = leading.map_or(0, |heard| heard.info.term);
@@ -213,6 +251,15 @@ impl Node {
         Led { term, primary, quorum, mints }
     }
 
+    /// Whether another node is up, as far as this one can tell. Who takes no part may be refused an answer
+    /// by nodes that are well: it goes by their questions.
+    pub(super) fn sees_up(&self, heard: &Heard) -> bool {
+        match &self.inner.body {
+            Body::Whole(_) => heard.is_up(),
+            Body::Repairing(_) => heard.speaks(),
+        }
+    }
+
     /// The members as they are seen from here.
     fn seen(&self, rows: &[NodeRow]) -> Vec<Seen> {
         let own = self.inner.name.as_str();
@@ -235,7 +282,7 @@ impl Node {
             } else if let Some(heard) = self.inner.members.heard(&row.name) {
                 seen.may_go |= heard.info.leaving;
                 (seen.speaks, seen.answers, seen.run) =
-                    (heard.speaks(), heard.is_up(), heard.run());
+                    (heard.speaks(), self.sees_up(&heard), heard.run());
                 heard.claims().unwrap_or_default().clone_into(&mut seen.claims);
                 seen.two = heard.is_two(&row.address);
                 seen.applied = heard.applied_for_long();

@@ -322,6 +322,7 @@ mod tests {
             &[("type", "alarm"), ("node", "n1")][..],
             &[("type", "clock"), ("node", "n1"), ("state", "synced")],
             &[("type", "refused"), ("node", "n1")],
+            &[("type", "ceiling"), ("node", "n1"), ("by", "admin")],
             &[],
         ] {
             assert_eq!(event_refusal(&event(good), "n1"), None, "{good:?}");

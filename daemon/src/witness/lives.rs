@@ -3,6 +3,9 @@
 //!
 //! A process that takes the place of one that was heard a moment ago has to wait until that one is
 //! silent. If the first answers a question that was asked after the second had come, both live.
+//!
+//! Invariant: only a process that was let in takes a place. One that is refused, or takes no part for
+//! it cannot prove its store intact, never stands in the way of the next.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -45,21 +48,28 @@ struct Rival {
     proven: bool,
 }
 
+impl Life {
+    fn of(shown: &Shown, now: Instant) -> Self {
+        Self { life: shown.life.clone(), heard: now, leaving: false, rival: None }
+    }
+
+    fn is_alive(&self, now: Instant) -> bool {
+        !self.leaving && now.saturating_duration_since(self.heard) <= SILENT_AFTER
+    }
+}
+
+/// Whether a process takes part. Who cannot read how often its store was started does not.
+fn takes_part(shown: &Shown) -> bool {
+    shown.raft_id != 0 && shown.starts != 0
+}
+
 impl Lives {
-    /// Takes the word of a process that has just proven its key.
-    pub(super) fn admit(&mut self, shown: &Shown, now: Instant) -> Standing {
-        if shown.raft_id == 0 {
-            // Its store cannot even say whose it is: it takes no part.
-            return Standing::Current;
-        }
-        let new = || Life { life: shown.life.clone(), heard: now, leaving: false, rival: None };
-        let current = self.0.entry(shown.raft_id).or_insert_with(new);
+    /// How a process stands that has just proven its key.
+    pub(super) fn judge(&mut self, shown: &Shown, now: Instant) -> Standing {
+        let current = self.0.get_mut(&shown.raft_id).filter(|current| current.is_alive(now));
+        let Some(current) = current else { return Standing::Current };
         if current.life == shown.life {
             current.heard = now;
-            return Standing::Current;
-        }
-        if current.leaving || now.saturating_duration_since(current.heard) > SILENT_AFTER {
-            *current = new();
             return Standing::Current;
         }
         match &current.rival {
@@ -73,6 +83,14 @@ impl Lives {
         }
     }
 
+    /// Gives a process the place that is its own: it was judged and let in.
+    pub(super) fn let_in(&mut self, shown: &Shown, now: Instant) {
+        let same = self.0.get(&shown.raft_id).is_some_and(|current| current.life == shown.life);
+        if takes_part(shown) && !same {
+            self.0.insert(shown.raft_id, Life::of(shown, now));
+        }
+    }
+
     /// Takes what a process says later; says whether it counts.
     pub(super) fn heard(
         &mut self,
@@ -83,7 +101,7 @@ impl Lives {
     ) -> bool {
         let Some(current) = self.0.get_mut(&shown.raft_id) else { return true };
         if current.life != shown.life {
-            return false;
+            return !takes_part(shown) && !current.is_alive(now);
         }
         current.heard = now;
         current.leaving |= leaving;
@@ -93,9 +111,11 @@ impl Lives {
         true
     }
 
-    /// Whether no other one has taken its place.
-    pub(super) fn is_current(&self, shown: &Shown) -> bool {
-        self.0.get(&shown.raft_id).is_none_or(|current| current.life == shown.life)
+    /// Whether no other one has its place.
+    pub(super) fn is_current(&self, shown: &Shown, now: Instant) -> bool {
+        self.0.get(&shown.raft_id).is_none_or(|current| {
+            current.life == shown.life || !takes_part(shown) && !current.is_alive(now)
+        })
     }
 }
 
@@ -104,7 +124,16 @@ mod tests {
     use super::*;
 
     fn life(byte: u8) -> Shown {
-        Shown { raft_id: 1, life: vec![byte; 16], ..Shown::default() }
+        Shown { raft_id: 1, starts: 7, life: vec![byte; 16], ..Shown::default() }
+    }
+
+    /// Judges, and lets in whom nothing speaks against.
+    fn admit(lives: &mut Lives, shown: &Shown, now: Instant) -> Standing {
+        let standing = lives.judge(shown, now);
+        if standing == Standing::Current {
+            lives.let_in(shown, now);
+        }
+        standing
     }
 
     /// Seen to fail with a rival that is let in at once, and with one that a late word of the first
@@ -114,22 +143,48 @@ mod tests {
         let mut lives = Lives::default();
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        assert_eq!(lives.admit(&life(1), at(0)), Standing::Current);
+        assert_eq!(admit(&mut lives, &life(1), at(0)), Standing::Current);
         assert!(lives.heard(&life(1), false, Some(at(90)), at(100)));
         // A copy comes, and the first goes on answering.
-        assert_eq!(lives.admit(&life(2), at(150)), Standing::Waits);
+        assert_eq!(admit(&mut lives, &life(2), at(150)), Standing::Waits);
         assert!(lives.heard(&life(1), false, Some(at(140)), at(160)));
-        assert_eq!(lives.admit(&life(2), at(170)), Standing::Waits, "it was asked before");
+        assert_eq!(admit(&mut lives, &life(2), at(170)), Standing::Waits, "it was asked before");
         assert!(lives.heard(&life(1), false, Some(at(200)), at(201)));
-        assert_eq!(lives.admit(&life(2), at(250)), Standing::Second);
-        assert!(!lives.is_current(&life(2)) && lives.is_current(&life(1)));
+        assert_eq!(admit(&mut lives, &life(2), at(250)), Standing::Second);
+        assert!(!lives.is_current(&life(2), at(250)) && lives.is_current(&life(1), at(250)));
         assert!(!lives.heard(&life(2), false, None, at(260)));
         // The first is killed and started again: nobody answers, so it is let in.
-        assert_eq!(lives.admit(&life(3), at(400)), Standing::Waits);
-        assert_eq!(lives.admit(&life(3), at(802)), Standing::Current);
+        assert_eq!(admit(&mut lives, &life(3), at(400)), Standing::Waits);
+        assert_eq!(admit(&mut lives, &life(3), at(802)), Standing::Current);
         assert!(!lives.heard(&life(1), false, None, at(803)), "a late word of the old life");
         // One that announces its stop makes room at once.
         assert!(lives.heard(&life(3), true, None, at(810)));
-        assert_eq!(lives.admit(&life(4), at(811)), Standing::Current);
+        assert_eq!(admit(&mut lives, &life(4), at(811)), Standing::Current);
+    }
+
+    /// Seen to fail with every process entered that is heard while nobody else is: the node itself was
+    /// refused then, as a second one beside the copy that takes no part.
+    #[test]
+    fn who_takes_no_part_or_is_refused_stands_in_nobodys_way() {
+        let mut lives = Lives::default();
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let copy = Shown { starts: 0, ..life(9) };
+        assert_eq!(admit(&mut lives, &life(1), at(0)), Standing::Current);
+        assert_eq!(admit(&mut lives, &copy, at(10)), Standing::Waits);
+        assert!(lives.heard(&life(1), false, Some(at(20)), at(30)));
+        assert_eq!(admit(&mut lives, &copy, at(40)), Standing::Second);
+        assert!(!lives.heard(&copy, true, None, at(50)), "its stop is not the node's");
+        // The node stops; what takes no part is heard meanwhile.
+        assert!(lives.heard(&life(1), true, None, at(60)));
+        assert_eq!(admit(&mut lives, &copy, at(70)), Standing::Current);
+        assert!(lives.heard(&copy, false, Some(at(80)), at(90)) && lives.is_current(&copy, at(90)));
+        // The node is back.
+        assert_eq!(admit(&mut lives, &life(2), at(100)), Standing::Current);
+        assert!(!lives.is_current(&copy, at(110)) && !lives.heard(&copy, false, None, at(110)));
+        // A copy comes while the node is down, is judged and found lacking.
+        assert!(lives.heard(&life(2), true, None, at(120)));
+        assert_eq!(lives.judge(&life(3), at(130)), Standing::Current);
+        assert_eq!(admit(&mut lives, &life(4), at(140)), Standing::Current);
     }
 }

@@ -12,6 +12,9 @@
 //!
 //! Invariant: only what is durable is shown, so that no crash makes an honest store lack anything.
 //!
+//! Which of two processes is the node: the one that was let in first, for what it has acknowledged
+//! since only it holds. The other one is refused, changes nothing, and is no reason to doubt the first.
+//!
 //! Not here: the rules (`proto::attest`), the order of a start (`node::run`).
 
 mod file;
@@ -19,6 +22,7 @@ mod keep;
 mod lives;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -40,6 +44,9 @@ use self::lives::{Lives, Standing};
 
 /// How long a process that is refused is told of after it came last.
 const SHOWN_FOR: Duration = Duration::from_secs(60);
+
+/// What a second process of a node is told, and everybody of it.
+const SECOND: &str = "a second process runs with a copy of its store and its key";
 
 /// What this node remembers, and what was found. Cheap to clone.
 #[derive(Clone)]
@@ -182,12 +189,12 @@ impl Witness {
         Hello { shown: Some(self.shown()), remembers: self.lock().memory.all(), ..hello }
     }
 
-    /// Judges a node that calls.
+    /// Judges a node that calls, and from where.
     ///
     /// # Errors
     /// Why the two have nothing to say to each other.
-    pub fn called_by(&self, they: &Hello) -> Result<(), Refused> {
-        self.meet(they, false)
+    pub fn called_by(&self, they: &Hello, from: SocketAddr) -> Result<(), Refused> {
+        self.meet(they, Some(from))
     }
 
     /// Judges a node that was called, by its answer; it has seen what this one shows.
@@ -195,10 +202,11 @@ impl Witness {
     /// # Errors
     /// Why the two have nothing to say to each other.
     pub fn answered_by(&self, they: &Hello) -> Result<(), Refused> {
-        self.meet(they, true)
+        self.meet(they, None)
     }
 
-    fn meet(&self, they: &Hello, they_saw_me: bool) -> Result<(), Refused> {
+    fn meet(&self, they: &Hello, called_from: Option<SocketAddr>) -> Result<(), Refused> {
+        let they_saw_me = called_from.is_none();
         let refused = (!they.refusal.is_empty())
             .then(|| Refused::new(they.why_refused(), they.refusal.clone()));
         let Some(shown) = &they.shown else {
@@ -209,7 +217,7 @@ impl Witness {
             return Ok(());
         };
         let (me, mut state) = (self.shown(), self.lock());
-        self.check_life(&mut state, shown)?;
+        self.check_life(&mut state, shown, called_from)?;
         if let Some(known) = state.contradictions.get(&they.raft_id) {
             return Err(Refused::new(Refusal::TwoHistories, known.found.clone()));
         }
@@ -249,6 +257,7 @@ impl Witness {
             }
             Finding::Fits if refused.is_some() => Ok(()),
             Finding::Fits => {
+                state.lives.let_in(shown, Instant::now());
                 state.note(shown);
                 for remembered in they.remembers.iter().filter(|of| of.raft_id != me.raft_id) {
                     state.note(remembered);
@@ -269,14 +278,25 @@ impl Witness {
     /// Why it is not.
     pub fn is_current(&self, they: &Hello) -> Result<(), Refused> {
         let Some(shown) = &they.shown else { return Ok(()) };
-        if self.lock().lives.is_current(shown) {
+        if self.lock().lives.is_current(shown, Instant::now()) {
             return Ok(());
         }
         Err(Refused::new(Refusal::NotYet, "another process of this node came after it"))
     }
 
-    fn check_life(&self, state: &mut State, shown: &Shown) -> Result<(), Refused> {
-        match state.lives.admit(shown, Instant::now()) {
+    fn check_life(
+        &self,
+        state: &mut State,
+        shown: &Shown,
+        from: Option<SocketAddr>,
+    ) -> Result<(), Refused> {
+        let second = || match from {
+            Some(from) => {
+                Refused::new(Refusal::TwoLives, format!("{SECOND}, from {from}: stop it"))
+            }
+            None => Refused::new(Refusal::TwoLives, SECOND),
+        };
+        match state.lives.judge(shown, Instant::now()) {
             Standing::Current => Ok(()),
             // Nobody counts a start twice: this is a copy, and the first one was heard just now.
             Standing::Waits
@@ -285,24 +305,27 @@ impl Witness {
                     .get(shown.raft_id)
                     .is_some_and(|known| matches!(shown.lacks(known), Some(Lack::Life { .. }))) =>
             {
-                Err(state.told(&shown.name, second_life()))
+                Err(state.told(&shown.name, second()))
             }
             Standing::Waits => {
                 let reason = "its former life was heard a moment ago: again in a moment";
                 Err(Refused::new(Refusal::NotYet, reason))
             }
-            Standing::Second => Err(state.told(&shown.name, second_life())),
+            Standing::Second => Err(state.told(&shown.name, second())),
         }
     }
 
     /// Takes what a node says of itself ten times a second; `asked` is when it was asked, if this is
-    /// an answer.
-    pub fn heard(&self, info: &NodeInfo, asked: Option<Instant>) {
-        let Some(shown) = &info.shown else { return };
+    /// an answer. Says whether it counts: a second process of a node does not speak for it.
+    #[must_use]
+    pub fn heard(&self, info: &NodeInfo, asked: Option<Instant>) -> bool {
+        let Some(shown) = &info.shown else { return true };
         let mut state = self.lock();
-        if state.lives.heard(shown, info.leaving, asked, Instant::now()) {
+        let counts = state.lives.heard(shown, info.leaving, asked, Instant::now());
+        if counts {
             state.note(shown);
         }
+        counts
     }
 
     /// What is wrong with other nodes, by name.
@@ -402,10 +425,6 @@ impl State {
         }
         refusal
     }
-}
-
-fn second_life() -> Refused {
-    Refused::new(Refusal::TwoLives, "a second process runs with a copy of its store and its key")
 }
 
 fn fork_text(they: &Hello, Fork { mine, theirs }: &Fork) -> String {
