@@ -74,7 +74,7 @@ pub(crate) fn open<D: Disk>(
     }
     // Nothing was changed so far, and all that follows can be done again.
     discard(&disk).map_err(LogError::disk("clearing away a segment that was being made"))?;
-    drop_unusable(&disk, &mut found)?;
+    drop_unusable(&disk, &mut found, next, options.segment_bytes)?;
     let segments = Segments::new(disk, store, options.segment_bytes);
     for (life, opened) in found {
         let highest = recovered.highest.get(&life).cloned().unwrap_or_default();
@@ -112,15 +112,17 @@ fn read_segment<D: Disk>(
     Ok((Opened { segment, wrong }, bytes))
 }
 
-/// Removes segments that were ready and are not as they were made: nothing was ever written to them.
+/// Removes segments behind the active one that are not as they are made: nothing was ever written
+/// to them.
 fn drop_unusable<D: Disk>(
     disk: &D,
     found: &mut BTreeMap<u64, Opened<D::File>>,
+    active: u64,
+    size: usize,
 ) -> Result<(), LogError> {
-    let Some(first) = found.iter().find_map(|(life, opened)| opened.wrong.as_ref().map(|_| *life))
-    else {
-        return Ok(());
-    };
+    let unusable = |opened: &Opened<D::File>| opened.wrong.is_some() || opened.segment.size != size;
+    let mut ready = found.range(active + 1..);
+    let Some((&first, _)) = ready.find(|(_, opened)| unusable(opened)) else { return Ok(()) };
     // From the end, so that none is ever missing between others.
     for life in found.split_off(&first).into_keys().rev() {
         let failed = |source| LogError::disk(format!("removing segment {life}"))(source);

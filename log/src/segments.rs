@@ -150,8 +150,11 @@ impl<D: Disk> Segments<D> {
                 continue;
             }
             state.making = true;
-            let task =
-                state.dead().map_or(Task::Make(life), |(old, held)| Task::Reuse(old, held, life));
+            let task = match state.dead() {
+                Some((old, held)) if held.segment.size == self.size => Task::Reuse(old, held, life),
+                Some((old, held)) => Task::Remove(old, held),
+                None => Task::Make(life),
+            };
             drop(state);
             self.run(task, &mut |_| {})?;
         }

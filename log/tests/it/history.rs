@@ -13,6 +13,16 @@ pub(crate) fn options() -> Options {
     Options { segment_bytes: 16 << 10, group_bytes: 4 << 10, recent_bytes: 2 << 10 }
 }
 
+/// Seeds that a property is tried with: this many, or those of `SEEDS=100..5000`.
+pub(crate) fn seeds(count: u64) -> std::ops::Range<u64> {
+    let Ok(wanted) = std::env::var("SEEDS") else { return 0..count };
+    let range = wanted.split_once("..").and_then(|(from, to)| {
+        let (from, to) = (from.parse().ok()?, to.parse().ok()?);
+        (from < to).then_some(from..to)
+    });
+    range.unwrap_or_else(|| panic!("SEEDS={wanted}: first..end"))
+}
+
 /// What one shard comes to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Shard {

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use log::{Disk, Entry, Upkeep};
+use log::{Disk, Entry, Log, Options, Upkeep};
 
-use crate::history::Run;
+use crate::history::{Run, STORE, options};
 
 /// Appends and purges, until segments have been used again many times.
 #[test]
@@ -68,4 +68,39 @@ fn what_is_ready_and_broken_is_made_anew() {
         assert!(next.log.has_spare());
         next.steps(100).unwrap();
     }
+}
+
+/// Another size counts for the segments that are made from then on, and none is mistaken for one.
+#[test]
+fn segments_of_two_sizes_make_one_log() {
+    let run = Run::new(4);
+    let entry = |index, size| Entry { index, term: 1, payload: vec![2; size].into() };
+    for index in 0..30 {
+        run.log.append(1, vec![entry(index, 1500)]).unwrap();
+        run.log.flush().unwrap();
+    }
+    while run.log.upkeep(&mut |_| {}).unwrap() != Upkeep::Nothing {}
+    let mut disk = run.disk.kill();
+    let mut end = 30;
+    for segment_bytes in [64 << 10, 8 << 10] {
+        let options = Options { segment_bytes, ..options() };
+        let (log, _) = Log::open(disk.clone(), STORE, options, None).unwrap();
+        assert_eq!(log.range(1).1, end);
+        for _ in 0..60 {
+            log.append(1, vec![entry(end, options.payload_max())]).unwrap();
+            end += 1;
+            log.flush().unwrap();
+            log.purge_to(1, log.place_at(1, end - 2).unwrap().unwrap()).unwrap();
+            log.flush().unwrap();
+            if end % 3 == 0 {
+                log.upkeep(&mut |_| {}).unwrap();
+            }
+        }
+        disk = disk.power_cut(end);
+        let (log, _) = Log::open(disk.kill(), STORE, options, None).unwrap();
+        assert_eq!(log.range(1), (end - 1, end));
+    }
+    let sizes: BTreeSet<usize> =
+        disk.list().unwrap().iter().map(|name| disk.bytes(name).unwrap().len()).collect();
+    assert_eq!(sizes, BTreeSet::from([8 << 10]), "the others were cleared away");
 }
