@@ -228,7 +228,7 @@ fn a_seed_that_is_put_back_makes_no_voter() {
 
 /// A node that takes no part is no judge of the others: as soon as it knows that, and before.
 ///
-/// Seen to fail with its first words believed: no quorum, and two nodes down that served all the time.
+/// Meant to catch its first words believed: no quorum, and two nodes down that serve all the time.
 #[test]
 fn a_node_that_takes_no_part_does_not_speak_for_the_cluster() {
     let mut cluster = alice_and_bob();
