@@ -6,6 +6,10 @@ use super::{none, one};
 const FILE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 70;
 
+/// Where what must stay true is asserted, and how often at least in a thousand lines.
+const ASSERTING: &[&str] = &["log/src/"];
+const ASSERTIONS_MIN: usize = 10;
+
 /// Files over the ceiling.
 fn long_files(files: &[TextFile]) -> Vec<String> {
     let lines = |file: &TextFile| file.text.lines().count();
@@ -56,6 +60,28 @@ fn body(code: &str) -> Option<&str> {
     Some(&code[open + 1..open + close?.0])
 }
 
+/// Crates that assert too little of what must stay true; tests do not count.
+fn few_assertions(files: &[TextFile]) -> Vec<String> {
+    let mut out = Vec::new();
+    for place in ASSERTING {
+        let (mut lines, mut found) = (0, 0);
+        let of = |file: &&TextFile| file.path.starts_with(place) && file.is_rust();
+        for file in files.iter().filter(of).filter(|file| !file.path.ends_with("_test.rs")) {
+            let product = file.text.split("#[cfg(test)]").next().unwrap_or_default();
+            lines += product.lines().count();
+            let code = code(product);
+            let names = ["assert!(", "assert_eq!(", "assert_ne!("];
+            found += names.iter().map(|name| code.matches(name).count()).sum::<usize>();
+        }
+        if found * 1000 < lines * ASSERTIONS_MIN {
+            out.push(format!(
+                "{place}: {found} assertions in {lines} lines, {ASSERTIONS_MIN} in 1000 at least"
+            ));
+        }
+    }
+    out
+}
+
 /// Words that say that something is not finished, or that silence a lint without a reason.
 fn unfinished(files: &[TextFile]) -> Vec<String> {
     let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
@@ -103,6 +129,16 @@ fn files_and_functions_are_short() {
     let files = files();
     none(long_files(&files));
     none(long_functions(&files));
+}
+
+#[test]
+fn what_must_stay_true_is_asserted() {
+    let text =
+        format!("{}assert!(a);\n// assert!(b);\n#[cfg(test)]\nassert!(c);", "\n".repeat(200));
+    one(&few_assertions(&[TextFile::planted("log/src/a.rs", &text)]), "1 assertions in 202 lines");
+    let text = format!("{}assert_eq!(a, b);\ndebug_assert!(a);\n", "\n".repeat(100));
+    none(few_assertions(&[TextFile::planted("log/src/a.rs", &text)]));
+    none(few_assertions(&files()));
 }
 
 #[test]
