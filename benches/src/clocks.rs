@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clock::ClockState;
-use daemon::time::Keeper;
+use daemon::time::NodeClock;
 use net::time_server::TimeServer;
 use serde_json::{Value, json};
 use tests::chronyd::Chronyd;
-use tests::keeper;
+use tests::node_clock;
 use tests::truth::{self, Between};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -99,17 +99,17 @@ fn first_syncs(runtime: &Runtime, servers: &[SocketAddr], starts: u32) -> anyhow
     for _ in 0..starts {
         let cancel = CancellationToken::new();
         let start = Instant::now();
-        let keeper = keeper::asking(servers, POLL_S, cancel.clone())?;
-        runtime.block_on(synced(&keeper))?;
+        let node_clock = node_clock::asking(servers, POLL_S, cancel.clone())?;
+        runtime.block_on(synced(&node_clock))?;
         tally.note(start.elapsed(), true);
         cancel.cancel();
-        runtime.block_on(keeper.stopped());
+        runtime.block_on(node_clock.stopped());
     }
     Ok(tally.figures(since.elapsed()))
 }
 
-async fn synced(keeper: &Keeper) -> anyhow::Result<()> {
-    let reached = tokio::time::timeout(SYNC_TIME, keeper.reached(ClockState::Synced));
+async fn synced(node_clock: &NodeClock) -> anyhow::Result<()> {
+    let reached = tokio::time::timeout(SYNC_TIME, node_clock.reached(ClockState::Synced));
     reached.await.context("the clock was not synced in time")
 }
 
@@ -121,13 +121,13 @@ fn readings(
     sync: Figures,
 ) -> anyhow::Result<Found> {
     let cancel = CancellationToken::new();
-    let keeper = keeper::asking(servers, POLL_S, cancel.clone())?;
-    runtime.block_on(synced(&keeper))?;
+    let node_clock = node_clock::asking(servers, POLL_S, cancel.clone())?;
+    runtime.block_on(synced(&node_clock))?;
     let (mut error, mut bound) = (Tally::new()?, Tally::new()?);
     let (mut readings, mut violations, mut worst_ns, mut back, mut last_ns) = (0, 0, 0, 0, 0);
     let since = Instant::now();
     while since.elapsed() < time {
-        let seen = Between::look(BRACKET_NS, || keeper.reading());
+        let seen = Between::look(BRACKET_NS, || node_clock.reading());
         let reading = seen.read;
         let ends = reading.earliest_ns.zip(reading.latest_ns);
         let (earliest_ns, latest_ns) = ends.context("a synced clock without bounds")?;
@@ -143,7 +143,7 @@ fn readings(
     }
     let window = since.elapsed();
     cancel.cancel();
-    runtime.block_on(keeper.stopped());
+    runtime.block_on(node_clock.stopped());
     let (error, bound) = (error.figures(window), bound.figures(window));
     Ok(Found { sync, error, bound, readings, violations, worst_ns, back, polls: 0 })
 }

@@ -5,7 +5,7 @@
 //! clock that is fast because it stands still would fail.
 //!
 //! `tick` is what the gate speaks of: one look at the counter, the reading with its bounds, and the
-//! stamp. `keeper` is the same through the daemon's own clock, which also guards against readings
+//! stamp. `node_clock` is the same through the daemon's own clock, which also guards against readings
 //! that go back between threads, and asks for ceilings. `uhlc` reads the wall clock and has no bounds.
 
 use std::fs::File;
@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 use clock::Hlc;
 use clock::generator::HlcClock;
 use clock::{ClockState, ClockView, Interval};
-use daemon::time::{Counter, Keeper};
+use daemon::time::{Counter, NodeClock};
 use serde_json::{Value, json};
-use tests::keeper;
+use tests::node_clock;
 use tokio::runtime::Runtime;
 
 use crate::args::Args;
@@ -43,7 +43,7 @@ const CEILING_TIME: Duration = Duration::from_secs(5);
 /// One who mints.
 enum Contender {
     Tick { clock: HlcClock, view: ClockView },
-    Keeper(Keeper),
+    NodeClock(NodeClock),
     Uhlc(uhlc::HLC),
 }
 
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let machine = Machine::look(&args.dir);
     report::say(&format!("\n{machine}\n"));
     let contenders =
-        [Contender::tick(), Contender::keeper()?, Contender::Uhlc(uhlc::HLC::default())];
+        [Contender::tick(), Contender::node_clock()?, Contender::Uhlc(uhlc::HLC::default())];
     let mut rows = Vec::new();
     for threads in THREADS {
         rows.extend(measure(&contenders, threads, args.window)?);
@@ -137,7 +137,7 @@ fn mint(contender: &Contender, time: Duration) -> anyhow::Result<(Duration, u64)
             let cap_ns = HlcClock::cap_ns(&reading, MAX_ERROR_NS);
             Ok(clock.tick(&reading, cap_ns)?.hlc)
         }),
-        Contender::Keeper(keeper) => repeat(time, || Ok(keeper.tick()?.hlc)),
+        Contender::NodeClock(node_clock) => repeat(time, || Ok(node_clock.tick()?.hlc)),
         Contender::Uhlc(clock) => repeat(time, || Ok(*clock.new_timestamp().get_time())),
     }
 }
@@ -176,16 +176,16 @@ impl Contender {
         Self::Tick { clock, view }
     }
 
-    fn keeper() -> anyhow::Result<Self> {
-        let keeper = keeper::local()?;
-        keeper.ceiling_persisted(Hlc::from_ns(NO_CEILING_NS));
-        Ok(Self::Keeper(keeper))
+    fn node_clock() -> anyhow::Result<Self> {
+        let node_clock = node_clock::local()?;
+        node_clock.ceiling_persisted(Hlc::from_ns(NO_CEILING_NS));
+        Ok(Self::NodeClock(node_clock))
     }
 
     const fn name(&self) -> &'static str {
         match self {
             Self::Tick { .. } => "tick",
-            Self::Keeper(_) => "keeper",
+            Self::NodeClock(_) => "node_clock",
             Self::Uhlc(_) => "uhlc",
         }
     }
@@ -228,14 +228,14 @@ fn median(sorted: &[f64]) -> f64 {
 /// time of a stamp beside that of a clock whose ceiling is out of reach.
 fn ceiling(runtime: &Runtime, args: &Args) -> anyhow::Result<Value> {
     let file = tempfile::NamedTempFile::new_in(&args.dir)?;
-    let (free, capped) = (keeper::local()?, keeper::local()?);
+    let (free, capped) = (node_clock::local()?, node_clock::local()?);
     free.ceiling_persisted(Hlc::from_ns(NO_CEILING_NS));
     let writes = Arc::new(AtomicU64::new(0));
     let writer = runtime.spawn(persist(capped.clone(), file.reopen()?, Arc::clone(&writes)));
     runtime.block_on(capped.stamp(1))?;
     let before = writes.load(Ordering::SeqCst);
     let since = Instant::now();
-    let (free, capped) = (Contender::Keeper(free), Contender::Keeper(capped));
+    let (free, capped) = (Contender::NodeClock(free), Contender::NodeClock(capped));
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..ROUNDS {
         for (contender, times) in [&free, &capped].into_iter().zip(&mut times) {
@@ -259,16 +259,20 @@ fn ceiling(runtime: &Runtime, args: &Args) -> anyhow::Result<Value> {
 }
 
 /// Persists the ceilings that a clock asks for, as the store does: written and synced.
-async fn persist(keeper: Keeper, mut file: File, writes: Arc<AtomicU64>) -> anyhow::Result<()> {
+async fn persist(
+    node_clock: NodeClock,
+    mut file: File,
+    writes: Arc<AtomicU64>,
+) -> anyhow::Result<()> {
     loop {
-        let ceiling = keeper.next_ceiling().await;
+        let ceiling = node_clock.next_ceiling().await;
         file = tokio::task::spawn_blocking(move || -> std::io::Result<File> {
             file.write_all(&ceiling.to_bytes())?;
             file.sync_data()?;
             Ok(file)
         })
         .await??;
-        keeper.ceiling_persisted(ceiling);
+        node_clock.ceiling_persisted(ceiling);
         writes.fetch_add(1, Ordering::SeqCst);
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use bytes::Bytes;
 use clock::{Hlc, Stamp};
-use daemon::store::format::{Applied, Identity, LogMark};
+use daemon::store::format::{AppliedState, Identity, LogMark};
 use daemon::store::{Opened, Store};
 use model::{Batch, Caller, Command, CommandOp, Machine, Outcome, Query, Reader, query};
 use proto::record::read_stamp;
@@ -169,7 +169,10 @@ fn apply(store: &Store, index: u64, group: &[Batch]) -> anyhow::Result<Vec<Outco
     }
     let last = index + group.len() as u64 - 1;
     let mark = LogMark { index: last, term: 1, hash: vec![0; 32] };
-    store.apply(machine.into_changes(), &Applied { last: Some(mark), ..Applied::default() })?;
+    store.apply(
+        machine.into_changes(),
+        &AppliedState { last: Some(mark), ..AppliedState::default() },
+    )?;
     Ok(outcomes)
 }
 

@@ -85,7 +85,7 @@ pub struct UnsyncedStartError(String);
 
 /// A node's clock, as far as leading is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct ClockFitness {
     /// Its state, the peers' verdict included.
     pub state: ClockState,
     /// Its error bound, nanoseconds; `None` if not known.
@@ -102,7 +102,7 @@ pub struct Standing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Situation {
     /// This node's clock.
-    pub standing: Standing,
+    pub standing: ClockFitness,
     /// Whether this node is the primary.
     pub is_primary: bool,
     /// Whether there is a primary that this node hears, or is.
@@ -173,7 +173,7 @@ pub enum Refusal {
 
 /// Whether a node with such a clock may stand for election.
 #[must_use]
-pub fn may_campaign(standing: &Standing, max_error_ns: u64) -> bool {
+pub fn may_campaign(standing: &ClockFitness, max_error_ns: u64) -> bool {
     !standing.behind
         && (standing.state == ClockState::Local
             || standing.ahead_ns <= AHEAD_MAX_NS
@@ -182,13 +182,13 @@ pub fn may_campaign(standing: &Standing, max_error_ns: u64) -> bool {
 
 /// Whether a primary with such a clock may stay primary.
 #[must_use]
-pub fn may_stay(standing: &Standing, max_error_ns: u64) -> bool {
+pub fn may_stay(standing: &ClockFitness, max_error_ns: u64) -> bool {
     standing.state == ClockState::Local || within(standing, max_error_ns)
 }
 
 /// Whether the error bound is claimed, known and not larger than a limit. `Expired` is left to
 /// the comparison: the limit may have been raised since.
-fn within(standing: &Standing, limit_ns: u64) -> bool {
+fn within(standing: &ClockFitness, limit_ns: u64) -> bool {
     let claimed = standing.state.is_trusted() || standing.state == ClockState::Expired;
     claimed && standing.error_ns.is_some_and(|error_ns| error_ns <= limit_ns)
 }
@@ -285,7 +285,7 @@ impl Policy {
     fn limits(&mut self, now_ms: u64, situation: &Situation) -> Kept {
         let Situation { standing, max_error_ns, .. } = situation;
         // Stamps that lie ahead are no matter of the error, and need no time to settle.
-        let error = Standing { ahead_ns: 0, behind: false, ..*standing };
+        let error = ClockFitness { ahead_ns: 0, behind: false, ..*standing };
         let well_ns = share_ns(*max_error_ns, REGAIN_PERCENT);
         let campaign = self.campaign.update(
             now_ms,
@@ -328,7 +328,8 @@ impl Policy {
     fn as_primary(&mut self, now_ms: u64, situation: &Situation, kept: Kept) -> Decision {
         let silent = self.is_silent(now_ms, situation);
         // Refused for longer than a moment. A stamp that is a little too early is soon accepted.
-        let refused = self.silent_until_ms.is_some() || self.refused_ms(now_ms) >= self.moment_ms();
+        let refused =
+            self.silent_until_ms.is_some() || self.refused_ms(now_ms) >= self.election_max_ms();
         if refused {
             self.barred_until_ms = now_ms.saturating_add(BARRED_MS);
         }
@@ -376,7 +377,7 @@ impl Policy {
         if now_ms < from_ms {
             return false;
         }
-        if now_ms - from_ms >= self.moment_ms() {
+        if now_ms - from_ms >= self.election_max_ms() {
             let silence_ms = self.election_max_ms.saturating_mul(SILENCE_ELECTIONS);
             self.silent_until_ms = Some(from_ms.saturating_add(silence_ms).max(now_ms));
         }
@@ -388,7 +389,7 @@ impl Policy {
     }
 
     /// How long a silence goes unnoticed: nobody stands while the last heartbeat is younger.
-    fn moment_ms(&self) -> u64 {
+    fn election_max_ms(&self) -> u64 {
         self.election_max_ms.max(1)
     }
 
@@ -456,7 +457,7 @@ struct Kept {
 }
 
 /// Minting, as far as the clock's state goes: no bounds are given out that nobody vouches for.
-fn mint_with(standing: &Standing) -> Mint {
+fn mint_with(standing: &ClockFitness) -> Mint {
     let claimed = standing.state.is_trusted() || standing.state == ClockState::Expired;
     if claimed && standing.error_ns.is_some() { Mint::Allowed } else { Mint::Unbounded }
 }

@@ -11,12 +11,12 @@ use crate::stamp::Stamp;
 /// Goes through the records of one list, in the order in which they are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Overlap {
-    before: Before,
+    before: LatestSoFar,
 }
 
 /// The largest latest time of the records so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Before {
+enum LatestSoFar {
     #[default]
     Nothing,
     UpTo(u64),
@@ -30,14 +30,16 @@ impl Overlap {
     /// needed is not known. The first record is never marked: nothing is before it.
     pub fn next(&mut self, stamp: &Stamp) -> bool {
         let marked = match (self.before, stamp.earliest_ns()) {
-            (Before::Nothing, _) => false,
-            (Before::UpTo(latest_ns), Some(earliest_ns)) => earliest_ns <= latest_ns,
-            (Before::Unknown, _) | (Before::UpTo(_), None) => true,
+            (LatestSoFar::Nothing, _) => false,
+            (LatestSoFar::UpTo(latest_ns), Some(earliest_ns)) => earliest_ns <= latest_ns,
+            (LatestSoFar::Unknown, _) | (LatestSoFar::UpTo(_), None) => true,
         };
         self.before = match (self.before, stamp.latest_ns()) {
-            (Before::Unknown, _) | (_, None) => Before::Unknown,
-            (Before::Nothing, Some(latest_ns)) => Before::UpTo(latest_ns),
-            (Before::UpTo(before_ns), Some(latest_ns)) => Before::UpTo(before_ns.max(latest_ns)),
+            (LatestSoFar::Unknown, _) | (_, None) => LatestSoFar::Unknown,
+            (LatestSoFar::Nothing, Some(latest_ns)) => LatestSoFar::UpTo(latest_ns),
+            (LatestSoFar::UpTo(before_ns), Some(latest_ns)) => {
+                LatestSoFar::UpTo(before_ns.max(latest_ns))
+            }
         };
         marked
     }

@@ -9,7 +9,7 @@ use proto::wire::{ClockPeer, ClockReport, ClockSource, Refused};
 use serde::Serialize;
 
 use crate::error::CtlError;
-use crate::health::{Standing, clock_standing};
+use crate::health::{ClockHealth, clock_health};
 use crate::out::{Cell, Show, Tone};
 use crate::views::hlc_text;
 
@@ -298,10 +298,10 @@ impl ClockView {
 
     /// The exit code that the state asks for: 0, 10 or 12.
     pub(crate) fn code(&self) -> u8 {
-        match clock_standing(&self.state) {
-            Standing::Fine => 0,
-            Standing::Degraded => 10,
-            Standing::Untrusted => 12,
+        match clock_health(&self.state) {
+            ClockHealth::Fine => 0,
+            ClockHealth::Degraded => 10,
+            ClockHealth::Untrusted => 12,
         }
     }
 

@@ -174,7 +174,7 @@ pub(crate) async fn status(
     session.close().await;
     match answer? {
         (_, Reply::Status(status)) => Ok(status),
-        _ => Err(CtlError::strange("no status")),
+        _ => Err(CtlError::unexpected("no status")),
     }
 }
 

@@ -14,10 +14,10 @@ use crate::session::Session;
 
 /// Who asks, and which cluster. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct EachNode(Arc<Asker>);
+pub(crate) struct EachNode(Arc<NodeAsker>);
 
 #[derive(Debug)]
-struct Asker {
+struct NodeAsker {
     globals: Globals,
     home: Home,
     name: Name,
@@ -29,7 +29,7 @@ impl EachNode {
     pub(crate) fn open(globals: &Globals) -> Result<Self, CtlError> {
         let home = Home::from_env()?;
         let (name, context) = context::choose(&home, globals.context.as_ref())?;
-        Ok(Self(Arc::new(Asker { globals: globals.clone(), home, name, context })))
+        Ok(Self(Arc::new(NodeAsker { globals: globals.clone(), home, name, context })))
     }
 
     /// The nodes that the context's file names; the cluster may have others by now.
@@ -42,7 +42,7 @@ impl EachNode {
         let session = self.0.session(None)?;
         let list = session.nodes().await;
         session.close().await;
-        let strange = |_| CtlError::strange("a node without a name");
+        let strange = |_| CtlError::unexpected("a node without a name");
         list?.iter().map(|node| node.name.parse().map_err(strange)).collect()
     }
 
@@ -78,7 +78,7 @@ impl EachNode {
     }
 }
 
-impl Asker {
+impl NodeAsker {
     fn session(&self, via: Option<&Name>) -> Result<Session, CtlError> {
         Session::with(&self.globals, &self.home, &self.name, self.context.clone(), via)
     }

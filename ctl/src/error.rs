@@ -70,7 +70,7 @@ impl CtlError {
     }
 
     /// An answer that does not fit the question; only a node of another release sends one.
-    pub(crate) fn strange(what: &str) -> Self {
+    pub(crate) fn unexpected(what: &str) -> Self {
         Self::refused(
             6,
             format!("the node's answer is not one this release understands: {what}"),

@@ -78,10 +78,10 @@ impl Show for NodeView {
             NodeState::Up => Cell::toned("up", Tone::Good),
             NodeState::Down => Cell::toned("down", Tone::Bad),
         };
-        let tone = match clock_standing(&self.clock.state) {
-            Standing::Fine => Tone::Neutral,
-            Standing::Degraded => Tone::Warning,
-            Standing::Untrusted => Tone::Bad,
+        let tone = match clock_health(&self.clock.state) {
+            ClockHealth::Fine => Tone::Neutral,
+            ClockHealth::Degraded => Tone::Warning,
+            ClockHealth::Untrusted => Tone::Bad,
         };
         vec![
             self.id.as_str().into(),
@@ -134,7 +134,7 @@ fn texts<S: serde::Serializer>(problems: &[Problem], to: S) -> Result<S::Ok, S::
 
 /// What a clock's state means for the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum ClockHealth {
     /// Nothing to do.
     Fine,
     /// It works, on borrowed time.
@@ -145,12 +145,14 @@ pub(crate) enum Standing {
 
 /// What the text of a clock state means. A machine clock that nobody measures is what the operator
 /// chose, so it is fine, and shown.
-pub(crate) fn clock_standing(state: &str) -> Standing {
+pub(crate) fn clock_health(state: &str) -> ClockHealth {
     match state.parse() {
-        Ok(ClockState::Synced | ClockState::Local) => Standing::Fine,
+        Ok(ClockState::Synced | ClockState::Local) => ClockHealth::Fine,
         // An unknown word is of a newer release; not ours to call fine.
-        Ok(ClockState::Holdover | ClockState::Disagree) | Err(_) => Standing::Degraded,
-        Ok(ClockState::Unsynced | ClockState::Expired | ClockState::Suspect) => Standing::Untrusted,
+        Ok(ClockState::Holdover | ClockState::Disagree) | Err(_) => ClockHealth::Degraded,
+        Ok(ClockState::Unsynced | ClockState::Expired | ClockState::Suspect) => {
+            ClockHealth::Untrusted
+        }
     }
 }
 
@@ -213,7 +215,7 @@ fn nobody_may_lead(status: &Status) -> bool {
                 ProblemCode::ClockDegraded | ProblemCode::BadClock | ProblemCode::ClockBehind
             )
         };
-        clock_standing(&row.clock_state) == Standing::Untrusted || row.problems.iter().any(accused)
+        clock_health(&row.clock_state) == ClockHealth::Untrusted || row.problems.iter().any(accused)
     };
     status.primary.is_empty()
         && answering.len() * 2 > status.nodes.len()
@@ -249,7 +251,7 @@ impl Verdict {
         for problem in &row.problems {
             self.add(problem.clone().of(name), primary);
         }
-        if clock_standing(&row.clock_state) != Standing::Fine {
+        if clock_health(&row.clock_state) != ClockHealth::Fine {
             let state = Problem::new(ProblemCode::ClockState).about(&row.clock_state);
             self.add(state.of(name), primary);
         }

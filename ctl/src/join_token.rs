@@ -67,10 +67,10 @@ pub(crate) async fn make_token(
     let change = TokenChange { op: Some(TokenOp::Create(create)) };
     let tokens = match session.call(Op::Token(change)).await? {
         (_, Reply::Tokens(tokens)) => tokens.tokens,
-        _ => return Err(CtlError::strange("no token")),
+        _ => return Err(CtlError::unexpected("no token")),
     };
     let made = tokens.iter().find(|token| token.id == id);
-    let made = made.ok_or_else(|| CtlError::strange("another token"))?;
+    let made = made.ok_or_else(|| CtlError::unexpected("another token"))?;
     Ok(JoinToken {
         cluster: context.cluster.clone(),
         ca_sha256,
@@ -94,7 +94,7 @@ async fn addresses(session: &Session) -> Result<Vec<String>, CtlError> {
     let addresses: Vec<String> =
         nodes.into_iter().map(|node| node.address).take(ADDRESSES_MAX).collect();
     if addresses.is_empty() {
-        return Err(CtlError::strange("no node that serves"));
+        return Err(CtlError::unexpected("no node that serves"));
     }
     Ok(addresses)
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use certs::{Authority, Credentials, Date, IssueOptions};
-use proto::life::{LIFE_DEFAULT_S, Standing};
+use proto::life::{LIFE_DEFAULT_S, Validity};
 use proto::{ClusterId, Identity, Name, Role};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -59,7 +59,7 @@ pub(crate) struct Outcome {
     /// Configurations that differ from what would be written; they were left alone.
     pub(crate) edited: Vec<PathBuf>,
     /// Certificates that are there and should have been renewed, with when they end.
-    pub(crate) overdue: Vec<(PathBuf, Standing, Date)>,
+    pub(crate) overdue: Vec<(PathBuf, Validity, Date)>,
     /// Nodes without seed and without store in a cluster that has been started: lost, not new.
     pub(crate) lost: Vec<Name>,
 }
@@ -324,7 +324,7 @@ fn missing<'a>(
             None => pieces.push(Piece::Pair(role, name)),
             Some(there) => {
                 let standing = there.life().standing(now_s());
-                if standing != Standing::Fine {
+                if standing != Validity::Fine {
                     let at = Date(there.not_after_unix());
                     outcome.overdue.push((plan.pair(&name).0, standing, at));
                 }

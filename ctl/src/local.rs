@@ -172,7 +172,7 @@ impl LocalCluster {
         self.nodes
             .iter_mut()
             .find(|node| node.name == name)
-            .ok_or_else(|| CtlError::strange(&format!("a node called '{name}'")))
+            .ok_or_else(|| CtlError::unexpected(&format!("a node called '{name}'")))
     }
 }
 

@@ -10,7 +10,7 @@ use certs::pin::now_unix_s;
 use certs::{Authority, CertError, Credentials, Date};
 use net::Client;
 use proto::Name;
-use proto::life::{Life, Standing, left_text};
+use proto::life::{Life, Validity, left_text};
 use proto::wire::{NodeRow, Op, Renew, Reply};
 use serde::Serialize;
 
@@ -70,9 +70,9 @@ impl CertLeft {
         let Some(Self { life, .. }) = this else { return "-".into() };
         let text = left_text(life.until_unix_s.saturating_sub(now_s()));
         match life.standing(now_s()) {
-            Standing::Fine => text.into(),
-            Standing::Late => Cell::toned(text, Tone::Warning),
-            Standing::Expired => Cell::toned("expired", Tone::Bad),
+            Validity::Fine => text.into(),
+            Validity::Late => Cell::toned(text, Tone::Warning),
+            Validity::Expired => Cell::toned("expired", Tone::Bad),
         }
     }
 
@@ -135,7 +135,7 @@ impl Files {
                 }
                 let task = move || files.renew_over(&asked, addresses, time);
                 let renewed = std::thread::spawn(task).join();
-                renewed.map_err(|_| CtlError::strange("no end"))??;
+                renewed.map_err(|_| CtlError::unexpected("no end"))??;
                 Ok(Credentials::load(&self.ca, &self.cert, &self.key)?)
             }
             loaded => Ok(loaded?),
@@ -181,7 +181,7 @@ impl Files {
         let renew = Renew { certificate: own.cert_der(), csr };
         match client.call(Op::Renew(renew)).await?.reply {
             Some(Reply::Registered(registered)) => self.take(own, &registered.certificate),
-            _ => Err(CtlError::strange("no certificate")),
+            _ => Err(CtlError::unexpected("no certificate")),
         }
     }
 
@@ -201,7 +201,7 @@ impl Files {
             Ok(Err(error)) => error.line(),
             Err(_) => "no answer in time".to_owned(),
         };
-        if life.standing(now_s()) == Standing::Fine {
+        if life.standing(now_s()) == Validity::Fine {
             tracing::info!(why, "the certificate is due and not renewed");
             return None;
         }

@@ -163,7 +163,7 @@ pub(crate) async fn play(
         Whom::Named(name) => name.to_string(),
         Whom::Backup => {
             let backup = others.into_iter().find(|name| *name != primary);
-            backup.ok_or_else(|| CtlError::strange("a cluster without backup"))?
+            backup.ok_or_else(|| CtlError::unexpected("a cluster without backup"))?
         }
     };
     let mut parts = vec![stage.send("before").await?];
@@ -201,7 +201,7 @@ impl Stage {
         let ports = (base..).take(usize::from(NODES));
         let nodes = cluster.names().into_iter().zip(ports).zip(1_u8..).map(|((name, port), n)| {
             Ok(PlannedNode {
-                name: name.parse().map_err(|_| CtlError::strange("a node's name"))?,
+                name: name.parse().map_err(|_| CtlError::unexpected("a node's name"))?,
                 address: format!("127.0.0.1:{port}"),
                 config: format!("node{n}.toml"),
             })
@@ -218,7 +218,7 @@ impl Stage {
         let node =
             |node: &PlannedNode| Node { name: node.name.clone(), address: node.address.clone() };
         let context = Context {
-            cluster: made.cluster.ok_or_else(|| CtlError::strange("no cluster"))?,
+            cluster: made.cluster.ok_or_else(|| CtlError::unexpected("no cluster"))?,
             name: plan.admin(),
             role: Role::Admin,
             ca: plan.ca_cert(),
@@ -279,7 +279,7 @@ impl Stage {
                     seen.counts.add(&gateway, 1);
                     seen.retried += u64::from(retried);
                 }
-                Ok(_) => return Err(CtlError::strange("no acknowledgement")),
+                Ok(_) => return Err(CtlError::unexpected("no acknowledgement")),
                 Err(error) => {
                     tracing::warn!("{}", error.line());
                     seen.failed += 1;

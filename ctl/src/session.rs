@@ -11,12 +11,12 @@ use tokio::task::JoinHandle;
 
 use crate::cli::{Globals, Policy};
 use crate::context::{self, Context};
-use crate::cursor::CursorFile;
 use crate::error::CtlError;
 use crate::home::Home;
 use crate::out;
 use crate::renewal::{self, Files};
-use crate::token::TokenFile;
+use crate::seen_stamp_file::SeenStampFile;
+use crate::turn_file::CursorFile;
 
 /// A client of one cluster, as one identity.
 pub(crate) struct Session {
@@ -25,7 +25,7 @@ pub(crate) struct Session {
     client: Client,
     /// Over which gateways the command wants its requests to go, if it says so.
     policy: Option<Policy>,
-    token: TokenFile,
+    seen_stamp: SeenStampFile,
     /// What the next write must come after: the highest stamp that this context has seen.
     kept: Hlc,
     /// The same, if the command was given a later one.
@@ -109,10 +109,10 @@ impl Session {
             ));
         }
         let path = home.state_path(name, &context, "stamp");
-        let token = TokenFile::new(path, context.cluster.clone());
-        let kept = token.read().unwrap_or_else(|why| {
+        let seen_stamp = SeenStampFile::new(path, context.cluster.clone());
+        let kept = seen_stamp.read().unwrap_or_else(|why| {
             if !globals.quiet {
-                out::complain(&format!("{} is ignored: {why}", token.path().display()));
+                out::complain(&format!("{} is ignored: {why}", seen_stamp.path().display()));
             }
             Hlc::ZERO
         });
@@ -132,13 +132,13 @@ impl Session {
             home: context.home.as_ref().map(Name::to_string),
             timeout: globals.timeout,
             cache,
-            token: (floor > Hlc::ZERO).then_some(floor),
+            causal_token: (floor > Hlc::ZERO).then_some(floor),
             spread: globals.spread.unwrap_or(Policy::Home).over(context.name.as_str()),
             ring: (!own_ring).then_some(ring),
         })?;
         let (policy, quiet) = (globals.spread, globals.quiet);
         let keeping = tokio::spawn(files.clone().keep_renewed(client.clone(), credentials));
-        Ok(Self { context, name, client, policy, token, kept, floor, files, keeping, quiet })
+        Ok(Self { context, name, client, policy, seen_stamp, kept, floor, files, keeping, quiet })
     }
 
     /// The context in use.
@@ -167,14 +167,14 @@ impl Session {
         let answer = answer.map_err(|error| self.explain(error))?;
         match answer.response.reply {
             Some(reply) => Ok((answer.gateway, reply, answer.retried)),
-            None => Err(CtlError::strange("an empty answer")),
+            None => Err(CtlError::unexpected("an empty answer")),
         }
     }
 
     /// Sends a request and waits for its answer; a refusal is an error.
     pub(crate) async fn call(&self, op: Op) -> Result<(String, Reply), CtlError> {
         let response = self.client.call(op).await.map_err(|error| self.explain(error))?;
-        let reply = response.reply.ok_or_else(|| CtlError::strange("an empty answer"))?;
+        let reply = response.reply.ok_or_else(|| CtlError::unexpected("an empty answer"))?;
         if let Reply::Failure(failure) = reply {
             return Err(self.explain(failure.into()));
         }
@@ -187,7 +187,7 @@ impl Session {
         let ahead = |failure: &proto::Failure| failure.error_code() == ErrorCode::ClockAhead;
         match error {
             ClientError::Failure(failure) if ahead(&failure) && self.floor == self.kept => {
-                let path = self.token.path().display();
+                let path = self.seen_stamp.path().display();
                 CtlError::refused(
                     failure.error_code().exit_code(),
                     format!(
@@ -212,7 +212,7 @@ impl Session {
     pub(crate) async fn node_now(&self) -> Result<u64, CtlError> {
         match self.call(Op::Clock(Empty {})).await? {
             (_, Reply::Clock(report)) => Ok(report.now_ns),
-            _ => Err(CtlError::strange("no clock report")),
+            _ => Err(CtlError::unexpected("no clock report")),
         }
     }
 
@@ -220,7 +220,7 @@ impl Session {
     pub(crate) async fn nodes(&self) -> Result<Vec<NodeRow>, CtlError> {
         match self.call(Op::Nodes(Empty {})).await? {
             (_, Reply::Nodes(nodes)) => Ok(nodes.nodes),
-            _ => Err(CtlError::strange("no nodes")),
+            _ => Err(CtlError::unexpected("no nodes")),
         }
     }
 
@@ -246,8 +246,8 @@ impl Session {
     /// is due, and says goodbye. A stamp that was only
     /// given to the command is not kept: no answer has confirmed it.
     pub(crate) async fn close(self) {
-        if let Some(seen) = self.client.token().filter(|&seen| seen > self.floor)
-            && let Err(error) = self.token.raise(seen)
+        if let Some(seen) = self.client.causal_token().filter(|&seen| seen > self.floor)
+            && let Err(error) = self.seen_stamp.raise(seen)
         {
             tracing::warn!("{}", error.line());
         }

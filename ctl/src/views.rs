@@ -22,7 +22,7 @@ pub(crate) struct When(Stamp);
 impl When {
     /// Reads a 20-byte stamp.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, CtlError> {
-        read_stamp(bytes).map(Self).map_err(|error| CtlError::strange(&error.to_string()))
+        read_stamp(bytes).map(Self).map_err(|error| CtlError::unexpected(&error.to_string()))
     }
 
     /// The stamp alone.

@@ -56,12 +56,12 @@ struct Alarm {
 
 /// An alarm that is raised or over.
 #[derive(Debug, PartialEq, Eq)]
-struct News {
+struct AlarmChange {
     raised: bool,
     text: String,
 }
 
-impl News {
+impl AlarmChange {
     fn event(self, node: &Name) -> NodeEvent {
         let Self { raised, text } = self;
         let header = |key: &str, value: &str| Header { key: key.into(), value: value.into() };
@@ -79,7 +79,7 @@ impl News {
 
 impl Alarms {
     /// Takes the problems of now. Kept is no more than that, and what is told and not over.
-    fn look(&mut self, now: Instant, problems: &[Problem]) -> Vec<News> {
+    fn look(&mut self, now: Instant, problems: &[Problem]) -> Vec<AlarmChange> {
         let present: BTreeMap<ProblemKey, &Problem> =
             problems.iter().map(|problem| (problem.key(), problem)).collect();
         for (key, problem) in &present {
@@ -95,7 +95,7 @@ impl Alarms {
             }
             if there != alarm.told && now.saturating_duration_since(alarm.since) >= HOLDS_FOR {
                 alarm.told = there;
-                news.push(News { raised: there, text: alarm.text.clone() });
+                news.push(AlarmChange { raised: there, text: alarm.text.clone() });
             }
             there || alarm.told
         });
@@ -187,7 +187,8 @@ mod tests {
 
     #[test]
     fn an_event_says_it_in_its_headers() {
-        let event = News { raised: false, text: "a".to_owned() }.event(&"n2".parse().unwrap());
+        let event =
+            AlarmChange { raised: false, text: "a".to_owned() }.event(&"n2".parse().unwrap());
         let headers: Vec<_> =
             event.headers.iter().map(|h| format!("{}={}", h.key, h.value)).collect();
         assert_eq!(headers, ["type=alarm", "node=n2", "state=cleared"]);

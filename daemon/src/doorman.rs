@@ -5,7 +5,7 @@
 //! Invariant: an insistent caller fills neither the log nor this node's memory: the same is told once
 //! in a while, and so many different ones at most; the rest are counted, and the count is told.
 //!
-//! Not here: who is turned away (`steward::entry`, `node::trust`).
+//! Not here: who is turned away (`reconciler::entry`, `node::trust`).
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -71,7 +71,7 @@ pub(crate) struct Turned<'a> {
 pub(crate) struct Doorman {
     node: Name,
     sink: EventSink,
-    said: Mutex<Said>,
+    said: Mutex<ToldLately>,
 }
 
 impl Doorman {
@@ -126,12 +126,12 @@ fn short(key: &[u8]) -> String {
 
 /// What was told lately.
 #[derive(Debug, Default)]
-struct Said {
+struct ToldLately {
     at: BTreeMap<String, Instant>,
     untold: u64,
 }
 
-impl Said {
+impl ToldLately {
     /// Whether this is told now, and how many others were not, if that is to be told, too.
     fn look(&mut self, what: String, now: Instant) -> (bool, Option<u64>) {
         self.at.retain(|_, at| now.saturating_duration_since(*at) < QUIET);
@@ -157,7 +157,7 @@ mod tests {
     /// Seen to fail with nothing forgotten, with everything told, and with the untold not counted.
     #[test]
     fn the_same_is_told_once_in_a_while_and_not_too_many() {
-        let (start, mut said) = (Instant::now(), Said::default());
+        let (start, mut said) = (Instant::now(), ToldLately::default());
         let after = |s: u64| start + Duration::from_secs(s);
         assert_eq!(said.look("a".to_owned(), after(0)), (true, None));
         assert_eq!(said.look("a".to_owned(), after(599)), (false, None));

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::ConfigError;
 use crate::logging::LoggingError;
-use crate::proof::ProofError;
+use crate::node_identity::ProofError;
 use crate::seed::SeedError;
 use crate::store::{StoreError, Trouble};
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::proposer::Proposer;
 use crate::raft::Handle;
 use crate::store::{Store, StoreError};
-use crate::time::Keeper;
+use crate::time::NodeClock;
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ pub struct Janitor {
     /// The state.
     pub store: Store,
     /// The clock.
-    pub keeper: Keeper,
+    pub node_clock: NodeClock,
     /// The node's name.
     pub node: Name,
 }
@@ -42,7 +42,7 @@ impl Janitor {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             // By a clock that may be an hour ahead, what is an hour old would go.
-            let vouched = match self.keeper.state() {
+            let vouched = match self.node_clock.state() {
                 ClockState::Suspect | ClockState::Unsynced => false,
                 ClockState::Synced
                 | ClockState::Holdover
@@ -52,7 +52,7 @@ impl Janitor {
             };
             let mut more = vouched && self.engine.leadership().is_some();
             while more {
-                more = match due(&self.store, self.keeper.reading().now_ns) {
+                more = match due(&self.store, self.node_clock.reading().now_ns) {
                     Ok(Some(policy)) => self.expire(policy).await,
                     Ok(None) => false,
                     Err(error) => {

@@ -165,13 +165,13 @@ fn incarnation(file: &Path) -> io::Result<Uuid> {
     Ok(drawn)
 }
 
-/// What the new store shall believe at its birth.
+/// What the new store shall believe at its bootstrap.
 fn seed(config: &Config, token: &JoinToken, admitted: &Admitted) -> Result<Seed, Failed> {
-    let strange = || {
+    let unexpected = || {
         let what = anyhow::anyhow!("the cluster's answer names members that make no sense");
         Failed::new(Exit::Other, what, "the same release on all nodes")
     };
-    let rows = admitted.joined.members.as_ref().ok_or_else(strange)?;
+    let rows = admitted.joined.members.as_ref().ok_or_else(unexpected)?;
     let member = |row: &proto::member::MemberRow| {
         Some(Member {
             name: row.name.parse().ok()?,
@@ -183,6 +183,6 @@ fn seed(config: &Config, token: &JoinToken, admitted: &Admitted) -> Result<Seed,
     };
     let members = rows.members.iter().map(member).collect::<Option<Vec<_>>>();
     let (cluster, node) = (token.cluster.clone(), config.node.clone());
-    let members = members.ok_or_else(strange)?;
+    let members = members.ok_or_else(unexpected)?;
     Ok(Seed { cluster, node, joined: true, members, admins: Vec::new() })
 }

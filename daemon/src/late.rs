@@ -1,7 +1,7 @@
 //! A node whose certificate is over when it starts: it was off for long, or nobody could sign.
 //!
 //! Where the authority's key is at hand the node signs for itself. Else it asks the nodes that it
-//! knew at its birth, on a connection that shows no certificate: its key and its name are in the
+//! knew at its bootstrap, on a connection that shows no certificate: its key and its name are in the
 //! cluster's table, and that is what counts (`node::renew`).
 //!
 //! Not here: renewing while the node runs (`node::renew`).
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::exit::{Exit, Failed};
-use crate::proof::Signer;
+use crate::node_identity::Signer;
 use crate::seed::Seed;
 
 /// How long others are asked. Nodes that were all off are not up in one moment.

@@ -24,8 +24,8 @@ use crate::exit::{Exit, Failed};
 use crate::join;
 use crate::late;
 use crate::logging::Logging;
+use crate::node_identity::{NodeIdentity, ProofError};
 use crate::notify::Notifier;
-use crate::proof::{Proof, ProofError};
 use crate::signals::Signals;
 
 /// Between two looks at the files that others may rotate.
@@ -52,7 +52,7 @@ pub struct Process {
 /// When it did not end because it was asked to; the error carries the exit code.
 pub fn start<Run, Running>(cli: &Cli, run: Run) -> Result<(), Failed>
 where
-    Run: FnOnce(Config, Proof, Process) -> Running,
+    Run: FnOnce(Config, NodeIdentity, Process) -> Running,
     Running: Future<Output = Result<(), Failed>>,
 {
     if !cli.check_config {
@@ -60,11 +60,11 @@ where
     }
     let config = Config::load(&cli.config, cli.listen)?;
     if cli.check_config {
-        Proof::load(&config)?;
+        NodeIdentity::load(&config)?;
         return say_right(&config).map_err(Failed::other("write to stdout"));
     }
     let logging = Logging::start(&config.log.filter)?;
-    let proof = prove(&config).inspect_err(|failed| {
+    let node_identity = prove(&config).inspect_err(|failed| {
         // No signal is listened to yet: a stop ends it at once.
         if is_held_up(&Notifier::new(), failed) {
             std::thread::sleep(START_AGAIN_AFTER);
@@ -78,15 +78,15 @@ where
     // The process ends next, in whatever state its tasks are. To drop them one by one makes some panic
     // that wait for others; and nothing durable depends on their end.
     let runtime = ManuallyDrop::new(runtime);
-    runtime.block_on(supervise(config, proof, logging, run))
+    runtime.block_on(supervise(config, node_identity, logging, run))
 }
 
 /// Certificates that fit; those that are over are renewed first.
-fn prove(config: &Config) -> Result<Proof, Failed> {
-    match Proof::load(config) {
+fn prove(config: &Config) -> Result<NodeIdentity, Failed> {
+    match NodeIdentity::load(config) {
         Err(ProofError::Cert(CertError::Expired { .. })) => {
             late::renew(config)?;
-            Ok(Proof::load(config)?)
+            Ok(NodeIdentity::load(config)?)
         }
         loaded => Ok(loaded?),
     }
@@ -104,12 +104,12 @@ fn is_held_up(notifier: &Notifier, failed: &Failed) -> bool {
 
 async fn supervise<Run, Running>(
     config: Config,
-    proof: Proof,
+    node_identity: NodeIdentity,
     logging: Logging,
     run: Run,
 ) -> Result<(), Failed>
 where
-    Run: FnOnce(Config, Proof, Process) -> Running,
+    Run: FnOnce(Config, NodeIdentity, Process) -> Running,
     Running: Future<Output = Result<(), Failed>>,
 {
     let signals = Signals::listen().map_err(Failed::other("listen to signals"))?;
@@ -136,7 +136,7 @@ where
         Failed::new(Exit::Other, why, "nothing that was acknowledged is lost; start it").end()
     };
     let ended = tokio::select! {
-        ended = run(config, proof, process) => ended,
+        ended = run(config, node_identity, process) => ended,
         never = stopping => never,
     };
     if let Err(failed) = &ended
@@ -173,7 +173,7 @@ impl Reloads {
     pub async fn serve<E: std::fmt::Display>(
         mut self,
         stop: CancellationToken,
-        mut apply: impl FnMut(Proof) -> Result<(), E>,
+        mut apply: impl FnMut(NodeIdentity) -> Result<(), E>,
     ) {
         let mut files = TlsFiles::look(&self.config.tls);
         loop {
@@ -201,11 +201,11 @@ impl Reloads {
 
     fn reload<E: std::fmt::Display>(
         &self,
-        apply: &mut impl FnMut(Proof) -> Result<(), E>,
+        apply: &mut impl FnMut(NodeIdentity) -> Result<(), E>,
     ) -> anyhow::Result<()> {
         let fresh = Config::load(&self.config.file, Some(self.config.listen))?;
-        let proof = Proof::load(&fresh)?;
-        apply(proof).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let node_identity = NodeIdentity::load(&fresh)?;
+        apply(node_identity).map_err(|error| anyhow::anyhow!("{error}"))?;
         self.logging.set_filter(&fresh.log.filter)?;
         if self.config.clock.servers != fresh.clock.servers {
             tracing::warn!("the list of time servers has changed: restart the node to use it");

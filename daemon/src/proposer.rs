@@ -32,7 +32,7 @@ use crate::lead::{Lead, Stamping};
 use crate::queue::{Answer, Cost, NotQueued, Proposal, Queue, Shares};
 use crate::raft::{Handle, Leadership, Payload, ProposeError};
 use crate::store::Store;
-use crate::time::Keeper;
+use crate::time::NodeClock;
 use crate::unanswered::Unanswered;
 
 /// Commands of its own that a primary begins a term with, at most.
@@ -49,7 +49,7 @@ pub struct Parts {
     /// The engine.
     pub engine: Handle,
     /// The clock.
-    pub keeper: Keeper,
+    pub node_clock: NodeClock,
     /// Whether this node may lead.
     pub lead: Lead,
     /// The state.
@@ -64,7 +64,7 @@ pub struct Parts {
 #[derive(Clone)]
 pub struct Proposer {
     queue: Queue,
-    keeper: Keeper,
+    node_clock: NodeClock,
     unanswered: Unanswered,
 }
 
@@ -72,7 +72,7 @@ impl Proposer {
     /// Starts the task. It ends when `stop` is cancelled.
     #[must_use]
     pub fn start(parts: Parts, stop: CancellationToken) -> Self {
-        let (queue, keeper) = (Queue::default(), parts.keeper.clone());
+        let (queue, node_clock) = (Queue::default(), parts.node_clock.clone());
         let unanswered = Unanswered::default();
         let task = Task {
             parts,
@@ -85,7 +85,7 @@ impl Proposer {
             unanswered: unanswered.clone(),
         };
         tokio::spawn(task.run(stop));
-        Self { queue, keeper, unanswered }
+        Self { queue, node_clock, unanswered }
     }
 
     /// How long the command waits that waits longest, from the queue to the majority.
@@ -101,7 +101,7 @@ impl Proposer {
     /// `NotPrimary` and `Busy` say that nothing was done; `Unknown` that nobody can say.
     pub async fn propose(&self, command: Command, token: Option<Hlc>) -> Result<Outcome, Failure> {
         if let Some(token) = token {
-            self.keeper.admit(token).map_err(clock_failure)?;
+            self.node_clock.admit(token).map_err(clock_failure)?;
         }
         let (answer, outcome) = oneshot::channel();
         self.queue.push(command, answer).map_err(|why| match why {
@@ -297,12 +297,12 @@ impl Task {
     }
 
     async fn stamp(&self, stamping: Stamping, count: u32) -> Result<Stamp, Failure> {
-        let Parts { keeper, lead, .. } = &self.parts;
+        let Parts { node_clock, lead, .. } = &self.parts;
         match stamping {
-            Stamping::Order => keeper.stamp_in_order(count).await.map_err(clock_failure),
+            Stamping::Order => node_clock.stamp_in_order(count).await.map_err(clock_failure),
             Stamping::Clock => {
                 // It may take seconds after a crash; the clock must still be good when it is done.
-                let base = keeper.stamp(count).await.map_err(clock_failure)?;
+                let base = node_clock.stamp(count).await.map_err(clock_failure)?;
                 lead.may_write().map(|()| base)
             }
         }

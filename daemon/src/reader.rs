@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use clock::Hlc;
-use model::query::{self, Query, Reader as Asker};
+use model::query::{self, Query, Reader as Viewer};
 use model::{QueryError, SHARD};
 use proto::wire::{Get, Instant as When, Page, Position, Read, TimeMode, TimePoint};
 use proto::{ErrorCode, Failure, Record};
@@ -41,7 +41,7 @@ pub async fn reach(
 /// A read with its instants resolved and its cursor looked up: what is left is a position.
 #[derive(Debug, Clone)]
 pub struct Reading {
-    asker: Asker,
+    viewer: Viewer,
     query: Query,
     /// What `since` and `until` stood for, for whoever goes on elsewhere.
     since: Vec<u8>,
@@ -61,7 +61,7 @@ impl Reading {
     /// instant is relative to a clock that knows no time.
     pub fn resolve(
         store: &Store,
-        asker: Asker,
+        viewer: Viewer,
         read: &Read,
         now_ns: Option<u64>,
     ) -> Result<Self, Failure> {
@@ -83,7 +83,7 @@ impl Reading {
         let mut after = position(&read.after)?;
         let mut resumes = !read.after.is_empty();
         if !read.cursor.is_empty() {
-            let stored = answered(&view, query::cursor(&view, &asker.name, &read.cursor))?;
+            let stored = answered(&view, query::cursor(&view, &viewer.name, &read.cursor))?;
             after = after.max(position(&stored)?);
             resumes |= !stored.is_empty();
         }
@@ -93,7 +93,7 @@ impl Reading {
         let query = Query { since, until, mode, from, to, with, after, resumes, limit: 0 };
         let left = (read.limit > 0).then_some(read.limit);
         let bytes = |at: Option<Hlc>| at.map_or_else(Vec::new, |at| at.to_bytes().to_vec());
-        Ok(Self { asker, query, since: bytes(since), until: bytes(until), left, closes_at })
+        Ok(Self { viewer, query, since: bytes(since), until: bytes(until), left, closes_at })
     }
 
     /// The next page from the state as it is now.
@@ -106,7 +106,7 @@ impl Reading {
             None => 0,
         };
         let view = store.snapshot().map_err(store_failure)?;
-        let found = answered(&view, query::page(&view, &self.asker, &self.query))?;
+        let found = answered(&view, query::page(&view, &self.viewer, &self.query))?;
         // From here on the reader has come somewhere.
         (self.query.after, self.query.resumes) = (found.next, true);
         if let Some(left) = &mut self.left {
@@ -147,9 +147,9 @@ impl Reading {
 ///
 /// # Errors
 /// When there is none that the caller may see, or several.
-pub fn get(store: &Store, asker: &Asker, get: &Get) -> Result<Record, Failure> {
+pub fn get(store: &Store, viewer: &Viewer, get: &Get) -> Result<Record, Failure> {
     let view = store.snapshot().map_err(store_failure)?;
-    answered(&view, query::get(&view, asker, &get.id, &get.from))?.into_record(&get.id)
+    answered(&view, query::get(&view, viewer, &get.id, &get.from))?.into_record(&get.id)
 }
 
 /// What the model answered from a view of the store, for the caller. A state that it cannot read is

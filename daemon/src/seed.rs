@@ -1,6 +1,6 @@
 //! The seed of a store: `init.toml` in the data directory, written by `logctl cluster create`.
 //!
-//! It is the permission to create a store, and says what the store shall believe at its birth: the
+//! It is the permission to create a store, and says what the store shall believe at its bootstrap: the
 //! cluster, the node, and all first members with their raft ids and incarnations. It is equal on
 //! all nodes but for `node`. A node without store and without seed is not admitted and starts
 //! nothing: an empty data directory may be a wrong mount, and a store made anew would forget its
@@ -32,7 +32,7 @@ pub const SEED_FILE: &str = "init.toml";
 /// File name of a seed whose store exists.
 pub const USED_SEED_FILE: &str = "init.done.toml";
 
-/// What a new store believes at its birth.
+/// What a new store believes at its bootstrap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seed {
     /// The cluster.

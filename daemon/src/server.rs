@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::node::{Deadline, Node, Principal};
 use crate::raft::URGENT_RAFT;
-use crate::steward::Entry;
+use crate::reconciler::Entry;
 use crate::turns::{Turn, Turns};
 
 /// Says who this node is, for the first frame on a connection between nodes.
@@ -70,7 +70,7 @@ impl Server {
     async fn client(&self, client: ClientConn) {
         let principal = Principal::of(client.peer(), self.node.name());
         let name = principal.identity.name.clone();
-        let now = || self.node.keeper().reading().now_ns;
+        let now = || self.node.node_clock().reading().now_ns;
         tracing::debug!(client = %principal.identity, remote = %client.remote(), "connected");
         self.node.sessions().connected(&name, now());
         let mut changes = self.node.trust_changes();

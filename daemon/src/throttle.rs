@@ -51,7 +51,7 @@ struct Kind {
 
 impl Throttle {
     /// Whether a line is to be logged now.
-    fn is_news(&self, meta: &Metadata<'static>, said: Said) -> bool {
+    fn is_news(&self, meta: &Metadata<'static>, said: LogLine) -> bool {
         let mut places = self.lock();
         let place = places.entry(meta.callsite()).or_default();
         let key = match place.len() {
@@ -114,7 +114,7 @@ impl<S: Subscriber> Filter<S> for Throttle {
         if crate::raft::is_expected(meta) {
             return false;
         }
-        let mut said = Said::default();
+        let mut said = LogLine::default();
         event.record(&mut said);
         self.is_news(meta, said)
     }
@@ -122,14 +122,14 @@ impl<S: Subscriber> Filter<S> for Throttle {
 
 /// What a line says.
 #[derive(Default)]
-struct Said {
+struct LogLine {
     /// For people.
     text: String,
     /// The same without figures.
     kind: String,
 }
 
-impl Said {
+impl LogLine {
     fn add(&mut self, field: &Field, value: &str) {
         let room = TEXT_BYTES_MAX.saturating_sub(self.text.len());
         let end = value.floor_char_boundary(room);
@@ -149,7 +149,7 @@ impl Said {
     }
 }
 
-impl Visit for Said {
+impl Visit for LogLine {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.add(field, &format!("{value:?}"));
     }

@@ -1,6 +1,6 @@
 //! What this node knows of the keys of others: the table, what was vouched for, and who is turned away.
 //!
-//! Not here: the rule (`steward::entry`), asking others (`node::trust`).
+//! Not here: the rule (`reconciler::entry`), asking others (`node::trust`).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::doorman::Doorman;
 use crate::raft::Member;
-use crate::steward::{Entry, Key, Known};
+use crate::reconciler::{Entry, Key, Known};
 use crate::store::Store;
 
 /// Stores that are vouched for and not in the table yet; more than a cluster has nodes.

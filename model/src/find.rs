@@ -7,9 +7,9 @@ use proto::Record;
 
 use crate::error::StateError;
 use crate::keys;
+use crate::membership_spans::spans;
 use crate::query::Reader;
 use crate::rows::{decode_record, decode_seq};
-use crate::stays::stays;
 use crate::view::{Direction, Table, View};
 
 /// The stream of the cluster's own events, which every admitted client may read.
@@ -70,7 +70,7 @@ pub(crate) fn each_with_id(
 }
 
 /// Whether a record lies in the reader's inbox, was sent by the reader or is an event; an admin sees
-/// all. Of a group's records a client sees those of its stays.
+/// all. Of a group's records a client sees those of its spans.
 pub(crate) fn visible(
     view: &dyn View,
     reader: &Reader,
@@ -81,7 +81,7 @@ pub(crate) fn visible(
         return Ok(true);
     }
     match to.strip_prefix('@') {
-        Some(group) => Ok(stays(view, &reader.name, group)?.holds(record.seq)),
+        Some(group) => Ok(spans(view, &reader.name, group)?.holds(record.seq)),
         None => Ok(false),
     }
 }

@@ -5,11 +5,11 @@
 //! Invariants:
 //! - a change is done once: its (caller, id) is remembered like a message's, changes that changed
 //!   nothing too;
-//! - a member has an open stay, in both tables; a deleted group has no member;
-//! - the row of a deleted group goes with its last record. Stays of which no record is kept are
+//! - a member has an open span, in both tables; a deleted group has no member;
+//! - the row of a deleted group goes with its last record. Spans of which no record is kept are
 //!   forgotten where they would count against a limit.
 //!
-//! Not here: what a member sees (`page`, `find`), lists of stays (`stays`).
+//! Not here: what a member sees (`page`, `find`), lists of spans (`membership_spans`).
 
 use std::collections::BTreeSet;
 
@@ -31,10 +31,10 @@ use crate::error::{QueryError, StateError, conflict, denied, invalid, not_found}
 use crate::hash::content_hash;
 use crate::keys;
 use crate::machine::{Machine, Outcome, Place};
+use crate::membership_spans::{MembershipSpans, groups_of, members_of, spans};
 use crate::query::Reader;
 use crate::rows::DedupRow;
 use crate::send::Message;
-use crate::stays::{Stays, groups_of, members_of, stays};
 use crate::view::{Direction, Table, View};
 
 /// Rows fetched at a time.
@@ -137,7 +137,7 @@ impl Machine<'_> {
         };
         let mut members = Vec::new();
         for client in named {
-            if let Some(from_seq) = stays(&self.rows, client, name)?.member_from() {
+            if let Some(from_seq) = spans(&self.rows, client, name)?.member_from() {
                 members.push(GroupMember { name: client.clone(), from_seq });
             }
         }
@@ -209,10 +209,10 @@ impl Machine<'_> {
             if let Some((last, _)) = members.last() {
                 after.clone_from(last);
             }
-            for (client, mut stays) in members {
-                if stays.member_from().is_some() {
-                    stays.end(seq + 1);
-                    self.write(name, Moved { client, stays, forgotten: Vec::new() });
+            for (client, mut spans) in members {
+                if spans.member_from().is_some() {
+                    spans.end(seq + 1);
+                    self.write(name, Moved { client, spans, forgotten: Vec::new() });
                 }
             }
             if last_chunk {
@@ -237,7 +237,7 @@ impl Machine<'_> {
         let from = if add.history { row.created_seq } else { seq };
         let mut coming = Vec::new();
         for client in add.members.iter().collect::<BTreeSet<_>>() {
-            if stays(&self.rows, client, name)?.member_from().is_none() {
+            if spans(&self.rows, client, name)?.member_from().is_none() {
                 coming.push(self.coming(client, name, from)?);
             }
         }
@@ -266,12 +266,12 @@ impl Machine<'_> {
         self.require_clients(&remove.members)?;
         let mut going = Vec::new();
         for client in remove.members.iter().collect::<BTreeSet<_>>() {
-            let mut stays = stays(&self.rows, client, name)?;
-            if stays.member_from().is_some() {
+            let mut spans = spans(&self.rows, client, name)?;
+            if spans.member_from().is_some() {
                 // Who goes sees the record that says so, and nothing after it.
-                stays.end(seq + 1);
+                spans.end(seq + 1);
                 let client = client.clone();
-                going.push(Moved { client, stays, forgotten: Vec::new() });
+                going.push(Moved { client, spans, forgotten: Vec::new() });
             }
         }
         let wrong = || StateError::corrupt(Table::Groups, "fewer members counted than there are");
@@ -299,17 +299,17 @@ impl Machine<'_> {
         Some(Done { action, names, history })
     }
 
-    /// The stays of a client that is to become a member and to see the group from `from` on.
+    /// The spans of a client that is to become a member and to see the group from `from` on.
     fn coming(&self, client: &str, name: &str, from: u64) -> Result<Moved, QueryError> {
         let first_seq = self.state.first_seq;
         let mut groups = groups_of(&self.rows, client)?;
         let at = groups.iter().position(|(group, _)| group == name);
-        let mut stays = at.map(|at| groups.swap_remove(at).1).unwrap_or_default();
-        if stays.len() >= GROUP_STAYS_MAX {
-            stays.prune(first_seq);
+        let mut spans = at.map(|at| groups.swap_remove(at).1).unwrap_or_default();
+        if spans.len() >= GROUP_STAYS_MAX {
+            spans.prune(first_seq);
         }
-        stays.begin(from);
-        if stays.len() > GROUP_STAYS_MAX {
+        spans.begin(from);
+        if spans.len() > GROUP_STAYS_MAX {
             return Err(conflict(format!(
                 "'{client}' came into @{name} {GROUP_STAYS_MAX} times, which is the limit; make a \
                  new group"
@@ -318,9 +318,9 @@ impl Machine<'_> {
         }
         let mut forgotten = Vec::new();
         if groups.len() >= GROUPS_PER_CLIENT_MAX {
-            for (group, stays) in &mut groups {
-                stays.prune(first_seq);
-                if stays.len() == 0 {
+            for (group, spans) in &mut groups {
+                spans.prune(first_seq);
+                if spans.len() == 0 {
                     forgotten.push(std::mem::take(group));
                 }
             }
@@ -333,18 +333,18 @@ impl Machine<'_> {
             .into());
         }
         forgotten.sort_unstable();
-        Ok(Moved { client: client.to_owned(), stays, forgotten })
+        Ok(Moved { client: client.to_owned(), spans, forgotten })
     }
 
     fn write(&mut self, name: &str, moved: Moved) {
-        let Moved { client, stays, forgotten } = moved;
+        let Moved { client, spans, forgotten } = moved;
         for group in forgotten {
             self.remove(Table::GroupMembers, keys::pair(&group, &client));
             self.remove(Table::ClientGroups, keys::pair(&client, &group));
         }
-        let stays = stays.encode();
-        self.put(Table::GroupMembers, keys::pair(name, &client), stays.clone());
-        self.put(Table::ClientGroups, keys::pair(&client, name), stays);
+        let spans = spans.encode();
+        self.put(Table::GroupMembers, keys::pair(name, &client), spans.clone());
+        self.put(Table::ClientGroups, keys::pair(&client, name), spans);
     }
 
     fn require_clients(&mut self, names: &[String]) -> Result<(), QueryError> {
@@ -359,7 +359,7 @@ impl Machine<'_> {
     /// Refuses a sender to a group that is not there, or that it is no member of.
     pub(crate) fn require_member(&self, caller: &Caller, name: &str) -> Result<(), QueryError> {
         live(&self.rows, name)?;
-        if caller.admin || stays(&self.rows, &caller.name, name)?.member_from().is_some() {
+        if caller.admin || spans(&self.rows, &caller.name, name)?.member_from().is_some() {
             return Ok(());
         }
         Err(no_member(&caller.name, name).into())
@@ -380,8 +380,8 @@ impl Machine<'_> {
 /// A client that comes or goes.
 struct Moved {
     client: String,
-    /// Its stays from now on.
-    stays: Stays,
+    /// Its spans from now on.
+    spans: MembershipSpans,
     /// Groups of which it sees nothing any more: they are taken off its list.
     forgotten: Vec<String>,
 }
@@ -459,7 +459,7 @@ pub(crate) fn is_member(
 ) -> Result<bool, StateError> {
     match row(view, name)? {
         Some(row) if row.created_seq == created_seq && !row.is_deleted() => {
-            Ok(stays(view, client, name)?.member_from().is_some())
+            Ok(spans(view, client, name)?.member_from().is_some())
         }
         Some(_) | None => Ok(false),
     }
@@ -474,13 +474,17 @@ pub(crate) fn created_seq(view: &dyn View, name: &str) -> Result<u64, QueryError
 ///
 /// # Errors
 /// `NotFound` without such a group, `Denied` for a client that never was a member.
-pub(crate) fn readable(view: &dyn View, reader: &Reader, name: &str) -> Result<Stays, QueryError> {
-    let stays = stays(view, &reader.name, name)?;
-    if stays.len() == 0 {
+pub(crate) fn readable(
+    view: &dyn View,
+    reader: &Reader,
+    name: &str,
+) -> Result<MembershipSpans, QueryError> {
+    let spans = spans(view, &reader.name, name)?;
+    if spans.len() == 0 {
         require_known(view, name)?;
         return Err(no_member(&reader.name, name).into());
     }
-    Ok(stays)
+    Ok(spans)
 }
 
 /// Refuses a group that is not there. One that was deleted is, while its records are kept.
@@ -499,7 +503,7 @@ pub fn group(view: &dyn View, reader: &Reader, name: &str) -> Result<GroupView, 
     name.parse::<Name>().map_err(invalid)?;
     let row = live(view, name)?;
     let own = reader.admin || row.owner == reader.name;
-    if !own && stays(view, &reader.name, name)?.member_from().is_none() {
+    if !own && spans(view, &reader.name, name)?.member_from().is_none() {
         return Err(no_member(&reader.name, name).into());
     }
     let (mut members, mut after) = (Vec::new(), String::new());
@@ -509,8 +513,8 @@ pub fn group(view: &dyn View, reader: &Reader, name: &str) -> Result<GroupView, 
         if let Some((last, _)) = found.last() {
             after.clone_from(last);
         }
-        members.extend(found.into_iter().filter_map(|(name, stays)| {
-            Some(GroupMember { name, from_seq: stays.member_from()? })
+        members.extend(found.into_iter().filter_map(|(name, spans)| {
+            Some(GroupMember { name, from_seq: spans.member_from()? })
         }));
         if last_chunk {
             return Ok(row.view(name, members));
@@ -526,7 +530,7 @@ pub fn group(view: &dyn View, reader: &Reader, name: &str) -> Result<GroupView, 
 pub fn groups(view: &dyn View, reader: &Reader) -> Result<Vec<GroupView>, StateError> {
     let member: BTreeSet<String> = groups_of(view, &reader.name)?
         .into_iter()
-        .filter_map(|(name, stays)| stays.member_from().map(|_| name))
+        .filter_map(|(name, spans)| spans.member_from().map(|_| name))
         .collect();
     let (mut groups, mut from) = (Vec::new(), Vec::new());
     loop {

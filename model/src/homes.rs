@@ -126,8 +126,8 @@ impl Homes {
 
     /// The table after some come and some go; `None` if nothing changes by that.
     fn after(&self, come: &[String], go: &[String]) -> Option<Self> {
-        let stay = self.nodes.iter().filter(|name| !go.contains(name));
-        let mut names: Vec<String> = stay.cloned().collect();
+        let span = self.nodes.iter().filter(|name| !go.contains(name));
+        let mut names: Vec<String> = span.cloned().collect();
         names.extend(come.iter().filter(|name| !self.nodes.contains(name)).cloned());
         names.sort_by(|a, b| ring_order(a, b));
         (names != self.nodes).then(|| self.with_nodes(names))

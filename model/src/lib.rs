@@ -48,11 +48,11 @@ mod tokens;
 
 mod blocks;
 mod find;
+mod membership_spans;
 mod page;
 pub mod past;
 pub mod query;
 mod source;
-mod stays;
 mod window;
 
 pub use check::{ADMIN, check};

@@ -20,13 +20,13 @@ use crate::error::{QueryError, StateError, denied, invalid, not_found};
 use crate::find::{is_own, record_row};
 use crate::floors::{self, Floor};
 use crate::groups::{readable, require_known};
+use crate::membership_spans::groups_of;
 use crate::query::{Page, Query, Reader};
 use crate::registry::client_row;
 use crate::rows::{State, decode_record, record_hlc, record_stamp};
 use crate::settings::settings;
 use crate::slots::{sender_key, stream_key};
 use crate::source::{Index, Seek, Source, Steps};
-use crate::stays::groups_of;
 use crate::view::{Table, View};
 use crate::window::Window;
 
@@ -211,9 +211,9 @@ fn source<'v>(
     });
     let recipients = match &stream {
         Some(Stream::Group(name)) if !own => {
-            let stays = readable(view, reader, name.as_str())?;
+            let spans = readable(view, reader, name.as_str())?;
             let all = of(&Stream::Group(name.clone()));
-            Some(Source::Index(all.within(stays)))
+            Some(Source::Index(all.within(spans)))
         }
         Some(stream) => {
             require_readable(view, reader, stream, own)?;
@@ -259,11 +259,11 @@ fn inbox<'v>(view: &'v dyn View, reader: &Reader) -> Result<Source<'v>, QueryErr
     let name = reader.name.parse().map_err(invalid)?;
     let of = |stream: &Stream| Index::new(view, Table::Streams, stream_key(stream));
     let mut streams = vec![of(&Stream::Client(name)), of(&Stream::Everyone)];
-    for (group, stays) in groups_of(view, &reader.name)? {
+    for (group, spans) in groups_of(view, &reader.name)? {
         let group = group
             .parse()
             .map_err(|_| StateError::corrupt(Table::ClientGroups, "a group has no name"))?;
-        streams.push(of(&Stream::Group(group)).within(stays));
+        streams.push(of(&Stream::Group(group)).within(spans));
     }
     Ok(Source::Any(streams.into_iter().map(Source::Index).collect()))
 }

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use crate::error::StateError;
 use crate::floors::{self, Floor};
 use crate::keys;
-use crate::stays::Stays;
+use crate::membership_spans::MembershipSpans;
 use crate::view::{Direction, Table, View};
 
 /// Index rows fetched at a time.
@@ -35,7 +35,7 @@ pub(crate) struct Index<'v> {
     table: Table,
     text: String,
     /// Only what lies in these; `None` = all.
-    stays: Option<Stays>,
+    spans: Option<MembershipSpans>,
     ahead: VecDeque<u64>,
     exhausted: bool,
 }
@@ -157,9 +157,9 @@ impl<'v> Index<'v> {
         let Some(highest) = floors::of_index(self.view, self.table, &self.text)? else {
             return Ok(None);
         };
-        let Some(stays) = &self.stays else { return Ok(Some(highest)) };
+        let Some(spans) = &self.spans else { return Ok(Some(highest)) };
         let (mut at, mut seq) = (from, None);
-        while let Some((first, end)) = stays.next(at).filter(|(first, _)| *first <= highest.seq) {
+        while let Some((first, end)) = spans.next(at).filter(|(first, _)| *first <= highest.seq) {
             let last = end.map_or(highest.seq, |end| highest.seq.min(end.saturating_sub(1)));
             seq = Some(last).filter(|last| *last >= first).max(seq);
             match end {
@@ -171,21 +171,21 @@ impl<'v> Index<'v> {
     }
 
     pub(crate) fn new(view: &'v dyn View, table: Table, text: String) -> Self {
-        Self { view, table, text, stays: None, ahead: VecDeque::new(), exhausted: false }
+        Self { view, table, text, spans: None, ahead: VecDeque::new(), exhausted: false }
     }
 
-    /// The same, cut to the stays of a member.
-    pub(crate) fn within(self, stays: Stays) -> Self {
-        Self { stays: Some(stays), ..self }
+    /// The same, cut to the spans of a member.
+    pub(crate) fn within(self, spans: MembershipSpans) -> Self {
+        Self { spans: Some(spans), ..self }
     }
 
     fn seek(&mut self, from: u64) -> Result<Option<u64>, StateError> {
-        if self.stays.is_none() {
+        if self.spans.is_none() {
             return self.next(from);
         }
         let mut from = from;
-        // One turn per stay at most, and there are few.
-        while let Some((first, end)) = self.stays.as_ref().and_then(|stays| stays.next(from)) {
+        // One turn per span at most, and there are few.
+        while let Some((first, end)) = self.spans.as_ref().and_then(|spans| spans.next(from)) {
             match self.next(first)? {
                 Some(seq) if end.is_none_or(|end| seq < end) => return Ok(Some(seq)),
                 Some(seq) => from = seq,

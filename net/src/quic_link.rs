@@ -218,7 +218,7 @@ async fn exchange(
     check: &CheckFn,
 ) -> Result<(), LinkError> {
     let name = to.name.as_str();
-    let strange = |why, reason: String| Refused::new(why, reason).by(name);
+    let unexpected = |why, reason: String| Refused::new(why, reason).by(name);
     let lost = |error| LinkError::Lost(end_of(&error).reason().to_owned());
     let (tx, rx) = connection.open_bi().await.map_err(lost)?;
     let (mut tx, mut rx) = (FrameTx::quic(tx), FrameRx::quic(rx));
@@ -228,7 +228,7 @@ async fn exchange(
     let said = rx.recv().await?;
     let theirs = said.and_then(|frame| Hello::decode(frame).ok());
     let theirs =
-        theirs.ok_or_else(|| strange(Refusal::Other, "it answered with no hello".to_owned()))?;
+        theirs.ok_or_else(|| unexpected(Refusal::Other, "it answered with no hello".to_owned()))?;
     if !theirs.refusal.is_empty() {
         let known = check_hello(&theirs, identity, &dialer.own());
         if let (Ok(()), Ok(peer)) = (known, certified(connection)) {
@@ -241,13 +241,13 @@ async fn exchange(
     if theirs.raft_id != to.raft_id {
         let (got, want) = (theirs.raft_id, to.raft_id);
         let reason = format!("its raft id is {got}, the membership says {want}");
-        return Err(strange(Refusal::Store, reason));
+        return Err(unexpected(Refusal::Store, reason));
     }
     if theirs.incarnation != to.incarnation {
         let reason = "its store is another incarnation than the member's".to_owned();
-        return Err(strange(Refusal::Store, reason));
+        return Err(unexpected(Refusal::Store, reason));
     }
-    let peer = certified(connection).map_err(|reason| strange(Refusal::Name, reason))?;
+    let peer = certified(connection).map_err(|reason| unexpected(Refusal::Name, reason))?;
     check(&peer, &theirs).map_err(|refused| refused.by(name))?;
     rx.close();
     Ok(())

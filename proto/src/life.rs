@@ -14,7 +14,7 @@ pub struct Life {
 
 /// How a certificate stands at one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum Validity {
     /// Nobody need look.
     Fine,
     /// It should have been renewed by now, and was not.
@@ -65,15 +65,15 @@ impl Life {
     /// How it stands. It is late in the last 20 of 90 days, and so in proportion if it is shorter;
     /// a longer one is late 20 days before its end as well.
     #[must_use]
-    pub fn standing(self, now_unix_s: i64) -> Standing {
+    pub fn standing(self, now_unix_s: i64) -> Validity {
         let left_s = self.until_unix_s.saturating_sub(now_unix_s);
         let day_s = i64::try_from(DAY_S).unwrap_or(i64::MAX);
         let share_s = self.length_s() / DEFAULT_DAYS * LATE_DAYS
             + self.length_s() % DEFAULT_DAYS * LATE_DAYS / DEFAULT_DAYS;
         match left_s {
-            ..0 => Standing::Expired,
-            left_s if left_s < share_s.min(LATE_DAYS * day_s) => Standing::Late,
-            _ => Standing::Fine,
+            ..0 => Validity::Expired,
+            left_s if left_s < share_s.min(LATE_DAYS * day_s) => Validity::Late,
+            _ => Validity::Fine,
         }
     }
 }
@@ -122,23 +122,23 @@ mod tests {
             let life = Life { from_unix_s: 1000, until_unix_s: 1000 + length_s };
             for spread in [-100, -1, 0, 1, 100] {
                 let due = life.due_unix_s(spread);
-                assert_eq!(life.standing(due), Standing::Fine, "{length_s} s, {spread}");
+                assert_eq!(life.standing(due), Validity::Fine, "{length_s} s, {spread}");
             }
-            assert_eq!(life.standing(life.until_unix_s), Standing::Late, "{length_s} s");
-            assert_eq!(life.standing(life.until_unix_s + 1), Standing::Expired, "{length_s} s");
+            assert_eq!(life.standing(life.until_unix_s), Validity::Late, "{length_s} s");
+            assert_eq!(life.standing(life.until_unix_s + 1), Validity::Expired, "{length_s} s");
         }
     }
 
     #[test]
     fn ninety_days_are_late_from_the_seventieth() {
         let life = days(0, 90);
-        assert_eq!(life.standing(70 * DAY), Standing::Fine);
-        assert_eq!(life.standing(70 * DAY + 1), Standing::Late);
-        assert_eq!(days(0, 730).standing(710 * DAY), Standing::Fine);
-        assert_eq!(days(0, 730).standing(710 * DAY + 1), Standing::Late);
+        assert_eq!(life.standing(70 * DAY), Validity::Fine);
+        assert_eq!(life.standing(70 * DAY + 1), Validity::Late);
+        assert_eq!(days(0, 730).standing(710 * DAY), Validity::Fine);
+        assert_eq!(days(0, 730).standing(710 * DAY + 1), Validity::Late);
         let minutes = Life { from_unix_s: 0, until_unix_s: 90 };
-        assert_eq!(minutes.standing(70), Standing::Fine);
-        assert_eq!(minutes.standing(71), Standing::Late);
+        assert_eq!(minutes.standing(70), Validity::Fine);
+        assert_eq!(minutes.standing(71), Validity::Late);
     }
 
     #[test]

@@ -29,10 +29,7 @@ pub struct Request {
     pub deadline_ms: u32,
     /// Highest stamp that the caller has seen, 12 bytes, or empty: what it sends gets a later one.
     #[prost(bytes = "vec", tag = "2")]
-    pub token: Vec<u8>,
-    /// Epoch of the slot table that the caller knows; 0 if none.
-    #[prost(uint64, tag = "3")]
-    pub slot_epoch: u64,
+    pub causal_token: Vec<u8>,
     /// What to do.
     #[prost(
         oneof = "Op",

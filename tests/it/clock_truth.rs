@@ -11,7 +11,7 @@ use proto::wire::{ClockReport, Empty, Op, Reply};
 use tests::chronyd::Chronyd;
 use tests::timed::section;
 use tests::truth::{self, Between};
-use tests::{Cluster, Timed, keeper};
+use tests::{Cluster, Timed, node_clock};
 use tokio_util::sync::CancellationToken;
 
 /// Readings of each node.
@@ -112,14 +112,14 @@ fn a_clock_in_this_process_is_right_to_the_microsecond() {
     let fakes = [fake(), fake()];
     let servers = [chronyd.address(), fakes[0].address(), fakes[1].address()];
     let cancel = CancellationToken::new();
-    let keeper = {
+    let node_clock = {
         let _guard = runtime.enter();
-        keeper::asking(&servers, 4, cancel.clone()).unwrap()
+        node_clock::asking(&servers, 4, cancel.clone()).unwrap()
     };
-    runtime.block_on(keeper.reached(ClockState::Synced));
+    runtime.block_on(node_clock.reached(ClockState::Synced));
     let (mut readings, mut last_ns) = (0_u64, 0);
     while readings < 10 * READINGS || fakes[0].asked() < BURST + POLLS {
-        let seen = Between::look(BRACKET_NS, || keeper.reading());
+        let seen = Between::look(BRACKET_NS, || node_clock.reading());
         let (earliest, latest) = (seen.read.earliest_ns.unwrap(), seen.read.latest_ns.unwrap());
         assert_eq!(seen.outside_ns(earliest, latest), 0, "reading {readings}: {seen:?}");
         assert!(seen.read.now_ns >= last_ns, "back by {}", last_ns - seen.read.now_ns);
@@ -129,7 +129,7 @@ fn a_clock_in_this_process_is_right_to_the_microsecond() {
         std::thread::sleep(Duration::from_micros(200));
     }
     cancel.cancel();
-    runtime.block_on(keeper.stopped());
+    runtime.block_on(node_clock.stopped());
 }
 
 #[test]

@@ -34,6 +34,8 @@ mod contract;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod dead_nodes;
+#[cfg(test)]
 mod disk_full;
 #[cfg(test)]
 mod environment;
@@ -48,13 +50,21 @@ mod following;
 #[cfg(test)]
 mod good_way;
 #[cfg(test)]
+mod groups;
+#[cfg(test)]
+mod homes;
+#[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod joining;
 #[cfg(test)]
 mod members_bad_input;
 #[cfg(test)]
 mod members_cut;
 #[cfg(test)]
 mod members_under_load;
+#[cfg(test)]
+mod membership;
 #[cfg(test)]
 mod moved;
 #[cfg(test)]
@@ -64,23 +74,13 @@ mod removed;
 #[cfg(test)]
 mod retention;
 #[cfg(test)]
+mod round_robin;
+#[cfg(test)]
 mod security;
 #[cfg(test)]
-mod seeds_000;
-#[cfg(test)]
-mod seeds_001;
-#[cfg(test)]
-mod seeds_002;
-#[cfg(test)]
-mod seeds_002_groups;
-#[cfg(test)]
-mod seeds_002_life;
-#[cfg(test)]
-mod seeds_003;
-#[cfg(test)]
-mod seeds_004;
-#[cfg(test)]
 mod set_back;
+#[cfg(test)]
+mod slots;
 #[cfg(test)]
 mod slow_disk;
 #[cfg(test)]

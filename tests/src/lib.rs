@@ -10,7 +10,7 @@
 //! - [`load`] and [`history`]: sends under way, and what every one of them was told
 //! - [`watch`] and [`freshness`]: what the nodes say of themselves, and what they show, meanwhile
 //! - [`timed`] and [`truth`]: clusters whose time servers the test holds, and what time it really is
-//! - [`keeper`]: a node's clock without the node
+//! - [`node_clock`]: a node's clock without the node
 //! - [`chronyd`] and [`faketime`]: a time server of others, and steps of the machine's clock
 //! - [`slow_disk`]: a disk whose syncs take as long as the test wants
 //! - [`checks`]: one property a file, each naming the promise it protects
@@ -29,11 +29,11 @@ pub mod forge;
 pub mod freshness;
 mod helpers;
 pub mod history;
-pub mod keeper;
 pub mod life;
 pub mod load;
 pub mod logd;
 pub mod netns;
+pub mod node_clock;
 pub mod patience;
 pub mod ports;
 pub mod raw;

@@ -5,7 +5,7 @@
 //! decision that differs from the one before.
 
 use clock::ClockState;
-use clock::lead::{Decision, Mint, OnLoss, Policy, Situation, Standing, UnsyncedStart};
+use clock::lead::{ClockFitness, Decision, Mint, OnLoss, Policy, Situation, UnsyncedStart};
 
 use crate::script::{Line, span_ns};
 
@@ -21,8 +21,12 @@ pub(crate) struct LeadWorld {
 
 impl Default for LeadWorld {
     fn default() -> Self {
-        let standing =
-            Standing { state: ClockState::Unsynced, error_ns: None, ahead_ns: 0, behind: false };
+        let standing = ClockFitness {
+            state: ClockState::Unsynced,
+            error_ns: None,
+            ahead_ns: 0,
+            behind: false,
+        };
         Self {
             policy: Policy::new(0, ELECTION_MS, UnsyncedStart::Wait),
             situation: Situation {
@@ -54,12 +58,12 @@ impl LeadWorld {
                 None
             }
             "at" => {
-                self.now_ms = moment_ms(&line);
+                self.now_ms = election_max_ms(&line);
                 self.change(line);
                 self.said = self.decide();
                 Some(format!("{}: {}", show_ms(self.now_ms), self.said))
             }
-            "until" => Some(self.until(moment_ms(&line))),
+            "until" => Some(self.until(election_max_ms(&line))),
             other => panic!("unknown command {other}"),
         }
     }
@@ -115,7 +119,7 @@ impl LeadWorld {
     }
 }
 
-fn moment_ms(line: &Line) -> u64 {
+fn election_max_ms(line: &Line) -> u64 {
     span_ns(line.word(0)).unsigned_abs() / 1_000_000
 }
 

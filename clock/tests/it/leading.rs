@@ -9,8 +9,8 @@
 
 use clock::ClockState;
 use clock::lead::{
-    AHEAD_MAX_NS, BARRED_MS, Decision, HAND_OVER_MS, Mint, OnLoss, Policy, Refusal, SETTLE_MS,
-    SILENCE_ELECTIONS, Situation, Standing, UnsyncedStart, may_campaign, may_stay,
+    AHEAD_MAX_NS, BARRED_MS, ClockFitness, Decision, HAND_OVER_MS, Mint, OnLoss, Policy, Refusal,
+    SETTLE_MS, SILENCE_ELECTIONS, Situation, UnsyncedStart, may_campaign, may_stay,
 };
 
 const MAX_NS: u64 = 100_000_000;
@@ -19,12 +19,12 @@ const LAST_RESORT_MS: u64 = 3 * ELECTION_MS;
 /// How often the tests ask.
 const STEP_MS: u64 = 50;
 
-fn standing(state: ClockState, percent: Option<u64>) -> Standing {
+fn standing(state: ClockState, percent: Option<u64>) -> ClockFitness {
     let error_ns = percent.map(|percent| MAX_NS / 100 * percent);
-    Standing { state, error_ns, ahead_ns: 0, behind: false }
+    ClockFitness { state, error_ns, ahead_ns: 0, behind: false }
 }
 
-fn good() -> Standing {
+fn good() -> ClockFitness {
     standing(ClockState::Synced, Some(10))
 }
 
@@ -42,7 +42,7 @@ fn calm() -> Situation {
     }
 }
 
-fn primary(standing: Standing) -> Situation {
+fn primary(standing: ClockFitness) -> Situation {
     Situation { standing, is_primary: true, successor: true, ..calm() }
 }
 
@@ -61,7 +61,7 @@ fn situations() -> Vec<(Situation, UnsyncedStart)> {
                     for on_loss in [OnLoss::Degrade, OnLoss::Refuse] {
                         for start in [UnsyncedStart::Wait, UnsyncedStart::AllowAfterMs(30_000)] {
                             let situation = Situation {
-                                standing: Standing { ahead_ns, ..standing(state, percent) },
+                                standing: ClockFitness { ahead_ns, ..standing(state, percent) },
                                 is_primary: flag(0),
                                 has_primary: flag(0) || flag(1),
                                 another_may_lead: flag(2),
@@ -108,9 +108,9 @@ fn the_limits_are_80_and_100_percent() {
         assert_eq!(may_stay(&standing, MAX_NS), stays, "{standing:?}");
     }
     // Stamps of its own lie in the others' future: no candidate, but what leads may wait.
-    let ahead = Standing { ahead_ns: AHEAD_MAX_NS + 1, ..good() };
+    let ahead = ClockFitness { ahead_ns: AHEAD_MAX_NS + 1, ..good() };
     assert!(!may_campaign(&ahead, MAX_NS) && may_stay(&ahead, MAX_NS));
-    let huge = Standing { error_ns: Some(u64::MAX), ..good() };
+    let huge = ClockFitness { error_ns: Some(u64::MAX), ..good() };
     assert!(!may_campaign(&huge, u64::MAX) && may_stay(&huge, u64::MAX));
 }
 
@@ -269,7 +269,7 @@ fn a_new_clock_needs_no_time_to_settle() {
 fn stamps_that_lie_ahead_need_no_time_to_settle() {
     let mut policy = policy();
     let mut may_lead = |now_ms, ahead_ns| {
-        let standing = Standing { ahead_ns, ..standing(ClockState::Synced, Some(80)) };
+        let standing = ClockFitness { ahead_ns, ..standing(ClockState::Synced, Some(80)) };
         policy.decide(now_ms, &Situation { standing, ..calm() }).may_lead
     };
     assert!(may_lead(0, AHEAD_MAX_NS));

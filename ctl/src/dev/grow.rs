@@ -20,9 +20,9 @@ use crate::cli::Globals;
 use crate::context::Context;
 use crate::error::CtlError;
 use crate::home::{Home, make_private_dir};
+use crate::join_folder::{Begun, Folder};
 use crate::join_token::{TokenSpec, make_token};
 use crate::local::free_ports;
-use crate::newcomer::{Begun, Folder};
 use crate::session::Session;
 
 /// Life of the token that a node joins with at once.
@@ -109,9 +109,10 @@ async fn join_from(
             }
         }
     };
-    let strange = |what: &str| CtlError::strange(what);
-    let listen: SocketAddr = begun.listen.parse().map_err(|_| strange("an address"))?;
-    let incarnation = Uuid::parse_str(&begun.incarnation).map_err(|_| strange("an incarnation"))?;
+    let unexpected = |what: &str| CtlError::unexpected(what);
+    let listen: SocketAddr = begun.listen.parse().map_err(|_| unexpected("an address"))?;
+    let incarnation =
+        Uuid::parse_str(&begun.incarnation).map_err(|_| unexpected("an incarnation"))?;
     let node = JoinNode {
         address: begun.advertise.clone(),
         incarnation: incarnation.into_bytes().to_vec(),

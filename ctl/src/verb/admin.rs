@@ -99,7 +99,7 @@ async fn remove(session: &Session, name: &Name, out: &mut Out) -> Result<(), Ctl
 fn admins(answer: (String, Reply)) -> Result<Admins, CtlError> {
     match answer {
         (_, Reply::Admins(admins)) => Ok(admins),
-        _ => Err(CtlError::strange("no administrators")),
+        _ => Err(CtlError::unexpected("no administrators")),
     }
 }
 

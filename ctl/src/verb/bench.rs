@@ -111,14 +111,14 @@ async fn bench(
     sessions: &[Arc<Session>],
     out: &Out,
 ) -> Result<BenchView, CtlError> {
-    let Some(first) = sessions.first() else { return Err(CtlError::strange("no client")) };
+    let Some(first) = sessions.first() else { return Err(CtlError::unexpected("no client")) };
     let to = args.to.as_ref().map_or_else(|| first.context().name.to_string(), ToString::to_string);
     let spread = first.policy_or(Policy::Rr).over(&to);
     let size = usize::try_from(args.size).unwrap_or(0);
     let body = bytes_of(size);
     // Where the log ends before: what is read back later begins after it.
     let before = first.call(Op::Status(wire::Empty {})).await?;
-    let Reply::Status(status) = before.1 else { return Err(CtlError::strange("no status")) };
+    let Reply::Status(status) = before.1 else { return Err(CtlError::unexpected("no status")) };
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     let mut done = Vec::new();
@@ -163,7 +163,7 @@ async fn one(
     let id = send.id.clone();
     let answer = match session.call_over(Op::Send(send), spread).await {
         Ok((gateway, Reply::Ack(ack), retried)) => Ok((gateway, ack, retried)),
-        Ok(_) => Err(CtlError::strange("no acknowledgement")),
+        Ok(_) => Err(CtlError::unexpected("no acknowledgement")),
         Err(error) => Err(error),
     };
     Done { id, due, at: start.elapsed(), answer }
@@ -188,7 +188,7 @@ async fn read_back(
     };
     loop {
         let Reply::Page(page) = session.call(Op::Read(read.clone())).await?.1 else {
-            return Err(CtlError::strange("no page"));
+            return Err(CtlError::unexpected("no page"));
         };
         let (end, stuck) = (page.end, page.records.is_empty() && page.next == read.after);
         for record in page.records {
@@ -198,7 +198,7 @@ async fn read_back(
             return Ok(stored);
         }
         if stuck {
-            return Err(CtlError::strange("a page that leads nowhere"));
+            return Err(CtlError::unexpected("a page that leads nowhere"));
         }
         read.after = page.next;
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use certs::{Credentials, Date, IssueOptions};
-use proto::life::{LIFE_DEFAULT_S, Life, Standing, left_text};
+use proto::life::{LIFE_DEFAULT_S, Life, Validity, left_text};
 use serde::Serialize;
 
 use crate::cli::{Certs, CertsRenew, Globals};
@@ -160,9 +160,9 @@ impl CertView {
             not_after_unix_s: life.until_unix_s,
             left_s: life.until_unix_s.saturating_sub(now).max(0),
             state: match life.standing(now) {
-                Standing::Fine => "fine",
-                Standing::Late => "late",
-                Standing::Expired => "expired",
+                Validity::Fine => "fine",
+                Validity::Late => "late",
+                Validity::Expired => "expired",
             },
             signs,
             file,

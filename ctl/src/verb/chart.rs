@@ -82,7 +82,7 @@ async fn distribution(session: &Session) -> Result<DistributionView, CtlError> {
 async fn counters(session: &Session) -> Result<Distribution, CtlError> {
     match session.call(Op::Distribution(Empty {})).await? {
         (_, Reply::Distribution(distribution)) => Ok(distribution),
-        _ => Err(CtlError::strange("no distribution")),
+        _ => Err(CtlError::unexpected("no distribution")),
     }
 }
 
@@ -100,14 +100,14 @@ async fn scan(session: &Session) -> Result<Counts, CtlError> {
     let mut read = wire::Read::default();
     loop {
         let Reply::Page(page) = session.call(Op::Read(read.clone())).await?.1 else {
-            return Err(CtlError::strange("no page"));
+            return Err(CtlError::unexpected("no page"));
         };
         page.records.iter().for_each(|record| counts.add(&record.gateway, 1));
         if page.end {
             return Ok(counts);
         }
         if page.records.is_empty() && page.next == read.after {
-            return Err(CtlError::strange("a page that leads nowhere"));
+            return Err(CtlError::unexpected("a page that leads nowhere"));
         }
         read.go_on(&page);
     }

@@ -115,7 +115,7 @@ async fn begin(
     };
     loop {
         let (_, reply) = session.call(Op::Read(read.clone())).await?;
-        let Reply::Page(page) = reply else { return Err(CtlError::strange("no page")) };
+        let Reply::Page(page) = reply else { return Err(CtlError::unexpected("no page")) };
         let (end, nowhere) = (page.end, page.records.is_empty() && page.next == read.after);
         read.go_on(&page);
         talk.show(page)?;
@@ -123,7 +123,7 @@ async fn begin(
             return Ok(None);
         }
         if nowhere && !end {
-            return Err(CtlError::strange("a page that leads nowhere"));
+            return Err(CtlError::unexpected("a page that leads nowhere"));
         }
         if end {
             break;
@@ -251,7 +251,7 @@ async fn send(session: &Session, to: &Stream, body: Vec<u8>) -> Result<Ack, CtlE
     };
     match session.call(Op::Send(send)).await {
         Ok((_, Reply::Ack(ack))) => Ok(ack),
-        Ok(_) => Err(CtlError::strange("no acknowledgement")),
+        Ok(_) => Err(CtlError::unexpected("no acknowledgement")),
         Err(error) if error.exit_code() == 7 => Err(CtlError::refused(
             7,
             error.line(),

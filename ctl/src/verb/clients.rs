@@ -14,7 +14,7 @@ pub(crate) async fn run(args: Clients, globals: &Globals, out: &mut Out) -> Resu
     let session = Session::open(globals, &Home::from_env()?)?;
     let answer = session.call(Op::Clients(Empty {})).await;
     session.close().await;
-    let (_, Reply::Clients(list)) = answer? else { return Err(CtlError::strange("no clients")) };
+    let (_, Reply::Clients(list)) = answer? else { return Err(CtlError::unexpected("no clients")) };
     let at_home = |home: &str| args.home.as_ref().map(Name::as_str).is_none_or(|node| node == home);
     let rows = list.clients.into_iter().filter(|row| at_home(&row.home));
     out.list(&rows.map(ClientView::from).collect::<Vec<_>>())

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use proto::address::TimeServersError;
-use proto::life::Standing;
+use proto::life::Validity;
 use proto::token::JoinToken;
 use proto::wire::Status;
 use proto::{ClusterId, Name, Role};
@@ -115,11 +115,11 @@ fn overdue(plan: &Plan, outcome: &Outcome, out: &Out) -> Result<(), CtlError> {
     for (cert, standing, at) in &outcome.overdue {
         let cert = cert.display();
         match standing {
-            Standing::Fine => {}
-            Standing::Late => {
+            Validity::Fine => {}
+            Validity::Late => {
                 out.warn(&format!("{cert} is valid until {at} and no longer: {renew}"))
             }
-            Standing::Expired => over.push(format!("{cert} expired on {at}")),
+            Validity::Expired => over.push(format!("{cert} expired on {at}")),
         }
     }
     if over.is_empty() {
@@ -209,7 +209,7 @@ async fn start(
     for node in nodes.iter().filter(|node| node.pid().is_none()) {
         node.start(logd)?;
     }
-    let stored = home.load(context)?.ok_or_else(|| CtlError::strange("no context"))?;
+    let stored = home.load(context)?.ok_or_else(|| CtlError::unexpected("no context"))?;
     let all_up = |status: &Status| {
         let is_up = |node: &DirNode| {
             status.nodes.iter().any(|row| row.up && row.name == node.name.as_str())

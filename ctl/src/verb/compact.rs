@@ -28,7 +28,7 @@ pub(crate) async fn run(globals: &Globals, out: &mut Out) -> Result<(), CtlError
     for node in targets {
         let done = match each.ask(Some(&node), Op::Compact(Empty {})).await {
             Ok((_, Reply::Compacted(_))) => Ok(()),
-            Ok(_) => Err(CtlError::strange("no confirmation")),
+            Ok(_) => Err(CtlError::unexpected("no confirmation")),
             Err(error) => Err(error),
         };
         let problem = done.as_ref().err().map(CtlError::line);

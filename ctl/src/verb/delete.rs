@@ -36,6 +36,6 @@ pub(crate) async fn run(args: Delete, globals: &Globals, out: &mut Out) -> Resul
             out.did(format!("the body of message {} is deleted", args.id));
             out.one(&RecordView::try_from(record)?)
         }
-        _ => Err(CtlError::strange("no tombstone")),
+        _ => Err(CtlError::unexpected("no tombstone")),
     }
 }

@@ -295,7 +295,7 @@ fn plan(dir: &Path, mark: Mark) -> Result<Plan, CtlError> {
             )
         })?;
         Ok(PlannedNode {
-            name: format!("n{n}").parse().map_err(|_| CtlError::strange("a node's name"))?,
+            name: format!("n{n}").parse().map_err(|_| CtlError::unexpected("a node's name"))?,
             address: format!("127.0.0.1:{port}"),
             config: format!("node{n}.toml"),
         })
@@ -326,7 +326,8 @@ fn store_context(dir: &Path, nodes: &[DirNode], home: &Home) -> Result<(Name, Co
         home: None,
         nodes: nodes.iter().map(node).collect(),
     };
-    let name: Name = CONTEXT.parse().map_err(|_| CtlError::strange("the name of the context"))?;
+    let name: Name =
+        CONTEXT.parse().map_err(|_| CtlError::unexpected("the name of the context"))?;
     // A cluster in another folder keeps its context; one that was here, or is gone, does not.
     let taken = home.load(&name)?.is_some_and(|there| {
         there.cluster != cluster && !there.ca.starts_with(dir) && there.ca.exists()

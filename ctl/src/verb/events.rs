@@ -132,7 +132,7 @@ async fn all(
     let mut events = Vec::new();
     loop {
         let Reply::Page(page) = session.call(Op::Read(read.clone())).await?.1 else {
-            return Err(CtlError::strange("no page"));
+            return Err(CtlError::unexpected("no page"));
         };
         let (end, nowhere) = (page.end, page.records.is_empty() && page.next == read.after);
         read.go_on(&page);
@@ -144,7 +144,7 @@ async fn all(
             break;
         }
         if nowhere {
-            return Err(CtlError::strange("a page that leads nowhere"));
+            return Err(CtlError::unexpected("a page that leads nowhere"));
         }
     }
     shown.out.list(&events)
@@ -203,7 +203,7 @@ impl Shown<'_> {
             let kind = kind_of(&record);
             if self.types.is_empty() || self.types.contains(&kind) {
                 let stamp = record.full_stamp();
-                let stamp = stamp.map_err(|error| CtlError::strange(&error.to_string()))?;
+                let stamp = stamp.map_err(|error| CtlError::unexpected(&error.to_string()))?;
                 picked.push(EventView::of(record, self.overlap.next(&stamp))?);
             }
         }

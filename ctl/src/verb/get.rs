@@ -20,7 +20,7 @@ pub(crate) async fn run(args: Get, globals: &Globals, out: &mut Out) -> Result<(
     let answer = session.call(Op::Get(get)).await;
     session.close().await;
     let (gateway, Reply::Record(record)) = answer? else {
-        return Err(CtlError::strange("no record"));
+        return Err(CtlError::unexpected("no record"));
     };
     if args.stale {
         out.note(&format!("stale: {gateway} answers from its own state"));

@@ -87,7 +87,7 @@ async fn change(
             out.did(format!("the group @{} is changed, by id {id}", line.name));
             out.one(&line)
         }
-        Ok(_) => Err(CtlError::strange("no group")),
+        Ok(_) => Err(CtlError::unexpected("no group")),
         Err(error) if error.exit_code() == 7 => Err(CtlError::refused(
             7,
             error.line(),
@@ -137,13 +137,13 @@ async fn ask(name: String, globals: &Globals) -> Result<Groups, CtlError> {
     session.close().await;
     match answer {
         Ok((_, Reply::Groups(groups))) => Ok(groups),
-        Ok(_) => Err(CtlError::strange("no groups")),
+        Ok(_) => Err(CtlError::unexpected("no groups")),
         Err(error) => Err(hinted(error)),
     }
 }
 
 fn only(groups: Groups) -> Result<GroupView, CtlError> {
-    groups.groups.into_iter().next().ok_or_else(|| CtlError::strange("no group"))
+    groups.groups.into_iter().next().ok_or_else(|| CtlError::unexpected("no group"))
 }
 
 impl From<GroupView> for Line {

@@ -16,9 +16,9 @@ use uuid::Uuid;
 use crate::cli::{Globals, Join};
 use crate::dev::DirNode;
 use crate::error::CtlError;
+use crate::join_folder::{Begun, Folder};
 use crate::join_token::{TOKEN_VARIABLE, TokenFrom};
 use crate::local::find_logd;
-use crate::newcomer::{Begun, Folder};
 use crate::out::{Cell, Out, Show};
 
 /// The port of a node that was told none.
@@ -174,7 +174,7 @@ fn request(
         priority: wants.priority,
     };
     Ok(JoinRequest {
-        name: begun.node.parse().map_err(|_| CtlError::strange("a node's name"))?,
+        name: begun.node.parse().map_err(|_| CtlError::unexpected("a node's name"))?,
         csr,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         role: JoinRole::Node { node, listen },

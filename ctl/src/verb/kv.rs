@@ -150,7 +150,7 @@ async fn pages(session: &Session, prefix: String, stale: bool) -> Result<Vec<KvR
     let mut rows: Vec<KvRow> = Vec::new();
     loop {
         let (_, Reply::Kv(page)) = session.call(Op::KvRead(read.clone())).await? else {
-            return Err(CtlError::strange("no keys"));
+            return Err(CtlError::unexpected("no keys"));
         };
         let more = page.more && !page.rows.is_empty();
         rows.extend(page.rows);
@@ -165,7 +165,7 @@ async fn value(session: &Session, key: &str, stale: bool) -> Result<Option<KvRow
     let read = KvRead { key: key.to_owned(), prefix: false, after: String::new(), stale };
     match session.call(Op::KvRead(read)).await? {
         (_, Reply::Kv(rows)) => Ok(rows.rows.into_iter().next()),
-        _ => Err(CtlError::strange("no key")),
+        _ => Err(CtlError::unexpected("no key")),
     }
 }
 
@@ -188,7 +188,7 @@ async fn done(change: KvChange, session: Session, out: &mut Out) -> Result<(), C
             return Err(CtlError::refused(error.exit_code(), error.line(), hint));
         }
     };
-    let row = row.ok_or_else(|| CtlError::strange("no key"))?;
+    let row = row.ok_or_else(|| CtlError::unexpected("no key"))?;
     let how = if gone { "is gone, its last version was" } else { "is set, its version is" };
     out.did(format!("the key '{key}' {how} {}", row.version));
     out.one(&Row::try_from(row)?)
@@ -216,7 +216,7 @@ impl TryFrom<KvRow> for Row {
 
     fn try_from(row: KvRow) -> Result<Self, CtlError> {
         let stamp =
-            read_stamp(&row.stamp).map_err(|error| CtlError::strange(&error.to_string()))?;
+            read_stamp(&row.stamp).map_err(|error| CtlError::unexpected(&error.to_string()))?;
         let value = match String::from_utf8(row.value) {
             Ok(text) => Value::Text(text),
             Err(error) => Value::Bytes(error.into_bytes()),

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::cli::Globals;
 use crate::error::CtlError;
-use crate::health::{Standing, clock_standing};
+use crate::health::{ClockHealth, clock_health};
 use crate::home::Home;
 use crate::out::{Cell, Out, Shape, Show, Tone};
 use crate::renewal::CertLeft;
@@ -114,10 +114,10 @@ impl Show for NodeLine {
     }
 
     fn row(&self) -> Vec<Cell> {
-        let clock = match clock_standing(&self.clock.state) {
-            Standing::Fine => Tone::Neutral,
-            Standing::Degraded => Tone::Warning,
-            Standing::Untrusted => Tone::Bad,
+        let clock = match clock_health(&self.clock.state) {
+            ClockHealth::Fine => Tone::Neutral,
+            ClockHealth::Degraded => Tone::Warning,
+            ClockHealth::Untrusted => Tone::Bad,
         };
         let bound = self.clock.error_bound_us;
         let bound = bound.map(|us| format!("±{}.{:03} ms", us / 1000, us % 1000));

@@ -95,6 +95,6 @@ async fn ping(session: &Session, spread: &Spread) -> Result<(PingView, u32), Ctl
             let rtt_us = u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX);
             Ok((PingView { gateway, rtt_us }, retried))
         }
-        _ => Err(CtlError::strange("no answer to a ping")),
+        _ => Err(CtlError::unexpected("no answer to a ping")),
     }
 }

@@ -59,7 +59,7 @@ pub(crate) async fn show(globals: &Globals, out: &mut Out) -> Result<(), CtlErro
     for (node, answer) in each.ask_all(&targets, &Op::Raft(Empty {})).await {
         match answer {
             Ok(Reply::Raft(view)) => views.push(EngineView::from(view)),
-            Ok(_) => failed = Some(CtlError::strange("no engine")),
+            Ok(_) => failed = Some(CtlError::unexpected("no engine")),
             Err(error) => {
                 out.warn(&format!("{node}: {}", error.line()));
                 failed = Some(error);

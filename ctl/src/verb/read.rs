@@ -109,7 +109,7 @@ async fn pages(
 ) -> Result<Option<Hlc>, CtlError> {
     loop {
         let (gateway, reply) = session.call(Op::Read(read.clone())).await?;
-        let Reply::Page(page) = reply else { return Err(CtlError::strange("no page")) };
+        let Reply::Page(page) = reply else { return Err(CtlError::unexpected("no page")) };
         let (end, nowhere) = (page.end, page.records.is_empty() && page.next == read.after);
         let safe = Hlc::from_slice(&page.safe);
         read.go_on(&page);
@@ -121,7 +121,7 @@ async fn pages(
             return Ok(safe);
         }
         if nowhere {
-            return Err(CtlError::strange("a page that leads nowhere"));
+            return Err(CtlError::unexpected("a page that leads nowhere"));
         }
         read.limit = sink.left.unwrap_or(0);
     }
@@ -252,7 +252,8 @@ impl<'a> Sink<'a> {
     }
 
     fn view(&mut self, record: Record) -> Result<RecordView, CtlError> {
-        let stamp = record.full_stamp().map_err(|error| CtlError::strange(&error.to_string()))?;
+        let stamp =
+            record.full_stamp().map_err(|error| CtlError::unexpected(&error.to_string()))?;
         RecordView::listed(record, self.overlap.next(&stamp), &self.times)
     }
 

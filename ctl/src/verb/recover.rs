@@ -111,7 +111,7 @@ async fn enter(
     session.close().await;
     match answer? {
         (_, Reply::Admins(_)) => Ok(()),
-        _ => Err(CtlError::strange("no administrators")),
+        _ => Err(CtlError::unexpected("no administrators")),
     }
 }
 

@@ -71,7 +71,7 @@ async fn as_admin(args: &Register, globals: &Globals, home: &Home) -> Result<Con
     session.close().await;
     let registered = match answer {
         Ok((_, Reply::Registered(registered))) => registered,
-        Ok(_) => return Err(CtlError::strange("no certificate")),
+        Ok(_) => return Err(CtlError::unexpected("no certificate")),
         Err(error) => {
             // After a clear refusal nothing stays behind. While it may have happened the key is
             // kept: the same command asks for the same key again.
@@ -248,7 +248,7 @@ impl Files {
         let credentials = Credentials::load(&self.ca, &self.cert, &self.key)?;
         let identity = credentials.identity();
         if &identity.name != name || &identity.cluster != cluster || identity.role != role {
-            return Err(CtlError::strange(&format!("a certificate of {identity}")));
+            return Err(CtlError::unexpected(&format!("a certificate of {identity}")));
         }
         let relative = |path: &PathBuf| path.strip_prefix(home.folder()).unwrap_or(path).to_owned();
         let context = Context {

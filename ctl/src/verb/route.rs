@@ -63,7 +63,7 @@ pub(crate) async fn run(args: Route, globals: &Globals, out: &mut Out) -> Result
     match answer? {
         (_, Reply::Routed(routed)) => out.one(&RouteView::from(routed)),
         (_, Reply::Planned(planned)) => show_plan(&planned, out),
-        _ => Err(CtlError::strange("no route")),
+        _ => Err(CtlError::unexpected("no route")),
     }
 }
 

@@ -147,7 +147,7 @@ async fn store(
     let id = message.id.clone();
     match session.call_over(Op::Send(message), spread).await {
         Ok((_, Reply::Ack(ack), retried)) => Ok((ack, retried)),
-        Ok(_) => Err(CtlError::strange("no acknowledgement")),
+        Ok(_) => Err(CtlError::unexpected("no acknowledgement")),
         Err(error) if error.exit_code() == 7 => Err(CtlError::refused(
             7,
             error.line(),

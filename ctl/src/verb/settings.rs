@@ -15,7 +15,7 @@ pub(crate) async fn show(globals: &Globals, out: &mut Out) -> Result<(), CtlErro
     let answer = session.call(Op::Status(Empty {})).await;
     session.close().await;
     let (gateway, Reply::Status(status)) = answer? else {
-        return Err(CtlError::strange("no status"));
+        return Err(CtlError::unexpected("no status"));
     };
     match status.settings {
         Some(settings) => out.one(&SettingsView::from(settings)),
@@ -39,7 +39,7 @@ pub(crate) async fn set(
     let answer = session.call(Op::Configure(change)).await;
     session.close().await;
     let (_, Reply::Configured(now)) = answer? else {
-        return Err(CtlError::strange("no settings"));
+        return Err(CtlError::unexpected("no settings"));
     };
     let view = SettingsView::from(now);
     out.did(format!("the settings of the cluster are {view}"));

@@ -67,7 +67,7 @@ async fn watch(session: &Session, globals: &Globals, out: &mut Out) -> Result<()
 /// the others are asked too, unless the command names whom to ask, and one who sees it knows better.
 async fn ask(session: &Session, globals: &Globals) -> Result<StatusReply, CtlError> {
     let (gateway, Reply::Status(status)) = session.call(Op::Status(Empty {})).await? else {
-        return Err(CtlError::strange("no status"));
+        return Err(CtlError::unexpected("no status"));
     };
     let mut row = status.nodes.iter().filter(|row| row.name == gateway);
     let takes_part = status.quorum && row.all(|row| row.role != REPAIRING);
@@ -230,18 +230,18 @@ async fn print_metrics(
 ) -> Result<(), CtlError> {
     let each = EachNode::open(globals)?;
     let (_, reply) = each.ask(node.or(globals.via.as_ref()), Op::Status(Empty {})).await?;
-    let Reply::Status(mut status) = reply else { return Err(CtlError::strange("no status")) };
+    let Reply::Status(mut status) = reply else { return Err(CtlError::unexpected("no status")) };
     if let Some(node) = node {
         status.nodes.retain(|row| row.name == node.as_str());
     }
-    let strange = |_| CtlError::strange("a node without a name");
+    let strange = |_| CtlError::unexpected("a node without a name");
     let names = status.nodes.iter().map(|row| row.name.parse().map_err(strange));
     let names: Vec<Name> = names.collect::<Result<_, _>>()?;
     let mut facts = Vec::new();
     for (node, answer) in each.ask_all(&names, &Op::Clock(Empty {})).await {
         let clock = match answer {
             Ok(Reply::Clock(clock)) => Some(clock),
-            Ok(_) => return Err(CtlError::strange("no clock report")),
+            Ok(_) => return Err(CtlError::unexpected("no clock report")),
             Err(error) => {
                 out.warn(&format!("{node} does not answer: {}", error.line()));
                 None

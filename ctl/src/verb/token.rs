@@ -88,7 +88,7 @@ async fn list(globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     let answer = session.call(Op::Tokens(Empty {})).await;
     session.close().await;
     let (_, Reply::Tokens(tokens)) = answer? else {
-        return Err(CtlError::strange("no tokens"));
+        return Err(CtlError::unexpected("no tokens"));
     };
     let lines: Vec<Line> = tokens.tokens.into_iter().map(Line::from).collect();
     out.list(&lines)
@@ -108,7 +108,7 @@ async fn revoke(text: &str, globals: &Globals, out: &mut Out) -> Result<(), CtlE
     let answer = session.call(Op::Token(change)).await;
     session.close().await;
     let (_, Reply::Tokens(_)) = answer? else {
-        return Err(CtlError::strange("no token"));
+        return Err(CtlError::unexpected("no token"));
     };
     out.note(&format!("the token {} is revoked; who came in with it stays", token::id_text(&id)));
     Ok(())

@@ -111,7 +111,7 @@ impl Found {
         for (node, answer) in answers {
             let answer = match answer {
                 Ok(Reply::Verified(verified)) => Ok(verified),
-                Ok(_) => return Err(CtlError::strange("no digests")),
+                Ok(_) => return Err(CtlError::unexpected("no digests")),
                 // Not a matter of one node: the caller may not, or the command is no good.
                 Err(error) if matches!(error.exit_code(), 2 | 4 | 6) => return Err(error),
                 Err(error) => Err((error.exit_code(), error.line())),

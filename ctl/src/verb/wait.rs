@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::cli::{Globals, NodeIs, Wait, WaitFor};
 use crate::error::CtlError;
-use crate::health::{Standing, clock_standing};
+use crate::health::{ClockHealth, clock_health};
 use crate::home::Home;
 use crate::out::{Cell, Out, Show};
 use crate::session::Session;
@@ -103,7 +103,7 @@ impl Waiting {
             return removed(name.as_str(), &members(session).await?);
         }
         let (_, Reply::Status(status)) = session.call(Op::Status(Empty {})).await? else {
-            return Err(NotYet::Over(CtlError::strange("no status")));
+            return Err(NotYet::Over(CtlError::unexpected("no status")));
         };
         let front = status.nodes.iter().map(|row| row.applied).max().unwrap_or(0);
         let front = *self.front.get_or_insert(front);
@@ -143,7 +143,7 @@ impl Waiting {
 async fn members(session: &Session) -> Result<Vec<MemberRow>, CtlError> {
     match session.call(Op::Members(Empty {})).await? {
         (_, Reply::Members(members)) => Ok(members.members),
-        _ => Err(CtlError::strange("no members")),
+        _ => Err(CtlError::unexpected("no members")),
     }
 }
 
@@ -228,7 +228,7 @@ fn bad_clocks(status: &Status) -> Vec<String> {
         if !row.up {
             return Some(format!("{} does not answer", row.name));
         }
-        let good = clock_standing(&row.clock_state) == Standing::Fine;
+        let good = clock_health(&row.clock_state) == ClockHealth::Fine;
         (!good).then(|| format!("the clock of {} is {}", row.name, row.clock_state))
     };
     counted(status).filter_map(bad).collect()

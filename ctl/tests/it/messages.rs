@@ -99,12 +99,12 @@ fn what_was_seen_is_passed_on_to_the_next_command() {
     let node = acking(&user);
     user.ok(&["send", "--to", "bob", "one"]);
     user.ok(&["send", "--to", "bob", "two"]);
-    let tokens: Vec<_> = node.requests().into_iter().map(|request| request.token).collect();
+    let tokens: Vec<_> = node.requests().into_iter().map(|request| request.causal_token).collect();
     assert_eq!(tokens, [Vec::new(), STAMP.hlc.to_bytes().to_vec()]);
 }
 
 fn tokens(node: &FakeNode) -> Vec<Vec<u8>> {
-    node.requests().into_iter().map(|request| request.token).collect()
+    node.requests().into_iter().map(|request| request.causal_token).collect()
 }
 
 #[test]

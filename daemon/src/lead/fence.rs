@@ -1,7 +1,7 @@
 //! What the other voters' clocks say of this node's: compared with all of them, a clock that a
 //! majority contradicts is fenced off until they agree again.
 //!
-//! Not here: the exchanges (`members`), when a verdict changes and what a majority is
+//! Not here: the exchanges (`peer_monitor`), when a verdict changes and what a majority is
 //! (`clock::peer`), what a fenced clock may still do (`lead`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +14,8 @@ use proto::event::ClockCause;
 use proto::{Problem, ProblemCode};
 use tokio::time::Instant;
 
-use crate::members::{Compared, Heard, Members};
-use crate::time::Keeper;
+use crate::peer_monitor::{Compared, PeerMonitor, PeerStatus};
+use crate::time::NodeClock;
 
 /// A peer's verdict is told at most this often: a clock at the edge must not fill the log.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -38,7 +38,12 @@ struct Told {
 
 impl FenceWatch {
     /// Looks at what the exchanges with the other voters show, and tells the clock.
-    pub(crate) fn look(&mut self, members: &Members, voters: &[String], keeper: &Keeper) {
+    pub(crate) fn look(
+        &mut self,
+        members: &PeerMonitor,
+        voters: &[String],
+        node_clock: &NodeClock,
+    ) {
         let compared = |name: &String| Some((name.clone(), members.compared(name)?));
         let fresh: BTreeMap<_, _> =
             voters.iter().filter_map(compared).filter(|(_, compared)| compared.fresh).collect();
@@ -53,16 +58,16 @@ impl FenceWatch {
         }
         match (before, self.fence) {
             (Fence::Suspect, Fence::Suspect) if same => {}
-            (_, Fence::Suspect) => keeper.set_fenced(Some(self.sentence())),
-            (Fence::Suspect, _) => keeper.set_fenced(None),
+            (_, Fence::Suspect) => node_clock.set_fenced(Some(self.sentence())),
+            (Fence::Suspect, _) => node_clock.set_fenced(None),
             _ => {}
         }
-        self.tell(&fresh, keeper);
-        keeper.set_doubtful(doubted(members, voters, keeper));
+        self.tell(&fresh, node_clock);
+        node_clock.set_doubtful(doubted(members, voters, node_clock));
     }
 
     /// Writes changes of single verdicts to the log's history.
-    fn tell(&mut self, fresh: &BTreeMap<String, Compared>, keeper: &Keeper) {
+    fn tell(&mut self, fresh: &BTreeMap<String, Compared>, node_clock: &NodeClock) {
         for (peer, compared) in fresh {
             let disjoint = match compared.verdict {
                 PeerVerdict::Unknown => continue,
@@ -83,7 +88,7 @@ impl FenceWatch {
                 format!("its clock and that of {peer} agree again")
             };
             tracing::warn!("{text}");
-            keeper.note(ClockCause::Peers, text);
+            node_clock.note(ClockCause::Peers, text);
             self.told.insert(peer.clone(), Told { disjoint, at: Instant::now() });
         }
     }
@@ -106,12 +111,12 @@ impl FenceWatch {
 }
 
 /// The time servers that this node and all others that measure have turned against.
-fn doubted(members: &Members, voters: &[String], keeper: &Keeper) -> BTreeSet<String> {
-    let own = keeper.turned();
+fn doubted(members: &PeerMonitor, voters: &[String], node_clock: &NodeClock) -> BTreeSet<String> {
+    let own = node_clock.turned();
     if own.is_empty() {
         return own;
     }
-    let heard = voters.iter().filter_map(|name| members.heard(name)).filter(Heard::is_up);
+    let heard = voters.iter().filter_map(|name| members.heard(name)).filter(PeerStatus::is_up);
     let clocks = heard.filter_map(|heard| heard.info.clock);
     let measuring = clocks.filter(|clock| clock.state != ClockState::Local.as_str());
     let others: Vec<_> = measuring.map(|clock| clock.turned.into_iter().collect()).collect();

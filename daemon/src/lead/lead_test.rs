@@ -82,12 +82,12 @@ async fn a_fenced_primary_hands_over_and_may_lead_again_later() {
     send_surely(&nodes, None, "before").await;
     let fenced = primary(&nodes, None).await;
     until("the others may lead", || nodes.iter().all(|node| node.lead.may_lead())).await;
-    fenced.keeper.set_fenced(Some("a test says so".to_owned()));
+    fenced.node_clock.set_fenced(Some("a test says so".to_owned()));
     until("it gives the role away", || !fenced.is_primary()).await;
     send_surely(&nodes, Some(&fenced.name), "after").await;
     assert!(!fenced.lead.may_lead());
     assert!(!primary(&nodes, None).await.name.eq(&fenced.name));
-    fenced.keeper.set_fenced(None);
+    fenced.node_clock.set_fenced(None);
     until("it is a good choice again", || fenced.lead.may_lead()).await;
     settle(&nodes).await;
     let ids: Vec<_> = nodes[0].records().into_iter().map(|record| record.id).collect();
@@ -99,9 +99,9 @@ async fn a_clock_that_two_of_three_contradict_is_found_and_does_not_lead() {
     let board = Switchboard::new();
     let machines = machines([5 * SECOND_NS, 0, 0]).await;
     let nodes = three(&board, |id| machines[index_of(id)].setup()).await;
-    until("the bad clock is suspect", || nodes[0].keeper.state() == ClockState::Suspect).await;
+    until("the bad clock is suspect", || nodes[0].node_clock.state() == ClockState::Suspect).await;
     until("it says so", || has_problem(&nodes[0], "BAD_CLOCK")).await;
-    assert_eq!(nodes[0].keeper.claim().1, ClockState::Synced, "its servers say nothing wrong");
+    assert_eq!(nodes[0].node_clock.claim().1, ClockState::Synced, "its servers say nothing wrong");
     send_surely(&nodes, Some(&nodes[0].name), "hello").await;
     assert!(!nodes[0].lead.may_lead());
     for good in &nodes[1..] {
@@ -109,7 +109,7 @@ async fn a_clock_that_two_of_three_contradict_is_found_and_does_not_lead() {
         until("they hear of it", || row().is_some_and(|row| row.state == "suspect")).await;
         assert!(row().unwrap().offset_ns.abs_diff(5_000_000_000) < 100_000_000, "{:?}", row());
         assert!(!has_problem(good, "BAD_CLOCK"));
-        assert_eq!(good.keeper.state(), ClockState::Synced);
+        assert_eq!(good.node_clock.state(), ClockState::Synced);
     }
 }
 
@@ -126,7 +126,8 @@ async fn a_primary_an_hour_ahead_loses_the_role_and_nothing_of_its_future_is_sto
         let setup = Setup { asks: false, ..machines[index_of(id)].setup() };
         nodes.push(start_undecided(&board, id, tempfile::tempdir().unwrap(), setup).await);
     }
-    until("all are synced", || nodes.iter().all(|n| n.keeper.state() == ClockState::Synced)).await;
+    until("all are synced", || nodes.iter().all(|n| n.node_clock.state() == ClockState::Synced))
+        .await;
     nodes[0].decide(UnsyncedStart::Wait);
     assert_eq!(primary(&nodes, None).await.name, nodes[0].name, "only it may stand for election");
     // Then its engine tries again only once a second.
@@ -147,7 +148,10 @@ async fn a_primary_an_hour_ahead_loses_the_role_and_nothing_of_its_future_is_sto
         assert_eq!(node.engine.ratcheted(), 0);
     }
     for good in &nodes[1..] {
-        assert!(good.keeper.hlc().floor().ns < WALL_NS + 10 * SECOND_NS, "its floor was raised");
+        assert!(
+            good.node_clock.hlc().floor().ns < WALL_NS + 10 * SECOND_NS,
+            "its floor was raised"
+        );
     }
 }
 
@@ -209,7 +213,7 @@ async fn without_a_good_clock_writes_go_on_or_are_refused_as_the_cluster_wants()
     assert!(good.earliest_ns().is_some() && good.latest_ns().is_some(), "{good}");
     assert_eq!(node.lead.problems(), []);
 
-    node.keeper.set_fenced(Some("a test says so".to_owned()));
+    node.node_clock.set_fenced(Some("a test says so".to_owned()));
     until("it is degraded", || has_problem(&node, "CLOCK_DEGRADED")).await;
     let degraded = stamp(node.send_acked("degraded").await.unwrap());
     assert!(degraded.hlc > good.hlc);
@@ -229,7 +233,7 @@ async fn without_a_good_clock_writes_go_on_or_are_refused_as_the_cluster_wants()
     let unbounded = node.lead.may_commit_wait().unwrap_err();
     assert_eq!(unbounded.error_code(), ErrorCode::ClockUnavailable);
 
-    node.keeper.set_fenced(None);
+    node.node_clock.set_fenced(None);
     until("it leads again", || node.lead.may_write().is_ok()).await;
     node.send("again").await.unwrap();
     assert_eq!(node.lead.may_commit_wait(), Ok(()));
@@ -274,6 +278,6 @@ async fn a_node_without_time_servers_leads_if_that_is_allowed() {
     let ack = node.send_acked("hello").await.unwrap();
     let stamp = Stamp::from_bytes(ack.stamp.try_into().unwrap());
     assert_eq!((stamp.earliest_ns(), stamp.latest_ns()), (None, None));
-    assert_eq!(node.keeper.state(), ClockState::Unsynced);
+    assert_eq!(node.node_clock.state(), ClockState::Unsynced);
     assert!(has_problem(&node, "CLOCK_DEGRADED"), "{:?}", node.lead.problems());
 }

@@ -26,11 +26,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Clock;
-use crate::members::Members;
+use crate::peer_monitor::PeerMonitor;
 use crate::proposer::clock_failure;
 use crate::raft::{Guard, Handle};
 use crate::store::Store;
-use crate::time::Keeper;
+use crate::time::NodeClock;
 
 pub(crate) use self::task::{CAUGHT_UP, candidates, is_slow_beside};
 
@@ -39,13 +39,13 @@ use self::task::Task;
 /// What was decided last, for everybody who asks. Cheap to clone.
 #[derive(Clone)]
 pub struct Lead {
-    keeper: Keeper,
-    said: watch::Sender<Said>,
+    node_clock: NodeClock,
+    last: watch::Sender<LastDecision>,
 }
 
 /// What was decided last.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Said {
+struct LastDecision {
     /// `None` before the first look.
     decision: Option<Decision>,
     /// Whether it was made as primary.
@@ -68,7 +68,7 @@ pub struct Parts {
     /// The engine.
     pub engine: Handle,
     /// How the other nodes are.
-    pub members: Members,
+    pub members: PeerMonitor,
     /// The state, which holds the cluster's settings.
     pub store: Store,
     /// Longest election timeout, in milliseconds.
@@ -78,10 +78,10 @@ pub struct Parts {
 impl Lead {
     /// Nothing is decided yet, so nothing is allowed.
     #[must_use]
-    pub fn new(keeper: Keeper, config: &Clock) -> Self {
+    pub fn new(node_clock: NodeClock, config: &Clock) -> Self {
         let on_loss = config.on_loss;
-        let said = Said { decision: None, primary: false, on_loss, problems: Vec::new() };
-        Self { keeper, said: watch::Sender::new(said) }
+        let said = LastDecision { decision: None, primary: false, on_loss, problems: Vec::new() };
+        Self { node_clock, last: watch::Sender::new(said) }
     }
 
     /// Starts the task. It ends when `stop` is cancelled.
@@ -94,14 +94,15 @@ impl Lead {
     /// What stands in front of the engine: judges by this node's clock, as long as nobody doubts
     /// it.
     #[must_use]
-    pub fn guard(&self, members: Members) -> Guard {
-        let keeper = self.keeper.clone();
+    pub fn guard(&self, members: PeerMonitor) -> Guard {
+        let node_clock = self.node_clock.clone();
         let limit_ns = move || {
-            let latest_ns = keeper.reading().latest_ns.filter(|_| keeper.state().is_trusted())?;
-            let log_floor_ns = keeper.hlc().log_floor().ns;
-            Some(stamp_limit_ns(latest_ns, keeper.max_error_ns(), log_floor_ns))
+            let latest_ns =
+                node_clock.reading().latest_ns.filter(|_| node_clock.state().is_trusted())?;
+            let log_floor_ns = node_clock.hlc().log_floor().ns;
+            Some(stamp_limit_ns(latest_ns, node_clock.max_error_ns(), log_floor_ns))
         };
-        let said = self.said.subscribe();
+        let said = self.last.subscribe();
         let hears = move |candidate: &str| {
             let shuns = said.borrow().decision.is_some_and(|decision| decision.shun_disjoint);
             let verdict = members.compared(candidate).map(|compared| compared.verdict);
@@ -116,14 +117,14 @@ impl Lead {
     /// `NotPrimary` if another node is about to lead, `ClockUnavailable` if no clock is good
     /// enough. Nothing was done.
     pub fn may_write(&self) -> Result<(), Failure> {
-        let said = self.said.borrow();
+        let said = self.last.borrow();
         let not_primary = |what: &str| Failure::new(ErrorCode::NotPrimary, what);
         let decision = said.decision.filter(|_| said.primary);
         let decision =
             decision.ok_or_else(|| not_primary("the primary has just begun its term"))?;
         match decision.mint {
             Mint::Unbounded => Ok(()),
-            Mint::Allowed => match self.keeper.state() {
+            Mint::Allowed => match self.node_clock.state() {
                 ClockState::Unsynced | ClockState::Suspect => {
                     Err(not_primary("the primary's clock is in doubt since a moment ago"))
                 }
@@ -136,7 +137,7 @@ impl Lead {
                 Refusal::NoClock | Refusal::Unsynced => {
                     Failure::new(ErrorCode::ClockUnavailable, refusal)
                 }
-                Refusal::Behind => match self.keeper.behind() {
+                Refusal::Behind => match self.node_clock.behind() {
                     Some(until) => clock_failure(until),
                     None => not_primary("the primary's clock has just come up to its ceiling"),
                 },
@@ -157,7 +158,7 @@ impl Lead {
             Err(failure)
                 if failure.error_code() == ErrorCode::ClockUnavailable
                     && matches!(op, CommandOp::Configure(_))
-                    && self.keeper.behind().is_none() =>
+                    && self.node_clock.behind().is_none() =>
             {
                 Ok(Stamping::Order)
             }
@@ -171,11 +172,11 @@ impl Lead {
     /// `Conflict` if the cluster would write with unknown bounds, `ClockUnavailable` if the bounds
     /// are unknown now.
     pub fn may_commit_wait(&self) -> Result<(), Failure> {
-        if self.said.borrow().on_loss != OnLoss::Refuse {
+        if self.last.borrow().on_loss != OnLoss::Refuse {
             let message = "a commit wait needs on_loss = \"refuse\": logctl cluster set";
             return Err(Failure::new(ErrorCode::Conflict, message));
         }
-        match self.keeper.reading().earliest_ns {
+        match self.node_clock.reading().earliest_ns {
             Some(_) => Ok(()),
             None => {
                 let message = "a commit wait needs bounds, and the primary's clock has none";
@@ -187,32 +188,32 @@ impl Lead {
     /// Whether this node is a good choice as primary, as the others are told.
     #[must_use]
     pub fn may_lead(&self) -> bool {
-        self.said.borrow().decision.is_some_and(|decision| decision.may_lead)
+        self.last.borrow().decision.is_some_and(|decision| decision.may_lead)
     }
 
     /// Whether this node gives the primary role away because of its clock.
     #[must_use]
     pub(crate) fn hands_over(&self) -> bool {
-        self.said.borrow().decision.is_some_and(|decision| decision.hand_over)
+        self.last.borrow().decision.is_some_and(|decision| decision.hand_over)
     }
 
     /// What a person should look at.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
-        self.said.borrow().problems.clone()
+        self.last.borrow().problems.clone()
     }
 
     /// For whoever waits for another decision.
     #[must_use]
-    pub fn news(&self) -> News {
-        News(self.said.subscribe())
+    pub fn news(&self) -> DecisionChanges {
+        DecisionChanges(self.last.subscribe())
     }
 }
 
 /// Tells of decisions.
-pub struct News(watch::Receiver<Said>);
+pub struct DecisionChanges(watch::Receiver<LastDecision>);
 
-impl News {
+impl DecisionChanges {
     /// Completes when something else was decided; never again once the node is gone.
     pub async fn changed(&mut self) {
         if self.0.changed().await.is_err() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clock::ClockState;
 use clock::HlcClock;
-use clock::lead::{Decision, Mint, OnLoss, Policy, Refusal, Situation, Standing};
+use clock::lead::{ClockFitness, Decision, Mint, OnLoss, Policy, Refusal, Situation};
 use model::query;
 use proto::event::ClockCause;
 use proto::settings::OnLoss as OnLossSetting;
@@ -13,10 +13,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::fence::FenceWatch;
-use super::{Lead, Parts, Said};
-use crate::members::Members;
+use super::{LastDecision, Lead, Parts};
 use crate::node::{FASTER, SLOW};
-use crate::raft::{Handle, Role, View};
+use crate::peer_monitor::PeerMonitor;
+use crate::raft::{EngineState, Handle, Role};
 
 /// Between two looks at the situation.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -56,7 +56,7 @@ pub(crate) fn is_slow_beside(sync: Duration, other: Option<Duration>) -> bool {
 
 /// The other voters that are up, the best last: those whose clock is good enough, among them those
 /// whose disk is not slow, and among them the one whose log is furthest.
-pub(crate) fn candidates(engine: &Handle, members: &Members) -> Vec<Candidate> {
+pub(crate) fn candidates(engine: &Handle, members: &PeerMonitor) -> Vec<Candidate> {
     let view = engine.view();
     let view = view.borrow();
     let successors = engine.successors();
@@ -85,15 +85,15 @@ struct Place {
 }
 
 impl Place {
-    fn of(view: &View) -> Self {
-        let View { role, term, primary, ref voters, .. } = *view;
+    fn of(view: &EngineState) -> Self {
+        let EngineState { role, term, primary, ref voters, .. } = *view;
         Self { role, term, primary, voters: voters.clone() }
     }
 }
 
 /// What was done or said before, so that it is done and said once.
 #[derive(Debug, Default)]
-struct Before {
+struct DoneBefore {
     elections: Option<bool>,
     heartbeats: Option<bool>,
     degraded: bool,
@@ -112,19 +112,19 @@ pub(super) struct Task {
     /// How far the state had been applied when the settings were read.
     settings_at: Option<u64>,
     on_loss: OnLoss,
-    before: Before,
+    before: DoneBefore,
 }
 
 impl Task {
     pub(super) fn new(lead: Lead, parts: Parts, policy: Policy) -> Self {
-        let on_loss = lead.said.borrow().on_loss;
+        let on_loss = lead.last.borrow().on_loss;
         let (fence, started) = (FenceWatch::default(), Instant::now());
-        let before = Before::default();
+        let before = DoneBefore::default();
         Self { lead, parts, policy, fence, started, settings_at: None, on_loss, before }
     }
 
     pub(super) async fn run(mut self) {
-        let (mut view, mut states) = (self.parts.engine.view(), self.lead.keeper.states());
+        let (mut view, mut states) = (self.parts.engine.view(), self.lead.node_clock.states());
         loop {
             let place = Place::of(&view.borrow_and_update());
             states.mark_unchanged();
@@ -144,7 +144,7 @@ impl Task {
         let others = view.voters.iter().filter(|id| **id != view.id);
         let others: Vec<_> =
             others.filter_map(|id| Some(view.members.get(id)?.name.clone())).collect();
-        self.fence.look(&self.parts.members, &others, &self.lead.keeper);
+        self.fence.look(&self.parts.members, &others, &self.lead.node_clock);
         let situation = self.situation(&view, &others).await;
         let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let decision = self.policy.decide(now_ms, &situation);
@@ -165,9 +165,9 @@ impl Task {
         self.settings_at = applied;
         let Some(settings) = settings else { return };
         let max_error_ns = settings.max_clock_error_us.saturating_mul(1000);
-        if max_error_ns != self.lead.keeper.max_error_ns() {
+        if max_error_ns != self.lead.node_clock.max_error_ns() {
             tracing::info!(max_error_us = settings.max_clock_error_us, "the cluster's setting");
-            self.lead.keeper.set_max_error_ns(max_error_ns);
+            self.lead.node_clock.set_max_error_ns(max_error_ns);
         }
         self.on_loss = match settings.on_loss() {
             OnLossSetting::Degrade => OnLoss::Degrade,
@@ -175,16 +175,16 @@ impl Task {
         };
     }
 
-    async fn situation(&self, view: &View, others: &[String]) -> Situation {
-        let (parts, keeper) = (&self.parts, &self.lead.keeper);
-        let max_error_ns = keeper.max_error_ns();
-        let (state, reading) = (keeper.state(), keeper.reading());
+    async fn situation(&self, view: &EngineState, others: &[String]) -> Situation {
+        let (parts, node_clock) = (&self.parts, &self.lead.node_clock);
+        let max_error_ns = node_clock.max_error_ns();
+        let (state, reading) = (node_clock.state(), node_clock.reading());
         let cap_ns = HlcClock::cap_ns(&reading, max_error_ns);
-        let standing = Standing {
+        let standing = ClockFitness {
             state,
             error_ns: reading.error_ns(),
-            ahead_ns: keeper.hlc().ahead_ns(cap_ns, parts.engine.last_stamp()),
-            behind: keeper.behind().is_some(),
+            ahead_ns: node_clock.hlc().ahead_ns(cap_ns, parts.engine.last_stamp()),
+            behind: node_clock.behind().is_some(),
         };
         let is_primary = view.is_primary();
         let refusals = parts.engine.refusals();
@@ -223,19 +223,21 @@ impl Task {
         }
     }
 
-    async fn act(&mut self, view: &View, situation: &Situation, decision: Decision) {
+    async fn act(&mut self, view: &EngineState, situation: &Situation, decision: Decision) {
         let engine = &self.parts.engine;
         engine.allow_elections(decision.elections);
         engine.allow_heartbeats(decision.heartbeats);
-        self.lead.keeper.allow_unsynced(situation.is_primary && decision.mint == Mint::Unbounded);
+        self.lead
+            .node_clock
+            .allow_unsynced(situation.is_primary && decision.mint == Mint::Unbounded);
         self.say(view, situation, decision);
-        let said = Said {
+        let said = LastDecision {
             decision: Some(decision),
             primary: situation.is_primary,
             on_loss: self.on_loss,
             problems: self.problems(view, situation, &decision),
         };
-        self.lead.said.send_if_modified(|last| {
+        self.lead.last.send_if_modified(|last| {
             let news = *last != said;
             *last = said;
             news
@@ -258,7 +260,7 @@ impl Task {
         tracing::warn!(to = to.name, clock = why, "handing the primary role over");
         if !std::mem::replace(&mut self.before.handed_over, true) {
             let text = format!("hands the primary role over to {}: its clock is {why}", to.name);
-            self.lead.keeper.note(ClockCause::Policy, text);
+            self.lead.node_clock.note(ClockCause::Policy, text);
         }
         self.before.tried = Some(to.id);
         if let Err(error) = engine.transfer(to.id).await {
@@ -267,7 +269,7 @@ impl Task {
     }
 
     /// Logs what has changed, and writes what matters into the log's history.
-    fn say(&mut self, view: &View, situation: &Situation, decision: Decision) {
+    fn say(&mut self, view: &EngineState, situation: &Situation, decision: Decision) {
         let why = standing_text(&situation.standing);
         if self.before.elections.replace(decision.elections) != Some(decision.elections) {
             let elections = decision.elections;
@@ -294,10 +296,15 @@ impl Task {
             "leads no more with a clock that is not good enough".to_owned()
         };
         tracing::warn!("{text}");
-        self.lead.keeper.note(ClockCause::Policy, text);
+        self.lead.node_clock.note(ClockCause::Policy, text);
     }
 
-    fn problems(&self, view: &View, situation: &Situation, decision: &Decision) -> Vec<Problem> {
+    fn problems(
+        &self,
+        view: &EngineState,
+        situation: &Situation,
+        decision: &Decision,
+    ) -> Vec<Problem> {
         let mut problems: Vec<_> = self.fence.problem().into_iter().collect();
         let refusing = self.parts.engine.refusals().within(REFUSED_FOR);
         if let Some(worst) = refusing.values().max_by_key(|refusal| refusal.by_ns()) {
@@ -321,7 +328,7 @@ impl Task {
 }
 
 /// Why a node is no choice as primary, where its state alone does not say it.
-fn cannot_lead(standing: &Standing) -> Option<String> {
+fn cannot_lead(standing: &ClockFitness) -> Option<String> {
     if standing.behind {
         // That is a problem of its own, which says how far.
         return None;
@@ -368,7 +375,7 @@ fn degraded_text(situation: &Situation, decision: &Decision) -> String {
 }
 
 /// `holdover, ±120.500 ms`.
-fn standing_text(standing: &Standing) -> String {
+fn standing_text(standing: &ClockFitness) -> String {
     match standing.error_ns {
         Some(error_ns) => format!("{}, ±{}", standing.state, ms_text(error_ns)),
         None => format!("{}, without bounds", standing.state),
@@ -380,7 +387,7 @@ fn ms_text(ns: u64) -> String {
 }
 
 /// Completes when the engine's view has moved to another place.
-async fn moved(view: &mut watch::Receiver<View>, from: &Place) {
+async fn moved(view: &mut watch::Receiver<EngineState>, from: &Place) {
     if view.wait_for(|view| Place::of(view) != *from).await.is_err() {
         std::future::pending().await
     }

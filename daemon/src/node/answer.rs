@@ -60,10 +60,10 @@ impl Node {
     /// Resolves a read against this node's state and clock. A clock that no server has been believed
     /// for, or that may be wrong, would give the wrong range.
     fn resolve(&self, core: &Core, principal: &Principal, read: &Read) -> Result<Reading, Failure> {
-        let keeper = &self.inner.keeper;
-        let lost = matches!(keeper.state(), ClockState::Unsynced | ClockState::Suspect);
-        let now_ns = (!lost).then(|| keeper.reading().now_ns);
-        Reading::resolve(&core.store, principal.asker(), read, now_ns)
+        let node_clock = &self.inner.node_clock;
+        let lost = matches!(node_clock.state(), ClockState::Unsynced | ClockState::Suspect);
+        let now_ns = (!lost).then(|| node_clock.reading().now_ns);
+        Reading::resolve(&core.store, principal.viewer(), read, now_ns)
     }
 
     pub(super) async fn get(
@@ -74,7 +74,7 @@ impl Node {
     ) -> Result<Record, Failure> {
         let core = self.core()?;
         self.fresh(core, principal, get.stale, deadline).await?;
-        reader::get(&core.store, &principal.asker(), get)
+        reader::get(&core.store, &principal.viewer(), get)
     }
 
     /// Waits until this node's state holds everything that was acknowledged before now, and checks
@@ -200,7 +200,10 @@ impl Node {
 
     async fn sessions_of(&self, peer: &PeerAddr, deadline: Deadline) -> Option<Sessions> {
         // A node that is down is known to be: asking it would only cost time.
-        self.inner.members.heard(peer.name.as_str()).filter(crate::members::Heard::is_up)?;
+        self.inner
+            .members
+            .heard(peer.name.as_str())
+            .filter(crate::peer_monitor::PeerStatus::is_up)?;
         let asked = self.ask_peer(peer, PeerOp::Sessions(Empty {}), deadline);
         let answer = tokio::time::timeout(SESSIONS_WITHIN, asked).await.ok()?.ok()?;
         Sessions::decode(answer).ok()

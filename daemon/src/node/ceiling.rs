@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::reader::store_failure;
 use crate::store::{Op, Store, StoreError};
-use crate::time::Keeper;
+use crate::time::NodeClock;
 
 use super::{Core, Deadline, Node, Principal};
 
@@ -39,7 +39,7 @@ type Write = Arc<dyn Fn(Hlc) -> BoxFuture<'static, Result<(), StoreError>> + Sen
 
 /// The task that persists what the clock asks for.
 pub(super) struct Ceiling {
-    keeper: Keeper,
+    node_clock: NodeClock,
     write: Write,
     lower: mpsc::Sender<Lower>,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -50,18 +50,18 @@ type Lower = (Hlc, oneshot::Sender<Result<Hlc, StoreError>>);
 
 impl Ceiling {
     /// Starts the task; it ends when `stop` is cancelled, but never in the middle of a write.
-    pub(super) fn start(keeper: Keeper, store: Store, stop: CancellationToken) -> Self {
+    pub(super) fn start(node_clock: NodeClock, store: Store, stop: CancellationToken) -> Self {
         let write = move |ceiling| {
             let store = store.clone();
             async move { store.writer()?.run(Op::Ceiling(ceiling)).await }.boxed()
         };
-        Self::with_disk(keeper, Arc::new(write), stop)
+        Self::with_disk(node_clock, Arc::new(write), stop)
     }
 
-    fn with_disk(keeper: Keeper, write: Write, stop: CancellationToken) -> Self {
+    fn with_disk(node_clock: NodeClock, write: Write, stop: CancellationToken) -> Self {
         let (lower, wishes) = mpsc::channel(1);
-        let task = tokio::spawn(persist(keeper.clone(), Arc::clone(&write), wishes, stop));
-        Self { keeper, write, lower, task: Mutex::new(Some(task)) }
+        let task = tokio::spawn(persist(node_clock.clone(), Arc::clone(&write), wishes, stop));
+        Self { node_clock, write, lower, task: Mutex::new(Some(task)) }
     }
 
     /// Puts the ceiling down to a stamp above which none was ever committed, and returns it once it is
@@ -82,7 +82,7 @@ impl Ceiling {
         {
             tracing::error!(%error, "the task that writes ceilings failed");
         }
-        if let Err(error) = (self.write)(self.keeper.seal()).await {
+        if let Err(error) = (self.write)(self.node_clock.seal()).await {
             tracing::warn!(%error, "the last ceiling of stamps could not be written");
         }
     }
@@ -90,7 +90,7 @@ impl Ceiling {
 
 /// Writes every ceiling of stamps that the clock or an admin asks for.
 async fn persist(
-    keeper: Keeper,
+    node_clock: NodeClock,
     write: Write,
     mut wishes: mpsc::Receiver<Lower>,
     stop: CancellationToken,
@@ -99,16 +99,16 @@ async fn persist(
         let ceiling = tokio::select! {
             () = stop.cancelled() => return,
             Some((highest, tell)) = wishes.recv() => {
-                let ceiling = keeper.release(highest);
+                let ceiling = node_clock.release(highest);
                 let written = write(ceiling).await.map(|()| ceiling);
                 // Whoever asked may have given up; it is lowered all the same.
                 let _ = tell.send(written);
                 continue;
             }
-            ceiling = keeper.next_ceiling() => ceiling,
+            ceiling = node_clock.next_ceiling() => ceiling,
         };
         match write(ceiling).await {
-            Ok(()) => keeper.ceiling_persisted(ceiling),
+            Ok(()) => node_clock.ceiling_persisted(ceiling),
             Err(error) => {
                 // The store's failure ends the process; until then no stamp passes the old ceiling.
                 tracing::error!(%error, "the ceiling of stamps could not be written");
@@ -132,13 +132,13 @@ impl Node {
     ) -> Result<CeilingLowered, Failure> {
         principal.require_admin("lower a node's ceiling")?;
         let core = self.core()?;
-        let was = self.inner.keeper.hlc().ceiling();
+        let was = self.inner.node_clock.hlc().ceiling();
         let mut lowered = CeilingLowered {
             node: self.inner.name.to_string(),
             was: was.to_bytes().to_vec(),
             now: was.to_bytes().to_vec(),
         };
-        let Some(behind) = self.inner.keeper.behind() else { return Ok(lowered) };
+        let Some(behind) = self.inner.node_clock.behind() else { return Ok(lowered) };
         let highest = self.highest_of_majority(core, deadline).await?;
         let now = core.ceiling.lower(highest).await.map_err(store_failure)?;
         let who = &principal.identity.name;
@@ -218,7 +218,7 @@ mod tests {
     async fn the_sealed_ceiling_is_written_last() {
         let stop = CancellationToken::new();
         let (name, events) = ("n1".parse().unwrap(), EventSink::nowhere());
-        let keeper = Keeper::start(&Clock::local(), Hlc::ZERO, events, name, stop.clone());
+        let node_clock = NodeClock::start(&Clock::local(), Hlc::ZERO, events, name, stop.clone());
         // A disk whose writes begin and end when they are let.
         let (began, may_end) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
         let disk: Arc<Mutex<Vec<Hlc>>> = Arc::default();
@@ -235,8 +235,8 @@ mod tests {
                 .boxed()
             }
         };
-        let ceiling = Ceiling::with_disk(keeper.clone(), Arc::new(write), stop.clone());
-        keeper.tick().unwrap_err();
+        let ceiling = Ceiling::with_disk(node_clock.clone(), Arc::new(write), stop.clone());
+        node_clock.tick().unwrap_err();
         began.acquire().await.unwrap().forget();
         // One write is under way when the node stops. Were it not waited for, the sealed ceiling
         // would get the first permit.
@@ -251,6 +251,6 @@ mod tests {
         finishing.await;
         let disk = disk.lock().unwrap();
         assert_eq!(disk.len(), 2, "{disk:?}");
-        assert_eq!(disk.last().unwrap().ns, keeper.hlc().floor().ns);
+        assert_eq!(disk.last().unwrap().ns, node_clock.hlc().floor().ns);
     }
 }

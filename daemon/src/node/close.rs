@@ -77,7 +77,7 @@ impl Node {
     pub(super) async fn close_in_time(&self, core: &Core, at: Option<Hlc>) {
         let Some(at) = at else { return std::future::pending().await };
         while core.engine.last_stamp() < at {
-            self.inner.keeper.passes(at.ns).await;
+            self.inner.node_clock.passes(at.ns).await;
             self.closed(core, at, Deadline::within(2 * WITHIN)).await;
             // Where no primary could be had, others are not held up by the next try.
             tokio::time::sleep(AGAIN).await;
@@ -129,7 +129,8 @@ impl Node {
     async fn close_here(&self, at: Hlc, deadline: Deadline) -> Result<(), Failure> {
         let core = self.core()?;
         self.check_near(at)?;
-        let passing = tokio::time::timeout_at(deadline.at(), self.inner.keeper.passes(at.ns)).await;
+        let passing =
+            tokio::time::timeout_at(deadline.at(), self.inner.node_clock.passes(at.ns)).await;
         passing.map_err(|_| Failure::new(ErrorCode::Deadline, "the instant has not come yet"))?;
         let tick = async || {
             let ticked = self.order_own(core, self.name(), CommandOp::Tick, deadline);
@@ -140,7 +141,7 @@ impl Node {
 
     /// Refuses an instant that is too far away to be waited for.
     fn check_near(&self, at: Hlc) -> Result<(), Failure> {
-        let now_ns = self.inner.keeper.reading().now_ns;
+        let now_ns = self.inner.node_clock.reading().now_ns;
         if at.ns > now_ns.saturating_add(AHEAD_MAX_NS) {
             return Err(Failure::new(ErrorCode::ClockAhead, format!("{at} is too far away")));
         }

@@ -5,7 +5,7 @@
 //! are slow the role stays where it is, for nobody would gain by a move.
 //!
 //! Not here: how long syncs take (`store`), who is fit to take over (`lead`), who is preferred
-//! (`steward`).
+//! (`reconciler`).
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -136,7 +136,7 @@ impl Node {
         let others = view.voters.iter().filter(|id| **id != view.id);
         let heard = others.filter_map(|id| self.inner.members.heard(&view.members.get(id)?.name));
         let mut syncs: Vec<_> = heard
-            .filter(crate::members::Heard::speaks)
+            .filter(crate::peer_monitor::PeerStatus::speaks)
             .map(|heard| Duration::from_micros(heard.info.sync_us))
             .collect();
         syncs.push(own.unwrap_or_default());

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::members::Heard;
-use crate::raft::{Follower, Handle, View};
+use crate::peer_monitor::PeerStatus;
+use crate::raft::{EngineState, Follower, Handle};
 
 use super::Node;
 
@@ -47,7 +47,7 @@ struct Track {
 
 impl Feeding {
     /// `followed`: whether a majority follows, see [`Node::is_followed`].
-    pub(super) fn look(&self, view: &View, engine: &Handle, followed: bool) -> Fed {
+    pub(super) fn look(&self, view: &EngineState, engine: &Handle, followed: bool) -> Fed {
         let mut track = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !view.is_primary() {
             *track = Track::default();
@@ -63,15 +63,15 @@ impl Node {
     /// On the primary: whether a majority follows it; true elsewhere, where nobody can tell. Who
     /// answers the engine late for the sake of its disk, and says meanwhile that it follows, does: the
     /// exchanges of the nodes wait for no disk.
-    pub(crate) fn is_followed(&self, view: &View) -> bool {
+    pub(crate) fn is_followed(&self, view: &EngineState) -> bool {
         let lately = view.quorum_ack_ms().is_some_and(|ms| ms < SLOW_QUORUM_MS);
         view.is_followed() || lately && self.majority_follows(view)
     }
 
-    fn majority_follows(&self, view: &View) -> bool {
+    fn majority_follows(&self, view: &EngineState) -> bool {
         let follows = |id: &&u64| {
             let name = view.members.get(*id).map_or("", |member| member.name.as_str());
-            let heard = self.inner.members.heard(name).filter(Heard::is_up);
+            let heard = self.inner.members.heard(name).filter(PeerStatus::is_up);
             **id == view.id
                 || heard.is_some_and(|heard| {
                     heard.info.term == view.term && heard.info.primary == self.inner.name.as_str()

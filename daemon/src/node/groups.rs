@@ -20,10 +20,10 @@ impl Node {
         self.fresh(core, principal, false, deadline).await?;
         let _turn = self.inner.pages.next(&principal.identity).await;
         let view = core.store.snapshot().map_err(store_failure)?;
-        let asker = principal.asker();
+        let viewer = principal.viewer();
         let groups = match list.name.as_str() {
-            "" => query::groups(&view, &asker).map_err(QueryError::from),
-            name => query::group(&view, &asker, name).map(|group| vec![group]),
+            "" => query::groups(&view, &viewer).map_err(QueryError::from),
+            name => query::group(&view, &viewer, name).map(|group| vec![group]),
         };
         Ok(Groups { groups: answered(&view, groups)? })
     }

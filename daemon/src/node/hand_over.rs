@@ -1,7 +1,7 @@
 //! Giving the primary role away, when this node stops or its disk hangs, and the end of a node that
 //! was removed.
 //!
-//! Not here: to whom the role belongs (`steward`), a bad clock (`lead`).
+//! Not here: to whom the role belongs (`reconciler`), a bad clock (`lead`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::exit::{Exit, Failed};
 use crate::lead;
 use crate::raft::Handle;
-use crate::steward::{self, Standing};
+use crate::reconciler::{self, OwnMembership};
 
 use super::{Body, Node};
 
@@ -76,19 +76,19 @@ impl Node {
         heard.is_some_and(|heard| heard.is_up())
     }
 
-    /// Starts the steward, which does nothing until this node is primary.
-    pub(super) fn start_steward(&self, stop: CancellationToken) {
+    /// Starts the reconciler, which does nothing until this node is primary.
+    pub(super) fn start_reconciler(&self, stop: CancellationToken) {
         let Body::Whole(core) = &self.inner.body else { return };
-        let parts = steward::Parts {
+        let parts = reconciler::Parts {
             node: self.clone(),
             engine: core.engine.clone(),
             members: self.inner.members.clone(),
             lead: core.lead.clone(),
             store: core.store.clone(),
-            keeper: self.inner.keeper.clone(),
+            node_clock: self.inner.node_clock.clone(),
             trust: Arc::clone(&self.inner.trust),
         };
-        steward::start(parts, stop);
+        reconciler::start(parts, stop);
     }
 
     /// Completes when clients are to be kept away from this node from now on.
@@ -96,7 +96,7 @@ impl Node {
         let Body::Whole(core) = &self.inner.body else { return std::future::pending().await };
         let mut standing = core.standing.clone();
         // Whoever comes to a node that is drained already has nowhere else to go.
-        let back = standing.wait_for(|now: &Standing| !now.drained).await.is_ok();
+        let back = standing.wait_for(|now: &OwnMembership| !now.drained).await.is_ok();
         if !back || standing.wait_for(|now| now.drained).await.is_err() {
             std::future::pending().await
         }

@@ -9,7 +9,7 @@ use proto::{ErrorCode, Failure};
 use tokio::time::Instant;
 
 use crate::proposer::clock_failure;
-use crate::time::Keeper;
+use crate::time::NodeClock;
 
 /// Longest wait for the clock to reach a token.
 const TOKEN_WAIT: Duration = Duration::from_secs(1);
@@ -19,10 +19,14 @@ const TOKEN_WAIT: Duration = Duration::from_secs(1);
 /// # Errors
 /// `ClockAhead` for a token from the future, which changes nothing: it is never lowered to what the
 /// clock allows, because its owner would get a stamp that is not later.
-pub(super) async fn admit(keeper: &Keeper, token: Hlc, until: Instant) -> Result<(), Failure> {
+pub(super) async fn admit(
+    node_clock: &NodeClock,
+    token: Hlc,
+    until: Instant,
+) -> Result<(), Failure> {
     let until = until.min(Instant::now() + TOKEN_WAIT);
     loop {
-        let by_ns = match keeper.admit(token) {
+        let by_ns = match node_clock.admit(token) {
             Ok(()) => return Ok(()),
             Err(TickError::Ahead { by_ns }) => by_ns,
             Err(error) => return Err(clock_failure(error)),
@@ -46,10 +50,14 @@ pub(super) async fn admit(keeper: &Keeper, token: Hlc, until: Instant) -> Result
 /// # Errors
 /// `Unknown` if the time is over before that, or the clock's bounds are lost. The message is stored
 /// then, and the same id may be sent again.
-pub(super) async fn wait_out(keeper: &Keeper, ack: &Ack, until: Instant) -> Result<(), Failure> {
+pub(super) async fn wait_out(
+    node_clock: &NodeClock,
+    ack: &Ack,
+    until: Instant,
+) -> Result<(), Failure> {
     let malformed = || Failure::new(ErrorCode::Internal, "an ack with a malformed stamp");
     let bytes = ack.stamp.as_slice().try_into().map_err(|_| malformed())?;
-    let past_ns = Stamp::from_bytes(bytes).hlc.ns.saturating_add(keeper.max_error_ns());
+    let past_ns = Stamp::from_bytes(bytes).hlc.ns.saturating_add(node_clock.max_error_ns());
     let stored = |why: &str| {
         let Ack { seq, shard, .. } = ack;
         let message = format!(
@@ -58,7 +66,7 @@ pub(super) async fn wait_out(keeper: &Keeper, ack: &Ack, until: Instant) -> Resu
         );
         Failure::new(ErrorCode::Unknown, message)
     };
-    match tokio::time::timeout_at(until, keeper.certainly_passes(past_ns)).await {
+    match tokio::time::timeout_at(until, node_clock.certainly_passes(past_ns)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(stored("the bounds of the primary's clock are unknown")),
         Err(_) => Err(stored("the time was over")),
@@ -84,7 +92,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(60);
 
     /// A clock that is moved by hand, and one that believes its only server.
-    async fn synced(stop: &CancellationToken) -> (Arc<ManualClock>, Keeper, TimeServer) {
+    async fn synced(stop: &CancellationToken) -> (Arc<ManualClock>, NodeClock, TimeServer) {
         let clock = ManualClock::new(WALL_NS);
         let counter = Counter::Manual(Arc::clone(&clock));
         let truth = counter.clone();
@@ -95,9 +103,10 @@ mod tests {
         let config =
             Clock { mode: ClockMode::Sntp, servers: vec![server_config], ..Clock::local() };
         let (events, node) = (EventSink::nowhere(), "n1".parse().unwrap());
-        let keeper = Keeper::with_counter(&config, Hlc::ZERO, events, node, stop.clone(), counter);
-        tokio::time::timeout(PATIENCE, keeper.reached(ClockState::Synced)).await.unwrap();
-        (clock, keeper, server)
+        let node_clock =
+            NodeClock::with_counter(&config, Hlc::ZERO, events, node, stop.clone(), counter);
+        tokio::time::timeout(PATIENCE, node_clock.reached(ClockState::Synced)).await.unwrap();
+        (clock, node_clock, server)
     }
 
     fn ack(at: Hlc) -> Ack {
@@ -115,19 +124,19 @@ mod tests {
     #[tokio::test]
     async fn a_stamp_is_waited_out_by_the_error_of_any_good_clock() {
         let stop = CancellationToken::new();
-        let (clock, keeper, _server) = synced(&stop).await;
-        let at = Hlc::from_ns(keeper.reading().now_ns);
+        let (clock, node_clock, _server) = synced(&stop).await;
+        let at = Hlc::from_ns(node_clock.reading().now_ns);
         let acked = ack(at);
-        let mut waiting = std::pin::pin!(wait_out(&keeper, &acked, later()));
+        let mut waiting = std::pin::pin!(wait_out(&node_clock, &acked, later()));
         assert!(futures::poll!(&mut waiting).is_pending());
-        clock.advance(keeper.max_error_ns());
-        assert!(keeper.reading().earliest_ns.unwrap() <= at.ns + keeper.max_error_ns());
+        clock.advance(node_clock.max_error_ns());
+        assert!(node_clock.reading().earliest_ns.unwrap() <= at.ns + node_clock.max_error_ns());
         for _ in 0..100 {
             assert!(futures::poll!(&mut waiting).is_pending(), "the earliest is not past it");
             tokio::task::yield_now().await;
         }
         clock.advance(50 * MS);
-        assert!(keeper.reading().earliest_ns.unwrap() > at.ns + keeper.max_error_ns());
+        assert!(node_clock.reading().earliest_ns.unwrap() > at.ns + node_clock.max_error_ns());
         assert_eq!(waiting.await, Ok(()));
         stop.cancel();
     }
@@ -135,14 +144,14 @@ mod tests {
     #[tokio::test]
     async fn a_wait_that_ends_early_says_that_the_message_is_stored() {
         let stop = CancellationToken::new();
-        let (_clock, keeper, _server) = synced(&stop).await;
-        let acked = ack(Hlc::from_ns(keeper.reading().now_ns));
-        let late = wait_out(&keeper, &acked, Instant::now()).await.unwrap_err();
+        let (_clock, node_clock, _server) = synced(&stop).await;
+        let acked = ack(Hlc::from_ns(node_clock.reading().now_ns));
+        let late = wait_out(&node_clock, &acked, Instant::now()).await.unwrap_err();
         assert_eq!(late.error_code(), ErrorCode::Unknown);
         assert!(late.message.contains("stored as 7"), "{}", late.message);
-        let mut waiting = std::pin::pin!(wait_out(&keeper, &acked, later()));
+        let mut waiting = std::pin::pin!(wait_out(&node_clock, &acked, later()));
         assert!(futures::poll!(&mut waiting).is_pending());
-        keeper.set_fenced(Some("its peers contradict it".to_owned()));
+        node_clock.set_fenced(Some("its peers contradict it".to_owned()));
         let lost = waiting.await.unwrap_err();
         assert_eq!(lost.error_code(), ErrorCode::Unknown);
         assert!(lost.message.contains("stored as 7"), "{}", lost.message);
@@ -152,23 +161,23 @@ mod tests {
     #[tokio::test]
     async fn a_token_a_little_ahead_waits_and_a_far_one_changes_nothing() {
         let stop = CancellationToken::new();
-        let (clock, keeper, _server) = synced(&stop).await;
-        let allowed_ns = keeper.reading().earliest_ns.unwrap() + 2 * keeper.max_error_ns();
-        let floor = keeper.hlc().floor();
+        let (clock, node_clock, _server) = synced(&stop).await;
+        let allowed_ns = node_clock.reading().earliest_ns.unwrap() + 2 * node_clock.max_error_ns();
+        let floor = node_clock.hlc().floor();
         let far = Hlc::from_ns(allowed_ns + 3_600_000 * MS);
-        let refused = admit(&keeper, far, later()).await.unwrap_err();
+        let refused = admit(&node_clock, far, later()).await.unwrap_err();
         assert_eq!(refused.error_code(), ErrorCode::ClockAhead);
         assert!(refused.message.contains("3600000 ms"), "{}", refused.message);
-        assert_eq!(keeper.hlc().floor(), floor, "a token from the future raised the floor");
+        assert_eq!(node_clock.hlc().floor(), floor, "a token from the future raised the floor");
         let near = Hlc::from_ns(allowed_ns + 20 * MS);
-        let at_once = admit(&keeper, near, Instant::now()).await.unwrap_err();
+        let at_once = admit(&node_clock, near, Instant::now()).await.unwrap_err();
         assert_eq!(at_once.error_code(), ErrorCode::ClockAhead, "no time to wait");
-        let mut waiting = std::pin::pin!(admit(&keeper, near, later()));
+        let mut waiting = std::pin::pin!(admit(&node_clock, near, later()));
         assert!(futures::poll!(&mut waiting).is_pending());
-        assert_eq!(keeper.hlc().floor(), floor);
+        assert_eq!(node_clock.hlc().floor(), floor);
         clock.advance(30 * MS);
         assert_eq!(waiting.await, Ok(()));
-        assert_eq!(keeper.hlc().floor(), near);
+        assert_eq!(node_clock.hlc().floor(), near);
         stop.cancel();
     }
 }

@@ -59,7 +59,7 @@ struct Asked {
 }
 
 /// What this node's own state says of a joiner that it does not refuse.
-enum Standing {
+enum Admission {
     /// The log may admit it.
     May,
     /// It is in already.
@@ -90,7 +90,7 @@ impl Node {
 
     /// What the log's time is about now. Only a stamp decides; this is for messages.
     fn log_time(&self) -> Hlc {
-        self.last_stamp().max(Hlc::from_ns(self.inner.keeper.reading().now_ns))
+        self.last_stamp().max(Hlc::from_ns(self.inner.node_clock.reading().now_ns))
     }
 
     /// Talks to somebody who has no certificate and wants one.
@@ -176,8 +176,8 @@ impl Node {
         let deadline = Deadline::within(DEADLINE);
         let home = match standing {
             // It asks again, for what it was not told before: that is no news for the log.
-            Standing::In { home } => home,
-            Standing::May => {
+            Admission::In { home } => home,
+            Admission::May => {
                 if self.inner.signer.load().is_none() && self.signers().is_empty() {
                     return Err(self.no_signer());
                 }
@@ -241,11 +241,11 @@ impl Node {
 
     /// Refuses a clock that is far off. A clock that is itself in doubt judges nobody.
     fn check_clock(&self, now_ns: u64) -> Result<(), Failure> {
-        let keeper = &self.inner.keeper;
-        if matches!(keeper.state(), ClockState::Unsynced | ClockState::Suspect) {
+        let node_clock = &self.inner.node_clock;
+        if matches!(node_clock.state(), ClockState::Unsynced | ClockState::Suspect) {
             return Ok(());
         }
-        let own_ns = keeper.reading().now_ns;
+        let own_ns = node_clock.reading().now_ns;
         let off_ns = now_ns.abs_diff(own_ns);
         if off_ns <= JOIN_CLOCK_MAX_NS {
             return Ok(());
@@ -260,7 +260,7 @@ impl Node {
     }
 
     /// The rule that apply goes by, asked of this node's own state.
-    fn check_admission(&self, core: &Core, asked: &Asked) -> Result<Standing, Failure> {
+    fn check_admission(&self, core: &Core, asked: &Asked) -> Result<Admission, Failure> {
         let view = core.store.snapshot().map_err(store_failure)?;
         let now = self.log_time();
         let checked = match &asked.admit {
@@ -270,7 +270,7 @@ impl Node {
             Admit::Client(client) => query::check_client_admission(&view, client, now),
         };
         let home = answered(&view, checked)?;
-        Ok(home.map_or(Standing::May, |home| Standing::In { home }))
+        Ok(home.map_or(Admission::May, |home| Admission::In { home }))
     }
 
     /// Has the log admit the joiner; trying again is safe. Returns the home of a client.

@@ -13,7 +13,7 @@ use proto::peer::NodeInfo;
 use proto::wire::{Members, NodeRow, Nodes};
 
 use crate::raft::Handle;
-use crate::steward;
+use crate::reconciler;
 
 use super::status::error_bound_us;
 use super::{Body, Node};
@@ -48,7 +48,7 @@ impl Node {
 
     pub(super) fn table(&self) -> Members {
         let Body::Whole(core) = &self.inner.body else { return Members::default() };
-        steward::rows(&core.store).unwrap_or_else(|error| {
+        reconciler::rows(&core.store).unwrap_or_else(|error| {
             // The engine ends the node for it; until then the list is the engine's.
             tracing::error!(%error, "the table of nodes cannot be read");
             Members::default()

@@ -1,6 +1,6 @@
 //! Requests about the nodes of the cluster, and the engine's state.
 //!
-//! Admins change the table of members and nothing else; the primary's steward makes the engine follow.
+//! Admins change the table of members and nothing else; the primary's reconciler makes the engine follow.
 
 use model::CommandOp;
 use proto::member::MemberOp;
@@ -8,7 +8,7 @@ use proto::wire::{MemberChange, Members, RaftView};
 use proto::{ErrorCode, Failure};
 
 use crate::reader::store_failure;
-use crate::steward;
+use crate::reconciler;
 
 use super::{Deadline, Node, Principal};
 
@@ -50,7 +50,7 @@ impl Node {
     ) -> Result<Members, Failure> {
         let core = self.core()?;
         self.fresh(core, principal, false, deadline).await?;
-        steward::rows(&core.store).map_err(store_failure)
+        reconciler::rows(&core.store).map_err(store_failure)
     }
 
     /// This node's engine, as it is now.

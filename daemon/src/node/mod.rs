@@ -5,7 +5,7 @@
 
 mod admins;
 mod answer;
-mod birth;
+mod bootstrap;
 mod ceiling;
 mod close;
 mod disk;
@@ -39,7 +39,7 @@ use std::time::Duration;
 use certs::{Credentials, Peer};
 use clock::Hlc;
 use model::Caller;
-use model::query::Reader as Asker;
+use model::query::Reader as Viewer;
 use net::Link;
 use proto::limits::DEADLINE_MAX_MS;
 use proto::peer::NodeInfo;
@@ -51,15 +51,15 @@ use tokio::time::Instant;
 use crate::config::FileSettings;
 use crate::events::EventSink;
 use crate::lead::Lead;
-use crate::members::Members;
-use crate::proof::Signer;
+use crate::node_identity::Signer;
+use crate::peer_monitor::PeerMonitor;
 use crate::proposer::Proposer;
 use crate::raft::Handle;
+use crate::reconciler::OwnMembership;
 use crate::sessions::SessionTable;
-use crate::steward::Standing;
 use crate::store::format::Identity as StoreIdentity;
 use crate::store::{Damage, Lock, Store};
-use crate::time::Keeper;
+use crate::time::NodeClock;
 use crate::trust::Trust;
 use crate::turns::Turns;
 use crate::witness::Witness;
@@ -90,9 +90,9 @@ struct Inner {
     advertise: String,
     /// What this node's file says of the cluster's settings.
     file_settings: FileSettings,
-    keeper: Keeper,
+    node_clock: NodeClock,
     link: Arc<dyn Link>,
-    members: Members,
+    members: PeerMonitor,
     sessions: SessionTable,
     /// What is known of keys.
     trust: Arc<Trust>,
@@ -153,7 +153,7 @@ struct Core {
     /// Where this node's own events go in.
     events: EventSink,
     /// How this node stands in the table of members.
-    standing: watch::Receiver<Standing>,
+    standing: watch::Receiver<OwnMembership>,
     /// Whether another node has refused this one for being removed.
     refused: watch::Receiver<bool>,
     /// The members as the seed knew them: all that is known until the engine knows more.
@@ -193,8 +193,8 @@ impl Principal {
         Err(Failure::new(ErrorCode::Denied, message))
     }
 
-    fn asker(&self) -> Asker {
-        Asker { name: self.identity.name.to_string(), admin: self.is_admin() }
+    fn viewer(&self) -> Viewer {
+        Viewer { name: self.identity.name.to_string(), admin: self.is_admin() }
     }
 
     fn caller(&self) -> Caller {
@@ -259,14 +259,14 @@ impl Node {
 
     /// How the other nodes are.
     #[must_use]
-    pub fn members(&self) -> &Members {
+    pub fn members(&self) -> &PeerMonitor {
         &self.inner.members
     }
 
     /// The clock.
     #[must_use]
-    pub fn keeper(&self) -> &Keeper {
-        &self.inner.keeper
+    pub fn node_clock(&self) -> &NodeClock {
+        &self.inner.node_clock
     }
 
     /// The engine, if the node takes part.
@@ -398,7 +398,7 @@ impl Node {
     fn clock(&self) -> ClockReport {
         let may_lead = self.lead().is_some_and(Lead::may_lead);
         let peers = self.inner.members.clock_peers();
-        ClockReport { peers, may_lead, ..self.inner.keeper.report(self.inner.name.as_str()) }
+        ClockReport { peers, may_lead, ..self.inner.node_clock.report(self.inner.name.as_str()) }
     }
 
     /// How this node is, as its peers are told ten times a second.

@@ -3,13 +3,13 @@
 //! Every node says in each exchange where it listens. Where that is not what the table says, whoever
 //! hears it calls it back there. Only that node's key, raft id and store can answer the call, so the
 //! address is proven then: this node dials it there from now on, also before the table knows, and
-//! brings one change of the table to the primary. The steward does the rest.
+//! brings one change of the table to the primary. The reconciler does the rest.
 //!
 //! Invariant: a claim alone moves nobody. While somebody answers as that node at the old address,
 //! another who claims to be it elsewhere is not called: there would be two of them. Nor does a process
 //! move its node that takes no part: a copy of a store says what its original would.
 //!
-//! Not here: the exchanges (`members`), what the change means (`model::members`), the verdict on a
+//! Not here: the exchanges (`peer_monitor`), what the change means (`model::members`), the verdict on a
 //! node that is not where the table says (`reach`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,8 +24,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::members::Heard;
-use crate::steward;
+use crate::peer_monitor::PeerStatus;
+use crate::reconciler;
 
 use super::{Body, Core, Deadline, Node};
 
@@ -186,7 +186,7 @@ enum Claim<'a> {
     Elsewhere(&'a str),
 }
 
-fn claim<'a>(heard: &'a Heard, table: &str) -> Claim<'a> {
+fn claim<'a>(heard: &'a PeerStatus, table: &str) -> Claim<'a> {
     if heard.info.starts == 0 || heard.info.leaving || heard.is_two(table) {
         return Claim::Nothing;
     }
@@ -199,7 +199,7 @@ fn claim<'a>(heard: &'a Heard, table: &str) -> Claim<'a> {
 
 impl Node {
     async fn look_for_moved(&self, core: &Core, link: &dyn Link, book: &Book, tries: &mut Tries) {
-        let Ok(rows) = steward::rows(&core.store) else { return };
+        let Ok(rows) = reconciler::rows(&core.store) else { return };
         for peer in self.peers() {
             let table = address_of(&rows.members, &peer);
             book.noted(&peer, table);

@@ -11,7 +11,7 @@ use proto::member::{MemberRow, MemberState, ring_order};
 use proto::overview::DistributionRow;
 use proto::wire::{Distribution, Plan, Planned, Route, Routed, Slots};
 
-use crate::members::Heard;
+use crate::peer_monitor::PeerStatus;
 use crate::reader::{answered, store_failure};
 
 use super::{Body, Deadline, Node, Principal};
@@ -98,7 +98,7 @@ impl Node {
         if node == self.inner.name.as_str() {
             return Some(self.requests_served());
         }
-        let heard = self.inner.members.heard(node).filter(Heard::is_up)?;
+        let heard = self.inner.members.heard(node).filter(PeerStatus::is_up)?;
         Some(heard.info.requests)
     }
 }

@@ -4,7 +4,7 @@
 //! That a node speaks says only that its words come through. It takes part if it can be reached as
 //! well, by everybody, at the address that the table says, and takes what the primary sends.
 //!
-//! Not here: who is heard and who answers (`members`), what a primary knows of its followers
+//! Not here: who is heard and who answers (`peer_monitor`), what a primary knows of its followers
 //! (`feeding`), nodes that are silent (`status`, by what the table notes of them).
 
 use std::collections::BTreeMap;

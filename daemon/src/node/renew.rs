@@ -16,7 +16,7 @@ use certs::pin::now_unix_s;
 use certs::{CertError, Date, Peer};
 use model::query;
 use net::{Endpoint, NetError};
-use proto::life::{Life, Standing, left_text};
+use proto::life::{Life, Validity, left_text};
 use proto::peer::PeerOp;
 use proto::wire::{Registered, Renew, Reply, Response};
 use proto::{ErrorCode, Failure, Identity, Name, Problem, ProblemCode};
@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Tls;
-use crate::proof::Proof;
+use crate::node_identity::NodeIdentity;
 use crate::reader::store_failure;
 
 use super::{DEADLINE, Deadline, Node, Principal};
@@ -41,12 +41,16 @@ impl Node {
     }
 
     /// Proves itself with other files from now on, or, if they do not fit, as before.
-    pub(super) fn take(&self, endpoint: &Endpoint, proof: Proof) -> Result<(), NetError> {
-        endpoint.reload(&proof.credentials)?;
-        self.inner.ca.store(Arc::clone(proof.credentials.ca_pem()));
-        self.inner.credentials.store(Arc::new(proof.credentials));
-        self.inner.signer.store(proof.signer.map(Arc::new));
-        self.keeper().reload();
+    pub(super) fn take(
+        &self,
+        endpoint: &Endpoint,
+        node_identity: NodeIdentity,
+    ) -> Result<(), NetError> {
+        endpoint.reload(&node_identity.credentials)?;
+        self.inner.ca.store(Arc::clone(node_identity.credentials.ca_pem()));
+        self.inner.credentials.store(Arc::new(node_identity.credentials));
+        self.inner.signer.store(node_identity.signer.map(Arc::new));
+        self.node_clock().reload();
         Ok(())
     }
 
@@ -236,12 +240,12 @@ impl Node {
         let life = self.certificate_life();
         let now = i64::try_from(now_unix_s()).unwrap_or(i64::MAX);
         let (code, when) = match life.standing(now) {
-            Standing::Fine => return None,
-            Standing::Late => {
+            Validity::Fine => return None,
+            Validity::Late => {
                 let left = left_text(life.until_unix_s.saturating_sub(now));
                 (ProblemCode::CertificateLate, format!("{left} left"))
             }
-            Standing::Expired => {
+            Validity::Expired => {
                 (ProblemCode::CertificateExpired, format!("on {}", Date(life.until_unix_s)))
             }
         };

@@ -23,22 +23,22 @@ use crate::events::{self, EventSink};
 use crate::exit::{Exit, Failed};
 use crate::janitor::Janitor;
 use crate::lead::{self, Lead};
-use crate::members::Members;
+use crate::node_identity::NodeIdentity;
+use crate::peer_monitor::PeerMonitor;
 use crate::process::Process;
-use crate::proof::Proof;
 use crate::proposer::{self, Proposer};
 use crate::raft::{self, Handle, Timing};
+use crate::reconciler;
 use crate::seed::Seed;
 use crate::server::Server;
-use crate::steward;
 use crate::store::format::Identity as StoreIdentity;
 use crate::store::{Opened, Store, StoreError};
-use crate::time::Keeper;
+use crate::time::NodeClock;
 use crate::trust::Trust;
 use crate::turns::Turns;
 use crate::witness::Witness;
 
-use super::birth;
+use super::bootstrap;
 use super::ceiling::Ceiling;
 use super::close::Closer;
 use super::ending::{cannot_go_on, ended_by, failed_on};
@@ -59,21 +59,26 @@ const SYNC_HUNG: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// Why it could not start or go on, with the exit code.
-pub async fn run(config: Config, proof: Proof, process: Process) -> Result<(), Failed> {
+pub async fn run(
+    config: Config,
+    node_identity: NodeIdentity,
+    process: Process,
+) -> Result<(), Failed> {
     let began = tokio::time::Instant::now();
     let clients_max = config.limits.client_connections;
-    let endpoint = Endpoint::bind_for(config.listen, &proof.credentials, clients_max);
+    let endpoint = Endpoint::bind_for(config.listen, &node_identity.credentials, clients_max);
     let endpoint = endpoint.map_err(|error| {
         Failed::new(Exit::Network, error, "another address in listen, or stop who uses it")
     })?;
     crate::exit::before_database();
-    let (opened, seed) = birth::open_store(&config, &proof)?;
+    let (opened, seed) = bootstrap::open_store(&config, &node_identity)?;
     let work = CancellationToken::new();
     let node = match opened {
         Opened::Intact(store) => {
             let disk = config.data_dir.clone();
             store.on_failure(Box::new(move |error| failed_on(&disk, error).end()));
-            let started = start_whole(&config, proof, &endpoint, store.clone(), seed, &work).await;
+            let started =
+                start_whole(&config, node_identity, &endpoint, store.clone(), seed, &work).await;
             match started {
                 Ok(node) => node,
                 Err(error) => return Err(ended_by(&store, error).await),
@@ -87,12 +92,12 @@ pub async fn run(config: Config, proof: Proof, process: Process) -> Result<(), F
             );
             let unknown = StoreIdentity::default();
             let repairing = Repairing { damage, identity: unknown, seed: Vec::new(), _lock: lock };
-            start_repairing(&config, proof, &endpoint, identity, repairing, seed, &work)
+            start_repairing(&config, node_identity, &endpoint, identity, repairing, seed, &work)
         }
     };
     announce(&config, &node, &endpoint);
     let server = start_server(&node, &endpoint, &work);
-    tokio::spawn(birth::tell_of_vote(node.clone(), began, work.clone()));
+    tokio::spawn(bootstrap::tell_of_vote(node.clone(), began, work.clone()));
     let running = Running { config, node, endpoint, server, work };
     running.until_the_end(process).await
 }
@@ -114,35 +119,40 @@ fn announce(config: &Config, node: &Node, endpoint: &Endpoint) {
 
 async fn start_whole(
     config: &Config,
-    proof: Proof,
+    node_identity: NodeIdentity,
     endpoint: &Endpoint,
     store: Store,
     seed: Option<Seed>,
     work: &CancellationToken,
 ) -> Result<Node, StoreError> {
-    let name = proof.credentials.identity().name.clone();
+    let name = node_identity.credentials.identity().name.clone();
     let (events, event_queue) = events::channel();
     let floor = store.ceiling()?;
     let (alarms, own_events) = (events.clone(), events.clone());
     let doorman = Doorman::new(name.clone(), events.clone());
-    let keeper = Keeper::start(&config.clock, floor, events, name.clone(), work.clone());
-    let ceiling = Ceiling::start(keeper.clone(), store.clone(), work.clone());
+    let node_clock = NodeClock::start(&config.clock, floor, events, name.clone(), work.clone());
+    let ceiling = Ceiling::start(node_clock.clone(), store.clone(), work.clone());
     let trust = Arc::new(Trust::new(Some(store.clone()), doorman));
     let witness = Witness::new(&config.data_dir, store.identity(), Some(store.clone()));
-    let hello = hello_maker(proof_name(&proof), store.identity(), &witness);
+    let hello = hello_maker(identity_of(&node_identity), store.identity(), &witness);
     let link = endpoint.link_to(hello, dialled(&trust, &witness));
-    let (link, refused) = steward::Listening::new(Arc::new(link));
+    let (link, refused) = reconciler::Listening::new(Arc::new(link));
     let (straight, book): (Arc<dyn Link>, _) = (Arc::new(link), Book::default());
     let link: Arc<dyn Link> = Arc::new(Roaming::new(Arc::clone(&straight), book.clone()));
     let timing = timing_of(config);
     let slot = Slot::default();
-    let members = slot.members(&keeper, &witness);
-    let lead = Lead::new(keeper.clone(), &config.clock);
+    let members = slot.members(&node_clock, &witness);
+    let lead = Lead::new(node_clock.clone(), &config.clock);
     let guard = lead.guard(members.clone());
-    let observing = keeper.clone();
+    let observing = node_clock.clone();
     let observe: raft::Observe = Arc::new(move |seen| observing.observe(seen));
-    let birth::Born { members: seed, stores, admins } = birth::found(config, &store, seed).await?;
-    trust.learn_seed(&stores, admins, (store.identity().raft_id, proof.credentials.fingerprint()));
+    let bootstrap::Born { members: seed, stores, admins } =
+        bootstrap::bootstrap(config, &store, seed).await?;
+    trust.learn_seed(
+        &stores,
+        admins,
+        (store.identity().raft_id, node_identity.credentials.fingerprint()),
+    );
     let engine = Handle::start(store.clone(), timing, Arc::clone(&link), observe, guard).await?;
     take_part(&engine, &witness, !seed.is_empty(), work).await;
     let parts = lead::Parts {
@@ -154,7 +164,7 @@ async fn start_whole(
     lead.start(parts, config.clock.unsynced_start, work.clone());
     let parts = proposer::Parts {
         engine: engine.clone(),
-        keeper: keeper.clone(),
+        node_clock: node_clock.clone(),
         lead: lead.clone(),
         store: store.clone(),
         settings: first_settings(config),
@@ -162,7 +172,7 @@ async fn start_whole(
     };
     let proposer = start_writing(parts, work);
     let standing =
-        steward::follow_standing(&engine, store.clone(), Arc::clone(&trust), work.clone());
+        reconciler::follow_standing(&engine, store.clone(), Arc::clone(&trust), work.clone());
     let core = Core {
         engine,
         proposer,
@@ -176,9 +186,9 @@ async fn start_whole(
         refused,
         seed,
     };
-    let outside = Outside { keeper, link, members, witness, trust };
-    let node = make_node(config, proof, outside, &slot, Body::Whole(Box::new(core)));
-    node.start_steward(work.clone());
+    let outside = Outside { node_clock, link, members, witness, trust };
+    let node = make_node(config, node_identity, outside, &slot, Body::Whole(Box::new(core)));
+    node.start_reconciler(work.clone());
     tokio::spawn(event_queue.run(node.clone(), work.clone()));
     moved::follow(&node, straight, book, work);
     tokio::spawn(alarms::run(node.clone(), alarms, work.clone()));
@@ -187,10 +197,11 @@ async fn start_whole(
 
 /// Starts who stamps and orders, and who orders what retention asks for.
 fn start_writing(parts: proposer::Parts, work: &CancellationToken) -> Proposer {
-    let (engine, store, keeper) = (parts.engine.clone(), parts.store.clone(), parts.keeper.clone());
+    let (engine, store, node_clock) =
+        (parts.engine.clone(), parts.store.clone(), parts.node_clock.clone());
     let node = parts.node.clone();
     let proposer = Proposer::start(parts, work.clone());
-    let janitor = Janitor { engine, proposer: proposer.clone(), store, keeper, node };
+    let janitor = Janitor { engine, proposer: proposer.clone(), store, node_clock, node };
     tokio::spawn(janitor.run(work.clone()));
     proposer
 }
@@ -219,39 +230,39 @@ async fn take_part(engine: &Handle, witness: &Witness, newcomer: bool, work: &Ca
 
 fn start_repairing(
     config: &Config,
-    proof: Proof,
+    node_identity: NodeIdentity,
     endpoint: &Endpoint,
     identity: Option<StoreIdentity>,
     repairing: Repairing,
     seed: Option<Seed>,
     work: &CancellationToken,
 ) -> Node {
-    let name = proof.credentials.identity().name.clone();
+    let name = node_identity.credentials.identity().name.clone();
     let none = EventSink::nowhere();
-    let keeper = Keeper::start(&config.clock, Hlc::ZERO, none, name.clone(), work.clone());
+    let node_clock = NodeClock::start(&config.clock, Hlc::ZERO, none, name.clone(), work.clone());
     let trust = Arc::new(Trust::new(None, Doorman::new(name, EventSink::nowhere())));
     let used = || Seed::read_used(&config.data_dir).ok().flatten();
     let seed = seed.or_else(used);
     // Where the store does not say any more who it is, the seed that made it does. The others would
     // take a node without a raft id for one that was removed.
-    let born = || seed.as_ref().and_then(birth::identity);
+    let born = || seed.as_ref().and_then(bootstrap::identity);
     let identity = identity.or_else(born).unwrap_or_default();
     let witness = Witness::new(&config.data_dir, &identity, None);
-    let hello = hello_maker(proof_name(&proof), &identity, &witness);
+    let hello = hello_maker(identity_of(&node_identity), &identity, &witness);
     let link: Arc<dyn Link> = Arc::new(endpoint.link_to(hello, dialled(&trust, &witness)));
     tokio::spawn(witness.clone().keep(None, work.clone()));
-    let birth::Born { stores, admins, .. } = birth::Born::of(seed.as_ref());
-    trust.learn_seed(&stores, admins, (identity.raft_id, proof.credentials.fingerprint()));
-    let seed = seed.as_ref().map(birth::members).unwrap_or_default();
+    let bootstrap::Born { stores, admins, .. } = bootstrap::Born::of(seed.as_ref());
+    trust.learn_seed(&stores, admins, (identity.raft_id, node_identity.credentials.fingerprint()));
+    let seed = seed.as_ref().map(bootstrap::members).unwrap_or_default();
     let slot = Slot::default();
-    let members = slot.members(&keeper, &witness);
-    let outside = Outside { members, keeper, link, witness, trust };
+    let members = slot.members(&node_clock, &witness);
+    let outside = Outside { members, node_clock, link, witness, trust };
     let repairing = Repairing { seed, identity, ..repairing };
-    make_node(config, proof, outside, &slot, Body::Repairing(repairing))
+    make_node(config, node_identity, outside, &slot, Body::Repairing(repairing))
 }
 
-fn proof_name(proof: &Proof) -> proto::Identity {
-    proof.credentials.identity().clone()
+fn identity_of(node_identity: &NodeIdentity) -> proto::Identity {
+    node_identity.credentials.identity().clone()
 }
 
 /// The settings of a configuration, for a cluster that has none yet.
@@ -275,23 +286,23 @@ fn first_settings(config: &Config) -> Configure {
 struct Slot(Arc<OnceLock<Weak<Inner>>>);
 
 impl Slot {
-    fn members(&self, keeper: &Keeper, witness: &Witness) -> Members {
-        let (slot, keeper) = (self.clone(), keeper.clone());
+    fn members(&self, node_clock: &NodeClock, witness: &Witness) -> PeerMonitor {
+        let (slot, node_clock) = (self.clone(), node_clock.clone());
         let myself = move || {
             let inner = slot.0.get().and_then(Weak::upgrade);
             inner.map_or_else(NodeInfo::default, |inner| Node { inner }.info())
         };
         let witness = witness.clone();
-        Members::new(Arc::new(myself), Arc::new(move || keeper.claim()))
+        PeerMonitor::new(Arc::new(myself), Arc::new(move || node_clock.claim()))
             .heard_by(Arc::new(move |info, asked| witness.heard(info, asked)))
     }
 }
 
 /// What every node has, whole or not.
 struct Outside {
-    keeper: Keeper,
+    node_clock: NodeClock,
     link: Arc<dyn Link>,
-    members: Members,
+    members: PeerMonitor,
     witness: Witness,
     trust: Arc<Trust>,
 }
@@ -305,24 +316,30 @@ fn dialled(
     move |peer, hello| trust.dialled(peer, hello).and_then(|()| witness.answered_by(hello))
 }
 
-fn make_node(config: &Config, proof: Proof, outside: Outside, slot: &Slot, body: Body) -> Node {
-    let Outside { keeper, link, members, witness, trust } = outside;
+fn make_node(
+    config: &Config,
+    node_identity: NodeIdentity,
+    outside: Outside,
+    slot: &Slot,
+    body: Body,
+) -> Node {
+    let Outside { node_clock, link, members, witness, trust } = outside;
     let leaving = Arc::new(AtomicBool::new(false));
     let inner = Arc::new(Inner {
-        name: proof.credentials.identity().name.clone(),
-        identity: proof.credentials.identity().clone(),
-        fingerprint: proof.credentials.fingerprint(),
+        name: node_identity.credentials.identity().name.clone(),
+        identity: node_identity.credentials.identity().clone(),
+        fingerprint: node_identity.credentials.fingerprint(),
         advertise: config.advertise.clone(),
         file_settings: config.clock.settings,
-        keeper,
+        node_clock,
         link,
         members,
         sessions: crate::sessions::SessionTable::default(),
         trust,
-        ca: arc_swap::ArcSwap::new(Arc::clone(proof.credentials.ca_pem())),
-        credentials: arc_swap::ArcSwap::from_pointee(proof.credentials),
+        ca: arc_swap::ArcSwap::new(Arc::clone(node_identity.credentials.ca_pem())),
+        credentials: arc_swap::ArcSwap::from_pointee(node_identity.credentials),
         renewal: arc_swap::ArcSwapOption::empty(),
-        signer: arc_swap::ArcSwapOption::from_pointee(proof.signer),
+        signer: arc_swap::ArcSwapOption::from_pointee(node_identity.signer),
         body,
         leaving,
         witness,
@@ -421,7 +438,9 @@ impl Running {
         let Process { notifier, stop, reloads } = process;
         let (endpoint, node) = (self.endpoint.clone(), self.node.clone());
         renew::start(&self.node, &self.config.tls, &reloads.trigger(), &self.work);
-        tokio::spawn(reloads.serve(stop.clone(), move |proof| node.take(&endpoint, proof)));
+        tokio::spawn(
+            reloads.serve(stop.clone(), move |node_identity| node.take(&endpoint, node_identity)),
+        );
         tokio::spawn(disk::watch(
             self.node.clone(),
             self.config.limits.disk_reserve_bytes,
@@ -489,7 +508,7 @@ impl Running {
     /// Waits until the node can serve: a primary is known, or known to be absent, and the clock has
     /// decided what it is.
     async fn can_serve(&self) {
-        let decided = self.node.keeper().decided();
+        let decided = self.node.node_clock().decided();
         if let Some(engine) = self.node.engine() {
             let mut view = engine.view();
             let led = view.wait_for(|view| view.primary.is_some());
@@ -517,7 +536,7 @@ impl Running {
         self.endpoint.close(CloseCode::Moving, "moving");
         self.work.cancel();
         drop(tokio::time::timeout(CLOSE_WITHIN, self.endpoint.wait_idle()).await);
-        self.node.keeper().stopped().await;
+        self.node.node_clock().stopped().await;
         self.node.witness().save().await;
         if let Body::Whole(core) = &self.node.inner.body {
             core.ceiling.finish().await;

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Tls;
 use crate::reader::store_failure;
-use crate::steward;
+use crate::reconciler;
 
 use super::{Body, DEADLINE, Deadline, Node};
 
@@ -49,7 +49,7 @@ impl Node {
 
     fn signer_key_for(&self, peer: &Peer) -> Result<String, Failure> {
         let signer = self.inner.signer.load_full().ok_or_else(|| self.no_signer())?;
-        let rows = steward::rows(&self.core()?.store).map_err(store_failure)?;
+        let rows = reconciler::rows(&self.core()?.store).map_err(store_failure)?;
         may_have_key(&rows.members, peer)?;
         Ok(signer.key_pem())
     }

@@ -14,9 +14,9 @@ use proto::wire::{ClockReport, NodeRow, Settings, Status};
 use proto::{Problem, ProblemCode};
 
 use crate::config::FileSettings;
-use crate::members::Heard;
+use crate::peer_monitor::PeerStatus;
 use crate::raft::{Member, peer_address};
-use crate::steward;
+use crate::reconciler;
 
 use super::reach::{self, Seen};
 use super::{Body, Node};
@@ -103,10 +103,10 @@ impl Node {
         }
         problems.extend(self.elsewhere());
         problems.extend(self.certificate_problem());
-        problems.extend(self.inner.keeper.problem());
-        if let Some(behind) = self.inner.keeper.behind() {
+        problems.extend(self.inner.node_clock.problem());
+        if let Some(behind) = self.inner.node_clock.behind() {
             problems.push(Problem::new(ProblemCode::ClockBehind).detail(behind));
-        } else if let Some(ns) = self.inner.keeper.log_ahead_ns() {
+        } else if let Some(ns) = self.inner.node_clock.log_ahead_ns() {
             let detail = format!("by {} s, which all new stamps share", ns / 1_000_000_000);
             problems.push(Problem::new(ProblemCode::LogAhead).detail(detail));
         }
@@ -129,7 +129,7 @@ impl Node {
     fn elsewhere(&self) -> Option<Problem> {
         let Body::Whole(core) = &self.inner.body else { return None };
         let (name, claims) = (self.inner.name.as_str(), self.inner.advertise.as_str());
-        let table = steward::rows(&core.store).ok()?;
+        let table = reconciler::rows(&core.store).ok()?;
         let row = table.members.iter().find(|row| row.name == name && !row.address.is_empty())?;
         let elsewhere = row.address != claims && self.inner.began.elapsed() >= reach::STEADY_AFTER;
         elsewhere.then(|| {
@@ -217,7 +217,7 @@ impl Node {
         };
         let heard = |name: &str| self.inner.members.heard(name).filter(|heard| self.sees_up(heard));
         // Another node leads if it answers, says so itself, in no older term, and is followed.
-        let led_by = |heard: &Heard, term: u64| {
+        let led_by = |heard: &PeerStatus, term: u64| {
             let info = &heard.info;
             (info.role == PRIMARY && info.term >= term && info.followed)
                 .then(|| (info.name.clone(), can_mint(&info.problems)))
@@ -235,7 +235,7 @@ impl Node {
                 let view = core.engine.view().borrow().clone();
                 let found = if view.is_primary() {
                     let fed = core.feeding.look(&view, &core.engine, self.is_followed(&view));
-                    let mints = self.inner.keeper.behind().is_none();
+                    let mints = self.inner.node_clock.behind().is_none();
                     fed.followed.then(|| (self.inner.name.to_string(), mints))
                 } else {
                     let primary = view.primary_member().map(|(_, member)| &member.name);
@@ -253,7 +253,7 @@ impl Node {
 
     /// Whether another node is up, as far as this one can tell. Who takes no part may be refused an answer
     /// by nodes that are well: it goes by their questions.
-    pub(super) fn sees_up(&self, heard: &Heard) -> bool {
+    pub(super) fn sees_up(&self, heard: &PeerStatus) -> bool {
         match &self.inner.body {
             Body::Whole(_) => heard.is_up(),
             Body::Repairing(_) => heard.speaks(),

@@ -6,7 +6,7 @@
 //! let in. A node all of whose acquaintances were replaced while it was away has to be removed and to
 //! join again: the alternative is to believe whoever holds the authority's key.
 //!
-//! Not here: the rule about peers (`steward::entry`), what is known (`trust`).
+//! Not here: the rule about peers (`reconciler::entry`), what is known (`trust`).
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use proto::{ErrorCode, Failure, Identity, Role};
 
 use crate::doorman::{Door, Turned};
 use crate::reader::store_failure;
-use crate::steward::{self, Entry, store_key};
+use crate::reconciler::{self, Entry, store_key};
 use crate::trust::TrustChanges;
 
 use super::{Body, Core, Deadline, Node, Principal};
@@ -47,8 +47,8 @@ impl Node {
     pub(crate) fn stays(&self, peer: &Peer, hello: &Hello) -> Result<Entry, Refused> {
         let entry = self.entry(peer, hello)?;
         if let Body::Whole(core) = &self.inner.body {
-            let rows = steward::rows(&core.store).unwrap_or_default();
-            steward::is_first_store(&rows.members, hello)?;
+            let rows = reconciler::rows(&core.store).unwrap_or_default();
+            reconciler::is_first_store(&rows.members, hello)?;
         }
         Ok(entry)
     }

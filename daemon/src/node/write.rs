@@ -143,7 +143,7 @@ impl Node {
         }
         let token = token_of(request)?;
         if let Some(token) = token {
-            instants::admit(&self.inner.keeper, token, deadline.at()).await?;
+            instants::admit(&self.inner.node_clock, token, deadline.at()).await?;
         }
         let gateway = principal.gateway.to_string();
         let command = Command { caller: principal.caller(), gateway, op };
@@ -154,7 +154,7 @@ impl Node {
         })?;
         match outcome {
             Outcome::Sent(ack) if commit_wait => {
-                instants::wait_out(&self.inner.keeper, &ack, deadline.at()).await?;
+                instants::wait_out(&self.inner.node_clock, &ack, deadline.at()).await?;
                 Ok(Reply::Ack(ack))
             }
             Outcome::Sent(ack) => Ok(Reply::Ack(ack)),
@@ -350,7 +350,7 @@ impl Node {
 
 /// The highest stamp that the client has seen, if it says so.
 fn token_of(request: &Request) -> Result<Option<Hlc>, Failure> {
-    match request.token.as_slice() {
+    match request.causal_token.as_slice() {
         [] => Ok(None),
         bytes => {
             let invalid = || Failure::new(ErrorCode::Invalid, "a token has 12 bytes");

@@ -306,7 +306,7 @@ pub(crate) fn decode_membership(bytes: &[u8]) -> Result<Membership, CodecError> 
 
 /// The membership of an applied state.
 pub(crate) fn applied_membership(
-    applied: &crate::store::format::Applied,
+    applied: &crate::store::format::AppliedState,
 ) -> Result<StoredMembership, CodecError> {
     let membership = decode_membership(&applied.membership)?;
     Ok(StoredMembership::new(applied.membership_at.as_ref().map(mark_log_id), membership))

@@ -21,13 +21,13 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use proto::limits::DIGESTS_KEPT;
 use tokio::sync::watch;
 
-use crate::store::format::{Applied as StoredApplied, LogMark};
+use crate::store::format::{AppliedState, LogMark};
 use crate::store::{
     ChunkReader, DamageKind, Incoming, SHARD, SnapshotHead, Store, StoreError, Writer, damage_in,
 };
 
 use super::codec;
-use super::types::{Applied, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
+use super::types::{ApplyResult, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
 
 /// Entries that one batch of the state machine takes at most.
 const CHUNK_ENTRIES: usize = 64;
@@ -87,7 +87,7 @@ impl Digests {
 pub(super) struct StateMachine {
     store: Store,
     writer: Writer,
-    applied: StoredApplied,
+    applied: AppliedState,
     progress: watch::Sender<Progress>,
     members_epoch: watch::Sender<u64>,
     ratcheted: Arc<AtomicU64>,
@@ -149,7 +149,7 @@ impl StateMachine {
     }
 
     /// Applies entries and returns what each gave. Synchronous: reads and one unsynced write.
-    fn apply_chunk(&mut self, entries: &[Entry]) -> Result<Vec<Applied>, io::Error> {
+    fn apply_chunk(&mut self, entries: &[Entry]) -> Result<Vec<ApplyResult>, io::Error> {
         let view = self.store.live();
         let mut machine = model::Machine::new(&view).map_err(io::Error::other)?;
         let mut results = Vec::with_capacity(entries.len());
@@ -160,7 +160,7 @@ impl StateMachine {
             // After a crash, entries whose effects survived are handed over again.
             if let Some(last) = applied.last.as_ref().filter(|last| last.index >= id.index()) {
                 self.check_applied(last, &id)?;
-                results.push(Applied::default());
+                results.push(ApplyResult::default());
                 continue;
             }
             let batch = match &entry.payload {
@@ -177,7 +177,7 @@ impl StateMachine {
             let term = id.committed_leader_id().term;
             let outcomes = machine.apply(id.index(), term, batch.as_ref());
             let outcomes = outcomes.map_err(|error| self.cannot_apply(error))?;
-            results.push(Applied { outcomes });
+            results.push(ApplyResult { outcomes });
             digests.push((id.index(), machine.digest()));
             applied.last = Some(mark(&id, Vec::new()));
         }
@@ -253,7 +253,7 @@ impl StateMachine {
             .send_if_modified(|last| std::mem::replace(last, members_epoch) != members_epoch);
     }
 
-    fn meta(applied: &StoredApplied) -> Result<SnapshotMeta, io::Error> {
+    fn meta(applied: &AppliedState) -> Result<SnapshotMeta, io::Error> {
         let last_membership = codec::applied_membership(applied).map_err(io::Error::other)?;
         Ok(SnapshotMeta {
             last_log_id: applied.last.as_ref().map(codec::mark_log_id),

@@ -7,7 +7,7 @@
 //! Invariant: a change is made against the membership that its maker saw, or not at all. One that was
 //! thought out under an older membership could bring back a voter that was removed meanwhile.
 //!
-//! Not here: which change comes next (`steward`).
+//! Not here: which change comes next (`reconciler`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::ChangeMembershipRequest;
 
 use super::types::{CommittedLeader, LogId, Member, Types};
-use super::{Handle, View, codec};
+use super::{EngineState, Handle, codec};
 
 /// One change of the membership.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub struct Follower {
 
 /// What people see of the engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EngineState {
+pub struct EngineInternals {
     /// Term of its vote.
     pub vote_term: u64,
     /// Raft id of whom it voted for in that term.
@@ -90,7 +90,7 @@ impl Handle {
     /// See [`ChangeError`].
     pub async fn change(
         &self,
-        seen: &View,
+        seen: &EngineState,
         change: Change,
         within: Duration,
     ) -> Result<(), ChangeError> {
@@ -163,11 +163,11 @@ impl Handle {
 
     /// What people see of the engine.
     #[must_use]
-    pub fn state(&self) -> EngineState {
+    pub fn state(&self) -> EngineInternals {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let vote = codec::stored_vote(&metrics.vote);
-        EngineState {
+        EngineInternals {
             vote_term: vote.term,
             voted_for: Some(vote.node).filter(|_| vote.term > 0),
             vote_committed: vote.committed,
@@ -183,7 +183,7 @@ fn leader(term: u64) -> CommittedLeader {
 
 /// A change in the engine's terms, and whether voters that lose their vote stay as learners; `None`
 /// if there is nothing to do.
-fn changes(seen: &View, change: Change) -> Option<(ChangeMembers<u64, Member>, bool)> {
+fn changes(seen: &EngineState, change: Change) -> Option<(ChangeMembers<u64, Member>, bool)> {
     let only = |id: u64| BTreeSet::from([id]);
     let is_voter = |id: &u64| seen.voters.contains(id);
     Some(match change {

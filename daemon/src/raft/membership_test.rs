@@ -21,9 +21,9 @@ async fn change(node: &TestNode, change: Change) -> Result<(), ChangeError> {
     node.engine.change(&seen, change, WITHIN).await
 }
 
-/// Makes a change through whoever leads, as often as it takes, as a steward would: `done` says
+/// Makes a change through whoever leads, as often as it takes, as a reconciler would: `done` says
 /// whether anything is left to do.
-async fn surely(nodes: &[TestNode], wanted: &Change, done: impl Fn(&super::View) -> bool) {
+async fn surely(nodes: &[TestNode], wanted: &Change, done: impl Fn(&super::EngineState) -> bool) {
     let changed = async {
         loop {
             let leading = primary(nodes, None).await;

@@ -12,6 +12,7 @@
 mod ballots;
 mod codec;
 mod ending;
+mod engine_state;
 mod guard;
 mod log;
 mod machine;
@@ -20,7 +21,6 @@ mod network;
 mod runtime;
 mod server;
 mod types;
-mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,14 +40,14 @@ use crate::store::{Op, SHARD, Store, StoreError, Writer};
 
 pub(crate) use self::ballots::pace;
 pub(crate) use self::ending::is_expected;
+pub use self::engine_state::{EngineState, Role};
 pub use self::guard::{Guard, Refusals};
 pub use self::log::Observe;
 pub use self::machine::Progress;
-pub use self::membership::{Change, ChangeError, EngineState, Follower};
+pub use self::membership::{Change, ChangeError, EngineInternals, Follower};
 pub use self::network::peer_address;
 pub(crate) use self::network::{URGENT_INFO, URGENT_RAFT};
 pub use self::types::{Member, Payload};
-pub use self::view::{Role, View};
 
 use self::ballots::Ballots;
 use self::log::LogStore;
@@ -145,7 +145,7 @@ pub struct Handle {
     observe: Observe,
     machine: machine::Watch,
     receiving: Arc<Receiving>,
-    view: watch::Receiver<View>,
+    view: watch::Receiver<EngineState>,
     guard: Arc<Guard>,
     refusals: Arc<Refusals>,
     /// Whether heartbeats are off, so that others elect.
@@ -198,7 +198,7 @@ impl Handle {
         let raft = Raft::new(id, Arc::new(config), network, log, state_machine).await;
         let raft = raft.map_err(|error| StoreError::Damaged(error.to_string()))?;
         let writer = store.writer()?;
-        let view = view::follow(&raft);
+        let view = engine_state::follow(&raft);
         let (receiving, guard) = (Arc::default(), Arc::new(guard));
         let elections = Arc::<Elections>::default();
         elections.allowed.store(timing.from_the_start, Ordering::SeqCst);
@@ -221,7 +221,7 @@ impl Handle {
 
     /// Role, term, primary and members, as they change.
     #[must_use]
-    pub fn view(&self) -> watch::Receiver<View> {
+    pub fn view(&self) -> watch::Receiver<EngineState> {
         self.view.clone()
     }
 
@@ -475,7 +475,7 @@ impl Handle {
 ///
 /// # Errors
 /// When the store cannot be read or written.
-pub async fn found(store: &Store, members: BTreeMap<u64, Member>) -> Result<(), StoreError> {
+pub async fn bootstrap(store: &Store, members: BTreeMap<u64, Member>) -> Result<(), StoreError> {
     if store.applied()?.last.is_some() || store.floor()?.is_some() || store.tail().range().1 > 0 {
         return Ok(());
     }

@@ -16,7 +16,7 @@ use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{LogState, OptionalSend, RaftLogReader, StorageError};
 
-use crate::store::format::{Applied, Identity, LogMark};
+use crate::store::format::{AppliedState, Identity, LogMark};
 use crate::store::{Opened, Store};
 
 use super::log::LogStore;
@@ -112,7 +112,7 @@ impl RaftLogStorage<Types> for SuiteLog {
         if !(first..end).contains(&index) {
             let term = log_id.committed_leader_id().term;
             let last = Some(LogMark { index, term, hash: vec![0; 32] });
-            self.store.apply(Vec::new(), &Applied { last, ..Applied::default() })?;
+            self.store.apply(Vec::new(), &AppliedState { last, ..AppliedState::default() })?;
         }
         self.log.purge(log_id).await?;
         self.store.writer()?.run(crate::store::Op::Barrier).await?;

@@ -20,13 +20,13 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Clock;
 use crate::events::EventSink;
 use crate::lead::{self, Lead};
-use crate::members::Members;
+use crate::peer_monitor::PeerMonitor;
 use crate::proposer::{self, Proposer};
 use crate::store::format::Identity;
 use crate::store::{Op, Opened, Store, StoreError, Trouble};
-use crate::time::{Counter, Keeper};
+use crate::time::{Counter, NodeClock};
 
-use super::{Guard, Handle, Member, Timing, URGENT_RAFT, View, found, peer_address};
+use super::{EngineState, Guard, Handle, Member, Timing, URGENT_RAFT, bootstrap, peer_address};
 
 const CLUSTER: &str = "cccccccccccccccccccccccccccccccc";
 /// Patience of every wait; far beyond what any of them takes.
@@ -68,8 +68,8 @@ pub(crate) struct TestNode {
     pub(crate) engine: Handle,
     pub(crate) proposer: Proposer,
     pub(crate) lead: Lead,
-    pub(crate) keeper: Keeper,
-    pub(crate) members: Members,
+    pub(crate) node_clock: NodeClock,
+    pub(crate) members: PeerMonitor,
     pub(crate) store: Store,
     election_max_ms: u64,
     stop: CancellationToken,
@@ -153,8 +153,9 @@ pub(crate) async fn start_undecided(
     let store = tokio::time::timeout(PATIENCE, open(&dir, id)).await.expect("nobody holds it");
     let stop = CancellationToken::new();
     let (floor, events) = (store.ceiling().unwrap(), EventSink::nowhere());
-    let keeper = Keeper::with_counter(&clock, floor, events, name(id), stop.clone(), counter);
-    let (ceiling, writing) = (keeper.clone(), store.clone());
+    let node_clock =
+        NodeClock::with_counter(&clock, floor, events, name(id), stop.clone(), counter);
+    let (ceiling, writing) = (node_clock.clone(), store.clone());
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
         loop {
             let wanted = ceiling.next_ceiling().await;
@@ -168,13 +169,13 @@ pub(crate) async fn start_undecided(
     }));
     let (link, arrivals) = board.attach(&name(id), hello(id));
     let link: Arc<dyn Link> = Arc::new(link);
-    let lead = Lead::new(keeper.clone(), &clock);
-    let (slot, known) = exchange(id, &keeper, &lead);
-    let observing = keeper.clone();
+    let lead = Lead::new(node_clock.clone(), &clock);
+    let (slot, known) = exchange(id, &node_clock, &lead);
+    let observing = node_clock.clone();
     let timing =
         Timing { heartbeat_ms: 50, election_min_ms: 200, election_max_ms: 400, from_the_start };
     if founds {
-        found(&store, members(count)).await.unwrap();
+        bootstrap(&store, members(count)).await.unwrap();
     }
     let engine = Handle::start(
         store.clone(),
@@ -194,7 +195,7 @@ pub(crate) async fn start_undecided(
     }
     let parts = proposer::Parts {
         engine: engine.clone(),
-        keeper: keeper.clone(),
+        node_clock: node_clock.clone(),
         lead: lead.clone(),
         store: store.clone(),
         settings: first_settings(),
@@ -207,7 +208,7 @@ pub(crate) async fn start_undecided(
         engine,
         proposer,
         lead,
-        keeper,
+        node_clock,
         members: known,
         store,
         election_max_ms,
@@ -217,12 +218,12 @@ pub(crate) async fn start_undecided(
 }
 
 /// Where the table of members looks for the engine's view once there is one.
-type Slot = Arc<OnceLock<watch::Receiver<View>>>;
+type Slot = Arc<OnceLock<watch::Receiver<EngineState>>>;
 
-fn exchange(id: u64, keeper: &Keeper, lead: &Lead) -> (Slot, Members) {
+fn exchange(id: u64, node_clock: &NodeClock, lead: &Lead) -> (Slot, PeerMonitor) {
     let slot = Slot::default();
     let (asked, telling, reading, lead) =
-        (Arc::clone(&slot), keeper.clone(), keeper.clone(), lead.clone());
+        (Arc::clone(&slot), node_clock.clone(), node_clock.clone(), lead.clone());
     let myself = move || {
         let role = asked.get().map(|view| view.borrow().role.as_str().to_owned());
         let report = telling.report(name(id).as_str());
@@ -230,7 +231,7 @@ fn exchange(id: u64, keeper: &Keeper, lead: &Lead) -> (Slot, Members) {
         let (name, role) = (name(id).to_string(), role.unwrap_or_default());
         NodeInfo { name, role, clock, ..NodeInfo::default() }
     };
-    (slot, Members::new(Arc::new(myself), Arc::new(move || reading.claim())))
+    (slot, PeerMonitor::new(Arc::new(myself), Arc::new(move || reading.claim())))
 }
 
 /// Opens a store as soon as the last task of an earlier node has let go of it.
@@ -247,7 +248,7 @@ async fn open(dir: &tempfile::TempDir, id: u64) -> Store {
     }
 }
 
-async fn serve(engine: Handle, members: Members, mut arrivals: Arrivals) {
+async fn serve(engine: Handle, members: PeerMonitor, mut arrivals: Arrivals) {
     while let Some(PeerStream { from, lane, tx, mut rx }) = arrivals.recv().await {
         let (engine, members) = (engine.clone(), members.clone());
         tokio::spawn(async move {

@@ -21,7 +21,7 @@ pub(super) struct Types;
 
 impl RaftTypeConfig for Types {
     type D = Payload;
-    type R = Applied;
+    type R = ApplyResult;
     type NodeId = u64;
     type Node = Member;
     type Term = u64;
@@ -117,7 +117,7 @@ impl fmt::Display for Payload {
 
 /// What applying an entry gave: one outcome per command.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Applied {
+pub(super) struct ApplyResult {
     /// In the order of the batch's commands; empty for entries without commands.
     pub outcomes: Vec<Outcome>,
 }

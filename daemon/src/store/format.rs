@@ -138,7 +138,7 @@ impl LogEntry {
 
 /// Where the state machine of a shard stands; lies in the same batch as the effects.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct Applied {
+pub struct AppliedState {
     /// Last applied entry; absent before the first.
     #[prost(message, optional, tag = "1")]
     pub last: Option<LogMark>,
@@ -189,7 +189,7 @@ mod tests {
         #[test]
         fn hostile_bytes_never_panic(bytes: Vec<u8>) {
             let _ = LogEntry::decode(1, &bytes);
-            let _ = decode::<Applied>("applied", &bytes);
+            let _ = decode::<AppliedState>("applied", &bytes);
         }
     }
 }

@@ -18,7 +18,7 @@ use rocksdb::WriteBatch;
 use tokio::sync::mpsc;
 
 use super::db::Database;
-use super::format::{Applied, FORMAT};
+use super::format::{AppliedState, FORMAT};
 use super::keys::{self, FAMILIES, LOG, META};
 use super::view::{self, StateBatch};
 use super::{SHARD, Store, StoreError};
@@ -37,7 +37,7 @@ pub struct SnapshotHead {
     pub shard: u32,
     /// Last applied entry with its chain hash, and the membership.
     #[prost(message, optional, tag = "4")]
-    pub applied: Option<Applied>,
+    pub applied: Option<AppliedState>,
     /// Last final stamp, 12 bytes.
     #[prost(bytes = "vec", tag = "5")]
     pub last_stamp: Vec<u8>,

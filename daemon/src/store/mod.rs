@@ -62,7 +62,7 @@ pub use self::writer::{Done, Op, Writer};
 
 use self::db::Database;
 use self::evidence::Evidence;
-use self::format::{Applied, FORMAT, Identity, Lives, LogMark, Vote, decode, encode};
+use self::format::{AppliedState, FORMAT, Identity, Lives, LogMark, Vote, decode, encode};
 use self::keys::{META, MetaKind};
 use self::tables::{Noting, Tables};
 use self::tail::Tail;
@@ -422,7 +422,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails or the value is damaged.
-    pub fn applied(&self) -> Result<Applied, StoreError> {
+    pub fn applied(&self) -> Result<AppliedState, StoreError> {
         read_applied(&self.inner.db, SHARD, self.generation())
     }
 
@@ -585,10 +585,10 @@ fn live_generation(db: &Database, shard: u16) -> Result<u32, StoreError> {
         .map_err(|_| StoreError::Damaged("generation: not 4 bytes".to_owned()))
 }
 
-fn read_applied(db: &Database, shard: u16, generation: u32) -> Result<Applied, StoreError> {
+fn read_applied(db: &Database, shard: u16, generation: u32) -> Result<AppliedState, StoreError> {
     let key = keys::state(keys::generation(shard, generation), APPLIED_TABLE, b"");
     let value = db.get(keys::STATE, &key)?;
-    value.map_or_else(|| Ok(Applied::default()), |bytes| decode("applied state", &bytes))
+    value.map_or_else(|| Ok(AppliedState::default()), |bytes| decode("applied state", &bytes))
 }
 
 #[cfg(test)]

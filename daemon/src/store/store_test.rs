@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clock::Hlc;
 use model::{Change, Direction, Table, View as _};
 
-use super::format::{Applied, Identity, LogEntry, LogMark, Vote};
+use super::format::{AppliedState, Identity, LogEntry, LogMark, Vote};
 use super::{DamageKind, Op, Opened, SHARD, SnapshotHead, Store};
 
 const CLUSTER: &str = "0123456789abcdef0123456789abcdef";
@@ -260,9 +260,9 @@ fn change(key: &[u8], value: &[u8]) -> Change {
     Change { table: Table::Clients, key: key.to_vec(), value: Some(value.to_vec()) }
 }
 
-fn applied(index: u64, hash: &[u8]) -> Applied {
+fn applied(index: u64, hash: &[u8]) -> AppliedState {
     let last = LogMark { index, term: 1, hash: hash.to_vec() };
-    Applied { last: Some(last), ..Applied::default() }
+    AppliedState { last: Some(last), ..AppliedState::default() }
 }
 
 #[tokio::test]
@@ -317,7 +317,7 @@ async fn a_damaged_snapshot_changes_nothing() {
     assert!(to.flip(incoming).await.is_err(), "incomplete");
 
     let mut empty = reader.head.clone();
-    empty.applied = Some(Applied::default());
+    empty.applied = Some(AppliedState::default());
     assert!(to.write_in(empty).is_err(), "a snapshot of nothing");
     assert_eq!(to.live().get(Table::Clients, b"old").unwrap().unwrap(), &b"row"[..]);
     assert_eq!(to.applied().unwrap().last.unwrap().index, 3);

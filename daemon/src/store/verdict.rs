@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::db::{Database, Replay};
 use super::evidence::Evidence;
-use super::format::{Applied, FORMAT, Identity, LogEntry, LogMark, Vote, decode};
+use super::format::{AppliedState, FORMAT, Identity, LogEntry, LogMark, Vote, decode};
 use super::keys::{self, LOG, MetaKind};
 use super::watermark::{Damage, DamageKind, ShardMark, Watermark, newer};
 use super::{SHARD, StoreError, environment};
@@ -34,7 +34,7 @@ pub(crate) struct Proven {
     /// The last entry of the log, or its floor.
     pub(crate) last: Option<LogMark>,
     /// Where the state stands.
-    pub(crate) applied: Applied,
+    pub(crate) applied: AppliedState,
 }
 
 /// Opens the database of a store with this watermark.
@@ -229,7 +229,7 @@ fn judge_applied(
     db: &Database,
     floor: Option<&LogMark>,
     last: Option<&LogMark>,
-    applied: &Applied,
+    applied: &AppliedState,
 ) -> Result<Option<String>, StoreError> {
     let at = |mark: Option<&LogMark>| mark.map(|mark| mark.index);
     let Some(mark) = &applied.last else {

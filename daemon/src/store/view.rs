@@ -9,7 +9,7 @@ use rocksdb::{DB, ReadOptions, SnapshotWithThreadMode, WriteBatch};
 
 use super::db::Database;
 use super::error::damage_in;
-use super::format::{Applied, encode};
+use super::format::{AppliedState, encode};
 use super::keys::{self, RECORDS, STATE, STREAMS};
 use super::{APPLIED_TABLE, SHARD, Store, StoreError};
 
@@ -70,11 +70,11 @@ impl Snapshot<'_> {
     ///
     /// # Errors
     /// When the database fails or the value is damaged.
-    pub fn applied(&self) -> Result<Applied, StoreError> {
+    pub fn applied(&self) -> Result<AppliedState, StoreError> {
         let key = keys::state(self.prefix, APPLIED_TABLE, b"");
         let value = self.read(STATE, &key)?;
         value.map_or_else(
-            || Ok(Applied::default()),
+            || Ok(AppliedState::default()),
             |bytes| super::format::decode("applied state", &bytes),
         )
     }
@@ -223,7 +223,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails; the process must end.
-    pub fn apply(&self, changes: Vec<Change>, applied: &Applied) -> Result<(), StoreError> {
+    pub fn apply(&self, changes: Vec<Change>, applied: &AppliedState) -> Result<(), StoreError> {
         let mut batch = StateBatch::new(Arc::clone(&self.inner.db), self.generation());
         batch.rows(changes)?;
         let key = keys::state(batch.prefix, APPLIED_TABLE, b"");

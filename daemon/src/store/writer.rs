@@ -29,7 +29,7 @@ use tokio::time::Instant;
 use super::StoreError;
 use super::db::Database;
 use super::evidence::Evidence;
-use super::format::{Applied, LogEntry, LogMark, Vote, encode};
+use super::format::{AppliedState, LogEntry, LogMark, Vote, encode};
 use super::keys::{self, LOG, META, MetaKind, STATE};
 use super::sync_times::SyncTimes;
 use super::watermark::{Damage, DamageKind, ShardMark, Watermark};
@@ -55,7 +55,7 @@ pub enum Op {
     /// Remove log entries up to and with this one.
     Purge(u16, u64, u64),
     /// Make a generation the live one, with what it holds applied.
-    Flip(u16, u32, Box<Applied>),
+    Flip(u16, u32, Box<AppliedState>),
     /// Put the ceiling of stamps there.
     Ceiling(Hlc),
     /// Nothing; done once everything before is durable.
@@ -472,7 +472,7 @@ impl WriterThread {
         &mut self,
         shard: u16,
         generation: u32,
-        applied: &Applied,
+        applied: &AppliedState,
         batch: &mut WriteBatch,
     ) -> Result<(), StoreError> {
         // What is logged behind the old state may be of a history that the snapshot does not have.

@@ -2,7 +2,7 @@
 //! its peers.
 //!
 //! Invariants: whoever changes the clock holds the tracker, so views are published in their order; each
-//! change is framed by [`Keeper::before_change`] and [`Keeper::after_change`], so the history knows how
+//! change is framed by [`NodeClock::before_change`] and [`NodeClock::after_change`], so the history knows how
 //! large the error bound got before a change narrowed it.
 
 use std::collections::BTreeSet;
@@ -16,12 +16,12 @@ use proto::event::ClockCause;
 use proto::peer::NodeEvent;
 
 use super::history::Moment;
-use super::keeper::{Keeper, Progress, SUSPENDED_NS, lock};
+use super::node_clock::{NodeClock, Progress, SUSPENDED_NS, lock};
 use super::report::seconds;
 use super::sntp::{Queried, random_u64};
 use crate::config::ClockMode;
 
-impl Keeper {
+impl NodeClock {
     /// Takes what came of a query. Returns the raw counter at which to ask again, or `None` if that
     /// must not be, and whether another address should be looked for.
     pub(super) fn answered(&self, index: usize, asked: &Queried) -> (Option<u64>, bool) {

@@ -3,7 +3,7 @@
 //! The raw oscillator is the scale that everything is measured on; nobody slews or sets it. The wall
 //! clock gives the century at start and is then only watched, so that a step of it can be told.
 //!
-//! Not here: what time it is (`keeper`).
+//! Not here: what time it is (`node_clock`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};

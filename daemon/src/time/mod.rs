@@ -10,7 +10,7 @@
 mod counter;
 mod steps;
 
-mod keeper;
+mod node_clock;
 
 mod change;
 mod history;
@@ -25,7 +25,7 @@ mod fake;
 #[cfg(test)]
 mod history_test;
 #[cfg(test)]
-mod keeper_test;
+mod node_clock_test;
 #[cfg(test)]
 mod servers_test;
 #[cfg(test)]
@@ -34,4 +34,4 @@ mod sntp_test;
 mod story_test;
 
 pub use counter::{Counter, ManualClock};
-pub use keeper::Keeper;
+pub use node_clock::NodeClock;

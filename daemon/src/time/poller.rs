@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::keeper::Keeper;
+use super::node_clock::NodeClock;
 use super::sntp::{self, Queried};
 use super::steps::StepWatch;
 
@@ -16,16 +16,16 @@ use super::steps::StepWatch;
 const LOOK_EVERY_NS: u64 = 1_000_000_000;
 
 /// Asks all servers until the token is cancelled.
-pub(super) async fn run(keeper: Keeper, cancel: CancellationToken) {
+pub(super) async fn run(node_clock: NodeClock, cancel: CancellationToken) {
     let mut tasks = JoinSet::new();
-    for index in 0..keeper.inner.servers.iter().len() {
-        let (keeper, cancel) = (keeper.clone(), cancel.clone());
+    for index in 0..node_clock.inner.servers.iter().len() {
+        let (node_clock, cancel) = (node_clock.clone(), cancel.clone());
         tasks.spawn(async move {
-            cancel.run_until_cancelled(follow(&keeper, index)).await;
+            cancel.run_until_cancelled(follow(&node_clock, index)).await;
         });
     }
     tasks.spawn(async move {
-        cancel.run_until_cancelled(look_after(&keeper)).await;
+        cancel.run_until_cancelled(look_after(&node_clock)).await;
     });
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
@@ -35,8 +35,8 @@ pub(super) async fn run(keeper: Keeper, cancel: CancellationToken) {
 }
 
 /// Asks one server for ever; one that says that it must not be asked, only after a reload.
-async fn follow(keeper: &Keeper, index: usize) {
-    let servers = &keeper.inner.servers;
+async fn follow(node_clock: &NodeClock, index: usize) {
+    let servers = &node_clock.inner.servers;
     let Some(server) = servers.get(index) else { return };
     let timeout = Duration::from_millis(u64::from(server.config.timeout_ms));
     let mut reloads = servers.reloads();
@@ -48,41 +48,41 @@ async fn follow(keeper: &Keeper, index: usize) {
             Ok((address, loser)) => {
                 // What was measured belongs to the machine that said it, not to the entry: kept
                 // under two entries, or beside another machine's, it would count wrongly.
-                loser.into_iter().for_each(|loser| keeper.restart(loser));
+                loser.into_iter().for_each(|loser| node_clock.restart(loser));
                 if known.replace(address).is_some_and(|known| known != address) {
-                    keeper.restart(index);
+                    node_clock.restart(index);
                 }
-                let (counter, scale) = (&keeper.inner.counter, &keeper.inner.scale);
+                let (counter, scale) = (&node_clock.inner.counter, &node_clock.inner.scale);
                 sntp::query(address, counter, scale, timeout).await
             }
         };
-        let (next_ns, lost) = keeper.answered(index, &asked);
+        let (next_ns, lost) = node_clock.answered(index, &asked);
         if lost {
             servers.forget(index);
         }
         if let Some(at_ns) = next_ns {
             tokio::select! {
-                () = keeper.inner.counter.until(at_ns) => {}
+                () = node_clock.inner.counter.until(at_ns) => {}
                 () = servers.hurried() => {}
             }
         } else {
             let server = &server.config.address;
             tracing::warn!(server, "the time server refuses this node: not asked until a reload");
-            // The sender lives as long as the keeper, so this wait cannot fail.
+            // The sender lives as long as the node's clock, so this wait cannot fail.
             drop(reloads.changed().await);
         }
     }
 }
 
 /// Notices that the machine was suspended or its clock set, and what time alone does to the state.
-async fn look_after(keeper: &Keeper) {
-    let mut steps = StepWatch::new(keeper.inner.counter.os_clock());
+async fn look_after(node_clock: &NodeClock) {
+    let mut steps = StepWatch::new(node_clock.inner.counter.os_clock());
     loop {
-        keeper.inner.counter.pause(LOOK_EVERY_NS).await;
-        keeper.notice_suspension();
-        if let Some(by_ns) = steps.look(keeper.inner.counter.os_clock()) {
-            keeper.os_stepped(by_ns);
+        node_clock.inner.counter.pause(LOOK_EVERY_NS).await;
+        node_clock.notice_suspension();
+        if let Some(by_ns) = steps.look(node_clock.inner.counter.os_clock()) {
+            node_clock.os_stepped(by_ns);
         }
-        keeper.refresh();
+        node_clock.refresh();
     }
 }

@@ -9,7 +9,7 @@ use clock::{ClockState, ClockView, Failure, Source, Tracker, Verdict};
 use proto::wire::{ClockReport, ClockSource, Refused};
 use proto::{Problem, ProblemCode};
 
-use super::keeper::{Keeper, lock};
+use super::node_clock::{NodeClock, lock};
 use super::servers::{Server, Spot};
 use crate::config::ClockMode;
 
@@ -17,7 +17,7 @@ use crate::config::ClockMode;
 /// nanoseconds: 2^54, some 208 days.
 const AHEAD_NS: u64 = 1 << 54;
 
-impl Keeper {
+impl NodeClock {
     /// The clock as clients and peers are told of it. What the peers think of it, and whether the
     /// node may lead with it, others add.
     #[must_use]

@@ -14,7 +14,7 @@ use proto::wire::ClockSource;
 
 use super::counter::ManualClock;
 use super::fake::{Fake, WALL_NS, asking, utc_ns};
-use super::keeper_test::{SECOND_NS, burst, started, with_config};
+use super::node_clock_test::{SECOND_NS, burst, started, with_config};
 use super::sntp::Queried;
 use crate::config::{Clock, ClockServer};
 
@@ -35,11 +35,11 @@ async fn one_server_under_two_names_has_one_vote() {
     let good = Fake::good(&clock, 0).await;
     let mut config = asking(&[&liar, &good]);
     config.servers.push(again(&config.servers[0], "127.1"));
-    let (keeper, cancel) = with_config(&config, &clock);
-    burst(&keeper, &clock, 2).await;
+    let (node_clock, cancel) = with_config(&config, &clock);
+    burst(&node_clock, &clock, 2).await;
     // Two of three that agree would be believed.
-    assert_eq!(keeper.state(), ClockState::Unsynced);
-    let report = keeper.report("n1");
+    assert_eq!(node_clock.state(), ClockState::Unsynced);
+    let report = node_clock.report("n1");
     let twice = &report.sources[2];
     assert_eq!(twice.verdict, format!("duplicate of {}", liar.address));
     assert_eq!((&*twice.asked, refused(twice, "duplicate")), ("", 2));
@@ -47,7 +47,7 @@ async fn one_server_under_two_names_has_one_vote() {
     let alarm = format!("{} is asked under another name already", config.servers[2].address);
     assert!(report.alarms.contains(&alarm), "{:?}", report.alarms);
     cancel.cancel();
-    keeper.stopped().await;
+    node_clock.stopped().await;
 }
 
 #[tokio::test]
@@ -55,13 +55,13 @@ async fn a_name_that_leads_to_this_node_is_not_asked() {
     let clock = ManualClock::new(WALL_NS);
     let myself = Fake::good(&clock, 0).await;
     let config = Clock { own: vec![myself.address.to_string()], ..asking(&[&myself]) };
-    let (keeper, cancel) = with_config(&config, &clock);
-    burst(&keeper, &clock, 2).await;
-    assert_eq!(keeper.state(), ClockState::Unsynced);
-    let source = &keeper.report("n1").sources[0];
+    let (node_clock, cancel) = with_config(&config, &clock);
+    burst(&node_clock, &clock, 2).await;
+    assert_eq!(node_clock.state(), ClockState::Unsynced);
+    let source = &node_clock.report("n1").sources[0];
     assert_eq!((&*source.verdict, refused(source, "own_address")), ("this node itself", 2));
     cancel.cancel();
-    keeper.stopped().await;
+    node_clock.stopped().await;
 }
 
 #[tokio::test]
@@ -71,13 +71,13 @@ async fn a_name_without_an_address_is_tried_again_and_harms_nobody() {
     let mut config = asking(&fakes.each_ref());
     // An empty label: no resolver is asked about it.
     config.servers.push(again(&config.servers[0], "no..where"));
-    let (keeper, cancel) = with_config(&config, &clock);
-    burst(&keeper, &clock, 3).await;
-    assert_eq!(keeper.state(), ClockState::Synced);
-    let source = &keeper.report("n1").sources[2];
+    let (node_clock, cancel) = with_config(&config, &clock);
+    burst(&node_clock, &clock, 3).await;
+    assert_eq!(node_clock.state(), ClockState::Synced);
+    let source = &node_clock.report("n1").sources[2];
     assert_eq!((&*source.verdict, refused(source, "unresolved")), ("failed unresolved", 3));
     cancel.cancel();
-    keeper.stopped().await;
+    node_clock.stopped().await;
 }
 
 #[tokio::test]
@@ -95,24 +95,24 @@ async fn a_server_that_refused_is_asked_again_after_a_reload() {
         }
     })
     .await;
-    let (keeper, cancel) = started(&[&server], &clock);
-    keeper.asked(1).await;
+    let (node_clock, cancel) = started(&[&server], &clock);
+    node_clock.asked(1).await;
     clock.advance(2000 * SECOND_NS);
-    let report = keeper.report("n1");
+    let report = node_clock.report("n1");
     assert_eq!(report.sources[0].verdict, "kiss DENY");
     let alarm = format!("{} refuses this node (DENY)", server.address);
     assert!(report.alarms.contains(&alarm), "{:?}", report.alarms);
-    keeper.reload();
-    keeper.asked(2).await;
+    node_clock.reload();
+    node_clock.asked(2).await;
     denies.store(false, Ordering::SeqCst);
-    keeper.reload();
-    keeper.reached(ClockState::Synced).await;
+    node_clock.reload();
+    node_clock.reached(ClockState::Synced).await;
     assert_eq!(count.load(Ordering::SeqCst), 3);
-    let source = &keeper.report("n1").sources[0];
+    let source = &node_clock.report("n1").sources[0];
     assert_eq!(source.verdict, "selected");
     assert!(source.next_poll_ms > 0, "it is asked on as every other");
     cancel.cancel();
-    keeper.stopped().await;
+    node_clock.stopped().await;
 }
 
 #[tokio::test]
@@ -122,34 +122,34 @@ async fn one_that_refuses_does_not_keep_the_others_from_being_decided() {
     let silent = Fake::start(|_| Vec::new()).await;
     let mut config = asking(&[&deny, &silent]);
     config.servers[1].timeout_ms = 50;
-    let (keeper, cancel) = with_config(&config, &clock);
-    let mut turned = keeper.inner.turned.subscribe();
+    let (node_clock, cancel) = with_config(&config, &clock);
+    let mut turned = node_clock.inner.turned.subscribe();
     for times in 1..=4 {
-        assert!(!keeper.inner.progress.borrow().decided);
-        while refused(&keeper.report("n1").sources[1], "timeout") < times {
+        assert!(!node_clock.inner.progress.borrow().decided);
+        while refused(&node_clock.report("n1").sources[1], "timeout") < times {
             turned.changed().await.unwrap();
         }
         clock.advance(250_000_000);
     }
-    assert!(keeper.inner.progress.borrow().decided);
+    assert!(node_clock.inner.progress.borrow().decided);
     cancel.cancel();
-    keeper.stopped().await;
+    node_clock.stopped().await;
 }
 
 #[tokio::test]
 async fn a_server_that_is_asked_too_often_is_asked_half_as_often() {
     let clock = ManualClock::new(WALL_NS);
     let server = Fake::one(|asked| asked.kiss(*b"RATE")).await;
-    let (keeper, cancel) = started(&[&server], &clock);
-    keeper.asked(1).await;
-    let source = keeper.report("n1").sources.remove(0);
+    let (node_clock, cancel) = started(&[&server], &clock);
+    node_clock.asked(1).await;
+    let source = node_clock.report("n1").sources.remove(0);
     assert_eq!((source.poll_s, refused(&source, "kiss")), (32, 1));
     assert!((28_000..=36_000).contains(&source.next_poll_ms), "no burst: {}", source.next_poll_ms);
     clock.advance(36 * SECOND_NS);
-    keeper.asked(2).await;
-    assert_eq!(keeper.report("n1").sources[0].poll_s, 64);
+    node_clock.asked(2).await;
+    assert_eq!(node_clock.report("n1").sources[0].poll_s, 64);
     cancel.cancel();
-    keeper.stopped().await;
+    node_clock.stopped().await;
 }
 
 #[tokio::test]
@@ -170,14 +170,14 @@ async fn hostile_answers_are_counted_by_reason_and_change_nothing() {
         let liar = Fake::one(move |asked| lie(&asked.good(utc_ns(&truth, 0)))).await;
         let mut config = asking(&[&fakes[0], &fakes[1], &liar]);
         config.servers[2].timeout_ms = 50;
-        let (keeper, cancel) = with_config(&config, &clock);
-        burst(&keeper, &clock, 2).await;
-        assert_eq!(keeper.state(), ClockState::Synced, "{reason}");
+        let (node_clock, cancel) = with_config(&config, &clock);
+        burst(&node_clock, &clock, 2).await;
+        assert_eq!(node_clock.state(), ClockState::Synced, "{reason}");
         // An answer that does not carry the nonce answers nothing.
         let reason = if reason == "origin" { "stray" } else { reason };
-        assert_eq!(refused(&keeper.report("n1").sources[2], reason), 2, "{reason}");
+        assert_eq!(refused(&node_clock.report("n1").sources[2], reason), 2, "{reason}");
         cancel.cancel();
-        keeper.stopped().await;
+        node_clock.stopped().await;
     }
 }
 
@@ -189,18 +189,18 @@ fn later(packet: &Packet) -> clock::packet::NtpTime {
 async fn a_server_that_follows_this_machine_is_no_source() {
     let clock = ManualClock::new(WALL_NS);
     let idle = Fake::start(|_| Vec::new()).await;
-    let (keeper, cancel) = started(&[&idle], &clock);
+    let (node_clock, cancel) = started(&[&idle], &clock);
     let answer = |from: &str, refid: [u8; 4]| {
         let now = clock::packet::NtpTime::from_unix_ns(utc_ns(&clock, 0));
         let (stratum, precision) = (3, -20);
         let (receive, transmit) = (now, now);
         let packet = Packet { stratum, precision, refid, receive, transmit, ..Packet::default() };
-        let (raw_ns, packet) = (keeper.raw_ns(), packet.to_bytes());
+        let (raw_ns, packet) = (node_clock.raw_ns(), packet.to_bytes());
         let exchange = RawExchange { t1_raw_ns: raw_ns, t4_raw_ns: raw_ns, packet };
         let from = Some(from.parse().unwrap());
         let answer = Answer::Exchange(exchange);
-        keeper.answered(0, &Queried { answer, from, ..Queried::failed(Failure::Timeout) });
-        keeper.report("n1").sources[0].verdict.clone()
+        node_clock.answered(0, &Queried { answer, from, ..Queried::failed(Failure::Timeout) });
+        node_clock.report("n1").sources[0].verdict.clone()
     };
     let echo = format!("rejected {}", Reject::OwnEcho);
     assert_eq!(answer("192.0.2.7", [192, 0, 2, 7]), echo);
@@ -209,7 +209,7 @@ async fn a_server_that_follows_this_machine_is_no_source() {
     // Another server on the same machine follows one on the same machine: that is no echo.
     assert_eq!(answer("127.0.0.1", [127, 0, 0, 1]), "selected");
     cancel.cancel();
-    keeper.stopped().await;
+    node_clock.stopped().await;
 }
 
 #[tokio::test]
@@ -225,10 +225,10 @@ async fn the_reference_is_shown_as_chronyc_shows_it() {
         following(1, [127, 127, 1, 1]).await,
         following(2, *b"GPS\0").await,
     ];
-    let (keeper, cancel) = started(&fakes.each_ref(), &clock);
-    burst(&keeper, &clock, 1).await;
-    let shown: Vec<_> = keeper.report("n1").sources.into_iter().map(|s| s.refid).collect();
+    let (node_clock, cancel) = started(&fakes.each_ref(), &clock);
+    burst(&node_clock, &clock, 1).await;
+    let shown: Vec<_> = node_clock.report("n1").sources.into_iter().map(|s| s.refid).collect();
     assert_eq!(shown, ["GPS", "192.0.2.44", "127.127.1.1", "71.80.83.0"]);
     cancel.cancel();
-    keeper.stopped().await;
+    node_clock.stopped().await;
 }

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::counter::{Counter, ManualClock};
 use super::fake::{Fake, WALL_NS, asking, utc_ns};
-use super::keeper::Keeper;
-use super::keeper_test::{SECOND_NS, burst, feed};
+use super::node_clock::NodeClock;
+use super::node_clock_test::{SECOND_NS, burst, feed};
 use crate::config::Clock;
 use crate::events::{self, EventQueue};
 
@@ -25,7 +25,7 @@ use crate::events::{self, EventQueue};
 struct Story {
     clock: Arc<ManualClock>,
     talks: Arc<AtomicBool>,
-    keeper: Keeper,
+    node_clock: NodeClock,
     queue: EventQueue,
     cancel: CancellationToken,
     _fakes: Vec<Fake>,
@@ -47,11 +47,11 @@ impl Story {
         let cancel = CancellationToken::new();
         let ((events, queue), name) = (events::channel(), "n1".parse().unwrap());
         let counter = Counter::Manual(clock.clone());
-        let keeper =
-            Keeper::with_counter(&config, Hlc::ZERO, events, name, cancel.clone(), counter);
-        burst(&keeper, &clock, 4).await;
-        assert_eq!(keeper.state(), ClockState::Synced);
-        Self { clock, talks, keeper, queue, cancel, _fakes: fakes }
+        let node_clock =
+            NodeClock::with_counter(&config, Hlc::ZERO, events, name, cancel.clone(), counter);
+        burst(&node_clock, &clock, 4).await;
+        assert_eq!(node_clock.state(), ClockState::Synced);
+        Self { clock, talks, node_clock, queue, cancel, _fakes: fakes }
     }
 
     fn talk(&self, talks: bool) {
@@ -65,7 +65,7 @@ impl Story {
 
     /// Waits until something is told.
     async fn tells(&self) -> Vec<ClockEvent> {
-        let mut turned = self.keeper.inner.turned.subscribe();
+        let mut turned = self.node_clock.inner.turned.subscribe();
         loop {
             let told = self.told();
             if !told.is_empty() {
@@ -76,14 +76,14 @@ impl Story {
     }
 
     fn holds_the_truth(&self) {
-        let (reading, truth_ns) = (self.keeper.reading(), utc_ns(&self.clock, 0));
+        let (reading, truth_ns) = (self.node_clock.reading(), utc_ns(&self.clock, 0));
         assert!(reading.earliest_ns.unwrap() <= truth_ns, "{reading:?}");
         assert!(reading.latest_ns.unwrap() >= truth_ns, "{reading:?}");
     }
 
     async fn end(self) {
         self.cancel.cancel();
-        self.keeper.stopped().await;
+        self.node_clock.stopped().await;
     }
 }
 
@@ -114,7 +114,7 @@ async fn each_state_is_told_once_and_recovery_does_not_jump_back() {
     assert!(held[0].text.ends_with("0 of 3 servers answer; 2 are needed"), "{}", held[0].text);
     story.holds_the_truth();
     assert_eq!(story.told(), []);
-    let problem = story.keeper.problem().unwrap();
+    let problem = story.node_clock.problem().unwrap();
     assert!(
         problem
             .text()
@@ -125,11 +125,11 @@ async fn each_state_is_told_once_and_recovery_does_not_jump_back() {
     let expired = story.tells().await;
     assert_eq!(brief(&expired[0]), (ClockCause::State, "holdover", "expired"));
     story.holds_the_truth();
-    let before = story.keeper.reading();
+    let before = story.node_clock.reading();
 
     story.talk(true);
-    let mut states = story.keeper.states();
-    while story.keeper.state() != ClockState::Synced {
+    let mut states = story.node_clock.states();
+    while story.node_clock.state() != ClockState::Synced {
         story.clock.advance(SECOND_NS);
         let synced = states.wait_for(|state| *state == ClockState::Synced);
         drop(tokio::time::timeout(std::time::Duration::from_millis(20), synced).await);
@@ -139,22 +139,23 @@ async fn each_state_is_told_once_and_recovery_does_not_jump_back() {
     // The bound that a sample narrowed is the worst of the time before it.
     assert!(back[0].worst_error_us >= Some(1_012_000), "{back:?}");
     assert!(back[0].error_us < Some(100_000), "{back:?}");
-    assert!(story.keeper.reading().now_ns >= before.now_ns);
+    assert!(story.node_clock.reading().now_ns >= before.now_ns);
     story.holds_the_truth();
     story.end().await;
 }
 
 /// A clock with one server, that is answered for by hand.
-async fn alone() -> (Arc<ManualClock>, Keeper, EventQueue, CancellationToken, Fake) {
+async fn alone() -> (Arc<ManualClock>, NodeClock, EventQueue, CancellationToken, Fake) {
     let clock = ManualClock::new(WALL_NS);
     let idle = Fake::start(|_| Vec::new()).await;
     let ((events, queue), name) = (events::channel(), "n1".parse().unwrap());
     let (cancel, counter) = (CancellationToken::new(), Counter::Manual(clock.clone()));
     let config = asking(&[&idle]);
-    let keeper = Keeper::with_counter(&config, Hlc::ZERO, events, name, cancel.clone(), counter);
-    feed(&keeper, 0, 65);
+    let node_clock =
+        NodeClock::with_counter(&config, Hlc::ZERO, events, name, cancel.clone(), counter);
+    feed(&node_clock, 0, 65);
     assert_eq!(queue.take().len(), 1);
-    (clock, keeper, queue, cancel, idle)
+    (clock, node_clock, queue, cancel, idle)
 }
 
 fn read(queue: &EventQueue) -> Vec<ClockEvent> {
@@ -163,37 +164,37 @@ fn read(queue: &EventQueue) -> Vec<ClockEvent> {
 
 #[tokio::test]
 async fn the_bound_just_before_a_sample_narrows_it_is_the_worst() {
-    let (clock, keeper, queue, cancel, _idle) = alone().await;
+    let (clock, node_clock, queue, cancel, _idle) = alone().await;
     // No task runs in between: nothing is awaited.
     clock.advance(100 * SECOND_NS);
-    feed(&keeper, 0, 65);
-    keeper.note(ClockCause::Policy, "now");
+    feed(&node_clock, 0, 65);
+    node_clock.note(ClockCause::Policy, "now");
     let entry = read(&queue).remove(0);
     assert!(entry.worst_error_us >= Some(50_000) && entry.error_us < Some(3_000), "{entry:?}");
     cancel.cancel();
-    keeper.stopped().await;
+    node_clock.stopped().await;
 }
 
 #[tokio::test]
 async fn a_disruption_is_told_once_and_no_bound_counts_until_it_is_over() {
-    let (clock, keeper, queue, cancel, _idle) = alone().await;
+    let (clock, node_clock, queue, cancel, _idle) = alone().await;
     for _ in 0..3 {
         clock.advance(SECOND_NS);
-        assert_eq!(keeper.state(), ClockState::Synced);
-        feed(&keeper, 10_000_000_000, 65);
+        assert_eq!(node_clock.state(), ClockState::Synced);
+        feed(&node_clock, 10_000_000_000, 65);
     }
-    assert_eq!((keeper.state(), keeper.reading().earliest_ns), (ClockState::Suspect, None));
-    assert!(keeper.claim().0.earliest_ns.is_some());
+    assert_eq!((node_clock.state(), node_clock.reading().earliest_ns), (ClockState::Suspect, None));
+    assert!(node_clock.claim().0.earliest_ns.is_some());
     let told = read(&queue);
     let told: Vec<_> = told.iter().map(brief).collect();
     assert_eq!(told, [(ClockCause::Disruption, "synced", "suspect")]);
     clock.advance(SECOND_NS);
-    feed(&keeper, 10_000_000_000, 65);
+    feed(&node_clock, 10_000_000_000, 65);
     let told = read(&queue);
     let told: Vec<_> = told.iter().map(brief).collect();
     assert_eq!(told, [(ClockCause::State, "suspect", "synced")]);
     cancel.cancel();
-    keeper.stopped().await;
+    node_clock.stopped().await;
 }
 
 #[tokio::test]
@@ -218,17 +219,17 @@ async fn a_step_of_the_wall_clock_is_told_and_not_followed() {
     for (by_ns, words) in
         [(3_600_000_000_000, "forward by 3600.000 s"), (-7_200_000_000_000, "back by 7200.000 s")]
     {
-        let before = story.keeper.reading();
+        let before = story.node_clock.reading();
         story.clock.step_wall(by_ns);
-        assert_eq!(story.keeper.reading(), before);
+        assert_eq!(story.node_clock.reading(), before);
         story.clock.advance(SECOND_NS);
         let told = story.tells().await;
         assert_eq!(brief(&told[0]), (ClockCause::OsStep, "synced", "synced"));
         assert!(told[0].text.contains(words), "{}", told[0].text);
-        let passed_ns = story.keeper.reading().now_ns - before.now_ns;
+        let passed_ns = story.node_clock.reading().now_ns - before.now_ns;
         assert!(passed_ns.abs_diff(SECOND_NS) <= 500_000, "{passed_ns}");
         story.clock.advance(SECOND_NS);
-        story.keeper.refresh();
+        story.node_clock.refresh();
         assert_eq!(story.told(), [], "once per step");
     }
     story.end().await;
@@ -238,22 +239,22 @@ async fn a_step_of_the_wall_clock_is_told_and_not_followed() {
 async fn no_reading_spans_a_suspension() {
     let story = Story::begin(100).await;
     story.told();
-    let before = story.keeper.reading();
+    let before = story.node_clock.reading();
     story.clock.suspend(3600 * SECOND_NS);
     // Nobody has looked yet: the reading itself notices.
-    let reading = story.keeper.reading();
+    let reading = story.node_clock.reading();
     assert_eq!((reading.earliest_ns, reading.latest_ns), (None, None));
-    assert_eq!(story.keeper.state(), ClockState::Suspect);
+    assert_eq!(story.node_clock.state(), ClockState::Suspect);
     let told = story.told();
     assert_eq!(brief(&told[0]), (ClockCause::Suspend, "synced", "suspect"));
     assert_eq!((told.len(), told[0].worst_error_us), (1, None));
     assert!(told[0].text.contains("suspended for 3600.000 s"), "{}", told[0].text);
-    let report = story.keeper.report("n1");
+    let report = story.node_clock.report("n1");
     assert_eq!((&*report.state, report.earliest_ns, report.refusal_in_ms), ("suspect", None, None));
 
-    story.keeper.reached(ClockState::Synced).await;
+    story.node_clock.reached(ClockState::Synced).await;
     story.holds_the_truth();
-    assert!(story.keeper.reading().now_ns >= before.now_ns + 3600 * SECOND_NS);
+    assert!(story.node_clock.reading().now_ns >= before.now_ns + 3600 * SECOND_NS);
     assert_eq!(brief(&story.tells().await[0]), (ClockCause::State, "suspect", "synced"));
     story.end().await;
 }
@@ -262,17 +263,17 @@ async fn no_reading_spans_a_suspension() {
 async fn the_peers_verdict_lies_over_the_claim() {
     let story = Story::begin(100).await;
     story.told();
-    assert_eq!(story.keeper.problem(), None);
-    let (keeper, states) = (&story.keeper, story.keeper.states());
-    keeper.ceiling_persisted(Hlc::from_ns(WALL_NS + 100 * SECOND_NS));
+    assert_eq!(story.node_clock.problem(), None);
+    let (node_clock, states) = (&story.node_clock, story.node_clock.states());
+    node_clock.ceiling_persisted(Hlc::from_ns(WALL_NS + 100 * SECOND_NS));
     let why = "2 of 2 peers contradict it (n1 +5.001 s, n3 +5.002 s)";
-    keeper.set_fenced(Some(why.to_owned()));
-    assert_eq!((keeper.state(), *states.borrow()), (ClockState::Suspect, ClockState::Suspect));
-    assert_eq!(keeper.reading().earliest_ns, None);
-    assert!(keeper.tick().unwrap().earliest_ns().is_none());
-    let (claim, state) = keeper.claim();
+    node_clock.set_fenced(Some(why.to_owned()));
+    assert_eq!((node_clock.state(), *states.borrow()), (ClockState::Suspect, ClockState::Suspect));
+    assert_eq!(node_clock.reading().earliest_ns, None);
+    assert!(node_clock.tick().unwrap().earliest_ns().is_none());
+    let (claim, state) = node_clock.claim();
     assert_eq!(state, ClockState::Synced);
-    let report = keeper.report("n1");
+    let report = node_clock.report("n1");
     assert_eq!((&*report.state, &*report.reason), ("suspect", why));
     assert_eq!((report.earliest_ns, report.latest_ns), (claim.earliest_ns, claim.latest_ns));
     let told = story.told();
@@ -280,11 +281,11 @@ async fn the_peers_verdict_lies_over_the_claim() {
     assert_eq!((&*told[0].text, told[0].error_us), (why, None));
 
     // Other figures of the same contradiction are no news.
-    keeper.set_fenced(Some("2 of 2 peers contradict it (n1 +5.101 s, n3 +5.002 s)".to_owned()));
+    node_clock.set_fenced(Some("2 of 2 peers contradict it (n1 +5.101 s, n3 +5.002 s)".to_owned()));
     assert_eq!(story.told(), []);
-    keeper.set_fenced(None);
-    assert_eq!((keeper.state(), *states.borrow()), (ClockState::Synced, ClockState::Synced));
-    assert!(keeper.tick().unwrap().earliest_ns().is_some());
+    node_clock.set_fenced(None);
+    assert_eq!((node_clock.state(), *states.borrow()), (ClockState::Synced, ClockState::Synced));
+    assert!(node_clock.tick().unwrap().earliest_ns().is_some());
     assert_eq!(brief(&story.told()[0]), (ClockCause::Peers, "suspect", "synced"));
     story.end().await;
 }
@@ -292,39 +293,42 @@ async fn the_peers_verdict_lies_over_the_claim() {
 #[tokio::test]
 async fn the_limit_can_be_changed_and_says_when_it_is_reached() {
     let story = Story::begin(1000).await;
-    let keeper = &story.keeper;
-    let error_ns = keeper.reading().error_ns().unwrap();
-    let refusal_ms = keeper.report("n1").refusal_in_ms.unwrap();
+    let node_clock = &story.node_clock;
+    let error_ns = node_clock.reading().error_ns().unwrap();
+    let refusal_ms = node_clock.report("n1").refusal_in_ms.unwrap();
     // 500 parts per million of it have to come together.
     let want_ms = (1_000_000_000 - error_ns) * 2000 / 1_000_000;
     assert!(refusal_ms.abs_diff(want_ms) <= 2, "{refusal_ms} against {want_ms}");
-    keeper.set_max_error_ns(1_000_000_000 / 1000);
+    node_clock.set_max_error_ns(1_000_000_000 / 1000);
     story.talk(false);
     story.clock.advance(3 * SECOND_NS);
-    keeper.refresh();
-    assert_eq!(keeper.state(), ClockState::Expired);
-    assert_eq!(keeper.report("n1").refusal_in_ms, None);
-    keeper.set_max_error_ns(1_000_000_000);
-    assert_eq!((keeper.state(), keeper.max_error_ns()), (ClockState::Synced, 1_000_000_000));
+    node_clock.refresh();
+    assert_eq!(node_clock.state(), ClockState::Expired);
+    assert_eq!(node_clock.report("n1").refusal_in_ms, None);
+    node_clock.set_max_error_ns(1_000_000_000);
+    assert_eq!(
+        (node_clock.state(), node_clock.max_error_ns()),
+        (ClockState::Synced, 1_000_000_000)
+    );
     story.end().await;
 }
 
 #[tokio::test]
 async fn whoever_waits_for_an_instant_is_woken_when_it_has_passed() {
     let story = Story::begin(100).await;
-    let keeper = story.keeper.clone();
-    let reading = keeper.reading();
+    let node_clock = story.node_clock.clone();
+    let reading = node_clock.reading();
     let until_ns = reading.now_ns + SECOND_NS;
     let passed = tokio::spawn({
-        let keeper = keeper.clone();
+        let node_clock = node_clock.clone();
         async move {
-            keeper.passes(until_ns).await;
-            keeper.reading()
+            node_clock.passes(until_ns).await;
+            node_clock.reading()
         }
     });
     let certain = tokio::spawn({
-        let keeper = keeper.clone();
-        async move { (keeper.certainly_passes(until_ns).await, keeper.reading()) }
+        let node_clock = node_clock.clone();
+        async move { (node_clock.certainly_passes(until_ns).await, node_clock.reading()) }
     });
     while !certain.is_finished() {
         story.clock.advance(10_000_000);
@@ -334,8 +338,8 @@ async fn whoever_waits_for_an_instant_is_woken_when_it_has_passed() {
     let (answer, reading) = certain.await.unwrap();
     assert_eq!(answer, Ok(()));
     assert!(reading.earliest_ns.unwrap() > until_ns && utc_ns(&story.clock, 0) > until_ns);
-    keeper.set_fenced(Some("peers".to_owned()));
-    assert_eq!(keeper.certainly_passes(0).await, Err(TickError::Unsynced), "nobody can say");
+    node_clock.set_fenced(Some("peers".to_owned()));
+    assert_eq!(node_clock.certainly_passes(0).await, Err(TickError::Unsynced), "nobody can say");
     story.end().await;
 }
 
@@ -347,19 +351,20 @@ async fn before_the_first_sync_stamps_are_minted_only_if_that_is_allowed() {
     let (cancel, counter) = (CancellationToken::new(), Counter::Manual(clock.clone()));
     let mut config = asking(&[&idle]);
     config.servers[0].timeout_ms = 50;
-    let keeper = Keeper::with_counter(&config, Hlc::ZERO, events, name, cancel.clone(), counter);
-    keeper.ceiling_persisted(Hlc::from_ns(WALL_NS + 10 * SECOND_NS));
-    assert_eq!(keeper.tick(), Err(TickError::Unsynced));
-    keeper.allow_unsynced(true);
-    let stamp = keeper.tick().unwrap();
+    let node_clock =
+        NodeClock::with_counter(&config, Hlc::ZERO, events, name, cancel.clone(), counter);
+    node_clock.ceiling_persisted(Hlc::from_ns(WALL_NS + 10 * SECOND_NS));
+    assert_eq!(node_clock.tick(), Err(TickError::Unsynced));
+    node_clock.allow_unsynced(true);
+    let stamp = node_clock.tick().unwrap();
     assert!(stamp.earliest_ns().is_none() && stamp.hlc >= Hlc::from_ns(WALL_NS));
-    keeper.allow_unsynced(false);
-    assert_eq!(keeper.tick(), Err(TickError::Unsynced));
+    node_clock.allow_unsynced(false);
+    assert_eq!(node_clock.tick(), Err(TickError::Unsynced));
     // Once every server was asked in vain the start is told.
-    burst(&keeper, &clock, 4).await;
+    burst(&node_clock, &clock, 4).await;
     assert_eq!(queue.take().len(), 1);
     cancel.cancel();
-    keeper.stopped().await;
+    node_clock.stopped().await;
 }
 
 #[tokio::test]
@@ -367,11 +372,12 @@ async fn a_local_clock_has_no_history_and_no_peers() {
     let ((events, queue), name) = (events::channel(), "n1".parse().unwrap());
     let counter = Counter::Manual(ManualClock::new(WALL_NS));
     let cancel = CancellationToken::new();
-    let keeper = Keeper::with_counter(&Clock::local(), Hlc::ZERO, events, name, cancel, counter);
-    keeper.set_fenced(Some("peers".to_owned()));
-    keeper.note(ClockCause::Policy, "degraded");
-    keeper.set_max_error_ns(5);
-    assert_eq!(keeper.state(), ClockState::Local);
+    let node_clock =
+        NodeClock::with_counter(&Clock::local(), Hlc::ZERO, events, name, cancel, counter);
+    node_clock.set_fenced(Some("peers".to_owned()));
+    node_clock.note(ClockCause::Policy, "degraded");
+    node_clock.set_max_error_ns(5);
+    assert_eq!(node_clock.state(), ClockState::Local);
     assert!(queue.take().is_empty());
-    assert_eq!(keeper.alarms(), [""; 0]);
+    assert_eq!(node_clock.alarms(), [""; 0]);
 }

@@ -18,7 +18,7 @@ const SILENT_AFTER: Duration = Duration::from_millis(600);
 
 /// How a process stands that says it is a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum LifeVerdict {
     /// It is the one.
     Current,
     /// The one before it may still live.
@@ -65,20 +65,20 @@ fn takes_part(shown: &Shown) -> bool {
 
 impl Lives {
     /// How a process stands that has just proven its key.
-    pub(super) fn judge(&mut self, shown: &Shown, now: Instant) -> Standing {
+    pub(super) fn judge(&mut self, shown: &Shown, now: Instant) -> LifeVerdict {
         let current = self.0.get_mut(&shown.raft_id).filter(|current| current.is_alive(now));
-        let Some(current) = current else { return Standing::Current };
+        let Some(current) = current else { return LifeVerdict::Current };
         if current.life == shown.life {
             current.heard = now;
-            return Standing::Current;
+            return LifeVerdict::Current;
         }
         match &current.rival {
-            Some(rival) if rival.life == shown.life && rival.proven => Standing::Second,
-            Some(rival) if rival.life == shown.life => Standing::Waits,
+            Some(rival) if rival.life == shown.life && rival.proven => LifeVerdict::Second,
+            Some(rival) if rival.life == shown.life => LifeVerdict::Waits,
             _ => {
                 let life = shown.life.clone();
                 current.rival = Some(Rival { life, since: now, proven: false });
-                Standing::Waits
+                LifeVerdict::Waits
             }
         }
     }
@@ -128,9 +128,9 @@ mod tests {
     }
 
     /// Judges, and lets in whom nothing speaks against.
-    fn admit(lives: &mut Lives, shown: &Shown, now: Instant) -> Standing {
+    fn admit(lives: &mut Lives, shown: &Shown, now: Instant) -> LifeVerdict {
         let standing = lives.judge(shown, now);
-        if standing == Standing::Current {
+        if standing == LifeVerdict::Current {
             lives.let_in(shown, now);
         }
         standing
@@ -143,23 +143,23 @@ mod tests {
         let mut lives = Lives::default();
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        assert_eq!(admit(&mut lives, &life(1), at(0)), Standing::Current);
+        assert_eq!(admit(&mut lives, &life(1), at(0)), LifeVerdict::Current);
         assert!(lives.heard(&life(1), false, Some(at(90)), at(100)));
         // A copy comes, and the first goes on answering.
-        assert_eq!(admit(&mut lives, &life(2), at(150)), Standing::Waits);
+        assert_eq!(admit(&mut lives, &life(2), at(150)), LifeVerdict::Waits);
         assert!(lives.heard(&life(1), false, Some(at(140)), at(160)));
-        assert_eq!(admit(&mut lives, &life(2), at(170)), Standing::Waits, "it was asked before");
+        assert_eq!(admit(&mut lives, &life(2), at(170)), LifeVerdict::Waits, "it was asked before");
         assert!(lives.heard(&life(1), false, Some(at(200)), at(201)));
-        assert_eq!(admit(&mut lives, &life(2), at(250)), Standing::Second);
+        assert_eq!(admit(&mut lives, &life(2), at(250)), LifeVerdict::Second);
         assert!(!lives.is_current(&life(2), at(250)) && lives.is_current(&life(1), at(250)));
         assert!(!lives.heard(&life(2), false, None, at(260)));
         // The first is killed and started again: nobody answers, so it is let in.
-        assert_eq!(admit(&mut lives, &life(3), at(400)), Standing::Waits);
-        assert_eq!(admit(&mut lives, &life(3), at(802)), Standing::Current);
+        assert_eq!(admit(&mut lives, &life(3), at(400)), LifeVerdict::Waits);
+        assert_eq!(admit(&mut lives, &life(3), at(802)), LifeVerdict::Current);
         assert!(!lives.heard(&life(1), false, None, at(803)), "a late word of the old life");
         // One that announces its stop makes room at once.
         assert!(lives.heard(&life(3), true, None, at(810)));
-        assert_eq!(admit(&mut lives, &life(4), at(811)), Standing::Current);
+        assert_eq!(admit(&mut lives, &life(4), at(811)), LifeVerdict::Current);
     }
 
     /// Seen to fail with every process entered that is heard while nobody else is: the node itself was
@@ -170,21 +170,21 @@ mod tests {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let copy = Shown { starts: 0, ..life(9) };
-        assert_eq!(admit(&mut lives, &life(1), at(0)), Standing::Current);
-        assert_eq!(admit(&mut lives, &copy, at(10)), Standing::Waits);
+        assert_eq!(admit(&mut lives, &life(1), at(0)), LifeVerdict::Current);
+        assert_eq!(admit(&mut lives, &copy, at(10)), LifeVerdict::Waits);
         assert!(lives.heard(&life(1), false, Some(at(20)), at(30)));
-        assert_eq!(admit(&mut lives, &copy, at(40)), Standing::Second);
+        assert_eq!(admit(&mut lives, &copy, at(40)), LifeVerdict::Second);
         assert!(!lives.heard(&copy, true, None, at(50)), "its stop is not the node's");
         // The node stops; what takes no part is heard meanwhile.
         assert!(lives.heard(&life(1), true, None, at(60)));
-        assert_eq!(admit(&mut lives, &copy, at(70)), Standing::Current);
+        assert_eq!(admit(&mut lives, &copy, at(70)), LifeVerdict::Current);
         assert!(lives.heard(&copy, false, Some(at(80)), at(90)) && lives.is_current(&copy, at(90)));
         // The node is back.
-        assert_eq!(admit(&mut lives, &life(2), at(100)), Standing::Current);
+        assert_eq!(admit(&mut lives, &life(2), at(100)), LifeVerdict::Current);
         assert!(!lives.is_current(&copy, at(110)) && !lives.heard(&copy, false, None, at(110)));
         // A copy comes while the node is down, is judged and found lacking.
         assert!(lives.heard(&life(2), true, None, at(120)));
-        assert_eq!(lives.judge(&life(3), at(130)), Standing::Current);
-        assert_eq!(admit(&mut lives, &life(4), at(140)), Standing::Current);
+        assert_eq!(lives.judge(&life(3), at(130)), LifeVerdict::Current);
+        assert_eq!(admit(&mut lives, &life(4), at(140)), LifeVerdict::Current);
     }
 }

@@ -40,7 +40,7 @@ use crate::store::Store;
 use crate::store::format::{Identity, LogMark};
 
 use self::file::{Contradiction, Remembered};
-use self::lives::{Lives, Standing};
+use self::lives::{LifeVerdict, Lives};
 
 /// How long a process that is refused is told of after it came last.
 const SHOWN_FOR: Duration = Duration::from_secs(60);
@@ -297,9 +297,9 @@ impl Witness {
             None => Refused::new(Refusal::TwoLives, SECOND),
         };
         match state.lives.judge(shown, Instant::now()) {
-            Standing::Current => Ok(()),
+            LifeVerdict::Current => Ok(()),
             // Nobody counts a start twice: this is a copy, and the first one was heard just now.
-            Standing::Waits
+            LifeVerdict::Waits
                 if state
                     .memory
                     .get(shown.raft_id)
@@ -307,11 +307,11 @@ impl Witness {
             {
                 Err(state.told(&shown.name, second()))
             }
-            Standing::Waits => {
+            LifeVerdict::Waits => {
                 let reason = "its former life was heard a moment ago: again in a moment";
                 Err(Refused::new(Refusal::NotYet, reason))
             }
-            Standing::Second => Err(state.told(&shown.name, second())),
+            LifeVerdict::Second => Err(state.told(&shown.name, second())),
         }
     }
 

@@ -4,7 +4,7 @@
 //! answers to reads, gets and sends are what those rules give, record by record; so are the counts of
 //! messages by gateway.
 //!
-//! Seen to fail with `Stays::end` one seq too far, with `Stays::begin` at the next seq, with `visible`
+//! Seen to fail with `MembershipSpans::end` one seq too far, with `MembershipSpans::begin` at the next seq, with `visible`
 //! true for every member, and with `delete_group` closing no stay.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Inner;
 use super::ask::Miss;
-use super::call::{Next, Story};
+use super::call::{CallState, Next};
 use super::dial::Gateway;
 
 /// Wait for an answer before another gateway is asked too; each further one is waited for twice as long.
@@ -96,15 +96,15 @@ impl Attempts {
     }
 
     /// Waits for what happens next.
-    pub(super) async fn step(&mut self, inner: &Arc<Inner>, story: &mut Story) -> Step {
+    pub(super) async fn step(&mut self, inner: &Arc<Inner>, state: &mut CallState) -> Step {
         loop {
             let (due, alone) = (self.due, self.under_way.is_empty());
             let reach = async {
                 sleep_until(due.unwrap_or_else(Instant::now)).await;
                 if alone {
-                    Some(inner.reach(story).await)
+                    Some(inner.reach(state).await)
                 } else {
-                    inner.another(story).await.map(Ok)
+                    inner.another(state).await.map(Ok)
                 }
             };
             let reached = tokio::select! {

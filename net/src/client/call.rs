@@ -34,7 +34,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// What a call has met so far.
 #[derive(Debug)]
-pub(super) struct Story {
+pub(super) struct CallState {
     started: Instant,
     timeout: Duration,
     /// Whether the call changes anything, so that it matters if it was done.
@@ -85,56 +85,56 @@ impl Inner {
         op: Op,
         spread: &Spread,
     ) -> Result<Answer, ClientError> {
-        let mut story = Story::new(self.timeout, op.is_write(), spread.clone());
+        let mut state = CallState::new(self.timeout, op.is_write(), spread.clone());
         let mut attempts = Attempts::new(&op, self.timeout);
         let mut question = Question::new(op);
         // A refusal by one gateway, while others have yet to answer.
         let mut over = None;
         loop {
-            let next = match attempts.step(self, &mut story).await {
+            let next = match attempts.step(self, &mut state).await {
                 Step::Reached(gateway) => {
-                    let limit = story.attempt_limit();
-                    let frame = question.frame(self.seen(), limit, story.started.elapsed())?;
-                    story.asks(gateway.name.as_str());
+                    let limit = state.attempt_limit();
+                    let frame = question.frame(self.seen(), limit, state.started.elapsed())?;
+                    state.asks(gateway.name.as_str());
                     attempts.begin(self, gateway, frame, limit);
                     continue;
                 }
-                Step::Unreached(Next::Over(error)) => return Err(story.verdict_or(error)),
+                Step::Unreached(Next::Over(error)) => return Err(state.verdict_or(error)),
                 Step::Unreached(next) => next,
                 Step::Ended(Ended { gateway, result: Ok(response) }) => {
-                    self.note(&gateway, &response, &story.spread);
+                    self.note(&gateway, &response, &state.spread);
                     match response.reply {
                         Some(Reply::Failure(failure)) => {
-                            match self.refused(&gateway, failure, &mut story) {
+                            match self.refused(&gateway, failure, &mut state) {
                                 Next::Over(error) => return Err(error),
                                 next => next,
                             }
                         }
                         _ => {
                             attempts.settle(self);
-                            let (gateway, retried) = (gateway.name.to_string(), story.retried);
+                            let (gateway, retried) = (gateway.name.to_string(), state.retried);
                             return Ok(Answer { response, gateway, retried });
                         }
                     }
                 }
                 Step::Ended(Ended { gateway, result: Err(miss) }) => {
-                    self.missed(&gateway, miss, &mut story)
+                    self.missed(&gateway, miss, &mut state)
                 }
             };
             match next {
-                Next::Over(error) if attempts.is_idle() => return Err(story.verdict_or(error)),
+                Next::Over(error) if attempts.is_idle() => return Err(state.verdict_or(error)),
                 Next::Over(error) => {
                     over = Some(error);
                     attempts.again(None);
                 }
                 Next::Again(_) if over.is_some() => {
                     if let Some(error) = over.take_if(|_| attempts.is_idle()) {
-                        return Err(story.verdict_or(error));
+                        return Err(state.verdict_or(error));
                     }
                 }
-                Next::Again(pause) if story.is_over(pause) => {
+                Next::Again(pause) if state.is_over(pause) => {
                     if attempts.is_idle() {
-                        return Err(story.verdict());
+                        return Err(state.verdict());
                     }
                     attempts.again(None);
                 }
@@ -144,37 +144,42 @@ impl Inner {
     }
 
     /// A gateway to ask, within the call's time.
-    pub(super) async fn reach(self: &Arc<Self>, story: &mut Story) -> Result<Gateway, Next> {
-        match timeout_at(story.deadline(), self.gateway_for(story)).await {
+    pub(super) async fn reach(self: &Arc<Self>, state: &mut CallState) -> Result<Gateway, Next> {
+        match timeout_at(state.deadline(), self.gateway_for(state)).await {
             Ok(Ok(gateway)) => {
-                story.reached = Instant::now();
+                state.reached = Instant::now();
                 Ok(gateway)
             }
             Ok(Err(trouble)) => {
                 let refusal = trouble.is_refusal();
-                story.trouble = Some(trouble.clone());
+                state.trouble = Some(trouble.clone());
                 // To learn what became of a write, it is worth looking on.
-                let lost = story.reached.elapsed() >= REACH && !story.in_doubt();
-                let pause = story.pause();
-                if refusal || lost || story.is_over(pause) {
+                let lost = state.reached.elapsed() >= REACH && !state.in_doubt();
+                let pause = state.pause();
+                if refusal || lost || state.is_over(pause) {
                     return Err(Next::Over(trouble.into()));
                 }
                 Err(Next::Again(pause))
             }
             // The time was too short for even one node to be given up.
-            Err(_) if story.is_untold() => {
+            Err(_) if state.is_untold() => {
                 let silent = |node: Node| format!("{}: no answer yet", node.label());
                 let tried = self.directory.candidates().into_iter().map(silent).collect();
                 Err(Next::Over(ClientError::Unreachable { tried }))
             }
-            Err(_) => Err(Next::Over(story.verdict())),
+            Err(_) => Err(Next::Over(state.verdict())),
         }
     }
 
     /// Judges a refusal.
-    pub(super) fn refused(&self, gateway: &Gateway, failure: Failure, story: &mut Story) -> Next {
+    pub(super) fn refused(
+        &self,
+        gateway: &Gateway,
+        failure: Failure,
+        state: &mut CallState,
+    ) -> Next {
         let code = failure.error_code();
-        story.failed(gateway.name.as_str());
+        state.failed(gateway.name.as_str());
         let after = Duration::from_millis(failure.retry_after_ms.into());
         tracing::debug!(gateway = %gateway.name, ?code, reason = failure.message, "refused");
         let pause = match code.action() {
@@ -182,35 +187,35 @@ impl Inner {
             Action::Retry => {
                 match code {
                     // The primary has too much to do, whoever it is asked by.
-                    ErrorCode::Busy if story.spread == Spread::Home => {
-                        story.forgives(gateway.name.as_str());
+                    ErrorCode::Busy if state.spread == Spread::Home => {
+                        state.forgives(gateway.name.as_str());
                     }
                     ErrorCode::Busy => {}
                     // Others may see a majority, have time, or know what became of it.
                     _ => self.leave(gateway),
                 }
-                story.pause()
+                state.pause()
             }
             Action::GoElsewhere => {
                 let reason = &failure.message;
                 tracing::info!(gateway = %gateway.name, reason, "redirected, asking elsewhere");
                 self.leave(gateway);
                 self.fail_turn(gateway.name.as_str());
-                story.pause()
+                state.pause()
             }
         };
         if code.executed() == Executed::Unknown {
-            story.maybe = Some(failure.message.clone());
+            state.maybe = Some(failure.message.clone());
         }
         // What a node says of itself tells less than what another one says of the cluster.
-        if !of_itself(code) || story.failure.is_none() {
-            story.failure = Some(failure);
+        if !of_itself(code) || state.failure.is_none() {
+            state.failure = Some(failure);
         }
         Next::Again(pause.max(after))
     }
 
     /// Judges a question without an answer.
-    pub(super) fn missed(&self, gateway: &Gateway, miss: Miss, story: &mut Story) -> Next {
+    pub(super) fn missed(&self, gateway: &Gateway, miss: Miss, state: &mut CallState) -> Next {
         let Miss { sent, end } = miss;
         tracing::info!(gateway = %gateway.name, sent, reason = end.reason(), "no answer");
         if let End::RefusedUs(reason) | End::RevokedUs(reason) | End::WeRefused(reason) = end {
@@ -222,17 +227,17 @@ impl Inner {
             // Said before anything was listened to: nothing was done.
             let reason = format!("{}: {reason}", gateway.name);
             let failure = Failure::new(ErrorCode::Busy, reason).retry_after_ms(NO_PLACE_MS);
-            return self.refused(gateway, failure, story);
+            return self.refused(gateway, failure, state);
         }
         self.fail_turn(gateway.name.as_str());
-        story.failed(gateway.name.as_str());
+        state.failed(gateway.name.as_str());
         if sent {
-            story.maybe = Some(format!("{}: {}", gateway.name, end.reason()));
+            state.maybe = Some(format!("{}: {}", gateway.name, end.reason()));
         }
-        story.trouble = None;
-        story.missed += 1;
+        state.trouble = None;
+        state.missed += 1;
         // The next gateway is likely another one, which needs no time to recover.
-        Next::Again(if story.missed == 1 { Duration::ZERO } else { story.pause() })
+        Next::Again(if state.missed == 1 { Duration::ZERO } else { state.pause() })
     }
 }
 
@@ -262,7 +267,7 @@ impl Question {
         let told = told(limit);
         self.request.deadline_ms = u32::try_from(told.as_millis()).unwrap_or(u32::MAX).max(1);
         if seen > Hlc::ZERO {
-            self.request.token = seen.to_bytes().to_vec();
+            self.request.causal_token = seen.to_bytes().to_vec();
         }
         if let Some(read) = &self.relative {
             self.request.op = Some(Op::Read(read.clone().later(age)));
@@ -276,7 +281,7 @@ pub(super) fn told(limit: Duration) -> Duration {
     limit - (limit / 4).min(GRACE_MAX)
 }
 
-impl Story {
+impl CallState {
     pub(super) fn new(timeout: Duration, writes: bool, spread: Spread) -> Self {
         let now = Instant::now();
         Self {
@@ -401,12 +406,12 @@ mod tests {
     /// Seen to fail with `is_over` looking at the deadline alone.
     #[tokio::test(start_paused = true)]
     async fn no_gateway_is_asked_when_its_answer_would_come_too_late() {
-        let story = Story::new(Duration::from_secs(1), true, Spread::Home);
-        assert!(!story.is_over(Duration::ZERO));
+        let state = CallState::new(Duration::from_secs(1), true, Spread::Home);
+        assert!(!state.is_over(Duration::ZERO));
         tokio::time::advance(Duration::from_millis(850)).await;
-        assert!(!story.is_over(Duration::ZERO));
-        assert!(story.is_over(Duration::from_millis(60)), "the pause counts");
+        assert!(!state.is_over(Duration::ZERO));
+        assert!(state.is_over(Duration::from_millis(60)), "the pause counts");
         tokio::time::advance(Duration::from_millis(60)).await;
-        assert!(story.is_over(Duration::ZERO), "90 ms are too little for an answer");
+        assert!(state.is_over(Duration::ZERO), "90 ms are too little for an answer");
     }
 }

@@ -12,7 +12,7 @@ use proto::{ErrorCode, Failure};
 use tokio::time::{Instant, timeout};
 
 use super::ask::{Miss, Watch, begin, lost};
-use super::call::{Next, Story, told};
+use super::call::{CallState, Next, told};
 use super::dial::Gateway;
 use super::pulse::Pulse;
 use super::{Client, ClientError};
@@ -40,7 +40,7 @@ pub struct Follow {
     stream: Option<(Gateway, FrameRx)>,
     pulse: Pulse,
     /// What has gone wrong since the last page.
-    story: Option<Story>,
+    state: Option<CallState>,
     /// How long the next gateway is given for its first page.
     patience: Duration,
     /// Until when this one has time for it; `None` once it is there.
@@ -61,7 +61,7 @@ impl Follow {
             positions,
             stream: None,
             pulse: Pulse::new(),
-            story: None,
+            state: None,
             patience,
             first_by: None,
             homing: false,
@@ -91,21 +91,21 @@ impl Follow {
                 Ok(None) if std::mem::take(&mut self.homing) => Next::Again(Duration::ZERO),
                 // A gateway that stops says so or breaks off: one that ends after a page has nothing
                 // more to say of a range that ends.
-                Ok(None) if self.read.until.is_some() && self.story.is_none() => {
+                Ok(None) if self.read.until.is_some() && self.state.is_none() => {
                     self.done = true;
                     break;
                 }
-                Ok(None) => Next::Again(self.story().pause()),
+                Ok(None) => Next::Again(self.state().pause()),
                 Err(miss) => self.missed(miss),
             };
             self.stream = None;
             match next {
                 Next::Over(error) => return Err(self.fail(error)),
-                Next::Again(pause) if self.story().is_over(pause) => {
-                    let error = self.story().verdict();
+                Next::Again(pause) if self.state().is_over(pause) => {
+                    let error = self.state().verdict();
                     return Err(self.fail(error));
                 }
-                Next::Again(pause) => self.story().rest(pause).await,
+                Next::Again(pause) => self.state().rest(pause).await,
             }
         }
         Ok(None)
@@ -117,10 +117,10 @@ impl Follow {
             let frame = encode(None, &self.request())
                 .map_err(|error| Failure::new(ErrorCode::Invalid, error))?;
             let inner = self.client.0.clone();
-            let next = match inner.reach(self.story()).await {
+            let next = match inner.reach(self.state()).await {
                 Ok(gateway) => match begin(&gateway, frame).await {
                     Ok(rx) => {
-                        self.story().asks(gateway.name.as_str());
+                        self.state().asks(gateway.name.as_str());
                         self.pulse = Pulse::new();
                         self.first_by = Some(Instant::now() + self.patience);
                         // A cluster that takes its time is waited for all the same.
@@ -128,17 +128,17 @@ impl Follow {
                         self.stream = Some((gateway, rx));
                         return Ok(());
                     }
-                    Err(end) => inner.missed(&gateway, Miss { sent: false, end }, self.story()),
+                    Err(end) => inner.missed(&gateway, Miss { sent: false, end }, self.state()),
                 },
                 Err(next) => next,
             };
             match next {
                 Next::Over(error) => return Err(self.fail(error)),
-                Next::Again(pause) if self.story().is_over(pause) => {
-                    let error = self.story().verdict();
+                Next::Again(pause) if self.state().is_over(pause) => {
+                    let error = self.state().verdict();
                     return Err(self.fail(error));
                 }
-                Next::Again(pause) => self.story().rest(pause).await,
+                Next::Again(pause) => self.state().rest(pause).await,
             }
         }
     }
@@ -197,7 +197,7 @@ impl Follow {
             _ => return Err(Failure::new(ErrorCode::Version, "the answer to a read is no page")),
         };
         self.pulse.heard();
-        (self.story, self.first_by) = (None, None);
+        (self.state, self.first_by) = (None, None);
         self.patience = self.client.0.timeout.min(FIRST_PAGE);
         self.read.pin(&page);
         // The positions are further on than the cursor was.
@@ -229,7 +229,7 @@ impl Follow {
     fn refused(&mut self, failure: Failure) -> Next {
         let inner = self.client.0.clone();
         match self.stream.take() {
-            Some((gateway, _)) => inner.refused(&gateway, failure, self.story()),
+            Some((gateway, _)) => inner.refused(&gateway, failure, self.state()),
             None => Next::Over(failure.into()),
         }
     }
@@ -237,19 +237,19 @@ impl Follow {
     fn missed(&mut self, miss: Miss) -> Next {
         let inner = self.client.0.clone();
         match self.stream.take() {
-            Some((gateway, _)) => inner.missed(&gateway, miss, self.story()),
+            Some((gateway, _)) => inner.missed(&gateway, miss, self.state()),
             None => Next::Again(Duration::ZERO),
         }
     }
 
-    fn story(&mut self) -> &mut Story {
+    fn state(&mut self) -> &mut CallState {
         let (timeout, spread) = (self.client.0.timeout, &self.client.0.spread);
-        self.story.get_or_insert_with(|| Story::new(timeout, false, spread.clone()))
+        self.state.get_or_insert_with(|| CallState::new(timeout, false, spread.clone()))
     }
 
     /// The next call of `next` begins anew.
     fn fail(&mut self, error: ClientError) -> ClientError {
-        self.story = None;
+        self.state = None;
         error
     }
 }

@@ -83,7 +83,7 @@ pub struct ClientConfig {
     /// File that keeps the live list from one process to the next.
     pub cache: Option<PathBuf>,
     /// Highest stamp seen by earlier processes: what this client sends gets a later one.
-    pub token: Option<Hlc>,
+    pub causal_token: Option<Hlc>,
     /// Over which gateways calls go that do not say so themselves. `via` overrides it.
     pub spread: Spread,
     /// Whose turn it is in a round robin; `None` begins with the first node.
@@ -101,7 +101,7 @@ impl ClientConfig {
             home: None,
             timeout: Duration::from_secs(10),
             cache: None,
-            token: None,
+            causal_token: None,
             spread: Spread::Home,
             ring: None,
         }
@@ -123,7 +123,7 @@ struct Inner {
     /// Epoch of the live list that was last asked for.
     asked_epoch: AtomicU64,
     homing: AtomicBool,
-    token: Mutex<Hlc>,
+    causal_token: Mutex<Hlc>,
     room: Semaphore,
     spread: Spread,
     ring: Arc<dyn Ring>,
@@ -162,7 +162,7 @@ impl Client {
             directory,
             route: Mutex::default(),
             homing: AtomicBool::new(false),
-            token: Mutex::new(config.token.unwrap_or(Hlc::ZERO)),
+            causal_token: Mutex::new(config.causal_token.unwrap_or(Hlc::ZERO)),
             room: Semaphore::new(ROOM_BYTES),
             spread: config.spread,
             ring: config.ring.unwrap_or_else(|| Arc::new(MemoryRing::default())),
@@ -228,7 +228,7 @@ impl Client {
 
     /// Highest stamp seen in answers; what this client sends from now on gets a later one.
     #[must_use]
-    pub fn token(&self) -> Option<Hlc> {
+    pub fn causal_token(&self) -> Option<Hlc> {
         Some(self.0.seen()).filter(|seen| *seen > Hlc::ZERO)
     }
 
@@ -251,7 +251,7 @@ impl Inner {
     }
 
     fn seen(&self) -> Hlc {
-        *self.token.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.causal_token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes from an answer what later calls need: the highest stamp, and news of the live list.
@@ -302,7 +302,7 @@ impl Inner {
 
     fn note_stamp(&self, bytes: &[u8]) {
         if let Ok(stamp) = read_stamp(bytes) {
-            let mut seen = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut seen = self.causal_token.lock().unwrap_or_else(PoisonError::into_inner);
             *seen = stamp.hlc.max(*seen);
         }
     }

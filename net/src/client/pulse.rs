@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::call::Story;
+use super::call::CallState;
 use super::dial::Gateway;
 use super::{Inner, Spread};
 
@@ -60,10 +60,10 @@ async fn is_cut_off(inner: Arc<Inner>, gateway: Gateway) -> bool {
     if inner.serves(&gateway).await {
         return false;
     }
-    let mut story = Story::new(WITHIN, false, Spread::Home);
-    story.asks(gateway.name.as_str());
+    let mut state = CallState::new(WITHIN, false, Spread::Home);
+    state.asks(gateway.name.as_str());
     // Where no other can do better, there is nowhere to go.
-    match inner.another(&mut story).await {
+    match inner.another(&mut state).await {
         Some(other) => inner.serves(&other).await,
         None => false,
     }

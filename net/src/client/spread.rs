@@ -11,7 +11,7 @@ use proto::wire::{Empty, Op, Reply, Slots};
 use tokio::time::{Instant, timeout};
 
 use super::Inner;
-use super::call::Story;
+use super::call::CallState;
 use super::dial::{DIAL_TIME, Gateway, Trouble};
 use super::directory::Node;
 use crate::reason::End;
@@ -63,61 +63,61 @@ impl Inner {
     /// A gateway for a call, by its policy.
     pub(super) async fn gateway_for(
         self: &Arc<Self>,
-        story: &mut Story,
+        state: &mut CallState,
     ) -> Result<Gateway, Trouble> {
-        let first = story.last_asked().is_none();
-        if story.spread == Spread::Home && first || self.directory.via().is_some() {
+        let first = state.last_asked().is_none();
+        if state.spread == Spread::Home && first || self.directory.via().is_some() {
             return self.gateway().await;
         }
         // On the heap: most calls stay at home, and need not be as large as this.
-        Box::pin(self.spread_gateway(story)).await
+        Box::pin(self.spread_gateway(state)).await
     }
 
     /// Another gateway for a call that waits for those it has asked; `None` if there is none.
-    pub(super) async fn another(self: &Arc<Self>, story: &mut Story) -> Option<Gateway> {
+    pub(super) async fn another(self: &Arc<Self>, state: &mut CallState) -> Option<Gateway> {
         if self.directory.via().is_some() {
             return None;
         }
-        Box::pin(self.untried(story, true)).await
+        Box::pin(self.untried(state, true)).await
     }
 
     /// A gateway that was not asked yet. `aside`: it takes nobody's turn.
-    async fn untried(self: &Arc<Self>, story: &mut Story, aside: bool) -> Option<Gateway> {
-        while let Some(node) = self.choose(story, aside).await {
+    async fn untried(self: &Arc<Self>, state: &mut CallState, aside: bool) -> Option<Gateway> {
+        while let Some(node) = self.choose(state, aside).await {
             let at = node.name.as_ref().map_or(node.address.as_str(), Name::as_str);
-            match self.pooled(&node, story.dial_limit()).await {
+            match self.pooled(&node, state.dial_limit()).await {
                 // An address without a name may lead to anybody.
-                Some(Ok(gateway)) if story.avoids(gateway.name.as_str()) => story.asks(at),
+                Some(Ok(gateway)) if state.avoids(gateway.name.as_str()) => state.asks(at),
                 Some(Ok(gateway)) => return Some(gateway),
                 Some(Err(end)) => {
                     let gateway = node.label();
                     tracing::info!(gateway, reason = end.reason(), "no answer, asking elsewhere");
                     self.directory.demote(&node.address);
                     self.fail_turn(at);
-                    story.failed(at);
+                    state.failed(at);
                 }
                 // It may yet come: the next call finds it.
-                None => story.asks(at),
+                None => state.asks(at),
             }
         }
         None
     }
 
-    async fn spread_gateway(self: &Arc<Self>, story: &mut Story) -> Result<Gateway, Trouble> {
-        if story.spread != Spread::Home {
-            self.await_list(LIST_TIME.min(story.timeout() / 3)).await;
+    async fn spread_gateway(self: &Arc<Self>, state: &mut CallState) -> Result<Gateway, Trouble> {
+        if state.spread != Spread::Home {
+            self.await_list(LIST_TIME.min(state.timeout() / 3)).await;
         }
-        if let Some(gateway) = self.untried(story, false).await {
-            if story.spread == Spread::Home {
+        if let Some(gateway) = self.untried(state, false).await {
+            if state.spread == Spread::Home {
                 // Unless others have one by now, it is the one for all calls.
                 self.route().current.get_or_insert_with(|| gateway.clone());
             }
             return Ok(gateway);
         }
         // None of those that should be; whoever answers at any known address will do.
-        story.start_over();
+        state.start_over();
         let gateway = self.gateway().await?;
-        if story.spread == Spread::RoundRobin {
+        if state.spread == Spread::RoundRobin {
             self.ring.used(gateway.name.as_str());
         }
         Ok(gateway)
@@ -140,24 +140,24 @@ impl Inner {
     }
 
     /// The next node for this call; `None` when all of them were asked. `aside`: none takes its turn.
-    async fn choose(self: &Arc<Self>, story: &Story, aside: bool) -> Option<Node> {
-        if story.spread == Spread::Home {
+    async fn choose(self: &Arc<Self>, state: &CallState, aside: bool) -> Option<Node> {
+        if state.spread == Spread::Home {
             let fit = |node: &Node| match &node.name {
-                Some(name) => !story.avoids(name.as_str()),
-                None => !story.avoids(&node.address),
+                Some(name) => !state.avoids(name.as_str()),
+                None => !state.avoids(&node.address),
             };
             return self.directory.candidates().into_iter().find(fit);
         }
-        if story.spread == Spread::Primary && !self.directory.is_fresh(PRIMARY_AGE) {
+        if state.spread == Spread::Primary && !self.directory.is_fresh(PRIMARY_AGE) {
             self.learn_now().await;
         }
         let live = self.directory.live();
-        let fit = |name: &str| !story.avoids(name);
-        let name = match &story.spread {
+        let fit = |name: &str| !state.avoids(name);
+        let name = match &state.spread {
             Spread::Home => None,
             Spread::RoundRobin if aside => {
                 let names = live_names(&live);
-                let last = story.last_asked();
+                let last = state.last_asked();
                 let at = names.iter().position(|name| Some(name.as_str()) == last);
                 self.in_order(&names, at.map_or(0, |at| at + 1), fit)
             }
@@ -263,7 +263,7 @@ fn live_names(live: &[super::ring::LiveNode]) -> Vec<String> {
     live.iter().map(|node| node.name.clone()).collect()
 }
 
-impl Story {
+impl CallState {
     /// Time for one node to answer the door: a call must be able to try another.
     fn dial_limit(&self) -> Duration {
         DIAL_TIME.min(self.timeout() / 3)

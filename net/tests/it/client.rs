@@ -348,11 +348,11 @@ async fn stamps_seen_are_carried_along() {
     let node = Node::start(&pki, &world, "n1");
     let mut config = config(pki.issue(Role::Client, "bob"), &[&node]);
     let earlier = clock::Hlc::from_ns(77);
-    config.token = Some(earlier);
+    config.causal_token = Some(earlier);
     let client = Client::new(config).unwrap();
-    assert_eq!(client.token(), Some(earlier));
+    assert_eq!(client.causal_token(), Some(earlier));
     within(client.call(Op::Ping(Empty {}))).await.unwrap();
-    assert_eq!(client.token(), Some(earlier));
+    assert_eq!(client.causal_token(), Some(earlier));
 }
 
 #[tokio::test]

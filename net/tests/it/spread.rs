@@ -33,7 +33,7 @@ fn table(rows: &[(&str, u32)]) -> BTreeMap<String, u32> {
     rows.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
 }
 
-/// Row 001-2, 001-3 (both cases of the trap) and 001-4, with pings and with sends.
+/// Three nodes, one dead (before the first request and between two), and a fourth, with pings and with sends.
 ///
 /// Seen to fail with the node that failed left in the ring (12 attempts fail), and with the answer's
 /// news of a newer list not waited for (n4 gets two).
@@ -238,7 +238,7 @@ async fn a_gateway_that_refuses_for_now_keeps_its_turns() {
     assert_eq!((counts, retried), (table(&[("n1", 2), ("n2", 3)]), 1));
 }
 
-/// Row 000-7 for a client that says nothing: it is told that its home is back, and goes there.
+/// For a client that says nothing: it is told that its home is back, and goes there.
 ///
 /// Seen to fail without the subscription (the client stays where it is).
 #[tokio::test]

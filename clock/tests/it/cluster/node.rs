@@ -1,7 +1,7 @@
 //! One node: what survives a crash, what does not, and its use of the clock crate.
 
 use clock::guard::{check, stamp_limit_ns};
-use clock::lead::{Decision, Policy, Situation, Standing, UnsyncedStart};
+use clock::lead::{ClockFitness, Decision, Policy, Situation, UnsyncedStart};
 use clock::peer::{Claim, Exchange, Fence, PeerClock, PeerVerdict, fence};
 use clock::{ClockState, Hlc, HlcClock, Reading};
 
@@ -300,7 +300,7 @@ impl Node {
         let willing = fresh.iter().filter(|peer| !self.peers[**peer].refuses).count();
         let refused = fresh.iter().any(|peer| self.peers[*peer].refuses);
         Situation {
-            standing: Standing {
+            standing: ClockFitness {
                 state,
                 error_ns: reading.error_ns(),
                 ahead_ns: self.hlc.ahead_ns(cap_ns, self.last),

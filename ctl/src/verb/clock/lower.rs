@@ -21,7 +21,7 @@ struct LoweredView {
 impl LoweredView {
     fn of(lowered: &CeilingLowered) -> Result<Self, CtlError> {
         let at = |bytes: &[u8]| {
-            let at = Hlc::from_slice(bytes).ok_or_else(|| CtlError::strange("no ceiling"))?;
+            let at = Hlc::from_slice(bytes).ok_or_else(|| CtlError::unexpected("no ceiling"))?;
             Ok::<_, CtlError>(at.to_string())
         };
         Ok(Self {
@@ -82,6 +82,6 @@ pub(super) async fn run(whose: Whose, globals: &Globals, out: &mut Out) -> Resul
 fn view(reply: Reply) -> Result<LoweredView, CtlError> {
     match reply {
         Reply::CeilingLowered(lowered) => LoweredView::of(&lowered),
-        _ => Err(CtlError::strange("no ceiling")),
+        _ => Err(CtlError::unexpected("no ceiling")),
     }
 }

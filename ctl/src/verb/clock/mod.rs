@@ -132,7 +132,7 @@ fn refuse_via(globals: &Globals) -> Result<(), CtlError> {
 fn view(reply: Reply) -> Result<ClockView, CtlError> {
     match reply {
         Reply::Clock(report) => Ok(report.into()),
-        _ => Err(CtlError::strange("no clock report")),
+        _ => Err(CtlError::unexpected("no clock report")),
     }
 }
 

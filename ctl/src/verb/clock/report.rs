@@ -83,7 +83,7 @@ async fn find(
 ) -> Result<(Range, Vec<String>, Vec<Entry>), CtlError> {
     let now_ns = match session.call(Op::Clock(Empty {})).await? {
         (_, Reply::Clock(report)) => report.now_ns,
-        _ => return Err(CtlError::strange("no clock report")),
+        _ => return Err(CtlError::unexpected("no clock report")),
     };
     let at = |when: Option<When>| when.map(|when| when.hlc(now_ns).ns);
     let range = Range { since_ns: at(args.since), until_ns: at(args.until), now_ns };
@@ -128,7 +128,7 @@ async fn read(range: Range, session: &Session, out: &Out) -> Result<Vec<Entry>, 
     let mut entries = Vec::new();
     loop {
         let (_, reply) = session.call(Op::Read(read.clone())).await?;
-        let Reply::Page(page) = reply else { return Err(CtlError::strange("no page")) };
+        let Reply::Page(page) = reply else { return Err(CtlError::unexpected("no page")) };
         for record in &page.records {
             match history::entry(record) {
                 Ok(entry) => entries.extend(entry),
@@ -139,7 +139,7 @@ async fn read(range: Range, session: &Session, out: &Out) -> Result<Vec<Entry>, 
             return Ok(entries);
         }
         if page.records.is_empty() && page.next == read.after {
-            return Err(CtlError::strange("a page that leads nowhere"));
+            return Err(CtlError::unexpected("a page that leads nowhere"));
         }
         read.go_on(&page);
     }

@@ -91,7 +91,7 @@ async fn look(
     let mut ready = Vec::new();
     for reply in reports {
         let Reply::Clock(report) = reply else {
-            return Err(NotYet::Over(CtlError::strange("no clock report")));
+            return Err(NotYet::Over(CtlError::unexpected("no clock report")));
         };
         if let Some(why) = lacks(&report, args.state, args.max_error) {
             return Err(NotYet::Because(why));

@@ -28,7 +28,7 @@ impl Tour<'_> {
         self.title("The primary is killed while alice keeps sending")?;
         let status = self.status().await?;
         let primary = status.primary().map(str::to_owned);
-        let primary = primary.ok_or_else(|| CtlError::strange("no primary"))?;
+        let primary = primary.ok_or_else(|| CtlError::unexpected("no primary"))?;
         let pid = self.cluster.pid(&primary).unwrap_or_default();
         self.say(&format!("$ kill -9 {pid}    # {primary}"))?;
         let alice = self.session("alice", None)?;
@@ -106,7 +106,7 @@ async fn send_on(alice: &Session, kill: &Notify) -> Result<Failover, CtlError> {
         let asked = Instant::now();
         match alice.call(Op::Send(send)).await {
             Ok((_, Reply::Ack(ack))) => failover.acked.insert(ack.id, ack.seq),
-            Ok(_) => return Err(CtlError::strange("no acknowledgement")),
+            Ok(_) => return Err(CtlError::unexpected("no acknowledgement")),
             Err(error) => {
                 // Nobody would be left to kill for.
                 kill.notify_one();

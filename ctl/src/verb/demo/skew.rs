@@ -69,7 +69,7 @@ impl Tour<'_> {
         self.title("A clock goes wrong: all time servers of the primary jump 5 s ahead")?;
         let status = self.status().await?;
         let node = status.primary().map(str::to_owned);
-        let node = node.ok_or_else(|| CtlError::strange("no primary"))?;
+        let node = node.ok_or_else(|| CtlError::unexpected("no primary"))?;
         self.logctl(&["--via", &node, "clock", "sources"]).await?;
         let alice = self.session("alice", None)?;
         let enough = AtomicBool::new(false);
@@ -187,11 +187,11 @@ async fn send_on(alice: &Session, truth: Truth, enough: &AtomicBool) -> Result<S
         let send = wire::Send { to: "bob".to_owned(), id, body, ..wire::Send::default() };
         let (asked, from_ns) = (Instant::now(), truth.now_ns());
         let (_, Reply::Ack(ack)) = alice.call(Op::Send(send)).await? else {
-            return Err(CtlError::strange("no acknowledgement"));
+            return Err(CtlError::unexpected("no acknowledgement"));
         };
         let to_ns = truth.now_ns();
         sending.gap = sending.gap.max(asked.elapsed());
-        let stamp = read_stamp(&ack.stamp).map_err(|e| CtlError::strange(&e.to_string()))?;
+        let stamp = read_stamp(&ack.stamp).map_err(|e| CtlError::unexpected(&e.to_string()))?;
         sending.acked.insert(ack.id, Sent { seq: ack.seq, stamp, from_ns, to_ns });
         sleep(SEND_EVERY).await;
     }

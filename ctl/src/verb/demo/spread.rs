@@ -53,7 +53,7 @@ impl Tour<'_> {
         let all = self.ping(count, &names).await?;
         let status = self.status().await?;
         let backup = names.iter().find(|name| status.primary() != Some(name.as_str())).cloned();
-        let backup = backup.ok_or_else(|| CtlError::strange("no backup"))?;
+        let backup = backup.ok_or_else(|| CtlError::unexpected("no backup"))?;
         self.title("One node is stopped: its share goes evenly to the others, and nothing fails")?;
         self.say(&format!(
             "$ kill {}    # {backup}",
@@ -113,7 +113,7 @@ impl Tour<'_> {
         let args = ["--as", "alice", "--spread", "rr", "ping", "--count", &number, "--report"];
         self.say(&format!("$ logctl {}", args.join(" ")))?;
         let text = self.quietly(&args, "json").await?;
-        let strange = |error: serde_json::Error| CtlError::strange(&error.to_string());
+        let strange = |error: serde_json::Error| CtlError::unexpected(&error.to_string());
         let counts: Counts = serde_json::from_str(&text).map_err(strange)?;
         for (node, answers) in &counts.counts {
             self.say(&format!("  {node}  {answers}"))?;

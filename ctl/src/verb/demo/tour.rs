@@ -159,7 +159,7 @@ impl<'a> Tour<'a> {
         let mut read = wire::Read::default();
         loop {
             let (_, reply) = session.call(Op::Read(read.clone())).await?;
-            let Reply::Page(page) = reply else { return Err(CtlError::strange("no page")) };
+            let Reply::Page(page) = reply else { return Err(CtlError::unexpected("no page")) };
             records.extend(page.records);
             if page.end || page.next == read.after {
                 break;
@@ -176,7 +176,7 @@ impl<'a> Tour<'a> {
         session.close().await;
         match answer? {
             (_, Reply::Status(status)) => Ok(status.into()),
-            _ => Err(CtlError::strange("no status")),
+            _ => Err(CtlError::unexpected("no status")),
         }
     }
 
@@ -208,5 +208,5 @@ impl<'a> Tour<'a> {
 }
 
 pub(super) fn name(text: &str) -> Result<Name, CtlError> {
-    text.parse().map_err(|_| CtlError::strange(&format!("the name '{text}'")))
+    text.parse().map_err(|_| CtlError::unexpected(&format!("the name '{text}'")))
 }

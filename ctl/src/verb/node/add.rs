@@ -175,7 +175,7 @@ fn names(rows: &[MemberRow], given: &[Name], count: usize) -> Result<Vec<Name>, 
     let mut numbered = (1_u32..).filter_map(|n| format!("n{n}").parse::<Name>().ok()).filter(free);
     while names.len() < count {
         let next = numbered.find(|name| !names.contains(name));
-        names.push(next.ok_or_else(|| CtlError::strange("no free name"))?);
+        names.push(next.ok_or_else(|| CtlError::unexpected("no free name"))?);
     }
     Ok(names)
 }
@@ -184,7 +184,7 @@ async fn say_moves(talk: &Talk, names: &[Name], out: &Out) -> Result<(), CtlErro
     let add = names.iter().map(Name::to_string).collect();
     let plan = Op::Plan(Plan { add, remove: Vec::new() });
     let (_, Reply::Planned(planned)) = talk.change.call(plan).await? else {
-        return Err(CtlError::strange("no plan"));
+        return Err(CtlError::unexpected("no plan"));
     };
     for moved in planned.moves {
         out.note(&format!("{} slots would move from {} to {}", moved.slots, moved.from, moved.to));

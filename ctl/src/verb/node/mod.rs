@@ -6,8 +6,8 @@
 
 mod add;
 mod remove;
+mod set;
 mod show;
-mod wish;
 
 use std::time::Duration;
 
@@ -36,12 +36,12 @@ pub(crate) async fn run(args: Node, globals: &Globals, out: &mut Out) -> Result<
         Node::Show { name } => show::run(&name, globals, out).await,
         Node::Add(args) => add::run(args, globals, out).await,
         Node::Remove(args) => remove::run(args, globals, out).await,
-        Node::Drain { name, off } => wish::drain(&name, off, globals, out).await,
-        Node::StepDown { name, hold } => wish::step_down(name.as_ref(), hold, globals, out).await,
-        Node::Promote { name } => wish::vote(&name, true, globals, out).await,
-        Node::Demote { name } => wish::vote(&name, false, globals, out).await,
+        Node::Drain { name, off } => set::drain(&name, off, globals, out).await,
+        Node::StepDown { name, hold } => set::step_down(name.as_ref(), hold, globals, out).await,
+        Node::Promote { name } => set::vote(&name, true, globals, out).await,
+        Node::Demote { name } => set::vote(&name, false, globals, out).await,
         Node::Set { name, priority, signer } => {
-            wish::set(&name, priority, signer, globals, out).await
+            set::set(&name, priority, signer, globals, out).await
         }
     }
 }
@@ -92,7 +92,7 @@ impl Talk {
     async fn status(&self) -> Result<Status, CtlError> {
         match self.look.call(Op::Status(Empty {})).await? {
             (_, Reply::Status(status)) => Ok(status),
-            _ => Err(CtlError::strange("no status")),
+            _ => Err(CtlError::unexpected("no status")),
         }
     }
 
@@ -100,7 +100,7 @@ impl Talk {
     async fn engine(&self) -> Result<RaftView, CtlError> {
         match self.look.call(Op::Raft(Empty {})).await? {
             (_, Reply::Raft(view)) => Ok(view),
-            _ => Err(CtlError::strange("no engine")),
+            _ => Err(CtlError::unexpected("no engine")),
         }
     }
 
@@ -143,7 +143,7 @@ impl Talk {
 fn members(answer: (String, Reply)) -> Result<Vec<MemberRow>, CtlError> {
     match answer {
         (_, Reply::Members(Members { members, .. })) => Ok(members),
-        _ => Err(CtlError::strange("no members")),
+        _ => Err(CtlError::unexpected("no members")),
     }
 }
 

@@ -119,7 +119,7 @@ async fn planned(names: Vec<String>, globals: &Globals, out: &mut Out) -> Result
     let plan = Plan { add: Vec::new(), remove: names };
     let answer = talk.change.call(Op::Plan(plan)).await;
     talk.close().await;
-    let (_, Reply::Planned(planned)) = answer? else { return Err(CtlError::strange("no plan")) };
+    let (_, Reply::Planned(planned)) = answer? else { return Err(CtlError::unexpected("no plan")) };
     MovesView::from(planned).show(out)
 }
 

@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How a node stands in the table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct OwnMembership {
     /// Whether clients are kept away from it.
     pub drained: bool,
     /// Whether it is a member no more.
@@ -41,8 +41,8 @@ pub(crate) fn follow(
     store: Store,
     trust: Arc<Trust>,
     stop: CancellationToken,
-) -> watch::Receiver<Standing> {
-    let (said, standing) = watch::channel(Standing::default());
+) -> watch::Receiver<OwnMembership> {
+    let (said, standing) = watch::channel(OwnMembership::default());
     let (mut progress, view) = (engine.progress(), engine.view());
     tokio::spawn(stop.run_until_cancelled_owned(async move {
         loop {
@@ -64,9 +64,9 @@ pub(crate) fn follow(
     standing
 }
 
-fn standing_of(rows: &[MemberRow], name: &str, raft_id: u64) -> Standing {
+fn standing_of(rows: &[MemberRow], name: &str, raft_id: u64) -> OwnMembership {
     let row = rows.iter().find(|row| row.name == name);
-    Standing {
+    OwnMembership {
         drained: row.is_some_and(|row| row.raft_id == raft_id && row.drained),
         removed: is_removed(rows, name, raft_id),
         signs: row.filter(|row| row.raft_id == raft_id).map(|row| row.signs),
@@ -151,7 +151,7 @@ mod tests {
     fn a_store_is_removed_and_not_a_name() {
         let rows = [row("n1", 1, MemberState::Joined), row("n4", 16, MemberState::Removed)];
         let of = |rows: &[MemberRow], name: &str, id| {
-            let Standing { drained, removed, .. } = standing_of(rows, name, id);
+            let OwnMembership { drained, removed, .. } = standing_of(rows, name, id);
             (drained, removed)
         };
         assert_eq!(of(&rows, "n1", 1), (true, false));

@@ -1,6 +1,4 @@
-//! System 002, a distributed chat: groups, and everybody talking at once.
-//!
-//! Rows of `seeds.md`: 002-16 to 002-19.
+//! A distributed chat: groups, and everybody talking at once.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +23,7 @@ fn bodies(shown: &[(u64, String)]) -> Vec<&str> {
 }
 
 #[test]
-fn rows_002_16_to_002_18_groups_share_one_record() {
+fn groups_share_one_record() {
     let cluster = Cluster::start(3).unwrap();
     cluster.register(&["alice", "bob", "carol", "dave"]).unwrap();
     let user = cluster.user();
@@ -35,7 +33,7 @@ fn rows_002_16_to_002_18_groups_share_one_record() {
     user.ok(&["--as", "alice", "group", "create", "ops"]).unwrap();
     user.ok(&["--as", "alice", "group", "add", "ops", "bob", "carol"]).unwrap();
     let ack = say("alice", "@ops", "first");
-    // Row 002-16: the same record for everyone, through every node.
+    // The same record for everyone, through every node.
     let mut seen = BTreeSet::new();
     for (who, via) in [("alice", "n1"), ("bob", "n2"), ("carol", "n3"), ("bob", "n1")] {
         let read = user.json(&["--as", who, "read", "--to", "@ops", "--via", via]).unwrap();
@@ -52,7 +50,7 @@ fn rows_002_16_to_002_18_groups_share_one_record() {
     user.refused(&["--as", "bob", "group", "create", "ops"], 6).unwrap();
     user.refused(&["--as", "alice", "group", "add", "ops", "mallory"], 5).unwrap();
     assert_eq!(cluster.records("n1", false).unwrap().len(), before);
-    // Row 002-17: from the joining point to the leaving point, in one order with the messages.
+    // From the joining point to the leaving point, in one order with the messages.
     user.ok(&["--as", "alice", "group", "add", "ops", "dave"]).unwrap();
     say("bob", "@ops", "second");
     user.ok(&["--as", "alice", "group", "remove", "ops", "bob"]).unwrap();
@@ -97,7 +95,7 @@ fn transcript(follower: &Follower) -> Vec<(u64, String, String)> {
 }
 
 #[test]
-fn row_002_19_fifty_chatters_see_the_same() {
+fn fifty_chatters_see_the_same() {
     let cluster = Cluster::start(3).unwrap();
     let names: Vec<String> = (0..CHATTERS).map(|n| format!("u{n}")).collect();
     let all: Vec<&str> = names.iter().map(String::as_str).collect();

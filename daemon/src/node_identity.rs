@@ -1,6 +1,6 @@
 //! Who this node is, proven: its certificate and key, loaded and checked against the configuration.
 //!
-//! Loaded at the start and again at every reload; whoever holds a [`Proof`] may serve with it.
+//! Loaded at the start and again at every reload; whoever holds a [`NodeIdentity`] may serve with it.
 //!
 //! Not here: how certificates are made and verified (`certs`).
 
@@ -15,7 +15,7 @@ use proto::{ClusterId, Identity, Name, Role};
 use crate::config::{Config, Tls};
 
 /// What lets this node prove who it is.
-pub struct Proof {
+pub struct NodeIdentity {
     /// Certificate, key and the authority of the cluster.
     pub credentials: Credentials,
     /// The authority with its key, if this node may sign certificates.
@@ -54,11 +54,11 @@ impl fmt::Debug for Signer {
 }
 
 /// Names the node, and never a key.
-impl fmt::Debug for Proof {
+impl fmt::Debug for NodeIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let signer = self.signer.is_some();
         let identity = self.credentials.identity();
-        f.debug_struct("Proof").field("identity", identity).field("signer", &signer).finish()
+        f.debug_struct("NodeIdentity").field("identity", identity).field("signer", &signer).finish()
     }
 }
 
@@ -108,7 +108,7 @@ impl ProofError {
     }
 }
 
-impl Proof {
+impl NodeIdentity {
     /// Loads and checks the files that a configuration names.
     ///
     /// # Errors
@@ -178,29 +178,29 @@ mod tests {
     #[test]
     fn files_that_fit_prove_the_node() {
         let (_folder, mut config) = folder(Role::Node);
-        assert!(Proof::load(&config).unwrap().signer.is_some());
+        assert!(NodeIdentity::load(&config).unwrap().signer.is_some());
         config.tls.ca_key = None;
-        assert!(Proof::load(&config).unwrap().signer.is_none());
+        assert!(NodeIdentity::load(&config).unwrap().signer.is_none());
     }
 
     #[test]
     fn another_name_role_or_cluster_is_refused_with_the_reason() {
         let (_folder, mut config) = folder(Role::Node);
         config.node = "n2".parse().unwrap();
-        let error = Proof::load(&config).unwrap_err().to_string();
+        let error = NodeIdentity::load(&config).unwrap_err().to_string();
         assert!(error.contains("that of node n1, but the configuration is for node n2"), "{error}");
 
         let (_folder, config) = folder(Role::Client);
-        let error = Proof::load(&config).unwrap_err().to_string();
+        let error = NodeIdentity::load(&config).unwrap_err().to_string();
         assert!(error.contains("that of client n1"), "{error}");
 
         let (_mine, mut config) = folder(Role::Node);
         let (_other, others) = folder(Role::Node);
         config.tls.key = others.tls.key;
-        let error = Proof::load(&config).unwrap_err().to_string();
+        let error = NodeIdentity::load(&config).unwrap_err().to_string();
         assert!(error.contains("does not belong to the certificate"), "{error}");
         config.tls.key = config.tls.cert.with_file_name("n1.key");
         config.tls.ca_key = others.tls.ca_key;
-        assert!(Proof::load(&config).is_err());
+        assert!(NodeIdentity::load(&config).is_err());
     }
 }

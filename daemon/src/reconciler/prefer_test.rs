@@ -14,8 +14,11 @@ fn row(id: u64, priority: u32) -> MemberRow {
 }
 
 fn candidates(rows: &[MemberRow], own: u64, fit: &[u64], now_ns: u64) -> Vec<Candidate> {
-    let view =
-        View { id: own, voters: rows.iter().map(|r| r.raft_id).collect(), ..View::default() };
+    let view = EngineState {
+        id: own,
+        voters: rows.iter().map(|r| r.raft_id).collect(),
+        ..EngineState::default()
+    };
     let up = Health { may_lead: true, behind: Some(0), slow: false };
     let health = fit.iter().map(|id| (*id, up)).collect();
     Candidate::all(&view, rows, &health, now_ns)
@@ -177,8 +180,8 @@ fn a_role_that_nobody_takes_is_not_offered_at_every_look() {
 fn who_is_not_fit_is_no_candidate() {
     let good = row(2, 9);
     let now = START;
-    let view = View { id: 1, voters: vec![1, 2], ..View::default() };
-    let fit = |row: &MemberRow, health: Option<Health>, view: &View| {
+    let view = EngineState { id: 1, voters: vec![1, 2], ..EngineState::default() };
+    let fit = |row: &MemberRow, health: Option<Health>, view: &EngineState| {
         let health = health.into_iter().map(|health| (2, health)).collect();
         !Candidate::all(view, std::slice::from_ref(row), &health, now).is_empty()
     };
@@ -188,7 +191,7 @@ fn who_is_not_fit_is_no_candidate() {
     assert!(!fit(&good, Some(Health { may_lead: false, ..up }), &view), "a bad clock");
     assert!(!fit(&good, Some(Health { behind: Some(CAUGHT_UP + 1), ..up }), &view), "behind");
     assert!(!fit(&good, Some(Health { behind: None, ..up }), &view), "who knows");
-    let learner = View { voters: vec![1], ..view.clone() };
+    let learner = EngineState { voters: vec![1], ..view.clone() };
     assert!(!fit(&good, Some(up), &learner), "no vote");
     let no = |change: fn(&mut MemberRow)| {
         let mut row = good.clone();

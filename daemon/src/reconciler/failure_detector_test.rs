@@ -28,7 +28,7 @@ fn noted(state: MemberState, voices: &[(&str, Voice)], watching: Duration) -> St
     let rows = [row("n1", MemberState::Joined), row("n4", state)];
     let look =
         Look { name: "n1", starts: 2, nonce: &[7; 16], rows: &rows, voices: &voices, watching };
-    let notes: Vec<_> = due(&look).iter().map(said).collect();
+    let notes: Vec<_> = transitions(&look).iter().map(said).collect();
     notes.join("; ")
 }
 
@@ -160,13 +160,13 @@ fn the_primary_notes_itself() {
             voices: &voices,
             watching: LONG,
         };
-        assert_eq!(due(&look).iter().map(said).collect::<String>(), expected, "{state:?}");
+        assert_eq!(transitions(&look).iter().map(said).collect::<String>(), expected, "{state:?}");
     }
 }
 
 #[tokio::test]
 async fn silence_counts_anew_after_a_pause_of_this_node() {
-    let mut noticing = Noticing::default();
+    let mut noticing = FailureDetector::default();
     let start = Instant::now();
     let mut watched = |at_ms: u32| noticing.watching_at(start + MS * at_ms).as_millis();
     for (at_ms, expected) in
@@ -205,7 +205,7 @@ proptest! {
     #[test]
     fn nothing_is_noted_without_its_time(steps in steps()) {
         let start = Instant::now();
-        let mut noticing = Noticing::default();
+        let mut noticing = FailureDetector::default();
         let mut link = Link { row: row("n4", MemberState::Joined), voice: None };
         let (mut starts, mut ran, mut now_ms) = (2, None::<(u32, u32)>, 0_u32);
         for (heard, runs, born) in steps {
@@ -229,7 +229,7 @@ proptest! {
             let watching = noticing.watching_at(start + MS * now_ms);
             let rows = [link.row.clone()];
             let look = Look { name: "n1", starts: 1, nonce: &[7; 16], rows: &rows, voices: &voices, watching };
-            let notices = due(&look);
+            let notices = transitions(&look);
             prop_assert!(notices.len() <= 1);
             let Some(notice) = notices.first() else { continue };
             let state = MemberState::try_from(notice.state).unwrap();

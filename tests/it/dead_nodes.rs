@@ -1,9 +1,5 @@
-//! System 003, failover, Raft and replicated storage: health, redirection, order, the dictionary,
+//! Failover, Raft and replicated storage: health, redirection, order, the dictionary,
 //! identity of messages, the shell.
-//!
-//! Rows of `seeds.md`: 003-1 to 003-3, 003-5 to 003-8, 003-10, 003-14 and 003-15. The others have
-//! suites of their own: `failover` (003-4, 003-9), `clock_*` (003-11 to 003-13).
-
 use std::collections::BTreeSet;
 
 use rustix::process::Signal;
@@ -11,16 +7,16 @@ use tests::patience::when;
 use tests::{Cluster, until};
 
 #[test]
-fn rows_003_1_to_003_10_nodes_die_and_what_they_kept_does_not() {
+fn nodes_die_and_what_they_kept_does_not() {
     let mut cluster = Cluster::start(3).unwrap();
     cluster.register(&["alice", "bob"]).unwrap();
-    rows_003_1_and_3_health_follows_the_facts(&mut cluster);
-    row_003_2_a_dead_first_address_is_passed_by(&mut cluster);
-    row_003_8_a_dictionary_is_one_on_all_nodes(&cluster);
-    row_003_10_the_same_id_is_the_same_message(&mut cluster);
-    row_003_7_a_deleted_message_is_gone(&cluster);
-    row_003_5_one_order_on_all_nodes(&cluster);
-    row_003_6_states_are_compared(&cluster);
+    health_follows_the_facts(&mut cluster);
+    a_dead_first_address_is_passed_by(&mut cluster);
+    a_dictionary_is_one_on_all_nodes(&cluster);
+    the_same_id_is_the_same_message(&mut cluster);
+    a_deleted_message_is_gone(&cluster);
+    one_order_on_all_nodes(&cluster);
+    states_are_compared(&cluster);
 }
 
 /// Waits until `logctl check --node` says so.
@@ -38,7 +34,7 @@ fn nagios(cluster: &Cluster, args: &[&str]) -> i32 {
     cluster.user().run(&args).unwrap().code
 }
 
-fn rows_003_1_and_3_health_follows_the_facts(cluster: &mut Cluster) {
+fn health_follows_the_facts(cluster: &mut Cluster) {
     cluster.wait_healthy().unwrap();
     let codes = |cluster: &Cluster| {
         let code = |name: &String| cluster.user().run(&["check", "--node", name]).unwrap().code;
@@ -76,7 +72,7 @@ fn rows_003_1_and_3_health_follows_the_facts(cluster: &mut Cluster) {
     cluster.wait_healthy().unwrap();
 }
 
-fn row_003_2_a_dead_first_address_is_passed_by(cluster: &mut Cluster) {
+fn a_dead_first_address_is_passed_by(cluster: &mut Cluster) {
     let user = cluster.user().clone();
     let [ca, cert, key] = user.identity_files("bob").unwrap();
     let file = |path: &std::path::Path| path.to_str().unwrap().to_owned();
@@ -94,7 +90,7 @@ fn row_003_2_a_dead_first_address_is_passed_by(cluster: &mut Cluster) {
     cluster.wait_healthy().unwrap();
 }
 
-fn row_003_8_a_dictionary_is_one_on_all_nodes(cluster: &Cluster) {
+fn a_dictionary_is_one_on_all_nodes(cluster: &Cluster) {
     let user = cluster.user();
     user.ok(&["--as", "alice", "kv", "put", "colour", "red", "--shared"]).unwrap();
     let at = |via: &str| user.json(&["--as", "bob", "kv", "get", "colour", "--via", via]).unwrap();
@@ -121,7 +117,7 @@ fn row_003_8_a_dictionary_is_one_on_all_nodes(cluster: &Cluster) {
     }
 }
 
-fn row_003_10_the_same_id_is_the_same_message(cluster: &mut Cluster) {
+fn the_same_id_is_the_same_message(cluster: &mut Cluster) {
     let user = cluster.user().clone();
     let send = || {
         let args = ["--as", "alice", "send", "--to", "bob", "--id", "once", "--timeout", "60s"];
@@ -149,7 +145,7 @@ fn row_003_10_the_same_id_is_the_same_message(cluster: &mut Cluster) {
     assert_eq!(count, 1, "{read}");
 }
 
-fn row_003_7_a_deleted_message_is_gone(cluster: &Cluster) {
+fn a_deleted_message_is_gone(cluster: &Cluster) {
     let user = cluster.user();
     let secret = "a-sentence-that-stands-nowhere-else";
     user.ok(&["--as", "alice", "send", "--to", "bob", "--id", "secret", secret]).unwrap();
@@ -161,7 +157,7 @@ fn row_003_7_a_deleted_message_is_gone(cluster: &Cluster) {
     assert!(!said.contains(secret), "{run}");
 }
 
-fn row_003_5_one_order_on_all_nodes(cluster: &Cluster) {
+fn one_order_on_all_nodes(cluster: &Cluster) {
     let hash = |via: &String| {
         let run = cluster.user().ok(&["read", "--hash", "--via", via]).unwrap();
         run.text()
@@ -174,7 +170,7 @@ fn row_003_5_one_order_on_all_nodes(cluster: &Cluster) {
     assert_ne!(hashes, after, "a hash that does not see a message");
 }
 
-fn row_003_6_states_are_compared(cluster: &Cluster) {
+fn states_are_compared(cluster: &Cluster) {
     cluster.user().ok(&["verify", "--state"]).unwrap();
     let run = cluster.user().ok(&["verify", "--state", "--deep", "-o", "json"]).unwrap();
     for name in cluster.names() {
@@ -183,7 +179,7 @@ fn row_003_6_states_are_compared(cluster: &Cluster) {
 }
 
 #[test]
-fn row_003_15_the_shell_takes_one_line_after_the_other() {
+fn the_shell_takes_one_line_after_the_other() {
     let cluster = Cluster::start(1).unwrap();
     cluster.register(&["alice", "bob"]).unwrap();
     let typed =
@@ -196,7 +192,7 @@ fn row_003_15_the_shell_takes_one_line_after_the_other() {
 }
 
 #[test]
-fn row_003_14_a_node_is_told_where_to_listen_and_whom_to_join() {
+fn a_node_is_told_where_to_listen_and_whom_to_join() {
     let mut cluster = Cluster::start(1).unwrap();
     let token = cluster.node_token(&[]).unwrap();
     // Its three start commands in our syntax: a configuration, an address, somebody to ask.

@@ -26,12 +26,12 @@ fn rows(ids: &[u64]) -> Vec<MemberRow> {
 }
 
 /// The engine of n1, which leads.
-fn view(voters: &[u64], learners: &[u64]) -> View {
+fn view(voters: &[u64], learners: &[u64]) -> EngineState {
     let members = voters.iter().chain(learners).map(|id| (*id, member(*id))).collect();
-    View { id: 1, voters: voters.to_vec(), members, ..View::default() }
+    EngineState { id: 1, voters: voters.to_vec(), members, ..EngineState::default() }
 }
 
-fn planned(view: &View, rows: &[MemberRow], up: &[u64]) -> Option<Step> {
+fn planned(view: &EngineState, rows: &[MemberRow], up: &[u64]) -> Option<Step> {
     let health: BTreeMap<u64, Health> =
         up.iter().filter(|id| **id != view.id).map(|id| (*id, UP)).collect();
     let candidates = Candidate::all(view, rows, &health, 0);
@@ -52,7 +52,7 @@ fn nothing_is_done_where_nothing_is_to_be_done() {
 
 #[test]
 fn a_change_that_was_begun_is_finished_first() {
-    let joint = View { joint: true, ..view(&[1, 2, 3], &[4]) };
+    let joint = EngineState { joint: true, ..view(&[1, 2, 3], &[4]) };
     assert_eq!(planned(&joint, &[], ALL), Some(Step::Change(Change::Finish)));
 }
 
@@ -153,15 +153,15 @@ struct Engine {
 }
 
 impl Engine {
-    fn view(&self) -> View {
+    fn view(&self) -> EngineState {
         let voters = self.voters.iter().chain(self.next.iter().flatten()).copied();
         let voters: BTreeSet<u64> = voters.collect();
-        View {
+        EngineState {
             id: self.leads,
             voters: voters.into_iter().collect(),
             joint: self.next.is_some(),
             members: self.members.clone(),
-            ..View::default()
+            ..EngineState::default()
         }
     }
 

@@ -6,7 +6,7 @@
 //!   of it: the change could not be finished, and nothing else would be decided meanwhile;
 //! * the primary takes no vote from itself: it hands the role over first.
 //!
-//! Not here: doing it (`steward`), the choice among candidates (`prefer`).
+//! Not here: doing it (`reconciler`), the choice among candidates (`prefer`).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use std::fmt;
 use proto::limits::VOTERS_MAX;
 use proto::member::{MemberRow, MemberState, MemberWants, Members as Rows, default_priority};
 
-use crate::raft::{Change, Member, View};
+use crate::raft::{Change, EngineState, Member};
 
 use super::prefer::{self, Candidate};
 
@@ -35,7 +35,7 @@ pub(super) struct Health {
 /// What a plan goes by.
 pub(super) struct Situation<'a> {
     /// The engine on this primary.
-    pub(super) view: &'a View,
+    pub(super) view: &'a EngineState,
     /// The table.
     pub(super) rows: &'a [MemberRow],
     /// The other nodes that are up, by raft id.
@@ -86,7 +86,7 @@ pub(super) fn next(now: &Situation<'_>) -> Option<Step> {
 }
 
 /// Rows for the members that the table does not know: the first ones of a cluster.
-pub(super) fn missing(view: &View, rows: &[MemberRow]) -> Option<Rows> {
+pub(super) fn missing(view: &EngineState, rows: &[MemberRow]) -> Option<Rows> {
     let unknown = |member: &Member| rows.iter().all(|row| row.name != member.name);
     let row = |(id, member): (&u64, &Member)| MemberRow {
         name: member.name.clone(),
@@ -119,8 +119,9 @@ impl Situation<'_> {
         let mut gone: Vec<u64> = self.view.members.keys().copied().filter(gone).collect();
         // Those without a vote first: they take no majority.
         gone.sort_by_key(|id| self.votes(*id));
-        let removable =
-            |id: &&u64| **id != self.view.id && (!self.votes(**id) || self.bears(None, Some(**id)));
+        let removable = |id: &&u64| {
+            **id != self.view.id && (!self.votes(**id) || self.keeps_majority(None, Some(**id)))
+        };
         if let Some(id) = gone.iter().find(removable) {
             return Some(Step::Change(Change::Remove(*id)));
         }
@@ -158,7 +159,7 @@ impl Situation<'_> {
         let voters = self.view.voters.iter();
         let surplus = |id: &&u64| live(self.rows, **id).is_some_and(|row| !row.wants_vote());
         let surplus: Vec<u64> = voters.filter(surplus).copied().collect();
-        let demotable = |id: &&u64| **id != self.view.id && self.bears(None, Some(**id));
+        let demotable = |id: &&u64| **id != self.view.id && self.keeps_majority(None, Some(**id));
         if let Some(id) = surplus.iter().find(demotable) {
             return Some(Step::Change(Change::Demote(*id)));
         }
@@ -177,7 +178,7 @@ impl Situation<'_> {
             row.is_some() && behind.is_some_and(|behind| behind <= CAUGHT_UP)
         };
         let learners = self.view.members.keys().filter(|id| !self.votes(**id));
-        let id = learners.filter(ready).find(|id| self.bears(Some(**id), None))?;
+        let id = learners.filter(ready).find(|id| self.keeps_majority(Some(**id), None))?;
         Some(Step::Change(Change::Promote(*id)))
     }
 
@@ -191,7 +192,7 @@ impl Situation<'_> {
     }
 
     /// Whether a majority of the voters would be up, with one more or one less.
-    fn bears(&self, more: Option<u64>, less: Option<u64>) -> bool {
+    fn keeps_majority(&self, more: Option<u64>, less: Option<u64>) -> bool {
         let voters = self.view.voters.iter().filter(|id| Some(**id) != less);
         let voters: Vec<u64> = voters.copied().chain(more).collect();
         let is_up = |id: &&u64| **id == self.view.id || self.health.contains_key(*id);

@@ -45,7 +45,7 @@ impl Role {
 
 /// The engine's state at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct View {
+pub struct EngineState {
     /// Raft id of this node.
     pub id: u64,
     /// This node's role.
@@ -71,7 +71,7 @@ pub struct View {
     pub stopped: Option<String>,
 }
 
-impl View {
+impl EngineState {
     /// The primary as a member, if one is known.
     #[must_use]
     pub fn primary_member(&self) -> Option<(u64, &Member)> {
@@ -102,7 +102,7 @@ impl View {
 }
 
 /// Follows the engine's metrics until the engine is gone.
-pub(crate) fn follow(raft: &Raft) -> watch::Receiver<View> {
+pub(crate) fn follow(raft: &Raft) -> watch::Receiver<EngineState> {
     let mut metrics = raft.metrics();
     let (tx, rx) = watch::channel(read(&metrics.borrow_watched()));
     tokio::spawn(async move {
@@ -123,9 +123,9 @@ pub(crate) fn follow(raft: &Raft) -> watch::Receiver<View> {
     rx
 }
 
-fn read(metrics: &openraft::RaftMetrics<Types>) -> View {
+fn read(metrics: &openraft::RaftMetrics<Types>) -> EngineState {
     let membership = &metrics.membership_config;
-    View {
+    EngineState {
         id: metrics.id,
         role: match metrics.state {
             ServerState::Leader => Role::Primary,
@@ -162,12 +162,12 @@ mod tests {
     fn a_primary_is_followed_while_a_majority_answers_or_if_it_votes_alone() {
         let now = Instant::now();
         let long_ago = now.checked_sub(Duration::from_millis(QUORUM_FRESH_MS)).unwrap();
-        let view = |quorum_acked, voters: &[u64]| View {
+        let view = |quorum_acked, voters: &[u64]| EngineState {
             id: 1,
             role: Role::Primary,
             quorum_acked,
             voters: voters.to_vec(),
-            ..View::default()
+            ..EngineState::default()
         };
         assert!(view(Some(now), &[1, 2, 3]).is_followed());
         assert!(!view(Some(long_ago), &[1, 2, 3]).is_followed());

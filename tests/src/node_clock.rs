@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use daemon::config::{Clock, ClockMode, ClockServer};
 use daemon::events::EventSink;
-use daemon::time::Keeper;
+use daemon::time::NodeClock;
 use proto::Name;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ pub fn asking(
     servers: &[SocketAddr],
     poll_s: u32,
     cancel: CancellationToken,
-) -> anyhow::Result<Keeper> {
+) -> anyhow::Result<NodeClock> {
     let server = |address: &SocketAddr| ClockServer {
         address: address.to_string(),
         poll_s,
@@ -33,11 +33,11 @@ pub fn asking(
 ///
 /// # Errors
 /// Never, as its name is one.
-pub fn local() -> anyhow::Result<Keeper> {
+pub fn local() -> anyhow::Result<NodeClock> {
     start(&Clock::local(), CancellationToken::new())
 }
 
-fn start(config: &Clock, cancel: CancellationToken) -> anyhow::Result<Keeper> {
+fn start(config: &Clock, cancel: CancellationToken) -> anyhow::Result<NodeClock> {
     let name: Name = "n1".parse()?;
-    Ok(Keeper::start(config, clock::Hlc::ZERO, EventSink::nowhere(), name, cancel))
+    Ok(NodeClock::start(config, clock::Hlc::ZERO, EventSink::nowhere(), name, cancel))
 }

@@ -1,7 +1,7 @@
-//! System 002, a distributed chat: who finds a cluster, who is let in, and who is not.
+//! A distributed chat: who finds a cluster, who is let in, and who is not.
 //!
-//! Rows of `seeds.md`: 002-1 to 002-5. What happens to those who are in stands in
-//! `seeds_002_life`, their groups in `seeds_002_groups`.
+//! What happens to those who are in stands in
+//! `membership`, their groups in `groups`.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -49,7 +49,7 @@ fn join_at_once(cluster: &mut Cluster, joiners: &[(&str, &str)]) {
 }
 
 #[test]
-fn rows_002_2_and_4_and_5_eight_find_each_other_through_one_host_each() {
+fn eight_find_each_other_through_one_host_each() {
     let mut cluster = Cluster::start(3).unwrap();
     let folder = cluster.folder().to_owned();
     let follow = |via| ["events", "--follow", "--types", "join", "--via", via, "-o", "ndjson"];
@@ -97,7 +97,7 @@ fn rows_002_2_and_4_and_5_eight_find_each_other_through_one_host_each() {
 }
 
 #[test]
-fn row_002_1_three_hosts_become_a_cluster_in_five_commands() {
+fn three_hosts_become_a_cluster_in_five_commands() {
     let Some(hosts) = Hosts::new(3).unwrap() else { return };
     let folder = tempfile::tempdir().unwrap();
     let dir = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
@@ -131,7 +131,7 @@ fn members(cluster: &Cluster) -> Vec<String> {
 }
 
 #[test]
-fn row_002_3_newcomers_are_refused_each_for_its_own_reason() {
+fn newcomers_are_refused_each_for_its_own_reason() {
     let mut cluster = Cluster::start(3).unwrap();
     cluster.register(&["alice"]).unwrap();
     let before = members(&cluster);

@@ -1,6 +1,4 @@
-//! System 000, a small messaging cluster: clients with a home, shared data, nodes that die.
-//!
-//! Rows of `seeds.md`: 000-1 and 000-3 to 000-7.
+//! A small messaging cluster: clients with a home, shared data, nodes that die.
 
 use serde_json::Value;
 use tests::patience::when;
@@ -30,16 +28,16 @@ fn wait_via(cluster: &Cluster, asked: &str, name: &str, is: impl Fn(&str) -> boo
 }
 
 #[test]
-fn rows_000_1_to_000_7_clients_have_homes_and_outlive_them() {
+fn clients_have_homes_and_outlive_them() {
     let mut cluster = Cluster::start(3).unwrap();
-    row_000_1_three_are_up_and_one_leads(&cluster);
-    rows_000_3_and_4_every_node_lists_the_clients_of_each(&cluster);
-    row_000_5_a_name_is_taken_once(&cluster);
-    row_000_6_data_goes_through_the_nodes(&cluster);
-    row_000_7_a_home_dies_and_comes_back(&mut cluster);
+    three_are_up_and_one_leads(&cluster);
+    every_node_lists_the_clients_of_each(&cluster);
+    a_name_is_taken_once(&cluster);
+    data_goes_through_the_nodes(&cluster);
+    a_home_dies_and_comes_back(&mut cluster);
 }
 
-fn row_000_1_three_are_up_and_one_leads(cluster: &Cluster) {
+fn three_are_up_and_one_leads(cluster: &Cluster) {
     let status = cluster.user().json(&["status"]).unwrap();
     let nodes = status["nodes"].as_array().unwrap();
     assert_eq!(nodes.len(), 3, "{status}");
@@ -47,7 +45,7 @@ fn row_000_1_three_are_up_and_one_leads(cluster: &Cluster) {
     assert_eq!(status["healthy"], true, "{status}");
 }
 
-fn rows_000_3_and_4_every_node_lists_the_clients_of_each(cluster: &Cluster) {
+fn every_node_lists_the_clients_of_each(cluster: &Cluster) {
     for (name, home) in HOMES {
         cluster.user().ok(&["register", name, "--home", home]).unwrap();
     }
@@ -61,7 +59,7 @@ fn rows_000_3_and_4_every_node_lists_the_clients_of_each(cluster: &Cluster) {
     }
 }
 
-fn row_000_5_a_name_is_taken_once(cluster: &Cluster) {
+fn a_name_is_taken_once(cluster: &Cluster) {
     let before = cluster.user().json(&["clients"]).unwrap();
     let pki = cluster.dir().join("pki");
     let file = |name: &str| pki.join(name).to_str().unwrap().to_owned();
@@ -82,7 +80,7 @@ fn row_000_5_a_name_is_taken_once(cluster: &Cluster) {
     assert_eq!(homes(&after), homes(&before));
 }
 
-fn row_000_6_data_goes_through_the_nodes(cluster: &Cluster) {
+fn data_goes_through_the_nodes(cluster: &Cluster) {
     let user = cluster.user();
     let payload: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
     let path = cluster.folder().join("payload");
@@ -101,7 +99,7 @@ fn row_000_6_data_goes_through_the_nodes(cluster: &Cluster) {
     assert!(got.stdout == payload, "{} of {} bytes", got.stdout.len(), payload.len());
 }
 
-fn row_000_7_a_home_dies_and_comes_back(cluster: &mut Cluster) {
+fn a_home_dies_and_comes_back(cluster: &mut Cluster) {
     let folder = cluster.folder().to_owned();
     let follow = ["--as", "c1", "read", "--follow", "-o", "ndjson"];
     let mut follower = Follower::start(cluster.user(), &follow, &folder, "c1").unwrap();

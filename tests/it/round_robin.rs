@@ -1,6 +1,6 @@
-//! System 001, a round-robin load balancer: exact tables of who answered, while nodes stop and come.
+//! A round-robin load balancer: exact tables of who answered, while nodes stop and come.
 //!
-//! Rows of `seeds.md`: 001-2 to 001-6, 001-8 and 001-9. A table is exact or wrong: 4/0/8 is what a
+//! A table is exact or wrong: 4/0/8 is what a
 //! client gets that passes the turns of a dead node to the next one.
 
 use std::collections::BTreeMap;
@@ -39,18 +39,18 @@ fn sends(cluster: &Cluster, table: &str) {
 }
 
 #[test]
-fn rows_001_2_to_001_9_tables_are_exact() {
+fn tables_are_exact() {
     let mut cluster = Cluster::start(3).unwrap();
     cluster.register(&["alice", "bob"]).unwrap();
-    rows_001_1_and_2_three_nodes_take_four_each(&cluster);
-    row_001_5_processes_share_one_cursor(&cluster);
-    row_001_3_one_stopped_six_and_six(&mut cluster);
-    row_001_3_one_killed_six_and_six(&mut cluster);
-    row_001_4_a_fourth_takes_its_share(&mut cluster);
-    row_001_9_charts_are_counted_twice(&mut cluster);
+    three_nodes_take_four_each(&cluster);
+    processes_share_one_cursor(&cluster);
+    one_stopped_six_and_six(&mut cluster);
+    one_killed_six_and_six(&mut cluster);
+    a_fourth_takes_its_share(&mut cluster);
+    charts_are_counted_twice(&mut cluster);
 }
 
-fn rows_001_1_and_2_three_nodes_take_four_each(cluster: &Cluster) {
+fn three_nodes_take_four_each(cluster: &Cluster) {
     pings(cluster, "n1 4, n2 4, n3 4");
     sends(cluster, "n1 4, n2 4, n3 4");
     // One after the other, as the ring turns.
@@ -67,7 +67,7 @@ fn is_node(word: &str) -> bool {
     ["n1", "n2", "n3"].contains(&word)
 }
 
-fn row_001_5_processes_share_one_cursor(cluster: &Cluster) {
+fn processes_share_one_cursor(cluster: &Cluster) {
     let shell = |user: User, count: usize| -> Vec<String> {
         let one = |_| user.json(&["ping", "--spread", "rr"]).unwrap();
         let answers = (0..count).map(one);
@@ -90,8 +90,8 @@ fn row_001_5_processes_share_one_cursor(cluster: &Cluster) {
     assert_eq!(counted(&both), [8, 8, 8], "{both:?}");
 }
 
-fn row_001_3_one_stopped_six_and_six(cluster: &mut Cluster) {
-    // Rows 001-3 and 001-6: operations go on while it stops, and none fails.
+fn one_stopped_six_and_six(cluster: &mut Cluster) {
+    // Operations go on while it stops, and none fails.
     let folder = cluster.folder().to_owned();
     let bench = ["--as", "alice", "bench", "--rate", "100", "--duration", "5s", "--to", "bob"];
     let bench = [&bench[..], &["-o", "json"]].concat();
@@ -120,7 +120,7 @@ fn row_001_3_one_stopped_six_and_six(cluster: &mut Cluster) {
     pings(cluster, "n1 4, n2 4, n3 4");
 }
 
-fn row_001_3_one_killed_six_and_six(cluster: &mut Cluster) {
+fn one_killed_six_and_six(cluster: &mut Cluster) {
     cluster.wait_healthy().unwrap();
     cluster.kill("n2").unwrap();
     cluster.set_away("n2");
@@ -132,7 +132,7 @@ fn row_001_3_one_killed_six_and_six(cluster: &mut Cluster) {
     pings(cluster, "n1 4, n2 4, n3 4");
 }
 
-fn row_001_4_a_fourth_takes_its_share(cluster: &mut Cluster) {
+fn a_fourth_takes_its_share(cluster: &mut Cluster) {
     // A client that runs all the while, and is told.
     let folder = cluster.folder().to_owned();
     let bench = ["--as", "alice", "bench", "--rate", "50", "--duration", "10m", "--to", "bob"];
@@ -151,7 +151,7 @@ fn row_001_4_a_fourth_takes_its_share(cluster: &mut Cluster) {
     cluster.wait_healthy().unwrap();
 }
 
-fn row_001_9_charts_are_counted_twice(cluster: &mut Cluster) {
+fn charts_are_counted_twice(cluster: &mut Cluster) {
     let mut recomputed: BTreeMap<String, u64> = BTreeMap::new();
     for record in cluster.records("n1", false).unwrap() {
         *recomputed.entry(record.gateway).or_insert(0) += 1;
@@ -180,7 +180,7 @@ fn row_001_9_charts_are_counted_twice(cluster: &mut Cluster) {
 }
 
 #[test]
-fn row_001_8_dev_clusters_come_and_go_without_a_trace() {
+fn dev_clusters_come_and_go_without_a_trace() {
     // A host of its own: what is left behind there, processes and ports, is all of this test's.
     let Some(hosts) = Hosts::new(1).unwrap() else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,4 @@
-//! System 002, a distributed chat: who is noticed to leave and to come back, and who leads.
-//!
-//! Rows of `seeds.md`: 002-6 to 002-14 and 002-20.
+//! A distributed chat: who is noticed to leave and to come back, and who leads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +19,7 @@ fn follow(cluster: &Cluster, via: &str, more: &[&str]) -> Follower {
 }
 
 #[test]
-fn rows_002_6_to_002_14_what_happens_is_told_once_and_everywhere() {
+fn what_happens_is_told_once_and_everywhere() {
     let mut cluster = Cluster::start(3).unwrap();
     cluster.wait_node("n3", "primary").unwrap();
     // Whoever was never heard cannot leave.
@@ -29,14 +27,14 @@ fn rows_002_6_to_002_14_what_happens_is_told_once_and_everywhere() {
         cluster.wait_event("n2", &format!("joined {name}")).unwrap();
     }
     let mut live = [follow(&cluster, "n2", &[]), follow(&cluster, "n3", &[])];
-    rows_002_7_and_8_a_killed_node_leaves_and_rejoins(&mut cluster);
-    row_002_14_a_pause_is_suspected_and_a_long_one_is_a_leave(&mut cluster);
-    row_002_14_a_stop_is_announced(&mut cluster);
-    row_002_10_types_are_filtered(&cluster);
-    row_002_6_a_replay_is_what_was_seen_live(&cluster, &mut live);
+    a_killed_node_leaves_and_rejoins(&mut cluster);
+    a_pause_is_suspected_and_a_long_one_is_a_leave(&mut cluster);
+    a_stop_is_announced(&mut cluster);
+    types_are_filtered(&cluster);
+    a_replay_is_what_was_seen_live(&cluster, &mut live);
 }
 
-fn rows_002_7_and_8_a_killed_node_leaves_and_rejoins(cluster: &mut Cluster) {
+fn a_killed_node_leaves_and_rejoins(cluster: &mut Cluster) {
     cluster.kill("n1").unwrap();
     cluster.set_away("n1");
     for via in ["n2", "n3"] {
@@ -54,7 +52,7 @@ fn rows_002_7_and_8_a_killed_node_leaves_and_rejoins(cluster: &mut Cluster) {
     cluster.wait_level().unwrap();
 }
 
-fn row_002_14_a_pause_is_suspected_and_a_long_one_is_a_leave(cluster: &mut Cluster) {
+fn a_pause_is_suspected_and_a_long_one_is_a_leave(cluster: &mut Cluster) {
     let before = cluster.events("n3").unwrap().len();
     let since = |cluster: &Cluster| cluster.events("n3").unwrap()[before..].to_vec();
     cluster.node("n1").unwrap().signal(Signal::STOP).unwrap();
@@ -92,7 +90,7 @@ fn row_002_14_a_pause_is_suspected_and_a_long_one_is_a_leave(cluster: &mut Clust
     assert_eq!(count(&events, "rejoined n1 (incarnation 3)"), 0, "{events:#?}");
 }
 
-fn row_002_14_a_stop_is_announced(cluster: &mut Cluster) {
+fn a_stop_is_announced(cluster: &mut Cluster) {
     let before = cluster.events("n3").unwrap().len();
     cluster.set_away("n1");
     assert_eq!(cluster.stop("n1").unwrap(), Some(0));
@@ -103,7 +101,7 @@ fn row_002_14_a_stop_is_announced(cluster: &mut Cluster) {
     cluster.wait_healthy().unwrap();
 }
 
-fn row_002_10_types_are_filtered(cluster: &Cluster) {
+fn types_are_filtered(cluster: &Cluster) {
     let all = cluster.events("n2").unwrap();
     for types in ["leave", "join,leave", "suspect"] {
         let some = cluster.events_with("n2", &["--types", types]).unwrap();
@@ -117,7 +115,7 @@ fn row_002_10_types_are_filtered(cluster: &Cluster) {
     assert!(said.contains("weather"), "{said}");
 }
 
-fn row_002_6_a_replay_is_what_was_seen_live(cluster: &Cluster, live: &mut [Follower; 2]) {
+fn a_replay_is_what_was_seen_live(cluster: &Cluster, live: &mut [Follower; 2]) {
     let replayed = cluster.events("n1").unwrap();
     for follower in live {
         let seen = follower
@@ -134,11 +132,11 @@ fn row_002_6_a_replay_is_what_was_seen_live(cluster: &Cluster, live: &mut [Follo
 }
 
 #[test]
-fn rows_002_11_and_12_and_13_the_highest_priority_leads() {
+fn the_highest_priority_leads() {
     let mut cluster = Cluster::start(3).unwrap();
-    // Row 002-12: priorities are the numbers of the names.
+    // Priorities are the numbers of the names.
     cluster.wait_node("n3", "primary").unwrap();
-    row_002_13_a_vote_outlives_its_node(&mut cluster);
+    a_vote_outlives_its_node(&mut cluster);
     cluster.kill("n3").unwrap();
     cluster.set_away("n3");
     cluster.wait_node("n2", "primary").unwrap();
@@ -151,7 +149,7 @@ fn rows_002_11_and_12_and_13_the_highest_priority_leads() {
     cluster.user().ok(&["node", "set", "n1", "--priority", "1"]).unwrap();
     cluster.wait_node("n3", "primary").unwrap();
     cluster.wait_healthy().unwrap();
-    // Row 002-11: one event a term, the same on every node.
+    // One event a term, the same on every node.
     let told = cluster.events_with("n1", &["--types", "leader"]).unwrap();
     assert!(told.len() >= 5, "the kills and settings did not bite: {told:#?}");
     let mut terms = BTreeMap::new();
@@ -164,7 +162,7 @@ fn rows_002_11_and_12_and_13_the_highest_priority_leads() {
     }
 }
 
-fn row_002_13_a_vote_outlives_its_node(cluster: &mut Cluster) {
+fn a_vote_outlives_its_node(cluster: &mut Cluster) {
     let shown = |cluster: &Cluster| {
         let views = cluster.user().json(&["raft", "show", "--via", "n1"]).unwrap();
         let rows = views.as_array().cloned().unwrap_or_else(|| vec![views.clone()]);
@@ -187,11 +185,11 @@ fn row_002_13_a_vote_outlives_its_node(cluster: &mut Cluster) {
 }
 
 #[test]
-fn rows_002_9_and_20_five_nodes_survive_two() {
+fn five_nodes_survive_two() {
     let mut cluster = Cluster::start(5).unwrap();
     cluster.register(&["alice", "bob"]).unwrap();
     let user = cluster.user().clone();
-    // Row 002-9: a client that knows two nodes by name, and learns the others.
+    // A client that knows two nodes by name, and learns the others.
     let [ca, cert, key] = user.identity_files("bob").unwrap();
     let file = |path: &std::path::Path| path.to_str().unwrap().to_owned();
     let (ca, cert, key) = (file(&ca), file(&cert), file(&key));
@@ -204,7 +202,7 @@ fn rows_002_9_and_20_five_nodes_survive_two() {
         cluster.kill(node).unwrap();
         cluster.set_away(node);
     }
-    // Row 002-20: two of five are down.
+    // Two of five are down.
     let send = ["--as", "alice", "send", "--to", "bob", "--id", "two-down", "still here"];
     user.ok(&send).unwrap();
     // A start while both addresses are down.

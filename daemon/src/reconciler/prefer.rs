@@ -15,7 +15,7 @@ use std::time::Duration;
 use proto::member::{MemberRow, MemberState, ring_order};
 
 use crate::lead::CAUGHT_UP;
-use crate::raft::View;
+use crate::raft::EngineState;
 
 use super::plan::Health;
 
@@ -41,7 +41,7 @@ impl Candidate {
     /// vote, with a clock that is good enough, a disk that is not slow, and a log that is not far
     /// behind.
     pub(super) fn all(
-        view: &View,
+        view: &EngineState,
         rows: &[MemberRow],
         health: &BTreeMap<u64, Health>,
         now_ns: u64,

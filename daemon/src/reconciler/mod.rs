@@ -1,4 +1,4 @@
-//! The steward: on the primary, and nowhere else, brings the engine in line with what the replicated
+//! The reconciler: on the primary, and nowhere else, brings the engine in line with what the replicated
 //! table of members says, notes what is noticed of the other nodes, and gives the primary role to
 //! whom it belongs.
 //!
@@ -15,10 +15,10 @@
 //! a change of members means (`model::members`).
 
 mod entry;
-mod notice;
+mod failure_detector;
+mod own_membership;
 mod plan;
 mod prefer;
-mod standing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,18 +36,18 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::lead::{self, Lead};
-use crate::members::Members;
 use crate::node::{Deadline, Node};
-use crate::raft::{ChangeError, Handle, View};
+use crate::peer_monitor::PeerMonitor;
+use crate::raft::{ChangeError, EngineState, Handle};
 use crate::store::{Store, StoreError};
-use crate::time::Keeper;
+use crate::time::NodeClock;
 use crate::trust::Trust;
 
 pub(crate) use self::entry::{Entry, Key, Known, store_key};
-pub use self::standing::Standing;
-pub(crate) use self::standing::{Listening, follow as follow_standing, is_first_store};
+pub use self::own_membership::OwnMembership;
+pub(crate) use self::own_membership::{Listening, follow as follow_standing, is_first_store};
 
-use self::notice::{Looked, Noticing};
+use self::failure_detector::{FailureDetector, Observed};
 use self::plan::{Health, Situation, Step};
 use self::prefer::{Candidate, Moment, Preference};
 
@@ -65,25 +65,25 @@ const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
 /// Before keys are noted again that could not be.
 const BIND_AGAIN: Duration = Duration::from_secs(10);
 
-/// What the steward works with.
+/// What the reconciler works with.
 pub struct Parts {
     /// The node, for what it orders.
     pub node: Node,
     /// The engine.
     pub engine: Handle,
     /// How the other nodes are.
-    pub members: Members,
+    pub members: PeerMonitor,
     /// Whether this node may lead.
     pub lead: Lead,
     /// The state, which holds the table.
     pub store: Store,
     /// The clock.
-    pub keeper: Keeper,
+    pub node_clock: NodeClock,
     /// What is known of keys.
     pub(crate) trust: Arc<Trust>,
 }
 
-/// Starts the steward. It ends when `stop` is cancelled.
+/// Starts the reconciler. It ends when `stop` is cancelled.
 pub fn start(parts: Parts, stop: CancellationToken) {
     tokio::spawn(stop.run_until_cancelled_owned(run(parts)));
 }
@@ -91,7 +91,7 @@ pub fn start(parts: Parts, stop: CancellationToken) {
 async fn run(parts: Parts) {
     let mut view = parts.engine.view();
     loop {
-        let term = match view.wait_for(View::is_primary).await {
+        let term = match view.wait_for(EngineState::is_primary).await {
             Ok(now) => now.term,
             Err(_) => return,
         };
@@ -109,7 +109,7 @@ struct Term<'a> {
     began: Instant,
     /// Whether the log says that this node leads.
     led: bool,
-    noticing: Noticing,
+    noticing: FailureDetector,
     preference: Preference,
     /// The step that is under way.
     running: Option<(Step, JoinHandle<Done>)>,
@@ -131,7 +131,7 @@ impl Drop for Term<'_> {
 
 impl<'a> Term<'a> {
     fn new(parts: &'a Parts, term: u64) -> Self {
-        let (noticing, preference) = (Noticing::default(), Preference::default());
+        let (noticing, preference) = (FailureDetector::default(), Preference::default());
         let began = Instant::now();
         let slow = BTreeMap::new();
         let (led, running, failed, binds_at) = (false, None, None, began);
@@ -155,7 +155,7 @@ impl<'a> Term<'a> {
         }
     }
 
-    async fn look(&mut self, view: &View) {
+    async fn look(&mut self, view: &EngineState) {
         let rows = match rows(&self.parts.store) {
             Ok(rows) => rows.members,
             Err(error) => return self.say("the table of members cannot be read", &error),
@@ -174,7 +174,7 @@ impl<'a> Term<'a> {
 
     /// Enters the members that the table does not know, then says who leads. Once that is applied,
     /// so is everything that came before it: from then on the table is the one to go by.
-    async fn begin(&mut self, view: &View, rows: &[MemberRow]) {
+    async fn begin(&mut self, view: &EngineState, rows: &[MemberRow]) {
         if let Some(missing) = plan::missing(view, rows)
             && !self.order(MemberOp::Init(self.with_keys(missing))).await
         {
@@ -229,7 +229,7 @@ impl<'a> Term<'a> {
     }
 
     async fn notice(&mut self, rows: &[MemberRow]) {
-        let looked = Looked {
+        let looked = Observed {
             name: self.parts.node.name().as_str(),
             starts: self.parts.store.starts(),
             nonce: &self.parts.store.identity().nonce,
@@ -237,7 +237,7 @@ impl<'a> Term<'a> {
             members: &self.parts.members,
             leading_for: self.began.elapsed(),
         };
-        for notice in self.noticing.due(&looked) {
+        for notice in self.noticing.transitions(&looked) {
             if !self.order(MemberOp::Notice(notice)).await {
                 return;
             }
@@ -261,10 +261,10 @@ impl<'a> Term<'a> {
     }
 
     /// The next step: what the table asks for first, then what is preferred.
-    fn next(&mut self, view: &View, rows: &[MemberRow]) -> Option<Step> {
+    fn next(&mut self, view: &EngineState, rows: &[MemberRow]) -> Option<Step> {
         self.note_slow(view);
         let health = self.health(view);
-        let now_ns = self.parts.keeper.reading().now_ns.max(self.parts.engine.last_stamp().ns);
+        let now_ns = self.parts.node_clock.reading().now_ns.max(self.parts.engine.last_stamp().ns);
         let candidates = Candidate::all(view, rows, &health, now_ns);
         let own = rows.iter().find(|row| row.raft_id == view.id);
         // A role that is given away for a bad clock goes where that task says.
@@ -277,7 +277,7 @@ impl<'a> Term<'a> {
 
     /// Notes whose disk is slow. It is not preferred for a while after that: a role that goes back to
     /// it at once would come back at once.
-    fn note_slow(&mut self, view: &View) {
+    fn note_slow(&mut self, view: &EngineState) {
         let own = self.parts.store.writer().ok().and_then(|writer| writer.sync_time());
         for (id, member) in view.members.iter().filter(|(id, _)| **id != view.id) {
             let heard = self.parts.members.heard(&member.name);
@@ -290,7 +290,7 @@ impl<'a> Term<'a> {
     }
 
     /// How the others are, by raft id.
-    fn health(&self, view: &View) -> BTreeMap<u64, Health> {
+    fn health(&self, view: &EngineState) -> BTreeMap<u64, Health> {
         let behind = self.parts.engine.behind();
         let health = |(id, member): (&u64, &crate::raft::Member)| {
             let heard = self.parts.members.heard(&member.name).filter(|heard| heard.is_up())?;
@@ -302,7 +302,7 @@ impl<'a> Term<'a> {
         view.members.iter().filter(|(id, _)| **id != view.id).filter_map(health).collect()
     }
 
-    async fn take(&mut self, view: &View, step: Step) {
+    async fn take(&mut self, view: &EngineState, step: Step) {
         match &step {
             Step::Init(rows) => {
                 let rows = Rows { members: rows.clone(), ..Rows::default() };

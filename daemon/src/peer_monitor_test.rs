@@ -24,7 +24,7 @@ fn hello(id: u64) -> Hello {
 
 /// A node whose clock moves on by a microsecond whenever it is read, and knows true time to
 /// 1 ms; `ahead_ns` is what it is off all the same.
-fn node(id: u64, truth: &Arc<AtomicU64>, ahead_ns: u64) -> Members {
+fn node(id: u64, truth: &Arc<AtomicU64>, ahead_ns: u64) -> PeerMonitor {
     let truth = Arc::clone(truth);
     let clock = move || {
         let now_ns = truth.fetch_add(1000, Ordering::SeqCst) + ahead_ns;
@@ -38,10 +38,10 @@ fn node(id: u64, truth: &Arc<AtomicU64>, ahead_ns: u64) -> Members {
         let clock = ClockReport { now_ns, earliest_ns, latest_ns, state, ..ClockReport::default() };
         NodeInfo { name: name(id).to_string(), clock: Some(clock), ..NodeInfo::default() }
     };
-    Members::new(Arc::new(myself), Arc::new(clock))
+    PeerMonitor::new(Arc::new(myself), Arc::new(clock))
 }
 
-async fn serve(members: Members, mut arrivals: Arrivals) {
+async fn serve(members: PeerMonitor, mut arrivals: Arrivals) {
     while let Some(stream) = arrivals.recv().await {
         let members = members.clone();
         tokio::spawn(async move {
@@ -54,7 +54,7 @@ async fn serve(members: Members, mut arrivals: Arrivals) {
 }
 
 /// Two nodes on a board, the first of which asks the second.
-async fn asking(ahead_ns: u64, board: &Switchboard, held: Option<Arc<AtomicU64>>) -> Members {
+async fn asking(ahead_ns: u64, board: &Switchboard, held: Option<Arc<AtomicU64>>) -> PeerMonitor {
     let truth = held.unwrap_or_else(|| Arc::new(AtomicU64::new(WALL_NS)));
     let (one, two) = (node(1, &truth, 0), node(2, &truth, ahead_ns));
     let (link, arrivals) = board.attach(&name(1), hello(1));
@@ -67,7 +67,7 @@ async fn asking(ahead_ns: u64, board: &Switchboard, held: Option<Arc<AtomicU64>>
     one
 }
 
-async fn verdict(members: &Members) -> PeerVerdict {
+async fn verdict(members: &PeerMonitor) -> PeerVerdict {
     let found = async {
         loop {
             match members.compared("n2") {

@@ -12,7 +12,7 @@
 //! It decides nothing about safety: who leads and who votes is the engine's business alone.
 //!
 //! Not here: when two clocks contradict each other (`clock::peer`), what follows (`fence`, `lead`),
-//! and what the cluster notes of a node that falls silent (`steward::notice`).
+//! and what the cluster notes of a node that falls silent (`reconciler::failure_detector`).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,7 +46,7 @@ const RUN_GAP: Duration = Duration::from_millis(500);
 
 /// What is known of a peer.
 #[derive(Debug, Clone)]
-pub struct Heard {
+pub struct PeerStatus {
     /// What it said last.
     pub info: NodeInfo,
     /// When it was last heard, asking or answering.
@@ -64,7 +64,7 @@ pub struct Heard {
     applied: Earlier,
 }
 
-impl Heard {
+impl PeerStatus {
     /// What it had applied two seconds ago and has applied now; `None` if that is not known.
     #[must_use]
     pub fn applied_for_long(&self) -> Option<u64> {
@@ -158,7 +158,7 @@ pub type MyClock = Arc<dyn Fn() -> (Reading, ClockState) + Send + Sync>;
 
 /// What is known of all peers. Cheap to clone.
 #[derive(Clone)]
-pub struct Members {
+pub struct PeerMonitor {
     known: Arc<Mutex<Known>>,
     myself: Myself,
     clock: MyClock,
@@ -167,7 +167,7 @@ pub struct Members {
 
 #[derive(Default)]
 struct Known {
-    heard: BTreeMap<String, Heard>,
+    heard: BTreeMap<String, PeerStatus>,
     clocks: BTreeMap<String, Clock>,
     /// What this node itself had applied.
     applied: Option<Earlier>,
@@ -185,7 +185,7 @@ impl Clock {
     }
 }
 
-impl Members {
+impl PeerMonitor {
     /// Knows nobody yet.
     #[must_use]
     pub fn new(myself: Myself, clock: MyClock) -> Self {
@@ -204,13 +204,13 @@ impl Members {
 
     /// What is known of a peer.
     #[must_use]
-    pub fn heard(&self, name: &str) -> Option<Heard> {
+    pub fn heard(&self, name: &str) -> Option<PeerStatus> {
         self.lock().heard.get(name).cloned()
     }
 
     /// Everything that is known, by name.
     #[must_use]
-    pub fn all_heard(&self) -> BTreeMap<String, Heard> {
+    pub fn all_heard(&self) -> BTreeMap<String, PeerStatus> {
         self.lock().heard.clone()
     }
 
@@ -233,16 +233,16 @@ impl Members {
     /// Names of the peers that were heard lately, for the others.
     #[must_use]
     pub fn hears(&self) -> Vec<String> {
-        self.names(Heard::speaks)
+        self.names(PeerStatus::speaks)
     }
 
     /// Names of the peers that answer, for the others.
     #[must_use]
     pub fn reaches(&self) -> Vec<String> {
-        self.names(Heard::is_up)
+        self.names(PeerStatus::is_up)
     }
 
-    fn names(&self, which: impl Fn(&Heard) -> bool) -> Vec<String> {
+    fn names(&self, which: impl Fn(&PeerStatus) -> bool) -> Vec<String> {
         let known = self.lock();
         known.heard.iter().filter(|(_, heard)| which(heard)).map(|(n, _)| n.clone()).collect()
     }
@@ -320,7 +320,7 @@ impl Members {
         };
         let applied =
             before.map_or_else(|| Earlier::new(at, info.applied), |before| before.applied);
-        let heard = Heard {
+        let heard = PeerStatus {
             applied: applied.then(at, info.applied),
             answers_as,
             asks_as,
@@ -435,5 +435,5 @@ fn read_info(frame: &[u8], from: &Name) -> Option<NodeInfo> {
 }
 
 #[cfg(test)]
-#[path = "members_test.rs"]
+#[path = "peer_monitor_test.rs"]
 mod tests;

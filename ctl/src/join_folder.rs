@@ -184,7 +184,7 @@ impl Folder {
         admitted: &Admitted,
         time_servers: &[String],
     ) -> Result<(), CtlError> {
-        let strange = |what: &str| CtlError::strange(what);
+        let unexpected = |what: &str| CtlError::unexpected(what);
         let (ca, cert) = (self.pki("ca.crt"), self.cert());
         certs::write_public(&ca, &admitted.ca)?;
         certs::write_public(&cert, &admitted.joined.certificate)?;
@@ -194,15 +194,15 @@ impl Folder {
             || identity.role != Role::Node
             || identity.cluster.as_str() != begun.cluster
         {
-            return Err(strange(&format!("a certificate of {identity}")));
+            return Err(unexpected(&format!("a certificate of {identity}")));
         }
-        let rows = admitted.joined.members.as_ref().ok_or_else(|| strange("no members"))?;
+        let rows = admitted.joined.members.as_ref().ok_or_else(|| unexpected("no members"))?;
         let member = |row: &proto::member::MemberRow| {
             Ok(Member {
                 name: row.name.clone(),
                 raft_id: row.raft_id,
                 incarnation: Uuid::from_slice(&row.incarnation)
-                    .map_err(|_| strange("no incarnation"))?
+                    .map_err(|_| unexpected("no incarnation"))?
                     .to_string(),
                 address: row.address.clone(),
                 key: (!row.fingerprint.is_empty()).then(|| layout::hex(&row.fingerprint)),

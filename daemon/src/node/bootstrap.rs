@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::exit::Failed;
-use crate::proof::Proof;
+use crate::node_identity::NodeIdentity;
 use crate::raft::{self, Member};
 use crate::seed::Seed;
 use crate::store::format::Identity as StoreIdentity;
@@ -18,8 +18,11 @@ use crate::store::{Opened, Store, StoreError};
 use super::Node;
 
 /// Opens the store, after creating it if a seed allows that.
-pub(super) fn open_store(config: &Config, proof: &Proof) -> Result<(Opened, Option<Seed>), Failed> {
-    let identity = proof.credentials.identity();
+pub(super) fn open_store(
+    config: &Config,
+    node_identity: &NodeIdentity,
+) -> Result<(Opened, Option<Seed>), Failed> {
+    let identity = node_identity.credentials.identity();
     let seed = Seed::read(&config.data_dir)?;
     if let Some(seed) = &seed {
         let fits = seed.cluster == identity.cluster && seed.node == identity.name;
@@ -105,7 +108,7 @@ impl Born {
 /// Puts the seed to use, once. The log of a first member begins with all first members. That of a
 /// node that joined begins empty: the primary, which knows of it by the log, fills it. Until the
 /// node has learned that it is a member, those whom the seed names are; they are returned.
-pub(super) async fn found(
+pub(super) async fn bootstrap(
     config: &Config,
     store: &Store,
     seed: Option<Seed>,
@@ -113,7 +116,7 @@ pub(super) async fn found(
     let failed = |error: crate::seed::SeedError| StoreError::Foreign(error.to_string());
     if let Some(seed) = seed {
         if !seed.joined {
-            raft::found(store, members(&seed).into_iter().collect()).await?;
+            raft::bootstrap(store, members(&seed).into_iter().collect()).await?;
         }
         Seed::put_away(&config.data_dir).map_err(failed)?;
     }

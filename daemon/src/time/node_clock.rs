@@ -43,7 +43,7 @@ pub(super) const SUSPENDED_NS: u64 = 10_000_000;
 
 /// A handle to the node's clock; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Keeper {
+pub struct NodeClock {
     pub(super) inner: Arc<Inner>,
 }
 
@@ -89,9 +89,9 @@ pub(super) struct Progress {
     pub(super) decided: bool,
 }
 
-impl Keeper {
+impl NodeClock {
     /// Starts the clock. In SNTP mode it spawns its tasks, which end when `cancel` does; see
-    /// [`Keeper::stopped`]. `ceiling` is the persisted one, zero if there never was one; the
+    /// [`NodeClock::stopped`]. `ceiling` is the persisted one, zero if there never was one; the
     /// clock's history goes to `events`, in the name of `node`.
     #[must_use]
     pub fn start(
@@ -108,7 +108,7 @@ impl Keeper {
         Self::with_counter(config, ceiling, events, node, cancel, counter)
     }
 
-    /// As [`Keeper::start`], with a counter of the caller's choice.
+    /// As [`NodeClock::start`], with a counter of the caller's choice.
     #[must_use]
     pub fn with_counter(
         config: &Clock,
@@ -119,12 +119,12 @@ impl Keeper {
         counter: Counter,
     ) -> Self {
         let inner = Inner::new(config, ceiling, events, node, counter);
-        let keeper = Self { inner: Arc::new(inner) };
+        let node_clock = Self { inner: Arc::new(inner) };
         if config.mode == ClockMode::Sntp {
-            let task = tokio::spawn(poller::run(keeper.clone(), cancel));
-            *lock(&keeper.inner.poller) = Some(task);
+            let task = tokio::spawn(poller::run(node_clock.clone(), cancel));
+            *lock(&node_clock.inner.poller) = Some(task);
         }
-        keeper
+        node_clock
     }
 
     /// Waits until the clock's tasks have ended, after their token was cancelled.
@@ -181,7 +181,7 @@ impl Keeper {
         self.inner.allow_unsynced.store(allow, Ordering::SeqCst);
     }
 
-    /// Changes of [`Keeper::state`].
+    /// Changes of [`NodeClock::state`].
     #[must_use]
     pub fn states(&self) -> watch::Receiver<ClockState> {
         self.inner.states.subscribe()
@@ -193,10 +193,10 @@ impl Keeper {
         &self.inner.hlc
     }
 
-    /// Mints one stamp. See [`Keeper::tick_batch`].
+    /// Mints one stamp. See [`NodeClock::tick_batch`].
     ///
     /// # Errors
-    /// As [`Keeper::tick_batch`].
+    /// As [`NodeClock::tick_batch`].
     pub fn tick(&self) -> Result<Stamp, TickError> {
         self.tick_batch(1)
     }
@@ -257,7 +257,7 @@ impl Keeper {
         ceiling
     }
 
-    /// As [`Keeper::tick_batch`], but waits while the ceiling is being persisted, and after a crash
+    /// As [`NodeClock::tick_batch`], but waits while the ceiling is being persisted, and after a crash
     /// until the clock has passed the old one: some seconds at most.
     ///
     /// # Errors
@@ -266,7 +266,7 @@ impl Keeper {
         self.mint(|| self.tick_batch(count)).await
     }
 
-    /// As [`Keeper::stamp`], without asking the clock: only the order counts, see
+    /// As [`NodeClock::stamp`], without asking the clock: only the order counts, see
     /// [`HlcClock::tick_logical`].
     ///
     /// # Errors
@@ -418,7 +418,7 @@ impl Keeper {
         }
     }
 
-    /// As [`Keeper::look`], at a value of the counter that was read just now.
+    /// As [`NodeClock::look`], at a value of the counter that was read just now.
     pub(super) fn look_at(&self, raw_ns: u64) -> (Reading, ClockState) {
         let (reading, state) = self.claim_at(raw_ns);
         let overruled = match state {

@@ -21,7 +21,7 @@ use crate::home::{make_private_dir, write_atomic};
 
 /// The file of one context of one cluster.
 #[derive(Debug, Clone)]
-pub(crate) struct TokenFile {
+pub(crate) struct SeenStampFile {
     path: PathBuf,
     cluster: ClusterId,
 }
@@ -40,7 +40,7 @@ pub(crate) enum Unusable {
     Unreadable(String),
 }
 
-impl TokenFile {
+impl SeenStampFile {
     /// The file at `path`; it need not exist.
     pub(crate) fn new(path: PathBuf, cluster: ClusterId) -> Self {
         Self { path, cluster }
@@ -108,8 +108,8 @@ mod tests {
         ClusterId::from_bytes([byte; 16])
     }
 
-    fn file(dir: &tempfile::TempDir) -> TokenFile {
-        TokenFile::new(dir.path().join("state/alice.stamp"), cluster(7))
+    fn file(dir: &tempfile::TempDir) -> SeenStampFile {
+        SeenStampFile::new(dir.path().join("state/alice.stamp"), cluster(7))
     }
 
     #[test]

@@ -1,6 +1,4 @@
-//! System 004, a consistent-hashing load balancer: slots, shares, nodes that are added and removed.
-//!
-//! Rows of `seeds.md`: 004-1 to 004-7.
+//! A consistent-hashing load balancer: slots, shares, nodes that are added and removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,22 +6,22 @@ use serde_json::Value;
 use tests::Cluster;
 
 #[test]
-fn rows_004_1_to_004_7_keys_have_places_and_nodes_their_share() {
+fn keys_have_places_and_nodes_their_share() {
     let mut cluster = Cluster::start(3).unwrap();
-    row_004_1_a_key_has_one_slot(&cluster);
-    row_004_2_the_list_is_the_live_set(&cluster);
-    row_004_5_a_plan_moves_the_fair_share(&cluster);
-    row_004_6_ten_requests(&cluster);
-    row_004_3_counts_and_names_agree(&cluster);
-    row_004_4_removals_are_refused_that_cannot_be(&cluster);
-    rows_004_4_and_5_what_was_planned_is_done(&mut cluster);
+    a_key_has_one_slot(&cluster);
+    the_list_is_the_live_set(&cluster);
+    a_plan_moves_the_fair_share(&cluster);
+    ten_requests(&cluster);
+    counts_and_names_agree(&cluster);
+    removals_are_refused_that_cannot_be(&cluster);
+    what_was_planned_is_done(&mut cluster);
 }
 
 fn route(cluster: &Cluster, key: &str, via: &str) -> Value {
     cluster.user().json(&["route", "--key", key, "--via", via]).unwrap()
 }
 
-fn row_004_1_a_key_has_one_slot(cluster: &Cluster) {
+fn a_key_has_one_slot(cluster: &Cluster) {
     let mut slots = BTreeSet::new();
     for key in ["bob", "@ops", "An order, number 7"] {
         let told: BTreeSet<String> = (cluster.names().iter())
@@ -46,7 +44,7 @@ fn row_004_1_a_key_has_one_slot(cluster: &Cluster) {
     assert_eq!(report["counts"][&home], 5, "{report}");
 }
 
-fn row_004_2_the_list_is_the_live_set(cluster: &Cluster) {
+fn the_list_is_the_live_set(cluster: &Cluster) {
     let list = cluster.user().json(&["nodes"]).unwrap();
     assert_eq!(list["n"], 3, "{list}");
     let names: Vec<String> = cluster.node_rows("n2").unwrap().into_keys().collect();
@@ -73,7 +71,7 @@ fn is_even(shares: &BTreeMap<String, u64>, nodes: u64) {
     assert_eq!(shares.values().sum::<u64>(), 4096, "{shares:?}");
 }
 
-fn row_004_5_a_plan_moves_the_fair_share(cluster: &Cluster) {
+fn a_plan_moves_the_fair_share(cluster: &Cluster) {
     let plan = |args: &[&str]| cluster.user().json(&[&["route"], args].concat()).unwrap();
     let add = plan(&["--plan", "add", "n4"]);
     is_even(&shares(&add["before"]), 3);
@@ -89,7 +87,7 @@ fn row_004_5_a_plan_moves_the_fair_share(cluster: &Cluster) {
     assert_eq!(shares(&plan(&["--plan", "add", "n4"])["before"]), shares(&add["before"]));
 }
 
-fn row_004_6_ten_requests(cluster: &Cluster) {
+fn ten_requests(cluster: &Cluster) {
     let report = cluster.pings(&["--count", "10", "--spread", "rr"]).unwrap();
     let mut counts: Vec<u64> = report.counts.values().copied().collect();
     counts.sort_unstable();
@@ -100,7 +98,7 @@ fn row_004_6_ten_requests(cluster: &Cluster) {
     assert_eq!(report.counts.values().sum::<u64>(), 90, "{report:?}");
 }
 
-fn row_004_3_counts_and_names_agree(cluster: &Cluster) {
+fn counts_and_names_agree(cluster: &Cluster) {
     let user = cluster.user();
     let before = user.json(&["nodes"]).unwrap()["n"].clone();
     // One node, and two names for it.
@@ -115,7 +113,7 @@ fn row_004_3_counts_and_names_agree(cluster: &Cluster) {
     assert_eq!(user.json(&["nodes"]).unwrap()["n"], before);
 }
 
-fn row_004_4_removals_are_refused_that_cannot_be(cluster: &Cluster) {
+fn removals_are_refused_that_cannot_be(cluster: &Cluster) {
     let user = cluster.user();
     let said = user.refused(&["-y", "node", "remove", "n9"], 5).unwrap();
     assert!(said.contains("n9"), "{said}");
@@ -132,7 +130,7 @@ fn homes(cluster: &Cluster) -> BTreeMap<String, u64> {
     shares(&plan["before"])
 }
 
-fn rows_004_4_and_5_what_was_planned_is_done(cluster: &mut Cluster) {
+fn what_was_planned_is_done(cluster: &mut Cluster) {
     cluster.join_as_voter("n4").unwrap();
     is_even(&homes(cluster), 4);
     let list = cluster.user().json(&["nodes"]).unwrap();

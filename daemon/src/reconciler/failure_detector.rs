@@ -8,7 +8,7 @@
 //! Silence counts only while this node could have heard something: from the moment on when it became
 //! primary, and anew after it was not scheduled itself. A paused primary would else accuse everybody.
 //!
-//! Not here: the exchanges (`members`), how a notice is ordered (`steward`), which of them change
+//! Not here: the exchanges (`peer_monitor`), how a notice is ordered (`reconciler`), which of them change
 //! anything and what event each becomes (`model::members`).
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use proto::member::{MemberRow, MemberState, Notice, reason};
 use tokio::time::Instant;
 
-use crate::members::{Heard, Members};
+use crate::peer_monitor::{PeerMonitor, PeerStatus};
 
 /// A node that is silent for this long is suspect.
 const SUSPECT_AFTER: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ const BACK_AFTER: Duration = Duration::from_millis(300);
 const OWN_PAUSE: Duration = Duration::from_millis(500);
 
 /// One look at the others, on the primary.
-pub(crate) struct Looked<'a> {
+pub(crate) struct Observed<'a> {
     /// The primary's own name.
     pub(crate) name: &'a str,
     /// Starts of the primary's own store.
@@ -39,26 +39,26 @@ pub(crate) struct Looked<'a> {
     /// The members as the state keeps them, by name.
     pub(crate) rows: &'a [MemberRow],
     /// What is heard of the others.
-    pub(crate) members: &'a Members,
+    pub(crate) members: &'a PeerMonitor,
     /// How long this node has been primary.
     pub(crate) leading_for: Duration,
 }
 
 /// Since when this node could have heard the others. One for each time of being primary.
 #[derive(Debug, Default)]
-pub(crate) struct Noticing {
+pub(crate) struct FailureDetector {
     looked: Option<Instant>,
     awake_since: Option<Instant>,
 }
 
-impl Noticing {
+impl FailureDetector {
     /// What is to be noted now, one notice per change. Looks have to follow each other more closely
     /// than half a second: a longer pause counts as one of this node's own.
-    pub(crate) fn due(&mut self, looked: &Looked<'_>) -> Vec<Notice> {
+    pub(crate) fn transitions(&mut self, looked: &Observed<'_>) -> Vec<Notice> {
         let watching = self.watching_at(Instant::now()).min(looked.leading_for);
         let heard = looked.members.all_heard();
         let voices = heard.iter().map(|(name, heard)| (name.as_str(), Voice::of(heard))).collect();
-        due(&Look {
+        transitions(&Look {
             name: looked.name,
             starts: looked.starts,
             nonce: looked.nonce,
@@ -101,7 +101,7 @@ struct Voice {
 }
 
 impl Voice {
-    fn of(heard: &Heard) -> Self {
+    fn of(heard: &PeerStatus) -> Self {
         Self {
             age: heard.silence(),
             speaks: heard.speaks(),
@@ -131,7 +131,7 @@ struct Look<'a> {
 }
 
 /// What is to be noted of all nodes.
-fn due(look: &Look<'_>) -> Vec<Notice> {
+fn transitions(look: &Look<'_>) -> Vec<Notice> {
     look.rows.iter().filter_map(|row| look.due_of(row)).collect()
 }
 
@@ -211,5 +211,5 @@ fn notice(row: &MemberRow, state: MemberState, why: &str, starts: u64, detail: S
 }
 
 #[cfg(test)]
-#[path = "notice_test.rs"]
+#[path = "failure_detector_test.rs"]
 mod tests;
