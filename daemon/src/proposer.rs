@@ -7,7 +7,7 @@
 //!
 //! Invariant: what is queued is taken in turn by who asks (see `queue`), and no more entries are under
 //! way than keep disk and network busy: whoever comes late waits for those, not for all that others
-//! have queued. Whoever has nothing under way does not wait for those either, see [`Task::next`].
+//! have queued. Whoever has nothing under way does not wait for those either (`Task::next`).
 //!
 //! Invariant: nothing is stamped that `lead` does not allow at that moment; what it refuses is not
 //! done, and is said so.
