@@ -138,10 +138,15 @@ mod tests {
         assert_eq!(
             told(&looks),
             [
-                (2000, "alarm n2: its data disk is nearly full: sends are refused".to_owned()),
+                (
+                    2000,
+                    "alarm n2: its data disk is nearly full: as primary it refuses sends"
+                        .to_owned()
+                ),
                 (
                     8000,
-                    "alarm n2 is over: its data disk is nearly full: sends are refused".to_owned()
+                    "alarm n2 is over: its data disk is nearly full: as primary it refuses sends"
+                        .to_owned()
                 ),
             ]
         );

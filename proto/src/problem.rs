@@ -71,6 +71,9 @@ pub enum ProblemCode {
     TwoLives = 32,
     /// The node has applied entries that the primary's log does not have.
     AheadOfPrimary = 33,
+    /// What the node had written down of the other nodes' stores is lost: one that was set back meanwhile
+    /// may go unnoticed by it.
+    MemoryLost = 34,
     /// The certificate of the node should have been renewed by now.
     CertificateLate = 40,
     /// The certificate of the node is over: no new connection of it is taken.
@@ -188,6 +191,7 @@ impl Problem {
             | ProblemCode::TwoHistories
             | ProblemCode::StoreLacks
             | ProblemCode::TwoLives
+            | ProblemCode::MemoryLost
             | ProblemCode::AheadOfPrimary
             | ProblemCode::ClockBehind
             | ProblemCode::DoesNotHear
@@ -225,6 +229,7 @@ impl Problem {
             | ProblemCode::TwoLives
             | ProblemCode::AheadOfPrimary => true,
             ProblemCode::Other
+            | ProblemCode::MemoryLost
             | ProblemCode::Lagging
             | ProblemCode::CertificateLate
             | ProblemCode::CertificateExpired
@@ -269,6 +274,7 @@ impl Problem {
             | ProblemCode::TwoHistories
             | ProblemCode::StoreLacks
             | ProblemCode::TwoLives
+            | ProblemCode::MemoryLost
             | ProblemCode::AheadOfPrimary
             | ProblemCode::ClockBehind
             | ProblemCode::DoesNotHear
@@ -298,7 +304,7 @@ impl Problem {
             ProblemCode::Lagging => "entries behind",
             ProblemCode::Role => return format!("its role is {about}"),
             ProblemCode::Damaged => "cannot prove its store intact",
-            ProblemCode::DiskFull => "its data disk is nearly full: sends are refused",
+            ProblemCode::DiskFull => "its data disk is nearly full: as primary it refuses sends",
             ProblemCode::ClockState => return with_detail(&format!("clock {about}"), detail),
             ProblemCode::ClockContradicted => "two clocks contradict each other",
             ProblemCode::BadClock => "BAD_CLOCK",
@@ -311,6 +317,9 @@ impl Problem {
             ProblemCode::DoesNotHear => "it is heard and does not answer",
             ProblemCode::ListensElsewhere => "it listens elsewhere",
             ProblemCode::GetsNothing => "it gets nothing from the primary",
+            ProblemCode::MemoryLost => {
+                "what it had written down of the other nodes' stores is lost"
+            }
             ProblemCode::AheadOfPrimary => "it has applied what the primary does not have",
             ProblemCode::DiskSlow => "its disk takes long to sync",
             ProblemCode::LogAhead => "the stamps of the log are ahead of its clock",

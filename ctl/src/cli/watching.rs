@@ -32,7 +32,7 @@ pub(crate) struct Events {
     #[arg(long)]
     pub(crate) allow_gap: bool,
     /// Only these types: join, suspect, leave, leader, member, clock, shard, alarm, admin, refused,
-    /// settings
+    /// settings, ceiling
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_type)]
     pub(crate) types: Vec<&'static str>,
 }

@@ -88,7 +88,12 @@ async fn remove(session: &Session, name: &Name, out: &mut Out) -> Result<(), Ctl
         &format!("logctl -y admin remove {name}"),
     )?;
     let op = Some(AdminOp::Remove(AdminName { name: name.to_string() }));
-    let taken = admins(session.call(Op::Admin(AdminChange { op })).await?)?;
+    let taken = match session.call(Op::Admin(AdminChange { op })).await {
+        Err(error) if error.exit_code() == 5 => {
+            return Err(CtlError::not_found(error.line(), "logctl admin list"));
+        }
+        answer => admins(answer?)?,
+    };
     out.note(&match taken.admins[..] {
         [] => format!("{name} was none yet: the token for it is revoked"),
         [..] => format!("{name} is no administrator any more"),

@@ -18,6 +18,7 @@ use crate::dev::DirNode;
 use crate::error::CtlError;
 use crate::join_folder::{Begun, Folder};
 use crate::join_token::{TOKEN_VARIABLE, TokenFrom};
+use crate::layout::ADMIN;
 use crate::local::find_logd;
 use crate::out::{Cell, Out, Show};
 
@@ -241,6 +242,15 @@ async fn begin(args: &Join, token: &JoinToken, before: Option<&Begun>) -> Result
 
 /// The name: as told, as the token says, or as the machine is called.
 fn choose_name(args: &Join, token: &JoinToken) -> Result<Name, CtlError> {
+    let name = wanted_name(args, token)?;
+    if name.as_str() == ADMIN {
+        let what = format!("the name '{ADMIN}' is reserved for the operator");
+        return Err(CtlError::usage(what, "another name: --name n4"));
+    }
+    Ok(name)
+}
+
+fn wanted_name(args: &Join, token: &JoinToken) -> Result<Name, CtlError> {
     match (&args.name, token.name.parse::<Name>()) {
         (Some(name), Ok(bound)) if *name != bound => Err(CtlError::usage(
             format!("the token is for the name '{bound}' alone, not for '{name}'"),

@@ -2,11 +2,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use proto::MessageId;
 use proto::kv::{KvChange, KvRead, KvRow, SHARED};
 use proto::limits::KV_VALUE_BYTES_MAX;
 use proto::record::read_stamp;
 use proto::wire::{Op, Reply};
+use proto::{MessageId, Role};
 use serde::{Serialize, Serializer};
 
 use crate::cli::{Globals, Kv, KvCas, KvDelete, KvGet, KvPut};
@@ -173,13 +173,17 @@ async fn value(session: &Session, key: &str, stale: bool) -> Result<Option<KvRow
 async fn done(change: KvChange, session: Session, out: &mut Out) -> Result<(), CtlError> {
     let (key, id, gone) = (change.key.clone(), change.id.clone(), change.value.is_none());
     let answer = session.call(Op::Kv(change)).await;
+    let is_admin = session.context().role == Role::Admin;
     session.close().await;
     let row = match answer {
         Ok((_, Reply::Kv(rows))) => rows.rows.into_iter().next(),
         Ok(_) => None,
         Err(error) => {
             let hint = match error.exit_code() {
-                4 => format!("its owner may share it: logctl kv put {key} VALUE --shared"),
+                // Nobody's sharing helps whom the cluster does not take for an administrator.
+                4 if !is_admin => {
+                    format!("its owner may share it: logctl kv put {key} VALUE --shared")
+                }
                 7 => format!("the same command with --id {id}: it is safe, it is done once"),
                 5 => "logctl kv list names the keys".to_owned(),
                 6 => format!("logctl kv get {key}, then again with --if-version"),

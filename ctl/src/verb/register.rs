@@ -118,7 +118,10 @@ async fn with_token(
             if fresh && error.nothing_done() {
                 files.drop_key()?;
             }
-            return Err(error.into());
+            return Err(match error.exit_code() {
+                6 => CtlError::conflict(CtlError::from(error).line(), "another name for it"),
+                _ => error.into(),
+            });
         }
     };
     let rows = admitted.joined.nodes.unwrap_or_default().nodes;

@@ -156,10 +156,9 @@ async fn store(
                 Some(_) => format!("that one alone, with --id {id}: it is safe, it cannot double"),
             },
         )),
-        Err(error) if error.exit_code() == 6 && args.commit_wait => Err(CtlError::refused(
-            6,
+        Err(error) if error.exit_code() == 2 && args.commit_wait => Err(CtlError::usage(
             error.line(),
-            "logctl cluster settings: --commit-wait needs on-loss=refuse; an id needs its message",
+            "logctl cluster settings, or the same without --commit-wait",
         )),
         Err(error) => Err(error),
     }

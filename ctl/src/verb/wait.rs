@@ -183,10 +183,20 @@ fn not_ready(status: &Status, nodes: Option<usize>) -> Vec<String> {
     if let Some(wanted) = nodes {
         let there = counted(status).filter(|row| not_there(row).is_none()).count();
         if there != wanted || counted(status).count() != wanted {
-            missing.push(format!("{there} of {wanted} nodes"));
+            missing.push(format!("{there} of {wanted} nodes{}", drained(status)));
         }
     }
     missing
+}
+
+/// Who is there and does not count.
+fn drained(status: &Status) -> String {
+    let drained = status.nodes.iter().filter(|row| row.drained).map(|row| row.name.as_str());
+    match &drained.collect::<Vec<_>>()[..] {
+        [] => String::new(),
+        [one] => format!(", without {one}, which is drained"),
+        more => format!(", without {}, which are drained", more.join(", ")),
+    }
 }
 
 fn not_led(status: &Status) -> Vec<String> {

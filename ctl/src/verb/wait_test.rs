@@ -46,6 +46,7 @@ fn ready_means_led_and_every_node_there() {
             },
             "",
         ),
+        (Some(3), |s| s.nodes[1].drained = true, "2 of 3 nodes, without n2, which is drained"),
         (None, |s| s.problems = gets_nothing(), "n2: it gets nothing from the primary"),
         (
             None,

@@ -220,7 +220,7 @@ async fn without_a_good_clock_writes_go_on_or_are_refused_as_the_cluster_wants()
     assert_eq!(degraded.latest_ns(), None, "bounds that nobody vouches for");
     assert!(!node.lead.may_lead());
     let late = node.lead.may_commit_wait().unwrap_err();
-    assert_eq!(late.error_code(), ErrorCode::Conflict, "it needs on_loss = refuse");
+    assert_eq!(late.error_code(), ErrorCode::Invalid, "it needs on_loss = refuse");
 
     let refuse = Configure { on_loss: Some(OnLoss::Refuse.into()), ..Configure::default() };
     let set = node.order(CommandOp::Configure(refuse)).await.unwrap();

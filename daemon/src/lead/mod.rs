@@ -169,12 +169,13 @@ impl Lead {
     /// Whether a send may be acknowledged late enough for its stamp to be certainly past.
     ///
     /// # Errors
-    /// `Conflict` if the cluster would write with unknown bounds, `ClockUnavailable` if the bounds
+    /// `Invalid` if the cluster would write with unknown bounds, `ClockUnavailable` if the bounds
     /// are unknown now.
     pub fn may_commit_wait(&self) -> Result<(), Failure> {
         if self.last.borrow().on_loss != OnLoss::Refuse {
-            let message = "a commit wait needs on_loss = \"refuse\": logctl cluster set";
-            return Err(Failure::new(ErrorCode::Conflict, message));
+            let message = "a commit wait needs a cluster that refuses writes on a bad clock: \
+                           logctl cluster set on-loss=refuse";
+            return Err(Failure::new(ErrorCode::Invalid, message));
         }
         match self.node_clock.reading().earliest_ns {
             Some(_) => Ok(()),

@@ -95,6 +95,7 @@ impl Node {
         if self.is_disk_full() {
             problems.push(Problem::new(ProblemCode::DiskFull));
         }
+        problems.extend(self.inner.witness.lost_memory());
         for (name, trouble) in self.inner.witness.troubles() {
             problems.push(trouble.problem(&name));
         }
@@ -331,6 +332,8 @@ fn problems_of(node: &NodeRow, noted: bool) -> Vec<Problem> {
     let left = node.state == MemberState::Left.as_str();
     let why = match (node.reason.as_str(), node.up) {
         (reason::CUT_OFF, _) if left => ProblemCode::NodeCutOff,
+        // It takes no part: that it does not prove its store is all there is to say.
+        (_, true) if takes_no_part(node) => return problems,
         // Its ring has a gap until a primary has noted it: a table of twelve requests shows it.
         (_, true)
             if node.voter && !node.drained && (node.state.is_empty() || !node.serves || !noted) =>
@@ -349,6 +352,10 @@ fn problems_of(node: &NodeRow, noted: bool) -> Vec<Problem> {
         problems.push(Problem::new(why).of(name));
     }
     problems
+}
+
+fn takes_no_part(node: &NodeRow) -> bool {
+    node.problems.iter().any(|problem| problem.kind() == ProblemCode::Damaged)
 }
 
 /// Error bound of a clock, microseconds; `None` if it has none that counts. A suspect clock reports
@@ -519,5 +526,9 @@ mod tests {
         let row = NodeRow { lag: 0, ..node(true, true, false, "joined", "") };
         assert_eq!(problems_of(&row, true), []);
         assert_eq!(problems_of(&row, false), [Problem::new(ProblemCode::NodeNotNoted).of("n2")]);
+        // Seen to fail: it was said beside it, for as long as that lasted.
+        let damaged = Problem::new(ProblemCode::Damaged);
+        let repairing = NodeRow { problems: vec![damaged.clone()], ..row };
+        assert_eq!(problems_of(&repairing, false), [damaged.of("n2")]);
     }
 }

@@ -30,6 +30,8 @@ use super::{Body, Core, Deadline, Node, Principal};
 
 /// Longest wait for a member that is asked about a stranger.
 const VOUCH_WITHIN: Duration = Duration::from_secs(1);
+/// Longest wait for a state that knows a stranger who asks how the nodes are.
+const KNOWN_WITHIN: Duration = Duration::from_secs(1);
 
 impl Node {
     /// What a peer may do here now.
@@ -156,8 +158,8 @@ impl Node {
         Some(Failure::new(ErrorCode::Denied, why))
     }
 
-    /// Refuses an administrator that is not entered with this key. The lists and the state of health
-    /// are everybody's who has a certificate of this cluster.
+    /// Refuses an administrator that is not entered with this key, and anybody unknown what asks for no
+    /// more than how the nodes are. Other requests of clients are looked at where they are served.
     pub(super) async fn require_entered(
         &self,
         principal: &Principal,
@@ -169,9 +171,12 @@ impl Node {
         }
         let open = matches!(op, Op::Nodes(_) | Op::Status(_) | Op::Clock(_) | Op::Ping(_));
         let Body::Whole(core) = &self.inner.body else { return Ok(()) };
-        if open || !principal.is_admin() {
+        if !open && !principal.is_admin() {
             return Ok(());
         }
+        // Who is known here is told without a majority, too; nobody else is kept waiting for one.
+        let within = if open { deadline.left().min(KNOWN_WITHIN) } else { deadline.left() };
+        let deadline = Deadline::within(within);
         self.admitted(core, principal, (Door::Request, ""), op.word(), deadline).await
     }
 

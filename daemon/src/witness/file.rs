@@ -38,14 +38,14 @@ pub(super) struct Contradiction {
     pub(super) found: String,
 }
 
-/// Reads what was written last; nothing where nothing was.
+/// Reads what was written last; `None` where there is no file.
 ///
 /// # Errors
 /// When the file cannot be read, or is not what was written.
-pub(super) fn read(path: &Path) -> io::Result<Remembered> {
+pub(super) fn read(path: &Path) -> io::Result<Option<Remembered>> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Remembered::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     let damaged = || io::Error::other(format!("{} is not what was written", path.display()));
@@ -54,7 +54,7 @@ pub(super) fn read(path: &Path) -> io::Result<Remembered> {
     if crc32c::crc32c(payload) != u32::from_be_bytes(*crc) {
         return Err(damaged());
     }
-    Remembered::decode(payload).map_err(|_| damaged())
+    Remembered::decode(payload).map(Some).map_err(|_| damaged())
 }
 
 /// Writes all anew, durably.
@@ -82,13 +82,13 @@ mod tests {
     fn what_is_written_is_read_and_what_is_damaged_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE);
-        assert_eq!(read(&path).unwrap(), Remembered::default());
+        assert_eq!(read(&path).unwrap(), None);
         let stores = vec![Shown { raft_id: 2, starts: 4, ..Shown::default() }];
         let contradictions = vec![Contradiction { raft_id: 3, ..Contradiction::default() }];
         let content = Remembered { stores, contradictions };
         write(&path, &Remembered::default()).unwrap();
         write(&path, &content).unwrap();
-        assert_eq!(read(&path).unwrap(), content);
+        assert_eq!(read(&path).unwrap(), Some(content));
         let whole = fs::read(&path).unwrap();
         for at in 0..whole.len() {
             let mut bytes = whole.clone();

@@ -22,6 +22,7 @@ mod keep;
 mod lives;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -65,6 +66,8 @@ struct Inner {
     met: watch::Sender<BTreeSet<u64>>,
     /// What this node's own store lacks, as soon as that is known.
     lacking: watch::Sender<Option<String>>,
+    /// Why what former processes of this node had written down is not known any more.
+    lost: Option<String>,
 }
 
 #[derive(Default)]
@@ -135,11 +138,18 @@ impl Witness {
             ..Shown::default()
         };
         let file = data_dir.join("store").join(file::FILE);
-        let memory = file::read(&file).unwrap_or_else(|error| {
-            tracing::warn!(%error, "what was remembered of the other nodes cannot be read");
-            Remembered::default()
-        });
-        let Remembered { stores, contradictions } = memory;
+        let read = file::read(&file);
+        let lost = why_lost(&read, &file, me.starts);
+        if let Some(why) = &lost {
+            tracing::error!(why, "what was remembered of the other nodes is lost");
+        }
+        if store.is_some() && !matches!(read, Ok(Some(_))) {
+            // From the first start on there is one, so that a later one misses it.
+            file::write(&file, &Remembered::default()).unwrap_or_else(|error| {
+                tracing::warn!(%error, "cannot write down what others have shown");
+            });
+        }
+        let Remembered { stores, contradictions } = read.ok().flatten().unwrap_or_default();
         let state = State {
             memory: Memory::of(stores),
             contradictions: contradictions.into_iter().map(|it| (it.raft_id, it)).collect(),
@@ -152,8 +162,16 @@ impl Witness {
             state: Mutex::new(state),
             met: watch::Sender::default(),
             lacking: watch::Sender::default(),
+            lost,
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// What is to be said where the memory of former processes is lost, until this one ends.
+    #[must_use]
+    pub fn lost_memory(&self) -> Option<Problem> {
+        let why = self.inner.lost.as_ref()?;
+        Some(Problem::new(ProblemCode::MemoryLost).detail(why))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -239,7 +257,7 @@ impl Witness {
         }
         match finding {
             Finding::Fork(fork) => {
-                let refusal = Refused::new(Refusal::TwoHistories, fork_text(they, &fork));
+                let refusal = Refused::new(Refusal::TwoHistories, fork_text(&me.name, they, &fork));
                 Err(state.contradicted(they.raft_id, &they.name, refusal))
             }
             Finding::They(lack) => {
@@ -427,12 +445,24 @@ impl State {
     }
 }
 
-fn fork_text(they: &Hello, Fork { mine, theirs }: &Fork) -> String {
+/// Why what was written down is not known any more; `None` where it is, or where this is the first start.
+fn why_lost(read: &io::Result<Option<Remembered>>, file: &Path, starts: u64) -> Option<String> {
+    const LEARNT: &str = "what the others remember is learnt anew; the next start ends this";
+    match read {
+        Ok(Some(_)) => None,
+        // A node that takes no part counts no starts.
+        Ok(None) if starts <= 1 => None,
+        Ok(None) => Some(format!("{} is gone; {LEARNT}", file.display())),
+        Err(error) => Some(format!("{error}; {LEARNT}")),
+    }
+}
+
+fn fork_text(me: &str, they: &Hello, Fork { mine, theirs }: &Fork) -> String {
     let hex = |place: &Place| -> String {
         place.hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     };
     format!(
-        "both have committed log entry {}, this node {} of term {}, {} {} of term {}",
+        "both have committed log entry {}, {me} {} of term {}, {} {} of term {}",
         mine.index,
         hex(mine),
         mine.term,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use proto::wire::{Empty, Op, Reply};
-use proto::{ErrorCode, Failure, Identity, Name, Role};
+use proto::{Identity, Name, Role};
 use quinn::Connection;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -64,7 +64,7 @@ impl Trouble {
 impl From<Trouble> for ClientError {
     fn from(trouble: Trouble) -> Self {
         if let Some(via) = trouble.unknown {
-            return Failure::new(ErrorCode::NotFound, format!("there is no node {via}")).into();
+            return Self::NoNode(via);
         }
         let refusal = trouble.is_refusal();
         match trouble.refusals.into_iter().next() {

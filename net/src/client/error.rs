@@ -21,6 +21,9 @@ pub enum ClientError {
         /// Who refuses whom, and why.
         reason: String,
     },
+    /// No node of the cluster has this name; nothing was done.
+    #[error("there is no node {0}")]
+    NoNode(String),
     /// No node answered; nothing was done.
     #[error("no node answers: {}", .tried.join("; "))]
     Unreachable {
@@ -45,6 +48,7 @@ impl ClientError {
         match self {
             Self::Config(_) => 2,
             Self::Unreachable { .. } => 3,
+            Self::NoNode(_) => 5,
             Self::Denied { .. } | Self::Net(NetError::Certs(_)) => 4,
             Self::Net(_) => 1,
             Self::Failure(failure) => failure.error_code().exit_code(),
@@ -59,6 +63,7 @@ impl ClientError {
             Self::Unreachable { .. } => {
                 "check that logd runs on a node (systemctl status logd) and that UDP reaches it"
             }
+            Self::NoNode(_) => "logctl nodes",
             Self::Denied { .. } => {
                 "logctl context show: certificate, cluster and dates; another one with --as NAME"
             }

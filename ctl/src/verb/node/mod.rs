@@ -80,6 +80,9 @@ impl Talk {
             Err(error) if error.exit_code() == 6 => {
                 Err(CtlError::conflict(error.line(), "logctl nodes, and what it says is missing"))
             }
+            Err(error) if error.exit_code() == 5 => {
+                Err(CtlError::not_found(error.line(), "logctl nodes"))
+            }
             answer => members(answer?),
         }
     }
