@@ -9,9 +9,10 @@ use std::collections::BTreeSet;
 
 use crate::source::Verdict;
 
-/// How long a server has to have been selected before it is worth a word that it is not any more, in
-/// nanoseconds: ten minutes, which no start and no short dispute lasts.
-pub const LONG_NS: u64 = 600 * 1_000_000_000;
+/// How long a server has to have been selected before it is told that it is not any more, in
+/// nanoseconds: three minutes, which no start lasts, and which is three exchanges at the slowest poll of
+/// a start.
+pub const LONG_NS: u64 = 180 * 1_000_000_000;
 
 /// What is remembered of one server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -78,11 +79,11 @@ mod tests {
         };
         let (good, bad) = (Verdict::Selected, Verdict::Falseticker);
         let lost = Verdict::Failed(crate::Failure::Timeout);
-        assert!(turned(&[(1, good), (300, lost), (601, bad)]));
-        assert!(turned(&[(1, good), (601, bad), (602, bad), (603, lost)]));
-        assert!(!turned(&[(1, good), (600, bad)]));
+        assert!(turned(&[(1, good), (100, lost), (181, bad)]));
+        assert!(turned(&[(1, good), (181, bad), (182, bad), (183, lost)]));
+        assert!(!turned(&[(1, good), (180, bad)]));
         assert!(!turned(&[(1, bad), (700, bad)]));
-        assert!(!turned(&[(1, good), (300, bad), (301, good), (700, bad)]));
+        assert!(!turned(&[(1, good), (100, bad), (101, good), (200, bad)]));
         assert!(!turned(&[(1, good), (700, bad), (701, good)]), "believed again");
     }
 

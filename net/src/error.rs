@@ -54,14 +54,6 @@ pub enum LinkError {
     Frame(#[from] FrameError),
 }
 
-impl LinkError {
-    /// Whether trying again later can help. A refusal needs a person.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Lost(_))
-    }
-}
-
 /// Why a peer is not let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {

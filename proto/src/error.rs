@@ -30,8 +30,6 @@ pub enum ErrorCode {
     Integrity = 10,
     /// This node is not the primary; `Failure::primary` names it if known.
     NotPrimary = 11,
-    /// The slot moved to another shard.
-    Moved = 12,
     /// The data disk has no room for new messages.
     DiskFull = 13,
     /// The node is stopping or still starting; ask another one.
@@ -76,9 +74,7 @@ impl ErrorCode {
     pub fn action(self) -> Action {
         match self {
             Self::Busy | Self::Unknown | Self::NoQuorum | Self::Deadline => Action::Retry,
-            Self::NotPrimary | Self::Moved | Self::Stopping | Self::Repairing => {
-                Action::GoElsewhere
-            }
+            Self::NotPrimary | Self::Stopping | Self::Repairing => Action::GoElsewhere,
             Self::Invalid
             | Self::Denied
             | Self::NotFound
@@ -111,7 +107,7 @@ impl ErrorCode {
             Self::Invalid => 2,
             Self::Denied => 4,
             Self::NotFound => 5,
-            Self::Conflict | Self::Version | Self::Moved | Self::Removed => 6,
+            Self::Conflict | Self::Version | Self::Removed => 6,
             Self::Unknown | Self::Deadline => 7,
             Self::Busy | Self::DiskFull | Self::Stopping | Self::NoSigner => 10,
             Self::NoQuorum | Self::NotPrimary => 11,
@@ -135,9 +131,7 @@ impl ErrorCode {
             Self::ClockUnavailable => "logctl clock",
             Self::ClockAhead => "wait until the cluster's clock has passed the given stamp",
             Self::Integrity | Self::Repairing => "logctl status; the node's log names the file",
-            Self::NotPrimary | Self::Moved => {
-                "the same command again; logctl status names the primary"
-            }
+            Self::NotPrimary => "the same command again; logctl status names the primary",
             Self::DiskFull => "free space on the node's disk, or lower the retention",
             Self::Stopping => "the same command again, or --via another node",
             Self::Version => "the same release of logctl and logd",
@@ -166,12 +160,6 @@ pub struct Failure {
     /// When to come back, in milliseconds; 0 if nothing is known.
     #[prost(uint32, tag = "4")]
     pub retry_after_ms: u32,
-    /// For `Moved`: the shard that holds the slot now, and the epoch of that knowledge.
-    #[prost(uint32, tag = "5")]
-    pub shard: u32,
-    /// See `shard`.
-    #[prost(uint64, tag = "6")]
-    pub epoch: u64,
 }
 
 impl Failure {

@@ -356,9 +356,6 @@ pub struct ReadBarrier {
     /// Term of the log id to wait for; meaningless if `none`.
     #[prost(uint64, tag = "2")]
     pub term: u64,
-    /// Raft id of the leader of that term.
-    #[prost(uint64, tag = "3")]
-    pub leader: u64,
     /// Index of the log id to wait for.
     #[prost(uint64, tag = "4")]
     pub index: u64,

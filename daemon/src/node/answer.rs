@@ -148,7 +148,7 @@ impl Node {
         };
         match given {
             Ok(Barrier { primary, term, index }) => {
-                ReadBarrier { primary, term, leader: primary, index, failure: None }
+                ReadBarrier { primary, term, index, failure: None }
             }
             Err(failure) => ReadBarrier { failure: Some(failure), ..ReadBarrier::default() },
         }

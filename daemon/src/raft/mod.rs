@@ -361,13 +361,13 @@ impl Handle {
         if self.is_stopping() {
             return false;
         }
-        let look = self.raft.with_raft_state(move |state| {
+        let look = look(&self.raft, move |state| {
             let heard = state.vote_last_modified();
             state.vote_ref().is_committed()
                 && heard.is_some_and(|at| openraft::Instant::elapsed(&at) < lease)
         });
         // A core that is held up by its disk hears nobody, and elects nobody either.
-        matches!(tokio::time::timeout(lease, look).await, Ok(Ok(true)))
+        matches!(tokio::time::timeout(lease, look).await, Ok(Some(true)))
     }
 
     /// Who refuses this node's entries for stamps in the future.
@@ -487,6 +487,19 @@ pub async fn bootstrap(store: &Store, members: BTreeMap<u64, Member>) -> Result<
     store.writer()?.run(Op::Append(SHARD, entries)).await?;
     store.tail().set_durable(1, epoch);
     Ok(())
+}
+
+/// What the engine's core sees of its state. `None` once it has ended. Whoever waits may go away
+/// meanwhile: the engine's own way of asking calls that an error.
+async fn look<V: Send + 'static>(
+    raft: &Raft,
+    see: impl FnOnce(&openraft::RaftState<Types>) -> V + Send + 'static,
+) -> Option<V> {
+    let (seen, wait) = tokio::sync::oneshot::channel();
+    // A receiver that is gone wants no answer.
+    let asked = raft.external_request(move |state| drop(seen.send(see(state)))).await;
+    asked.ok()?;
+    wait.await.ok()
 }
 
 fn engine_config(timing: Timing) -> Result<Config, openraft::ConfigError> {

@@ -155,12 +155,12 @@ impl Handle {
         let (vote, prev) = (request.vote, request.prev_log_id);
         // In this order: what the engine is asked second, it looks at second.
         let answered = self.raft.append_entries(request);
-        let follows = self.raft.with_raft_state(move |state| *state.vote_ref() == vote);
+        let follows = super::look(&self.raft, move |state| *state.vote_ref() == vote);
         let follows = async {
             match follows.await {
-                Ok(true) => {}
+                Some(true) => {}
                 // Its answer says why.
-                Ok(false) | Err(_) => std::future::pending().await,
+                Some(false) | None => std::future::pending().await,
             }
         };
         let answer = tokio::select! {
