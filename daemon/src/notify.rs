@@ -99,6 +99,8 @@ impl Notifier {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                // Once it is to stop it says nothing more, although a tick is due, too.
+                biased;
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }

@@ -127,15 +127,6 @@ fn after_is_the_token_and_only_what_was_seen_is_kept() {
 }
 
 #[test]
-fn a_refused_commit_wait_names_the_setting() {
-    let user = User::with_cluster();
-    let _node = FakeNode::start(&user, |_, _| vec![failure(ErrorCode::Conflict)]);
-    let errors = user.fails(&["send", "--to", "bob", "hi", "--commit-wait"], 6);
-    assert!(errors.contains("on-loss=refuse"), "{errors}");
-    assert!(!user.fails(&["send", "--to", "bob", "hi"], 6).contains("on-loss"));
-}
-
-#[test]
 fn a_stamp_from_the_future_is_refused_and_not_kept() {
     let user = User::with_cluster();
     let node = FakeNode::start(&user, |_, op| match op {
