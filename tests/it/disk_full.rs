@@ -121,7 +121,7 @@ fn a_disk_that_is_nearly_full_takes_no_messages_but_gives_them() {
 
 #[test]
 fn a_disk_that_is_full_ends_the_node_and_loses_nothing() {
-    let Some((mut cluster, disks)) = cluster_on(&["n1", "n2"], 96, 0) else { return };
+    let Some((mut cluster, disks)) = cluster_on(&["n1", "n2"], 256, 0) else { return };
     let load = Load::start(&cluster, &["alice", "bob"], 4, "bob", "full").unwrap();
     for (node, disk) in ["n1", "n2"].iter().zip(&disks) {
         load.wait_more(100).unwrap();
@@ -157,7 +157,7 @@ fn a_disk_that_is_full_ends_the_node_and_loses_nothing() {
 /// although no file was harmed.
 #[test]
 fn disks_that_are_full_for_a_moment_cost_a_start_and_nothing_else() {
-    let Some((mut cluster, disks)) = cluster_on(&["n1", "n2", "n3"], 96, 0) else { return };
+    let Some((mut cluster, disks)) = cluster_on(&["n1", "n2", "n3"], 256, 0) else { return };
     let mut histories = Vec::new();
     for round in 0..4 {
         let load =

@@ -26,6 +26,7 @@ use proto::wire::{Members, Registered, Renew, Reply, Response, TokenChange, Toke
 use proto::{Action, ErrorCode, Failure, Identity, Name, Role};
 
 use crate::reader::{answered, store_failure};
+use crate::reconciler;
 
 use super::own::Primary;
 use super::{Core, DEADLINE, Deadline, Node, Principal};
@@ -377,10 +378,13 @@ impl Node {
         Ok(joined)
     }
 
-    /// Every node of the cluster, the new one among them.
+    /// Every node of the cluster, the new one among them, and those that the first primary has not
+    /// entered yet: whoever is left out is refused by the new one.
     fn all_members(&self, core: &Core, asked: &Asked) -> Result<Members, Failure> {
         let view = core.store.snapshot().map_err(store_failure)?;
         let mut members = answered(&view, query::members(&view))?;
+        let missing = reconciler::missing(&core.engine.view().borrow(), &members.members);
+        members.members.extend(missing.into_iter().flat_map(|rows| rows.members));
         members.members.retain(|row| row.noticed() != proto::member::MemberState::Removed);
         let name = asked.identity.name.as_str();
         let is_new = |row: &proto::member::MemberRow| {

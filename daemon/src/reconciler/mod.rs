@@ -46,6 +46,7 @@ use crate::trust::Trust;
 pub(crate) use self::entry::{Entry, Key, Known, store_key};
 pub use self::own_membership::OwnMembership;
 pub(crate) use self::own_membership::{Listening, follow as follow_standing, is_first_store};
+pub(crate) use self::plan::missing;
 
 use self::failure_detector::{FailureDetector, Observed};
 use self::plan::{Health, Situation, Step};
@@ -175,7 +176,7 @@ impl<'a> Term<'a> {
     /// Enters the members that the table does not know, then says who leads. Once that is applied,
     /// so is everything that came before it: from then on the table is the one to go by.
     async fn begin(&mut self, view: &EngineState, rows: &[MemberRow]) {
-        if let Some(missing) = plan::missing(view, rows)
+        if let Some(missing) = missing(view, rows)
             && !self.order(MemberOp::Init(self.with_keys(missing))).await
         {
             return;

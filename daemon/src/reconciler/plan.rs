@@ -86,7 +86,7 @@ pub(super) fn next(now: &Situation<'_>) -> Option<Step> {
 }
 
 /// Rows for the members that the table does not know: the first ones of a cluster.
-pub(super) fn missing(view: &EngineState, rows: &[MemberRow]) -> Option<Rows> {
+pub(crate) fn missing(view: &EngineState, rows: &[MemberRow]) -> Option<Rows> {
     let unknown = |member: &Member| rows.iter().all(|row| row.name != member.name);
     let row = |(id, member): (&u64, &Member)| MemberRow {
         name: member.name.clone(),
