@@ -138,7 +138,8 @@ fn a_disk_that_is_full_ends_the_node_and_loses_nothing() {
         assert_eq!(code, Some(1), "{}", node.log());
         let log = node.log();
         assert!(log.contains("No space left on device"), "{log}");
-        assert!(log.lines().last().unwrap_or_default().starts_with("try: "), "{log}");
+        // Connections may still say that they ended.
+        assert!(log.lines().any(|line| line.starts_with("try: ")), "{log}");
         // The two others are a majority.
         load.wait_more(100).unwrap();
         disk.empty();
