@@ -258,10 +258,8 @@ impl Task {
                 }
                 Some(leadership) if first.is_none() && self.has_begun(leadership) => {}
                 Some(leadership) => {
-                    let (batch, room) = match first {
-                        Some(first) => self.collect(first),
-                        None => (Vec::new(), None),
-                    };
+                    let (batch, room) = first.map(|first| self.collect(first)).unzip();
+                    let batch = batch.unwrap_or_default();
                     self.submit(leadership, batch, room).await;
                 }
             }
@@ -269,7 +267,7 @@ impl Task {
     }
 
     /// Takes what is queued, in turn by who asks, up to what one entry may hold.
-    fn collect(&mut self, first: First) -> (Vec<Proposal>, Option<OwnedSemaphorePermit>) {
+    fn collect(&mut self, first: First) -> (Vec<Proposal>, OwnedSemaphorePermit) {
         let First { proposal, mut shares, room } = first;
         let mut bytes = proposal.command.size();
         shares.took(&proposal);
@@ -281,7 +279,7 @@ impl Task {
             batch.push(next);
         }
         self.company.saw(batch.iter().map(|proposal| &proposal.command.caller));
-        (batch, Some(room))
+        (batch, room)
     }
 
     /// What may be stamped now, and how; the rest is answered. `None` if nothing may.

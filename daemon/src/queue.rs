@@ -159,8 +159,7 @@ impl Queue {
         Ok(())
     }
 
-    /// What is next of callers that have fewer than so many commands in an entry already, if anything
-    /// is; and whose it is.
+    /// What is next of callers of whom the entry takes more, if anything is.
     pub(crate) fn pop(&self, entry: &Shares) -> Option<Proposal> {
         let mut books = self.books();
         let Books { waiting, under_way, .. } = &mut *books;

@@ -179,9 +179,10 @@ impl Node {
             };
             problems.push(Problem::new(ProblemCode::NoQuorum).detail(detail));
         }
-        let starts = |name: &str| table.members.iter().find(|row| row.name == name);
-        let noted =
-            |node: &NodeRow| starts(&node.name).is_none_or(|row| node.incarnation <= row.starts);
+        let noted = |node: &NodeRow| {
+            let row = table.members.iter().find(|row| row.name == node.name);
+            row.is_none_or(|row| node.incarnation <= row.starts)
+        };
         problems.extend(nodes.iter().flat_map(|node| problems_of(node, noted(node))));
         // It has no table that could say so.
         problems.retain(|problem| takes_part || problem.kind() != ProblemCode::NodeNotNoted);
