@@ -120,6 +120,8 @@ impl<'v> Machine<'v> {
             None => {
                 let stamp = Stamp::unbounded(self.state.last.succ());
                 self.advance(index, stamp)?;
+                // No primary knew of it: what was stamped in the same instant gives way to it.
+                self.state.own_stamps += 1;
             }
             Some(batch) => {
                 outcomes.reserve_exact(batch.commands.len());
@@ -138,8 +140,9 @@ impl<'v> Machine<'v> {
         Ok(outcomes)
     }
 
-    /// How many proposed stamps were not later than the one before them and had to be raised.
-    /// Expected to stay 0.
+    /// How many proposed stamps had to be raised further than the stamps explain that applying takes by
+    /// itself: for blank and membership entries, and for further events of one command. Expected to
+    /// stay 0.
     #[must_use]
     pub fn ratcheted(&self) -> u64 {
         self.ratcheted

@@ -48,8 +48,8 @@ pub(crate) struct State {
     pub(crate) last_raft_id: u64,
     /// Highest term whose primary was noted.
     pub(crate) led_term: u64,
-    /// Stamps that apply took for events of its own since a proposed stamp was last good as it was:
-    /// proposals may lie that far behind without anything being wrong.
+    /// Stamps that apply took by itself, for events and for the engine's entries, since a proposed
+    /// stamp was last good as it was: proposals may lie that far behind without anything being wrong.
     pub(crate) own_stamps: u64,
     /// Kept messages by gateway.
     pub(crate) gateways: GatewayCounts,

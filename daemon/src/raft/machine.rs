@@ -240,11 +240,11 @@ impl StateMachine {
     }
 
     fn note(&self, stamp: Hlc, ratcheted: u64, members_epoch: u64) {
+        let index = self.last_index();
         if ratcheted > 0 {
             self.ratcheted.fetch_add(ratcheted, Ordering::Relaxed);
-            tracing::warn!(ratcheted, "stamps were raised at apply");
+            tracing::warn!(ratcheted, up_to_index = index, "stamps were raised at apply");
         }
-        let index = self.last_index();
         if let Some(index) = index {
             self.store.tail().set_applied(index + 1);
         }

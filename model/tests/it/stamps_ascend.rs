@@ -1,10 +1,11 @@
 //! Promise 2, I1: final stamps strictly ascend with seq and over entries, whatever was proposed;
 //! a raised stamp still covers the proposed instant.
 //!
-//! Seen to fail with `Machine::stamp` returning the proposed stamp.
+//! Seen to fail with `Machine::stamp` returning the proposed stamp, and with the stamps of blank and
+//! membership entries counted as a proposer's fault.
 
-use clock::Hlc;
-use model::{Machine, MemoryView, Outcome};
+use clock::{Hlc, Stamp};
+use model::{Batch, Caller, Command, CommandOp, Machine, MemoryView, Outcome};
 use proptest::prelude::*;
 use proto::record::read_stamp;
 
@@ -44,4 +45,32 @@ proptest! {
             view.write(changes);
         }
     }
+}
+
+/// A batch of ticks that was stamped at the nth instant of one nanosecond.
+fn ticks(logical: u32, count: usize) -> Batch {
+    let tick = Command {
+        caller: Caller::node(&"n1".parse().unwrap()),
+        gateway: "n1".to_owned(),
+        op: CommandOp::Tick,
+    };
+    let base = Stamp::unbounded(Hlc { ns: 7_000_000_000, logical });
+    Batch { base, primary: "n1".to_owned(), commands: vec![tick; count] }
+}
+
+/// A primary whose clock is a little behind its predecessor's stamps the next instants of one
+/// nanosecond. An entry of the engine that comes between takes one of them: nobody's fault.
+#[test]
+fn entries_of_the_engine_are_no_fault_of_the_proposer() {
+    let view = MemoryView::default();
+    let mut machine = Machine::new(&view).unwrap();
+    machine.apply(1, 1, Some(&ticks(0, 2))).unwrap();
+    machine.apply(2, 1, None).unwrap();
+    machine.apply(3, 1, None).unwrap();
+    machine.apply(4, 1, Some(&ticks(2, 2))).unwrap();
+    machine.apply(5, 1, Some(&ticks(4, 1))).unwrap();
+    assert_eq!(machine.ratcheted(), 0, "two entries took two instants");
+    assert_eq!(machine.last_stamp(), Hlc { ns: 7_000_000_000, logical: 6 });
+    machine.apply(6, 1, Some(&ticks(4, 1))).unwrap();
+    assert_eq!(machine.ratcheted(), 1, "an instant that was given twice is one");
 }
