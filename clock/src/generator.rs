@@ -16,7 +16,7 @@
 //!
 //! Not here: who persists the ceiling, and waiting for it (`daemon::time`).
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::hlc::{Hlc, utc_text};
 use crate::reading::Reading;
@@ -334,8 +334,7 @@ impl HlcClock {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Every change is a plain assignment after the last check, so a poisoned lock is intact.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

@@ -8,9 +8,9 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use net::{LiveNode, Ring, Turns};
+use parking_lot::Mutex;
 use proto::ClusterId;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -44,7 +44,7 @@ impl CursorFile {
 
     /// Changes what is kept while nobody else does.
     fn with<T>(&self, act: impl FnOnce(&mut Turns, u64) -> T) -> T {
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut own = self.own.lock();
         let mut file = open(&self.path)
             .inspect_err(|error| {
                 tracing::debug!(path = %self.path.display(), %error, "the cursor is not shared");
@@ -177,11 +177,11 @@ mod tests {
                         // A new one each, as a new process has.
                         let name = cursor(&dir, 7).next(&live).unwrap();
                         let at = live.iter().position(|node| node.name == name).unwrap();
-                        counts.lock().unwrap()[at] += 1;
+                        counts.lock()[at] += 1;
                     }
                 });
             }
         });
-        assert_eq!(counts.into_inner().unwrap(), [100, 100, 100]);
+        assert_eq!(counts.into_inner(), [100, 100, 100]);
     }
 }

@@ -8,9 +8,9 @@
 //! Not here: who is turned away (`reconciler::entry`, `node::trust`).
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use proto::event::{NODE, REFUSED, TYPE};
 use proto::peer::NodeEvent;
 use proto::{Header, Identity, Name};
@@ -85,7 +85,7 @@ impl Doorman {
     pub(crate) fn turned_away(&self, turned: &Turned<'_>) {
         let key = short(turned.key);
         let told = format!("{} {key} {:?} {} {}", turned.who, turned.door, turned.via, turned.why);
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = self.said.lock();
         let (tell, untold) = said.look(told, Instant::now());
         drop(said);
         if let Some(untold) = untold {

@@ -9,9 +9,10 @@
 //! Not here: what events say (`proto::event`), how one is stored (`node::own`).
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use proto::limits::EVENTS_WAITING_MAX;
 use proto::peer::NodeEvent;
 use proto::{ErrorCode, Failure};
@@ -97,7 +98,7 @@ impl EventSink {
 impl Shared {
     /// Nothing that is locked here is left half changed by a panic.
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock()
     }
 }
 

@@ -7,10 +7,11 @@
 //! Not here: when a node counts as ready (`node`).
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +46,7 @@ impl Notifier {
 
     /// What `systemctl status` shows: one line. Sent only when it changed.
     pub fn status(&self, line: &str) {
-        let mut last = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.status.lock();
         if *last != line {
             line.clone_into(&mut last);
             send(&[NotifyState::Status(line)]);

@@ -15,13 +15,14 @@
 //! and what the cluster notes of a node that falls silent (`reconciler::failure_detector`).
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clock::peer::{Claim, Exchange, PeerClock, PeerVerdict};
 use clock::{ClockState, Reading};
 use net::{FrameRx, FrameTx, Lane, Link, LinkError, PeerAddr};
+use parking_lot::{Mutex, MutexGuard};
 use prost::Message as _;
 use proto::Name;
 use proto::peer::NodeInfo;
@@ -199,7 +200,7 @@ impl PeerMonitor {
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 
     /// What is known of a peer.

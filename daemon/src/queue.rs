@@ -2,9 +2,10 @@
 //! for each by what is left for the others (see [`proto::share`]).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use model::{Caller, Command, Outcome};
+use parking_lot::{Mutex, MutexGuard};
 use proto::Failure;
 use proto::limits::{
     PROPOSER_BYTES_KEPT, PROPOSER_BYTES_MAX, PROPOSER_QUEUE_KEPT, PROPOSER_QUEUE_MAX,
@@ -134,7 +135,7 @@ impl Default for Queue {
 
 impl Queue {
     fn books(&self) -> MutexGuard<'_, Books> {
-        self.0.books.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.books.lock()
     }
 
     /// Queues a command behind those of the same caller.

@@ -3,8 +3,8 @@
 //! In memory only, and bounded: it answers "where is bob?", it decides nothing.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use proto::Name;
 use proto::peer::{Session, Sessions};
 
@@ -23,7 +23,7 @@ struct Entry {
 
 impl SessionTable {
     fn change(&self, name: &Name, now_ns: u64, change: impl FnOnce(&mut Entry)) {
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.0.lock();
         if table.len() >= REMEMBERED_MAX && !table.contains_key(name) {
             let silent = table.iter().filter(|(_, entry)| entry.connections == 0);
             let oldest = silent.min_by_key(|(_, entry)| entry.last_seen_ns);
@@ -56,7 +56,7 @@ impl SessionTable {
     /// All of them, by name.
     #[must_use]
     pub fn list(&self) -> Sessions {
-        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = self.0.lock();
         let sessions = table.iter().map(|(name, entry)| Session {
             name: name.to_string(),
             connected: entry.connections > 0,

@@ -15,8 +15,9 @@
 use std::collections::HashMap;
 use std::fmt::{Debug, Write as _};
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -95,7 +96,7 @@ impl Throttle {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Identifier, Place>> {
         // Every change is a plain insertion.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -196,7 +197,7 @@ mod tests {
 
     impl Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
+            self.0.lock().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -215,7 +216,7 @@ mod tests {
 
     impl Lines {
         fn take(&self) -> Vec<String> {
-            let text = String::from_utf8(mem::take(&mut *self.0.lock().unwrap())).unwrap();
+            let text = String::from_utf8(mem::take(&mut *self.0.lock())).unwrap();
             text.lines().map(str::to_owned).collect()
         }
     }

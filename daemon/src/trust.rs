@@ -3,12 +3,13 @@
 //! Not here: the rule (`reconciler::entry`), asking others (`node::trust`).
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use certs::Peer;
 use model::query::{self, Binding};
 use net::Refused;
+use parking_lot::{Mutex, MutexGuard};
 use proto::admin::{AdminRow, Admins};
 use proto::peer::{Hello, Refusal, StoreKey};
 use tokio::sync::watch;
@@ -195,7 +196,7 @@ impl Trust {
         };
         let view = store.snapshot().map_err(|error| refused(&error))?;
         let epoch = query::members_epoch(&view).map_err(|error| refused(&error))?;
-        let mut kept = self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.bindings.lock();
         if let Some((at, bindings)) = kept.as_ref()
             && *at == epoch
         {
@@ -207,7 +208,7 @@ impl Trust {
     }
 
     fn learned(&self) -> MutexGuard<'_, Learned> {
-        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+        self.learned.lock()
     }
 }
 

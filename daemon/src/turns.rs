@@ -4,8 +4,9 @@
 //! more waits, and is served in turn, client by client. So a thousand requests of one client wait
 //! behind each other, and the one of another goes past them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use proto::share::{Ledger, Rank, Ring};
 use proto::{Identity, Role};
 use tokio::sync::oneshot;
@@ -48,7 +49,7 @@ impl Turns {
     /// Waits for a turn. Given up by dropping the future.
     pub async fn next(&self, who: &Identity) -> Turn {
         let waits = {
-            let mut hall = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut hall = self.0.lock();
             if !hall.waiting.waits(who) && hall.places.take(who, rank(who.role), 1) {
                 return Turn { turns: self.clone(), who: Some(who.clone()) };
             }
@@ -67,7 +68,7 @@ impl Turns {
     fn over(&self, who: &Identity) {
         let mut given = Vec::new();
         {
-            let mut hall = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut hall = self.0.lock();
             hall.places.give(who, 1);
             let Hall { places, waiting } = &mut *hall;
             while let Some((who, turn)) = waiting
@@ -139,6 +140,6 @@ mod tests {
         drop((gone, first, admin));
         assert!((&mut stays).now_or_never().is_some());
         drop(second);
-        assert_eq!(turns.0.lock().unwrap().places.used(), 0);
+        assert_eq!(turns.0.lock().places.used(), 0);
     }
 }

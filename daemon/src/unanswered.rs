@@ -2,9 +2,10 @@
 //! primary.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 /// What has not been answered yet: since when the first command of each entry waits.
@@ -19,7 +20,7 @@ struct Waits {
 
 impl Unanswered {
     fn lock(&self) -> MutexGuard<'_, Waits> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Notes an entry until what is returned is dropped.

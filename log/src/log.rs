@@ -5,7 +5,9 @@
 //! one write and one sync, whatever has come meanwhile. There is no timer and no thread.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 use crate::disk::Disk;
 use crate::format::{Entry, Mark, Place, StoreId, Vote};
@@ -103,11 +105,11 @@ impl<D: Disk> Drop for Alarm<'_, D> {
 impl<D: Disk> Shared<D> {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Front<D>> {
         // A broken invariant panics before anything is changed.
-        self.front.lock().unwrap_or_else(PoisonError::into_inner)
+        self.front.lock()
     }
 
     pub(crate) fn written(&self) -> RwLockReadGuard<'_, Written> {
-        self.written.read().unwrap_or_else(PoisonError::into_inner)
+        self.written.read()
     }
 }
 
@@ -251,7 +253,7 @@ impl<D: Disk> Log<D> {
     pub fn flush(&self) -> Result<Durable, LogError> {
         let goal = self.shared.lock().tickets;
         loop {
-            let front = self.shared.lock();
+            let mut front = self.shared.lock();
             if let Some(reason) = &front.failed {
                 return Err(LogError::Stopped(Arc::clone(reason)));
             }
@@ -259,7 +261,7 @@ impl<D: Disk> Log<D> {
                 return Ok(front.durable());
             }
             if front.stream.is_none() {
-                drop(self.shared.settled.wait(front).unwrap_or_else(PoisonError::into_inner));
+                self.shared.settled.wait(&mut front);
                 continue;
             }
             self.write(front)?;
@@ -313,7 +315,7 @@ impl<D: Disk> Log<D> {
     }
 
     fn note_written(&self, effects: &[Effect]) {
-        let mut written = self.shared.written.write().unwrap_or_else(PoisonError::into_inner);
+        let mut written = self.shared.written.write();
         for effect in effects {
             match effect {
                 Effect::Entry { shard, place, location, .. } => {

@@ -9,7 +9,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::disk::{Disk, DiskFile};
 
@@ -137,7 +139,7 @@ impl World {
 
 fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
     // A panic of a test between two changes leaves nothing half-changed that others look at.
-    world.lock().unwrap_or_else(PoisonError::into_inner)
+    world.lock()
 }
 
 impl MemoryDisk {

@@ -10,7 +10,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::disk::{Disk, DiskFile};
 use crate::format::StoreId;
@@ -88,7 +90,7 @@ impl<D: Disk> Segments<D> {
 
     fn lock(&self) -> MutexGuard<'_, State<D::File>> {
         // Every change under this lock is one step.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Takes up a segment that was found.
@@ -146,7 +148,7 @@ impl<D: Disk> Segments<D> {
                 return Ok(Arc::clone(&held.segment));
             }
             if state.making {
-                drop(self.made.wait(state).unwrap_or_else(PoisonError::into_inner));
+                self.made.wait(&mut state);
                 continue;
             }
             state.making = true;

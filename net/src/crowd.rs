@@ -6,8 +6,9 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 /// A room for so many. Cheap to clone.
 #[derive(Debug)]
 pub(crate) struct Crowd<T>(Arc<Mutex<Room<T>>>);
@@ -46,7 +47,7 @@ impl<T> Crowd<T> {
     }
 
     fn room(&self) -> MutexGuard<'_, Room<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Lets somebody in, and says who goes for it. `None` if everybody inside is being served.

@@ -1,10 +1,11 @@
 //! A node's UDP port: accepts clients and peers, dials peers.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use certs::{Credentials, Peer};
+use parking_lot::Mutex;
 use proto::identity::DOMAIN;
 use proto::join::JOIN_ALPN;
 use proto::limits::{CLIENT_CONNECTIONS_MAX, HANDSHAKES_MAX, HANDSHAKES_PROVEN_MAX, JOINS_MAX};
@@ -123,7 +124,7 @@ impl Endpoint {
         let server = tune::server(credentials, &ALPNS)?;
         let client = tune::peer(credentials, PEER_ALPN)?;
         dialer.quic.set_server_config(Some(server));
-        *dialer.dialing.lock().unwrap_or_else(PoisonError::into_inner) = client;
+        *dialer.dialing.lock() = client;
         Ok(())
     }
 
@@ -338,7 +339,7 @@ impl Dialer {
     }
 
     pub(crate) fn connect(&self, address: SocketAddr, name: &str) -> Result<Connecting, String> {
-        let config = self.dialing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let config = self.dialing.lock().clone();
         self.quic
             .connect_with(config, address, name)
             .map_err(|error| format!("cannot dial {address}: {error}"))

@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use certs::Peer;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
 use prost::Message;
 use proto::peer::{Hello, Refusal};
 use proto::{Identity, Name, Role};
@@ -72,7 +73,7 @@ impl Link for QuicLink {
     }
 
     fn forget(&self, peer: &Name) {
-        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pool = self.pool.lock();
         for urgent in [false, true] {
             let pooled = pool.remove(&(peer.clone(), urgent));
             if let Some(Ok(connection)) = pooled.as_ref().and_then(|pooled| pooled.dial.peek()) {
@@ -107,7 +108,7 @@ impl QuicLink {
 
     async fn connection(&self, to: &PeerAddr, urgent: bool) -> Result<Connection, LinkError> {
         let dial = {
-            let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut pool = self.pool.lock();
             let key = (to.name.clone(), urgent);
             match pool.get(&key).filter(|pooled| pooled.serves(to)) {
                 Some(pooled) => pooled.dial.clone(),

@@ -1,9 +1,9 @@
 //! Keeps one refused caller who comes back again and again from filling the log.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// How long the same news is no news.
@@ -19,7 +19,7 @@ impl Repeats {
     /// Whether this was not said lately; from now on it was.
     pub(crate) fn is_news(&self, text: &str) -> bool {
         let now = Instant::now();
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = self.0.lock();
         if said.get(text).is_some_and(|at| now < *at + QUIET) {
             return false;
         }
@@ -44,6 +44,6 @@ mod tests {
         for i in 0..10 * REMEMBERED {
             repeats.is_news(&i.to_string());
         }
-        assert!(repeats.0.lock().unwrap().len() <= REMEMBERED);
+        assert!(repeats.0.lock().len() <= REMEMBERED);
     }
 }

@@ -4,9 +4,10 @@
 //! Invariant: everything that is held is given back when what holds it is dropped.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use proto::limits::{
     CLIENT_BYTES_FREE, CLIENT_BYTES_KEPT, CLIENT_BYTES_MAX, CLIENT_CONNECTIONS_KEPT,
     CLIENT_REQUESTS_KEPT, CLIENT_REQUESTS_MAX, REFUSALS_MAX,
@@ -44,7 +45,7 @@ impl Shares {
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// A place for one connection more of a client; `None` if that is more than its share.

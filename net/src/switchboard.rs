@@ -10,13 +10,14 @@
 //! ordered among each other; delaying one lane reorders it against the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use parking_lot::{Mutex, MutexGuard};
 use proto::Name;
 use proto::peer::{Hello, Refusal};
 use tokio::sync::{mpsc, watch};
@@ -164,7 +165,7 @@ impl Switchboard {
 
 impl Board {
     fn lock(&self) -> MutexGuard<'_, Wires> {
-        self.wires.lock().unwrap_or_else(PoisonError::into_inner)
+        self.wires.lock()
     }
 
     fn change(&self, edit: impl FnOnce(&mut Wires)) {

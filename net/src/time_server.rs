@@ -10,11 +10,12 @@
 //! Not here: what a client makes of the answers (`clock::sample`).
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clock::packet::{NtpShort, NtpTime, Packet};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::net::UdpSocket;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -140,7 +141,7 @@ struct Shared {
 
 impl Shared {
     fn manner(&self) -> MutexGuard<'_, Manner> {
-        self.manner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.manner.lock()
     }
 }
 

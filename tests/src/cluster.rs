@@ -5,11 +5,11 @@ use std::fs;
 use std::future::Future;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use net::{Client, ClientConfig, ClientError};
+use parking_lot::{Condvar, Mutex};
 use proto::member::MemberState;
 use proto::wire::{Op, Position, Read, Reply, Response, Status};
 use proto::{Record, Stream};
@@ -491,9 +491,8 @@ static FREED: Condvar = Condvar::new();
 
 impl Place {
     fn take() -> Self {
-        let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = |taken: &mut usize| *taken >= AT_A_TIME;
-        let mut taken = FREED.wait_while(taken, full).unwrap_or_else(PoisonError::into_inner);
+        let mut taken = TAKEN.lock();
+        FREED.wait_while(&mut taken, |taken: &mut usize| *taken >= AT_A_TIME);
         *taken += 1;
         Self
     }
@@ -501,7 +500,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        *TAKEN.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        *TAKEN.lock() -= 1;
         FREED.notify_one();
     }
 }

@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use certs::Credentials;
 use clock::{Hlc, Stamp};
 use net::{Accepted, ClientConn, Endpoint};
+use parking_lot::Mutex;
 use proto::wire::{Ack, NodeRow, Nodes, Op, Page, Reply, Request, Response, Status};
 use proto::{ErrorCode, Failure, Identity, Record};
 use tokio::sync::oneshot;
@@ -76,7 +77,7 @@ impl FakeNode {
     /// Every request so far but the client's own questions for the list of nodes.
     pub(crate) fn requests(&self) -> Vec<Request> {
         let own = |request: &Request| !matches!(request.op, Some(Op::Nodes(_) | Op::WatchNodes(_)));
-        self.seen.lock().unwrap().iter().filter(|request| own(request)).cloned().collect()
+        self.seen.lock().iter().filter(|request| own(request)).cloned().collect()
     }
 
     /// The operations among them.
@@ -143,7 +144,7 @@ async fn serve(
     list: List,
 ) {
     while let Some(mut incoming) = client.next().await {
-        seen.lock().unwrap().push(incoming.request.clone());
+        seen.lock().push(incoming.request.clone());
         let identity = client.peer().identity.clone();
         let op = incoming.request.op.unwrap();
         let replies = match &op {

@@ -1,8 +1,7 @@
 //! Looking after the nodes: what is asked of the cluster, what is waited for, and what is refused
 //! before anything is asked.
 
-use std::sync::Mutex;
-
+use parking_lot::Mutex;
 use proto::ErrorCode;
 use proto::member::{MemberOp, MemberRow, MemberState, RemoveNodes, SetNode};
 use proto::overview::{Move, Share};
@@ -56,7 +55,7 @@ fn in_turn(mut replies: Vec<Vec<Reply>>) -> impl Fn() -> Vec<Reply> + Send + Syn
     replies.reverse();
     let replies = Mutex::new(replies);
     move || {
-        let mut replies = replies.lock().unwrap();
+        let mut replies = replies.lock();
         let last = replies.len() == 1;
         if last { replies[0].clone() } else { replies.pop().unwrap() }
     }

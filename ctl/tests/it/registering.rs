@@ -2,9 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Mutex;
 
 use certs::{Authority, IssueOptions};
+use parking_lot::Mutex;
 use proto::wire::{Op, Registered, Reply};
 use proto::{ErrorCode, Identity, Role};
 
@@ -24,7 +24,7 @@ fn registrar(user: &User) -> FakeNode {
             let client = Identity { cluster, role: Role::Client, name };
             let signed =
                 authority.sign_csr(&register.csr, &client, &IssueOptions::default()).unwrap();
-            let mut keys = keys.lock().unwrap();
+            let mut keys = keys.lock();
             let key = keys.entry(register.name.clone()).or_insert(signed.fingerprint);
             if *key != signed.fingerprint {
                 return vec![failure(ErrorCode::Conflict)];

@@ -189,10 +189,10 @@ fn the_chart_compares_the_counts_with_the_log() {
 fn a_bench_reads_back_what_it_sent() {
     for lose in [false, true] {
         let user = User::with_cluster();
-        let stored = std::sync::Mutex::new(Vec::new());
+        let stored = parking_lot::Mutex::new(Vec::new());
         let _node = FakeNode::start(&user, move |_, op| match op {
             Op::Send(send) => {
-                let mut stored = stored.lock().unwrap();
+                let mut stored = stored.lock();
                 let seq = stored.len() as u64 + 1;
                 stored.push(proto::Record { id: send.id.clone(), ..record(seq, b"x") });
                 vec![Reply::Ack(Ack {
@@ -207,7 +207,7 @@ fn a_bench_reads_back_what_it_sent() {
             }
             Op::Status(_) => vec![Reply::Status(crate::node::status())],
             Op::Read(_) => {
-                let stored = stored.lock().unwrap();
+                let stored = stored.lock();
                 let kept = stored.iter().skip(usize::from(lose)).cloned().collect();
                 vec![page(kept, stored.len() as u64, true)]
             }

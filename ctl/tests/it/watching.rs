@@ -1,8 +1,8 @@
 //! What happened to the cluster, and waiting until it is as wanted.
 
 use std::io::{BufRead, BufReader};
-use std::sync::Mutex;
 
+use parking_lot::Mutex;
 use proto::member::{MemberRow, MemberState, Members};
 use proto::wire::{Op, Page, Position, Read, Reply};
 use proto::{ErrorCode, Header, Record};
@@ -106,7 +106,7 @@ fn waiting_ends_when_it_is_so() {
     let user = User::with_cluster();
     let looks = Mutex::new(0);
     let _node = FakeNode::start(&user, move |_, op| {
-        let mut looks = looks.lock().unwrap();
+        let mut looks = looks.lock();
         *looks += u32::from(matches!(op, Op::Status(_)));
         let mut status = status();
         for row in &mut status.nodes {

@@ -8,7 +8,7 @@
 //! Invariant: the last ceiling on disk after a clean stop is the sealed one. The task that writes
 //! ceilings has ended before it is written, so nothing older can come after it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clock::Hlc;
@@ -16,6 +16,7 @@ use clock::hlc::utc_text;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use net::PeerAddr;
+use parking_lot::Mutex;
 use prost::Message as _;
 use proto::event::{CEILING, NODE, TYPE};
 use proto::peer::{HighestStamp, NodeEvent, PeerOp};
@@ -76,7 +77,7 @@ impl Ceiling {
     /// Ends minting and writes the last ceiling, after the task's token was cancelled. The next
     /// start then need not wait.
     pub(super) async fn finish(&self) {
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = self.task.lock().take();
         if let Some(task) = task
             && let Err(error) = task.await
         {
@@ -229,7 +230,7 @@ mod tests {
                 async move {
                     began.add_permits(1);
                     may_end.acquire().await.unwrap().forget();
-                    disk.lock().unwrap().push(ceiling);
+                    disk.lock().push(ceiling);
                     Ok(())
                 }
                 .boxed()
@@ -249,7 +250,7 @@ mod tests {
             finished.await;
         };
         finishing.await;
-        let disk = disk.lock().unwrap();
+        let disk = disk.lock();
         assert_eq!(disk.len(), 2, "{disk:?}");
         assert_eq!(disk.last().unwrap().ns, node_clock.hlc().floor().ns);
     }

@@ -5,9 +5,9 @@
 //! a majority that answers heartbeats and no entries decides nothing.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::peer_monitor::PeerStatus;
@@ -48,7 +48,7 @@ struct Track {
 impl Feeding {
     /// `followed`: whether a majority follows, see [`Node::is_followed`].
     pub(super) fn look(&self, view: &EngineState, engine: &Handle, followed: bool) -> Fed {
-        let mut track = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut track = self.0.lock();
         if !view.is_primary() {
             *track = Track::default();
             return Fed::default();

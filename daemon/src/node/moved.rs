@@ -13,12 +13,13 @@
 //! node that is not where the table says (`reach`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use net::{FrameRx, FrameTx, Lane, Link, LinkError, PeerAddr};
+use parking_lot::{Mutex, MutexGuard};
 use proto::member::{MemberChange, MemberOp, MemberRow, MoveNode};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -53,7 +54,7 @@ struct Place {
 
 impl Book {
     fn lock(&self) -> MutexGuard<'_, Places> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Where that store is dialled, if not where the caller thinks.

@@ -14,9 +14,9 @@
 //! Invariant: none of it lasts longer than [`PATIENCE_MAX`], whatever a disk does.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::store::Writer;
@@ -67,7 +67,7 @@ impl Ballots {
     /// Notes a vote that is about to be stored: one that is cast, or a primary that is followed.
     pub(super) fn note(&self, vote: &Vote) {
         let cast = (!vote.committed).then(Instant::now);
-        *self.cast.lock().unwrap_or_else(PoisonError::into_inner) = cast;
+        *self.cast.lock() = cast;
     }
 
     /// How long an answer to a ballot may take beyond the engine's own time.
@@ -78,7 +78,7 @@ impl Ballots {
 
     /// Whether a vote was cast of which a primary may still come.
     pub(super) fn is_one_out(&self) -> bool {
-        let cast = *self.cast.lock().unwrap_or_else(PoisonError::into_inner);
+        let cast = *self.cast.lock();
         cast.is_some_and(|at| at.elapsed() < self.patience())
     }
 }

@@ -11,13 +11,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clock::guard::{StampInFuture, check};
 use openraft::EntryPayload;
 use openraft::entry::RaftEntry as _;
 use openraft::raft::AppendEntriesRequest;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::types::{Entry, Types};
@@ -135,7 +135,7 @@ impl Refusals {
 
 /// Nothing that is locked here can be left half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 #[cfg(test)]

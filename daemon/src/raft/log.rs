@@ -7,13 +7,14 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use clock::Hlc;
 use openraft::entry::RaftEntry as _;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
+use parking_lot::Mutex;
 use proto::limits::APPEND_BYTES_MAX;
 
 use crate::store::{DamageKind, Op, SHARD, Store, StoreError, Writer};
@@ -102,7 +103,7 @@ impl LogStore {
 
     /// Moves the last stamp on as the state machine will when it applies the entry.
     fn note_stamp(&self, entry: &Entry) {
-        let mut last = self.shared.last_stamp.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.shared.last_stamp.lock();
         *last = match &entry.payload {
             EntryPayload::Normal(payload) => match model::stamps_of(payload.batch()) {
                 Ok((base, count)) => {
@@ -116,7 +117,7 @@ impl LogStore {
     }
 
     fn last_stamp(&self) -> Hlc {
-        *self.shared.last_stamp.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.shared.last_stamp.lock()
     }
 
     fn tell_stamp(&self) {
@@ -124,7 +125,7 @@ impl LogStore {
     }
 
     fn cached_vote(&self) -> Option<Vote> {
-        *self.shared.vote.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.shared.vote.lock()
     }
 
     /// Whether the log may be cut behind this entry: nothing that is settled may go, and the entry
@@ -225,7 +226,7 @@ impl RaftLogStorage<Types> for LogStore {
         self.shared.ballots.note(vote);
         let op = Op::Vote(SHARD, codec::stored_vote(vote));
         self.writer.run(op).await?;
-        *self.shared.vote.lock().unwrap_or_else(PoisonError::into_inner) = Some(*vote);
+        *self.shared.vote.lock() = Some(*vote);
         Ok(())
     }
 

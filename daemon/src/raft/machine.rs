@@ -8,8 +8,8 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use clock::Hlc;
 use futures::{Stream, StreamExt as _};
@@ -18,6 +18,7 @@ use model::{ApplyError, Batch};
 use openraft::entry::RaftEntry as _;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use parking_lot::Mutex;
 use proto::limits::DIGESTS_KEPT;
 use tokio::sync::watch;
 
@@ -61,11 +62,11 @@ pub(super) struct Digests(Arc<Mutex<VecDeque<(u64, Hash)>>>);
 impl Digests {
     /// All that are remembered: index of an entry, and the digest after it.
     pub(super) fn list(&self) -> Vec<(u64, Hash)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+        self.0.lock().iter().copied().collect()
     }
 
     fn push(&self, new: impl IntoIterator<Item = (u64, Hash)>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.lock();
         kept.extend(new);
         let surplus = kept.len().saturating_sub(DIGESTS_KEPT);
         kept.drain(..surplus);
@@ -74,7 +75,7 @@ impl Digests {
     /// Begins anew: the state came from elsewhere.
     fn restart(&self, store: &Store) -> Result<(), StoreError> {
         let stats = stats(store)?;
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.lock().clear();
         // Before the first entry there is nothing to compare.
         if stats.last_stamp > Hlc::ZERO {
             self.push([(stats.index, stats.digest)]);

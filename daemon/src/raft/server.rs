@@ -1,6 +1,6 @@
 //! The engine's side of streams that other nodes open.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +8,7 @@ use clock::guard::StampInFuture;
 use futures::StreamExt as _;
 use net::{FrameRx, FrameTx, Lane};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendError};
+use parking_lot::Mutex;
 use prost::Message as _;
 use proto::limits::WRITER_BYTES_MAX;
 use tokio::task::AbortHandle;
@@ -29,7 +30,7 @@ pub(crate) struct Receiving(Mutex<Option<AbortHandle>>);
 
 impl Receiving {
     fn replace(&self, next: Option<AbortHandle>) {
-        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.0.lock();
         if let Some(current) = std::mem::replace(&mut *current, next) {
             current.abort();
         }

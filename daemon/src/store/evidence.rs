@@ -11,8 +11,9 @@
 //! Invariant: a slot that is written after the mark carries the mark.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::watermark::{Damage, DamageKind, ShardMark, Watermark, WatermarkFile};
@@ -89,7 +90,7 @@ impl Evidence {
 
     fn held(&self) -> MutexGuard<'_, Held> {
         // A panic while writing leaves the older slot valid; the next write goes to the other one.
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+        self.file.lock()
     }
 
     /// Changes what the file says, durably.

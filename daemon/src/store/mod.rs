@@ -41,11 +41,12 @@ mod writer;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use clock::Hlc;
+use parking_lot::Mutex;
 use proto::attest::Life;
 use rocksdb::WriteBatch;
 use tokio::sync::watch;
@@ -392,7 +393,7 @@ impl Store {
     /// # Errors
     /// When the store is closed.
     pub fn writer(&self) -> Result<Writer, StoreError> {
-        let writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = self.inner.writer.lock();
         writer.clone().ok_or_else(|| StoreError::Stopped("it is closed".to_owned()))
     }
 
@@ -455,12 +456,12 @@ impl Store {
     }
 
     fn installed(&self) -> Option<LogMark> {
-        self.inner.installed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner.installed.lock().clone()
     }
 
     /// Notes the place of a snapshot that is durable.
     fn note_installed(&self, mark: Option<LogMark>) {
-        let mut installed = self.inner.installed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut installed = self.inner.installed.lock();
         *installed = later(installed.take(), mark);
     }
 
@@ -505,13 +506,13 @@ impl Store {
 
     /// Lets the queue run dry and joins the threads. Later calls of [`Store::writer`] fail.
     pub fn close(&self) {
-        let writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let writer = self.inner.writer.lock().take();
         if let Some(writer) = writer {
             // Clones of the writer may live on; what they submit from here on is refused.
             writer.submit(Op::Close, Box::new(drop));
         }
         let threads: Vec<_> = {
-            let mut threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut threads = self.inner.threads.lock();
             threads.drain(..).collect()
         };
         for thread in threads {
@@ -519,7 +520,7 @@ impl Store {
                 tracing::error!("a thread of the store ended in a panic");
             }
         }
-        let noting = self.inner.noting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let noting = self.inner.noting.lock().take();
         if let Some(noting) = noting {
             noting.finish();
         }

@@ -10,10 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use prost::Message as _;
 use rustix::fs::Advice;
 
@@ -79,7 +80,7 @@ impl Tables {
 
     fn noted(&self) -> MutexGuard<'_, BTreeMap<String, Table>> {
         // Every change is one insertion or removal.
-        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+        self.noted.lock()
     }
 
     /// Starts the thread that notes what is new.

@@ -6,7 +6,8 @@
 //! durable in the database.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::format::LogEntry;
 
@@ -39,7 +40,7 @@ impl Tail {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic while holding this lock cannot leave it half-changed: every change is one step.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// The range of indexes that the log holds, `first..end`.

@@ -16,12 +16,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clock::Hlc;
+use parking_lot::{Mutex, MutexGuard};
 use rocksdb::WriteBatch;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -206,7 +207,7 @@ impl Writer {
     /// What a shard has made durable, as the watermark has it.
     #[must_use]
     pub fn durable(&self, shard: u16) -> Option<ShardMark> {
-        let durable = self.shared.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        let durable = self.shared.durable.lock();
         durable.iter().find(|mark| mark.shard == u32::from(shard)).cloned()
     }
 
@@ -252,7 +253,7 @@ impl Writer {
 
 impl Shared {
     fn syncs(&self) -> MutexGuard<'_, SyncTimes> {
-        self.syncs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.syncs.lock()
     }
 
     /// Waiters are answered after this: where the process ends in it, they never are, and what they
@@ -583,7 +584,7 @@ impl SyncThread {
             None => Ok(()),
         });
         if let (Ok(()), Some(group)) = (&result, groups.last()) {
-            let mut durable = self.shared.durable.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut durable = self.shared.durable.lock();
             durable.clone_from(&group.marks.shards);
         }
         self.shared.syncs().end(Instant::now());

@@ -15,8 +15,8 @@
 //! history of the clock (`history`).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use clock::drift::PHI_MAX_PPB;
@@ -26,6 +26,7 @@ use clock::sample::{Limits, RELEASE_NS};
 use clock::{
     ClockState, ClockView, Hlc, HlcClock, Reading, Scale, Source, Stamp, TickError, Tracker,
 };
+use parking_lot::{Mutex, MutexGuard};
 use proto::Name;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -520,5 +521,5 @@ impl Inner {
 
 /// Nothing that is locked here can be left half changed by a panic that matters.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }

@@ -8,10 +8,10 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clock::Failure;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
 use crate::config::{Clock, ClockServer};
@@ -175,7 +175,7 @@ impl Servers {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Spot>> {
         // Every change is a plain assignment.
-        self.spots.lock().unwrap_or_else(PoisonError::into_inner)
+        self.spots.lock()
     }
 }
 

@@ -12,11 +12,11 @@
 //! Not here: what the answer means (`clock::sample`), and when to ask again (`poller`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use clock::packet::Packet;
 use clock::{Answer, Failure, RawExchange, Scale};
+use parking_lot::Mutex;
 use sntpc::{NtpContext, NtpTimestampGenerator, NtpUdpSocket, get_time};
 use tokio::net::UdpSocket;
 use uuid::Uuid;
@@ -77,7 +77,7 @@ pub(super) async fn query(
     let tap = Tap { socket, server, counter, kept: Mutex::new(Kept::new(random_u64())) };
     let context = NtpContext::new(Generator { counter, scale, now_ns: 0 });
     let result = tokio::time::timeout(timeout, get_time(server, &tap, context)).await;
-    let kept = tap.kept.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let kept = tap.kept.into_inner();
     let answer = match &result {
         Err(_elapsed) => Answer::Failed(Failure::Timeout),
         Ok(Ok(_figures)) => {
@@ -178,8 +178,8 @@ impl Kept {
 }
 
 impl Tap<'_> {
-    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> parking_lot::MutexGuard<'_, Kept> {
+        self.kept.lock()
     }
 }
 

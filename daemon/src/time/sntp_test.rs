@@ -4,12 +4,13 @@
 //! out or take the stray; with sntpc's own transmit time on the wire `the_nonce_is_fresh` fails.
 
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clock::packet::{NtpTime, Packet};
 use clock::sample::Limits;
 use clock::{Answer, Failure, Reject, Sample, Scale};
+use parking_lot::Mutex;
 use tokio::net::UdpSocket;
 
 use super::counter::{Counter, ManualClock};
@@ -115,7 +116,7 @@ async fn a_late_answer_is_a_stray_and_spoils_no_later_query() {
     let fake = {
         let kept = kept.clone();
         Fake::start(move |asked| {
-            let mut kept = kept.lock().unwrap();
+            let mut kept = kept.lock();
             let late = kept.replace(asked.good(WALL_NS).to_bytes().to_vec());
             late.map_or_else(Vec::new, |late| vec![late, kept.clone().unwrap()])
         })
@@ -230,7 +231,7 @@ async fn the_nonce_is_fresh_and_tells_no_time() {
     let fake = {
         let seen = seen.clone();
         Fake::start(move |asked| {
-            seen.lock().unwrap().push((asked.packet.transmit, asked.from.port()));
+            seen.lock().push((asked.packet.transmit, asked.from.port()));
             vec![asked.good(WALL_NS).to_bytes().to_vec()]
         })
         .await
@@ -239,7 +240,7 @@ async fn the_nonce_is_fresh_and_tells_no_time() {
     for _ in 0..8 {
         ask(&fake, &clock, LONG).await;
     }
-    let mut nonces: Vec<u64> = seen.lock().unwrap().iter().map(|(nonce, _)| nonce.0).collect();
+    let mut nonces: Vec<u64> = seen.lock().iter().map(|(nonce, _)| nonce.0).collect();
     nonces.sort_unstable();
     nonces.dedup();
     assert_eq!(nonces.len(), 8);

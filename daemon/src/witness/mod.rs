@@ -25,10 +25,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use net::Refused;
+use parking_lot::{Mutex, MutexGuard};
 use proto::attest::{Finding, Fork, Lack, Memory, Place, Shown};
 use proto::peer::{Hello, NodeInfo, Refusal};
 use proto::{Problem, ProblemCode};
@@ -175,7 +176,7 @@ impl Witness {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.state.lock()
     }
 
     /// What this node shows of its store now.

@@ -1,6 +1,5 @@
 //! One question to one gateway, with an eye on whether the gateway is alive.
 
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -118,7 +117,7 @@ impl Gateway {
     async fn prod(&self) {
         let now = Instant::now();
         {
-            let mut prodded = self.prodded.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut prodded = self.prodded.lock();
             if prodded.is_some_and(|last| now < last + SILENCE / 2) {
                 return;
             }

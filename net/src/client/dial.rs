@@ -1,11 +1,12 @@
 //! Getting a connection: one attempt that all calls share, several nodes raced.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use parking_lot::Mutex;
 use proto::wire::{Empty, Op, Reply};
 use proto::{Identity, Name, Role};
 use quinn::Connection;
@@ -178,7 +179,7 @@ impl Inner {
                 Some(name) => self.node(name.clone()).dns_name(),
                 None => certs::any_node(&self.own.cluster),
             };
-            let dialing = self.dialing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let dialing = self.dialing.lock().clone();
             let connecting = self.quic.connect_with(dialing, address, &name);
             let connecting = connecting.map_err(|error| End::Lost(error.to_string()))?;
             tokio::select! {

@@ -2,8 +2,8 @@
 //! lately. Learnt ones are kept in a file from one process to the next.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use proto::member::{MemberState, ring_order};
 use proto::wire::{NodeRow, Nodes};
 use proto::{ClusterId, Name};
@@ -231,7 +231,7 @@ impl Directory {
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 }
 

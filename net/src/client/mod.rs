@@ -26,14 +26,15 @@ mod spread;
 mod watch;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use certs::Credentials;
 use clock::Hlc;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use parking_lot::{Mutex, MutexGuard};
 use proto::record::read_stamp;
 use proto::wire::{CLIENT_ALPN, Nodes, Op, Read, Reply, Response};
 use proto::{Identity, Name, Record};
@@ -176,7 +177,7 @@ impl Client {
     /// When it cannot be used.
     pub fn set_credentials(&self, credentials: &Credentials) -> Result<(), ClientError> {
         let dialing = tune::client(credentials, CLIENT_ALPN)?;
-        *self.0.dialing.lock().unwrap_or_else(PoisonError::into_inner) = dialing;
+        *self.0.dialing.lock() = dialing;
         Ok(())
     }
 
@@ -247,11 +248,11 @@ impl Client {
 
 impl Inner {
     fn route(&self) -> MutexGuard<'_, Route> {
-        self.route.lock().unwrap_or_else(PoisonError::into_inner)
+        self.route.lock()
     }
 
     fn seen(&self) -> Hlc {
-        *self.causal_token.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.causal_token.lock()
     }
 
     /// Takes from an answer what later calls need: the highest stamp, and news of the live list.
@@ -302,7 +303,7 @@ impl Inner {
 
     fn note_stamp(&self, bytes: &[u8]) {
         if let Ok(stamp) = read_stamp(bytes) {
-            let mut seen = self.causal_token.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut seen = self.causal_token.lock();
             *seen = stamp.hlc.max(*seen);
         }
     }

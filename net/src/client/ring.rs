@@ -9,8 +9,8 @@
 //! `logctl` keeps it in a file that parallel processes share.
 
 use std::cmp::Ordering;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use proto::member::ring_order;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -128,7 +128,7 @@ impl Default for MemoryRing {
 impl MemoryRing {
     fn with<T>(&self, act: impl FnOnce(&mut Turns, u64) -> T) -> T {
         let now_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        act(&mut self.turns.lock().unwrap_or_else(PoisonError::into_inner), now_ms)
+        act(&mut self.turns.lock(), now_ms)
     }
 }
 

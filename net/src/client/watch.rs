@@ -1,9 +1,10 @@
 //! Following the live list: a client that stays is told of nodes that come and go, and need not find
 //! out by asking them.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prost::Message;
 use proto::Action;
 use proto::wire::{Empty, Op, Reply, Request, Response};
@@ -31,7 +32,7 @@ pub(super) struct Watching(Mutex<Option<AbortHandle>>);
 impl Watching {
     /// Ends it, for good.
     pub(super) fn end(&self) {
-        if let Some(task) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(task) = &*self.0.lock() {
             task.abort();
         }
     }
@@ -46,7 +47,7 @@ impl Drop for Watching {
 impl Inner {
     /// Begins to follow the live list, once.
     pub(super) fn begin_watching(self: &Arc<Self>) {
-        let mut task = self.watching.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut task = self.watching.0.lock();
         if task.is_none() {
             // It must not keep alive what it belongs to.
             let own = Arc::downgrade(self);

@@ -1,9 +1,10 @@
 //! The client finds a node that serves, and says honestly what became of a call.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use net::{Client, ClientConfig, ClientError};
+use parking_lot::Mutex;
 use proto::wire::{Empty, Op, Reply};
 use proto::{ErrorCode, Failure, Role};
 
@@ -93,7 +94,7 @@ async fn a_slow_gateway_is_not_taken_for_a_dead_one() {
     let asking = Arc::clone(&asked);
     world.script(move |node, op| {
         matches!(op, Op::Get(_)).then(|| {
-            asking.lock().unwrap().push(node.to_owned());
+            asking.lock().push(node.to_owned());
             Act::Hold
         })
     });
@@ -105,7 +106,7 @@ async fn a_slow_gateway_is_not_taken_for_a_dead_one() {
     // One second for each of two gateways, the second asked while the first still had time.
     assert!(matches!(&error, ClientError::Failure(f) if f.error_code() == ErrorCode::Deadline));
     assert_eq!(error.exit_code(), 7);
-    assert_eq!(asked.lock().unwrap()[..2], ["n1", "n2"]);
+    assert_eq!(asked.lock()[..2], ["n1", "n2"]);
 }
 
 /// The fault: half of the call's time for one gateway, and only then another one.
@@ -118,7 +119,7 @@ async fn a_gateway_that_takes_long_gets_company() {
     world.script(move |node, op| match op {
         Op::Send(_) | Op::Get(_) if node == "n1" => Some(Act::Hold),
         Op::Send(_) | Op::Get(_) => {
-            *saw.lock().unwrap() += *held.held.lock().unwrap();
+            *saw.lock() += *held.held.lock();
             None
         }
         _ => None,
@@ -127,7 +128,7 @@ async fn a_gateway_that_takes_long_gets_company() {
     assert_eq!(gateway_of(&client).await, "n1");
     let answer = within(client.call(send("a"))).await.unwrap();
     assert!(matches!(answer.reply, Some(Reply::Ack(ack)) if ack.gateway == "n2"));
-    assert_eq!((*seen.lock().unwrap(), world.log.borrow().len()), (1, 1));
+    assert_eq!((*seen.lock(), world.log.borrow().len()), (1, 1));
     // What must not be out twice waits for its gateway, and goes on only when that is over.
     let mut config = config(pki.issue(Role::Client, "bob"), &[&n1, &n2]);
     config.timeout = Duration::from_secs(2);
@@ -136,14 +137,14 @@ async fn a_gateway_that_takes_long_gets_company() {
     let held = Arc::clone(&world);
     world.script(move |node, op| {
         matches!(op, Op::Delete(_)).then(|| {
-            asking.lock().unwrap().push((node.to_owned(), *held.held.lock().unwrap()));
+            asking.lock().push((node.to_owned(), *held.held.lock()));
             Act::Hold
         })
     });
     let delete = Op::Delete(proto::wire::Delete { id: "a".into(), ..Default::default() });
     let error = within(Client::new(config).unwrap().call(delete)).await.unwrap_err();
     assert_eq!(error.exit_code(), 7);
-    assert!(asked.lock().unwrap().len() >= 2);
+    assert!(asked.lock().len() >= 2);
 }
 
 /// The fault: a client that stays where "unknown" was heard.

@@ -1,8 +1,9 @@
 //! A followed read goes on where it was, whatever becomes of the gateway.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use net::{Client, Follow};
+use parking_lot::Mutex;
 use proto::wire::{Instant, Op, Position, Read, TimePoint};
 use proto::{ErrorCode, Failure};
 
@@ -117,7 +118,7 @@ async fn a_relative_time_is_the_instant_that_it_was_at_the_first_gateway() {
     let asking = Arc::clone(&asked);
     world.script(move |node, op| {
         if let Op::Read(read) = op {
-            asking.lock().unwrap().push((node.to_owned(), read.clone()));
+            asking.lock().push((node.to_owned(), read.clone()));
         }
         None
     });
@@ -129,7 +130,7 @@ async fn a_relative_time_is_the_instant_that_it_was_at_the_first_gateway() {
     n1.kill();
     fill(&client, 1..2).await;
     assert_eq!(collect(&mut read, 2).await, [2]);
-    let asked = asked.lock().unwrap();
+    let asked = asked.lock();
     let [(first, relative), .., (last, exact)] = &asked[..] else { panic!("{asked:?}") };
     assert_eq!((first.as_str(), last.as_str()), ("n1", "n2"));
     assert!(relative.is_relative() && !exact.is_relative());
@@ -147,7 +148,7 @@ async fn a_relative_time_counts_from_the_beginning_of_the_read() {
     let asking = Arc::clone(&asked);
     world.script(move |node, op| {
         let Op::Read(read) = op else { return None };
-        asking.lock().unwrap().push(read.clone());
+        asking.lock().push(read.clone());
         (node == "n1").then_some(Act::Hold)
     });
     let client = client(&pki, &[&n1, &n2]);
@@ -159,7 +160,7 @@ async fn a_relative_time_counts_from_the_beginning_of_the_read() {
         Some(Instant::AgoNs(ago)) => ago,
         other => panic!("{other:?}"),
     };
-    let asked = asked.lock().unwrap();
+    let asked = asked.lock();
     // n1 was given some time before n2 was asked.
     assert!(ago(&asked[1]) > ago(&asked[0]) + 1_000_000, "{asked:?}");
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use certs::{Authority, Credentials, IssueOptions, write_private, write_public};
 use net::{Accepted, Client, ClientConfig, ClientConn, Endpoint, Incoming};
+use parking_lot::Mutex;
 use proto::peer::Hello;
 use proto::wire::{Ack, Instant, NodeRow, Nodes, Op, Page, Position, Read, Reply, Response, Slots};
 use proto::{ClusterId, ErrorCode, Failure, Identity, Record, Role};
@@ -156,7 +157,7 @@ impl World {
 
     /// What nodes say of the homes of keys.
     pub(crate) fn slots(&self, slots: Slots) {
-        *self.slots.lock().unwrap() = slots;
+        *self.slots.lock() = slots;
     }
 
     /// Completes when somebody follows the live list.
@@ -167,11 +168,11 @@ impl World {
     }
 
     pub(crate) fn script(&self, script: impl FnMut(&str, &Op) -> Option<Act> + Send + 'static) {
-        *self.script.lock().unwrap() = Box::new(script);
+        *self.script.lock() = Box::new(script);
     }
 
     pub(crate) fn served(&self, node: &str) -> u64 {
-        self.served.lock().unwrap().get(node).copied().unwrap_or(0)
+        self.served.lock().get(node).copied().unwrap_or(0)
     }
 
     fn append(&self, node: &str, from: &str, send: proto::wire::Send) -> Ack {
@@ -211,7 +212,7 @@ impl World {
     }
 
     fn list(&self, cluster: &ClusterId) -> Nodes {
-        let nodes = self.nodes.lock().unwrap();
+        let nodes = self.nodes.lock();
         let (epoch, rows) = &*self.rows.borrow();
         let row = |(name, address): (&String, &SocketAddr)| NodeRow {
             name: name.clone(),
@@ -270,7 +271,7 @@ impl Node {
             bind(at, &credentials)
         };
         let address = endpoint.local_addr();
-        world.nodes.lock().unwrap().insert(name.clone(), address);
+        world.nodes.lock().insert(name.clone(), address);
         let (world, own) = (Arc::clone(world), endpoint.clone());
         let (node, cluster) = (name.clone(), credentials.identity().cluster.clone());
         runtime.spawn(async move {
@@ -331,9 +332,9 @@ async fn answer(
     let Incoming { request, mut reply } = incoming;
     let op = request.op.unwrap();
     if !matches!(op, Op::Nodes(_) | Op::WatchNodes(_)) {
-        *world.served.lock().unwrap().entry(node.to_owned()).or_default() += 1;
+        *world.served.lock().entry(node.to_owned()).or_default() += 1;
     }
-    let mut act = (world.script.lock().unwrap())(node, &op);
+    let mut act = (world.script.lock())(node, &op);
     if let Some(Act::Wait(mut until)) = act {
         until.wait_for(|go| *go).await.unwrap();
         act = None;
@@ -342,9 +343,9 @@ async fn answer(
     let say = match (act, op) {
         (Some(Act::Fail(failure)), _) => Reply::Failure(failure),
         (Some(Act::Hold), _) => {
-            *world.held.lock().unwrap() += 1;
+            *world.held.lock() += 1;
             reply.stopped().await;
-            *world.held.lock().unwrap() -= 1;
+            *world.held.lock() -= 1;
             return;
         }
         (Some(Act::DoAndHangUp), Op::Send(send)) => {
@@ -355,7 +356,7 @@ async fn answer(
         (_, Op::Read(read)) => return pages(&mut reply, world, node, &read).await,
         (_, Op::Nodes(_)) => Reply::Nodes(world.list(cluster)),
         (_, Op::WatchNodes(_)) => return lists(&mut reply, world, node, cluster).await,
-        (_, Op::Slots(_)) => Reply::Slots(world.slots.lock().unwrap().clone()),
+        (_, Op::Slots(_)) => Reply::Slots(world.slots.lock().clone()),
         (_, Op::Ping(_)) => Reply::Pong(proto::wire::Empty {}),
         _ => Reply::Failure(Failure::new(ErrorCode::Invalid, "not in this test")),
     };
@@ -440,13 +441,13 @@ impl Logs {
     }
 
     pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+        String::from_utf8_lossy(&self.0.lock()).into_owned()
     }
 }
 
 impl Write for Logs {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        self.0.lock().extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

@@ -1,10 +1,11 @@
 //! Joining: the secret is shown to nobody but a node of the token's cluster, and the address that a
 //! node advertises is called back.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use net::join::{JoinError, JoinRequest, JoinRole, join};
 use net::{Accepted, Endpoint};
+use parking_lot::Mutex;
 use proto::join::{JoinAsk, JoinClient, JoinNode, JoinOffer, Joined, PROTOCOL};
 use proto::token::JoinToken;
 use proto::{ErrorCode, Failure, Role};
@@ -35,7 +36,7 @@ impl Gateway {
                 let offer = JoinOffer { protocol: PROTOCOL, ca, failure, ..Default::default() };
                 joiner.offer(&offer).await.unwrap();
                 let Ok(ask) = joiner.ask().await else { continue };
-                seen.lock().unwrap().push(ask.clone());
+                seen.lock().push(ask.clone());
                 if let Some(proto::join::JoinAs::Node(node)) = &ask.role
                     && let Err(why) = joiner.call_back(&node.address).await.unwrap()
                 {
@@ -52,7 +53,7 @@ impl Gateway {
     }
 
     fn asked(&self) -> usize {
-        self.asks.lock().unwrap().len()
+        self.asks.lock().len()
     }
 }
 
@@ -95,7 +96,7 @@ async fn whoever_knows_the_secret_is_let_in() {
     let admitted = within(join(&token(&pki, &[&gateway.address]), &client())).await.unwrap();
     assert_eq!(admitted.joined.certificate, "for bob");
     assert_eq!(admitted.ca, pki.authority.cert_pem());
-    assert_eq!(gateway.asks.lock().unwrap()[0].secret, [0xa5; 16]);
+    assert_eq!(gateway.asks.lock()[0].secret, [0xa5; 16]);
 }
 
 /// Seen to fail with the hash not compared.
