@@ -25,7 +25,7 @@ pub(crate) enum Work {
 pub(crate) struct Level {
     /// Tells its messages from those of other levels.
     pub(crate) number: usize,
-    /// Workers, each with one request under way.
+    /// Workers, each with one request in flight.
     pub(crate) in_flight: usize,
     /// Time that counts.
     pub(crate) window: Duration,

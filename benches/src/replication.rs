@@ -1,7 +1,7 @@
 //! What replication costs: three real `logd` processes on a real disk, and beside them, in the same
 //! run, the disk and the network alone.
 //!
-//! Every figure is of a closed loop: so many workers, each with one thing under way, all over
+//! Every figure is of a closed loop: so many workers, each with one thing in flight, all over
 //! again as soon as it is done. What was begun while the loop ran up is left out, what was begun
 //! afterwards is followed to its end, so that no slow one is missed. A figure that is not true is
 //! worse than none: errors are counted beside the answers, elections are counted, the machine's load

@@ -62,12 +62,12 @@ impl Poll {
         self.settle();
     }
 
-    /// The server refuses this client: not asked again until the configuration is loaded anew.
+    /// The server refuses this client: not asked until the configuration is reloaded.
     pub fn disable(&mut self) {
         self.disabled = true;
     }
 
-    /// The configuration was loaded anew: asked again, with a burst if it was not asked any more.
+    /// The configuration was reloaded: asked again, with a burst if it was not asked any more.
     pub fn enable(&mut self) {
         if std::mem::take(&mut self.disabled) {
             self.burst();

@@ -78,7 +78,7 @@ pub(crate) struct Range {
     pub(crate) now_ns: u64,
 }
 
-/// Takes the clock event out of a record; `None` if there is none.
+/// Takes the clock event out of a record; `None` if it holds none.
 ///
 /// # Errors
 /// When the record is one, and cannot be read, or speaks of another node than its writer.

@@ -1,4 +1,4 @@
-//! Having the own certificate made anew: in passing when a third of its life is left, and when it is
+//! Having the own certificate renewed: in passing when a third of its life is left, and when it is
 //! over, which must lock nobody out who holds the key.
 //!
 //! Not here: who signs (`logd`), by hand with the authority's key (`verb/certs`).
@@ -115,7 +115,7 @@ impl Files {
         }
     }
 
-    /// Loads them; a certificate that is over is first made anew by any node that is known.
+    /// Loads them; a certificate that is over is first renewed by any node that is known.
     ///
     /// # Errors
     /// When they are no good, or nobody renews what is over.
@@ -147,7 +147,7 @@ impl Files {
         Credentials::load_any_age(&self.ca, &self.cert, &self.key)
     }
 
-    /// Has a certificate that is over made anew, on a connection that shows none.
+    /// Has a certificate that is over renewed, on a connection that shows none.
     fn renew_over(
         &self,
         own: &Credentials,
@@ -172,7 +172,7 @@ impl Files {
         self.take(own, &answer.map_err(|error| refused(&error))?)
     }
 
-    /// Has the certificate made anew over a connection that stands.
+    /// Has the certificate renewed over a connection that stands.
     ///
     /// # Errors
     /// When nobody signs, or what is answered does not fit.
@@ -210,7 +210,7 @@ impl Files {
     }
 
     /// Keeps the certificate of a conversation that lasts from running out: whoever follows for
-    /// months connects anew with one that is valid. Ends with the conversation.
+    /// months reconnects with one that is valid. Ends with the conversation.
     pub(crate) async fn keep_renewed(self, client: Client, mut own: Credentials) {
         loop {
             let life = own.life();

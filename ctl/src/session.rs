@@ -234,7 +234,7 @@ impl Session {
         self.client.gateway().unwrap_or_default()
     }
 
-    /// Has the own certificate made anew, due or not.
+    /// Has the own certificate renewed, due or not.
     ///
     /// # Errors
     /// When nobody signs.
@@ -242,7 +242,7 @@ impl Session {
         self.files.renew(&self.client, &self.files.load_any_age()?).await
     }
 
-    /// Keeps the highest stamp seen for the next command, has the own certificate made anew if that
+    /// Keeps the highest stamp seen for the next command, has the own certificate renewed if that
     /// is due, and says goodbye. A stamp that was only
     /// given to the command is not kept: no answer has confirmed it.
     pub(crate) async fn close(self) {

@@ -3,7 +3,7 @@
 //! starts them.
 //!
 //! A turn is taken under the file's lock, so no two commands take the same. The file is a convenience:
-//! one that is damaged, foreign or cannot be written is as good as none.
+//! one that is damaged, foreign or cannot be written is treated as missing.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};

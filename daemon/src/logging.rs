@@ -19,7 +19,7 @@ use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use crate::throttle::Throttle;
 
-/// How often it is told what came again.
+/// How often repeated lines are summed up.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// The environment variable that wins over `log.filter`.

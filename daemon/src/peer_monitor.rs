@@ -42,7 +42,7 @@ const DOWN_AFTER: Duration = Duration::from_millis(1000);
 /// One that has not answered for this long counts as down, too, however much it asks. Longer, for an
 /// answer that is lost costs more than a question.
 const UNANSWERED_AFTER: Duration = Duration::from_millis(2000);
-/// Who pauses for longer than this while it is heard again is heard anew.
+/// Who pauses for longer than this while it is heard again starts over as a new peer.
 const RUN_GAP: Duration = Duration::from_millis(500);
 
 /// What is known of a peer.
@@ -248,7 +248,7 @@ impl PeerMonitor {
         known.heard.iter().filter(|(_, heard)| which(heard)).map(|(n, _)| n.clone()).collect()
     }
 
-    /// Forgets a node that is a member no more: a later one of its name begins anew.
+    /// Forgets a node that is a member no more: a later one of its name starts over.
     pub fn forget(&self, name: &str) {
         let mut known = self.lock();
         known.heard.remove(name);

@@ -103,7 +103,7 @@ async fn clocks_are_compared_over_the_link() {
 async fn a_slow_link_makes_no_false_verdict() {
     let board = Switchboard::new();
     let truth = Arc::new(AtomicU64::new(WALL_NS));
-    // Time goes on while an answer is under way, by more than both bounds.
+    // Time goes on while an answer is in flight, by more than both bounds.
     let ticking = Arc::clone(&truth);
     tokio::spawn(async move {
         loop {

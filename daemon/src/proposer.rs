@@ -7,7 +7,7 @@
 //!
 //! Invariant: what is queued is taken in turn by who asks (see `queue`), and no more entries are under
 //! way than keep disk and network busy: whoever comes late waits for those, not for all that others
-//! have queued. Whoever has nothing under way does not wait for those either (`Task::next`).
+//! have queued. Whoever has nothing in flight does not wait for those either (`Task::next`).
 //!
 //! Invariant: nothing is stamped that `lead` does not allow at that moment; what it refuses is not
 //! done, and is said so.
@@ -130,11 +130,11 @@ pub(crate) fn clock_failure(error: TickError) -> Failure {
     Failure::new(code, error)
 }
 
-/// Entries after which whoever asks alone is believed to be alone.
+/// Entries after which a lone caller counts as alone.
 const ALONE_AFTER: u32 = 64;
 
 /// Whether several ask at this time. One that is alone waits for nobody but itself, and long entries
-/// are cheaper; with company, whoever has little to say waits for what is under way, so nobody has much
+/// are cheaper; with company, whoever has little to say waits for what is in flight, so nobody has much
 /// of it.
 #[derive(Debug, Default)]
 struct Company {
@@ -168,17 +168,17 @@ struct First {
     proposal: Proposal,
     /// What it takes of whom.
     shares: Shares,
-    /// Its place among those under way.
+    /// Its place among those in flight.
     room: OwnedSemaphorePermit,
 }
 
 struct Task {
     parts: Parts,
     queue: Queue,
-    /// One permit for each entry that may be under way, so that what comes late is not behind all
+    /// One permit for each entry that may be in flight, so that what comes late is not behind all
     /// that others have queued.
     entries: Arc<Semaphore>,
-    /// The same for entries of callers alone that have nothing under way.
+    /// The same for entries of callers alone that have nothing in flight.
     fresh: Arc<Semaphore>,
     company: Company,
     /// The last term that this node began as primary. Forgotten if what begins it was not stored:
@@ -199,8 +199,8 @@ impl Task {
         queue.close();
     }
 
-    /// The first of what is next, once one more entry may be under way. Beyond the entries that keep
-    /// disk and network busy there may be a few of callers that have nothing under way.
+    /// The first of what is next, once one more entry may be in flight. Beyond the entries that keep
+    /// disk and network busy there may be a few of callers that have nothing in flight.
     async fn next(&self) -> First {
         loop {
             if let Ok(room) = Arc::clone(&self.entries).try_acquire_owned() {
@@ -250,7 +250,7 @@ impl Task {
             let leadership = self.parts.engine.leadership();
             match leadership {
                 None => {
-                    // Without waiting for what is under way: it may never be answered.
+                    // Without waiting for what is in flight: it may never be answered.
                     let failure =
                         Failure::new(ErrorCode::NotPrimary, "this node is not the primary");
                     let first = first.map(|first| first.proposal);
@@ -335,7 +335,7 @@ impl Task {
         let again = Arc::clone(&self.again);
         let reply = move |result: Result<Vec<Outcome>, ProposeError>| {
             drop(room);
-            // Whatever it is, nobody waits for it any more.
+            // No caller waits for the answer any more.
             drop(noted);
             match result {
                 Ok(outcomes) => {

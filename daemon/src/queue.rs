@@ -52,7 +52,7 @@ pub(crate) struct Proposal {
     pub(crate) command: Command,
     /// Where its outcome goes.
     pub(crate) answer: Answer,
-    /// Bytes of the queue and of what is under way; given back when the answer is.
+    /// Bytes of the queue and of what is in flight; given back when the answer is.
     pub(crate) cost: Cost,
     /// Since when it waits.
     pub(crate) queued: Instant,
@@ -71,7 +71,7 @@ pub(crate) struct Cost {
 pub(crate) struct Shares {
     /// Of one caller, at most.
     each: usize,
-    /// Of those alone that have nothing under way.
+    /// Of those alone that have nothing in flight.
     fresh: bool,
     taken: HashMap<Who, usize>,
 }
@@ -82,7 +82,7 @@ impl Shares {
         Self { each, fresh: false, taken: HashMap::new() }
     }
 
-    /// One of each that has nothing under way.
+    /// One of each that has nothing in flight.
     pub(crate) fn of_the_fresh() -> Self {
         Self { each: 1, fresh: true, taken: HashMap::new() }
     }

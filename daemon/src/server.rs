@@ -37,7 +37,7 @@ pub struct Server {
     pub stop: CancellationToken,
     /// Ends followed reads, so that they go on elsewhere.
     pub drain: CancellationToken,
-    /// Requests under way.
+    /// Requests in flight.
     pub requests: TaskTracker,
     /// Which of the clients' requests are worked on.
     pub turns: Turns,

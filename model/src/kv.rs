@@ -340,7 +340,7 @@ fn value(view: &dyn View, key: &str) -> Result<Option<ValueRow>, StateError> {
     view.get(Table::Kv, key.as_bytes())?.map(ValueRow::decode_row).transpose()
 }
 
-/// One key; `None` if there is none.
+/// One key; `None` if it does not exist.
 ///
 /// # Errors
 /// Refused where the key is malformed.

@@ -1,4 +1,4 @@
-//! Those who have not shown yet who they are: handshakes under way, and joiners.
+//! Those who have not shown yet who they are: handshakes in progress, and joiners.
 //!
 //! Nobody waits outside because others sit there and say nothing: when the room is full, the one who
 //! has been silent longest goes, of the address that has most in it. Whoever comes from an address of

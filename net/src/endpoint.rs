@@ -39,7 +39,7 @@ pub struct Endpoint(Arc<Inner>);
 struct Inner {
     dialer: Dialer,
     handshakes: tokio::sync::Mutex<JoinSet<Option<Accepted>>>,
-    /// Handshakes under way, by address.
+    /// Handshakes in progress, by address.
     strangers: Crowd<AbortHandle>,
     admission: Arc<Admission>,
 }
@@ -174,7 +174,7 @@ impl Endpoint {
 }
 
 impl Inner {
-    /// Begins a handshake. If too many are under way, one that takes long is let go for it.
+    /// Begins a handshake. If too many are in progress, one that takes long is let go for it.
     fn begin(&self, incoming: Incoming, handshakes: &mut JoinSet<Option<Accepted>>) {
         let remote = incoming.remote_address();
         if self.strangers.len() >= HANDSHAKES_MAX && incoming.may_retry() {

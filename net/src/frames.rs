@@ -143,7 +143,7 @@ impl FrameTx {
         }
     }
 
-    /// Breaks the stream: the other side gets an error, also for frames under way.
+    /// Breaks the stream: the other side gets an error, also for frames in flight.
     pub fn abort(&mut self) {
         match &mut self.0 {
             // A stream that is closed already needs no reset.

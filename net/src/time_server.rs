@@ -29,7 +29,7 @@ const VERSION: u8 = 4;
 const UNSYNCED: u8 = 3;
 /// Room for a request; what extends a packet is cut off unread.
 const DATAGRAM_BYTES: usize = 512;
-/// Late answers under way at a time; a request beyond them is not answered.
+/// Late answers in flight at a time; a request beyond them is not answered.
 const LATE_MAX: usize = 64;
 
 /// How a server answers. The default is an honest stratum 1 server that follows the given clock.

@@ -91,7 +91,7 @@ pub enum IdentityError {
     /// The cluster label is not 32 hexadecimal digits.
     #[error("the name carries no cluster id")]
     Cluster,
-    /// The role label is none of node, client, admin.
+    /// The role label is not node, client or admin.
     #[error("the name carries no role")]
     Role,
     /// The rest is not a name.

@@ -93,13 +93,13 @@ pub enum JoinAs {
     /// A client.
     #[prost(message, tag = "11")]
     Client(JoinClient),
-    /// Nobody new: a member whose certificate is over, or nearly, and is to be made anew for the same
+    /// Nobody new: a member whose certificate is over, or nearly, and is to be renewed for the same
     /// name, role and key. It brings no token: the certificate and the key are its proof.
     #[prost(message, tag = "12")]
     Renew(JoinRenew),
 }
 
-/// What a member shows to have its certificate made anew.
+/// What a member shows to have its certificate renewed.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct JoinRenew {
     /// Its certificate (X.509, DER), which may be over.

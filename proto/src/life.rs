@@ -1,4 +1,4 @@
-//! The life of a certificate: when it is made anew, when a person should look, when it is over.
+//! The life of a certificate: when it is renewed, when a person should look, when it is over.
 //!
 //! Everything here goes by the length of the life, so that what holds for ninety days can be watched
 //! in minutes.

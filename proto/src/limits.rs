@@ -40,13 +40,13 @@ pub const PROPOSER_BYTES_KEPT: usize = 4 << 20;
 /// and network busy. With more, whoever comes last waits behind all of what the others have queued,
 /// and no order of turns before the engine helps.
 pub const PROPOSER_ENTRIES_MAX: usize = 2;
-/// Entries beyond them, of callers alone that have nothing under way: whoever asks for one thing after
+/// Entries beyond them, of callers alone that have nothing in flight: whoever asks for one thing after
 /// the other waits for no entry of others.
 pub const PROPOSER_ENTRIES_FRESH: usize = 2;
 /// Commands in one entry of the proposer.
 pub const ENTRY_COMMANDS_MAX: usize = 256;
 /// Commands of one caller in one entry of the proposer while several ask. Whoever has little to say
-/// waits for the entries under way and its own: on a machine with no time to spare, that is what it
+/// waits for the entries in flight and its own: on a machine with no time to spare, that is what it
 /// feels.
 pub const ENTRY_COMMANDS_SHARED: usize = 8;
 /// Bytes that wait for the disk before a backup stops reading its append stream.
@@ -57,7 +57,7 @@ pub const CLIENT_CONNECTIONS_MAX: usize = 1024;
 pub const CLIENT_CONNECTIONS_KEPT: usize = 64;
 /// Requests that one client connection may have open: each costs a stream and a task.
 pub const CLIENT_STREAMS_MAX: u32 = 256;
-/// Requests that one node has open for clients at a time, waiting, under way or being answered,
+/// Requests that one node has open for clients at a time, waiting, in flight or being answered,
 /// fairly shared. Each may take memory that is not counted, see [`CLIENT_BYTES_FREE`].
 pub const CLIENT_REQUESTS_MAX: usize = 4096;
 /// Of them, for admins.
@@ -84,7 +84,7 @@ pub const CLIENT_WINDOWS_BYTES: usize = 16 << 20;
 /// Refusals of one client's requests in a tenth of a second. Then its connections are not listened
 /// to for the rest of it: a refusal costs as much as a small request.
 pub const REFUSALS_MAX: u32 = 64;
-/// Handshakes under way at a time; beyond it new ones must prove their address (Retry).
+/// Handshakes in progress at a time; beyond it new ones must prove their address (Retry).
 pub const HANDSHAKES_MAX: usize = 64;
 /// Handshakes under way at a time although they proved their address; beyond it the one that takes
 /// longest is let go, of the address that has most of them.

@@ -162,13 +162,13 @@ pub struct RaftView {
     /// Index up to which its log is purged.
     #[prost(uint64, tag = "10")]
     pub purged: u64,
-    /// Names of the voters. While a change of members is under way, of both configurations.
+    /// Names of the voters. While a change of members is in progress, of both configurations.
     #[prost(string, repeated, tag = "11")]
     pub voters: Vec<String>,
     /// Names of the learners.
     #[prost(string, repeated, tag = "12")]
     pub learners: Vec<String>,
-    /// Whether a change of members is under way.
+    /// Whether a change of members is in progress.
     #[prost(bool, tag = "13")]
     pub joint: bool,
     /// Index of the entry that holds this membership.

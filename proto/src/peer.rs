@@ -285,7 +285,7 @@ pub struct Sign {
     pub index: u64,
 }
 
-/// A certificate that is to be made anew for the same name, role and key. The signer believes nobody
+/// A certificate that is to be renewed for the same name, role and key. The signer believes nobody
 /// on the way: it checks the certificate, and that its key has signed the request.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Renew {

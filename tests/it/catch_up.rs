@@ -85,7 +85,7 @@ fn a_log_that_is_too_long_is_cut_by_itself() {
     let primary = cluster.wait_primary("n1").unwrap();
     let away = backup_of(&cluster);
     cluster.kill(&away).unwrap();
-    // Sends of one moment share an entry, so few are under way at a time.
+    // Sends of one moment share an entry, so few are in flight at a time.
     let load = Load::start(&cluster, &["alice", "bob"], 2, "bob", "many").unwrap();
     while applied(&cluster, &primary) < MANY {
         load.wait_more(1000).unwrap();

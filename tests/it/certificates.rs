@@ -83,7 +83,7 @@ fn wait_renewals(cluster: &Cluster, names: &[&str]) {
 fn nodes_renew_under_load_and_nobody_notices() {
     let mut cluster = founder_with(&["n2", "n3"], &["--cert-life", "45s"]);
     cluster.register(&["alice", "bob"]).unwrap();
-    // Who reads all the time connects anew with a certificate that it did not begin with.
+    // A reader that stays reconnects with a certificate that it did not begin with.
     let read = ["--as", "bob", "read", "--follow", "-o", "ndjson"];
     let seen = cluster.folder().join("seen");
     let mut reader = cluster.user().command(&read).unwrap();

@@ -61,7 +61,7 @@ fn a_primary_goes_wrong(offset_ns: i64) {
     load.wait_more(50).unwrap();
     timed.cluster.start_node(&second).unwrap();
 
-    // Right again. A clock that was ahead is never set back while it runs, so it is started anew.
+    // Right again. A clock that was ahead is never set back while it runs, so it is restarted.
     timed.behave();
     timed.cluster.kill(&bad).unwrap();
     timed.cluster.start_node(&bad).unwrap();

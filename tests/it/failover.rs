@@ -94,7 +94,7 @@ fn all_nodes_killed_at_once_come_back_with_everything() {
             cluster.kill(&node).unwrap();
         }
         cluster.start_all().unwrap();
-        // Sends that were under way find the cluster again by themselves.
+        // Sends that were in flight find the cluster again by themselves.
         load.wait_more(100).unwrap();
         history.attempts.extend(load.finish(&cluster).unwrap().attempts);
         account_for(&cluster, &history);
@@ -194,7 +194,7 @@ fn eight_copies_of_a_send_at_the_same_moment_are_one() {
     for round in 0..10 {
         assert_eq!(one(&copies(&cluster, &format!("calm-{round}"))), 1);
     }
-    // And with the primary dead while they are under way: then the one that was stored may be a
+    // And with the primary dead while they are in flight: then the one that was stored may be a
     // retry's, and all know it as stored before.
     let racing = {
         let id = "racing";

@@ -173,7 +173,7 @@ fn cluster_id(cluster: &Cluster) -> proto::ClusterId {
 }
 
 /// A quiet client is served between a greedy one's requests, not behind them: what counts is how many
-/// of those are served while one of its own is under way.
+/// of those are served while one of its own is in flight.
 ///
 /// Seen to fail on the release before: 1,122 on a machine that did much else.
 #[test]

@@ -10,7 +10,7 @@ use crate::failover::account_for;
 /// Rounds of joining, killing and leaving.
 const ROUNDS: usize = 3;
 
-/// Waits until the engine's members are exactly these, and no change is under way.
+/// Waits until the engine's members are exactly these, and no change is in progress.
 fn wait_voters(cluster: &Cluster, via: &str, wanted: &[&str]) {
     until("the voters", || {
         let show = ["raft", "show", "--via", via];

@@ -197,7 +197,7 @@ impl Cluster {
         self.away.insert(node.to_owned());
     }
 
-    /// Says that a node is there again that was not started anew.
+    /// Says that a node is there again that was not restarted.
     pub fn set_present(&mut self, node: &str) {
         self.away.remove(node);
     }

@@ -7,7 +7,7 @@
 //! - [`netns`]: hosts of their own, whose packets can be dropped one way
 //! - [`follower`]: `logctl` commands that go on until they are stopped
 //! - [`user`]: `logctl` with a home of its own
-//! - [`load`] and [`history`]: sends under way, and what every one of them was told
+//! - [`load`] and [`history`]: sends in flight, and what every one of them was told
 //! - [`watch`] and [`freshness`]: what the nodes say of themselves, and what they show, meanwhile
 //! - [`timed`] and [`truth`]: clusters whose time servers the test holds, and what time it really is
 //! - [`node_clock`]: a node's clock without the node

@@ -1,4 +1,4 @@
-//! Sends under way while something happens to the cluster.
+//! Sends in flight while something happens to the cluster.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

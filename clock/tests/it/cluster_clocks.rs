@@ -79,7 +79,7 @@ fn five_milliseconds_on_a_lan_cost_the_leadership() {
         let (mut world, primary) = settled(lan(Plan::new(3, seed)));
         let by_ns = if seed % 2 == 0 { 5_000_000 } else { -5_000_000 };
         let took_ns = replaced(&mut world, primary, Fault::Jump(by_ns), 2 * SECOND);
-        // One slow message of fifty hides the difference, and the count begins anew.
+        // One slow message of fifty hides the difference, and the count starts over.
         assert!(took_ns <= 9 * EXCHANGE_NS, "{} ms, seed {seed}", took_ns / MS);
         let committed = world.audit.committed;
         world.pass(5 * SECOND);

@@ -289,7 +289,7 @@ fn the_last_resort_takes_three_elections_without_primary_and_candidate() {
     assert!(!elections(LAST_RESORT_MS * 3, &forlorn));
     assert!(!elections(LAST_RESORT_MS * 4 - 1, &forlorn));
     assert!(elections(LAST_RESORT_MS * 4, &forlorn));
-    // A candidate with a good clock is heard for a moment: the time begins anew.
+    // A candidate with a good clock is heard for a moment: the time starts over.
     assert!(!elections(LAST_RESORT_MS * 4 + 50, &leaderless));
     assert!(!elections(LAST_RESORT_MS * 4 + 100, &forlorn));
     assert!(elections(LAST_RESORT_MS * 5 + 100, &forlorn));

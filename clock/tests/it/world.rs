@@ -28,7 +28,7 @@ pub(crate) struct World {
 
 /// What a script may say.
 enum Command {
-    /// An exchange with a server; prints the sample or why it is none.
+    /// An exchange with a server; prints the sample or why it was rejected.
     Exchange(Line),
     /// The hull of some servers' intervals.
     Select(Line),

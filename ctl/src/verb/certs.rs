@@ -45,7 +45,7 @@ pub(crate) async fn run(args: Certs, globals: &Globals, out: &mut Out) -> Result
     }
 }
 
-/// Has the certificate of the context in use made anew.
+/// Has the certificate of the context in use renewed.
 async fn renew(globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     let home = Home::from_env()?;
     let (name, context) = context::choose(&home, globals.context.as_ref())?;

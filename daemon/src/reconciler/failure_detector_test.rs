@@ -52,7 +52,7 @@ fn silence_becomes_suspicion_and_then_absence() {
         (Left, 4000, LONG, ""),
         (Removed, 4000, LONG, ""),
         (Admitted, 4000, LONG, ""),
-        // Times begin anew with a primary.
+        // Times start over with a primary.
         (Joined, 60_000, MS * 999, ""),
         (Joined, 60_000, MS * 1000, "suspect 0"),
         (Suspect, 60_000, MS * 3999, ""),

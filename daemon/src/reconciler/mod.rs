@@ -7,7 +7,7 @@
 //! successor looks at, and goes on from there.
 //!
 //! Invariants:
-//! * at most one step is under way;
+//! * at most one step is in progress;
 //! * nothing here holds up the engine: it has a task of its own, and waits for nobody's disk;
 //! * what fails is said once and tried again.
 //!
@@ -112,7 +112,7 @@ struct Term<'a> {
     led: bool,
     noticing: FailureDetector,
     preference: Preference,
-    /// The step that is under way.
+    /// The step in progress.
     running: Option<(Step, JoinHandle<Done>)>,
     /// When the disks of the others were last seen slow beside this node's, by raft id.
     slow: BTreeMap<u64, Instant>,
@@ -245,7 +245,7 @@ impl<'a> Term<'a> {
         }
     }
 
-    /// Looks what became of the step that is under way.
+    /// Looks what became of the step in progress.
     async fn finish(&mut self) {
         let Some((step, running)) = self.running.take_if(|(_, running)| running.is_finished())
         else {

@@ -147,7 +147,7 @@ fn another_address_is_dialled() {
 struct Engine {
     leads: u64,
     voters: BTreeSet<u64>,
-    /// The voters to be, while a change is under way, and whether those that go stay as learners.
+    /// The voters to be, while a change is in progress, and whether those that go stay as learners.
     next: Option<BTreeSet<u64>>,
     members: BTreeMap<u64, Member>,
 }

@@ -73,7 +73,7 @@ impl NodeClock {
         self.refresh();
     }
 
-    /// The configuration was loaded anew: servers that refused are asked again.
+    /// The configuration was reloaded: servers that refused are asked again.
     pub fn reload(&self) {
         let mut tracker = lock(&self.inner.tracker);
         for index in 0..self.inner.servers.iter().len() {

@@ -26,7 +26,7 @@ const HEDGE_AFTER: Duration = Duration::from_secs(1);
 /// How much longer than another a gateway may take for its answer before it counts as of no use.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// Those under way, and when the next one is due.
+/// Those in flight, and when the next one is due.
 pub(super) struct Attempts {
     under_way: FuturesUnordered<BoxFuture<'static, Ended>>,
     asked: Vec<Gateway>,
@@ -90,7 +90,7 @@ impl Attempts {
         self.hedge = self.hedge.map(|wait| wait * 2);
     }
 
-    /// The next attempt is due after this pause, or not at all while others are under way.
+    /// The next attempt is due after this pause, or not at all while others are in flight.
     pub(super) fn again(&mut self, pause: Option<Duration>) {
         self.due = pause.map(|pause| Instant::now() + pause);
     }

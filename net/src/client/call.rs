@@ -68,7 +68,7 @@ pub struct Answer {
     pub retried: u32,
 }
 
-/// What to do after an answer that is none.
+/// What to do after an attempt without a usable answer.
 pub(super) enum Next {
     /// Ask again, after this pause at least.
     Again(Duration),

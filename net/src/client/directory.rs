@@ -349,7 +349,7 @@ impl KeptNode {
 }
 
 impl Kept {
-    /// What an earlier process learnt. A missing, damaged or foreign file is as good as none.
+    /// What an earlier process learnt. A missing, damaged or foreign file is treated as missing.
     fn read(path: &Path, cluster: &ClusterId) -> Option<Self> {
         let meta = std::fs::metadata(path).ok()?;
         let text = (meta.len() <= CACHE_BYTES_MAX).then(|| std::fs::read(path).ok())??;

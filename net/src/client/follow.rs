@@ -247,7 +247,7 @@ impl Follow {
         self.state.get_or_insert_with(|| CallState::new(timeout, false, spread.clone()))
     }
 
-    /// The next call of `next` begins anew.
+    /// The next call of `next` starts over.
     fn fail(&mut self, error: ClientError) -> ClientError {
         self.state = None;
         error

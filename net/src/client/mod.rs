@@ -339,7 +339,7 @@ impl Inner {
         let away = {
             let mut route = self.route();
             if route.current.as_ref().is_some_and(|own| self.directory.is_closed(&own.name)) {
-                // Calls under way hold the connection; the next one goes to a node that serves.
+                // Calls in flight hold the connection; the next one goes to a node that serves.
                 route.current = None;
             }
             route.current.as_ref().is_some_and(|current| !current.at_home)

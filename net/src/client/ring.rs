@@ -66,7 +66,7 @@ struct Out {
 impl Out {
     /// Whether the node is still to be left out.
     fn holds(&self, live: &[LiveNode], now_ms: u64) -> bool {
-        // A clock that starts anew lies before what was noted.
+        // A clock that was reset lies before what was noted.
         let age = now_ms.checked_sub(self.since_ms);
         // Where the list has left it out by itself, the list also says when it is back.
         let Some(node) = live.iter().find(|node| node.name == self.node) else { return false };

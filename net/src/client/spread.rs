@@ -73,7 +73,7 @@ impl Inner {
         Box::pin(self.spread_gateway(state)).await
     }
 
-    /// Another gateway for a call that waits for those it has asked; `None` if there is none.
+    /// Another gateway for a call that waits for those it has asked; `None` if there is none left.
     pub(super) async fn another(self: &Arc<Self>, state: &mut CallState) -> Option<Gateway> {
         if self.directory.via().is_some() {
             return None;
@@ -114,7 +114,7 @@ impl Inner {
             }
             return Ok(gateway);
         }
-        // None of those that should be; whoever answers at any known address will do.
+        // None of the preferred ones: any node at a known address will do.
         state.start_over();
         let gateway = self.gateway().await?;
         if state.spread == Spread::RoundRobin {
@@ -285,7 +285,7 @@ impl Pool {
         if self.0.len() >= POOL_MAX
             && let Some(oldest) = (0..self.0.len()).min_by_key(|&at| self.0.get(at).map(|p| p.used))
         {
-            // Calls under way on it hold the connection themselves.
+            // Calls in flight on it hold the connection themselves.
             self.0.swap_remove(oldest);
         }
         let dialing = dial();

@@ -32,7 +32,7 @@ use crate::{LinkError, NetError, quic_link, tune};
 
 /// Time for one node to answer.
 const DIAL_TIME: Duration = Duration::from_secs(2);
-/// Pause before the addresses are tried anew; each is twice as long as the one before.
+/// Pause before the addresses are tried again; each is twice as long as the one before.
 const PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -193,7 +193,7 @@ pub async fn join(token: &JoinToken, request: &JoinRequest) -> Result<Admitted, 
     joined
 }
 
-/// Has a member's certificate made anew over a connection that shows none, for one that is over opens
+/// Has a member's certificate renewed over a connection that shows none, for one that is over opens
 /// no other. `csr` (PKCS #10, DER) is by the member's own key; any node at `addresses` will do that
 /// the member's authority has signed.
 ///

@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn bounds_beside_the_send_are_found() {
-        // Planted sends are under way in the first second after the anchor, about.
+        // Planted sends are in flight in the first second after the anchor, about.
         let anchor = Anchor { instant: Instant::now(), wall_ns: 10_000_000_000 };
         let found = |ns, early_us, late_us| {
             let stamp = Stamp { hlc: Hlc::from_ns(ns), early_us, late_us }.to_bytes().to_vec();
