@@ -57,8 +57,7 @@ impl Machine<'_> {
             if i > 0 {
                 stamp = stamp.ratcheted(self.state.last);
                 let ended = |_| StateError::corrupt(Table::Meta, "log time is at its end");
-                self.advance(place.index, stamp).map_err(ended)?;
-                self.state.own_stamps += 1;
+                self.advance_by_itself(place.index, stamp).map_err(ended)?;
             }
             let event = event.with("by", by);
             // No node draws such an id; if one did, its event is not the one that is written here.

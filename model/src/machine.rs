@@ -119,9 +119,7 @@ impl<'v> Machine<'v> {
         match batch {
             None => {
                 let stamp = Stamp::unbounded(self.state.last.succ());
-                self.advance(index, stamp)?;
-                // No primary knew of it: what was stamped in the same instant gives way to it.
-                self.state.own_stamps += 1;
+                self.advance_by_itself(index, stamp)?;
             }
             Some(batch) => {
                 outcomes.reserve_exact(batch.commands.len());
@@ -205,12 +203,20 @@ impl<'v> Machine<'v> {
     }
 
     /// Makes `stamp` the last one (I1).
-    pub(crate) fn advance(&mut self, index: u64, stamp: Stamp) -> Result<(), ApplyError> {
+    fn advance(&mut self, index: u64, stamp: Stamp) -> Result<(), ApplyError> {
         let (stamp, last) = (stamp.hlc, self.state.last);
         if stamp <= last {
             return Err(ApplyError::Stamp { index, stamp, last });
         }
         self.state.last = stamp;
+        Ok(())
+    }
+
+    /// Makes a stamp the last one that no primary proposed. Whatever was stamped in the same instant
+    /// gives way to it, and is not to blame for that.
+    pub(crate) fn advance_by_itself(&mut self, index: u64, stamp: Stamp) -> Result<(), ApplyError> {
+        self.advance(index, stamp)?;
+        self.state.own_stamps += 1;
         Ok(())
     }
 
