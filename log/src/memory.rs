@@ -137,11 +137,6 @@ impl World {
     }
 }
 
-fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
-    // A panic of a test between two changes leaves nothing half-changed that others look at.
-    world.lock()
-}
-
 impl MemoryDisk {
     /// An empty disk; `seed` decides what a call that fails leaves.
     #[must_use]
@@ -163,7 +158,7 @@ impl MemoryDisk {
     }
 
     fn lock(&self) -> MutexGuard<'_, World> {
-        lock(&self.world)
+        self.world.lock()
     }
 
     /// Calls so far; sizes and lists do not count.
@@ -328,7 +323,7 @@ impl Disk for MemoryDisk {
 
 impl DiskFile for MemoryFile {
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
-        let mut world = lock(&self.world);
+        let mut world = self.world.lock();
         world.whole_call()?;
         let content = world.content(self.id)?;
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -338,7 +333,7 @@ impl DiskFile for MemoryFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let mut world = lock(&self.world);
+        let mut world = self.world.lock();
         let fault = world.call()?;
         let all: u64 = world.files.values().map(|content| content.seen().len() as u64).sum();
         let size = world.content(self.id)?.seen().len() as u64;
@@ -359,7 +354,7 @@ impl DiskFile for MemoryFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut world = lock(&self.world);
+        let mut world = self.world.lock();
         world.syncs += 1;
         match world.call()? {
             None => world.content(self.id)?.sync(),
@@ -379,11 +374,11 @@ impl DiskFile for MemoryFile {
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(lock(&self.world).content(self.id)?.seen().len() as u64)
+        Ok(self.world.lock().content(self.id)?.seen().len() as u64)
     }
 
     fn forget(&self) -> io::Result<()> {
-        let mut world = lock(&self.world);
+        let mut world = self.world.lock();
         world.whole_call()?;
         world.content(self.id)?.forget();
         Ok(())

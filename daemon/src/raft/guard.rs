@@ -17,7 +17,7 @@ use clock::guard::{StampInFuture, check};
 use openraft::EntryPayload;
 use openraft::entry::RaftEntry as _;
 use openraft::raft::AppendEntriesRequest;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::types::{Entry, Types};
@@ -72,7 +72,7 @@ impl Guard {
         let stamps = request.entries.iter().filter_map(stamp_of);
         check(stamps, commit_index, limit_ns).inspect_err(|refusal| {
             self.refused.fetch_add(1, Ordering::Relaxed);
-            let last = lock(&self.last_refusal).replace(Instant::now());
+            let last = self.last_refusal.lock().replace(Instant::now());
             if last.is_none_or(|last| last.elapsed() > EPISODE) {
                 tracing::warn!(
                     primary = request.vote.leader_id().voted_for,
@@ -110,32 +110,27 @@ impl Refusals {
     /// they said.
     #[must_use]
     pub fn within(&self, time: Duration) -> BTreeMap<u64, StampInFuture> {
-        let by_voter = lock(&self.by_voter);
+        let by_voter = self.by_voter.lock();
         let fresh = by_voter.iter().filter(|(_, refused)| refused.at.elapsed() < time);
         fresh.map(|(voter, refused)| (*voter, refused.what)).collect()
     }
 
     /// Forgets all: a new term, or another primary.
     pub fn clear(&self) {
-        lock(&self.by_voter).clear();
+        self.by_voter.lock().clear();
     }
 
     pub(super) fn refused(&self, voter: u64, what: StampInFuture) {
-        lock(&self.by_voter).insert(voter, Refused { what, at: Instant::now() });
+        self.by_voter.lock().insert(voter, Refused { what, at: Instant::now() });
     }
 
     /// A voter's log now matches up to `index`.
     pub(super) fn accepted(&self, voter: u64, index: u64) {
-        let mut by_voter = lock(&self.by_voter);
+        let mut by_voter = self.by_voter.lock();
         if by_voter.get(&voter).is_some_and(|refused| index >= refused.what.index) {
             by_voter.remove(&voter);
         }
     }
-}
-
-/// Nothing that is locked here can be left half changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock()
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use proto::event::ClockCause;
 use proto::peer::NodeEvent;
 
 use super::history::Moment;
-use super::node_clock::{NodeClock, Progress, SUSPENDED_NS, lock};
+use super::node_clock::{NodeClock, Progress, SUSPENDED_NS};
 use super::report::seconds;
 use super::sntp::{Queried, random_u64};
 use crate::config::ClockMode;
@@ -25,7 +25,7 @@ impl NodeClock {
     /// Takes what came of a query. Returns the raw counter at which to ask again, or `None` if that
     /// must not be, and whether another address should be looked for.
     pub(super) fn answered(&self, index: usize, asked: &Queried) -> (Option<u64>, bool) {
-        let mut tracker = lock(&self.inner.tracker);
+        let mut tracker = self.inner.tracker.lock();
         let raw_ns = self.raw_ns();
         self.before_change(raw_ns);
         tracker.set_own_refid(asked.own_refid());
@@ -65,7 +65,7 @@ impl NodeClock {
 
     /// Another machine is asked for an entry from now on: what was said before does not count.
     pub(super) fn restart(&self, index: usize) {
-        let mut tracker = lock(&self.inner.tracker);
+        let mut tracker = self.inner.tracker.lock();
         if let Some(source) = tracker.source_mut(index) {
             source.restart();
         }
@@ -75,7 +75,7 @@ impl NodeClock {
 
     /// The configuration was reloaded: servers that refused are asked again.
     pub fn reload(&self) {
-        let mut tracker = lock(&self.inner.tracker);
+        let mut tracker = self.inner.tracker.lock();
         for index in 0..self.inner.servers.iter().len() {
             if let Some(source) = tracker.source_mut(index) {
                 source.poll_mut().enable();
@@ -101,7 +101,7 @@ impl NodeClock {
         if inner.mode == ClockMode::Local {
             return;
         }
-        let tracker = lock(&inner.tracker);
+        let tracker = inner.tracker.lock();
         let before = inner.fenced.load_full();
         if before.as_deref() == why.as_ref() {
             return;
@@ -133,7 +133,7 @@ impl NodeClock {
     /// Takes the error bound once more before it changes: now it is as large as it got.
     pub(super) fn before_change(&self, raw_ns: u64) {
         if let Some(history) = &self.inner.history {
-            lock(history).sample(self.look_at(raw_ns).0.error_us());
+            history.lock().sample(self.look_at(raw_ns).0.error_us());
         }
     }
 
@@ -171,7 +171,7 @@ impl NodeClock {
         });
         let Some(history) = &inner.history else { return };
         let moment = Moment { raw_ns, now_ns: reading.now_ns, state, error_us: reading.error_us() };
-        let mut history = lock(history);
+        let mut history = history.lock();
         history.servers(&self.server_troubles(tracker));
         if let Some((cause, text)) = news {
             history.note(cause, text);
@@ -195,7 +195,7 @@ impl NodeClock {
         if inner.mode == ClockMode::Local || suspended().is_none() {
             return false;
         }
-        let mut tracker = lock(&inner.tracker);
+        let mut tracker = inner.tracker.lock();
         // Another thread may have been faster.
         let Some((now_ns, missed_ns)) = suspended() else { return true };
         let text = format!("the machine was suspended for {}", seconds(missed_ns));
@@ -225,7 +225,7 @@ impl NodeClock {
         if self.inner.mode == ClockMode::Local {
             return;
         }
-        let mut tracker = lock(&self.inner.tracker);
+        let mut tracker = self.inner.tracker.lock();
         let raw_ns = self.raw_ns();
         self.before_change(raw_ns);
         tracker.set_max_error(self.max_error_ns());

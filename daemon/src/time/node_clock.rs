@@ -26,7 +26,7 @@ use clock::sample::{Limits, RELEASE_NS};
 use clock::{
     ClockState, ClockView, Hlc, HlcClock, Reading, Scale, Source, Stamp, TickError, Tracker,
 };
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use proto::Name;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -123,14 +123,14 @@ impl NodeClock {
         let node_clock = Self { inner: Arc::new(inner) };
         if config.mode == ClockMode::Sntp {
             let task = tokio::spawn(poller::run(node_clock.clone(), cancel));
-            *lock(&node_clock.inner.poller) = Some(task);
+            *node_clock.inner.poller.lock() = Some(task);
         }
         node_clock
     }
 
     /// Waits until the clock's tasks have ended, after their token was cancelled.
     pub async fn stopped(&self) {
-        let task = lock(&self.inner.poller).take();
+        let task = self.inner.poller.lock().take();
         if let Some(task) = task
             && let Err(error) = task.await
         {
@@ -517,9 +517,4 @@ impl Inner {
             counter,
         }
     }
-}
-
-/// Nothing that is locked here can be left half changed by a panic that matters.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock()
 }

@@ -9,7 +9,7 @@ use clock::{ClockState, ClockView, Failure, Source, Tracker, Verdict};
 use proto::wire::{ClockReport, ClockSource, Refused};
 use proto::{Problem, ProblemCode};
 
-use super::node_clock::{NodeClock, lock};
+use super::node_clock::NodeClock;
 use super::servers::{Server, Spot};
 use crate::config::ClockMode;
 
@@ -24,7 +24,7 @@ impl NodeClock {
     pub fn report(&self, node: &str) -> ClockReport {
         self.notice_suspension();
         let inner = &self.inner;
-        let tracker = lock(&inner.tracker);
+        let tracker = inner.tracker.lock();
         let raw_ns = self.raw_ns();
         let view = **inner.view.load();
         let ((claim, _), (reading, state)) = (self.claim_at(raw_ns), self.look_at(raw_ns));
@@ -59,14 +59,14 @@ impl NodeClock {
     /// What a person should look at; empty if nothing.
     #[must_use]
     pub fn alarms(&self) -> Vec<String> {
-        self.alarms_of(&lock(&self.inner.tracker))
+        self.alarms_of(&self.inner.tracker.lock())
     }
 
     /// What is wrong with the clock by its own servers, for `status`; `None` if nothing is. The peers' verdict is told by those who ask them (`lead`).
     #[must_use]
     pub fn problem(&self) -> Option<Problem> {
         self.notice_suspension();
-        let tracker = lock(&self.inner.tracker);
+        let tracker = self.inner.tracker.lock();
         let raw_ns = self.raw_ns();
         let (_, state) = self.claim_at(raw_ns);
         if matches!(state, ClockState::Synced | ClockState::Local) {
@@ -82,7 +82,7 @@ impl NodeClock {
     /// How many answers of time servers were refused, by server and reason.
     #[must_use]
     pub fn refused(&self) -> Vec<(String, &'static str, u64)> {
-        let tracker = lock(&self.inner.tracker);
+        let tracker = self.inner.tracker.lock();
         let mut rows = Vec::new();
         for ((source, _), server) in tracker.sources().zip(self.inner.servers.iter()) {
             let counts = source.refused().iter();
@@ -137,7 +137,7 @@ impl NodeClock {
     /// The servers that this node calls falsetickers after it had believed them for long.
     #[must_use]
     pub(crate) fn turned(&self) -> BTreeSet<String> {
-        self.turned_of(&lock(&self.inner.tracker))
+        self.turned_of(&self.inner.tracker.lock())
     }
 
     fn turned_of(&self, tracker: &Tracker) -> BTreeSet<String> {
