@@ -72,6 +72,7 @@ fn a_slow_node_keeps_its_turns() {
     let slowed = std::thread::spawn(move || {
         while !stopping.load(Ordering::Relaxed) {
             kill_process(pid, Signal::STOP).unwrap();
+            // The fault itself, not a wait: so long it stands, and so long it goes on.
             std::thread::sleep(Duration::from_millis(450));
             kill_process(pid, Signal::CONT).unwrap();
             std::thread::sleep(Duration::from_millis(150));

@@ -21,6 +21,7 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> anyho
             Err(reason) if since.elapsed() > PATIENCE => {
                 anyhow::bail!("waited {PATIENCE:?} for {what}: {reason}")
             }
+            // Between two questions: the answer ends the wait, not the time.
             Err(_) => std::thread::sleep(pause),
         }
         pause = (pause * 2).min(PAUSE_MAX);

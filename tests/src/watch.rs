@@ -72,6 +72,7 @@ async fn ask(client: Client, name: String, stop: Arc<AtomicBool>) -> BTreeSet<Le
             let own = own.filter(|row| row.role == "primary");
             led.extend(own.map(|row| Led { term: row.term, node: name.clone() }));
         }
+        // The pace of asking; nothing waits for it.
         tokio::time::sleep(EVERY).await;
     }
     led

@@ -291,6 +291,7 @@ impl Node {
         let (begun, paused) = std::sync::mpsc::channel();
         runtime.spawn(async move {
             begun.send(()).unwrap();
+            // The fault itself, not a wait: this thread is to do nothing else.
             std::thread::sleep(time);
         });
         paused.recv().unwrap();
