@@ -42,7 +42,7 @@ const DOWN_AFTER: Duration = Duration::from_millis(1000);
 /// One that has not answered for this long counts as down, too, however much it asks. Longer, for an
 /// answer that is lost costs more than a question.
 const UNANSWERED_AFTER: Duration = Duration::from_millis(2000);
-/// Who pauses for longer than this while it is heard again starts over as a new peer.
+/// After a longer pause than this the time for which a peer was heard starts over.
 const RUN_GAP: Duration = Duration::from_millis(500);
 
 /// What is known of a peer.
