@@ -28,8 +28,8 @@ use crate::{CloseCode, Lane, Link, LinkError, PeerAddr, Refused};
 const DIAL_TIME: Duration = Duration::from_millis(1500);
 /// A refusal is not asked for again so soon: it takes a person or a change of members to lift it.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
-/// Nor is one that passes by itself.
-const NOT_YET_PAUSE: Duration = Duration::from_millis(100);
+/// Nor is a peer dialled again so soon that does not answer, closes at once, or says "not yet".
+const FAILED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Says who this node is; asked anew for every connection.
 pub(crate) type HelloFn = Arc<dyn Fn() -> Hello + Send + Sync>;
@@ -155,13 +155,21 @@ impl Pooled {
         let fine = match self.dial.peek() {
             None => true,
             Some(Ok(connection)) => connection.close_reason().is_none(),
-            Some(Err((LinkError::Refused { why: Refusal::NotYet, .. }, at))) => {
-                at.elapsed() < NOT_YET_PAUSE
-            }
-            Some(Err((LinkError::Refused { .. }, at))) => at.elapsed() < REFUSED_PAUSE,
-            Some(Err(_)) => false,
+            Some(Err((error, at))) => at.elapsed() < pause_after(error),
         };
         fine && self.to == *to
+    }
+}
+
+/// How long a failed attempt answers for those who ask next. They are answered at once, so each of
+/// them has a pace of its own.
+fn pause_after(error: &LinkError) -> Duration {
+    match error {
+        LinkError::Refused { why, .. } if *why != Refusal::NotYet => REFUSED_PAUSE,
+        LinkError::Refused { .. }
+        | LinkError::Unreachable { .. }
+        | LinkError::Lost(_)
+        | LinkError::Frame(_) => FAILED_PAUSE,
     }
 }
 

@@ -53,6 +53,8 @@ struct Wires {
     delays: BTreeMap<(String, String, Option<Lane>), Duration>,
     /// Streams opened before this count of the pair are broken.
     resets: BTreeMap<(String, String), u64>,
+    /// How often somebody began to open a stream.
+    tries: BTreeMap<(String, String, Lane), u64>,
 }
 
 #[derive(Debug)]
@@ -155,6 +157,13 @@ impl Switchboard {
     /// [`Switchboard::delay`].
     pub fn delay_lane(&self, from: &Name, to: &Name, lane: Lane, by: Duration) {
         self.0.set_delay(from, to, Some(lane), by);
+    }
+
+    /// How often a node has tried to open a stream to another in this lane, with or without success.
+    #[must_use]
+    pub fn tries(&self, from: &Name, to: &Name, lane: Lane) -> u64 {
+        let (from, to) = way(from, to);
+        self.0.lock().tries.get(&(from, to, lane)).copied().unwrap_or(0)
     }
 
     /// Breaks every stream between two nodes; what was on the way is lost.
@@ -268,6 +277,8 @@ impl SwitchLink {
         to: &PeerAddr,
         lane: Lane,
     ) -> Result<(FrameTx, FrameRx), LinkError> {
+        let tried = (self.own.clone(), to.name.to_string(), lane);
+        *self.board.lock().tries.entry(tried).or_default() += 1;
         let (mine, theirs) = self.board.reach(&self.own, to).await?;
         let refused = |reason: &str| LinkError::Refused {
             peer: to.name.to_string(),

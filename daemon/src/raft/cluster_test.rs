@@ -7,9 +7,13 @@
 use std::collections::BTreeMap;
 
 use model::query;
+use net::Lane;
 use net::switchboard::Switchboard;
+use proto::peer::Hello;
 
-use super::test_cluster::{Setup, TestNode, primary, send_surely, settle, start, three};
+use super::test_cluster::{
+    Setup, TestNode, hello, name, primary, send_surely, settle, start, three, until,
+};
 
 fn check_equal(nodes: &[TestNode], acked: &BTreeMap<String, u64>) {
     let records = nodes[0].records();
@@ -109,4 +113,28 @@ async fn a_restart_of_all_nodes_loses_nothing() {
     }
     settle(&nodes).await;
     check_equal(&nodes, &acked);
+}
+
+/// A refusal comes at once, so whoever is refused sets no pace.
+///
+/// Seen to fail with: streams opened before the engine was asked for what to send, which is where it
+/// waits after a failure.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_refuses_is_tried_no_more_often_than_heartbeats_are_sent() {
+    let board = Switchboard::new();
+    let mut nodes = Vec::new();
+    for id in 1..=2 {
+        nodes.push(start(&board, id, tempfile::tempdir().unwrap(), Setup::default()).await);
+    }
+    let other = Hello { incarnation: vec![9; 16], ..hello(3) };
+    let (_link, _arrivals) = board.attach(&name(3), other);
+    send_surely(&nodes, None, "one").await;
+    let leading = primary(&nodes, None).await;
+    let tries = |lane| board.tries(&leading.name, &name(3), lane);
+    let (urgent, append) = (tries(Lane::Urgent), tries(Lane::Append));
+    until("heartbeats go on", || tries(Lane::Urgent) > urgent + 40).await;
+    let (urgent, append) = (tries(Lane::Urgent) - urgent, tries(Lane::Append) - append);
+    assert!(append <= urgent, "{append} tries to send entries beside {urgent} urgent ones");
+    assert!(append > 0, "it is tried all the same");
+    send_surely(&nodes, None, "two").await;
 }

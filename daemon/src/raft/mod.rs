@@ -523,7 +523,8 @@ fn engine_config(timing: Timing) -> Result<Config, openraft::ConfigError> {
         replication_lag_threshold: 64,
         // Our own idle limit per chunk is the one that counts.
         install_snapshot_timeout: 600_000,
-        backoff: "50ms 100ms 200ms 400ms 1s".to_owned(),
+        // The longest is what a peer that is back may wait for.
+        backoff: "50ms 100ms 200ms ...200ms".to_owned(),
         broadcast_submitted_on_append: Some(true),
         ..Config::default()
     }

@@ -111,7 +111,7 @@ pub(crate) fn member(id: u64) -> Member {
     }
 }
 
-fn hello(id: u64) -> Hello {
+pub(crate) fn hello(id: u64) -> Hello {
     Hello {
         cluster: CLUSTER.to_owned(),
         name: name(id).to_string(),

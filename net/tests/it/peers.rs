@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use net::{Accepted, Endpoint, Lane, Link, LinkError, PeerAddr, PeerStream, QuicLink};
@@ -304,4 +306,29 @@ async fn a_forgotten_peer_is_disconnected() {
     link.forget(&n2.address.name);
     assert!(within(rx.recv()).await.is_err());
     within(link.open(&n2.address, Lane::Append)).await.unwrap();
+}
+
+/// Whoever asks is answered at once, and nobody dials: else each asker's loop would be a handshake.
+///
+/// Seen to fail with: only refusals remembered.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_fails_at_once_is_not_dialled_again_at_once() {
+    let pki = Pki::new(1);
+    let endpoint = Endpoint::bind(any_port(), &pki.issue(Role::Node, "n1")).unwrap();
+    let (dials, own) = (Arc::new(AtomicUsize::new(0)), hello(&pki, "n1", 1, 1));
+    let counted = Arc::clone(&dials);
+    let link = endpoint.link(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        own.clone()
+    });
+    let address = "127.0.0.1:0".to_owned();
+    let to = PeerAddr { name: "n2".parse().unwrap(), raft_id: 2, address, incarnation: [2; 16] };
+    for _ in 0..100 {
+        let opened = link.open(&to, Lane::Append).await;
+        assert!(matches!(opened, Err(LinkError::Unreachable { .. })), "nobody listens there");
+    }
+    assert_eq!(dials.load(Ordering::Relaxed), 1);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(link.open(&to, Lane::Append).await.is_err());
+    assert_eq!(dials.load(Ordering::Relaxed), 2, "it is dialled again later");
 }
