@@ -7,6 +7,7 @@
 //! replay    the rule of recovery            verdict  what it can find
 //! stream    writing groups                  front    what is queued, and the newest entries
 //! open      creating and opening            read     entries and places
+//! check     all of the disk, again
 //! log       what can be asked, and group commit
 //! ```
 //!
@@ -51,6 +52,7 @@
 //! runtime. It reads no clock and starts no thread; callers say when to flush, to mark and to make
 //! segments.
 
+mod check;
 pub mod disk;
 mod format;
 mod front;

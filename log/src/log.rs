@@ -15,7 +15,7 @@ use crate::front::Front;
 use crate::index::Index;
 use crate::segment::SECTOR;
 use crate::segments::{Segments, Upkeep};
-use crate::stream::{Effect, Op, Queued};
+use crate::stream::{Effect, Op, Queued, Stream};
 use crate::verdict::LogError;
 
 /// Sizes that a log is opened with.
@@ -32,7 +32,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, group_bytes: 4 << 20, recent_bytes: 32 << 20 }
+        Self { segment_bytes: 8 << 20, group_bytes: 4 << 20, recent_bytes: 32 << 20 }
     }
 }
 
@@ -280,24 +280,61 @@ impl<D: Disk> Log<D> {
             self.note_segments(effects);
         }
         let mut front = self.shared.lock();
-        let result = match written {
-            Ok(effects) => {
-                self.note_written(&effects);
-                front.settle(&taken, covers, &effects);
-                let mark = stream.mark();
-                assert!(mark.group >= front.mark.group, "marks only move on");
-                (front.mark, front.unmarked) = (Arc::new(mark), stream.unmarked);
-                Ok(())
-            }
-            Err(error) => {
-                front.failed = Some(error.to_string().into());
-                Err(error)
-            }
-        };
-        front.stream = Some(stream);
+        let result = written.map(|effects| {
+            self.note_written(&effects);
+            front.settle(&taken, covers, &effects);
+        });
+        front.give_back(stream, &result);
         drop(front);
         drop(alarm);
         result
+    }
+
+    /// Goes on in a segment that held nothing before. What is purged may be gone from the disk only
+    /// behind this: see [`Log::erase`].
+    ///
+    /// # Errors
+    /// See [`Log::flush`].
+    pub fn roll(&self) -> Result<(), LogError> {
+        self.flush()?;
+        self.shared.segments.begin_erasing();
+        loop {
+            let mut front = self.stream_is_there();
+            if let Some(reason) = &front.failed {
+                return Err(LogError::Stopped(Arc::clone(reason)));
+            }
+            let Some(mut stream) = front.stream.take() else { continue };
+            drop(front);
+            let alarm = Alarm(&self.shared);
+            let result = stream.roll(&self.shared.segments);
+            let mut front = self.shared.lock();
+            front.give_back(stream, &result);
+            drop(front);
+            drop(alarm);
+            result?;
+            if self.shared.segments.is_fresh() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes every segment in which all is purged, and uses none again, so that nothing of it is
+    /// left on the disk. To be called after [`Log::roll`], and after the purge is durable. Waits for
+    /// [`Log::check`].
+    ///
+    /// # Errors
+    /// When the disk refuses. The log itself is as it was.
+    pub fn erase(&self) -> Result<(), LogError> {
+        self.shared.segments.erase()
+    }
+
+    /// Waits until nobody writes.
+    pub(crate) fn stream_is_there(&self) -> MutexGuard<'_, Front<D>> {
+        let mut front = self.shared.lock();
+        while front.stream.is_none() && front.failed.is_none() {
+            self.shared.settled.wait(&mut front);
+        }
+        front
     }
 
     fn note_segments(&self, effects: &[Effect]) {
@@ -309,7 +346,9 @@ impl<D: Disk> Log<D> {
                 Effect::Purged { shard, floor } => {
                     self.shared.segments.note_floor(*shard, floor.index);
                 }
-                Effect::Truncated { .. } => {}
+                Effect::Truncated { shard, end } => {
+                    self.shared.segments.note_truncation(*shard, *end);
+                }
             }
         }
     }
@@ -335,6 +374,18 @@ impl<D: Disk> Log<D> {
     #[must_use]
     pub fn durable(&self) -> Durable {
         self.shared.lock().durable()
+    }
+
+    /// Whether the entry that the shard holds at this index is durable; what is purged is.
+    #[must_use]
+    pub fn is_durable(&self, shard: u16, index: u64) -> bool {
+        let front = self.shared.lock();
+        let Some(shard) = front.shards.get(&shard).filter(|shard| index < shard.end) else {
+            return false;
+        };
+        let Some(recent) = shard.recent(index) else { return true };
+        assert_eq!(recent.entry.index, index, "what is in memory has no gap");
+        recent.place.is_some()
     }
 
     /// Why the log takes nothing any more, if it has failed.
@@ -397,6 +448,19 @@ impl<D: Disk> Front<D> {
     fn push(&mut self, ticket: u64, shard: u16, op: Op) {
         self.queued_bytes += op.size().unwrap_or(0);
         self.queue.push_back(Queued { ticket, shard, op });
+    }
+
+    /// Takes the stream back from whoever wrote.
+    fn give_back(&mut self, stream: Box<Stream<D>>, result: &Result<(), LogError>) {
+        match result {
+            Ok(()) => {
+                let mark = stream.mark();
+                assert!(mark.group >= self.mark.group, "marks only move on");
+                (self.mark, self.unmarked) = (Arc::new(mark), stream.unmarked);
+            }
+            Err(error) => self.failed = Some(error.to_string().into()),
+        }
+        self.stream = Some(stream);
     }
 
     fn durable(&self) -> Durable {

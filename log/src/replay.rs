@@ -19,6 +19,7 @@ use crate::format::{Body, GroupMark, Mark, Place, Position, ShardMark, StoreId, 
 use crate::index::{Index, Location};
 use crate::record::{self, ALIGN, FULL, LAST, Record, SEAL, Seed};
 use crate::segment::SECTOR;
+use crate::segments::cut_off;
 use crate::verdict::{Finding, Rule};
 
 /// What one shard of the log comes to.
@@ -317,7 +318,11 @@ impl<'a> Replay<'a> {
                 shard.append(*place, payload, location)
             }
             Some(Body::Vote(vote)) => shard.vote(*vote),
-            Some(Body::Truncation(last)) => shard.truncate(*last),
+            Some(Body::Truncation(last)) => {
+                let end = last.map_or(0, |last| last.index + 1);
+                self.highest.values_mut().for_each(|highest| cut_off(highest, number, end));
+                shard.truncate(*last)
+            }
             Some(Body::Floor(floor)) => shard.purge(*floor),
         };
         result.map_err(|rule| Finding::Rule { at, shard: number, rule })

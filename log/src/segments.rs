@@ -44,7 +44,8 @@ pub(crate) struct Segments<D: Disk> {
     store: StoreId,
     size: usize,
     state: Mutex<State<D::File>>,
-    made: Condvar,
+    /// Told when one was made, or when all that was read is.
+    settled: Condvar,
 }
 
 #[derive(Debug)]
@@ -54,6 +55,12 @@ struct State<F> {
     active: u64,
     /// Whether somebody is making one.
     making: bool,
+    /// Whether nothing of what was written may come back: no file is used again then.
+    erasing: bool,
+    /// Whether somebody waits until nobody reads everything, to remove what is purged.
+    removing: bool,
+    /// How many read everything: none is used again or removed meanwhile.
+    readers: usize,
     /// Entries that are purged, by shard.
     floors: BTreeMap<u16, u64>,
 }
@@ -61,6 +68,8 @@ struct State<F> {
 #[derive(Debug)]
 struct Held<F> {
     segment: Arc<Segment<F>>,
+    /// Whether it held nothing but zeros when it was put into its place.
+    fresh: bool,
     /// The highest entry of each shard that it holds.
     highest: BTreeMap<u16, u64>,
 }
@@ -77,15 +86,22 @@ struct Making<'a, D: Disk>(&'a Segments<D>);
 impl<D: Disk> Drop for Making<'_, D> {
     fn drop(&mut self) {
         self.0.lock().making = false;
-        self.0.made.notify_all();
+        self.0.settled.notify_all();
     }
 }
 
 impl<D: Disk> Segments<D> {
     pub(crate) fn new(disk: D, store: StoreId, size: usize) -> Self {
-        let state =
-            State { held: BTreeMap::new(), active: 0, making: false, floors: BTreeMap::new() };
-        Self { disk, store, size, state: Mutex::new(state), made: Condvar::new() }
+        let state = State {
+            held: BTreeMap::new(),
+            active: 0,
+            making: false,
+            erasing: false,
+            removing: false,
+            readers: 0,
+            floors: BTreeMap::new(),
+        };
+        Self { disk, store, size, state: Mutex::new(state), settled: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<D::File>> {
@@ -93,10 +109,18 @@ impl<D: Disk> Segments<D> {
         self.state.lock()
     }
 
+    pub(crate) fn store(&self) -> &StoreId {
+        &self.store
+    }
+
     /// Takes up a segment that was found.
     pub(crate) fn hold(&self, segment: Segment<D::File>, highest: BTreeMap<u16, u64>) {
+        self.take_up(segment, highest, false);
+    }
+
+    fn take_up(&self, segment: Segment<D::File>, highest: BTreeMap<u16, u64>, fresh: bool) {
         let life = segment.seed.life;
-        let held = Held { segment: Arc::new(segment), highest };
+        let held = Held { segment: Arc::new(segment), fresh, highest };
         let before = self.lock().held.insert(life, held);
         assert!(before.is_none(), "a life comes once");
     }
@@ -136,6 +160,77 @@ impl<D: Disk> Segments<D> {
         state.held.contains_key(&(state.active + 1))
     }
 
+    /// From now on files are removed instead of used again, until [`Segments::erase`] ends.
+    pub(crate) fn begin_erasing(&self) {
+        let mut state = self.lock();
+        state.erasing = true;
+        // One that is being made may be a file that is used again.
+        while state.making {
+            self.settled.wait(&mut state);
+        }
+    }
+
+    /// Whether neither the active segment nor one that is ready held anything before.
+    pub(crate) fn is_fresh(&self) -> bool {
+        let state = self.lock();
+        state.held.range(state.active..).all(|(_, held)| held.fresh)
+    }
+
+    /// Removes every segment in which all is purged, up to the first that is needed, however long
+    /// somebody else reads or makes one.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) fn erase(&self) -> Result<(), LogError> {
+        let erased = self.remove_dead();
+        self.lock().removing = false;
+        self.settled.notify_all();
+        erased
+    }
+
+    fn remove_dead(&self) -> Result<(), LogError> {
+        loop {
+            let mut state = self.lock();
+            state.removing = true;
+            if state.making || state.readers > 0 {
+                self.settled.wait(&mut state);
+                continue;
+            }
+            let Some((old, held)) = state.dead() else {
+                state.erasing = false;
+                return Ok(());
+            };
+            state.making = true;
+            drop(state);
+            self.run(Task::Remove(old, held), &mut |_| {})?;
+        }
+    }
+
+    /// Notes that the entries of a shard from `end` on are durably cut off.
+    pub(crate) fn note_truncation(&self, shard: u16, end: u64) {
+        for held in self.lock().held.values_mut() {
+            cut_off(&mut held.highest, shard, end);
+        }
+    }
+
+    /// Lets whoever wants to remove segments go first: readers that follow each other closely would
+    /// hold that up for ever.
+    pub(crate) fn let_remove(&self) {
+        let mut state = self.lock();
+        while state.removing {
+            self.settled.wait(&mut state);
+        }
+    }
+
+    /// All segments up to and with this life, in order; they stay as they are until the value is
+    /// dropped.
+    pub(crate) fn read_all(&self, last: u64) -> Reading<'_, D> {
+        let mut state = self.lock();
+        state.readers += 1;
+        let held = state.held.range(..=last).map(|(_, held)| Arc::clone(&held.segment));
+        Reading { segments: held.collect(), of: self }
+    }
+
     /// Waits for the segment behind the active one, and makes it if nobody does.
     ///
     /// # Errors
@@ -148,12 +243,14 @@ impl<D: Disk> Segments<D> {
                 return Ok(Arc::clone(&held.segment));
             }
             if state.making {
-                self.made.wait(&mut state);
+                self.settled.wait(&mut state);
                 continue;
             }
             state.making = true;
             let task = match state.dead() {
-                Some((old, held)) if held.segment.size == self.size => Task::Reuse(old, held, life),
+                Some((old, held)) if held.segment.size == self.size && !state.erasing => {
+                    Task::Reuse(old, held, life)
+                }
                 Some((old, held)) => Task::Remove(old, held),
                 None => Task::Make(life),
             };
@@ -173,8 +270,9 @@ impl<D: Disk> Segments<D> {
         }
         let (active, next) = (state.active, state.held.keys().last().map_or(1, |life| life + 1));
         let ready = usize::try_from(next - 1 - active).unwrap_or(usize::MAX);
+        let reuses = ready < READY_MAX && !state.erasing;
         let (task, done) = match state.dead() {
-            Some((old, held)) if ready < READY_MAX && held.segment.size == self.size => {
+            Some((old, held)) if reuses && held.segment.size == self.size => {
                 (Task::Reuse(old, held, next), Upkeep::Reused)
             }
             Some((old, held)) => (Task::Remove(old, held), Upkeep::Removed),
@@ -187,17 +285,22 @@ impl<D: Disk> Segments<D> {
     }
 
     fn run(&self, task: Task<D::File>, pace: &mut dyn FnMut(usize)) -> Result<(), LogError> {
+        assert!(self.lock().making, "whoever makes a segment keeps others from it");
         let making = Making(self);
         let made = match task {
-            Task::Make(life) => Some(self.make(life, pace)?),
-            Task::Reuse(old, held, life) => Some(self.reuse(old, held, life)?),
+            Task::Make(life) => {
+                // What was made of it would take room that others need more.
+                let made = self.make(life, pace).inspect_err(|_| drop(discard(&self.disk)));
+                Some((made?, true))
+            }
+            Task::Reuse(old, held, life) => Some((self.reuse(old, held, life)?, false)),
             Task::Remove(old, held) => {
                 self.remove(old, held)?;
                 None
             }
         };
-        if let Some(segment) = made {
-            self.hold(segment, BTreeMap::new());
+        if let Some((segment, fresh)) = made {
+            self.take_up(segment, BTreeMap::new(), fresh);
         }
         drop(making);
         Ok(())
@@ -271,10 +374,35 @@ impl<F> State<F> {
         let purged = |(shard, highest): (&u16, &u64)| {
             self.floors.get(shard).is_some_and(|floor| highest <= floor)
         };
-        if *life >= self.active || !held.highest.iter().all(purged) {
+        if self.readers > 0 || *life >= self.active || !held.highest.iter().all(purged) {
             return None;
         }
         self.held.pop_first()
+    }
+}
+
+/// Segments that are read; while it lives, none is used again or removed.
+pub(crate) struct Reading<'a, D: Disk> {
+    pub(crate) segments: Vec<Arc<Segment<D::File>>>,
+    of: &'a Segments<D>,
+}
+
+impl<D: Disk> Drop for Reading<'_, D> {
+    fn drop(&mut self) {
+        let mut state = self.of.lock();
+        assert!(state.readers > 0, "every reader is counted");
+        state.readers -= 1;
+        drop(state);
+        self.of.settled.notify_all();
+    }
+}
+
+/// Of the entries of a shard, those from `end` on are cut off.
+pub(crate) fn cut_off(highest: &mut BTreeMap<u16, u64>, shard: u16, end: u64) {
+    let Some(index) = highest.get_mut(&shard).filter(|index| **index >= end) else { return };
+    match end.checked_sub(1) {
+        Some(last) => *index = last,
+        None => drop(highest.remove(&shard)),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::index::Location;
 use crate::record::{self, FULL, Head, LAST, SEAL};
 use crate::segment::{SEAL_ROOM, SECTOR, Segment};
 use crate::segments::Segments;
-use crate::verdict::LogError;
+use crate::verdict::{Finding, LogError};
 
 /// Something that waits to be written.
 #[derive(Debug)]
@@ -159,6 +159,16 @@ impl<D: Disk> Stream<D> {
             queued = rest;
         }
         Ok(effects)
+    }
+
+    /// Goes on in the next segment, whatever room there is in this one.
+    ///
+    /// # Errors
+    /// As [`Stream::write`].
+    pub(crate) fn roll(&mut self, segments: &Segments<D>) -> Result<(), LogError> {
+        self.make_room(segments, self.segment.size)?;
+        let nothing = |shard, from| Err(Finding::Hole { shard, from, to: from }.into());
+        self.write_group(&[], &mut Vec::new(), &nothing)
     }
 
     /// Bytes that the next group may have in this segment.

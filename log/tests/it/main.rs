@@ -14,6 +14,7 @@ mod world;
 #[cfg(test)]
 mod boundaries;
 #[cfg(test)]
+mod erased;
 mod failed_sync;
 #[cfg(test)]
 mod flips;
