@@ -6,62 +6,28 @@
 //! and nothing here depends on the order of an unordered map. So every replica that applied the
 //! same entries holds the same bytes and the same [digest](Stats::digest).
 //!
+//! Three floors, each of which stands on those before it: `rows`, the formats; `rules`, which change
+//! rows; [`query`], which reads them.
+//!
 //! Not here: the log and its terms (`daemon::raft`), where rows lie on disk and which shard and
 //! generation stand in front of their keys (`daemon::store`), who may connect (`certs`, `net`).
 
-pub mod command;
-mod wire;
-
-pub mod check;
-pub mod error;
-pub mod hash;
-pub mod slots;
-pub mod view;
-
-mod keys;
-mod rows;
-
-mod digest;
-mod overlay;
-
-mod admins;
-pub mod audit;
-mod cursors;
-mod dedup;
-mod delete;
-mod events;
-mod floors;
-mod gateways;
-mod groups;
-mod homes;
-mod kv;
-pub mod machine;
-mod member_check;
-mod member_rows;
-mod members;
-mod notice;
-mod registry;
-pub mod retention;
-mod send;
-mod settings;
-mod tokens;
-
-mod blocks;
-mod find;
-mod membership_spans;
-mod page;
-pub mod past;
 pub mod query;
-mod source;
-mod window;
+mod rows;
+mod rules;
 
-pub use check::{ADMIN, check};
-pub use command::{Batch, Caller, Command, CommandOp, DecodeError, stamps_of};
-pub use error::{ApplyError, QueryError, StateError};
-pub use machine::{Machine, Outcome};
+pub use query::{audit, past};
+pub use rows::{command, error, hash, slots, view};
+pub use rules::{check, machine, retention};
+
 pub use query::{Client, Found, Page, Query, Reader, Stats};
-pub use slots::{SlotTable, slot_of};
-pub use view::{Change, Direction, MemoryView, Table, View, ViewError};
+pub use rows::command::{ADMIN, Batch, Caller, Command, CommandOp, DecodeError};
+pub use rows::error::{ApplyError, QueryError, StateError};
+pub use rows::slots::{SlotTable, slot_of};
+pub use rows::view::{Change, Direction, MemoryView, Table, View, ViewError};
+pub use rows::wire::stamps_of;
+pub use rules::check::check;
+pub use rules::machine::{Machine, Outcome};
 
 /// The shard that holds the records; version 1 has no other.
 pub const SHARD: u16 = 1;

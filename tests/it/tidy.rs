@@ -6,6 +6,7 @@
 mod confinement;
 mod dependencies;
 mod docs;
+mod floors;
 mod shipped;
 mod source;
 mod tree;

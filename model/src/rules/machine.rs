@@ -1,0 +1,203 @@
+//! The machine: what rules change on top of what a view shows, and the rows that changed in the end.
+//!
+//! Invariants, asserted for every entry:
+//! - I1: final stamps strictly increase over the log, refused commands and blank entries included;
+//! - seq is dense from 1: every stored message takes the next one, a refused one takes none;
+//! - a refused command changes nothing but the last stamp;
+//! - how entries are spread over machines changes neither rows nor digest.
+//!
+//! Not here: which stamp an entry gets and which rule decides about it (`apply`).
+
+use std::collections::HashMap;
+
+use clock::{Hlc, Stamp};
+use prost::Message;
+use proto::wire::{Ack, Admins, Groups, KvRows, Members, Settings, Tokens};
+use proto::{Failure, Record};
+
+use crate::rows::digest::EntryDigest;
+use crate::rows::error::{ApplyError, StateError};
+use crate::rows::hash::Hash;
+use crate::rows::keys;
+use crate::rows::overlay::Overlay;
+use crate::rows::values::{ClientRow, State, encode_record};
+use crate::rows::view::{Change, Table, View};
+
+/// Applies entries on top of a view. After an error it must be dropped: its changes are half of an
+/// entry's.
+pub struct Machine<'v> {
+    pub(crate) rows: Overlay<'v>,
+    pub(crate) state: State,
+    /// Registry rows looked up so far: every send asks for two of them.
+    pub(crate) clients: HashMap<String, Option<ClientRow>>,
+    pub(crate) digest: EntryDigest,
+    pub(crate) ratcheted: u64,
+    pub(crate) applied: bool,
+}
+
+/// What a command came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The message is stored, or was before: see [`Ack::duplicate`].
+    Sent(Ack),
+    /// The record with its tombstone.
+    Deleted(Box<Record>),
+    /// The client is registered.
+    Registered {
+        /// Its pinned home; empty if none.
+        home: String,
+    },
+    /// The cursor stands where it was told to.
+    CursorSet,
+    /// The oldest records are gone.
+    Expired {
+        /// How many.
+        records: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// Whether there are more to remove: propose the command again.
+        more: bool,
+    },
+    /// The settings as they are now.
+    Configured(Settings),
+    /// The nodes that were changed, or named.
+    Members(Members),
+    /// The token that was changed.
+    Tokens(Tokens),
+    /// The group that was changed.
+    Groups(Groups),
+    /// The key that was changed.
+    Kv(KvRows),
+    /// The administrators that were changed, or all.
+    Admins(Admins),
+    /// Done, and there is nothing to say.
+    Done,
+    /// Nothing was done, on any node.
+    Refused(Failure),
+}
+
+/// Where a command stands in the log.
+pub(crate) struct Place<'a> {
+    pub(crate) index: u64,
+    pub(crate) primary: &'a str,
+    pub(crate) stamp: Stamp,
+}
+
+impl<'v> Machine<'v> {
+    /// A machine on top of `view`.
+    ///
+    /// # Errors
+    /// When the view fails or its counters do not parse.
+    pub fn new(view: &'v dyn View) -> Result<Self, StateError> {
+        Ok(Self {
+            rows: Overlay::new(view),
+            state: State::load(view)?,
+            clients: HashMap::new(),
+            digest: EntryDigest::new(),
+            ratcheted: 0,
+            applied: false,
+        })
+    }
+
+    /// How many proposed stamps had to be raised further than the stamps explain that applying takes by
+    /// itself: for blank and membership entries, and for further events of one command. Expected to
+    /// stay 0.
+    #[must_use]
+    pub fn ratcheted(&self) -> u64 {
+        self.ratcheted
+    }
+
+    /// Final stamp of the last command or entry applied.
+    #[must_use]
+    pub fn last_stamp(&self) -> Hlc {
+        self.state.last
+    }
+
+    /// Version of the table of nodes, see `query::members_epoch`.
+    #[must_use]
+    pub fn members_epoch(&self) -> u64 {
+        self.state.members_epoch
+    }
+
+    /// Digest of everything applied so far, the last entry included.
+    #[must_use]
+    pub fn digest(&self) -> Hash {
+        self.state.digest
+    }
+
+    /// The rows to write, by table and key; nothing if no entry was applied.
+    #[must_use]
+    pub fn into_changes(mut self) -> Vec<Change> {
+        if !self.applied {
+            return Vec::new();
+        }
+        self.rows.set(Table::Meta, keys::ONLY.to_vec(), Some(self.state.encode()));
+        self.rows.into_changes().collect()
+    }
+
+    /// Makes `stamp` the last one (I1).
+    pub(crate) fn advance(&mut self, index: u64, stamp: Stamp) -> Result<(), ApplyError> {
+        let (stamp, last) = (stamp.hlc, self.state.last);
+        if stamp <= last {
+            return Err(ApplyError::Stamp { index, stamp, last });
+        }
+        self.state.last = stamp;
+        Ok(())
+    }
+
+    /// Makes a stamp the last one that no primary proposed. Whatever was stamped in the same instant
+    /// gives way to it, and is not to blame for that.
+    pub(crate) fn advance_by_itself(&mut self, index: u64, stamp: Stamp) -> Result<(), ApplyError> {
+        self.advance(index, stamp)?;
+        self.state.own_stamps += 1;
+        Ok(())
+    }
+}
+
+/// What commands have in common.
+impl Machine<'_> {
+    pub(crate) fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: Vec<u8>) {
+        let key = key.into();
+        self.digest.change(table, &key, Some(&value));
+        self.rows.set(table, key, Some(value));
+    }
+
+    pub(crate) fn remove(&mut self, table: Table, key: impl Into<Vec<u8>>) {
+        let key = key.into();
+        self.digest.change(table, &key, None);
+        self.rows.set(table, key, None);
+    }
+
+    /// Writes a record and returns the length of its row. In the digest its leaf hash and tombstone
+    /// stand for it, so that a body is hashed once.
+    pub(crate) fn put_record(&mut self, record: &mut Record) -> u64 {
+        let row = encode_record(record);
+        let len = row.len() as u64;
+        let key = keys::seq(record.seq);
+        let mut short = record.leaf_hash.clone();
+        if let Some(tombstone) = &record.deleted {
+            tombstone.encode_raw(&mut short);
+        }
+        self.digest.change(Table::Records, &key, Some(&short));
+        self.rows.set(Table::Records, key.to_vec(), Some(row));
+        len
+    }
+
+    /// Takes a row's bytes off the count.
+    pub(crate) fn release(&mut self, len: u64) -> Result<(), StateError> {
+        let wrong = "fewer bytes counted than one record has";
+        let rest = self.state.bytes.checked_sub(len);
+        self.state.bytes = rest.ok_or_else(|| StateError::corrupt(Table::Meta, wrong))?;
+        Ok(())
+    }
+
+    /// The registry row of a name.
+    pub(crate) fn client(&mut self, name: &str) -> Result<Option<&ClientRow>, StateError> {
+        if !self.clients.contains_key(name) {
+            let row = self.rows.get(Table::Clients, name.as_bytes())?;
+            let row = row.map(ClientRow::decode).transpose()?;
+            self.clients.insert(name.to_owned(), row);
+        }
+        Ok(self.clients.get(name).and_then(Option::as_ref))
+    }
+}

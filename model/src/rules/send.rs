@@ -1,0 +1,149 @@
+//! Send: one message becomes one record, or the ack that it got before. So does one event of a node.
+
+use bytes::Bytes;
+use clock::Stamp;
+use proto::{Header, Name, Record, Stream};
+
+use crate::SHARD;
+use crate::rows::command::Caller;
+use crate::rows::error::{QueryError, denied, invalid};
+use crate::rows::hash::{Hash, content_hash, leaf_hash};
+use crate::rows::keys;
+use crate::rows::slots::{sender_key, stream_key};
+use crate::rows::values::DedupRow;
+use crate::rows::view::Table;
+use crate::rules::dedup::{Fresh, Once};
+use crate::rules::input::{check_event, check_send};
+use crate::rules::machine::{Machine, Outcome, Place};
+
+/// What is to become a record.
+pub(crate) struct Message<'m> {
+    pub(crate) stream: &'m Stream,
+    pub(crate) id: &'m str,
+    pub(crate) headers: &'m [Header],
+    pub(crate) body: &'m Bytes,
+    /// Hash of headers and body.
+    pub(crate) content: &'m Hash,
+}
+
+impl Machine<'_> {
+    pub(crate) fn send(
+        &mut self,
+        place: &Place<'_>,
+        caller: &Caller,
+        gateway: &str,
+        (to, id, headers, body): (&str, &str, &[Header], &Bytes),
+    ) -> Result<Outcome, QueryError> {
+        let stream = check_send(to, id, headers, body)?;
+        self.require_sender(caller)?;
+        let content = content_hash(headers, body);
+        let message = Message { stream: &stream, id, headers, body, content: &content };
+        self.send_once(place, caller, gateway, &message)
+    }
+
+    /// Stores an event of a node. Nobody else may: the stream says what the cluster itself saw.
+    pub(crate) fn event(
+        &mut self,
+        place: &Place<'_>,
+        caller: &Caller,
+        gateway: &str,
+        (id, headers, body): (&str, &[Header], &Bytes),
+    ) -> Result<Outcome, QueryError> {
+        check_event(id, headers, body)?;
+        if !caller.is_node() {
+            return Err(denied("'$events' is written by the cluster alone").into());
+        }
+        caller.name.parse::<Name>().map_err(invalid)?;
+        let content = content_hash(headers, body);
+        let message = Message { stream: &Stream::Events, id, headers, body, content: &content };
+        self.send_once(place, caller, gateway, &message)
+    }
+
+    /// Stores what was not stored before under this sender and id.
+    fn send_once(
+        &mut self,
+        place: &Place<'_>,
+        caller: &Caller,
+        gateway: &str,
+        message: &Message<'_>,
+    ) -> Result<Outcome, QueryError> {
+        let &Message { stream, id, content, .. } = message;
+        let sender = sender_key(stream, &caller.name);
+        let fresh = match self.once((&sender, &caller.name), id, &stream.to_string(), content)? {
+            Once::Before(first) => return Ok(Outcome::Sent(first.into_ack(id, true))),
+            Once::First(fresh) => fresh,
+        };
+        if *stream != Stream::Events {
+            self.require_recipient(caller, stream)?;
+        }
+        let first = self.append(place, caller, gateway, message, (fresh, content));
+        Ok(Outcome::Sent(first.into_ack(id, false)))
+    }
+
+    /// Stores a record and remembers it under what asked for it, whose hash is `asked`.
+    pub(crate) fn append(
+        &mut self,
+        place: &Place<'_>,
+        caller: &Caller,
+        gateway: &str,
+        message: &Message<'_>,
+        (fresh, asked): (Fresh, &Hash),
+    ) -> DedupRow {
+        let &Message { stream, id, headers, body, content } = message;
+        let mut record = Record {
+            shard: u32::from(SHARD),
+            seq: self.state.last_seq + 1,
+            stamp: place.stamp.to_bytes().to_vec(),
+            from: caller.name.clone(),
+            to: stream.to_string(),
+            id: id.to_owned(),
+            headers: headers.to_vec(),
+            body: body.clone(),
+            gateway: gateway.to_owned(),
+            fingerprint: caller.fingerprint.to_vec(),
+            content_hash: content.to_vec(),
+            leaf_hash: Vec::new(),
+            deleted: None,
+            index: place.index,
+            primary: place.primary.to_owned(),
+        };
+        record.leaf_hash = leaf_hash(&record).to_vec();
+        let dedup_key = self.claim(fresh);
+        self.store(stream, &mut record, (place.stamp, asked), dedup_key)
+    }
+
+    /// Writes the record and every row that leads to it.
+    fn store(
+        &mut self,
+        stream: &Stream,
+        record: &mut Record,
+        (stamp, asked): (Stamp, &Hash),
+        dedup_key: Vec<u8>,
+    ) -> DedupRow {
+        let seq = record.seq;
+        let len = self.put_record(record);
+        self.put(Table::Streams, keys::indexed(&stream_key(stream), seq), Vec::new());
+        let sender = sender_key(stream, &record.from);
+        self.put(Table::Senders, keys::indexed(&sender, seq), Vec::new());
+        self.put(Table::Ids, keys::pair(&record.id, &sender), keys::seq(seq).to_vec());
+        let first = DedupRow {
+            seq,
+            stamp: Bytes::copy_from_slice(&record.stamp),
+            index: record.index,
+            primary: record.primary.clone(),
+            gateway: record.gateway.clone(),
+            to: record.to.clone(),
+            content_hash: Bytes::copy_from_slice(asked),
+            answer: Bytes::new(),
+        };
+        self.remember(dedup_key, &first);
+        assert!(seq == self.state.last_seq + 1, "seqs are dense");
+        self.extend_blocks(seq, stamp);
+        self.state.last_seq = seq;
+        self.state.bytes += len;
+        if *stream != Stream::Events {
+            self.state.gateways.count(&record.gateway);
+        }
+        first
+    }
+}
