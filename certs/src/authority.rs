@@ -218,8 +218,9 @@ impl Authority {
         }
         let mut names = vec![identity.dns_name()];
         names.extend(opts.alt_names.iter().cloned());
-        let mut params = CertificateParams::new(names)
-            .map_err(|error| CertError::Identity(format!("a name cannot stand: {error}")))?;
+        let mut params = CertificateParams::new(names).map_err(|error| {
+            CertError::Identity(format!("a name cannot be in a certificate: {error}"))
+        })?;
         let epoch = date_time_ymd(1970, 1, 1);
         let now_s = opts.now.as_secs();
         let life_s = opts.life.as_secs();

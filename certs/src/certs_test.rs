@@ -376,7 +376,7 @@ fn a_renewal_is_for_the_same_name_and_key_or_refused() {
     assert!(ask(&fresh, &csr(&over)).unwrap_err().contains("another key"));
     let rogue = Authority::create(&cluster(7)).unwrap();
     let forged = Files::new(rogue.cert_pem(), &rogue.issue(&n1, &IssueOptions::default()).unwrap());
-    assert!(ask(&forged, &csr(&forged)).unwrap_err().contains("none of this cluster's"));
+    assert!(ask(&forged, &csr(&forged)).unwrap_err().contains("not signed by this cluster's"));
     let other = Authority::create(&cluster(8)).unwrap();
     let who = Identity { cluster: cluster(8), ..n1.clone() };
     let forged =

@@ -89,7 +89,7 @@ impl CertError {
         match self {
             Self::File { .. } => "check the path and its permissions",
             Self::Content { .. } | Self::Identity(_) => "name the file that `cluster create` made",
-            Self::Mode { .. } => "chmod 600 on the key",
+            Self::Mode { .. } => "run chmod 600 on the key file",
             Self::KeyMismatch { .. } | Self::Untrusted { .. } => {
                 "use ca, cert and key of the same cluster and the same member"
             }

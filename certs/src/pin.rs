@@ -92,7 +92,10 @@ pub fn check_offer(
         .filter_map(Result::ok)
         .find(|authority| spki_of(authority).as_ref() == Some(ca_sha256));
     let pinned = pinned.ok_or_else(|| {
-        foreign("its authority is not the one that the token names: another cluster".to_owned())
+        foreign(
+            "it is of another cluster: its authority is not the one that the token names"
+                .to_owned(),
+        )
     })?;
     let peer = peer_of(chain).map_err(|error| foreign(error.to_string()))?;
     if peer.identity.role != Role::Node || peer.identity.cluster != *cluster {

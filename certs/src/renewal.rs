@@ -42,13 +42,14 @@ impl Credentials {
             return refused(format!("{who} is of cluster {}, this is {own}", who.cluster));
         }
         if self.check_issuer(&chain, &peer).is_err() {
-            let what = format!("the certificate of {who} is none of this cluster's authority");
+            let what =
+                format!("the certificate of {who} was not signed by this cluster's authority");
             return refused(what);
         }
         if now_unix_s.saturating_sub(peer.not_after_unix) > RENEW_LATE_MAX_S {
             return refused(format!(
-                "the certificate of {who} expired on {}, more than {} days ago; it takes the \
-                 authority's key now: logctl certs renew --ca-key FILE",
+                "the certificate of {who} expired on {}, more than {} days ago; only the \
+                 authority's key can renew it now: logctl certs renew --ca-key FILE",
                 Date(peer.not_after_unix),
                 RENEW_LATE_MAX_S / (24 * 3600)
             ));

@@ -76,7 +76,7 @@ pub(crate) fn explain(cert: &CertificateDer<'_>, error: Error, own: &ClusterId) 
             format!("{whose} is not valid before {}", Date(not_before_unix))
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            format!("{identity} answers at this address, another member was dialled")
+            format!("{identity} answers at this address, but another member was dialled")
         }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             format!("{whose} is not for this side of a connection")

@@ -44,7 +44,8 @@ impl fmt::Display for Alarm {
                 let servers = if *configured == 1 { "time server is" } else { "time servers are" };
                 write!(
                     f,
-                    "{configured} {servers} configured: with fewer than 3, one that lies is believed"
+                    "{configured} {servers} configured: with fewer than 3, a wrong one is not \
+                     found out"
                 )
             }
             Self::Drift { measured_ppb } => {
@@ -125,7 +126,8 @@ impl Tally {
                 format!("the error bound is {error} ms, the limit {limit} ms; {why}")
             }
             ClockState::Suspect if view.bound.is_some() => {
-                "the servers contradicted the clock three times running: it was set anew".to_owned()
+                "the servers contradicted the clock three times in a row, so it was set again"
+                    .to_owned()
             }
             ClockState::Suspect => format!("the machine was suspended; {}", votes()),
         }
@@ -155,10 +157,10 @@ impl Tally {
 fn wide(view: &ClockView, raw_ns: u64) -> String {
     let half_ns = view.bound_at(raw_ns).map_or(0, |bound| bound.width_ns() / 2);
     if half_ns > view.max_error_ns {
-        "the servers do not know it better".to_owned()
+        "the servers themselves are not more accurate".to_owned()
     } else {
         let off_ns = view.to_target_ns(raw_ns).unsigned_abs();
-        format!("the reading is {} ms ahead and lets true time come up", show_ms(off_ns))
+        format!("the reading is {} ms ahead and waits for true time to catch up", show_ms(off_ns))
     }
 }
 

@@ -155,7 +155,7 @@ pub enum Mint {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refusal {
     /// Another node takes over: try again in a moment.
-    #[error("this node's clock is not good enough, and it hands over")]
+    #[error("this node's clock is not good enough, so it hands the role over")]
     HandingOver,
     /// `on_loss = "refuse"`.
     #[error("no voter's clock is good enough, and on_loss is 'refuse'")]
@@ -167,7 +167,7 @@ pub enum Refusal {
     #[error("the primary's clock is behind its own ceiling: no stamp can be minted")]
     Behind,
     /// The voters take its stamps for stamps from the future.
-    #[error("the other nodes refuse this node's stamps, which lie in their future")]
+    #[error("the other nodes refuse this node's stamps, which lie in the future for them")]
     InFuture,
 }
 

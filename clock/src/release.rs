@@ -15,7 +15,7 @@ use crate::hlc::Hlc;
 
 /// Why a ceiling stays where it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{answered} of {voters} voters say how far their logs reach, which is no majority")]
+#[error("only {answered} of {voters} voters say how far their logs reach, which is not a majority")]
 pub struct NoMajority {
     /// How many answered.
     pub answered: usize,

@@ -74,7 +74,7 @@ impl CtlError {
         Self::refused(
             6,
             format!("the node's answer is not one this release understands: {what}"),
-            "the same release of logctl and logd",
+            "use the same release of logctl and logd",
         )
     }
 

@@ -69,7 +69,7 @@ impl AlarmChange {
         let text = if raised {
             format!("alarm {node}: {text}")
         } else {
-            format!("alarm {node} is over: {text}")
+            format!("alarm {node} cleared: {text}")
         };
         let headers =
             vec![header(TYPE, ALARM), header(NODE, node.as_str()), header("state", state)];
@@ -145,7 +145,7 @@ mod tests {
                 ),
                 (
                     8000,
-                    "alarm n2 is over: its data disk is nearly full: as primary it refuses sends"
+                    "alarm n2 cleared: its data disk is nearly full: as primary it refuses sends"
                         .to_owned()
                 ),
             ]

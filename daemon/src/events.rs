@@ -81,7 +81,10 @@ impl EventSink {
             waiting.events.pop_front();
             waiting.dropped += 1;
             let dropped = waiting.dropped;
-            tracing::warn!(dropped, "events wait for a primary in vain: the oldest was dropped");
+            tracing::warn!(
+                dropped,
+                "no primary takes the events of this node: the oldest was dropped"
+            );
         }
         waiting.events.push_back(event);
         drop(waiting);

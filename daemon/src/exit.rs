@@ -86,7 +86,7 @@ impl Exit {
         // What was printed may wait for the end of its line.
         let _ = io::stdout().flush();
         if THREADS.load(Ordering::Relaxed) {
-            // It returns only if that cannot be; then the other way is as good as any.
+            // It returns only if that cannot be; then the other way is the right one.
             let _ = Command::new(OWN_IMAGE).env(EXIT_WITH, code.to_string()).exec();
         }
         std::process::exit(code)
@@ -102,20 +102,20 @@ pub struct Failed {
     exit: Exit,
     source: anyhow::Error,
     hint: String,
-    anew: bool,
+    restarts: bool,
 }
 
 impl Failed {
     /// An ending with its reason and one line that says what to try.
     pub fn new(exit: Exit, source: impl Into<anyhow::Error>, hint: impl Into<String>) -> Self {
-        Self { exit, source: source.into(), hint: hint.into(), anew: false }
+        Self { exit, source: source.into(), hint: hint.into(), restarts: false }
     }
 
     /// The same, but the process goes on with a new start: what it met is remembered, and the start
     /// does what is right then.
     #[must_use]
-    pub fn and_starts_anew(self) -> Self {
-        Self { anew: true, ..self }
+    pub fn and_restarts(self) -> Self {
+        Self { restarts: true, ..self }
     }
 
     /// For failures of the system itself; `attempted` completes "cannot …".
@@ -134,17 +134,17 @@ impl Failed {
 
     /// Whether it ends with a new start.
     #[must_use]
-    pub fn starts_anew(&self) -> bool {
-        self.anew
+    pub fn restarts(&self) -> bool {
+        self.restarts
     }
 
-    /// Says why, and ends the process, or has it start anew if that is how it ends.
+    /// Says why, and ends the process, or restarts it if that is how it ends.
     pub fn end(&self) -> ! {
         // A closed stderr is no reason to end in another way.
         let _ = writeln!(io::stderr(), "logd: {self}");
-        if self.anew {
-            let error = start_anew();
-            let _ = writeln!(io::stderr(), "logd: cannot start anew: {error}");
+        if self.restarts {
+            let error = restart();
+            let _ = writeln!(io::stderr(), "logd: cannot restart: {error}");
         }
         self.exit.now()
     }
@@ -152,7 +152,7 @@ impl Failed {
 
 /// Replaces this process by a fresh start with the same command line, under the same process id. No
 /// thread, file, lock or cache of the old one is left. Returns only why that cannot be.
-fn start_anew() -> io::Error {
+fn restart() -> io::Error {
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_else(|| OsString::from("logd"));
     Command::new(OWN_IMAGE).arg0(name).args(arguments).exec()
@@ -177,13 +177,17 @@ impl fmt::Display for Failed {
 
 impl From<ConfigError> for Failed {
     fn from(error: ConfigError) -> Self {
-        Self::new(Exit::Config, error, "correct the file, then logd --config FILE --check-config")
+        Self::new(
+            Exit::Config,
+            error,
+            "correct the file, then run logd --config FILE --check-config",
+        )
     }
 }
 
 impl From<LoggingError> for Failed {
     fn from(error: LoggingError) -> Self {
-        Self::new(Exit::Config, error, "LOGD_LOG=info, or log.filter = \"info\"")
+        Self::new(Exit::Config, error, "set LOGD_LOG=info, or log.filter = \"info\" in the file")
     }
 }
 
@@ -198,17 +202,17 @@ impl From<&StoreError> for Failed {
     fn from(error: &StoreError) -> Self {
         let (exit, hint) = match error {
             StoreError::Foreign(_) | StoreError::NotAdmitted(_) => {
-                (Exit::Store, "check data_dir; logctl status on another node")
+                (Exit::Store, "check data_dir; run logctl status on another node")
             }
             StoreError::TwoHistories(_) => (
                 Exit::Store,
-                "logctl verify --state says from where the nodes differ; nothing was cut off, and a \
-                 person has to decide with which of them to go on",
+                "run logctl verify --state to see from where the nodes differ; nothing was cut \
+                 off, and a person has to decide which of them to go on with",
             ),
             StoreError::Damaged(_) | StoreError::Unreadable(_) | StoreError::Incomplete(_) => (
                 Exit::Store,
                 "look at the disk and keep data_dir aside; then logctl node remove NAME --force on \
-                 another node, and join anew with a token",
+                 another node, and join again with a new token",
             ),
             StoreError::Environment { trouble, .. } => (Exit::Other, trouble.hint()),
             StoreError::File { source, .. } => (Exit::Other, Trouble::of(source).hint()),
@@ -226,7 +230,7 @@ impl From<SeedError> for Failed {
             let hint = Trouble::of(source).hint();
             return Self::new(Exit::Other, error, hint);
         }
-        Self::new(Exit::Store, error, "make the node's folder anew: logctl cluster create")
+        Self::new(Exit::Store, error, "create the node's folder again: logctl cluster create")
     }
 }
 

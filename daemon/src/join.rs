@@ -28,7 +28,7 @@ use crate::store::Store;
 /// Time for the cluster to let the node in.
 const JOIN_WITHIN: Duration = Duration::from_secs(60);
 /// What to try where the token is not one.
-const TOKEN_HINT: &str = "the whole token, as 'logctl cluster token create' printed it";
+const TOKEN_HINT: &str = "give the whole token, as 'logctl cluster token create' printed it";
 
 /// Joins, if the node has neither store nor seed and was given a token.
 ///
@@ -76,7 +76,7 @@ fn token(cli: &Cli, config: &Config) -> Result<Option<JoinToken>, Failed> {
     }
     if !token.name.is_empty() && token.name != config.node.as_str() {
         let what = format!("this join token is for the name '{}' alone", token.name);
-        return Err(wrong(what, "the same name in the configuration: node = \"…\""));
+        return Err(wrong(what, "use the same name in the configuration: node = \"…\""));
     }
     Ok(Some(token))
 }
@@ -113,7 +113,7 @@ fn join(config: &Config, token: &JoinToken) -> Result<(), Failed> {
     fs::create_dir_all(&config.data_dir).map_err(Failed::other("make the data directory"))?;
     seed.write(&config.data_dir)?;
     // A closed stderr is no reason to end.
-    let _ = writeln!(io::stderr(), "logd: {} let {} in", admitted.gateway, config.node);
+    let _ = writeln!(io::stderr(), "logd: {} admitted {}", admitted.gateway, config.node);
     Ok(())
 }
 
@@ -169,7 +169,7 @@ fn incarnation(file: &Path) -> io::Result<Uuid> {
 fn seed(config: &Config, token: &JoinToken, admitted: &Admitted) -> Result<Seed, Failed> {
     let unexpected = || {
         let what = anyhow::anyhow!("the cluster's answer names members that make no sense");
-        Failed::new(Exit::Other, what, "the same release on all nodes")
+        Failed::new(Exit::Other, what, "run the same release on all nodes")
     };
     let rows = admitted.joined.members.as_ref().ok_or_else(unexpected)?;
     let member = |row: &proto::member::MemberRow| {

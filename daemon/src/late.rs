@@ -53,7 +53,7 @@ pub fn renew(config: &Config) -> Result<(), Failed> {
     };
     own.check_renewed(&pem).map_err(failed)?;
     certs::write_public(&tls.cert, &pem).map_err(failed)?;
-    tracing::warn!(%ended, "this node's certificate was over; it has a new one");
+    tracing::warn!(%ended, "this node's certificate had expired; it has a new one");
     Ok(())
 }
 

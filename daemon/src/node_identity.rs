@@ -102,8 +102,13 @@ impl ProofError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Cert(error) => error.hint(),
-            Self::Other { .. } => "tls.cert and tls.key of this node, or node = \"…\" as they say",
-            Self::Signer { .. } => "tls.ca and tls.ca_key of the same cluster, or no tls.ca_key",
+            Self::Other { .. } => {
+                "set tls.cert and tls.key to those of this node, or node = \"…\" to the name in \
+                 them"
+            }
+            Self::Signer { .. } => {
+                "set tls.ca and tls.ca_key to those of the same cluster, or leave tls.ca_key out"
+            }
         }
     }
 }

@@ -296,7 +296,7 @@ impl PeerMonitor {
         if let Some(listener) = &self.listener {
             let asked = rtt_us.and_then(|us| at.checked_sub(Duration::from_micros(us)));
             if !listener(&info, asked) {
-                tracing::debug!(peer = info.name, "a word of a process that is not the node");
+                tracing::debug!(peer = info.name, "a message of a process that is not the node");
                 return false;
             }
         }
@@ -304,7 +304,11 @@ impl PeerMonitor {
         let before = known.heard.get(&info.name);
         // A node that cannot prove its store intact does not know how often that was started.
         if info.starts != 0 && before.is_some_and(|before| info.starts < before.info.starts) {
-            tracing::debug!(peer = info.name, starts = info.starts, "a late word of an old life");
+            tracing::debug!(
+                peer = info.name,
+                starts = info.starts,
+                "a late message of an earlier process"
+            );
             return false;
         }
         let same_life = before.filter(|before| {
@@ -377,7 +381,9 @@ impl PeerMonitor {
             let rtt_us = u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX);
             let (claim, received_ns) = (claim_of(&info), info.received_ns);
             if !self.note(info, Some(rtt_us)) {
-                return Err(LinkError::Lost("an answer of the peer's old life".to_owned()));
+                return Err(LinkError::Lost(
+                    "an answer of an earlier process of the peer".to_owned(),
+                ));
             }
             if let Some(claim) = claim {
                 let exchange =

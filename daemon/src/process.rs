@@ -94,7 +94,7 @@ fn prove(config: &Config) -> Result<NodeIdentity, Failed> {
 
 /// Whether a process that cannot start is to stay for a while; says why it cannot.
 fn is_held_up(notifier: &Notifier, failed: &Failed) -> bool {
-    let held = !failed.starts_anew() && failed.exit().may_heal() && notifier.is_waited_for();
+    let held = !failed.restarts() && failed.exit().may_heal() && notifier.is_waited_for();
     if held {
         tracing::error!(wait_s = START_AGAIN_AFTER.as_secs(), "cannot start: {failed:#}");
         notifier.status(&format!("cannot start: {failed:#}"));
@@ -133,7 +133,7 @@ where
         signals.abort.cancelled().await;
         let why = anyhow::anyhow!("a second signal: ended before the node had stopped");
         // From here, so that the node is not dropped half stopped: its tasks would panic.
-        Failed::new(Exit::Other, why, "nothing that was acknowledged is lost; start it").end()
+        Failed::new(Exit::Other, why, "start it again; nothing that was acknowledged is lost").end()
     };
     let ended = tokio::select! {
         ended = run(config, node_identity, process) => ended,
@@ -191,9 +191,10 @@ impl Reloads {
             self.notifier.reloading();
             match self.reload(&mut apply) {
                 Ok(()) => tracing::info!(
-                    "reloaded certificates and log filter; time servers that refused are asked again"
+                    "reloaded certificates and log filter; time servers that refused are asked \
+                     again"
                 ),
-                Err(error) => tracing::error!("reload refused, all stays as it was: {error:#}"),
+                Err(error) => tracing::error!("reload refused, nothing was changed: {error:#}"),
             }
             self.notifier.reloaded();
         }

@@ -87,7 +87,7 @@ impl Server {
                 },
             };
             if watched && self.node.was_admin(&principal, &mut is_admin) {
-                client.close(CloseCode::Revoked, "this administrator was taken out");
+                client.close(CloseCode::Revoked, "this administrator was removed");
                 break;
             }
             let Some(Incoming { request, reply }) = incoming else { continue };
@@ -105,7 +105,7 @@ impl Server {
         let turn = tokio::select! {
             turn = self.turns.next(&principal.identity) => turn,
             () = tokio::time::sleep(deadline.left()) => {
-                let message = "other requests of this client took all its time";
+                let message = "other requests of this client used up its time";
                 return send(reply, refuse(Failure::new(ErrorCode::Deadline, message))).await;
             }
             () = reply.stopped() => return,

@@ -191,7 +191,7 @@ impl Inner {
         };
         if let Some(out) = out {
             out.abort();
-            self.admission.crowded("many handshakes at a time: the slowest are let go");
+            self.admission.crowded("too many handshakes at a time: the slowest are dropped");
         }
         match incoming.accept() {
             Ok(connecting) => {
@@ -265,12 +265,13 @@ impl Admission {
         let asked = protocol(&connection);
         if asked.as_deref() == Some(JOIN_ALPN) {
             // Nobody who has a certificate needs this; one that is shown plays no part.
-            let full = || "as many want to join as this node talks to at a time".to_owned();
+            let full =
+                || "too many want to join at this node at once: try again in a moment".to_owned();
             let from = connection.remote_address().ip();
             let (place, out) = self.joiners.enter(from).ok_or_else(|| (CloseCode::Busy, full()))?;
             if let Some(out) = out {
                 out.close(CloseCode::Busy.code(), full().as_bytes());
-                self.crowded("many joiners at a time: the most silent are let go");
+                self.crowded("too many joiners at a time: the most silent are dropped");
             }
             return Ok(Accepted::Joiner(JoinConn::new(connection, place)));
         }
@@ -283,7 +284,7 @@ impl Admission {
         let for_peers = asked.as_deref() == Some(PEER_ALPN);
         match (for_peers, who.role) {
             (true, Role::Node) if who.name == self.own.name => {
-                Err((CloseCode::Refused, format!("{who} is this very node")))
+                Err((CloseCode::Refused, format!("{who} is this node itself")))
             }
             (true, Role::Node) => {
                 let repeats = Arc::clone(&self.repeats);

@@ -128,11 +128,12 @@ impl PeerConn {
         let (mut tx, mut rx) = (FrameTx::quic(tx), FrameRx::quic(rx));
         let said = rx.recv().await?;
         let theirs = said.and_then(|frame| Hello::decode(frame).ok());
-        let theirs = theirs.ok_or_else(|| LinkError::Lost("it said no hello".to_owned()))?;
+        let theirs =
+            theirs.ok_or_else(|| LinkError::Lost("it did not begin with a hello".to_owned()))?;
         let verdict = check_hello(&theirs, &self.peer.identity, &self.own).and_then(|()| {
             let own = self.own.name.as_str();
             if theirs.wanted != own {
-                let reason = format!("{name} wanted to reach {}, this is {own}", theirs.wanted);
+                let reason = format!("{name} wanted to reach {}, but this is {own}", theirs.wanted);
                 return Err(Refused::new(Refusal::Name, reason));
             }
             check(&theirs).map_err(Into::into)
@@ -227,7 +228,10 @@ pub(crate) fn check_hello(
         return Err(Refused::new(Refusal::Cluster, reason));
     }
     if theirs.name != certified.name.as_str() {
-        let reason = format!("it says it is {}, its certificate {}", theirs.name, certified.name);
+        let reason = format!(
+            "it says that it is {}, but its certificate says {}",
+            theirs.name, certified.name
+        );
         return Err(Refused::new(Refusal::Name, reason));
     }
     Ok(())
@@ -241,7 +245,7 @@ async fn begin(tx: SendStream, rx: RecvStream, from: Arc<Hello>) -> Option<PeerS
         Err(_) => return None,
     };
     let Some(lane) = lane else {
-        tracing::warn!(peer = %from.name, "a peer opened a stream in no known lane");
+        tracing::warn!(peer = %from.name, "a peer opened a stream in an unknown lane");
         return None;
     };
     drop(tx.set_priority(lane.priority()));

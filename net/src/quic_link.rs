@@ -236,8 +236,8 @@ async fn exchange(
     tx.finish().await?;
     let said = rx.recv().await?;
     let theirs = said.and_then(|frame| Hello::decode(frame).ok());
-    let theirs =
-        theirs.ok_or_else(|| unexpected(Refusal::Other, "it answered with no hello".to_owned()))?;
+    let theirs = theirs
+        .ok_or_else(|| unexpected(Refusal::Other, "it did not answer with a hello".to_owned()))?;
     if !theirs.refusal.is_empty() {
         let known = check_hello(&theirs, identity, &dialer.own());
         if let (Ok(()), Ok(peer)) = (known, certified(connection)) {

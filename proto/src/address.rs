@@ -33,10 +33,10 @@ pub enum AddressError {
     #[error("'{0}' is not an IPv6 address")]
     V6(String),
     /// What stands behind the brackets.
-    #[error("'{0}' after the ']'; :port is wanted")]
+    #[error("'{0}' follows the ']', where :port belongs")]
     Behind(String),
     /// An IPv6 address without brackets.
-    #[error("an IPv6 address stands in brackets: [{0}]:port, or [::1]:7101")]
+    #[error("an IPv6 address is written in brackets: [{0}]:port, or [::1]:7101")]
     Bare(String),
     /// What stands where the host should.
     #[error("'{0}' is neither an IP address nor a host name")]
@@ -59,7 +59,7 @@ pub enum TimeServersError {
     #[error("more than {TIME_SERVERS_MAX} time servers: from five on, more gain nothing")]
     TooMany,
     /// A node's own address.
-    #[error("'{0}' is a node's own address, which is no time server's")]
+    #[error("'{0}' is the address of a node, not of a time server")]
     Own(String),
 }
 
@@ -228,7 +228,7 @@ mod tests {
             ("::1:7101", "brackets"),
             ("[::1:7101", "']' is missing"),
             ("[x]:1", "IPv6"),
-            ("[::1]x", "after the"),
+            ("[::1]x", "follows the"),
             ("10.0.0:7101", "neither"),
             ("10.0.0.1.:7101", "neither"),
             ("a b:1", "neither"),

@@ -120,19 +120,26 @@ pub enum Lack {
 impl fmt::Display for Lack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Store => f.write_str("its store was made anew under an old identity"),
+            Self::Store => f.write_str("its store was created again under an old identity"),
             Self::Starts { remembered, found } => {
-                write!(f, "set back: started {remembered} times, its store knows of {found}")
+                write!(
+                    f,
+                    "set back: it has started {remembered} times, but its store knows of {found}"
+                )
             }
             Self::Life { starts } => {
-                write!(f, "set back or copied: another process counts the same start {starts}")
+                write!(
+                    f,
+                    "set back or copied: another process claims the same start, number {starts}"
+                )
             }
             Self::Term { remembered, found } => {
-                write!(f, "set back: it voted in term {remembered}, its store knows of {found}")
+                write!(f, "set back: it voted in term {remembered}, but its store knows of {found}")
             }
             Self::Tail { remembered, found } => write!(
                 f,
-                "lost its tail: it acknowledged log entry {remembered}, its log ends at {found}"
+                "lost the end of its log: it acknowledged entry {remembered}, but its log ends at \
+                 {found}"
             ),
             Self::Entry { index } => {
                 write!(f, "set back: log entry {index} is not the one that it acknowledged")

@@ -121,25 +121,25 @@ impl ErrorCode {
     pub fn hint(self) -> &'static str {
         match self {
             Self::Internal => "look at the node's log: journalctl -u logd",
-            Self::Invalid => "logctl help, or the limits in the README",
-            Self::Denied => "another context: logctl context list, then --as NAME",
+            Self::Invalid => "logctl help; the limits are in the README",
+            Self::Denied => "use another context: logctl context list, then --as NAME",
             Self::NotFound => "logctl clients, or check the id",
-            Self::Conflict => "another name or id, or leave --id away",
-            Self::Unknown => "the same command with the same --id: it is safe, it cannot double",
-            Self::Busy => "the same command again in a moment",
+            Self::Conflict => "use another name or id, or leave --id out",
+            Self::Unknown => "run the same command with the same --id: it is done only once",
+            Self::Busy => "run the same command again in a moment",
             Self::NoQuorum => "logctl status; reads still work with --stale",
             Self::ClockUnavailable => "logctl clock",
             Self::ClockAhead => "wait until the cluster's clock has passed the given stamp",
             Self::Integrity | Self::Repairing => "logctl status; the node's log names the file",
-            Self::NotPrimary => "the same command again; logctl status names the primary",
+            Self::NotPrimary => "run the same command again; logctl status names the primary",
             Self::DiskFull => "free space on the node's disk, or lower the retention",
-            Self::Stopping => "the same command again, or --via another node",
-            Self::Version => "the same release of logctl and logd",
-            Self::Deadline => "a longer --timeout; logctl status",
-            Self::Removed => "join again with an empty folder, and another token",
+            Self::Stopping => "run the same command again, or give another node with --via",
+            Self::Version => "use the same release of logctl and logd",
+            Self::Deadline => "give a longer --timeout; logctl status",
+            Self::Removed => "join again with an empty folder and a new token",
             Self::NoSigner => {
-                "start a node that signs, see logctl certs show; logctl node set NAME --signer \
-                 makes another one while it is up"
+                "start a node that signs (logctl certs show); while one is up, logctl node set \
+                 NAME --signer makes another one"
             }
         }
     }

@@ -24,7 +24,7 @@ pub enum ProblemCode {
     NodeUnreachable = 5,
     /// Some nodes reach it, and some do not.
     NodeCutOff = 6,
-    /// The node was admitted and never heard.
+    /// The node was admitted and has not been heard from yet.
     NodeNeverHeard = 7,
     /// The node is up, and the table of nodes does not say so yet.
     NodeNotNoted = 8,
@@ -299,8 +299,8 @@ impl Problem {
             ProblemCode::NodeStopped => "stopped",
             ProblemCode::NodeUnreachable => "is unreachable",
             ProblemCode::NodeCutOff => "is cut off: some nodes reach it and some do not",
-            ProblemCode::NodeNeverHeard => "was admitted and never heard",
-            ProblemCode::NodeNotNoted => "is up and not yet noted",
+            ProblemCode::NodeNeverHeard => "was admitted and has not been heard from yet",
+            ProblemCode::NodeNotNoted => "is up, but the table of nodes does not say so yet",
             ProblemCode::Lagging => "entries behind",
             ProblemCode::Role => return format!("its role is {about}"),
             ProblemCode::Damaged => "cannot prove its store intact",
@@ -314,23 +314,24 @@ impl Problem {
             ProblemCode::CertificateExpired => "its certificate has expired",
             ProblemCode::StampsRaised => "stamps had to be raised at apply",
             ProblemCode::ClockBehind => "its clock is behind its own ceiling",
-            ProblemCode::DoesNotHear => "it is heard and does not answer",
+            ProblemCode::DoesNotHear => "it is heard but does not answer",
             ProblemCode::ListensElsewhere => "it listens elsewhere",
             ProblemCode::GetsNothing => "it gets nothing from the primary",
-            ProblemCode::MemoryLost => {
-                "what it had written down of the other nodes' stores is lost"
-            }
-            ProblemCode::AheadOfPrimary => "it has applied what the primary does not have",
-            ProblemCode::DiskSlow => "its disk takes long to sync",
+            ProblemCode::MemoryLost => "its notes about the other nodes' stores are lost",
+            ProblemCode::AheadOfPrimary => "it has applied entries that the primary does not have",
+            ProblemCode::DiskSlow => "its disk is slow to sync",
             ProblemCode::LogAhead => "the stamps of the log are ahead of its clock",
             ProblemCode::SettingDiffers => {
                 return with_detail(&format!("its file disagrees about {about}"), detail);
             }
             ProblemCode::TwoHistories => {
-                return with_detail(&format!("its history and that of {about} are two"), detail);
+                return with_detail(&format!("its history differs from that of {about}"), detail);
             }
             ProblemCode::StoreLacks => {
-                return with_detail(&format!("{about} lacks what it has shown before"), detail);
+                return with_detail(
+                    &format!("the store of {about} lacks what it had before"),
+                    detail,
+                );
             }
             ProblemCode::TwoLives => {
                 return with_detail(&format!("two processes run as {about}"), detail);

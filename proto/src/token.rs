@@ -42,13 +42,13 @@ pub struct JoinToken {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// It does not begin as one.
-    #[error("this is no join token: one begins with '{PREFIX}'")]
+    #[error("this is not a join token: one begins with '{PREFIX}'")]
     Prefix,
     /// It is one of another release.
     #[error("this join token is of another release: this one reads '{PREFIX}…'")]
     Release,
     /// It holds something that no token holds.
-    #[error("this join token is damaged: '{0}' stands in no token")]
+    #[error("this join token is damaged: '{0}' never occurs in a token")]
     Character(char),
     /// It is cut, or a character is wrong.
     #[error(

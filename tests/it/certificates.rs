@@ -298,6 +298,6 @@ fn a_second_administrator_comes_by_token_and_replaces_the_first() {
     ada.ok(&["-y", "admin", "remove", "admin"]).unwrap();
     assert_eq!(names(&ada), ["ada"]);
     let said = cluster.user().refused(&["register", "carol"], 4).unwrap();
-    assert!(said.contains("'admin' is no administrator"), "{said}");
+    assert!(said.contains("'admin' is not an administrator"), "{said}");
     ada.refused(&["-y", "admin", "remove", "ada"], 6).unwrap();
 }

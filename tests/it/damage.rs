@@ -230,7 +230,7 @@ fn a_byte_that_changed_is_met_remembered_and_read_elsewhere() {
     .unwrap();
 }
 
-/// A sector that the disk does not give back any more. Seen to fail with reads that end the process, which
+/// A sector that cannot be read back from the disk. Seen to fail with reads that end the process, which
 /// would be started again for as long as it takes, and vote in between.
 #[test]
 fn a_disk_that_does_not_give_back_is_named_and_read_elsewhere() {
@@ -252,7 +252,7 @@ fn a_disk_that_does_not_give_back_is_named_and_read_elsewhere() {
         tests::patience::when(run.code == 0, run.to_string())?;
         assert_eq!(run.lines().map_err(|error| error.to_string())?.len(), 50);
         let status = cluster.status("n1").map_err(|error| error.to_string())?;
-        let named = |p: &Problem| p.subject == "n3" && p.detail.contains("does not give");
+        let named = |p: &Problem| p.subject == "n3" && p.detail.contains("cannot be read back");
         let named = status.problems.iter().any(named);
         tests::patience::when(named, format!("{:?}", status.problems))
     })

@@ -166,7 +166,7 @@ fn a_forged_node_opens_no_peer_protocol() {
     let forged = [
         (rogue.identity(Role::Node, "n2", &ca).unwrap(), "n2 was not signed by the authority"),
         (stolen.expired(Role::Node, "n2", &ca).unwrap(), "n2 expired on 2020-03-01"),
-        (stolen.identity(Role::Node, "n1", &ca).unwrap(), "n1 is this very node"),
+        (stolen.identity(Role::Node, "n1", &ca).unwrap(), "n1 is this node itself"),
     ];
     for (forged, part) in forged {
         let said = cluster.wait(async {

@@ -220,7 +220,7 @@ fn a_seed_that_is_put_back_makes_no_voter() {
     fs::remove_dir_all(data.join("store")).unwrap();
     fs::rename(data.join(USED_SEED_FILE), data.join(SEED_FILE)).unwrap();
     cluster.start_node("n2").unwrap();
-    refuses_itself(&mut cluster, "n1", "made anew under an old identity");
+    refuses_itself(&mut cluster, "n1", "created again under an old identity");
     cluster.start_node("n3").unwrap();
     cluster.wait_primary("n2").unwrap();
     assert_eq!(held(&cluster, "n2", "acked", false), SENT);
@@ -266,7 +266,7 @@ fn a_log_that_was_cut_together_with_its_evidence_is_noticed() {
     let data = cluster.data("n3");
     wal::cut_in_half(&data).unwrap();
     fs::copy(aside.join("store/watermark"), data.join("store/watermark")).unwrap();
-    refuses_itself(&mut cluster, "n3", "lost its tail");
+    refuses_itself(&mut cluster, "n3", "lost the end of its log");
     assert_eq!(held(&cluster, "n1", "acked", false), SENT);
 }
 

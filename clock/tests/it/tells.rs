@@ -111,7 +111,7 @@ fn a_clock_that_was_set_back_says_how_far_it_is() {
     assert_eq!(state, ClockState::Expired);
     assert!(reason.starts_with("the error bound is 400."), "{reason}");
     assert!(
-        reason.ends_with("the reading is 400.0 ms ahead and lets true time come up"),
+        reason.ends_with("the reading is 400.0 ms ahead and waits for true time to catch up"),
         "{reason}"
     );
     let (state, reason) = told(&tracker, 3 * SECOND + 200_000_000);
@@ -125,7 +125,8 @@ fn a_wide_bound_is_the_servers() {
     let mut tracker = tracker(1);
     tracker.set_max_error(1000);
     hear(&mut tracker, SECOND, &[0]);
-    let reason = "the error bound is 0.1 ms, the limit 0.1 ms; the servers do not know it better";
+    let reason = "the error bound is 0.1 ms, the limit 0.1 ms; the servers themselves are not more \
+                  accurate";
     assert_eq!(told(&tracker, SECOND), is(ClockState::Expired, reason));
 }
 
@@ -136,7 +137,7 @@ fn a_disrupted_clock_says_so() {
     hear(&mut tracker, 2 * SECOND, &[5000 * MILLI; 3]);
     assert_eq!(told(&tracker, 2 * SECOND), is(ClockState::Synced, ""), "two rounds are no proof");
     hear(&mut tracker, 3 * SECOND, &[5000 * MILLI]);
-    let reason = "the servers contradicted the clock three times running: it was set anew";
+    let reason = "the servers contradicted the clock three times in a row, so it was set again";
     assert_eq!(told(&tracker, 3 * SECOND), is(ClockState::Suspect, reason));
     hear(&mut tracker, 4 * SECOND, &[5000 * MILLI]);
     assert_eq!(told(&tracker, 4 * SECOND), is(ClockState::Synced, ""));
@@ -155,11 +156,11 @@ fn alarms_are_sentences() {
         (Alarm::FewServers { configured: 0 }, "no time server is configured"),
         (
             Alarm::FewServers { configured: 1 },
-            "1 time server is configured: with fewer than 3, one that lies is believed",
+            "1 time server is configured: with fewer than 3, a wrong one is not found out",
         ),
         (
             Alarm::FewServers { configured: 2 },
-            "2 time servers are configured: with fewer than 3, one that lies is believed",
+            "2 time servers are configured: with fewer than 3, a wrong one is not found out",
         ),
         (Alarm::Drift { measured_ppb: 500_001 }, "the counter drifts by 501 ppm"),
         (Alarm::Inconsistent { servers: 3 }, "the samples of 3 time servers contradict each other"),

@@ -126,7 +126,7 @@ impl Lead {
             Mint::Unbounded => Ok(()),
             Mint::Allowed => match self.node_clock.state() {
                 ClockState::Unsynced | ClockState::Suspect => {
-                    Err(not_primary("the primary's clock is in doubt since a moment ago"))
+                    Err(not_primary("the primary's clock has just come into doubt"))
                 }
                 _ => Ok(()),
             },
@@ -139,7 +139,7 @@ impl Lead {
                 }
                 Refusal::Behind => match self.node_clock.behind() {
                     Some(until) => clock_failure(until),
-                    None => not_primary("the primary's clock has just come up to its ceiling"),
+                    None => not_primary("the primary's clock has just caught up with its ceiling"),
                 },
             }),
         }

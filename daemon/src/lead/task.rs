@@ -278,8 +278,11 @@ impl Task {
         if self.before.heartbeats.replace(decision.heartbeats).unwrap_or(true)
             != decision.heartbeats
         {
-            let heartbeats = decision.heartbeats;
-            tracing::warn!(heartbeats, term = view.term, "a primary that the others refuse");
+            let text = match decision.heartbeats {
+                true => "sends heartbeats again",
+                false => "sends no heartbeats: the other nodes refuse this primary",
+            };
+            tracing::warn!(term = view.term, "{text}");
         }
         let fit = matches!(decision.mint, Mint::Allowed) && !decision.degraded;
         if fit || !situation.is_primary {
@@ -293,7 +296,7 @@ impl Task {
         } else if situation.is_primary {
             format!("leads with a good clock again: {why}")
         } else {
-            "leads no more with a clock that is not good enough".to_owned()
+            "no longer leads with a clock that is not good enough".to_owned()
         };
         tracing::warn!("{text}");
         self.lead.node_clock.note(ClockCause::Policy, text);
@@ -334,7 +337,7 @@ fn cannot_lead(standing: &ClockFitness) -> Option<String> {
         return None;
     }
     let text = match standing.state {
-        ClockState::Unsynced => "no time server was believed since its start",
+        ClockState::Unsynced => "no time server has been believed since its start",
         _ if standing.ahead_ns > 0 => {
             let ms = standing.ahead_ns.div_ceil(1_000_000);
             return Some(format!("its next stamp would lie {ms} ms beyond what the others take"));

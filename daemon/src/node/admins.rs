@@ -22,7 +22,7 @@ pub(super) fn command_op(
         Some(AdminOp::First(_)) | None => false,
     };
     if !ours {
-        return Err(Failure::new(ErrorCode::Denied, "only the nodes themselves may say that"));
+        return Err(Failure::new(ErrorCode::Denied, "only the nodes themselves may do that"));
     }
     Ok(CommandOp::Admin(change.clone()))
 }

@@ -169,7 +169,7 @@ impl Node {
     async fn highest_of_majority(&self, core: &Core, deadline: Deadline) -> Result<Hlc, Failure> {
         let view = core.engine.view().borrow().clone();
         if view.joint {
-            let message = "the voters are being changed: in a moment";
+            let message = "the voters are being changed: try again in a moment";
             return Err(Failure::new(ErrorCode::Conflict, message));
         }
         let own = view.voters.contains(&view.id);

@@ -35,7 +35,7 @@ pub(super) async fn ended_by(store: &Store, error: StoreError) -> Failed {
     let mut told = store.told();
     let told = told.wait_for(|told| matches!(told, Told::Durable | Told::Unwritten)).await;
     match told.map(|told| *told) {
-        Ok(Told::Durable) => failed.and_starts_anew(),
+        Ok(Told::Durable) => failed.and_restarts(),
         // The next start would call the store intact.
         Ok(Told::None | Told::Looking | Told::Met | Told::Unwritten) | Err(_) => failed,
     }

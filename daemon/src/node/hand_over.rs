@@ -123,7 +123,7 @@ impl Node {
         }
         let text = format!("{} was removed from the cluster, for good", self.inner.name);
         let hint = format!(
-            "to have it back, logctl node add {}, and join with an empty folder",
+            "to have it back, run logctl node add {}, and join with an empty folder",
             self.inner.name
         );
         Failed::new(Exit::Store, anyhow::Error::msg(text), hint)

@@ -69,7 +69,7 @@ pub(super) async fn wait_out(
     match tokio::time::timeout_at(until, node_clock.certainly_passes(past_ns)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(stored("the bounds of the primary's clock are unknown")),
-        Err(_) => Err(stored("the time was over")),
+        Err(_) => Err(stored("the time ran out")),
     }
 }
 

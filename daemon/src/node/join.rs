@@ -46,7 +46,7 @@ pub(super) fn command_op(
 ) -> Result<CommandOp, Failure> {
     principal.require_admin("change the join tokens")?;
     if !matches!(change.op, Some(TokenOp::Create(_) | TokenOp::Revoke(_))) {
-        return Err(Failure::new(ErrorCode::Denied, "only the nodes themselves may say that"));
+        return Err(Failure::new(ErrorCode::Denied, "only the nodes themselves may do that"));
     }
     Ok(CommandOp::Token(change.clone()))
 }
@@ -112,7 +112,7 @@ impl Node {
             let token = if renews { "none, a renewal".to_owned() } else { id_text(&ask.token) };
             match self.admit(ask, &mut joiner).await {
                 Ok(joined) => {
-                    let what = if renews { "made a certificate anew" } else { "admitted a joiner" };
+                    let what = if renews { "renewed a certificate" } else { "admitted a joiner" };
                     tracing::info!(%remote, name, token, "{what}");
                     joiner.joined(joined).await;
                 }
@@ -189,7 +189,7 @@ impl Node {
         let rest = self.welcome(core, &asked, home, deadline).await;
         rest.map_err(|failure| {
             let message = format!(
-                "{} is admitted, and its certificate is not made: {failure}",
+                "{} is admitted, but its certificate could not be made: {failure}",
                 asked.identity
             );
             Failure::new(ErrorCode::Unknown, message)
@@ -209,33 +209,34 @@ impl Node {
         let name: Name = ask.name.parse().map_err(|error| invalid(&error))?;
         let fingerprint = request_fingerprint(&ask.csr).map_err(|error| invalid(&error))?;
         let token = TokenProof { id: ask.token, hash: certs::sha256(&ask.secret).to_vec() };
-        let (role, admit) = match ask.role.ok_or_else(|| invalid(&"as what?"))? {
-            JoinAs::Node(JoinNode { address, incarnation, wants, priority }) => {
-                let address = advertised(&address).map_err(|error| invalid(&error))?;
-                let admit = AdmitNode {
-                    token: Some(token),
-                    name: name.to_string(),
-                    fingerprint: fingerprint.to_vec(),
-                    incarnation,
-                    address,
-                    wants,
-                    priority,
-                };
-                (Role::Node, Admit::Node(admit))
-            }
-            JoinAs::Client(client) => {
-                let admit = AdmitClient {
-                    token: Some(token),
-                    name: name.to_string(),
-                    fingerprint: fingerprint.to_vec(),
-                    home: client.home,
-                    admin: client.admin,
-                };
-                let role = if client.admin { Role::Admin } else { Role::Client };
-                (role, Admit::Client(admit))
-            }
-            JoinAs::Renew(_) => return Err(invalid(&"a renewal admits nobody")),
-        };
+        let (role, admit) =
+            match ask.role.ok_or_else(|| invalid(&"it does not say what it joins as"))? {
+                JoinAs::Node(JoinNode { address, incarnation, wants, priority }) => {
+                    let address = advertised(&address).map_err(|error| invalid(&error))?;
+                    let admit = AdmitNode {
+                        token: Some(token),
+                        name: name.to_string(),
+                        fingerprint: fingerprint.to_vec(),
+                        incarnation,
+                        address,
+                        wants,
+                        priority,
+                    };
+                    (Role::Node, Admit::Node(admit))
+                }
+                JoinAs::Client(client) => {
+                    let admit = AdmitClient {
+                        token: Some(token),
+                        name: name.to_string(),
+                        fingerprint: fingerprint.to_vec(),
+                        home: client.home,
+                        admin: client.admin,
+                    };
+                    let role = if client.admin { Role::Admin } else { Role::Client };
+                    (role, Admit::Client(admit))
+                }
+                JoinAs::Renew(_) => return Err(invalid(&"a renewal admits nobody")),
+            };
         let identity = Identity { cluster: self.inner.identity.cluster.clone(), role, name };
         Ok(Asked { identity, fingerprint, csr: ask.csr, admit })
     }
@@ -345,7 +346,7 @@ impl Node {
                 Ok(Reply::Registered(Registered { home, ..Registered::default() }))
             }
             Outcome::Refused(failure) => Err(failure),
-            _ => Err(Failure::new(ErrorCode::Internal, "an admission came to something else")),
+            _ => Err(Failure::new(ErrorCode::Internal, "an admission had an unexpected outcome")),
         }
     }
 

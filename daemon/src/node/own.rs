@@ -57,7 +57,7 @@ impl Node {
         match self.order_own(self.core()?, node, op, Deadline::within(DEADLINE)).await? {
             Outcome::Sent(ack) => Ok(ack),
             Outcome::Refused(failure) => Err(failure),
-            _ => Err(Failure::new(ErrorCode::Internal, "an event came to something else")),
+            _ => Err(Failure::new(ErrorCode::Internal, "an event had an unexpected outcome")),
         }
     }
 
@@ -73,7 +73,10 @@ impl Node {
         match self.order_own(self.core()?, node, op, deadline).await? {
             Outcome::Members(members) => Ok(members),
             Outcome::Refused(failure) => Err(failure),
-            _ => Err(Failure::new(ErrorCode::Internal, "a change of members came to nothing")),
+            _ => Err(Failure::new(
+                ErrorCode::Internal,
+                "a change of members had an unexpected outcome",
+            )),
         }
     }
 
@@ -156,7 +159,7 @@ impl Node {
         let answer = tokio::select! {
             answer = self.ask_peer(primary, op, deadline) => answer?,
             () = self.deposed(core, primary) => {
-                return Err(unknown(&format!("{} is the primary no more", primary.name)));
+                return Err(unknown(&format!("{} is no longer the primary", primary.name)));
             }
         };
         let response = Response::decode(answer).map_err(|error| unknown(&error))?;

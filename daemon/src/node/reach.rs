@@ -70,9 +70,9 @@ fn elsewhere(node: &Seen) -> Option<Problem> {
     let Seen { name, table, claims, .. } = node;
     let other = node.speaks && !claims.is_empty() && claims != table;
     let detail = if node.two {
-        format!("it says that it listens at {claims}, and somebody answers as it at {table}")
+        format!("it says that it listens at {claims}, but a node with its key answers at {table}")
     } else {
-        format!("it says that it listens at {claims}, the table says {table}")
+        format!("it says that it listens at {claims}, but the table says {table}")
     };
     let problem = || Problem::new(ProblemCode::ListensElsewhere).of(name).detail(detail);
     (other || node.two).then(problem)
@@ -158,7 +158,7 @@ mod tests {
         nodes[1].answers = false;
         nodes[2].reaches = vec!["n1".to_owned()];
         nodes[0].reaches = vec!["n3".to_owned()];
-        assert_eq!(said(&nodes), ["n2: it is heard and does not answer: no answer from h:2"]);
+        assert_eq!(said(&nodes), ["n2: it is heard but does not answer: no answer from h:2"]);
         nodes[1].run = Duration::ZERO;
         assert_eq!(said(&nodes), [""; 0], "it has just started");
         nodes[1].run = STEADY_AFTER;
@@ -167,7 +167,7 @@ mod tests {
         // By its own word, before an answer is overdue.
         let mut nodes = all_well();
         nodes[1].reaches.clear();
-        assert!(said(&nodes)[0].starts_with("n2: it is heard and does not answer"));
+        assert!(said(&nodes)[0].starts_with("n2: it is heard but does not answer"));
     }
 
     #[test]
@@ -203,11 +203,11 @@ mod tests {
         nodes[0].claims = "h:9".to_owned();
         assert_eq!(
             said(&nodes),
-            ["n1: it listens elsewhere: it says that it listens at h:9, the table says h:1"]
+            ["n1: it listens elsewhere: it says that it listens at h:9, but the table says h:1"]
         );
         nodes[0].two = true;
         assert!(
-            said(&nodes)[0].ends_with("and somebody answers as it at h:1"),
+            said(&nodes)[0].ends_with("but a node with its key answers at h:1"),
             "{:?}",
             said(&nodes)
         );
@@ -228,7 +228,8 @@ mod tests {
             nodes
         };
         let told =
-            ["n1: it has applied what the primary does not have: entry 9; the log of n3 ends at 8"];
+            ["n1: it has applied entries that the primary does not have: entry 9; the log of n3 \
+              ends at 8"];
         assert_eq!(said(&nodes(9, 9)), [""; 0]);
         assert_eq!(said(&nodes(9, 8)), told);
         assert_eq!(said(&nodes(9, 0)), [""; 0], "it does not say");

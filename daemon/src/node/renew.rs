@@ -114,7 +114,7 @@ impl Node {
         self.may_renew(&identity, &fingerprint)?;
         let signed = signer.sign(&renew.csr, &identity);
         let signed = signed.map_err(|error| Failure::new(ErrorCode::Invalid, error))?;
-        tracing::info!(%identity, "made a certificate anew");
+        tracing::info!(%identity, "renewed a certificate");
         Ok(signed)
     }
 
@@ -153,7 +153,10 @@ impl Node {
         };
         let fresh = own.check_renewed(&pem).map_err(said)?;
         if fresh.not_after_unix <= own.not_after_unix() {
-            return Err("the new one ends no later: the authority itself ends then".to_owned());
+            return Err(
+                "the new one would end no later: the authority's own certificate ends then"
+                    .to_owned(),
+            );
         }
         if fresh.not_before_unix > i64::try_from(now_unix_s()).unwrap_or(i64::MAX) {
             // The one that is in use may yet be good; this one would not be, and not after a restart.
@@ -210,7 +213,10 @@ async fn keep(node: Node, tls: Tls, taken: Arc<Notify>, stop: CancellationToken)
                 Err(why) => {
                     let before = node.inner.renewal.swap(Some(Arc::new(why.clone())));
                     if before.is_none_or(|before| *before != why) {
-                        tracing::warn!(why, "this node's certificate is due and not renewed");
+                        tracing::warn!(
+                            why,
+                            "this node's certificate is due and could not be renewed"
+                        );
                     }
                     tokio::time::sleep(Duration::from_secs(life.retry_s())).await;
                 }

@@ -68,7 +68,11 @@ pub async fn run(
     let clients_max = config.limits.client_connections;
     let endpoint = Endpoint::bind_for(config.listen, &node_identity.credentials, clients_max);
     let endpoint = endpoint.map_err(|error| {
-        Failed::new(Exit::Network, error, "another address in listen, or stop who uses it")
+        Failed::new(
+            Exit::Network,
+            error,
+            "set another address in listen, or stop the process that uses it",
+        )
     })?;
     crate::exit::before_database();
     let (opened, seed) = bootstrap::open_store(&config, &node_identity)?;
@@ -527,7 +531,7 @@ impl Running {
         }
         self.server.requests.close();
         if tokio::time::timeout(DRAIN_WITHIN, self.server.requests.wait()).await.is_err() {
-            tracing::warn!("requests were still under way; their clients ask elsewhere");
+            tracing::warn!("requests were still under way; their clients ask other nodes");
         }
         // Before the endpoint: an engine without a network tries again without end.
         if let Some(engine) = self.node.engine() {

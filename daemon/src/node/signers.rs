@@ -35,7 +35,8 @@ impl Node {
         let from = &peer.identity.name;
         match self.signer_key_for(peer) {
             Ok(key) => {
-                tracing::warn!(%from, "handed the authority's key over: that node signs from now on");
+                tracing::warn!(%from, "handed the authority's key over: that node signs from now \
+                                       on");
                 SignerKey { key, failure: None }
             }
             Err(failure) => {
@@ -73,8 +74,8 @@ impl Node {
         }
         let message = format!(
             "without {} no node that is up would hold the authority's key: nobody could register, \
-             join or have a certificate made anew. First: logctl node set NAME --signer; or remove \
-             it with --force",
+             join or renew a certificate. First run logctl node set NAME --signer; or remove it \
+             with --force",
             sign.join(", ")
         );
         Err(Failure::new(ErrorCode::Conflict, message))
@@ -158,7 +159,7 @@ pub(super) async fn keep(node: Node, tls: Tls, taken: Arc<Notify>, stop: Cancell
                 },
                 Some(false) if has_key => match fs::remove_file(tls.handed_key()) {
                     Ok(()) => {
-                        tracing::warn!("this node signs no more: the authority's key is removed");
+                        tracing::warn!("this node no longer signs: the authority's key is removed");
                         taken.notify_one();
                     }
                     Err(error) => tracing::error!(%error, "the authority's key is not removed"),

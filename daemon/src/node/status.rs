@@ -135,7 +135,8 @@ impl Node {
         let elsewhere = row.address != claims && self.inner.began.elapsed() >= reach::STEADY_AFTER;
         elsewhere.then(|| {
             Problem::new(ProblemCode::ListensElsewhere).detail(format!(
-                "it says that it listens at {claims}, where nobody could call it; the table says {}",
+                "it says that it listens at {claims}, where nobody could reach it; the table says \
+                 {}",
                 row.address
             ))
         })
@@ -175,7 +176,7 @@ impl Node {
         if !quorum && mints {
             let detail = match takes_part {
                 true => "writes are refused, reads work with --stale",
-                false => "as far as a node can tell that takes no part",
+                false => "as far as a node that takes no part can tell",
             };
             problems.push(Problem::new(ProblemCode::NoQuorum).detail(detail));
         }
@@ -509,13 +510,16 @@ mod tests {
             (node(true, false, false, "admitted", ""), ""),
             (
                 node(true, true, false, "", ""),
-                "n2: entries behind: 10001; n2 is up and not yet noted",
+                "n2: entries behind: 10001; n2 is up, but the table of nodes does not say so yet",
             ),
             (
                 node(true, true, false, "admitted", ""),
-                "n2: entries behind: 10001; n2 is up and not yet noted",
+                "n2: entries behind: 10001; n2 is up, but the table of nodes does not say so yet",
             ),
-            (node(false, true, false, "admitted", ""), "n2 was admitted and never heard"),
+            (
+                node(false, true, false, "admitted", ""),
+                "n2 was admitted and has not been heard from yet",
+            ),
         ] {
             let texts: Vec<_> = problems_of(&row, true).iter().map(Problem::to_string).collect();
             assert_eq!(texts.join("; "), expected, "{row:?}");

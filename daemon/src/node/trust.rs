@@ -151,7 +151,10 @@ impl Node {
                     | MemberOp::Remove(_)
                     | MemberOp::Set(_)
                     | MemberOp::StepDown(_),
-                ) => ("members", "only a primary or an administrator says that of members"),
+                ) => (
+                    "members",
+                    "only a primary or an administrator may make that change of members",
+                ),
             },
         };
         self.tell_of_ask(peer, wanted, why);

@@ -102,7 +102,7 @@ impl Node {
         tokio::select! {
             reply = forwarded => reply,
             () = self.deposed(core, &primary) => {
-                let message = format!("{} is the primary no more", primary.name);
+                let message = format!("{} is no longer the primary", primary.name);
                 Err(Failure::new(ErrorCode::Unknown, message))
             }
         }
@@ -246,7 +246,7 @@ impl Node {
         let identity = Identity { cluster, role: Role::Client, name };
         let certificate = self.certified(core, &identity, &register.csr, deadline).await;
         let certificate = certificate.map_err(|failure| {
-            let message = format!("{identity} is registered, and has no certificate: {failure}");
+            let message = format!("{identity} is registered, but has no certificate: {failure}");
             Failure::new(ErrorCode::Unknown, message)
         })?;
         let ca = self.inner.ca.load().as_str().to_owned();

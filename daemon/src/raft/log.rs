@@ -142,8 +142,8 @@ impl LogStore {
             // No damage: this node may hold what was acknowledged, and the primary not.
             let last = settled.saturating_sub(1);
             let found = format!(
-                "the primary would have the log end before entry {end}, and all up to {last} are \
-                 settled here"
+                "the primary wants the log to end before entry {end}, but everything up to {last} \
+                 is committed here"
             );
             self.store.note_two_histories(found.clone());
             return Err(StoreError::TwoHistories(found));
@@ -161,7 +161,7 @@ impl LogStore {
         let term = keeps.committed_leader_id().term;
         if held != Some(term) {
             return refuse(format!(
-                "the log would be cut behind entry {} of term {term}, and it holds {held:?} there",
+                "the log would be cut after entry {} of term {term}, but it holds {held:?} there",
                 keeps.index()
             ));
         }

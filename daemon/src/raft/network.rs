@@ -322,7 +322,7 @@ impl RaftNetworkV2<Types> for Peer {
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RpcError> {
         if self.ballots.is_one_out() {
-            let why = "a vote of this node is out: it asks for no other";
+            let why = "a vote of this node is pending: it asks for no other";
             return Err(codec_error(&CodecError(why.to_owned())));
         }
         self.ballot(RequestKind::PreVote(codec::encode_ballot(&rpc)), &option).await

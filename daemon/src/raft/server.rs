@@ -87,7 +87,9 @@ impl Handle {
             RequestKind::Vote(_) | RequestKind::PreVote(_) | RequestKind::Transfer(_)
                 if !self.is_attested() =>
             {
-                tracing::debug!("no vote before those were heard who may know more of this node");
+                tracing::debug!(
+                    "no vote before the nodes that may know more about this node were heard"
+                );
                 return;
             }
             RequestKind::Vote(ballot) | RequestKind::PreVote(ballot)
@@ -96,7 +98,7 @@ impl Handle {
                 return;
             }
             RequestKind::PreVote(_) if self.ballots.is_one_out() => {
-                tracing::debug!("a vote of this node is out: it would give no other");
+                tracing::debug!("a vote of this node is pending: it would give no other");
                 return;
             }
             RequestKind::Vote(ballot) => self.vote(ballot).await,

@@ -181,7 +181,7 @@ impl Look<'_> {
         let hearing: Vec<_> = hearing.map(|(other, _)| *other).collect();
         let speaks = self.voices.get(name).is_some_and(|voice| voice.speaks);
         match hearing.as_slice() {
-            [] if speaks => (reason::CUT_OFF, "it is heard and does not answer".to_owned()),
+            [] if speaks => (reason::CUT_OFF, "it is heard but does not answer".to_owned()),
             [] => (reason::UNREACHABLE, String::new()),
             [one] => (reason::CUT_OFF, format!("{one} hears it")),
             all => (reason::CUT_OFF, format!("{} hear it", all.join(", "))),

@@ -254,7 +254,7 @@ impl<'a> Term<'a> {
         match running.await {
             Ok(Ok(())) => {
                 self.failed = None;
-                tracing::info!(%step, term = self.term, "the members are one step further");
+                tracing::info!(%step, term = self.term, "a step of the membership is done");
             }
             Ok(Err(error)) => self.say(&step.to_string(), &error),
             Err(error) => self.say(&step.to_string(), &error),

@@ -320,7 +320,7 @@ pub(crate) struct KeptFiles<'a>(&'a Database);
 impl Drop for KeptFiles<'_> {
     fn drop(&mut self) {
         if let Err(error) = self.0.db.enable_file_deletions() {
-            tracing::warn!(%error, "the database keeps files that it needs no more");
+            tracing::warn!(%error, "the database keeps files that it no longer needs");
         }
     }
 }

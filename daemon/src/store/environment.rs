@@ -80,7 +80,9 @@ impl Trouble {
             }
             Self::ReadOnly => "mount the disk of data_dir writable, then start it again",
             Self::NoSpace => "free space on the disk of data_dir, then start it again",
-            Self::Descriptors => "a higher limit of open files: ulimit -n, LimitNOFILE in the unit",
+            Self::Descriptors => {
+                "raise the limit of open files: ulimit -n, or LimitNOFILE in the unit"
+            }
             Self::NewerFormat => "run the newer release; the store is left as it is",
             Self::Device => "look at the disk of data_dir, then start it again",
         }
@@ -146,7 +148,9 @@ pub(super) fn unreadable(db: &Path) -> Option<String> {
     fs::read_dir(db).ok()?.flatten().find_map(|entry| {
         let error = read(&entry.path()).err()?;
         let lost = Errno::from_io_error(&error) == Some(Errno::IO);
-        lost.then(|| format!("the disk does not give {} back: {error}", entry.path().display()))
+        lost.then(|| {
+            format!("{} cannot be read back from the disk: {error}", entry.path().display())
+        })
     })
 }
 

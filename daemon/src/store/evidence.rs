@@ -182,7 +182,7 @@ impl Evidence {
             damage
         });
         if first {
-            tracing::error!(%damage, "damaged: this store proves nothing any more");
+            tracing::error!(%damage, "damaged: this store no longer proves anything");
             self.told.send_replace(Told::Met);
         }
         first

@@ -188,7 +188,7 @@ async fn a_cut_log_is_noticed() {
     // On a record boundary: RocksDB alone opens this silently.
     OpenOptions::new().write(true).open(wal(dir.path())).unwrap().set_len(before).unwrap();
     let reason = repairing(dir.path());
-    assert!(reason.contains("log entry 1 was durable and is gone"), "{reason}");
+    assert!(reason.contains("log entry 1 was durable but is gone"), "{reason}");
 }
 
 #[tokio::test]

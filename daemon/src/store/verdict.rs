@@ -74,7 +74,7 @@ pub(crate) fn open(
             tracing::warn!(
                 %refused,
                 "the end of the write-ahead log is broken; all that was durable is there, and what \
-                 lies behind that, never acknowledged, is dropped"
+                 follows, never acknowledged, is dropped"
             );
             return Database::open(&path, replay, evidence);
         }
@@ -196,7 +196,7 @@ pub(crate) fn judge(
     }
     if watermark.identity.as_ref() != Some(identity) {
         return Ok(Verdict::Mixed(format!(
-            "the watermark belongs to {}, the database to {identity}: two stores are mixed",
+            "the watermark belongs to {}, but the database to {identity}: two stores are mixed",
             watermark.identity.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string)
         )));
     }
@@ -208,7 +208,7 @@ pub(crate) fn judge(
     // Last, since it says least: the others name what is gone.
     if db.sequence() < watermark.db_sequence {
         let gone = format!(
-            "{} changes of the database were durable, it holds {}",
+            "{} changes of the database were durable, but it holds {}",
             watermark.db_sequence,
             db.sequence()
         );
@@ -234,13 +234,13 @@ fn judge_applied(
     let at = |mark: Option<&LogMark>| mark.map(|mark| mark.index);
     let Some(mark) = &applied.last else {
         return Ok(floor.map(|floor| {
-            format!("the log begins behind entry {}, and the state holds nothing", floor.index)
+            format!("the log begins after entry {}, but the state holds nothing", floor.index)
         }));
     };
     if at(floor) > Some(mark.index) {
         let (floor, applied) = (at(floor).unwrap_or_default(), mark.index);
         return Ok(Some(format!(
-            "the state holds entries up to {applied}, and those up to {floor} are purged"
+            "the state holds entries up to {applied}, but those up to {floor} are purged"
         )));
     }
     if at(last) < Some(mark.index) {
@@ -264,7 +264,7 @@ fn judge_shard(db: &Database, mark: &ShardMark) -> Result<Option<String>, StoreE
     let vote = super::read_vote(db, shard)?;
     if mark.vote.is_some_and(|durable| vote.is_none_or(|found| order(found) < order(durable))) {
         return Ok(Some(format!(
-            "the vote {:?} was durable, the database holds {vote:?}",
+            "the vote {:?} was durable, but the database holds {vote:?}",
             mark.vote
         )));
     }
@@ -278,7 +278,7 @@ fn judge_shard(db: &Database, mark: &ShardMark) -> Result<Option<String>, StoreE
     }
     let index = durable.index;
     let Some(value) = db.get(LOG, &keys::log(shard, index))? else {
-        return Ok(Some(format!("log entry {index} was durable and is gone")));
+        return Ok(Some(format!("log entry {index} was durable but is gone")));
     };
     match LogEntry::decode(index, &value) {
         Err(error) => Ok(Some(error.to_string())),

@@ -37,7 +37,7 @@ impl NodeClock {
                 None
             }
             Outcome::Disrupted => {
-                let text = "the servers contradicted the clock too often: it was set anew";
+                let text = "the servers contradicted the clock too often, so it was set again";
                 tracing::warn!("{text}");
                 Some((ClockCause::Disruption, text.to_owned()))
             }
@@ -89,7 +89,8 @@ impl NodeClock {
     pub(super) fn os_stepped(&self, by_ns: i64) {
         let way = if by_ns > 0 { "forward" } else { "back" };
         let by = seconds(by_ns.unsigned_abs());
-        let text = format!("the operating system's clock was set {way} by {by}: not followed");
+        let text =
+            format!("the operating system's clock was set {way} by {by}: logd does not follow");
         tracing::warn!("{text}");
         self.note(ClockCause::OsStep, text);
     }
@@ -124,7 +125,7 @@ impl NodeClock {
             return;
         }
         if let Some(server) = servers.iter().next() {
-            tracing::warn!(server, "all nodes have turned against a time server they believed");
+            tracing::warn!(server, "all nodes now reject a time server that they believed");
         }
         self.inner.doubtful.store(Arc::new(servers));
         self.refresh();
@@ -199,7 +200,7 @@ impl NodeClock {
         // Another thread may have been faster.
         let Some((now_ns, missed_ns)) = suspended() else { return true };
         let text = format!("the machine was suspended for {}", seconds(missed_ns));
-        tracing::warn!("{text}: the clock is set anew");
+        tracing::warn!("{text}: the clock is set again");
         let raw_ns = self.raw_ns();
         self.before_change(raw_ns);
         tracker.suspended(raw_ns);

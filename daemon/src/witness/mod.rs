@@ -142,7 +142,7 @@ impl Witness {
         let read = file::read(&file);
         let lost = why_lost(&read, &file, me.starts);
         if let Some(why) = &lost {
-            tracing::error!(why, "what was remembered of the other nodes is lost");
+            tracing::error!(why, "what this node remembered about the others is lost");
         }
         if store.is_some() && !matches!(read, Ok(Some(_))) {
             // From the first start on there is one, so that a later one misses it.
@@ -271,7 +271,7 @@ impl Witness {
                 } else {
                     state.doubts.insert(they.raft_id);
                 }
-                let reason = format!("this node has to look at itself first: {lack}");
+                let reason = format!("this node has to check itself first: {lack}");
                 Err(Refused::new(Refusal::LacksItself, reason))
             }
             Finding::Fits if refused.is_some() => Ok(()),
@@ -327,7 +327,7 @@ impl Witness {
                 Err(state.told(&shown.name, second()))
             }
             LifeVerdict::Waits => {
-                let reason = "its former life was heard a moment ago: again in a moment";
+                let reason = "its earlier process was heard a moment ago: try again in a moment";
                 Err(Refused::new(Refusal::NotYet, reason))
             }
             LifeVerdict::Second => Err(state.told(&shown.name, second())),
@@ -448,7 +448,7 @@ impl State {
 
 /// Why what was written down is not known any more; `None` where it is, or where this is the first start.
 fn why_lost(read: &io::Result<Option<Remembered>>, file: &Path, starts: u64) -> Option<String> {
-    const LEARNT: &str = "what the others remember is learnt anew; the next start ends this";
+    const LEARNT: &str = "this node notes again what the others show; the next start clears this";
     match read {
         Ok(Some(_)) => None,
         // A node that takes no part counts no starts.

@@ -101,5 +101,5 @@ pub(crate) fn is_own(reader: &Reader, to: &str) -> bool {
 
 /// The refusal of an id that several senders used.
 pub(crate) fn ambiguous(id: &str, senders: Vec<String>) -> Failure {
-    conflict(format!("the id '{id}' was used by {}: say which with --from", senders.join(", ")))
+    conflict(format!("the id '{id}' was used by {}: name one with --from", senders.join(", ")))
 }

@@ -225,7 +225,7 @@ pub(crate) fn can_do_without(
     let (fit, all) = (staying.iter().filter(fit).count(), staying.len());
     if fit * 2 <= all {
         return Err(conflict(format!(
-            "without {listed} only {fit} of {all} voters would take part, which is no majority: \
+            "without {listed} only {fit} of {all} voters would take part, which is not a majority: \
              start the others, or add nodes, first"
         )));
     }

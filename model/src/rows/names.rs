@@ -11,14 +11,14 @@ use crate::rows::view::{Table, View};
 /// Refuses a name that is a client's or an administrator's.
 pub(crate) fn require_nobodys(view: &dyn View, name: &str) -> Result<(), QueryError> {
     if client_row(view, name)?.is_some() {
-        return Err(conflict(format!("the name '{name}' is a client's: take another one")).into());
+        return Err(conflict(format!("the name '{name}' is a client's: use another one")).into());
     }
     require_no_admins(view, name)
 }
 
 fn require_no_admins(view: &dyn View, name: &str) -> Result<(), QueryError> {
     if admin_row(view, name)?.is_some() {
-        let message = format!("the name '{name}' is an administrator's: take another one");
+        let message = format!("the name '{name}' is an administrator's: use another one");
         return Err(conflict(message).into());
     }
     Ok(())
@@ -29,7 +29,7 @@ pub(crate) fn require_free(view: &dyn View, name: &str) -> Result<(), QueryError
     require_no_admins(view, name)?;
     match node(view, name)? {
         Some(node) if !node.is_removed() => {
-            Err(conflict(format!("the name '{name}' is a node's: take another one")).into())
+            Err(conflict(format!("the name '{name}' is a node's: use another one")).into())
         }
         Some(_) | None => Ok(()),
     }

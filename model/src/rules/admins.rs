@@ -32,15 +32,15 @@ impl Machine<'_> {
         check(change)?;
         match change.op.as_ref().ok_or_else(unknown_change)? {
             AdminOp::First(_) if !caller.is_node() => {
-                Err(denied("only the nodes themselves may say that").into())
+                Err(denied("only the nodes themselves may do that").into())
             }
             AdminOp::Add(_) | AdminOp::Remove(_) if !caller.admin => {
-                Err(denied("only an administrator enters others or takes them out").into())
+                Err(denied("only an administrator can add or remove administrators").into())
             }
-            AdminOp::Recover(said) if !is_own(caller, said) => {
-                Err(denied("who is recovered asks for it itself, with the key that is named")
-                    .into())
-            }
+            AdminOp::Recover(said) if !is_own(caller, said) => Err(denied(
+                "a recovered administrator asks for it itself, with the key that it names",
+            )
+            .into()),
             AdminOp::First(given) => self.first_admins(place, caller, given),
             AdminOp::Add(key) => self.add_admin(place, caller, key),
             AdminOp::Remove(name) => self.remove_admin(place, caller, &name.name),
@@ -76,7 +76,7 @@ impl Machine<'_> {
             }
             Some(_) => {
                 return Err(conflict(format!(
-                    "the administrator '{name}' has another key: take it out first"
+                    "the administrator '{name}' has another key: remove that one first"
                 ))
                 .into());
             }
@@ -94,7 +94,7 @@ impl Machine<'_> {
         require_nobodys(&self.rows, name)?;
         if admins(&self.rows)?.admins.len() >= ADMINS_MAX {
             return Err(conflict(format!(
-                "{ADMINS_MAX} administrators are entered, which is the limit"
+                "there are {ADMINS_MAX} administrators, which is the limit"
             ))
             .into());
         }
@@ -114,10 +114,9 @@ impl Machine<'_> {
             return Ok(Outcome::Admins(Admins { admins: vec![row.clone()] }));
         }
         if was_admin(&self.rows, &said.fingerprint)? {
-            return Err(denied(
-                "this key was an administrator's and was taken out: take a new one",
-            )
-            .into());
+            return Err(
+                denied("this key was an administrator's and was removed: use a new one").into()
+            );
         }
         let text = match &before {
             None => {
@@ -146,7 +145,7 @@ impl Machine<'_> {
             return self.take_back(place, caller, name);
         };
         if admins(&self.rows)?.admins.len() == 1 {
-            let message = format!("'{name}' is the last administrator: enter another one first");
+            let message = format!("'{name}' is the last administrator: add another one first");
             return Err(conflict(message).into());
         }
         self.remove(Table::Admins, name);
@@ -228,7 +227,7 @@ pub(crate) fn require_admin(
         Some(row) if row.fingerprint == fingerprint => Ok(()),
         Some(_) => Err(denied(format!("the administrator '{name}' has another key")).into()),
         None if is_empty(view)? => Ok(()),
-        None => Err(denied(format!("'{name}' is no administrator of this cluster")).into()),
+        None => Err(denied(format!("'{name}' is not an administrator of this cluster")).into()),
     }
 }
 

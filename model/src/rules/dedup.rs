@@ -84,7 +84,7 @@ impl Machine<'_> {
     }
 
     /// The same, if nobody else uses the id: what it was used for before is forgotten.
-    pub(crate) fn anew(&self, sender: &str, id: &str) -> Result<Fresh, StateError> {
+    pub(crate) fn first_use(&self, sender: &str, id: &str) -> Result<Fresh, StateError> {
         let key = keys::pair(sender, id);
         let over = match self.first_ack(&key)? {
             Remembered::First(first) => Some(first.hlc()?),

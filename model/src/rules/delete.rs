@@ -32,8 +32,7 @@ impl Machine<'_> {
         let (mut record, before) = sized_record(&self.rows, seq)?;
         if record.to.starts_with('@') && says_change(&record.headers) {
             return Err(denied(
-                "who came into a group and who left it is its own history: nobody deletes that, \
-                 retention removes it",
+                "the history of who joined or left a group cannot be deleted; retention removes it",
             )
             .into());
         }
@@ -71,17 +70,14 @@ impl Machine<'_> {
             Ok(if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
         match &found[..] {
-            [] if event => Err(denied(
-                "events are the cluster's own history: nobody deletes them, retention removes them",
-            )
-            .into()),
+            [] if event => Err(denied("events cannot be deleted; retention removes them").into()),
             [] => Err(unknown().into()),
             [(_, seq)] if caller.admin => Ok(*seq),
             _ if caller.admin => {
                 Err(ambiguous(id, found.into_iter().map(|f| f.0).collect()).into())
             }
             [(sender, _), ..] => Err(denied(format!(
-                "'{id}' is a message of '{sender}': its sender or an admin deletes it"
+                "'{id}' is a message of '{sender}': only its sender or an admin can delete it"
             ))
             .into()),
         }

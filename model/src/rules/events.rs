@@ -62,7 +62,7 @@ impl Machine<'_> {
             let event = event.with("by", by);
             // No node draws such an id; if one did, its event is not the one that is written here.
             let id = format!("{}-{}", event.kind, self.state.last_seq + 1);
-            let fresh = self.anew(&sender_key(&Stream::Events, from), &id)?;
+            let fresh = self.first_use(&sender_key(&Stream::Events, from), &id)?;
             let (headers, body) = (&event.headers[..], &Bytes::from(event.text));
             let content = &content_hash(headers, body);
             let message = Message { stream: &Stream::Events, id: &id, headers, body, content };

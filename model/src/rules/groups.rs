@@ -160,8 +160,8 @@ impl Machine<'_> {
             }
             None if self.state.groups >= GROUPS_MAX as u64 => {
                 return Err(conflict(format!(
-                    "there are {GROUPS_MAX} groups, which is the limit; a deleted one goes with its \
-                     last message"
+                    "there are {GROUPS_MAX} groups, which is the limit; a deleted one counts until \
+                     its last message is gone"
                 ))
                 .into());
             }
@@ -310,7 +310,7 @@ impl Machine<'_> {
         spans.begin(from);
         if spans.len() > GROUP_STAYS_MAX {
             return Err(conflict(format!(
-                "'{client}' came into @{name} {GROUP_STAYS_MAX} times, which is the limit; make a \
+                "'{client}' has joined @{name} {GROUP_STAYS_MAX} times, which is the limit; make a \
                  new group"
             ))
             .into());
@@ -556,7 +556,7 @@ pub fn groups(view: &dyn View, reader: &Reader) -> Result<Vec<GroupView>, StateE
 /// The group and the change of it, well formed.
 fn read(change: &GroupChange) -> Result<(Name, &GroupOp), Failure> {
     change.id.parse::<MessageId>().map_err(invalid)?;
-    let op = change.op.as_ref().ok_or_else(|| invalid("a change of a group that says nothing"))?;
+    let op = change.op.as_ref().ok_or_else(|| invalid("an empty change of a group"))?;
     let (name, members) = match op {
         GroupOp::Create(GroupName { name }) | GroupOp::Delete(GroupName { name }) => (name, None),
         GroupOp::Add(GroupMembers { name, members, .. })
@@ -567,13 +567,15 @@ fn read(change: &GroupChange) -> Result<(Name, &GroupOp), Failure> {
         if members.is_empty() || members.len() > GROUP_CHANGE_NAMES_MAX {
             let len = members.len();
             return Err(invalid(format!(
-                "{len} names; 1 to {GROUP_CHANGE_NAMES_MAX} come or go at a time"
+                "{len} names; one change takes 1 to {GROUP_CHANGE_NAMES_MAX}"
             )));
         }
         for member in members {
             member.parse::<Name>().map_err(invalid)?;
             if member == ADMIN {
-                return Err(invalid(format!("'{ADMIN}' is no member of groups: it sees them all")));
+                return Err(invalid(format!(
+                    "'{ADMIN}' cannot be a member of a group: it sees them all"
+                )));
             }
         }
     }

@@ -248,7 +248,7 @@ pub fn plan(view: &dyn View, plan: &Plan) -> Result<Planned, QueryError> {
     let (before, members) = (Homes::load(view)?, nodes(view)?);
     let all: Vec<&String> = plan.add.iter().chain(&plan.remove).collect();
     if all.is_empty() {
-        return Err(invalid("no node is named that would come or go").into());
+        return Err(invalid("no node is named").into());
     }
     for (i, name) in all.iter().enumerate() {
         name.parse::<Name>().map_err(invalid)?;

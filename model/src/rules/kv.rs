@@ -306,7 +306,7 @@ pub(crate) fn check(change: &KvChange) -> Result<(), Failure> {
             Some(group) => drop(group.parse::<Name>().map_err(invalid)?),
             None => {
                 return Err(invalid(format!(
-                    "'{}' is nobody to share a key with: a @group or *",
+                    "a key cannot be shared with '{}': name a @group or *",
                     shown(with)
                 )));
             }

@@ -31,7 +31,7 @@ pub(crate) fn check(change: &MemberChange) -> Result<(), Failure> {
             let SetNode { priority, wants, drained, signs, .. } = set;
             let nothing = priority.is_none() && wants.is_none() && drained.is_none();
             if nothing && signs.is_none() {
-                return Err(invalid("nothing is given that should change"));
+                return Err(invalid("no change is given"));
             }
             set.wants.map_or(Ok(()), check_wants)
         }
@@ -87,7 +87,7 @@ fn check_address(address: &str) -> Result<(), Failure> {
     let port = port.and_then(|(_, port)| port.parse::<u16>().ok());
     let graphic = address.bytes().all(|b| b.is_ascii_graphic());
     if port.is_none_or(|port| port == 0) || address.len() > ADDRESS_BYTES_MAX || !graphic {
-        return Err(invalid(format!("'{}' is no address: host:port", address.escape_debug())));
+        return Err(invalid(format!("'{}' is not an address: host:port", address.escape_debug())));
     }
     Ok(())
 }
@@ -98,7 +98,7 @@ fn check_first(given: &Members) -> Result<(), Failure> {
     for row in &given.members {
         check_address(&row.address)?;
         if row.raft_id == 0 || row.raft_id > 1 << 62 {
-            return Err(invalid(format!("{} is no raft id", row.raft_id)));
+            return Err(invalid(format!("{} is not a raft id", row.raft_id)));
         }
         if !row.fingerprint.is_empty() {
             check_fingerprint(&row.fingerprint)?;

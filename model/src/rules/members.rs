@@ -53,10 +53,10 @@ impl Machine<'_> {
         let op = change.op.as_ref().ok_or_else(unknown_change)?;
         let of_nodes = is_of_nodes(op);
         if of_nodes && !caller.is_node() {
-            return Err(denied("only the nodes themselves may say that").into());
+            return Err(denied("only the nodes themselves may do that").into());
         }
         if !of_nodes && !caller.admin {
-            return Err(denied("only an admin changes the nodes of the cluster").into());
+            return Err(denied("only an admin can change the nodes of the cluster").into());
         }
         let now = place.stamp.hlc;
         let changed = match op {
@@ -334,7 +334,7 @@ impl Machine<'_> {
         };
         if !all.values().any(|other| fit(&other)) {
             return Err(conflict(format!(
-                "no other voter takes part that could be primary in place of {}",
+                "no other voter that takes part could be primary in place of {}",
                 step.name
             ))
             .into());
@@ -373,8 +373,8 @@ fn admission(view: &dyn View, ask: &AdmitNode, now: Hlc) -> Result<(Node, bool),
     if let Some(gone) = all.values().find(|node| node.lost(&ask.fingerprint, &ask.incarnation)) {
         let gone = &gone.row.name;
         let message = format!(
-            "{gone} was removed from the cluster, and this key and store with it: join again with an \
-             empty directory and another token"
+            "{gone} was removed from the cluster, and this key and store with it: join again with \
+             an empty directory and another token"
         );
         return Err(Failure::new(ErrorCode::Removed, message).into());
     }
@@ -384,7 +384,7 @@ fn admission(view: &dyn View, ask: &AdmitNode, now: Hlc) -> Result<(Node, bool),
     token.usable(&proof.id, Role::Node, name, now)?;
     if before.is_some_and(|node| !node.is_removed()) {
         return Err(conflict(format!(
-            "the name '{name}' is taken by another node: take another one, or remove that one first"
+            "the name '{name}' is taken by another node: use another one, or remove that node first"
         ))
         .into());
     }
@@ -420,7 +420,7 @@ fn successor(name: &str, before: Option<&Node>) -> Result<Node, Failure> {
     let Some(before) = before else { return Ok(Node::new(MemberRow::default())) };
     if before.gone.len() + 1 >= NODE_STORES_MAX {
         return Err(conflict(format!(
-            "the name '{name}' was given to {NODE_STORES_MAX} stores already: take another one"
+            "the name '{name}' was given to {NODE_STORES_MAX} stores already: use another one"
         )));
     }
     let mut node = before.clone();

@@ -9,12 +9,12 @@ use crate::rules::events::Event;
 /// The row after the notice, and the event of it; `None` if the notice is no news.
 ///
 /// A notice of another store, or of an earlier start of this one, is late and changes nothing. The
-/// first nonce of a store is kept: whoever comes with another one has made it anew.
+/// first nonce of a store is kept: whoever comes with another one has created it again.
 /// Neither does "it is heard" of a node that announced its stop, until it has started again.
 pub(crate) fn noticed(row: &MemberRow, notice: &Notice) -> Option<(MemberRow, Event)> {
     let late = notice.starts != 0 && notice.starts < row.starts;
-    let anew = !row.nonce.is_empty() && !notice.nonce.is_empty() && row.nonce != notice.nonce;
-    if notice.raft_id != row.raft_id || late || anew {
+    let recreated = !row.nonce.is_empty() && !notice.nonce.is_empty() && row.nonce != notice.nonce;
+    if notice.raft_id != row.raft_id || late || recreated {
         return None;
     }
     let started = notice.starts > row.starts;

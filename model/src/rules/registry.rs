@@ -26,7 +26,7 @@ impl Machine<'_> {
     ) -> Result<Outcome, QueryError> {
         check_register(name, home)?;
         if !caller.admin {
-            return Err(denied("only an admin registers clients").into());
+            return Err(denied("only an admin can register clients").into());
         }
         let mut row = match self.client(name)? {
             Some(row) if row.fingerprint[..] != fingerprint[..] => {

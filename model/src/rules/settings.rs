@@ -31,7 +31,7 @@ impl Machine<'_> {
     ) -> Result<Outcome, QueryError> {
         check_settings(change)?;
         if !caller.admin {
-            return Err(denied("only an admin changes settings").into());
+            return Err(denied("only an admin can change settings").into());
         }
         let before = read(&self.rows)?;
         let after = SettingsRow {

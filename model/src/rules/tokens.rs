@@ -120,10 +120,10 @@ impl Machine<'_> {
         check(change)?;
         match change.op.as_ref().ok_or_else(unknown_change)? {
             TokenOp::AdmitClient(_) if !caller.is_node() => {
-                Err(denied("only the nodes themselves may say that").into())
+                Err(denied("only the nodes themselves may do that").into())
             }
             TokenOp::Create(_) | TokenOp::Revoke(_) if !caller.admin => {
-                Err(denied("only an admin makes and revokes join tokens").into())
+                Err(denied("only an admin can make or revoke join tokens").into())
             }
             TokenOp::Create(create) => self.create_token(place, caller, create),
             TokenOp::Revoke(id) => self.revoke_token(place, id),
@@ -154,7 +154,7 @@ impl Machine<'_> {
         if let Some(before) = row(&self.rows, &proof.id)? {
             let same = |t: &TokenRow| (t.hash.clone(), t.role.clone(), t.uses, t.name.clone());
             if same(&before) != same(&token) {
-                return Err(conflict("another token has this id: draw another one").into());
+                return Err(conflict("another token has this id: take a new id").into());
             }
             return self.answer(proof.id.as_slice(), before, now);
         }
@@ -309,7 +309,8 @@ pub(crate) fn known(view: &dyn View, proof: &TokenProof) -> Result<TokenRow, Que
     let id = id_text(&proof.id);
     let token = row(view, &proof.id)?.ok_or_else(|| {
         denied(format!(
-            "this cluster knows no join token {id}: it is another cluster's, or forgotten"
+            "this cluster does not know the join token {id}: it is another cluster's, or was \
+             forgotten"
         ))
     })?;
     if token.hash[..] != proof.hash[..] {
@@ -540,7 +541,7 @@ fn check_create(create: &CreateToken) -> Result<(), Failure> {
         return Err(invalid("a join token is for a node, a client or an administrator"));
     };
     if role == Role::Admin && (create.name.is_empty() || create.uses != 1) {
-        return Err(invalid("a token for an administrator is for one name, and good once"));
+        return Err(invalid("a token for an administrator is for one name, and can be used once"));
     }
     if !(1..=TOKEN_USES_MAX).contains(&create.uses) {
         return Err(invalid(format!(
@@ -549,7 +550,7 @@ fn check_create(create: &CreateToken) -> Result<(), Failure> {
         )));
     }
     if !(1..=TOKEN_TTL_MAX_NS).contains(&create.ttl_ns) {
-        return Err(invalid("a join token lives for more than nothing and for 30 days at most"));
+        return Err(invalid("a join token lives for more than 0 and at most 30 days"));
     }
     if create.name.is_empty() {
         return Ok(());

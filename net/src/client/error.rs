@@ -65,7 +65,8 @@ impl ClientError {
             }
             Self::NoNode(_) => "logctl nodes",
             Self::Denied { .. } => {
-                "logctl context show: certificate, cluster and dates; another one with --as NAME"
+                "logctl context show gives certificate, cluster and dates; --as NAME uses another \
+                 context"
             }
             Self::Net(NetError::Certs(error)) => error.hint(),
             Self::Net(_) => "check this machine's network: ip address",

@@ -139,16 +139,18 @@ impl JoinError {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Net(NetError::Bind { .. }) => "another --listen, or stop who uses the port",
+            Self::Net(NetError::Bind { .. }) => {
+                "give another --listen, or stop the process that uses the port"
+            }
             Self::Net(_) => "check this machine's network: ip address",
             Self::Unreachable { .. } => {
-                "check that logd runs there and that UDP reaches it, or make a new token: its \
-                 addresses are those of now"
+                "check that logd runs there and that UDP reaches it, or make a new token: it has \
+                 the current addresses"
             }
-            Self::Foreign { .. } => "a token of this cluster: logctl cluster token create",
-            Self::Clock { .. } => "set this machine's clock, then the same command again",
+            Self::Foreign { .. } => "make a token of this cluster: logctl cluster token create",
+            Self::Clock { .. } => "set this machine's clock, then run the same command again",
             Self::Refused(failure) => refused_hint(failure.error_code()),
-            Self::Unknown(_) => "the same command again: it is safe, it cannot join twice",
+            Self::Unknown(_) => "run the same command again: it cannot join twice",
         }
     }
 
@@ -165,11 +167,15 @@ impl JoinError {
 
 fn refused_hint(code: ErrorCode) -> &'static str {
     match code {
-        ErrorCode::Denied => "a new token: logctl cluster token create, on a machine of an admin",
-        ErrorCode::Conflict => "another name: --name",
-        ErrorCode::Removed => "another token, and an empty folder: --dir, or move this one away",
-        ErrorCode::Invalid => "--advertise with an address that the other nodes can reach",
-        ErrorCode::ClockUnavailable => "set this machine's clock, then the same command again",
+        ErrorCode::Denied => {
+            "make a new token: logctl cluster token create, on a machine of an admin"
+        }
+        ErrorCode::Conflict => "choose another name: --name",
+        ErrorCode::Removed => {
+            "make a new token, and use an empty folder: give another --dir, or move this one away"
+        }
+        ErrorCode::Invalid => "give --advertise an address that the other nodes can reach",
+        ErrorCode::ClockUnavailable => "set this machine's clock, then run the same command again",
         other => other.hint(),
     }
 }

@@ -236,13 +236,13 @@ async fn a_hello_must_fit_cluster_and_certificate() {
     let (_n1, link) = named(hello(&other, "n1", 1, 1));
     refused(&link, &n2.address, &format!("it is of cluster {}", other.cluster)).await;
     let (_n1, link) = named(hello(&pki, "n3", 1, 1));
-    refused(&link, &n2.address, "it says it is n3, its certificate n1").await;
+    refused(&link, &n2.address, "it says that it is n3, but its certificate says n1").await;
     // And the other way round: the one who answers lies.
     let liar = pki.issue(Role::Node, "n3");
     let liar = Peer::start_as(liar, hello(&pki, "n4", 3, 3), all(), any_port());
     let to = PeerAddr { name: "n3".parse().unwrap(), ..liar.address.clone() };
     let (_n1, link) = named(hello(&pki, "n1", 1, 1));
-    refused(&link, &to, "it says it is n4, its certificate n3").await;
+    refused(&link, &to, "it says that it is n4, but its certificate says n3").await;
 }
 
 #[tokio::test]
