@@ -46,7 +46,7 @@ Exit codes: 0 ok, 1 other error, 2 usage, 3 no node reachable, 4 certificate or 
 5 not found, 6 conflict, 7 timed out or outcome unknown, 10 degraded, 11 no primary or no quorum, \
 12 clock not trusted, 13 integrity.";
 
-/// Talk to a logd cluster: send, read, register, look after it.
+/// Talk to a logd cluster: send, read, register, administer.
 #[derive(Debug, Parser)]
 #[command(name = "logctl", version, after_help = AFTER_HELP, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -83,11 +83,11 @@ pub(crate) struct Globals {
         env = "LOGCTL_CONTEXT"
     )]
     pub(crate) context: Option<Name>,
-    /// Node to talk to; without it any healthy one, the home first
+    /// Node to talk to; default: any healthy one, the home first
     #[arg(long, global = true, value_name = "NODE", env = "LOGCTL_VIA")]
     pub(crate) via: Option<Name>,
-    /// Over which nodes requests go; without it those of a batch to each in turn, others to the home.
-    /// leader is the same as primary
+    /// How requests are spread over the nodes; default: a batch goes to each in turn, others to the
+    /// home. leader is the same as primary
     #[arg(long, global = true, value_enum, value_name = "POLICY", env = "LOGCTL_SPREAD")]
     pub(crate) spread: Option<Policy>,
     /// Time for the whole request, retries included: 10s, 1m, 500ms
@@ -134,37 +134,37 @@ pub(crate) enum Form {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Tour of a real three-node cluster on this machine: secure, replicated, failing over, and
-    /// finding out a wrong clock
+    /// Tour of a real three-node cluster on this machine: security, replication, failover, and a
+    /// wrong clock that is found out
     Demo(Demo),
-    /// A cluster on this machine that stays: up, down, status
+    /// Run a cluster on this machine for development: up, down, status
     #[command(subcommand)]
     Dev(Dev),
-    /// Make clusters, show and change their settings
+    /// Create clusters, show and change their settings
     #[command(subcommand)]
     Cluster(Cluster),
-    /// Admit a client: make its key here, have its certificate signed, write its context
+    /// Register a client: make its key here, have its certificate signed, write its context
     Register(Register),
     /// Store a message for a client, a @group or everyone ('*')
     Send(Send),
     /// Read messages in log order: a client its inbox and what it sent, an admin everything
     Read(Read),
-    /// Ask for an answer and nothing else, each time another node; tells who answered
+    /// Ping the nodes, each time another one, and say which answered
     Ping(Ping),
-    /// Where a key lies, or what would move if nodes came or went
+    /// Show where a key lies, or what would move if nodes came or went
     Route(Route),
-    /// Send at a steady rate, and tell how long it takes and whether anything fails
+    /// Send at a steady rate, and show how long it takes and whether anything fails
     Bench(Bench),
-    /// Charts: who took how many messages
+    /// Draw charts: which node took how many messages
     #[command(subcommand)]
     Chart(Chart),
     /// Read one message by its id
     Get(Get),
     /// Delete one message by its id; a tombstone stays
     Delete(Delete),
-    /// Talk: a line in is a message, messages come out as lines, in one order for all
+    /// Chat: each line of input is a message, each message a line of output, in one order for all
     Chat(Chat),
-    /// Groups: one stream with many readers, each of which sees it from its joining on
+    /// Groups: one stream with many readers; each sees it from when it joined
     #[command(subcommand)]
     Group(Group),
     /// The replicated dictionary: keys with one current value each
@@ -174,44 +174,44 @@ pub(crate) enum Verb {
     Clients(Clients),
     /// List the nodes
     Nodes,
-    /// Look after the nodes: add, remove, drain, promote, give the primary role away
+    /// Manage the nodes: add, remove, drain, promote, give the primary role away
     #[command(subcommand)]
     Node(Node),
-    /// The replication engine of the nodes
+    /// Show the replication engine of the nodes
     #[command(subcommand)]
     Raft(Raft),
-    /// Health of the cluster, node by node; the exit code tells it too
+    /// Show the health of the cluster, node by node; the exit code says it, too
     Status(Status),
-    /// One line on the health of the cluster or of one node, for scripts
+    /// Show the health of the cluster or of one node in one line, for scripts
     #[command(visible_alias = "check")]
     Health(Health),
-    /// Clocks of the nodes: state, bounds, time servers, history; the exit code tells the state
+    /// Show the clocks of the nodes: state, bounds, time servers, history; the exit code says the state
     Clock(Clock),
-    /// What happened to the cluster: who joined, left, leads; clocks, slots, alarms
+    /// Show what happened to the cluster: who joined, left, leads; clocks, slots, alarms
     Events(Events),
     /// Wait until the cluster, or a node, is as wanted: exit code 0, or 7 after --timeout
     Wait(Wait),
     /// Make the nodes drop deleted and expired bodies from their disks now
     Compact,
-    /// Check that all nodes hold the same; exit code 13 if they do not, 10 if one does not answer
+    /// Check that all nodes hold the same data; exit code 13 if not, 10 if a node does not answer
     Verify(Verify),
-    /// Commands line by line, without 'logctl' before each
+    /// Type commands line by line, without 'logctl' before each
     Shell,
-    /// Administrators: add one by a token, list them, take one out, recover one by the authority's key
+    /// Administrators: add one by a token, list them, remove one, recover one by the authority's key
     #[command(subcommand)]
     Admin(Admin),
-    /// Certificates: until when they are valid, and new ones for the same names and keys
+    /// Certificates: show until when they are valid, and renew them
     #[command(subcommand)]
     Certs(Certs),
-    /// Contexts: which cluster, as whom
+    /// Contexts: which cluster you talk to, and as whom
     #[command(subcommand)]
     Context(Context),
-    /// Completion script for a shell
+    /// Print the completion script for a shell
     Completion {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Manual pages: logctl(1) to standard output, or all of them into a folder
+    /// Print the manual page logctl(1), or write all pages into a folder
     Man {
         /// Folder for the pages; it is made if missing
         dir: Option<PathBuf>,
@@ -221,8 +221,8 @@ pub(crate) enum Verb {
 /// The tour.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// Leave the cluster running, with a context named demo; without the chapter of the wrong
-    /// clock, for the time servers end with the tour
+    /// Leave the cluster running, with a context named demo. The chapter of the wrong clock is left
+    /// out, because its time servers end with the tour
     #[arg(long)]
     pub(crate) keep: bool,
     /// Number of nodes
@@ -241,9 +241,9 @@ pub(crate) struct Register {
     /// Node that the client prefers
     #[arg(long, value_name = "NODE")]
     pub(crate) home: Option<Name>,
-    /// A token that an admin has made for clients; no admin's context is needed then. - reads it
-    /// from standard input. As an argument others on this machine can see it in the list of
-    /// processes; better are -, --token-file, and the variable LOGCTL_TOKEN
+    /// A token that an admin has made for clients; with it no admin's context is needed. - reads it
+    /// from standard input. Others on this machine can see an argument in the list of processes:
+    /// better use -, --token-file, or the variable LOGCTL_TOKEN
     #[arg(long, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
     /// File with the token
@@ -273,7 +273,7 @@ pub(crate) struct Health {
     /// Ask this node, about itself
     #[arg(long, value_name = "NODE")]
     pub(crate) node: Option<Name>,
-    /// Print one line for Nagios and its kin; exit code 0 ok, 1 warning, 2 critical, 3 unknown
+    /// Print one line for Nagios and the like; exit code 0 ok, 1 warning, 2 critical, 3 unknown
     #[arg(long, conflicts_with = "prometheus")]
     pub(crate) nagios: bool,
     /// Print the metrics of every node in Prometheus's text format instead

@@ -107,8 +107,8 @@ impl CtlError {
                 }
                 _ => "free space and permissions of the folder: df -h, ls -ld".to_owned(),
             },
-            Self::Output(_) => "another place for the output".to_owned(),
-            Self::Told(_) => "what was said before".to_owned(),
+            Self::Output(_) => "choose another place for the output".to_owned(),
+            Self::Told(_) => "read what was said before".to_owned(),
             Self::Cert(error) => error.hint().to_owned(),
             Self::Join(error) => error.hint().to_owned(),
             Self::Client(error) => error.hint().to_string(),

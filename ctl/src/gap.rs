@@ -77,7 +77,8 @@ impl Gaps {
         match self.span {
             Some((from_seq, to_seq)) if !self.allowed => Err(CtlError::not_found(
                 said(self.count_max, from_seq, to_seq),
-                "--allow-gap takes what is there; logctl cluster settings: how long messages stay",
+                "logctl cluster settings says how long messages stay; --allow-gap reads what is \
+                 there",
             )),
             Some(_) | None => Ok(()),
         }
@@ -100,7 +101,8 @@ impl Out {
 fn said(count_max: u64, from_seq: u64, to_seq: u64) -> String {
     let (messages, were) = if count_max == 1 { ("message", "was") } else { ("messages", "were") };
     format!(
-        "up to {count_max} {messages} for this reader, seq {from_seq} to {to_seq} of the log, {were} \
+        "up to {count_max} {messages} for this reader, seq {from_seq} to {to_seq} of the log, \
+         {were} \
          removed by retention before being read here"
     )
 }

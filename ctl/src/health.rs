@@ -323,16 +323,20 @@ impl StatusView {
     pub(crate) fn verdict(&self) -> Result<(), CtlError> {
         let Some(gravity) = self.gravity else { return Ok(()) };
         let (what, hint) = match gravity {
-            Gravity::NoWrites => {
-                ("the cluster takes no writes", "start the nodes that are down; read --stale")
-            }
+            Gravity::NoWrites => (
+                "the cluster takes no writes",
+                "start the nodes that are down; logctl read \
+                  --stale still works",
+            ),
             Gravity::ClockUntrusted if self.primary.is_none() => {
                 ("no node's clock is good enough to lead", "logctl clock --all")
             }
             Gravity::ClockUntrusted => ("the primary's clock is not trusted", "logctl clock --all"),
-            Gravity::Degraded => {
-                ("the cluster is degraded", "logctl status --watch, and the log of that node")
-            }
+            Gravity::Degraded => (
+                "the cluster is degraded",
+                "logctl status --watch; then look at the log of that \
+                  node",
+            ),
         };
         let why = sentences(&self.problems);
         Err(CtlError::refused(gravity.exit_code(), format!("{what}: {why}"), hint))

@@ -190,7 +190,7 @@ pub(crate) fn refuse_shared(path: &Path) -> Result<(), CtlError> {
     Err(CtlError::refused(
         4,
         format!("{what}: keys in it would not be safe"),
-        format!("see that what is in it is yours, then chmod go-w {shown}; or another folder"),
+        format!("check that all in it is yours, then chmod go-w {shown}; or use another folder"),
     ))
 }
 

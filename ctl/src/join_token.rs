@@ -70,7 +70,12 @@ pub(crate) async fn make_token(
         _ => return Err(CtlError::unexpected("no token")),
     };
     let made = tokens.iter().find(|token| token.id == id);
-    let made = made.ok_or_else(|| CtlError::unexpected("another token"))?;
+    let made = made.ok_or_else(|| {
+        CtlError::unexpected(
+            "make another token: logctl cluster token \
+                                                        create",
+        )
+    })?;
     Ok(JoinToken {
         cluster: context.cluster.clone(),
         ca_sha256,
@@ -152,7 +157,7 @@ fn read_bounded(from: impl std::io::Read, name: &Path) -> Result<String, CtlErro
 }
 
 fn decode(text: &str, roles: &[Role]) -> Result<JoinToken, CtlError> {
-    let hint = "the whole token, as 'logctl cluster token create' printed it";
+    let hint = "give the whole token, as 'logctl cluster token create' printed it";
     let token =
         JoinToken::decode(text).map_err(|error| CtlError::usage(error.to_string(), hint))?;
     if roles.contains(&token.role) {

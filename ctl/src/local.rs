@@ -145,7 +145,7 @@ impl LocalCluster {
             return Err(CtlError::refused(
                 1,
                 format!("{} ended with {status}; the end of its log: {last}", node.name),
-                "logctl demo --keep, which keeps the logs also when it fails",
+                "logctl demo --keep keeps the logs even when it fails",
             ));
         }
         Ok(())
@@ -234,7 +234,7 @@ pub(crate) fn find_logd(given: Option<PathBuf>) -> Result<PathBuf, CtlError> {
         } else {
             Err(CtlError::not_found(
                 format!("there is no {}", path.display()),
-                "--logd with the path of the daemon",
+                "give --logd the path of the daemon",
             ))
         };
     }
@@ -244,7 +244,7 @@ pub(crate) fn find_logd(given: Option<PathBuf>) -> Result<PathBuf, CtlError> {
     beside.into_iter().chain(in_path).find(|path| path.is_file()).ok_or_else(|| {
         CtlError::not_found(
             "logd is neither next to logctl nor in PATH",
-            "cargo build --release, or --logd PATH",
+            "build it (cargo build --release), or give --logd PATH",
         )
     })
 }
@@ -261,7 +261,7 @@ pub(crate) fn free_ports(count: u8) -> Result<u16, CtlError> {
             return Ok(base);
         }
     }
-    Err(CtlError::refused(1, "no free UDP ports on 127.0.0.1", "ss -lun shows who uses them"))
+    Err(CtlError::refused(1, "no free UDP ports on 127.0.0.1", "ss -lun shows what uses them"))
 }
 
 #[cfg(test)]

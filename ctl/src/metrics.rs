@@ -122,7 +122,7 @@ fn node_families(status: &Status, nodes: &[NodeFacts]) -> Vec<Family> {
     vec![
         Family::gauge("logd_cert_expiry_timestamp_seconds", "Last moment of the certificate.")
             .with(ends),
-        Family::gauge("logd_cert_left_seconds", "What is left of it; below 0 once it is over.")
+        Family::gauge("logd_cert_left_seconds", "What is left of it; below 0 once it has expired.")
             .with(left),
         Family::gauge("logd_up", "Whether the node answers logctl.").with(up),
         Family::gauge("logd_build_info", "Release of the node.").with(build),

@@ -98,7 +98,7 @@ pub(crate) fn authority(ca: &Path, ca_key: &Path) -> Result<Authority, CtlError>
         CtlError::refused(
             4,
             what,
-            "--ca-key with the authority's private key, --ca with its certificate",
+            "give --ca-key the authority's private key, and --ca its certificate",
         )
     })
 }

@@ -137,9 +137,12 @@ impl Played {
     pub(crate) fn verdict(&self) -> Result<(), CtlError> {
         match self.failed {
             0 => Ok(()),
-            n => {
-                Err(CtlError::refused(7, format!("{n} messages failed"), "the same again with -v"))
-            }
+            n => Err(CtlError::refused(
+                7,
+                format!("{n} messages failed"),
+                "run the same again with \
+                                                  -v",
+            )),
         }
     }
 }
@@ -255,7 +258,7 @@ impl Stage {
             };
             if Instant::now() > give_up {
                 let what = format!("waited {} s for {what}: {last}", WITHIN.as_secs());
-                return Err(CtlError::refused(7, what, "the same again with -v"));
+                return Err(CtlError::refused(7, what, "run the same again with -v"));
             }
             sleep(POLL_EVERY).await;
         }

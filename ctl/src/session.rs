@@ -105,7 +105,7 @@ impl Session {
                     context.cluster,
                     credentials.identity().cluster
                 ),
-                format!("logctl context show {name}, and correct its paths"),
+                format!("logctl context show {name}; then correct its paths"),
             ));
         }
         let path = home.state_path(name, &context, "stamp");
@@ -191,11 +191,13 @@ impl Session {
                 CtlError::refused(
                     failure.error_code().exit_code(),
                     format!(
-                        "{}; the stamp {} is the highest that this context has seen, kept in {path}",
+                        "{}; the stamp {} is the highest that this context has seen, kept in \
+                         {path}",
                         failure.message, self.kept
                     ),
                     format!(
-                        "the same later; or rm {path}, to be ordered after nothing seen before"
+                        "run the same later; or rm {path}, and give up the order after what was \
+                         seen before"
                     ),
                 )
             }

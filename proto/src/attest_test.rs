@@ -53,8 +53,8 @@ fn who_has_less_than_is_remembered_lacks_it() {
     let tail = Shown { last: 100, committed: None, ..now() };
     assert_eq!(tail.lacks(&remembered), None, "an uncommitted tail may be cut off");
     assert_eq!(Shown { starts: 0, ..Shown::default() }.lacks(&remembered), None);
-    let joined_anew = Shown { raft_id: 17, incarnation: vec![9; 16], starts: 1, ..shown(1) };
-    assert_eq!(joined_anew.lacks(&remembered), None, "another store may begin anew");
+    let joined_again = Shown { raft_id: 17, incarnation: vec![9; 16], starts: 1, ..shown(1) };
+    assert_eq!(joined_again.lacks(&remembered), None, "another store may begin again");
     let old = Shown { nonce: Vec::new(), ..remembered };
     assert_eq!(now().lacks(&old), None, "a release that drew no nonce");
 }
@@ -68,8 +68,8 @@ fn a_memory_only_grows() {
     assert!(!memory.note(&less));
     let copy = Shown { life: vec![9; 16], ..shown(1) };
     assert!(!memory.note(&copy), "the first life of a start stays");
-    let anew = Shown { nonce: vec![8; 16], starts: 9, ..shown(1) };
-    assert!(!memory.note(&anew), "the first nonce of an incarnation stays");
+    let recreated = Shown { nonce: vec![8; 16], starts: 9, ..shown(1) };
+    assert!(!memory.note(&recreated), "the first nonce of an incarnation stays");
     assert_eq!(memory.get(1).unwrap().starts, 3);
     let more = Shown { starts: 4, life: vec![4; 16], committed: Some(place(7, b'a')), ..shown(1) };
     assert!(memory.note(&more));

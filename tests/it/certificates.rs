@@ -97,7 +97,7 @@ fn nodes_renew_under_load_and_nobody_notices() {
     load.wait_more(30).unwrap();
     let history = load.finish(&cluster).unwrap();
     let failed: Vec<_> = history.failed().collect();
-    assert!(failed.is_empty(), "sends failed while certificates were made anew: {failed:?}");
+    assert!(failed.is_empty(), "sends failed while certificates were renewed: {failed:?}");
     for name in ["n1", "n2", "n3"] {
         let log = cluster.node(name).unwrap().log();
         assert_eq!(log.matches("logd is running").count(), 1, "{name} was started again");

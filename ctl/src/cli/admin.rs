@@ -12,8 +12,8 @@ use crate::context::{Node, parse_node};
 /// Administrators: who may do everything. Each has a key of its own, and the cluster's table says which.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Admin {
-    /// Make a token with which somebody becomes an administrator, once; its key is made where the
-    /// token is used
+    /// Make a token with which one person becomes an administrator; the key is made where the token
+    /// is used
     Add {
         /// Name of the new administrator
         name: Name,
@@ -23,15 +23,15 @@ pub(crate) enum Admin {
     },
     /// List the administrators
     List,
-    /// Take an administrator out: its key is refused from then on. Never the last one
+    /// Remove an administrator: its key is refused from then on. The last one cannot be removed
     Remove {
         /// Its name
         name: Name,
     },
-    /// Make an administrator with the authority's key, where nobody has an administrator's any more
+    /// Make an administrator with the authority's key, when all administrators' keys are lost
     ///
-    /// A new key is made here, the authority's key signs for it, and the cluster enters it: under a new
-    /// name, or in the place of an administrator of that name, whose key is refused from then on. It is an
+    /// A new key is made here, the authority's key signs for it, and the cluster adds it: under a new
+    /// name, or in place of an administrator of that name, whose key is refused from then on. This is an
     /// event that everybody can read.
     Recover(AdminRecover),
 }

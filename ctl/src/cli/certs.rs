@@ -8,22 +8,22 @@ use proto::life::{LIFE_MAX_S, LIFE_MIN_S};
 
 /// Certificates: until when they are valid, and new ones for the same names and keys.
 ///
-/// Nodes have theirs made anew at two thirds of their life, logctl its own in passing: as long as a
-/// node that holds the authority's key is up, nobody need do anything.
+/// Nodes renew theirs at two thirds of its life, and logctl its own when it runs: as long as a node
+/// that holds the authority's key is up, nobody has to do anything.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Certs {
-    /// Until when the own certificate, the authority's and those of the nodes are valid
+    /// Show until when your own certificate, the authority's and those of the nodes are valid
     ///
-    /// Ends with exit code 10 if one of them is over or should have been renewed by now.
+    /// Ends with exit code 10 if one has expired or should have been renewed by now.
     Show,
-    /// Make certificates anew, for the same names and keys
+    /// Renew certificates, for the same names and keys
     ///
-    /// Without an option the one of the context in use, by any node; it may be over. Where no node
-    /// answers, the authority's own key does it: --ca-key.
+    /// Without an option any node renews that of the context in use, even if it has expired. Where no
+    /// node answers, sign with the authority's own key: --ca-key.
     Renew(CertsRenew),
 }
 
-/// Which certificates to make anew, and who signs.
+/// Which certificates to renew, and who signs.
 #[derive(Debug, Args)]
 pub(crate) struct CertsRenew {
     /// Sign here, with the authority's private key (PEM); its certificate lies beside it as ca.crt.
@@ -33,7 +33,7 @@ pub(crate) struct CertsRenew {
     /// Certificate of the authority (PEM), if it lies elsewhere
     #[arg(long, value_name = "FILE", requires = "ca_key")]
     pub(crate) ca: Option<PathBuf>,
-    /// Certificate to make anew (PEM), its key beside it with the ending .key; give it several times
+    /// Certificate to renew (PEM), its key beside it with the ending .key; give it several times
     #[arg(long = "cert", value_name = "FILE", requires = "ca_key")]
     pub(crate) certs: Vec<PathBuf>,
     /// How long it shall live: 90d, 12h

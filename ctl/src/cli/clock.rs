@@ -24,7 +24,7 @@ pub(crate) struct Clock {
 /// Whose clock.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Whose {
-    /// Every node, each asked about itself; without it the one that answers, or --via
+    /// Ask every node about itself; default: the one that answers, or --via
     #[arg(long)]
     pub(crate) all: bool,
 }
@@ -42,11 +42,11 @@ pub(crate) enum ClockVerb {
     Wait(ClockWait),
     /// Let a node mint stamps again whose clock once ran far ahead, and is right now
     ///
-    /// It keeps a ceiling from that time and mints nothing until its clock has come up to it. This puts
-    /// the ceiling down to the highest stamp in the logs of a majority: none above was ever committed.
-    /// Where the log itself is ahead, its stamps go on from there. Admins only; it is an event.
+    /// Such a node keeps a ceiling from that time and mints nothing until its clock has caught up with
+    /// it. This lowers the ceiling to the highest stamp in the logs of a majority: none above was ever
+    /// committed. If the log itself is ahead, its stamps go on from there. Admins only; it is an event.
     LowerCeiling(Whose),
-    /// What the bounds were, from the log's own clock history, for an auditor: CSV
+    /// Report what the bounds were, from the clock history in the log, for an auditor: CSV
     ///
     /// Each row is proven by the record that its seq and stamp name; times that no record speaks of
     /// are rows of their own. Exit code 0 only if every row is within the tolerance, else 12.

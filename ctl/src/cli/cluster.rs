@@ -10,7 +10,7 @@ use proto::Name;
 use super::certs::parse_life;
 use crate::settings::Setting;
 
-/// Make clusters, and look after what holds for all their nodes.
+/// Create clusters, and manage what holds for all their nodes.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Cluster {
     /// Make authority, certificates, keys, configurations and the admin's context of a new cluster
@@ -59,8 +59,8 @@ pub(crate) struct Create {
     /// is trusted (mode local) and every status says so
     #[arg(long = "time-server", value_name = "ADDR")]
     pub(crate) time_servers: Vec<String>,
-    /// How long the certificates live that are made here, and those that the nodes sign; they have
-    /// theirs made anew at two thirds of it. Default: 90d
+    /// How long certificates live: those that are made here, and those that the nodes sign. Nodes
+    /// renew theirs at two thirds of it. Default: 90d
     #[arg(long, value_name = "TIME", value_parser = parse_life)]
     pub(crate) cert_life: Option<Duration>,
     /// Start the nodes in the background, wait until they are ready, and print a token with which
@@ -78,9 +78,9 @@ pub(crate) struct Create {
 /// A node that joins.
 #[derive(Debug, Args)]
 pub(crate) struct Join {
-    /// The token, as `logctl cluster token create` printed it; - reads it from standard input. As an
-    /// argument others on this machine can see it in the list of processes; better are -,
-    /// --token-file, and the variable LOGCTL_TOKEN, which is looked at last
+    /// The token, as `logctl cluster token create` printed it; - reads it from standard input. Others on
+    /// this machine can see an argument in the list of processes: better use -, --token-file, or the
+    /// variable LOGCTL_TOKEN, which is read last
     pub(crate) token: Option<String>,
     /// File with the token
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
@@ -97,11 +97,11 @@ pub(crate) struct Join {
     /// Where the others dial this node; default: the address from which this machine reaches them
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) advertise: Option<String>,
-    /// Replicate and serve, and never vote
+    /// Replicate and serve, but never vote
     #[arg(long)]
     pub(crate) learner: bool,
-    /// Among nodes fit to be primary the one with the highest is; default: the number at the end
-    /// of the name
+    /// Of the nodes fit to be primary the one with the highest priority is; default: the number at
+    /// the end of the name
     #[arg(long, value_name = "N")]
     pub(crate) priority: Option<u32>,
     /// Time server, host or host:port; give it several times. Without one the machine's own clock
@@ -121,9 +121,9 @@ pub(crate) struct Join {
 pub(crate) enum Token {
     /// Make a token and print it; the command to paste goes to standard error
     Create(TokenCreate),
-    /// List the tokens: what they are good for, who used them
+    /// List the tokens: what they admit, who used them
     List,
-    /// End a token; who came in with it stays
+    /// Revoke a token; who joined with it stays
     Revoke {
         /// Its id, as `logctl cluster token list` shows it, or the token itself
         id: String,

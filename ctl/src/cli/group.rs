@@ -6,15 +6,15 @@ use proto::{MessageId, Name};
 /// Groups.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Group {
-    /// Make a group; who makes it owns it and is its first member
+    /// Make a group; its maker owns it and is its first member
     Create(GroupName),
-    /// End a group; who was a member still reads what it saw
+    /// Delete a group; its members can still read what they saw
     Delete(GroupName),
     /// Add members: each sees what is said from now on
     Add(GroupMembers),
-    /// Take members out, or leave: nothing that is said later is seen
+    /// Remove members, or leave: they see nothing that is said later
     Remove(GroupMembers),
-    /// List the groups: a client those that it made or is in, an admin all
+    /// List the groups: a client sees those that it made or is in, an admin all
     List,
     /// Show the members of a group
     Show {

@@ -12,7 +12,7 @@ use super::group::parse_group;
 pub(crate) enum Kv {
     /// Show the value of a key; -o raw gives its bytes and nothing else
     Get(KvGet),
-    /// Set a key; who makes a key owns it, and others read it
+    /// Set a key; its maker owns it, and others can read it
     Put(KvPut),
     /// Set a key to NEW if its value is OLD
     Cas(KvCas),
@@ -23,7 +23,7 @@ pub(crate) enum Kv {
         /// What they begin with
         #[arg(default_value = "")]
         prefix: String,
-        /// Take the node's own state without asking the primary
+        /// Read the node's own state without asking the primary
         #[arg(long)]
         stale: bool,
     },
@@ -34,7 +34,7 @@ pub(crate) enum Kv {
 pub(crate) struct KvGet {
     /// The key
     pub(crate) key: String,
-    /// Take the node's own state without asking the primary
+    /// Read the node's own state without asking the primary
     #[arg(long)]
     pub(crate) stale: bool,
 }

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 /// A cluster on this machine, to work with.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Dev {
-    /// Make the cluster if there is none, and start what is not running; again changes nothing
+    /// Make the cluster if there is none, and start what is not running
     Up(DevUp),
     /// Stop the cluster; its data stays unless --purge is given
     Down(DevDown),
@@ -26,11 +26,11 @@ pub(crate) struct DevDir {
 /// What to start.
 #[derive(Debug, Args)]
 pub(crate) struct DevUp {
-    /// Number of nodes; more than there are are added to the running cluster. Default: 3, or as
+    /// Number of nodes; those that are missing are added to the running cluster. Default: 3, or as
     /// many as there are
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) nodes: Option<u8>,
-    /// Stop the cluster that is there, remove all of its data, and begin anew
+    /// Stop the cluster that is there, remove all of its data, and begin with an empty one
     #[arg(long)]
     pub(crate) fresh: bool,
     #[command(flatten)]

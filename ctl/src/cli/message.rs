@@ -33,11 +33,11 @@ pub(crate) struct Send {
     /// the setting on-loss=refuse
     #[arg(long)]
     pub(crate) commit_wait: bool,
-    /// Send it so many times, one after the other and each through another node; with --id the ids
+    /// Send it this many times, one after the other and each through another node; with --id the ids
     /// are ID-1, ID-2 and so on
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) repeat: Option<u32>,
-    /// Tell which node took how many instead of one line for each message
+    /// Show which node took how many, instead of one line for each message
     #[arg(long)]
     pub(crate) report: bool,
 }
@@ -66,7 +66,7 @@ pub(crate) struct Read {
     /// Only to this recipient: a client, @group, '*' or $events
     #[arg(long, value_name = "NAME")]
     pub(crate) to: Option<Stream>,
-    /// At most so many messages
+    /// Show at most this many messages
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
     /// Stay, and show what comes
@@ -78,7 +78,7 @@ pub(crate) struct Read {
     /// Exit code 0 also where messages are missing that retention removed before they were read here
     #[arg(long)]
     pub(crate) allow_gap: bool,
-    /// Take the node's own state without asking the primary; standard error says how far behind
+    /// Read the node's own state without asking the primary; standard error says how far behind
     #[arg(long)]
     pub(crate) stale: bool,
     /// In the order of the log; it always is, since one shard holds all
@@ -118,7 +118,7 @@ pub(crate) struct Get {
     /// Its sender, where several used the id
     #[arg(long, value_name = "NAME")]
     pub(crate) from: Option<Name>,
-    /// Take the node's own state without asking the primary
+    /// Read the node's own state without asking the primary
     #[arg(long)]
     pub(crate) stale: bool,
 }

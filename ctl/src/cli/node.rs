@@ -6,10 +6,10 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use proto::Name;
 
-/// Look after the nodes. Whatever changes them takes an admin.
+/// Manage the nodes. Changes need an admin.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Node {
-    /// Everything about one node
+    /// Show everything about one node
     Show {
         /// The node
         name: Name,
@@ -32,7 +32,7 @@ pub(crate) enum Node {
     StepDown {
         /// The node that gives it away; default: the primary
         name: Option<Name>,
-        /// How long it does not get it back by its priority
+        /// How long its priority does not bring the role back to it
         #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = parse_hold)]
         hold: Duration,
     },
@@ -46,7 +46,7 @@ pub(crate) enum Node {
         /// The node
         name: Name,
     },
-    /// Change what a node is meant to be
+    /// Change the settings of a node
     Set {
         /// The node
         name: Name,
@@ -54,7 +54,7 @@ pub(crate) enum Node {
         #[arg(long, value_name = "P", required_unless_present = "signer")]
         priority: Option<u32>,
         /// Whether it may sign certificates: then a node that holds the authority's key hands it
-        /// over. Whoever steals it can make itself any certificate of the cluster
+        /// over. Whoever steals that key can make any certificate of the cluster
         #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
         signer: Option<bool>,
     },
@@ -66,7 +66,7 @@ pub(crate) struct NodeAdd {
     /// Their names
     #[arg(required_unless_present = "count")]
     pub(crate) names: Vec<Name>,
-    /// How many; those that are not named are called n1, n2 and so on, as far as they are free
+    /// How many; those without a name are called n1, n2 and so on, as these are free
     #[arg(long, value_name = "K")]
     pub(crate) count: Option<NonZeroUsize>,
     /// How long their tokens live
@@ -83,7 +83,7 @@ pub(crate) struct NodeRemove {
     /// Their names; all of them go, or none
     #[arg(required = true)]
     pub(crate) names: Vec<Name>,
-    /// Also those that cannot be reached. The rest must be a majority all the same
+    /// Also remove those that cannot be reached. The rest must still be a majority
     #[arg(long)]
     pub(crate) force: bool,
     /// Only say which slots would move
@@ -94,7 +94,7 @@ pub(crate) struct NodeRemove {
 /// The engine.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Raft {
-    /// Term, vote, log and members of each node's engine; with --via of that one
+    /// Show term, vote, log and members of each node's engine; with --via of that one
     Show,
 }
 

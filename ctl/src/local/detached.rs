@@ -111,7 +111,7 @@ pub(crate) async fn stop_detached(pid_file: &Path) -> Result<Stopped, CtlError> 
                     return Err(CtlError::refused(
                         1,
                         format!("process {} does not end, not even when killed", named.pid),
-                        "dmesg; a disk that hangs holds processes",
+                        "look at dmesg: a disk that hangs holds processes",
                     ));
                 }
                 Stopped::Killed

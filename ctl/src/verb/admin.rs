@@ -84,7 +84,7 @@ async fn list(session: &Session, out: &mut Out) -> Result<(), CtlError> {
 
 async fn remove(session: &Session, name: &Name, out: &mut Out) -> Result<(), CtlError> {
     out.confirm(
-        &format!("{name} is taken out, and its key refused?"),
+        &format!("Remove the administrator {name}, and refuse its key?"),
         &format!("logctl -y admin remove {name}"),
     )?;
     let op = Some(AdminOp::Remove(AdminName { name: name.to_string() }));
@@ -95,8 +95,8 @@ async fn remove(session: &Session, name: &Name, out: &mut Out) -> Result<(), Ctl
         answer => admins(answer?)?,
     };
     out.note(&match taken.admins[..] {
-        [] => format!("{name} was none yet: the token for it is revoked"),
-        [..] => format!("{name} is no administrator any more"),
+        [] => format!("{name} was not an administrator yet: the token for it is revoked"),
+        [..] => format!("{name} is no longer an administrator"),
     });
     Ok(())
 }

@@ -95,7 +95,7 @@ pub(crate) async fn run(args: Bench, globals: &Globals, out: &mut Out) -> Result
             view.duplicates,
             view.errors.first().map(|error| format!("; the first: {error}")).unwrap_or_default()
         ),
-        "logctl status; the same with a lower --rate",
+        "logctl status; run the same with a lower --rate",
     ))
 }
 
@@ -105,7 +105,7 @@ fn messages(rate: u32, duration: Duration) -> Result<u64, CtlError> {
         Ok(count) if (1..=MESSAGES_MAX).contains(&count) => Ok(count),
         _ => Err(CtlError::usage(
             format!("that is {count} messages; at least 1 and at most {MESSAGES_MAX} are sent"),
-            "another --rate or --duration",
+            "give another --rate or --duration",
         )),
     }
 }

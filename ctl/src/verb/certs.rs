@@ -74,7 +74,7 @@ async fn show(globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     views.push(CertView::of("authority", "authority", authority, false, ca));
     match nodes(globals, &home).await {
         Ok(nodes) => views.extend(nodes),
-        Err(error) => out.warn(&format!("no node tells of the others: {}", error.line())),
+        Err(error) => out.warn(&format!("no node answers about the others: {}", error.line())),
     }
     out.list(&views)?;
     let wrong = views.iter().filter(|view| view.state != "fine");
@@ -121,7 +121,7 @@ fn beside(ca_key: &Path) -> Result<Vec<PathBuf>, CtlError> {
     certs.sort();
     if certs.is_empty() {
         let what = format!("{} holds no certificate with its key", folder.display());
-        return Err(CtlError::not_found(what, "--cert FILE"));
+        return Err(CtlError::not_found(what, "give --cert FILE"));
     }
     Ok(certs)
 }

@@ -176,7 +176,7 @@ fn show(view: &DistributionView, form: &ChartForm, out: &mut Out) -> Result<(), 
             return Err(CtlError::refused(
                 13,
                 "the cluster's count of messages by gateway is not that of its log",
-                "logctl verify --state, and report it",
+                "run logctl verify --state, and report what it says",
             ));
         }
         None => out.note("not compared with the log: only an admin reads all of it, at rest"),

@@ -24,7 +24,7 @@ use crate::views::RecordView;
 pub(crate) async fn run(args: Chat, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     if args.to == Stream::Events {
         return Err(CtlError::usage(
-            "nobody talks to $events: these are the system's own",
+            "nobody talks to $events: they are the system's own",
             "logctl events --follow",
         ));
     }
@@ -255,7 +255,10 @@ async fn send(session: &Session, to: &Stream, body: Vec<u8>) -> Result<Ack, CtlE
         Err(error) if error.exit_code() == 7 => Err(CtlError::refused(
             7,
             error.line(),
-            format!("logctl send --to {to} --id {id} with the same line: it cannot double"),
+            format!(
+                "run logctl send --to {to} --id {id} with the same line: it is stored only \
+                     once"
+            ),
         )),
         Err(error) => Err(error),
     }
@@ -300,7 +303,7 @@ fn read_line(from: &mut impl BufRead) -> Result<Option<Vec<u8>>, CtlError> {
     if line.len() > BODY_BYTES_MAX {
         return Err(CtlError::usage(
             format!("a line of more than {BODY_BYTES_MAX} bytes; it was not sent"),
-            "logctl send --file, in several parts",
+            "send it in several parts, or logctl send --file",
         ));
     }
     Ok(Some(line))

@@ -125,7 +125,13 @@ fn overdue(plan: &Plan, outcome: &Outcome, out: &Out) -> Result<(), CtlError> {
     if over.is_empty() {
         return Ok(());
     }
-    let what = format!("certificates were there and are kept, but over: {}", over.join("; "));
+    let what = format!(
+        "certificates were there and are kept, but have expired: {}",
+        over.join(
+            "; \
+                        "
+        )
+    );
     Err(CtlError::refused(4, what, renew))
 }
 
@@ -138,15 +144,15 @@ fn plan(args: &Create) -> Result<Plan, CtlError> {
     if args.host.is_unspecified() {
         return Err(usage(
             format!("{} means every address of this machine; nobody can dial it", args.host),
-            "--host with one address of this machine",
+            "give --host one address of this machine",
         ));
     }
     let mut nodes = Vec::new();
     for n in 0..u16::from(args.nodes) {
         let port = args.base_port.checked_add(n).ok_or_else(|| {
             usage(
-                format!("{} ports from {} on do not exist", args.nodes, args.base_port),
-                "a lower --base-port",
+                format!("there are no {} ports from {} on", args.nodes, args.base_port),
+                "give a lower --base-port",
             )
         })?;
         let number = n + 1;
@@ -171,7 +177,7 @@ fn plan(args: &Create) -> Result<Plan, CtlError> {
 /// Exit code 2.
 pub(crate) fn time_servers(given: &[String]) -> Result<Vec<String>, CtlError> {
     proto::address::time_servers(given).map_err(|why| {
-        CtlError::usage(why.to_string(), "--time-server ntp.example.org, or host:port")
+        CtlError::usage(why.to_string(), "write --time-server ntp.example.org, or host:port")
     })
 }
 
@@ -190,7 +196,7 @@ pub(crate) fn check_not_own(
         None => Ok(()),
         Some(own) => {
             let why = TimeServersError::Own(own.clone()).to_string();
-            Err(CtlError::usage(why, "--time-server with another machine's address"))
+            Err(CtlError::usage(why, "give --time-server another machine's address"))
         }
     }
 }
@@ -287,7 +293,7 @@ fn advise(plan: &Plan, outcome: &Outcome, view: &CreateView, out: &Out) {
     for node in &outcome.lost {
         out.warn(&format!(
             "{node} has neither store nor seed, and the cluster was started before: its data is \
-             lost, and it is not made anew, for it would forget its votes"
+             lost. It is not created again, for it would have forgotten its votes"
         ));
     }
     if view.clock == "local" {
@@ -298,7 +304,8 @@ fn advise(plan: &Plan, outcome: &Outcome, view: &CreateView, out: &Out) {
     }
     if let servers @ 1..=2 = plan.time_servers.len() {
         out.note(&format!(
-            "clock: {servers} of at least 3 time servers; with fewer than 3 none of them may be wrong"
+            "clock: {servers} of at least 3 time servers; with fewer than 3 none of them may be \
+             wrong"
         ));
     }
     let Some(context) = &view.context else { return };

@@ -121,7 +121,7 @@ fn show(home: &Home, name: &Name, context: &Context, out: &mut Out) -> Result<()
 
 fn add(args: &ContextAdd, home: &Home, out: &Out) -> Result<(), CtlError> {
     let nodes = args.nodes.iter().map(|text| parse_node(text)).collect::<Result<Vec<_>, _>>();
-    let nodes = nodes.map_err(|what| CtlError::usage(what, "--node n1=127.0.0.1:7101"))?;
+    let nodes = nodes.map_err(|what| CtlError::usage(what, "write --node n1=127.0.0.1:7101"))?;
     let full = |path: &Path| std::path::absolute(path).map_err(CtlError::file("find", path));
     let (ca, cert, key) = (full(&args.ca)?, full(&args.cert)?, full(&args.key)?);
     let credentials = Credentials::load(&ca, &cert, &key)?;
@@ -130,7 +130,7 @@ fn add(args: &ContextAdd, home: &Home, out: &Out) -> Result<(), CtlError> {
         return Err(CtlError::refused(
             4,
             format!("{} is the certificate of a node; nodes do not use logctl", cert.display()),
-            "the certificate of a client or an admin",
+            "give the certificate of a client or an admin",
         ));
     }
     let context = Context {
@@ -146,7 +146,7 @@ fn add(args: &ContextAdd, home: &Home, out: &Out) -> Result<(), CtlError> {
     if home.load(&args.name)?.is_some_and(|there| there != context) {
         return Err(CtlError::conflict(
             format!("there is another context '{}' already", args.name),
-            format!("another name, or logctl context remove {}", args.name),
+            format!("choose another name, or logctl context remove {}", args.name),
         ));
     }
     home.store(&args.name, &context)?;

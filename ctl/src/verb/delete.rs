@@ -15,7 +15,7 @@ pub(crate) async fn run(args: Delete, globals: &Globals, out: &mut Out) -> Resul
     if args.reason.len() > REASON_BYTES_MAX {
         return Err(CtlError::usage(
             format!("the reason is longer than {REASON_BYTES_MAX} bytes"),
-            "a shorter --reason",
+            "shorten --reason",
         ));
     }
     let session = Session::open(globals, &Home::from_env()?)?;

@@ -119,7 +119,7 @@ impl Place {
         if holds_others && !dir.join(MARK).exists() {
             return Err(CtlError::conflict(
                 format!("{} holds something that 'logctl dev' did not make", dir.display()),
-                "another --dir; nothing was changed in this one",
+                "use another --dir; nothing was changed in this one",
             ));
         }
         make_private_dir(&dir)?;
@@ -129,7 +129,7 @@ impl Place {
         if lock.try_lock().is_err() {
             return Err(CtlError::conflict(
                 format!("another 'logctl dev' is at work in {}", dir.display()),
-                "the same command again when it is done",
+                "run the same command again when that one is done",
             ));
         }
         Ok(Self { dir, _lock: lock })
@@ -290,8 +290,8 @@ fn plan(dir: &Path, mark: Mark) -> Result<Plan, CtlError> {
     let node = |n: u8| {
         let port = mark.base_port.checked_add(u16::from(n - 1)).ok_or_else(|| {
             CtlError::usage(
-                format!("{} ports from {} on do not exist", mark.nodes, mark.base_port),
-                "a lower --base-port",
+                format!("there are no {} ports from {} on", mark.nodes, mark.base_port),
+                "give a lower --base-port",
             )
         })?;
         Ok(PlannedNode {

@@ -37,7 +37,7 @@ fn show(record: &RecordView, out: &mut Out) -> Result<(), CtlError> {
         (Some(body), None) => out.bytes(body),
         (_, deletion) => Err(CtlError::not_found(
             format!("there is no body: {}", deletion.unwrap_or_default()),
-            "logctl get without -o raw shows what is left",
+            "run logctl get without -o raw to see what is left",
         )),
     }
 }

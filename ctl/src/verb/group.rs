@@ -47,7 +47,7 @@ pub(crate) async fn run(args: Group, globals: &Globals, out: &mut Out) -> Result
         Group::Remove(args) if args.history => {
             return Err(CtlError::usage(
                 "--history says what new members see; who goes keeps what it saw",
-                format!("logctl group remove {} without --history", args.name),
+                format!("run logctl group remove {} without --history", args.name),
             ));
         }
         Group::Remove(args) => (GroupOp::Remove(members(&args)?), args.id),
@@ -59,7 +59,7 @@ fn members(args: &GroupMembers) -> Result<group::GroupMembers, CtlError> {
     if args.members.len() > GROUP_CHANGE_NAMES_MAX {
         return Err(CtlError::usage(
             format!("{} names; at most {GROUP_CHANGE_NAMES_MAX} at a time", args.members.len()),
-            "several times logctl group, with fewer names each",
+            "run logctl group several times, with fewer names each",
         ));
     }
     Ok(group::GroupMembers {
@@ -91,7 +91,7 @@ async fn change(
         Err(error) if error.exit_code() == 7 => Err(CtlError::refused(
             7,
             error.line(),
-            format!("the same command with --id {id}: it is safe, it is done once"),
+            format!("run the same command with --id {id}: it is done only once"),
         )),
         Err(error) => Err(hinted(error)),
     }
@@ -101,7 +101,7 @@ async fn change(
 fn hinted(error: CtlError) -> CtlError {
     let hint = match error.exit_code() {
         4 | 5 => "logctl group list, logctl clients",
-        6 => "logctl group show NAME, or another name",
+        6 => "logctl group show NAME, or choose another name",
         _ => return error,
     };
     CtlError::refused(error.exit_code(), error.line(), hint)

@@ -60,7 +60,9 @@ impl Show for JoinView {
 pub(crate) async fn run(args: Join, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     let from = TokenFrom { text: args.token.as_deref(), file: args.token_file.as_deref() };
     let token = from.read(&[Role::Node], out)?.ok_or_else(|| {
-        let hint = format!("{TOKEN_VARIABLE}=TOKEN logctl cluster join, --token-file FILE, or -");
+        let hint = format!(
+            "set {TOKEN_VARIABLE}=TOKEN, or give --token-file FILE, or - for standard input"
+        );
         CtlError::usage("no join token is given", hint)
     })?;
     check_addresses(&args)?;
@@ -105,11 +107,18 @@ pub(crate) async fn run(args: Join, globals: &Globals, out: &mut Out) -> Result<
 fn check_addresses(args: &Join) -> Result<(), CtlError> {
     if let Some(address) = &args.advertise {
         let checked = proto::address::advertised(address);
-        checked.map_err(|why| CtlError::usage(why.to_string(), "--advertise 192.0.2.4:7101"))?;
+        checked.map_err(|why| {
+            CtlError::usage(
+                why.to_string(),
+                "write --advertise \
+                                                                192.0.2.4:7101",
+            )
+        })?;
     }
     if args.listen.is_some_and(|listen| listen.port() == 0) {
-        let what = "--listen: port 0 is drawn anew at every start; the others could not find it";
-        return Err(CtlError::usage(what, "--listen 0.0.0.0:7101"));
+        let what = "--listen: port 0 gives another port at every start; the others could not find \
+                    it";
+        return Err(CtlError::usage(what, "write --listen 0.0.0.0:7101"));
     }
     Ok(())
 }
@@ -136,7 +145,7 @@ async fn still_member(
             let dir = folder.dir().display();
             Err(CtlError::conflict(
                 failure.message,
-                format!("move {dir} away, or --dir with another one; and a new token"),
+                format!("move {dir} away, or give another --dir; and make a new token"),
             ))
         }
         Err(error) => {
@@ -163,10 +172,13 @@ fn request(
     time: Duration,
 ) -> Result<JoinRequest, CtlError> {
     let listen: SocketAddr = begun.listen.parse().map_err(|_| {
-        CtlError::usage(format!("'{}' is no address to listen on", begun.listen), "--listen")
+        CtlError::usage(
+            format!("'{}' is not an address to listen on", begun.listen),
+            "give --listen IP:PORT",
+        )
     })?;
     let incarnation = Uuid::parse_str(&begun.incarnation)
-        .map_err(|_| CtlError::conflict("no incarnation is written down", "another --dir"))?;
+        .map_err(|_| CtlError::conflict("no incarnation is written down", "use another --dir"))?;
     let votes = if wants.learner { MemberWants::Learner } else { MemberWants::Voter };
     let node = JoinNode {
         address: begun.advertise.clone(),
@@ -213,7 +225,7 @@ async fn ask(
 
 /// Decides on addresses and store, as far as an earlier run has not.
 async fn begin(args: &Join, token: &JoinToken, before: Option<&Begun>) -> Result<Begun, CtlError> {
-    let usage = |what: String| CtlError::usage(what, "--listen with an address of this machine");
+    let usage = |what: String| CtlError::usage(what, "give --listen an address of this machine");
     let listen = match (args.listen, before) {
         (Some(listen), _) => listen,
         (None, Some(before)) => before.listen.parse().map_err(|_| usage(before.listen.clone()))?,
@@ -228,7 +240,7 @@ async fn begin(args: &Join, token: &JoinToken, before: Option<&Begun>) -> Result
                 CtlError::refused(
                     3,
                     format!("no route to a node of the token: {}", token.addresses.join(", ")),
-                    "--advertise with the address that the other nodes reach this machine at",
+                    "give --advertise the address at which the other nodes reach this machine",
                 )
             })?;
             SocketAddr::new(ip, listen.port()).to_string()
@@ -245,7 +257,7 @@ fn choose_name(args: &Join, token: &JoinToken) -> Result<Name, CtlError> {
     let name = wanted_name(args, token)?;
     if name.as_str() == ADMIN {
         let what = format!("the name '{ADMIN}' is reserved for the operator");
-        return Err(CtlError::usage(what, "another name: --name n4"));
+        return Err(CtlError::usage(what, "choose another name: --name n4"));
     }
     Ok(name)
 }
@@ -254,7 +266,7 @@ fn wanted_name(args: &Join, token: &JoinToken) -> Result<Name, CtlError> {
     match (&args.name, token.name.parse::<Name>()) {
         (Some(name), Ok(bound)) if *name != bound => Err(CtlError::usage(
             format!("the token is for the name '{bound}' alone, not for '{name}'"),
-            format!("--name {bound}, or another token"),
+            format!("give --name {bound}, or use another token"),
         )),
         (Some(name), _) => Ok(name.clone()),
         (None, Ok(bound)) => Ok(bound),
@@ -262,7 +274,7 @@ fn wanted_name(args: &Join, token: &JoinToken) -> Result<Name, CtlError> {
             let text = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
             let label = text.trim().split('.').next().unwrap_or_default().to_ascii_lowercase();
             label.parse().map_err(|_| {
-                CtlError::usage("this machine has no name that a node could have", "--name n4")
+                CtlError::usage("this machine has no name that a node could have", "give --name n4")
             })
         }
     }
@@ -276,7 +288,7 @@ fn free_port() -> Result<SocketAddr, CtlError> {
         CtlError::refused(
             3,
             format!("the UDP ports {PORT} to {} are all in use", PORT + PORTS - 1),
-            "--listen with a free one; ss -lun shows who uses them",
+            "give --listen a free one; ss -lun shows what uses them",
         )
     })
 }

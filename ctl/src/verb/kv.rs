@@ -184,9 +184,9 @@ async fn done(change: KvChange, session: Session, out: &mut Out) -> Result<(), C
                 4 if !is_admin => {
                     format!("its owner may share it: logctl kv put {key} VALUE --shared")
                 }
-                7 => format!("the same command with --id {id}: it is safe, it is done once"),
+                7 => format!("run the same command with --id {id}: it is done only once"),
                 5 => "logctl kv list names the keys".to_owned(),
-                6 => format!("logctl kv get {key}, then again with --if-version"),
+                6 => format!("logctl kv get {key}, then run it again with --if-version"),
                 _ => return Err(error),
             };
             return Err(CtlError::refused(error.exit_code(), error.line(), hint));
@@ -210,7 +210,7 @@ fn read_value(args: &KvPut) -> Result<Vec<u8>, CtlError> {
         words: args.value.as_deref(),
         bytes_max: KV_VALUE_BYTES_MAX,
         missing: ("no value: neither VALUE nor --file, and nothing is piped in", &hint),
-        too_large: ("the value", "set", "logctl send, which takes larger things"),
+        too_large: ("the value", "set", "use logctl send, which takes larger things"),
     };
     input.read()
 }

@@ -125,7 +125,7 @@ fn known_nodes(home: &Home, cluster: &ClusterId) -> Result<Vec<Node>, CtlError> 
             _ => {}
         }
     }
-    Err(CtlError::usage("no context here knows a node of this cluster", "--node n1=HOST:PORT"))
+    Err(CtlError::usage("no context here knows a node of this cluster", "give --node n1=HOST:PORT"))
 }
 
 impl Show for RecoveredView {

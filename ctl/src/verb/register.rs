@@ -31,7 +31,7 @@ pub(crate) async fn run(args: Register, globals: &Globals, out: &mut Out) -> Res
     if args.name.as_str() == ADMIN {
         return Err(CtlError::usage(
             format!("the name '{ADMIN}' is reserved for the operator"),
-            "another name",
+            "choose another name",
         ));
     }
     let home = Home::from_env()?;
@@ -119,7 +119,7 @@ async fn with_token(
                 files.drop_key()?;
             }
             return Err(match error.exit_code() {
-                6 => CtlError::conflict(CtlError::from(error).line(), "another name for it"),
+                6 => CtlError::conflict(CtlError::from(error).line(), "choose another name for it"),
                 _ => error.into(),
             });
         }
@@ -177,7 +177,7 @@ pub(super) fn refuse_other(
                     there.name,
                     there.cluster
                 ),
-                format!("another name, or logctl context remove {name}"),
+                format!("choose another name, or logctl context remove {name}"),
             ))
         }
         Some(_) | None => Ok(()),

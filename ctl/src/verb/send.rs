@@ -19,8 +19,8 @@ use crate::views::AckView;
 pub(crate) async fn run(args: Send, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     if args.to == Stream::Events {
         return Err(CtlError::usage(
-            "nobody sends to $events: these are the system's own",
-            "a client, @group or '*' after --to",
+            "nobody sends to $events: they are the system's own",
+            "give a client, @group or '*' after --to",
         ));
     }
     let headers = parse_headers(&args.headers)?;
@@ -53,7 +53,7 @@ fn ids(args: &Send) -> Result<Vec<String>, CtlError> {
                 Ok(id) => Ok(id.to_string()),
                 Err(error) => Err(CtlError::usage(
                     format!("the id of the message number {n}: {error}"),
-                    "a shorter --id; nothing was sent",
+                    "shorten --id; nothing was sent",
                 )),
             })
             .collect(),
@@ -124,7 +124,11 @@ async fn again(
         if out.flush().is_err() && tried < count {
             let left = count - tried;
             let what = format!("{acked} of {count} messages are stored, {left} were not sent");
-            return Err(out.cut_short(&what, "the same with its output to a file or a terminal"));
+            return Err(out.cut_short(
+                &what,
+                "run the same with its output to a file or a \
+                                             terminal",
+            ));
         }
     }
     if args.report {
@@ -152,13 +156,13 @@ async fn store(
             7,
             error.line(),
             match args.repeat {
-                None => format!("the same command with --id {id}: it is safe, it cannot double"),
-                Some(_) => format!("that one alone, with --id {id}: it is safe, it cannot double"),
+                None => format!("run the same command with --id {id}: it is stored only once"),
+                Some(_) => format!("run that one alone, with --id {id}: it is stored only once"),
             },
         )),
         Err(error) if error.exit_code() == 2 && args.commit_wait => Err(CtlError::usage(
             error.line(),
-            "logctl cluster settings, or the same without --commit-wait",
+            "logctl cluster settings, or run the same without --commit-wait",
         )),
         Err(error) => Err(error),
     }
@@ -176,14 +180,14 @@ fn read_body(args: &Send) -> Result<Vec<u8>, CtlError> {
         too_large: (
             "the message",
             "sent",
-            "several smaller messages, or a file store and its link",
+            "send several smaller messages, or put it in a file store and send the link",
         ),
     };
     input.read()
 }
 
 fn parse_headers(texts: &[String]) -> Result<Vec<Header>, CtlError> {
-    let usage = |what: String| CtlError::usage(what, "--header key=value");
+    let usage = |what: String| CtlError::usage(what, "write --header key=value");
     if texts.len() > HEADERS_MAX {
         return Err(usage(format!("{} headers; at most {HEADERS_MAX} fit", texts.len())));
     }

@@ -95,7 +95,7 @@ async fn unheard(code: u8, out: &Out, lines: &mut Lines) -> Result<(), CtlError>
                     Ok(Some(_)) | Err(_) => {}
                 }
                 let what = format!("not run: '{}' and what follows it", line.trim_end());
-                return Err(out.cut_short(&what, "the same with its output to a file"));
+                return Err(out.cut_short(&what, "run the same with its output to a file"));
             }
         }
     }
@@ -109,7 +109,13 @@ async fn command(line: &str, shell: &Globals, interrupt: &mut Signal) -> Next {
     };
     let mut words = match words(line) {
         Ok(words) => words,
-        Err(missing) => return told(format!("this line lacks {missing}"), "'...' or \"...\""),
+        Err(missing) => {
+            return told(
+                format!("this line lacks {missing}"),
+                "quote with '...' or \
+                                             \"...\"",
+            );
+        }
     };
     if words.first().is_some_and(|first| first == "logctl") {
         words.remove(0);

@@ -194,7 +194,7 @@ async fn judge(
         Some(node) if repairing => Err(CtlError::refused(
             13,
             format!("{node} takes no part: {}", view.problems().join("; ")),
-            format!("the log of {node}, which names the file and how to replace the node"),
+            format!("look at the log of {node}: it names the file, and how to replace the node"),
         )),
         _ => view.verdict(),
     };

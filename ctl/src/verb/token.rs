@@ -99,7 +99,7 @@ async fn revoke(text: &str, globals: &Globals, out: &mut Out) -> Result<(), CtlE
     let pasted = JoinToken::decode(text).ok().map(|token| token.id);
     let id = pasted.or_else(|| token::parse_id(text)).ok_or_else(|| {
         CtlError::usage(
-            format!("'{text}' is no token and no token's id"),
+            format!("'{text}' is neither a token nor the id of one"),
             "logctl cluster token list",
         )
     })?;

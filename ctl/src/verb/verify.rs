@@ -269,7 +269,7 @@ fn verdict(lines: &[NodeLine], histories: Option<&Histories>) -> Result<(), CtlE
         return Err(CtlError::refused(
             13,
             format!("not what the others hold, or not what was written: {damaged}"),
-            "its log; then logctl node remove NODE, and join it anew with an empty folder",
+            "look at its log; then logctl node remove NODE, and join it again with an empty folder",
         ));
     }
     if let Some(histories) = histories {
@@ -280,7 +280,7 @@ fn verdict(lines: &[NodeLine], histories: Option<&Histories>) -> Result<(), CtlE
         ));
     }
     if !silent.is_empty() {
-        let hint = "logctl status; a longer --timeout where much is to be read";
+        let hint = "logctl status; give a longer --timeout where there is much to read";
         return Err(CtlError::refused(10, format!("no answer of {silent}"), hint));
     }
     Ok(())

@@ -66,7 +66,7 @@ pub(crate) async fn run(args: Wait, globals: &Globals, out: &mut Out) -> Result<
         if Instant::now() + LOOK_EVERY >= give_up {
             let time = humantime::format_duration(args.timeout);
             let what = format!("not {} after {time}: {}", waiting.wanted(), missing.join("; "));
-            break Err(CtlError::refused(7, what, "logctl status, or a longer --timeout"));
+            break Err(CtlError::refused(7, what, "logctl status, or give a longer --timeout"));
         }
         sleep(LOOK_EVERY).await;
     };
@@ -157,7 +157,7 @@ fn removed(name: &str, members: &[MemberRow]) -> Result<Vec<ReadyView>, NotYet> 
         }]),
         Some(row) => Err(NotYet::Because(vec![format!("{name} is {}", row.noticed().as_str())])),
         None => {
-            let what = format!("{name} never was a node of this cluster");
+            let what = format!("{name} was never a node of this cluster");
             Err(NotYet::Over(CtlError::not_found(what, "logctl nodes")))
         }
     }

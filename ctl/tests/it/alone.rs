@@ -156,7 +156,7 @@ fn a_token_that_others_can_see_is_said_to_be_seen() {
     ] {
         let (code, errors) = join(args, variable);
         assert_eq!(code, Some(2), "{errors}");
-        assert!(errors.contains("port 0 is drawn anew"), "{errors}");
+        assert!(errors.contains("port 0 gives another port"), "{errors}");
         assert_eq!(errors.contains("list of processes"), seen, "{args:?}: {errors}");
     }
     let (code, errors) = join(&[], "");

@@ -92,7 +92,7 @@ mod tests {
         };
         let (noted, _) = noticed(&row, &heard(1, 7)).unwrap();
         assert_eq!(noted.nonce, [7; 16]);
-        assert_eq!(noticed(&noted, &heard(2, 8)), None, "a store made anew");
+        assert_eq!(noticed(&noted, &heard(2, 8)), None, "a store created again");
         let (again, _) = noticed(&noted, &heard(2, 7)).unwrap();
         assert_eq!((again.nonce, again.starts), (vec![7; 16], 2));
         let (older, _) = noticed(&noted, &heard(3, 0)).unwrap();

@@ -257,7 +257,7 @@ mod tests {
         let second = |turns: &mut Turns, live: &[LiveNode], now| turns.next(live, now).unwrap();
         assert_eq!(second(&mut out(), &nodes, 1000 + OUT_MS - 1), "n1");
         assert_eq!(second(&mut out(), &nodes, 1000 + OUT_MS), "n2");
-        assert_eq!(second(&mut out(), &nodes, 999), "n2", "the clock has started anew");
+        assert_eq!(second(&mut out(), &nodes, 999), "n2", "the clock has started again");
         let mut restarted = nodes.clone();
         restarted[1].incarnation = 2;
         assert_eq!(second(&mut out(), &restarted, 1000), "n2");

@@ -6,6 +6,9 @@ use super::{none, one};
 const FILE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 70;
 
+/// Where such words may stay for the present: both texts are part of what configurations look like.
+const HELD: &[&str] = &["ctl/src/template.rs", "daemon/src/config/parse.rs"];
+
 /// Where what must stay true is asserted, and how often at least in a thousand lines.
 const ASSERTING: &[&str] = &["log/src/"];
 const ASSERTIONS_MIN: usize = 10;
@@ -114,6 +117,26 @@ fn machine_paths(files: &[TextFile]) -> Vec<String> {
     out
 }
 
+/// What reads as translated in a text that a user sees: in a literal, in the help of `logctl`, or in a
+/// document. Each has a plain word: again, no longer, failed.
+fn stilted(files: &[TextFile]) -> Vec<String> {
+    let phrases = [concat!("an", "ew"), concat!("in ", "vain"), concat!("came ", "to nothing")];
+    let is_seen = |file: &TextFile, line: &str| match file.is_rust() {
+        true => !line.starts_with("//") || file.path.starts_with("ctl/src/cli"),
+        false => matches!(file.path.as_str(), "README.md" | "CHANGELOG.md"),
+    };
+    let mut out = Vec::new();
+    for file in files.iter().filter(|file| !HELD.contains(&file.path.as_str())) {
+        for (line, text) in (1..).zip(file.text.lines()) {
+            let found = phrases.iter().find(|phrase| has_word(text, phrase));
+            if let Some(phrase) = found.filter(|_| is_seen(file, text.trim_start())) {
+                out.push(format!("{}:{line}: say it more plainly: {phrase}", file.path));
+            }
+        }
+    }
+    out
+}
+
 #[test]
 fn files_and_functions_are_short() {
     let planted = [TextFile::planted("a.rs", &"\n".repeat(601))];
@@ -148,6 +171,17 @@ fn nothing_is_left_unfinished_or_silenced() {
     let silenced = concat!("\n#[all", "ow(dead_code)]");
     one(&unfinished(&[TextFile::planted("a.rs", silenced)]), "a.rs:2");
     none(unfinished(&files()));
+}
+
+#[test]
+fn what_a_user_reads_is_plain_english() {
+    let line = concat!("    f(\"made an", "ew\");");
+    one(&stilted(&[TextFile::planted("net/src/a.rs", line)]), "net/src/a.rs:1");
+    let comment = concat!("/// Begins an", "ew.");
+    none(stilted(&[TextFile::planted("net/src/a.rs", comment)]));
+    one(&stilted(&[TextFile::planted("ctl/src/cli/a.rs", comment)]), "ctl/src/cli/a.rs:1");
+    one(&stilted(&[TextFile::planted("README.md", comment)]), "README.md:1");
+    none(stilted(&files()));
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn refuse_via(globals: &Globals) -> Result<(), CtlError> {
         None => Ok(()),
         Some(node) => Err(CtlError::usage(
             format!("--all asks every node itself, and --via (or LOGCTL_VIA) names {node}"),
-            "one of the two",
+            "give only one of the two",
         )),
     }
 }

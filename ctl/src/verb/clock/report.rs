@@ -90,11 +90,14 @@ async fn find(
     if range.since_ns.is_some_and(|since_ns| since_ns >= now_ns) {
         return Err(CtlError::usage(
             format!("--since is not before now, which is {}", utc_text(now_ns)),
-            "a range that has begun",
+            "give a range that has begun",
         ));
     }
     if range.until_ns.is_some_and(|until_ns| until_ns > now_ns) {
-        out.note(&format!("the report ends now, at {}: --until is to come", utc_text(now_ns)));
+        out.note(&format!(
+            "--until is in the future; the report ends now, at {}",
+            utc_text(now_ns)
+        ));
     }
     let mut nodes: Vec<String> = session.nodes().await?.into_iter().map(|node| node.name).collect();
     let mut entries = read(range, session, out).await?;
@@ -106,7 +109,7 @@ async fn find(
         if !nodes.iter().any(|node| node == only.as_str()) {
             return Err(CtlError::not_found(
                 format!("there is no node '{only}', and no history of one"),
-                format!("one of {}", nodes.join(", ")),
+                format!("give one of {}", nodes.join(", ")),
             ));
         }
         nodes.retain(|node| node == only.as_str());
@@ -191,7 +194,8 @@ fn verdict(sums: &[(String, Sum)], tolerance: &str, out: &mut Out) -> Result<(),
     Err(CtlError::refused(
         12,
         what,
-        "the rows that are not 'yes'; the stamps name the records: logctl read --to '$events'",
+        "look at the rows that are not 'yes'; logctl read --to '$events' shows the records of \
+         their stamps",
     ))
 }
 

@@ -49,7 +49,7 @@ pub(crate) async fn run(args: ClockWait, globals: &Globals, out: &mut Out) -> Re
             return Err(CtlError::refused(
                 7,
                 format!("not {} after {:?}: {last}", wanted(&args), globals.timeout),
-                format!("logctl clock sources{all} -v, or a longer --timeout"),
+                format!("logctl clock sources{all} -v, or give a longer --timeout"),
             ));
         }
         sleep(LOOK_EVERY).await;

@@ -64,7 +64,7 @@ impl<'a> Tour<'a> {
                 let what = "the demo was not shown to its end";
                 Err(self
                     .out
-                    .cut_short(what, "logctl demo, with its output to a terminal or a file"))
+                    .cut_short(what, "run logctl demo with its output to a terminal or a file"))
             }
         }
     }

@@ -40,7 +40,7 @@ pub(super) async fn run(args: NodeAdd, globals: &Globals, out: &mut Out) -> Resu
     distinct(&args.names)?;
     if let Some(count) = args.count.filter(|count| count.get() < args.names.len()) {
         let what = format!("--count {count}, and {} names", args.names.len());
-        return Err(CtlError::usage(what, "as many names as nodes, or fewer"));
+        return Err(CtlError::usage(what, "give as many names as nodes, or fewer"));
     }
     let home = Home::from_env()?;
     let talk = Talk::open(globals)?;
@@ -72,7 +72,11 @@ fn distinct(names: &[Name]) -> Result<(), CtlError> {
     let twice =
         names.iter().enumerate().find(|(at, name)| names.iter().take(*at).any(|n| n == *name));
     match twice {
-        Some((_, name)) => Err(CtlError::usage(format!("{name} is named twice"), "each name once")),
+        Some((_, name)) => Err(CtlError::usage(
+            format!("{name} is named twice"),
+            "give each name \
+                                                        once",
+        )),
         None => Ok(()),
     }
 }
@@ -162,12 +166,16 @@ fn names(rows: &[MemberRow], given: &[Name], count: usize) -> Result<Vec<Name>, 
     };
     if let Some(name) = given.iter().find(|name| present(name.as_str())) {
         let what = format!("{name} is a node of this cluster already");
-        return Err(CtlError::conflict(what, "another name; logctl nodes"));
+        return Err(CtlError::conflict(
+            what,
+            "choose another name; logctl nodes lists those in \
+                                             use",
+        ));
     }
     let there = rows.iter().filter(|row| row.noticed() != MemberState::Removed).count();
     if there + count > NODES_MAX {
         let what = format!("{there} nodes and {count} more: a cluster has {NODES_MAX} at most");
-        return Err(CtlError::conflict(what, "fewer; or logctl node remove"));
+        return Err(CtlError::conflict(what, "add fewer, or first logctl node remove NAME"));
     }
     let mut names = given.to_vec();
     // The name of a removed node is better not given to another one without being asked for.

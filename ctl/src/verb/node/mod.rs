@@ -78,7 +78,7 @@ impl Talk {
         match self.change.call(Op::Member(change)).await {
             // What stands in the way is how the nodes are.
             Err(error) if error.exit_code() == 6 => {
-                Err(CtlError::conflict(error.line(), "logctl nodes, and what it says is missing"))
+                Err(CtlError::conflict(error.line(), "run logctl nodes: it says what is missing"))
             }
             Err(error) if error.exit_code() == 5 => {
                 Err(CtlError::not_found(error.line(), "logctl nodes"))
@@ -136,7 +136,12 @@ impl Talk {
                 let time = humantime::format_duration(self.time);
                 let text =
                     format!("{what} is ordered, and not done after {time}: {said}; it goes on");
-                return Err(CtlError::refused(7, text, "the same again with a longer --timeout"));
+                return Err(CtlError::refused(
+                    7,
+                    text,
+                    "run the same again with a longer \
+                                                       --timeout",
+                ));
             }
             sleep(LOOK_EVERY).await;
         }

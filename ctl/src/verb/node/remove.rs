@@ -85,14 +85,14 @@ pub(super) async fn run(
         return planned(names, globals, out).await;
     }
     let what = names.join(", ");
-    let question = format!("{what}: removed for good, its store and its certificate are void?");
+    let question = format!("Remove {what} for good, with store and certificate?");
     out.confirm(&question, &format!("logctl -y node remove {}", names.join(" ")))?;
     let talk = Talk::open(globals)?;
     let here = dev::folder(&Home::from_env()?, talk.change.context());
     if args.force && talk.status().await.is_ok_and(|status| nobody_signs(&status, &names)) {
         out.warn(
             "no node that stays and is up holds the authority's key: nobody can register, join or \
-             have a certificate made anew until one has it (logctl certs --help)",
+             renew a certificate until one has it (logctl certs --help)",
         );
     }
     let done = removed(&talk, &names, args.force, out).await;
