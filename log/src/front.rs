@@ -40,6 +40,8 @@ pub(crate) struct Shard {
     pub(crate) end: u64,
     pub(crate) floor: Option<Place>,
     pub(crate) vote: Option<Vote>,
+    /// Place of the last entry, or the floor if nothing lies above it.
+    pub(crate) last: Option<Place>,
     /// The newest entries; the last one is the one before `end`.
     pub(crate) recent: VecDeque<Recent>,
 }
@@ -49,8 +51,8 @@ pub(crate) struct Shard {
 pub(crate) struct Recent {
     pub(crate) entry: Entry,
     pub(crate) ticket: u64,
-    /// Its place, once it is durable.
-    pub(crate) place: Option<Place>,
+    pub(crate) place: Place,
+    pub(crate) durable: bool,
 }
 
 /// What an entry counts for besides its payload.
@@ -78,19 +80,23 @@ impl Shard {
 }
 
 impl<D: Disk> Front<D> {
-    pub(crate) fn append(&mut self, shard: u16, entry: Entry, ticket: u64) {
+    /// Gives the place of the entry.
+    pub(crate) fn append(&mut self, shard: u16, entry: Entry, ticket: u64) -> Place {
         let shard = self.shards.entry(shard).or_default();
         assert_eq!(entry.index, shard.end, "indexes have no gap");
-        let before = shard.recent.back().map_or(0, |recent| recent.entry.term);
+        let before = shard.last.map_or(0, |last| last.term);
         assert!(entry.term >= before, "terms never go back: {} after {before}", entry.term);
-        shard.end += 1;
-        let recent = Recent { entry, ticket, place: None };
+        let place = Place::after(shard.last.as_ref(), &entry);
+        (shard.end, shard.last) = (shard.end + 1, Some(place));
+        let recent = Recent { entry, ticket, place, durable: false };
         self.cached += bytes(&recent);
         shard.recent.push_back(recent);
+        place
     }
 
-    /// Hides the entries from `end` on.
-    pub(crate) fn truncate(&mut self, shard: u16, end: u64) {
+    /// Hides the entries behind `last`, which is held.
+    pub(crate) fn truncate(&mut self, shard: u16, last: Option<Place>) {
+        let end = last.map_or(0, |last| last.index + 1);
         let shard = self.shards.entry(shard).or_default();
         assert!(end >= shard.first, "nothing below the purge floor is cut off");
         while shard.end > end {
@@ -99,6 +105,9 @@ impl<D: Disk> Front<D> {
                 self.cached -= bytes(&gone);
             }
         }
+        let known = shard.recent.back().map(|recent| recent.place);
+        assert!(known.is_none() || known == last, "the place that stays is that of its entry");
+        shard.last = last;
     }
 
     /// Hides the entries up to and with the floor.
@@ -113,7 +122,9 @@ impl<D: Disk> Front<D> {
                 self.cached -= bytes(&gone);
             }
         }
-        shard.end = shard.end.max(shard.first);
+        if shard.end <= shard.first {
+            (shard.end, shard.last) = (shard.first, Some(floor));
+        }
     }
 
     /// Takes what the next flush writes: all that is queued, but not much more than `bytes`. Gives
@@ -143,7 +154,8 @@ impl<D: Disk> Front<D> {
             let recent = self.shards.get_mut(shard).and_then(|s| s.recent_mut(place.index));
             // Another one may stand there by now.
             if let Some(recent) = recent.filter(|recent| recent.ticket == *ticket) {
-                recent.place = Some(*place);
+                assert_eq!(recent.place, *place, "an entry is written where it was queued");
+                recent.durable = true;
             }
         }
         self.evict();
@@ -153,7 +165,7 @@ impl<D: Disk> Front<D> {
     fn evict(&mut self) {
         for shard in self.shards.values_mut() {
             while self.cached > self.cached_max
-                && shard.recent.front().is_some_and(|recent| recent.place.is_some())
+                && shard.recent.front().is_some_and(|recent| recent.durable)
             {
                 if let Some(gone) = shard.recent.pop_front() {
                     self.cached -= bytes(&gone);

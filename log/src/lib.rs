@@ -41,9 +41,9 @@
 //! * `Tail`, `store/log.rs` and the column family `log` go: [`Log::range`], [`Log::entries`] and
 //!   [`Log::place_at`] answer for queued entries, too, and `applied_mark` finds the hash in memory.
 //! * The database holds the state alone, without a write-ahead log, flushed atomically over its
-//!   families; apply waits until its entries are durable here, as it waits until they are written
-//!   today, so that no flush by itself is ahead of the log. A purge waits for the flush that covers
-//!   it. The ceiling and the lives move to the watermark file.
+//!   families. Apply waits for nothing here: [`Log::place_at`] knows the chain hash of what is queued,
+//!   and a state that is ahead of the log after a crash is like one that a snapshot brought. A purge
+//!   waits for the flush that covers it. The ceiling and the lives move to the watermark file.
 //! * A store of the old kind at its first start: its log is read with `log::bounds`, written to
 //!   `log.new` (floor first, then entries and vote, one flush, one mark), renamed to `log`, the
 //!   folder synced, and only then deleted from the database.

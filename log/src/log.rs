@@ -168,8 +168,8 @@ impl<D: Disk> Log<D> {
         }
         self.queue(|front, ticket| {
             for entry in entries {
-                front.append(shard, entry.clone(), ticket);
-                front.push(ticket, shard, Op::Append(entry));
+                let place = front.append(shard, entry.clone(), ticket);
+                front.push(ticket, shard, Op::Append(entry, place));
             }
         })
     }
@@ -195,17 +195,27 @@ impl<D: Disk> Log<D> {
     /// once. What lies beyond the end is not there to be cut.
     ///
     /// # Errors
-    /// When the log failed.
+    /// When the log failed, or the entry that would be the last one cannot be read.
     ///
     /// # Panics
-    /// When an entry would be cut off that is purged.
+    /// When an entry would be cut off that is purged, or if others append or truncate meanwhile.
     pub fn truncate_after(&self, shard: u16, last: Option<u64>) -> Result<Ticket, LogError> {
         let end = last.map_or(0, |last| last + 1);
+        if self.range(shard).1 <= end {
+            return self.queue(|_, _| {});
+        }
+        let place = match last {
+            Some(last) => self.place_at(shard, last)?,
+            None => None,
+        };
+        assert_eq!(
+            place.map(|place| place.index),
+            last,
+            "nothing below the purge floor is cut off"
+        );
         self.queue(|front, ticket| {
-            if front.shards.get(&shard).is_some_and(|shard| shard.end > end) {
-                front.truncate(shard, end);
-                front.push(ticket, shard, Op::Truncate(end));
-            }
+            front.truncate(shard, place);
+            front.push(ticket, shard, Op::Truncate(place));
         })
     }
 
@@ -274,8 +284,7 @@ impl<D: Disk> Log<D> {
         let (taken, covers) = front.take(self.shared.options.group_bytes);
         drop(front);
         let alarm = Alarm(&self.shared);
-        let find = |shard, index| self.read_place(shard, index);
-        let written = stream.write(&self.shared.segments, &taken, &find);
+        let written = stream.write(&self.shared.segments, &taken);
         if let Ok(effects) = &written {
             self.note_segments(effects);
         }
@@ -385,7 +394,7 @@ impl<D: Disk> Log<D> {
         };
         let Some(recent) = shard.recent(index) else { return true };
         assert_eq!(recent.entry.index, index, "what is in memory has no gap");
-        recent.place.is_some()
+        recent.durable
     }
 
     /// Why the log takes nothing any more, if it has failed.

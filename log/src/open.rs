@@ -146,7 +146,7 @@ fn assemble<D: Disk>(
         if let Some(floor) = floor {
             segments.note_floor(number, floor.index);
         }
-        shards.insert(number, Shard { first, end, floor, vote, recent: VecDeque::new() });
+        shards.insert(number, Shard { first, end, floor, vote, last, recent: VecDeque::new() });
         tails.insert(number, Tail { floor, last, vote });
         written.insert(number, shard.index);
     }
@@ -190,8 +190,6 @@ fn begin<D: Disk>(
         unmarked: false,
         buffer: Vec::new(),
     };
-    stream.write(segments, &[], &|shard, index| {
-        Err(Finding::Hole { shard, from: index, to: index }.into())
-    })?;
+    stream.write(segments, &[])?;
     Ok(stream)
 }

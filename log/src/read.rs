@@ -115,8 +115,8 @@ impl<D: Disk> Log<D> {
         (older, recent)
     }
 
-    /// The place of a durable entry that the shard holds, or of its purge floor; `None` if it is
-    /// neither.
+    /// The place of an entry that the shard holds, queued ones included, or of its purge floor;
+    /// `None` if it is neither.
     ///
     /// # Errors
     /// When the entry is damaged, or the disk refuses.
@@ -132,7 +132,7 @@ impl<D: Disk> Log<D> {
                     return Ok(None);
                 }
                 if let Some(recent) = seen.recent(index) {
-                    return Ok(recent.place);
+                    return Ok(Some(recent.place));
                 }
                 let written = self.shared.written();
                 written.get(&shard).and_then(|written| written.get(index)).copied()
@@ -144,16 +144,6 @@ impl<D: Disk> Log<D> {
                 Err(error) => return Err(error),
             }
         }
-    }
-
-    /// The place of an entry that is written, whether or not it is seen any more.
-    pub(crate) fn read_place(&self, shard: u16, index: u64) -> Result<Place, LogError> {
-        let location = {
-            let written = self.shared.written();
-            written.get(&shard).and_then(|written| written.get(index)).copied()
-        };
-        let hole = Finding::Hole { shard, from: index, to: index };
-        self.read(shard, index, location.ok_or(hole)?)
     }
 
     fn read(&self, shard: u16, index: u64, location: Location) -> Result<Place, LogError> {

@@ -11,7 +11,7 @@ use crate::index::Location;
 use crate::record::{self, FULL, Head, LAST, SEAL};
 use crate::segment::{SEAL_ROOM, SECTOR, Segment};
 use crate::segments::Segments;
-use crate::verdict::{Finding, LogError};
+use crate::verdict::LogError;
 
 /// Something that waits to be written.
 #[derive(Debug)]
@@ -23,10 +23,11 @@ pub(crate) struct Queued {
 
 #[derive(Debug)]
 pub(crate) enum Op {
-    Append(Entry),
+    /// An entry with its place.
+    Append(Entry, Place),
     Vote(Vote),
-    /// Entries from this one on are cut off.
-    Truncate(u64),
+    /// The entries behind this one are cut off.
+    Truncate(Option<Place>),
     Purge(Place),
     /// Nothing, but what is durable shall be marked.
     Mark,
@@ -36,7 +37,7 @@ impl Op {
     /// Bytes of its record; `None` if it makes none.
     pub(crate) fn size(&self) -> Option<usize> {
         match self {
-            Self::Append(entry) => Some(record::entry_size(entry.payload.len())),
+            Self::Append(entry, _) => Some(record::entry_size(entry.payload.len())),
             Self::Vote(_) => Some(record::size(17)),
             Self::Truncate(_) | Self::Purge(_) => Some(record::size(32)),
             Self::Mark => None,
@@ -65,14 +66,12 @@ impl Tail {
         ShardMark { shard, floor: self.floor, last: self.last, vote: self.vote }
     }
 
-    fn append(&mut self, entry: &Entry) -> Place {
+    fn append(&mut self, place: Place) {
         let next = self.last.map_or(0, |last| last.index + 1);
-        assert_eq!(entry.index, next, "indexes have no gap");
+        assert_eq!(place.index, next, "indexes have no gap");
         let term = self.last.map_or(0, |last| last.term);
-        assert!(entry.term >= term, "terms never go back: {} after {term}", entry.term);
-        let place = Place::after(self.last.as_ref(), entry);
+        assert!(place.term >= term, "terms never go back: {} after {term}", place.term);
         self.last = Some(place);
-        place
     }
 
     fn vote(&mut self, vote: Vote) {
@@ -97,9 +96,6 @@ impl Tail {
         }
     }
 }
-
-/// Finds the place of an entry that is written already.
-pub(crate) type FindPlace<'a> = &'a dyn Fn(u16, u64) -> Result<Place, LogError>;
 
 /// Where the log is written on.
 #[derive(Debug)]
@@ -137,14 +133,13 @@ impl<D: Disk> Stream<D> {
         &mut self,
         segments: &Segments<D>,
         mut queued: &[Queued],
-        find: FindPlace<'_>,
     ) -> Result<Vec<Effect>, LogError> {
         let mut effects = Vec::with_capacity(queued.len());
         if queued.iter().all(|queued| queued.op.size().is_none()) {
             // Only a mark is wanted, and there may be nothing that has none.
             if self.unmarked || self.full {
                 self.make_room(segments, 0)?;
-                self.write_group(&[], &mut effects, find)?;
+                self.write_group(&[], &mut effects)?;
             }
             return Ok(effects);
         }
@@ -155,7 +150,7 @@ impl<D: Disk> Stream<D> {
             let count = self.fits(queued);
             assert!(count > 0, "a fresh segment has room for any record");
             let (group, rest) = queued.split_at_checked(count).unwrap_or((queued, &[]));
-            self.write_group(group, &mut effects, find)?;
+            self.write_group(group, &mut effects)?;
             queued = rest;
         }
         Ok(effects)
@@ -167,8 +162,7 @@ impl<D: Disk> Stream<D> {
     /// As [`Stream::write`].
     pub(crate) fn roll(&mut self, segments: &Segments<D>) -> Result<(), LogError> {
         self.make_room(segments, self.segment.size)?;
-        let nothing = |shard, from| Err(Finding::Hole { shard, from, to: from }.into());
-        self.write_group(&[], &mut Vec::new(), &nothing)
+        self.write_group(&[], &mut Vec::new())
     }
 
     /// Bytes that the next group may have in this segment.
@@ -223,7 +217,6 @@ impl<D: Disk> Stream<D> {
         &mut self,
         queued: &[Queued],
         effects: &mut Vec<Effect>,
-        find: FindPlace<'_>,
     ) -> Result<(), LogError> {
         let records = queued.iter().filter(|queued| queued.op.size().is_some()).count();
         let last = |left: usize| if left == 0 { LAST } else { 0 };
@@ -243,7 +236,7 @@ impl<D: Disk> Stream<D> {
             left -= 1;
             self.changed.insert(*shard);
             let head = Head { group, back: self.buffer.len(), shard: *shard, flags: last(left) };
-            self.put(head, *ticket, op, effects, find)?;
+            self.put(head, *ticket, op, effects)?;
         }
         self.write_buffer()
     }
@@ -255,13 +248,13 @@ impl<D: Disk> Stream<D> {
         ticket: u64,
         op: &Op,
         effects: &mut Vec<Effect>,
-        find: FindPlace<'_>,
     ) -> Result<(), LogError> {
         let shard = head.shard;
         let seed = self.segment.seed;
         let body = match op {
-            Op::Append(entry) => {
-                let place = self.tails.entry(shard).or_default().append(entry);
+            Op::Append(entry, place) => {
+                let place = *place;
+                self.tails.entry(shard).or_default().append(place);
                 let location = Location {
                     life: seed.life,
                     offset: u32::try_from(self.next + head.back).unwrap_or(u32::MAX),
@@ -276,11 +269,11 @@ impl<D: Disk> Stream<D> {
                 self.tails.entry(shard).or_default().vote(*vote);
                 Body::Vote(*vote)
             }
-            Op::Truncate(end) => {
-                let last = self.place_before(shard, *end, effects, find)?;
-                self.tails.entry(shard).or_default().truncate(last);
-                effects.push(Effect::Truncated { shard, end: *end });
-                Body::Truncation(last)
+            Op::Truncate(last) => {
+                self.tails.entry(shard).or_default().truncate(*last);
+                let end = last.map_or(0, |last| last.index + 1);
+                effects.push(Effect::Truncated { shard, end });
+                Body::Truncation(*last)
             }
             Op::Purge(floor) => {
                 self.tails.entry(shard).or_default().purge(*floor);
@@ -292,29 +285,6 @@ impl<D: Disk> Stream<D> {
         };
         record::put(&mut self.buffer, seed, head, &body);
         Ok(())
-    }
-
-    /// The place of the entry before `end`, which may be in the group that is being written.
-    fn place_before(
-        &self,
-        shard: u16,
-        end: u64,
-        effects: &[Effect],
-        find: FindPlace<'_>,
-    ) -> Result<Option<Place>, LogError> {
-        let Some(index) = end.checked_sub(1) else { return Ok(None) };
-        let tail = self.tails.get(&shard).copied().unwrap_or_default();
-        let known = [tail.floor, tail.last].into_iter().flatten();
-        if let Some(place) = known.into_iter().find(|place| place.index == index) {
-            return Ok(Some(place));
-        }
-        let just_written = effects.iter().rev().find_map(|effect| match effect {
-            Effect::Entry { shard: of, place, .. } if *of == shard && place.index == index => {
-                Some(*place)
-            }
-            Effect::Entry { .. } | Effect::Truncated { .. } | Effect::Purged { .. } => None,
-        });
-        just_written.map_or_else(|| find(shard, index), Ok).map(Some)
     }
 
     /// Writes the group and makes it durable.

@@ -94,7 +94,7 @@ fn nobody_is_told_before_the_sync_is_over() {
         let first = flush();
         disk.gate.wait();
         // Looked at afterwards: a panic would leave the others at the gate.
-        let (durable, place) = (log.durable().ticket, log.place_at(1, 0).unwrap());
+        let (durable, is_durable) = (log.durable().ticket, log.is_durable(1, 0));
         let read = log.entries(1, 0, 9, usize::MAX).unwrap().len();
         for index in 1..5 {
             tickets.push(log.append(1, vec![entry(index)]).unwrap());
@@ -107,7 +107,7 @@ fn nobody_is_told_before_the_sync_is_over() {
         disk.gate.wait();
         let others = others.map(|other| other.join().unwrap().ticket);
         assert!(durable < tickets[0], "the sync had only begun");
-        assert_eq!((place, read), (None, 1), "not durable, but read");
+        assert_eq!((is_durable, read), (false, 1), "not durable, but read");
         assert_eq!(first, tickets[0], "its own group, and no more");
         assert_eq!(others, [tickets[4]; 3]);
         assert_eq!(disk.disk.syncs(), syncs + 2, "one sync for all that waited");
