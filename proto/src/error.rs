@@ -95,7 +95,23 @@ impl ErrorCode {
     pub fn executed(self) -> Executed {
         match self {
             Self::Unknown | Self::Internal => Executed::Unknown,
-            _ => Executed::No,
+            Self::Invalid
+            | Self::Denied
+            | Self::NotFound
+            | Self::Conflict
+            | Self::Busy
+            | Self::NoQuorum
+            | Self::ClockUnavailable
+            | Self::ClockAhead
+            | Self::Integrity
+            | Self::NotPrimary
+            | Self::DiskFull
+            | Self::Stopping
+            | Self::Version
+            | Self::Repairing
+            | Self::Deadline
+            | Self::Removed
+            | Self::NoSigner => Executed::No,
         }
     }
 

@@ -43,6 +43,46 @@ impl Op {
         }
     }
 
+    /// Whether it brings what stays on the disks: a full one takes no more of that, and goes on
+    /// taking what frees room.
+    #[must_use]
+    pub const fn takes_room(&self) -> bool {
+        match self {
+            Self::Send(_) => true,
+            Self::Kv(change) => change.value.is_some(),
+            Self::Delete(_)
+            | Self::Register(_)
+            | Self::SetCursor(_)
+            | Self::Configure(_)
+            | Self::Member(_)
+            | Self::Token(_)
+            | Self::Group(_)
+            | Self::Admin(_)
+            | Self::Read(_)
+            | Self::Get(_)
+            | Self::Clients(_)
+            | Self::Nodes(_)
+            | Self::Status(_)
+            | Self::Clock(_)
+            | Self::Ping(_)
+            | Self::Compact(_)
+            | Self::Tokens(_)
+            | Self::Groups(_)
+            | Self::KvRead(_)
+            | Self::WatchNodes(_)
+            | Self::Members(_)
+            | Self::Route(_)
+            | Self::Plan(_)
+            | Self::Slots(_)
+            | Self::Distribution(_)
+            | Self::Raft(_)
+            | Self::Verify(_)
+            | Self::Admins(_)
+            | Self::Renew(_)
+            | Self::LowerCeiling(_) => false,
+        }
+    }
+
     /// Whether its answer may be long, so that one who has not read its last ones is not given it.
     #[must_use]
     pub const fn is_long(&self) -> bool {

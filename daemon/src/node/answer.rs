@@ -11,17 +11,23 @@ use proto::wire::{ClientRow, Clients, Empty, Get, Page, Position, Read};
 use proto::{ErrorCode, Failure, Record};
 use tokio::time::Instant;
 
-use crate::raft::{Barrier, peer_address};
+use crate::raft::Barrier;
 use crate::reader::{self, Reading, answered, barrier_failure, store_failure};
 
+use super::primary::{GaveUp, Patience, Primary};
 use super::{Core, Deadline, Node, Principal};
 
 /// Longest wait for another node's list of clients.
 const SESSIONS_WITHIN: Duration = Duration::from_millis(500);
 /// How often a follower for whom nothing comes is told how far the log was looked at.
 const TELL_EVERY: Duration = Duration::from_secs(10);
-/// Longest wait for news before a barrier is tried again.
-const NEWS: Duration = Duration::from_millis(20);
+/// A barrier changes nothing: whatever became of one, another may be asked for.
+const PATIENCE: Patience = Patience {
+    news: Duration::from_millis(20),
+    spare: Duration::ZERO,
+    no_primary: None,
+    again: |_| true,
+};
 
 impl Node {
     /// One page. With `stale` it comes from this node's own state.
@@ -94,45 +100,41 @@ impl Node {
     }
 
     pub(super) async fn barrier(&self, core: &Core, deadline: Deadline) -> Result<(), Failure> {
-        let mut view = core.engine.view();
+        let mut tries = self.tries(core, PATIENCE, deadline);
         loop {
-            let failure = match self.try_barrier(core, deadline).await {
-                Ok(barrier) => return reader::reach(&core.engine, barrier, deadline.left()).await,
-                Err(failure) => failure,
+            let tried = match tries.primary() {
+                Ok(primary) => self.try_barrier(core, primary, deadline).await,
+                Err(failure) => Err(failure),
             };
-            if deadline.is_over() || self.is_leaving() {
-                // A barrier changes nothing: whatever happened to it, nothing was done.
-                let message = format!("no primary that reaches a majority: {failure}");
-                return Err(Failure::new(ErrorCode::NoQuorum, message));
+            match tried {
+                Ok(barrier) => return reader::reach(&core.engine, barrier, deadline.left()).await,
+                Err(failure) => {
+                    tries.again_after(failure).await.map_err(|GaveUp { last, .. }| {
+                        let message = format!("no primary that reaches a majority: {last}");
+                        Failure::new(ErrorCode::NoQuorum, message)
+                    })?
+                }
             }
-            // Either news of a primary or time to try again.
-            drop(tokio::time::timeout(NEWS.min(deadline.left()), view.changed()).await);
         }
     }
 
-    async fn try_barrier(&self, core: &Core, deadline: Deadline) -> Result<Barrier, Failure> {
-        let (own, primary) = {
-            let view = core.engine.view();
-            let view = view.borrow();
-            let primary = view.primary_member();
-            (view.is_primary(), primary.and_then(|(id, member)| peer_address(id, member)))
-        };
-        if own {
-            let barrier = tokio::time::timeout_at(deadline.at(), core.engine.barrier()).await;
-            let late = |_| Failure::new(ErrorCode::NoQuorum, "no majority answered in time");
-            return barrier.map_err(late)?.map_err(|error| barrier_failure(&error));
-        }
-        let primary = primary.filter(|primary| primary.name != self.inner.name);
-        let none = || Failure::new(ErrorCode::NoQuorum, "there is no primary");
-        let primary = primary.ok_or_else(none)?;
-        let asked = self.ask_peer(&primary, PeerOp::Barrier(Empty {}), deadline);
-        let answer = tokio::select! {
-            answer = asked => answer?,
-            () = self.deposed(core, &primary) => {
-                return Err(Failure::new(ErrorCode::NotPrimary, "the primary changed"));
+    async fn try_barrier(
+        &self,
+        core: &Core,
+        primary: Primary,
+        deadline: Deadline,
+    ) -> Result<Barrier, Failure> {
+        let primary = match primary {
+            Primary::Here => {
+                let barrier = tokio::time::timeout_at(deadline.at(), core.engine.barrier()).await;
+                let late = |_| Failure::new(ErrorCode::NoQuorum, "no majority answered in time");
+                return barrier.map_err(late)?.map_err(|error| barrier_failure(&error));
             }
+            Primary::There(primary) => primary,
         };
-        let answer = ReadBarrier::decode(answer);
+        let op = PeerOp::Barrier(Empty {});
+        let answer =
+            ReadBarrier::decode(self.ask_while_primary(core, &primary, op, deadline).await?);
         let answer = answer.map_err(|error| Failure::new(ErrorCode::NotPrimary, error))?;
         match answer.failure {
             Some(failure) => Err(failure),

@@ -17,7 +17,7 @@ use proto::{ErrorCode, Failure, Name};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::own::Primary;
+use super::primary::{GaveUp, Patience, Primary, primary_may_change_that};
 use super::{Core, Deadline, Node};
 
 /// How far beyond now an instant may lie that a read waits for, in nanoseconds. A range that ends
@@ -27,8 +27,14 @@ const AHEAD_MAX_NS: u64 = 1_000_000_000;
 const WITHIN: Duration = Duration::from_secs(2);
 /// Least time between two commands that close: what reads cost the log at most.
 const APART: Duration = Duration::from_millis(5);
-/// Wait for news before a close that found no primary is tried again.
+/// Wait before a close that found no primary is tried again.
 const AGAIN: Duration = Duration::from_millis(50);
+const PATIENCE: Patience = Patience {
+    news: AGAIN,
+    spare: Duration::ZERO,
+    no_primary: None,
+    again: primary_may_change_that,
+};
 
 /// Makes readers share the commands that close.
 #[derive(Debug, Default)]
@@ -86,9 +92,10 @@ impl Node {
 
     /// Asks the primary to close `at` and waits until this node has applied what it did for that.
     async fn close(&self, core: &Core, at: Hlc, deadline: Deadline) -> Result<(), Failure> {
+        let mut tries = self.tries(core, PATIENCE, deadline);
         while core.engine.last_stamp() < at {
             self.check_near(at)?;
-            let asked = match self.primary(core) {
+            let asked = match tries.primary() {
                 Ok(Primary::Here) => self.close_here(at, deadline).await,
                 Ok(Primary::There(primary)) => {
                     let op = PeerOp::Close(Close { hlc: at.to_bytes().to_vec() });
@@ -103,14 +110,9 @@ impl Node {
                     let stopping = |_| Failure::new(ErrorCode::Stopping, "the engine ended");
                     return there.map(drop).map_err(stopping);
                 }
-                Err(failure) => match failure.error_code() {
-                    ErrorCode::NotPrimary | ErrorCode::NoQuorum | ErrorCode::Unknown => {
-                        let mut view = core.engine.view();
-                        // Either news of a primary or time to try again.
-                        drop(tokio::time::timeout(AGAIN, view.changed()).await);
-                    }
-                    _ => return Err(failure),
-                },
+                Err(failure) => {
+                    tries.again_after(failure).await.map_err(|GaveUp { last, .. }| last)?;
+                }
             }
         }
         Ok(())

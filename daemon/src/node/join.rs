@@ -23,18 +23,23 @@ use proto::member::{AdmitNode, MemberChange, MemberOp};
 use proto::peer::{PeerOp, Sign};
 use proto::token::{AdmitClient, TokenOp, TokenProof, id_text};
 use proto::wire::{Members, Registered, Renew, Reply, Response, TokenChange, Tokens};
-use proto::{Action, ErrorCode, Failure, Identity, Name, Role};
+use proto::{ErrorCode, Failure, Identity, Name, Role};
 
 use crate::reader::{answered, store_failure};
 use crate::reconciler;
 
-use super::own::Primary;
+use super::primary::{GaveUp, Patience, primary_may_change_that};
 use super::{Core, DEADLINE, Deadline, Node, Principal};
 
 /// Time for one joiner, call-back and admission included.
 const JOIN_WITHIN: Duration = Duration::from_secs(30);
-/// Before an order is tried again while the primary changes.
-const AGAIN: Duration = Duration::from_millis(50);
+/// While the primary changes an order is tried again: that is safe.
+const PATIENCE: Patience = Patience {
+    news: Duration::from_millis(50),
+    spare: Duration::from_millis(100),
+    no_primary: None,
+    again: primary_may_change_that,
+};
 /// Longest wait of a signer for the admission to be applied.
 const SIGN_WITHIN: Duration = Duration::from_secs(3);
 
@@ -283,7 +288,7 @@ impl Node {
         deadline: Deadline,
     ) -> Result<String, Failure> {
         let id = uuid::Uuid::now_v7().to_string();
-        let mut unknown = false;
+        let mut tries = self.tries(core, PATIENCE, deadline);
         loop {
             let tried = match admit {
                 Admit::Node(node) => {
@@ -291,45 +296,25 @@ impl Node {
                     let change = MemberChange { op, id: id.clone() };
                     self.bring_member(change, deadline).await.map(|_| String::new())
                 }
-                Admit::Client(client) => self.bring_client(core, client.clone(), deadline).await,
+                Admit::Client(client) => self.bring_client(client.clone(), deadline).await,
             };
-            let failure = match tried {
+            match tried {
                 Ok(home) => return Ok(home),
-                Err(failure) => failure,
-            };
-            let code = failure.error_code();
-            unknown |= code.executed() == proto::Executed::Unknown;
-            let again = matches!(code.action(), Action::GoElsewhere)
-                || matches!(code, ErrorCode::NoQuorum | ErrorCode::Unknown);
-            if !again || deadline.left() < 2 * AGAIN || self.is_leaving() {
-                let message = format!("nobody can say whether it was admitted: {failure}");
-                return Err(match unknown {
-                    true => Failure::new(ErrorCode::Unknown, message),
-                    false => failure,
-                });
+                Err(failure) => tries.again_after(failure).await.map_err(GaveUp::or_unknown)?,
             }
-            tokio::time::sleep(AGAIN).await;
         }
     }
 
     /// Brings the admission of a client to the primary, once.
     async fn bring_client(
         &self,
-        core: &Core,
         admit: AdmitClient,
         deadline: Deadline,
     ) -> Result<String, Failure> {
-        let reply = match self.primary(core)? {
-            Primary::Here => self.own_client(self.name(), admit, deadline).await?,
-            Primary::There(primary) => {
-                let op = PeerOp::AdmitClient(admit);
-                self.ask_primary(core, &primary, op, deadline).await?
-            }
-        };
-        match reply {
-            Reply::Registered(registered) => Ok(registered.home),
-            _ => Err(Failure::new(ErrorCode::Unknown, "the primary's answer is no registration")),
-        }
+        let here = self.own_client(self.name(), admit.clone(), deadline);
+        let registered = |reply| if let Reply::Registered(it) = reply { Some(it) } else { None };
+        let registered = self.bring(PeerOp::AdmitClient(admit), here, registered, deadline).await?;
+        Ok(registered.home)
     }
 
     /// Orders the admission of a client on this primary, for the gateway `node`.
@@ -338,13 +323,11 @@ impl Node {
         node: &Name,
         admit: AdmitClient,
         deadline: Deadline,
-    ) -> Result<Reply, Failure> {
+    ) -> Result<Registered, Failure> {
         let op = CommandOp::Token(TokenChange { op: Some(TokenOp::AdmitClient(admit)) });
         model::check(&op)?;
         match self.order_own(self.core()?, node, op, deadline).await? {
-            Outcome::Registered { home } => {
-                Ok(Reply::Registered(Registered { home, ..Registered::default() }))
-            }
+            Outcome::Registered { home } => Ok(Registered { home, ..Registered::default() }),
             Outcome::Refused(failure) => Err(failure),
             _ => Err(Failure::new(ErrorCode::Internal, "an admission had an unexpected outcome")),
         }
@@ -353,7 +336,7 @@ impl Node {
     /// Serves a peer to which a client brought a token.
     pub(crate) async fn peer_admit_client(&self, from: &Name, admit: AdmitClient) -> Response {
         let done = self.own_client(from, admit, Deadline::within(DEADLINE)).await;
-        self.response(from, done.unwrap_or_else(Reply::Failure))
+        self.response(from, done.map_or_else(Reply::Failure, Reply::Registered))
     }
 
     /// Everything that a new member needs, now that it is one.

@@ -21,6 +21,7 @@ mod member_ops;
 mod moved;
 mod own;
 mod place;
+mod primary;
 mod reach;
 mod renew;
 mod run;
@@ -227,10 +228,6 @@ impl Deadline {
     #[must_use]
     pub fn left(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
-    }
-
-    fn is_over(self) -> bool {
-        self.left().is_zero()
     }
 
     fn at(self) -> Instant {

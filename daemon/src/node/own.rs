@@ -4,39 +4,19 @@
 //! Not here: the queue that events wait in (`events`), when an instant is closed (`close`).
 
 use model::{Caller, Command, CommandOp, Outcome};
-use net::PeerAddr;
-use prost::Message as _;
 use proto::peer::{NodeEvent, PeerOp};
 use proto::wire::{Ack, MemberChange, Members, Reply, Response};
 use proto::{ErrorCode, Failure, Name};
 
-use crate::raft::peer_address;
-
 use super::{Core, DEADLINE, Deadline, Node};
-
-/// Where the primary is.
-pub(super) enum Primary {
-    /// It is this node.
-    Here,
-    /// It is another one.
-    There(PeerAddr),
-}
 
 impl Node {
     /// Brings an event of this node to the primary, once. An event that may have been stored is
     /// brought again with the same id.
     pub(crate) async fn bring_event(&self, event: NodeEvent) -> Result<Ack, Failure> {
-        let core = self.core()?;
-        match self.primary(core)? {
-            Primary::Here => self.store_event(self.name(), event).await,
-            Primary::There(primary) => {
-                let deadline = Deadline::within(DEADLINE);
-                match self.ask_primary(core, &primary, PeerOp::Event(event), deadline).await? {
-                    Reply::Ack(ack) => Ok(ack),
-                    _ => Err(Failure::new(ErrorCode::Unknown, "the primary's answer is no ack")),
-                }
-            }
-        }
+        let here = self.store_event(self.name(), event.clone());
+        let ack = |reply| if let Reply::Ack(ack) = reply { Some(ack) } else { None };
+        self.bring(PeerOp::Event(event), here, ack, Deadline::within(DEADLINE)).await
     }
 
     /// Serves a peer's event.
@@ -86,17 +66,9 @@ impl Node {
         change: MemberChange,
         deadline: Deadline,
     ) -> Result<Members, Failure> {
-        let core = self.core()?;
-        match self.primary(core)? {
-            Primary::Here => self.own_member(self.name(), change, deadline).await,
-            Primary::There(primary) => {
-                let asked = self.ask_primary(core, &primary, PeerOp::Member(change), deadline);
-                match asked.await? {
-                    Reply::Members(members) => Ok(members),
-                    _ => Err(Failure::new(ErrorCode::Unknown, "the primary's answer is no member")),
-                }
-            }
-        }
+        let here = self.own_member(self.name(), change.clone(), deadline);
+        let members = |reply| if let Reply::Members(rows) = reply { Some(rows) } else { None };
+        self.bring(PeerOp::Member(change), here, members, deadline).await
     }
 
     /// Serves a peer's change of members.
@@ -130,43 +102,5 @@ impl Node {
         let proposed = core.proposer.propose(command, None);
         let late = || Failure::new(ErrorCode::Unknown, "the majority did not confirm it in time");
         tokio::time::timeout_at(deadline.at(), proposed).await.unwrap_or_else(|_| Err(late()))
-    }
-
-    /// Where the primary is, if one is known.
-    pub(super) fn primary(&self, core: &Core) -> Result<Primary, Failure> {
-        let view = core.engine.view();
-        let view = view.borrow();
-        if view.is_primary() {
-            return Ok(Primary::Here);
-        }
-        let primary = view.primary_member();
-        let primary = primary.and_then(|(id, member)| peer_address(id, member));
-        let primary = primary.filter(|primary| primary.name != self.inner.name);
-        let nobody = || Failure::new(ErrorCode::NoQuorum, "there is no primary");
-        primary.map(Primary::There).ok_or_else(nobody)
-    }
-
-    /// One question to the primary that is answered with a `Response`. Ends early when the primary
-    /// is one no more.
-    pub(super) async fn ask_primary(
-        &self,
-        core: &Core,
-        primary: &PeerAddr,
-        op: PeerOp,
-        deadline: Deadline,
-    ) -> Result<Reply, Failure> {
-        let unknown = |what: &dyn std::fmt::Display| Failure::new(ErrorCode::Unknown, what);
-        let answer = tokio::select! {
-            answer = self.ask_peer(primary, op, deadline) => answer?,
-            () = self.deposed(core, primary) => {
-                return Err(unknown(&format!("{} is no longer the primary", primary.name)));
-            }
-        };
-        let response = Response::decode(answer).map_err(|error| unknown(&error))?;
-        match response.reply {
-            Some(Reply::Failure(failure)) => Err(failure),
-            Some(reply) => Ok(reply),
-            None => Err(unknown(&"the primary sent an empty answer")),
-        }
     }
 }

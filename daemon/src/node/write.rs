@@ -8,25 +8,23 @@ use std::time::Duration;
 
 use clock::Hlc;
 use model::{Command, CommandOp, Outcome};
-use net::{Lane, PeerAddr};
-use prost::Message as _;
-use proto::peer::{Forward, PeerOp, PeerRequest};
+use net::PeerAddr;
+use proto::peer::{Forward, PeerOp};
 use proto::wire::{Delete, Empty, Op, Register, Registered, Reply, Request, Response, Send};
-use proto::{Action, ErrorCode, Executed, Failure, Identity, Role};
+use proto::{ErrorCode, Failure, Identity, Role};
 
-use crate::raft::peer_address;
-
+use super::primary::{GaveUp, Patience, Primary, primary_may_change_that};
 use super::{Core, Deadline, Node, Principal, instants};
 
-/// Longest wait for news of a primary before trying again.
-const NEWS: Duration = Duration::from_millis(20);
-/// With less time left nothing is tried again: an answer that comes too late would leave open what
-/// the last one has made clear.
-const TRY_AGAIN: Duration = Duration::from_millis(60);
 /// What the primary is told to be done earlier, at most, for its own "too late" to arrive in time.
 const GRACE_MAX: Duration = Duration::from_millis(250);
-/// A gateway without a primary gives up after this, so that the client can look elsewhere.
-const NO_PRIMARY: Duration = Duration::from_secs(3);
+/// A gateway without a primary gives up after 3 s, so that the client can look elsewhere.
+const PATIENCE: Patience = Patience {
+    news: Duration::from_millis(20),
+    spare: Duration::from_millis(60),
+    no_primary: Some(Duration::from_secs(3)),
+    again: primary_may_change_that,
+};
 
 impl Node {
     pub(super) async fn write(
@@ -38,83 +36,38 @@ impl Node {
         let core = self.core()?;
         let op = self.command_op(principal, request.op.as_ref())?;
         model::check(&op)?;
-        let mut view = core.engine.view();
-        let mut unknown = false;
-        let since = tokio::time::Instant::now();
+        let mut tries = self.tries(core, PATIENCE, deadline);
         loop {
-            let tried = match self.try_write(core, principal, &op, &request, deadline).await {
-                Ok(reply) => return Ok(reply),
-                Err(failure) => failure,
+            let tried = match tries.primary() {
+                Ok(Primary::Here) => {
+                    self.order(core, principal, op.clone(), &request, deadline).await
+                }
+                Ok(Primary::There(primary)) => {
+                    self.forward(core, &primary, principal, &request, deadline).await
+                }
+                Err(failure) => Err(failure),
             };
-            unknown |= tried.error_code().executed() == Executed::Unknown;
-            let again = matches!(tried.error_code().action(), Action::GoElsewhere)
-                || matches!(tried.error_code(), ErrorCode::NoQuorum | ErrorCode::Unknown);
-            let nobody = tried.error_code() == ErrorCode::NoQuorum && since.elapsed() > NO_PRIMARY;
-            let late = deadline.left() < TRY_AGAIN;
-            if !again || late || nobody || self.is_leaving() {
-                return Err(self.verdict(tried, unknown));
-            }
-            let news = tokio::time::timeout(NEWS.min(deadline.left()), view.changed()).await;
-            if matches!(news, Ok(Err(_))) {
-                return Err(self.verdict(tried, unknown));
+            match tried {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => {
+                    let again = tries.again_after(failure).await;
+                    again.map_err(|gave_up| self.verdict(gave_up))?;
+                }
             }
         }
     }
 
     /// What the client is told in the end, given that some try may have taken effect.
-    fn verdict(&self, last: Failure, unknown: bool) -> Failure {
-        if unknown {
-            let message = format!("nobody can say whether it was done: {last}");
-            return Failure::new(ErrorCode::Unknown, message);
+    fn verdict(&self, gave_up: GaveUp) -> Failure {
+        let failure = gave_up.or_unknown();
+        let code = failure.error_code();
+        if code == ErrorCode::NotPrimary {
+            return Failure::new(ErrorCode::NoQuorum, "no primary that reaches a majority");
         }
-        match last.error_code() {
-            ErrorCode::NotPrimary => {
-                Failure::new(ErrorCode::NoQuorum, "no primary that reaches a majority")
-            }
-            _ if self.is_leaving() => Failure::new(ErrorCode::Stopping, "the node is stopping"),
-            _ => last,
+        if code != ErrorCode::Unknown && self.is_leaving() {
+            return Failure::new(ErrorCode::Stopping, "the node is stopping");
         }
-    }
-
-    /// One try: here if this node is the primary, else there.
-    async fn try_write(
-        &self,
-        core: &Core,
-        principal: &Principal,
-        op: &CommandOp,
-        request: &Request,
-        deadline: Deadline,
-    ) -> Result<Reply, Failure> {
-        let no_primary = || Failure::new(ErrorCode::NoQuorum, "there is no primary");
-        let (primary, own) = {
-            let view = core.engine.view();
-            let view = view.borrow();
-            let primary = view.primary_member();
-            let primary = primary.and_then(|(id, member)| peer_address(id, member));
-            (primary, view.is_primary())
-        };
-        if own {
-            return self.order(core, principal, op.clone(), request, deadline).await;
-        }
-        let primary = primary.filter(|primary| primary.name != self.inner.name);
-        let primary = primary.ok_or_else(no_primary)?;
-        let forwarded = self.forward(&primary, principal, request, deadline);
-        tokio::select! {
-            reply = forwarded => reply,
-            () = self.deposed(core, &primary) => {
-                let message = format!("{} is no longer the primary", primary.name);
-                Err(Failure::new(ErrorCode::Unknown, message))
-            }
-        }
-    }
-
-    /// Completes when the given node is not the primary any more: what was asked of it may never be
-    /// answered.
-    pub(super) async fn deposed(&self, core: &Core, primary: &PeerAddr) {
-        let mut view = core.engine.view();
-        let other = view.wait_for(|view| view.primary != Some(primary.raft_id));
-        // The engine ended: nothing will be answered either.
-        drop(other.await);
+        failure
     }
 
     /// Orders a command on the primary and makes its answer.
@@ -131,7 +84,7 @@ impl Node {
         if !self.is_followed(&core.engine.view().borrow()) {
             return Err(Failure::new(ErrorCode::NoQuorum, "no majority follows this primary"));
         }
-        if takes_room(&op) && self.is_disk_full() {
+        if request.op.as_ref().is_some_and(Op::takes_room) && self.is_disk_full() {
             let message = format!("the data disk of {} has no room for messages", self.inner.name);
             return Err(Failure::new(ErrorCode::DiskFull, message));
         }
@@ -203,7 +156,31 @@ impl Node {
             Some(Op::Group(change)) => Ok(CommandOp::Group(change.clone())),
             Some(Op::Kv(change)) => Ok(CommandOp::Kv(change.clone())),
             Some(Op::Admin(change)) => super::admins::command_op(principal, change),
-            _ => Err(Failure::new(ErrorCode::Internal, "not a request that changes anything")),
+            Some(
+                Op::Read(_)
+                | Op::Get(_)
+                | Op::Clients(_)
+                | Op::Nodes(_)
+                | Op::Status(_)
+                | Op::Clock(_)
+                | Op::Ping(_)
+                | Op::Compact(_)
+                | Op::Tokens(_)
+                | Op::Groups(_)
+                | Op::KvRead(_)
+                | Op::WatchNodes(_)
+                | Op::Members(_)
+                | Op::Route(_)
+                | Op::Plan(_)
+                | Op::Slots(_)
+                | Op::Distribution(_)
+                | Op::Raft(_)
+                | Op::Verify(_)
+                | Op::Admins(_)
+                | Op::Renew(_)
+                | Op::LowerCeiling(_),
+            )
+            | None => Err(Failure::new(ErrorCode::Internal, "a request that changes nothing")),
         }
     }
 
@@ -256,6 +233,7 @@ impl Node {
     /// Hands a request to the primary.
     async fn forward(
         &self,
+        core: &Core,
         primary: &PeerAddr,
         principal: &Principal,
         request: &Request,
@@ -268,44 +246,7 @@ impl Node {
             gateway: principal.gateway.to_string(),
             request: Some(Request { deadline_ms: told_ms.max(1), ..request.clone() }),
         };
-        let answer = self.ask_peer(primary, PeerOp::Forward(forward), deadline).await?;
-        let response = Response::decode(answer);
-        let response = response.map_err(|error| Failure::new(ErrorCode::Unknown, error))?;
-        match response.reply {
-            Some(Reply::Failure(failure)) => Err(failure),
-            Some(reply) => Ok(reply),
-            None => Err(Failure::new(ErrorCode::Unknown, "the primary sent an empty answer")),
-        }
-    }
-
-    /// One request to another node. An error before it was sent says that nothing was done.
-    pub(super) async fn ask_peer(
-        &self,
-        peer: &PeerAddr,
-        op: PeerOp,
-        deadline: Deadline,
-    ) -> Result<bytes::Bytes, Failure> {
-        let not_sent = |error: &dyn std::fmt::Display| {
-            Failure::new(ErrorCode::NotPrimary, format!("{}: {error}", peer.name))
-        };
-        let lost = |error: &dyn std::fmt::Display| {
-            Failure::new(ErrorCode::Unknown, format!("{}: {error}", peer.name))
-        };
-        let opened = self.inner.link.open(peer, Lane::Request);
-        let opened = tokio::time::timeout_at(deadline.at(), opened).await;
-        let opened = opened.map_err(|_| not_sent(&"no connection in time"))?;
-        let (mut tx, mut rx) = opened.map_err(|error| not_sent(&error))?;
-        let exchange = async {
-            tx.send_message(&PeerRequest { op: Some(op) }).await?;
-            tx.finish().await?;
-            rx.recv().await
-        };
-        match tokio::time::timeout_at(deadline.at(), exchange).await {
-            Ok(Ok(Some(answer))) => Ok(answer),
-            Ok(Ok(None)) => Err(lost(&"it ended without an answer")),
-            Ok(Err(error)) => Err(lost(&error)),
-            Err(_) => Err(lost(&"no answer in time")),
-        }
+        self.ask_primary(core, primary, PeerOp::Forward(forward), deadline).await
     }
 
     /// Serves a request that a gateway forwarded. It is never forwarded again: a node that is not
@@ -357,12 +298,6 @@ fn token_of(request: &Request) -> Result<Option<Hlc>, Failure> {
             Hlc::from_slice(bytes).map(Some).ok_or_else(invalid)
         }
     }
-}
-
-/// Whether a command brings what stays on the disk; a full one takes no more of that.
-fn takes_room(op: &CommandOp) -> bool {
-    matches!(op, CommandOp::Send { .. })
-        || matches!(op, CommandOp::Kv(change) if change.value.is_some())
 }
 
 /// How long the primary is told to take, of what is left to the gateway.
