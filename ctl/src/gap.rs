@@ -102,8 +102,7 @@ fn said(count_max: u64, from_seq: u64, to_seq: u64) -> String {
     let (messages, were) = if count_max == 1 { ("message", "was") } else { ("messages", "were") };
     format!(
         "up to {count_max} {messages} for this reader, seq {from_seq} to {to_seq} of the log, \
-         {were} \
-         removed by retention before being read here"
+         {were} removed by retention before being read here"
     )
 }
 

@@ -325,8 +325,7 @@ impl StatusView {
         let (what, hint) = match gravity {
             Gravity::NoWrites => (
                 "the cluster takes no writes",
-                "start the nodes that are down; logctl read \
-                  --stale still works",
+                "start the nodes that are down; logctl read --stale still works",
             ),
             Gravity::ClockUntrusted if self.primary.is_none() => {
                 ("no node's clock is good enough to lead", "logctl clock --all")
@@ -334,8 +333,7 @@ impl StatusView {
             Gravity::ClockUntrusted => ("the primary's clock is not trusted", "logctl clock --all"),
             Gravity::Degraded => (
                 "the cluster is degraded",
-                "logctl status --watch; then look at the log of that \
-                  node",
+                "logctl status --watch; then look at the log of that node",
             ),
         };
         let why = sentences(&self.problems);

@@ -70,12 +70,7 @@ pub(crate) async fn make_token(
         _ => return Err(CtlError::unexpected("no token")),
     };
     let made = tokens.iter().find(|token| token.id == id);
-    let made = made.ok_or_else(|| {
-        CtlError::unexpected(
-            "make another token: logctl cluster token \
-                                                        create",
-        )
-    })?;
+    let made = made.ok_or_else(|| CtlError::unexpected("another token"))?;
     Ok(JoinToken {
         cluster: context.cluster.clone(),
         ca_sha256,

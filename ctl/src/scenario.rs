@@ -140,8 +140,7 @@ impl Played {
             n => Err(CtlError::refused(
                 7,
                 format!("{n} messages failed"),
-                "run the same again with \
-                                                  -v",
+                "run the same again with -v",
             )),
         }
     }

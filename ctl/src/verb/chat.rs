@@ -256,8 +256,7 @@ async fn send(session: &Session, to: &Stream, body: Vec<u8>) -> Result<Ack, CtlE
             7,
             error.line(),
             format!(
-                "run logctl send --to {to} --id {id} with the same line: it is stored only \
-                     once"
+                "run logctl send --to {to} --id {id} with the same line: it is stored only once"
             ),
         )),
         Err(error) => Err(error),
@@ -303,7 +302,7 @@ fn read_line(from: &mut impl BufRead) -> Result<Option<Vec<u8>>, CtlError> {
     if line.len() > BODY_BYTES_MAX {
         return Err(CtlError::usage(
             format!("a line of more than {BODY_BYTES_MAX} bytes; it was not sent"),
-            "send it in several parts, or logctl send --file",
+            "send it in several parts with logctl send --file",
         ));
     }
     Ok(Some(line))

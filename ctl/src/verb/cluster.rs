@@ -125,13 +125,8 @@ fn overdue(plan: &Plan, outcome: &Outcome, out: &Out) -> Result<(), CtlError> {
     if over.is_empty() {
         return Ok(());
     }
-    let what = format!(
-        "certificates were there and are kept, but have expired: {}",
-        over.join(
-            "; \
-                        "
-        )
-    );
+    let what =
+        format!("certificates were there and are kept, but have expired: {}", over.join("; "));
     Err(CtlError::refused(4, what, renew))
 }
 

@@ -107,13 +107,8 @@ pub(crate) async fn run(args: Join, globals: &Globals, out: &mut Out) -> Result<
 fn check_addresses(args: &Join) -> Result<(), CtlError> {
     if let Some(address) = &args.advertise {
         let checked = proto::address::advertised(address);
-        checked.map_err(|why| {
-            CtlError::usage(
-                why.to_string(),
-                "write --advertise \
-                                                                192.0.2.4:7101",
-            )
-        })?;
+        checked
+            .map_err(|why| CtlError::usage(why.to_string(), "write --advertise 192.0.2.4:7101"))?;
     }
     if args.listen.is_some_and(|listen| listen.port() == 0) {
         let what = "--listen: port 0 gives another port at every start; the others could not find \
@@ -274,7 +269,10 @@ fn wanted_name(args: &Join, token: &JoinToken) -> Result<Name, CtlError> {
             let text = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
             let label = text.trim().split('.').next().unwrap_or_default().to_ascii_lowercase();
             label.parse().map_err(|_| {
-                CtlError::usage("this machine has no name that a node could have", "give --name n4")
+                CtlError::usage(
+                    "this machine has no name that a node could have",
+                    "give it one: --name n4",
+                )
             })
         }
     }
@@ -288,7 +286,7 @@ fn free_port() -> Result<SocketAddr, CtlError> {
         CtlError::refused(
             3,
             format!("the UDP ports {PORT} to {} are all in use", PORT + PORTS - 1),
-            "give --listen a free one; ss -lun shows what uses them",
+            "give --listen a free port; ss -lun shows what uses them",
         )
     })
 }

@@ -124,11 +124,9 @@ async fn again(
         if out.flush().is_err() && tried < count {
             let left = count - tried;
             let what = format!("{acked} of {count} messages are stored, {left} were not sent");
-            return Err(out.cut_short(
-                &what,
-                "run the same with its output to a file or a \
-                                             terminal",
-            ));
+            return Err(
+                out.cut_short(&what, "run the same with its output to a file or a terminal")
+            );
         }
     }
     if args.report {

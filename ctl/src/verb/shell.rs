@@ -110,11 +110,7 @@ async fn command(line: &str, shell: &Globals, interrupt: &mut Signal) -> Next {
     let mut words = match words(line) {
         Ok(words) => words,
         Err(missing) => {
-            return told(
-                format!("this line lacks {missing}"),
-                "quote with '...' or \
-                                             \"...\"",
-            );
+            return told(format!("this line lacks {missing}"), "quote with '...' or \"...\"");
         }
     };
     if words.first().is_some_and(|first| first == "logctl") {

@@ -72,11 +72,9 @@ fn distinct(names: &[Name]) -> Result<(), CtlError> {
     let twice =
         names.iter().enumerate().find(|(at, name)| names.iter().take(*at).any(|n| n == *name));
     match twice {
-        Some((_, name)) => Err(CtlError::usage(
-            format!("{name} is named twice"),
-            "give each name \
-                                                        once",
-        )),
+        Some((_, name)) => {
+            Err(CtlError::usage(format!("{name} is named twice"), "give each name once"))
+        }
         None => Ok(()),
     }
 }
@@ -168,8 +166,7 @@ fn names(rows: &[MemberRow], given: &[Name], count: usize) -> Result<Vec<Name>, 
         let what = format!("{name} is a node of this cluster already");
         return Err(CtlError::conflict(
             what,
-            "choose another name; logctl nodes lists those in \
-                                             use",
+            "choose another name; logctl nodes lists those in use",
         ));
     }
     let there = rows.iter().filter(|row| row.noticed() != MemberState::Removed).count();

@@ -139,8 +139,7 @@ impl Talk {
                 return Err(CtlError::refused(
                     7,
                     text,
-                    "run the same again with a longer \
-                                                       --timeout",
+                    "run the same again with a longer --timeout",
                 ));
             }
             sleep(LOOK_EVERY).await;
