@@ -12,17 +12,17 @@ pub struct Cli {
     /// The node's configuration, as `logctl cluster create` writes it.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Say whether the configuration and the certificates are right, and exit.
+    /// Check the configuration and the certificates, say what is wrong, and exit.
     #[arg(long)]
     pub check_config: bool,
     /// Serve on this address and port instead of the configuration's.
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
-    /// Nodes of the cluster to join, tried before those that the token names. A node that has its
-    /// store, or the permission to create one, has joined already and does not look at it.
+    /// Nodes of the cluster to join, tried before those that the token names. Ignored by a node that has
+    /// joined already: one with a store, or with the permission to create one.
     #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',')]
     pub join: Vec<String>,
-    /// Token to join with; others on this machine can see it, see --token-file.
+    /// Token to join with. Others on this machine can see it: better use --token-file.
     #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
     pub token: Option<String>,
     /// File with the token to join with.

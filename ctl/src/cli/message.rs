@@ -55,37 +55,37 @@ pub(crate) struct Read {
     /// Which messages belong to the range of --since and --until; default: nominal
     #[arg(long, value_enum, value_name = "MODE")]
     pub(crate) mode: Option<Mode>,
-    /// Forms of the time in tables and lines, such as utc,eps; a ~ before the first says that the
-    /// order in real time against the messages before it is not known
+    /// How to show the time in tables and lines, such as utc,eps; a ~ before the first means that the
+    /// order in real time with the messages before it is not known
     #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', env = "LOGCTL_TIMES")]
     pub(crate) times: Vec<Times>,
-    /// Only from this sender; or, digits only, from this place in the log on: --from 0 is all that is
-    /// kept
+    /// Show only what this sender sent; or, if it is a number, start at this place in the log: --from 0
+    /// shows all that is kept
     #[arg(long, value_name = "NAME|SEQ")]
     pub(crate) from: Option<From>,
-    /// Only to this recipient: a client, @group, '*' or $events
+    /// Show only what was sent to this recipient: a client, @group, '*' or $events
     #[arg(long, value_name = "NAME")]
     pub(crate) to: Option<Stream>,
     /// Show at most this many messages
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
-    /// Stay, and show what comes
+    /// Stay, and show new messages as they come
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Begin after the place kept under this name, and move it past what was written out
+    /// Start after the place that is kept under this name, and move it past what was written
     #[arg(long, value_name = "NAME")]
     pub(crate) cursor: Option<Name>,
-    /// Exit code 0 also where messages are missing that retention removed before they were read here
+    /// End with exit code 0 even if retention removed messages before they were read here
     #[arg(long)]
     pub(crate) allow_gap: bool,
     /// Read the node's own state without asking the primary; standard error says how far behind
     #[arg(long)]
     pub(crate) stale: bool,
-    /// In the order of the log; it always is, since one shard holds all
+    /// In the order of the log, as always: one shard holds all messages
     #[arg(long)]
     pub(crate) ordered: bool,
-    /// Instead of the messages, how many there are, the place of the last, and a hash of all of them
-    /// in their order: the same on every node
+    /// Instead of the messages, show how many there are, the place of the last, and a hash of all of
+    /// them in order: the same on every node
     #[arg(long, conflicts_with = "follow")]
     pub(crate) hash: bool,
 }
@@ -115,7 +115,7 @@ impl std::str::FromStr for From {
 pub(crate) struct Get {
     /// Message id
     pub(crate) id: MessageId,
-    /// Its sender, where several used the id
+    /// Its sender, if several used the id
     #[arg(long, value_name = "NAME")]
     pub(crate) from: Option<Name>,
     /// Read the node's own state without asking the primary
@@ -131,7 +131,7 @@ pub(crate) struct Delete {
     /// Why; it is kept with the tombstone
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(crate) reason: String,
-    /// Its sender, where several used the id
+    /// Its sender, if several used the id
     #[arg(long, value_name = "NAME")]
     pub(crate) from: Option<Name>,
 }

@@ -8,32 +8,32 @@ use proto::Stream;
 
 use crate::scenario::Scenario;
 
-/// Over which gateways requests go.
+/// How requests are spread over the gateways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Policy {
-    /// Each to the next one
+    /// Each request to the next node in turn
     Rr,
-    /// One for all, the home first
+    /// All to one node, the home first
     Home,
     /// The primary
     #[value(alias = "leader")]
     Primary,
-    /// The home of the key or the recipient
+    /// The home of the key, or of the recipient
     Hash,
-    /// Any
+    /// Each to a node by chance
     Random,
 }
 
-/// Requests that are answered and nothing else.
+/// Requests that only ask for an answer.
 #[derive(Debug, Args)]
 pub(crate) struct Ping {
-    /// How many, one after the other
+    /// How many pings, one after the other
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) count: u32,
     /// Key for --spread hash; random draws one for each
     #[arg(long)]
     pub(crate) key: Option<String>,
-    /// Tell who answered how often instead
+    /// Show how often each node answered, instead of one line for each ping
     #[arg(long)]
     pub(crate) report: bool,
 }
@@ -47,27 +47,27 @@ pub(crate) struct Route {
     /// The same as KEY
     #[arg(long = "key", value_name = "KEY", conflicts_with = "key")]
     pub(crate) key_option: Option<String>,
-    /// Tell what would change hands if nodes came or went: --plan add n4 n5, --plan remove n2
+    /// Show what would move if nodes came or went: --plan add n4 n5, --plan remove n2
     #[arg(long, num_args = 2.., value_names = ["add|remove", "NODE"], conflicts_with_all = ["key", "key_option"])]
     pub(crate) plan: Vec<String>,
 }
 
-/// Load, and how the cluster bears it.
+/// A load, and how the cluster copes with it.
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
-    /// Messages a second, sent at their time whether or not the earlier ones were answered
+    /// Messages a second, sent on time whether or not the earlier ones were answered
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) rate: u32,
-    /// For how long
+    /// How long to send
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     pub(crate) duration: Duration,
     /// Bytes of each message
     #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
     pub(crate) size: u32,
-    /// Recipient; default: the one who sends
+    /// Recipient; default: the sender
     #[arg(long, value_name = "NAME")]
     pub(crate) to: Option<Stream>,
-    /// Clients that share the load, each with connections of its own
+    /// Number of clients that share the load, each with its own connections
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) connections: u16,
 }
@@ -75,9 +75,9 @@ pub(crate) struct Bench {
 /// Charts.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Chart {
-    /// Messages by the node that took them: as the cluster counts them, and counted in the log
+    /// Show messages by the node that took them: as the cluster counts them, and counted in the log
     Distribution(ChartDistribution),
-    /// Bars of what comes in on standard input: lines of a name, a comma and a number
+    /// Draw bars of standard input: lines of a name, a comma and a number
     Bars(ChartBars),
 }
 
@@ -86,8 +86,8 @@ pub(crate) enum Chart {
 pub(crate) struct ChartDistribution {
     #[command(flatten)]
     pub(crate) form: ChartForm,
-    /// Play this out on a cluster of its own on this machine instead, and show messages by node
-    /// before and after: kill:n2, kill:leader, kill:follower, return:n2
+    /// Instead, run this failure on a new cluster on this machine, and show the messages by node
+    /// before and after it: kill:n2, kill:leader, kill:follower, return:n2
     #[arg(long, value_name = "WHAT:WHOM")]
     pub(crate) scenario: Option<Scenario>,
     /// The daemon, for --scenario; default: next to logctl, else from PATH
@@ -95,7 +95,7 @@ pub(crate) struct ChartDistribution {
     pub(crate) logd: Option<PathBuf>,
 }
 
-/// The form of a chart; without one a table.
+/// The form of a chart; default: a table.
 #[derive(Debug, Args)]
 pub(crate) struct ChartForm {
     /// Bars of text

@@ -20,7 +20,7 @@ const ALIASES: [(&str, &str); 4] = [
 /// Which events.
 #[derive(Debug, Args)]
 pub(crate) struct Events {
-    /// Stay, and show what comes
+    /// Stay, and show new events as they come
     #[arg(short, long)]
     pub(crate) follow: bool,
     /// From this time on: RFC 3339, @SECONDS, a date, today or yesterday (days are those of UTC),
@@ -28,10 +28,10 @@ pub(crate) struct Events {
     /// default: all that are kept
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<When>,
-    /// Exit code 0 also where events are missing that retention removed before they were read here
+    /// End with exit code 0 even if retention removed events before they were read here
     #[arg(long)]
     pub(crate) allow_gap: bool,
-    /// Only these types: join, suspect, leave, leader, member, clock, shard, alarm, admin, refused,
+    /// Show only these types: join, suspect, leave, leader, member, clock, shard, alarm, admin, refused,
     /// settings, ceiling
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_type)]
     pub(crate) types: Vec<&'static str>,
@@ -59,13 +59,13 @@ pub(crate) struct Wait {
 pub(crate) enum WaitFor {
     /// A primary that a majority follows, and every node joined and up; drained ones do not count
     Ready {
-        /// Exactly so many nodes, drained ones not counted
+        /// Exactly this many nodes, drained ones not counted
         #[arg(long, value_name = "N")]
         nodes: Option<NonZeroUsize>,
     },
     /// Every node, drained ones not counted, has applied what the cluster had when this began
     InSync,
-    /// Every node's clock, drained ones not counted, is as it should be: synced, or local by choice
+    /// Every node's clock, drained ones not counted, is good: synced, or local by choice
     Clock,
     /// One node in a state
     Node {

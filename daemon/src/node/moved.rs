@@ -261,7 +261,7 @@ impl Node {
         let change =
             MemberChange { op: Some(MemberOp::Move(moved)), id: Uuid::new_v4().to_string() };
         if let Err(failure) = self.bring_member(change, Deadline::within(BRING_WITHIN)).await {
-            tracing::debug!(%failure, "a node that moved could not be noted; it is tried again");
+            tracing::debug!(%failure, "the new address of a node could not be noted; it will be tried again");
         }
     }
 }
