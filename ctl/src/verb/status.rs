@@ -30,7 +30,7 @@ pub(crate) async fn run(args: Status, globals: &Globals, out: &mut Out) -> Resul
         watch(&session, globals, out).await
     } else {
         match ask(&session, globals).await {
-            Ok(status) => show(&StatusView::from(status), out),
+            Ok(asked) => show(&StatusView::from(asked.status), out),
             Err(error) => Err(error),
         }
     };
@@ -51,7 +51,7 @@ async fn watch(session: &Session, globals: &Globals, out: &mut Out) -> Result<()
         };
         out.clear()?;
         last = match status {
-            Ok(status) => show(&StatusView::from(status), out),
+            Ok(asked) => show(&StatusView::from(asked.status), out),
             Err(error) => Err(error),
         };
         if out.flush().is_err() {
@@ -63,19 +63,40 @@ async fn watch(session: &Session, globals: &Globals, out: &mut Out) -> Result<()
     }
 }
 
-/// Asks for the status. A node that takes no part, or is cut off, sees no majority and may be wrong: then
-/// the others are asked too, unless the command names whom to ask, and one who sees it knows better.
-async fn ask(session: &Session, globals: &Globals) -> Result<StatusReply, CtlError> {
-    let (gateway, Reply::Status(status)) = session.call(Op::Status(Empty {})).await? else {
-        return Err(CtlError::unexpected("no status"));
+/// The status, and who took no part in what it tells.
+pub(super) struct Asked {
+    /// As the gateway, or somebody who knows better, sees it.
+    pub(super) status: StatusReply,
+    /// The gateway, if it sees no majority and another one does.
+    pub(super) apart: Option<String>,
+}
+
+/// Asks for the status. A node that takes no part, is cut off, or gives no status may be wrong or down: then
+/// the others are asked too, unless the command names whom to ask, and one who sees a majority knows
+/// better.
+///
+/// # Errors
+/// When neither the gateway nor anybody else has an answer: the gateway's refusal.
+pub(super) async fn ask(session: &Session, globals: &Globals) -> Result<Asked, CtlError> {
+    let (first, known, gateway) = match session.call(Op::Status(Empty {})).await {
+        Ok((gateway, Reply::Status(status))) => {
+            let mut row = status.nodes.iter().filter(|row| row.name == gateway);
+            let takes_part = status.quorum && row.all(|row| row.role != REPAIRING);
+            if takes_part || globals.via.is_some() {
+                return Ok(Asked { status, apart: None });
+            }
+            let known = status.nodes.iter().map(|row| row.name.clone()).collect();
+            (Ok(status), known, Some(gateway))
+        }
+        Ok(_) => return Err(CtlError::unexpected("no status")),
+        // A silence, or a trouble of its own. It says nothing of the others.
+        Err(error) if globals.via.is_none() && matches!(error.exit_code(), 3 | 7 | 10..=13) => {
+            (Err(error), session.node_names(), None)
+        }
+        Err(error) => return Err(error),
     };
-    let mut row = status.nodes.iter().filter(|row| row.name == gateway);
-    let takes_part = status.quorum && row.all(|row| row.role != REPAIRING);
-    if takes_part || globals.via.is_some() {
-        return Ok(status);
-    }
-    let others = status.nodes.iter().filter(|row| row.name != gateway);
-    let others: Vec<Name> = others.filter_map(|row| row.name.parse().ok()).collect();
+    let others = known.iter().filter(|&name| Some(name) != gateway.as_ref());
+    let others: Vec<Name> = others.filter_map(|name| name.parse().ok()).collect();
     let timeout = globals.timeout.min(OTHERS_WITHIN);
     let each = EachNode::open(&Globals { timeout, ..globals.clone() })?;
     let better = each.ask_all(&others, &Op::Status(Empty {})).await.into_iter();
@@ -83,7 +104,10 @@ async fn ask(session: &Session, globals: &Globals) -> Result<StatusReply, CtlErr
         Ok(Reply::Status(status)) if status.quorum => Some(status),
         Ok(_) | Err(_) => None,
     });
-    Ok(better.max_by_key(|status| status.term).unwrap_or(status))
+    match better.max_by_key(|status| status.term) {
+        Some(status) => Ok(Asked { status, apart: gateway }),
+        None => first.map(|status| Asked { status, apart: None }),
+    }
 }
 
 /// Shows a status and judges it.
@@ -172,7 +196,7 @@ async fn judge(
     let globals = Globals { via: via.cloned(), ..globals.clone() };
     let status = ask(&session, &globals).await;
     session.close().await;
-    let mut status = status?;
+    let mut status = status?.status;
     let mut repairing = false;
     if let Some(node) = node {
         status.nodes.retain(|row| row.name == node.as_str());

@@ -17,6 +17,8 @@ use crate::home::Home;
 use crate::out::{Cell, Out, Show};
 use crate::session::Session;
 
+use super::status::{self, Asked};
+
 /// Time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Time that one look may take: then another node is asked.
@@ -57,7 +59,7 @@ pub(crate) async fn run(args: Wait, globals: &Globals, out: &mut Out) -> Result<
     let mut waiting = Waiting { what: args.what, front: None };
     let mut missing = vec!["no node has answered".to_owned()];
     let done = loop {
-        match timeout_at(give_up, waiting.look(&session)).await {
+        match timeout_at(give_up, waiting.look(&session, &look)).await {
             Ok(Ok(ready)) => break out.list(&ready),
             Ok(Err(NotYet::Over(error))) => break Err(error),
             Ok(Err(NotYet::Because(why))) => missing = why,
@@ -98,17 +100,23 @@ struct Waiting {
 }
 
 impl Waiting {
-    async fn look(&mut self, session: &Session) -> Result<Vec<ReadyView>, NotYet> {
+    async fn look(
+        &mut self,
+        session: &Session,
+        globals: &Globals,
+    ) -> Result<Vec<ReadyView>, NotYet> {
         if let WaitFor::Node { name, state: NodeIs::Removed } = &self.what {
             return removed(name.as_str(), &members(session).await?);
         }
-        let (_, Reply::Status(status)) = session.call(Op::Status(Empty {})).await? else {
-            return Err(NotYet::Over(CtlError::unexpected("no status")));
-        };
+        let Asked { status, apart } = status::ask(session, globals).await?;
         let front = status.nodes.iter().map(|row| row.applied).max().unwrap_or(0);
         let front = *self.front.get_or_insert(front);
         let missing = match &self.what {
-            WaitFor::Ready { nodes } => not_ready(&status, nodes.map(usize::from)),
+            WaitFor::Ready { nodes } => {
+                let mut missing = not_ready(&status, nodes.map(usize::from));
+                missing.extend(apart.and_then(|name| sees_nobody(&status, &name)));
+                missing
+            }
             WaitFor::InSync => not_in_sync(&status, front),
             WaitFor::Clock => bad_clocks(&status),
             WaitFor::Node { name, state } => {
@@ -187,6 +195,13 @@ fn not_ready(status: &Status, nodes: Option<usize>) -> Vec<String> {
         }
     }
     missing
+}
+
+/// What it means that a node sees no majority where the others see one: it may be drained, or gone; one
+/// that counts is not there, whatever the others have noticed so far.
+fn sees_nobody(status: &Status, name: &str) -> Option<String> {
+    let counts = counted(status).any(|row| row.name == name);
+    counts.then(|| format!("{name} sees no majority"))
 }
 
 /// Who is there and does not count.

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::user::User;
 
-type Script = dyn Fn(&Identity, &Op) -> Vec<Reply> + Send + Sync;
+type Script = dyn Fn(&str, &Identity, &Op) -> Vec<Reply> + Send + Sync;
 
 /// 2026-11-21T01:30:45.123456789Z~0000002a
 pub(crate) const STAMP: Stamp =
@@ -35,7 +35,7 @@ impl FakeNode {
         user: &User,
         script: impl Fn(&Identity, &Op) -> Vec<Reply> + Send + Sync + 'static,
     ) -> Self {
-        Self::start_as(user, &["n1"], script)
+        Self::start_as(user, &["n1"], move |_, identity, op| script(identity, op))
     }
 
     /// Three of them, `n1` to `n3`, which share script and requests.
@@ -43,13 +43,21 @@ impl FakeNode {
         user: &User,
         script: impl Fn(&Identity, &Op) -> Vec<Reply> + Send + Sync + 'static,
     ) -> Self {
+        Self::start_each(user, move |_, identity, op| script(identity, op))
+    }
+
+    /// The same, with a script that knows which of them is asked.
+    pub(crate) fn start_each(
+        user: &User,
+        script: impl Fn(&str, &Identity, &Op) -> Vec<Reply> + Send + Sync + 'static,
+    ) -> Self {
         Self::start_as(user, &["n1", "n2", "n3"], script)
     }
 
     fn start_as(
         user: &User,
         names: &'static [&'static str],
-        script: impl Fn(&Identity, &Op) -> Vec<Reply> + Send + Sync + 'static,
+        script: impl Fn(&str, &Identity, &Op) -> Vec<Reply> + Send + Sync + 'static,
     ) -> Self {
         let pki = user.home.path().join("cluster/pki");
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -149,7 +157,7 @@ async fn serve(
         let op = incoming.request.op.unwrap();
         let replies = match &op {
             Op::Nodes(_) => vec![Reply::Nodes(nodes(&identity, &list))],
-            _ => script(&identity, &op),
+            _ => script(name, &identity, &op),
         };
         for reply in replies {
             let response = Response { gateway: name.into(), members_epoch: 1, reply: Some(reply) };

@@ -1,6 +1,8 @@
 //! Looking after the nodes: what is asked of the cluster, what is waited for, and what is refused
 //! before anything is asked.
 
+use std::sync::OnceLock;
+
 use parking_lot::Mutex;
 use proto::ErrorCode;
 use proto::member::{MemberOp, MemberRow, MemberState, RemoveNodes, SetNode};
@@ -291,4 +293,46 @@ fn one_node_and_all_engines_are_shown() {
     assert_eq!((&engines[0]["voted_for"], &engines[0]["joint"]), (&"n1".into(), &false.into()));
     assert_eq!(engines[0]["learners"][0], "n3");
     assert_eq!(user.ok(&["raft", "show", "--via", "n1"]).split('\t').count(), 14);
+}
+
+/// What the first node that is asked says, for ever; the others say that all is well.
+fn first_asked_says(
+    user: &User,
+    bad: impl Fn() -> Vec<Reply> + Send + Sync + 'static,
+    drained: bool,
+) -> FakeNode {
+    let first = OnceLock::<String>::new();
+    FakeNode::start_each(user, move |name, _, op| match op {
+        Op::Status(_) if first.get_or_init(|| name.to_owned()) == name => bad(),
+        Op::Status(_) => {
+            let mut status = Status { term: 4, ..status() };
+            for row in &mut status.nodes {
+                row.state = "joined".into();
+                row.drained = drained && Some(&row.name) == first.get();
+            }
+            vec![Reply::Status(status)]
+        }
+        _ => vec![failure(ErrorCode::Invalid)],
+    })
+}
+
+/// Seen to fail with: one node asked, as before; and what the first one said of itself forgotten.
+#[test]
+fn waiting_does_not_believe_one_node_alone() {
+    let cut_off =
+        || vec![Reply::Status(Status { primary: String::new(), quorum: false, ..status() })];
+    let ready = ["wait", "ready", "--timeout", "5s"];
+    // Drained and cut off: the others are who counts.
+    let user = User::with_cluster();
+    let _node = first_asked_says(&user, cut_off, true);
+    assert_eq!(user.ok(&ready).lines().count(), 2);
+    // In trouble of its own, which the others would know of.
+    let user = User::with_cluster();
+    let _node = first_asked_says(&user, || vec![failure(ErrorCode::Integrity)], false);
+    assert_eq!(user.ok(&ready).lines().count(), 3);
+    // It counts: without it the cluster is not as it was wanted, though the others have not noticed.
+    let user = User::with_cluster();
+    let _node = first_asked_says(&user, cut_off, false);
+    let errors = user.fails(&ready, 7);
+    assert!(errors.contains("sees no majority"), "{errors}");
 }
