@@ -4,13 +4,17 @@
 //! standard error. A closed pipe ends a command that only reads with success: the reader has what it
 //! wanted. Once standard output fails nothing more is written to it, and the command goes on to its
 //! verdict, which a lost output does not change; what was done and could not be said there is said on
-//! standard error.
+//! standard error. Who only waits for something to show looks for [`reader_gone`], too.
 
+use std::future::pending;
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::fd::AsFd;
 
 use anstream::ColorChoice;
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
+use tokio::io::Interest;
+use tokio::net::unix::pipe::Sender;
 
 use crate::cli::{Form, Globals};
 use crate::error::CtlError;
@@ -243,6 +247,12 @@ impl Out {
         self.broken.as_ref().map_or(Ok(()), |error| Err(CtlError::Output(copy(error))))
     }
 
+    /// Takes standard output for failed, whose reader has gone.
+    pub(crate) fn lose_reader(&mut self) -> CtlError {
+        let error = io::Error::from(io::ErrorKind::BrokenPipe);
+        CtlError::Output(copy(self.broken.get_or_insert(error)))
+    }
+
     /// Whether standard output has failed.
     pub(crate) fn is_broken(&self) -> bool {
         self.broken.is_some()
@@ -369,6 +379,17 @@ fn copy(error: &io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(code) => io::Error::from_raw_os_error(code),
         None => io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
+/// Completes when nobody reads standard output any more, without anything written to it. Never where the
+/// system cannot tell: a file has no reader that could go.
+pub(crate) async fn reader_gone() {
+    let watched = io::stdout().as_fd().try_clone_to_owned();
+    // Only looked at, never written to: so it may block, and need not be a pipe.
+    match watched.and_then(Sender::from_owned_fd_unchecked) {
+        Ok(stdout) if stdout.ready(Interest::ERROR).await.is_ok() => {}
+        Ok(_) | Err(_) => pending().await,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::cli::{Chat, Globals};
 use crate::error::CtlError;
 use crate::gap::Gaps;
 use crate::home::Home;
-use crate::out::{Out, Shape, escape_controls};
+use crate::out::{Out, Shape, escape_controls, reader_gone};
 use crate::range::When;
 use crate::session::Session;
 use crate::views::RecordView;
@@ -56,6 +56,7 @@ async fn talk_on(args: &Chat, session: &Session, talk: &mut Talk<'_>) -> Result<
     talk.out.note(&format!("chatting as {} in {}", session.name(), args.to));
     let mut lines = read_lines();
     let (mut sending, mut ended) = (None, false);
+    let mut unread = std::pin::pin!(reader_gone());
     let done = loop {
         let over = ended && sending.is_none() && talk.seen >= talk.sent && !args.stay;
         if over || talk.left == Some(0) {
@@ -83,6 +84,8 @@ async fn talk_on(args: &Chat, session: &Session, talk: &mut Talk<'_>) -> Result<
                 Err(error) => Err(error),
             },
             _ = &mut stop => break Ok(()),
+            // There is nothing left but to show what comes.
+            () = &mut unread, if ended && sending.is_none() => Err(talk.out.lose_reader()),
         };
         if done.is_err() {
             break done;

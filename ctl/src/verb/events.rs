@@ -10,7 +10,7 @@ use crate::cli::{Events, Globals};
 use crate::error::CtlError;
 use crate::gap::Gaps;
 use crate::home::Home;
-use crate::out::{Cell, Out, Shape, Show, Tone};
+use crate::out::{Cell, Out, Shape, Show, Tone, reader_gone};
 use crate::session::Session;
 use crate::views::{Headers, When};
 
@@ -158,11 +158,15 @@ async fn follow(
 ) -> Result<(), CtlError> {
     let mut follow = session.follow(read).await?;
     let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut unread = std::pin::pin!(reader_gone());
     let mut first = true;
     loop {
         let page = tokio::select! {
-            page = follow.next() => page?,
+            biased;
             _ = &mut stop => return Ok(()),
+            page = follow.next() => page?,
+            // Nobody would see the next one, which may be long in coming.
+            () = &mut unread => return Ok(()),
         };
         let Some(page) = page else { return Ok(()) };
         shown.miss(page.gap)?;

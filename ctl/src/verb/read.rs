@@ -11,7 +11,7 @@ use crate::cli::{From as Begin, Globals, Mode, Read, Times};
 use crate::error::CtlError;
 use crate::gap::{GapView, Gaps};
 use crate::home::Home;
-use crate::out::{Out, Shape};
+use crate::out::{Out, Shape, reader_gone};
 use crate::range::{When, check_order};
 use crate::read_hash::ReadHash;
 use crate::session::Session;
@@ -130,11 +130,15 @@ async fn pages(
 async fn follow(read: wire::Read, session: &Session, sink: &mut Sink<'_>) -> Result<(), CtlError> {
     let mut follow = session.follow(read).await?;
     let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut unread = std::pin::pin!(reader_gone());
     loop {
         let page = tokio::select! {
-            page = follow.next() => page?,
+            biased;
             // The way to end it: what was shown is shown, and the cursor stands behind it.
             _ = &mut stop => return Ok(()),
+            page = follow.next() => page?,
+            // Nobody would see the next one, which may be long in coming.
+            () = &mut unread => return Ok(()),
         };
         let Some(page) = page else { return Ok(()) };
         let gateway = session.gateway();

@@ -4,7 +4,7 @@
 //! out, and a full disk that hides what was stored.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Output, Stdio};
 
 use proto::kv::{KvRow, KvRows};
@@ -207,4 +207,36 @@ fn a_cursor_does_not_pass_what_was_not_written() {
         _ => None,
     });
     assert_eq!(last, Some(2));
+}
+
+/// Seen to fail with the reader not looked for: all three wait for a message that does not come.
+#[test]
+fn what_follows_ends_with_its_reader() {
+    let user = User::with_cluster();
+    let said = proto::Record { from: "bob".into(), ..record(5, b"hi") };
+    // One message, and then none for ever, however often it is asked.
+    let _node = FakeNode::start(&user, move |_, op| match op {
+        Op::Read(read) if read.follow && read.after.iter().all(|at| at.seq < 5) => {
+            vec![page(vec![said.clone()], 5, true)]
+        }
+        Op::Read(read) if read.follow => vec![page(Vec::new(), 5, true)],
+        Op::Read(_) => vec![page(Vec::new(), 4, true)],
+        _ => vec![failure(ErrorCode::Invalid)],
+    });
+    for args in
+        [&["read", "--follow"][..], &["events", "--follow"], &["chat", "--to", "@ops", "--stay"]]
+    {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut command = user.command(args);
+        let mut child = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        drop(command);
+        let mut lines = BufReader::new(reader);
+        let mut first = String::new();
+        lines.read_line(&mut first).unwrap();
+        assert!(!first.is_empty(), "{args:?}");
+        assert_eq!(child.try_wait().unwrap(), None, "{args:?} ended by itself");
+        drop(lines);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(code(&output), 0, "{args:?}: {}", text(&output.stderr));
+    }
 }
