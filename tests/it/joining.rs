@@ -96,6 +96,7 @@ fn eight_find_each_other_through_one_host_each() {
     assert_eq!(seqs[0], seqs[1]);
 }
 
+/// Seen to fail with the list of nodes where the token is wanted, which `--output raw` gave before.
 #[test]
 fn three_hosts_become_a_cluster_in_five_commands() {
     let Some(hosts) = Hosts::new(3).unwrap() else { return };
@@ -104,9 +105,8 @@ fn three_hosts_become_a_cluster_in_five_commands() {
     let home = |name: &str| User::new(folder.path().join(format!("home-{name}")));
     let admin = hosts.user(1, &home("admin"));
     let (one, at) = (dir("one"), Hosts::address(1));
-    admin.ok(&["cluster", "create", &one, "--nodes", "1", "--host", &at, "--start"]).unwrap();
-    let token = admin.ok(&["cluster", "token", "create", "--role", "node", "--uses", "2"]);
-    let token = token_of(&token.unwrap()).unwrap();
+    let create = ["cluster", "create", &one, "--nodes", "1", "--host", &at, "--start", "-o", "raw"];
+    let token = token_of(&admin.ok(&create).unwrap()).unwrap();
     for (host, name) in [(2, "two"), (3, "three")] {
         let dir = dir(name);
         let join = ["cluster", "join", &token, "--name", name, "--dir", &dir, "--start"];

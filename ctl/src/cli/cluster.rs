@@ -64,7 +64,8 @@ pub(crate) struct Create {
     #[arg(long, value_name = "TIME", value_parser = parse_life)]
     pub(crate) cert_life: Option<Duration>,
     /// Start the nodes in the background, wait until they are ready, and print a token with which
-    /// other machines join
+    /// other machines join: to standard error, as the command to paste; with --output raw to standard
+    /// output and nothing else, with json and ndjson as "token"
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) start: bool,
     /// The daemon, for --start; default: next to logctl, else from PATH

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proto::address::TimeServersError;
 use proto::life::Validity;
-use proto::token::JoinToken;
+use proto::token::{self, JoinToken};
 use proto::wire::Status;
 use proto::{ClusterId, Name, Role};
 use serde::Serialize;
@@ -83,13 +83,19 @@ pub(crate) async fn create(args: Create, globals: &Globals, out: &mut Out) -> Re
     if let (Some(cluster), false) = (&view.cluster, args.dry_run) {
         out.did(format!("cluster {cluster} is in {}", view.dir));
     }
-    match out.shape() {
-        Shape::Json => out.json(&view)?,
-        Shape::Ndjson => out.json_line(&view)?,
-        Shape::Plain | Shape::Raw if args.dry_run => {
+    if let Some(token) = &token {
+        let id = token::id_text(&token.id);
+        out.did(format!("the token {id} is made; logctl cluster token revoke {id} ends it"));
+    }
+    match (out.shape(), &view.token) {
+        (Shape::Json, _) => out.json(&view)?,
+        (Shape::Ndjson, _) => out.json_line(&view)?,
+        // What a script puts into a variable.
+        (Shape::Raw, Some(token)) => out.line(token)?,
+        (Shape::Plain | Shape::Raw, _) if args.dry_run => {
             view.written.iter().try_for_each(|path| out.line(path))?;
         }
-        Shape::Table if args.dry_run => {
+        (Shape::Table, _) if args.dry_run => {
             view.written.iter().try_for_each(|path| out.line(&format!("would write {path}")))?;
         }
         _ => out.list(&view.nodes)?,
