@@ -31,6 +31,7 @@ mod queue;
 pub mod reader;
 pub mod reconciler;
 pub mod sessions;
+pub mod tasks;
 mod throttle;
 mod trust;
 pub mod turns;

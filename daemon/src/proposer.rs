@@ -32,6 +32,7 @@ use crate::lead::{Lead, Stamping};
 use crate::queue::{Answer, Cost, NotQueued, Proposal, Queue, Shares};
 use crate::raft::{Handle, Leadership, Payload, ProposeError};
 use crate::store::Store;
+use crate::tasks::Tasks;
 use crate::time::NodeClock;
 use crate::unanswered::Unanswered;
 
@@ -69,9 +70,9 @@ pub struct Proposer {
 }
 
 impl Proposer {
-    /// Starts the task. It ends when `stop` is cancelled.
+    /// Starts the task.
     #[must_use]
-    pub fn start(parts: Parts, stop: CancellationToken) -> Self {
+    pub fn start(parts: Parts, tasks: &Tasks) -> Self {
         let (queue, node_clock) = (Queue::default(), parts.node_clock.clone());
         let unanswered = Unanswered::default();
         let task = Task {
@@ -84,7 +85,7 @@ impl Proposer {
             again: Arc::default(),
             unanswered: unanswered.clone(),
         };
-        tokio::spawn(task.run(stop));
+        tasks.keep("proposer", task.run(tasks.stop().clone()));
         Self { queue, node_clock, unanswered }
     }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use daemon::config::{Clock, ClockMode, ClockServer};
 use daemon::events::EventSink;
+use daemon::tasks::Tasks;
 use daemon::time::NodeClock;
 use proto::Name;
 use tokio_util::sync::CancellationToken;
@@ -39,5 +40,11 @@ pub fn local() -> anyhow::Result<NodeClock> {
 
 fn start(config: &Clock, cancel: CancellationToken) -> anyhow::Result<NodeClock> {
     let name: Name = "n1".parse()?;
-    Ok(NodeClock::start(config, clock::Hlc::ZERO, EventSink::nowhere(), name, cancel))
+    Ok(NodeClock::start(
+        config,
+        clock::Hlc::ZERO,
+        EventSink::nowhere(),
+        name,
+        &Tasks::until(cancel),
+    ))
 }

@@ -23,13 +23,13 @@ use clock::peer::PeerVerdict;
 use model::CommandOp;
 use proto::{ErrorCode, Failure, Problem};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::config::Clock;
 use crate::peer_monitor::PeerMonitor;
 use crate::proposer::clock_failure;
 use crate::raft::{Guard, Handle};
 use crate::store::Store;
+use crate::tasks::Tasks;
 use crate::time::NodeClock;
 
 pub(crate) use self::task::{CAUGHT_UP, candidates, is_slow_beside};
@@ -84,11 +84,11 @@ impl Lead {
         Self { node_clock, last: watch::Sender::new(said) }
     }
 
-    /// Starts the task. It ends when `stop` is cancelled.
-    pub fn start(&self, parts: Parts, unsynced_start: UnsyncedStart, stop: CancellationToken) {
+    /// Starts the task.
+    pub fn start(&self, parts: Parts, unsynced_start: UnsyncedStart, tasks: &Tasks) {
         let policy = Policy::new(0, parts.election_max_ms, unsynced_start);
         let task = Task::new(self.clone(), parts, policy);
-        tokio::spawn(stop.run_until_cancelled_owned(task.run()));
+        tasks.keep_until_stop("lead", task.run());
     }
 
     /// What stands in front of the engine: judges by this node's clock, as long as nobody doubts

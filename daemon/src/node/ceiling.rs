@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::reader::store_failure;
 use crate::store::{Op, Store, StoreError};
+use crate::tasks::Tasks;
 use crate::time::NodeClock;
 
 use super::{Core, Deadline, Node, Principal};
@@ -50,18 +51,19 @@ pub(super) struct Ceiling {
 type Lower = (Hlc, oneshot::Sender<Result<Hlc, StoreError>>);
 
 impl Ceiling {
-    /// Starts the task; it ends when `stop` is cancelled, but never in the middle of a write.
-    pub(super) fn start(node_clock: NodeClock, store: Store, stop: CancellationToken) -> Self {
+    /// Starts the task; it is told to stop, and never ends in the middle of a write.
+    pub(super) fn start(node_clock: NodeClock, store: Store, tasks: &Tasks) -> Self {
         let write = move |ceiling| {
             let store = store.clone();
             async move { store.writer()?.run(Op::Ceiling(ceiling)).await }.boxed()
         };
-        Self::with_disk(node_clock, Arc::new(write), stop)
+        Self::with_disk(node_clock, Arc::new(write), tasks)
     }
 
-    fn with_disk(node_clock: NodeClock, write: Write, stop: CancellationToken) -> Self {
+    fn with_disk(node_clock: NodeClock, write: Write, tasks: &Tasks) -> Self {
         let (lower, wishes) = mpsc::channel(1);
-        let task = tokio::spawn(persist(node_clock.clone(), Arc::clone(&write), wishes, stop));
+        let task = persist(node_clock.clone(), Arc::clone(&write), wishes, tasks.stop().clone());
+        let task = tasks.keep("ceiling", task);
         Self { node_clock, write, lower, task: Mutex::new(Some(task)) }
     }
 
@@ -217,9 +219,9 @@ mod tests {
     /// Seen to fail with `finish` not waiting for the task: the disk then holds the older ceiling.
     #[tokio::test]
     async fn the_sealed_ceiling_is_written_last() {
-        let stop = CancellationToken::new();
+        let tasks = Tasks::until(CancellationToken::new());
         let (name, events) = ("n1".parse().unwrap(), EventSink::nowhere());
-        let node_clock = NodeClock::start(&Clock::local(), Hlc::ZERO, events, name, stop.clone());
+        let node_clock = NodeClock::start(&Clock::local(), Hlc::ZERO, events, name, &tasks);
         // A disk whose writes begin and end when they are let.
         let (began, may_end) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
         let disk: Arc<Mutex<Vec<Hlc>>> = Arc::default();
@@ -236,12 +238,12 @@ mod tests {
                 .boxed()
             }
         };
-        let ceiling = Ceiling::with_disk(node_clock.clone(), Arc::new(write), stop.clone());
+        let ceiling = Ceiling::with_disk(node_clock.clone(), Arc::new(write), &tasks);
         node_clock.tick().unwrap_err();
         began.acquire().await.unwrap().forget();
         // One write is under way when the node stops. Were it not waited for, the sealed ceiling
         // would get the first permit.
-        stop.cancel();
+        tasks.stop().cancel();
         let finishing = async {
             let mut finished = std::pin::pin!(ceiling.finish());
             assert!(futures::poll!(&mut finished).is_pending());

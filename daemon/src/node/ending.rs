@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use crate::exit::{Exit, Failed};
 use crate::store::{DamageKind, Store, StoreError, Told, Trouble};
+use crate::tasks::Tasks;
 
 use super::{Body, Node};
 
 /// Longest wait for a look at a disk that has refused a read.
 const LOOK_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long the engine's end may take to be seen after those who follow it have seen it.
+const ENGINE_SEEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// How the process ends over an error of a store that is open: the database does not tell in a type
 /// what it lacks.
@@ -80,4 +84,19 @@ pub(super) async fn cannot_go_on(node: &Node) -> Failed {
     }
     let reason = reason.unwrap_or_else(|| "the engine ended".to_owned());
     Failed::from(&StoreError::Stopped(reason))
+}
+
+/// Completes when a task has ended that the node cannot do without, and nothing else is the reason.
+pub(super) async fn fallen(node: &Node, tasks: &Tasks) -> Failed {
+    let fallen = tasks.fallen().await;
+    if let Body::Whole(core) = &node.inner.body {
+        // Whoever follows the engine ends with it, and that has an end of its own.
+        let mut view = core.engine.view();
+        let ended = view.wait_for(|view| view.stopped.is_some());
+        let ended = tokio::time::timeout(ENGINE_SEEN_WITHIN, ended).await.is_ok();
+        if ended || core.store.told().borrow().is_met() {
+            return std::future::pending().await;
+        }
+    }
+    Failed::new(Exit::Other, fallen, "start the node again, and report this with its log")
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use proto::member::MemberState;
 use proto::wire::NodeRow;
-use tokio_util::sync::CancellationToken;
 
 use crate::exit::{Exit, Failed};
 use crate::lead;
 use crate::raft::Handle;
 use crate::reconciler::{self, OwnMembership};
+use crate::tasks::Tasks;
 
 use super::{Body, Node};
 
@@ -77,7 +77,7 @@ impl Node {
     }
 
     /// Starts the reconciler, which does nothing until this node is primary.
-    pub(super) fn start_reconciler(&self, stop: CancellationToken) {
+    pub(super) fn start_reconciler(&self, tasks: &Tasks) {
         let Body::Whole(core) = &self.inner.body else { return };
         let parts = reconciler::Parts {
             node: self.clone(),
@@ -88,7 +88,7 @@ impl Node {
             node_clock: self.inner.node_clock.clone(),
             trust: Arc::clone(&self.inner.trust),
         };
-        reconciler::start(parts, stop);
+        reconciler::start(parts, tasks);
     }
 
     /// Completes when clients are to be kept away from this node from now on.

@@ -81,6 +81,8 @@ mod tests {
     use net::time_server::TimeServer;
     use tokio_util::sync::CancellationToken;
 
+    use crate::tasks::Tasks;
+
     use super::*;
     use crate::config::{Clock, ClockMode, ClockServer};
     use crate::events::EventSink;
@@ -103,8 +105,14 @@ mod tests {
         let config =
             Clock { mode: ClockMode::Sntp, servers: vec![server_config], ..Clock::local() };
         let (events, node) = (EventSink::nowhere(), "n1".parse().unwrap());
-        let node_clock =
-            NodeClock::with_counter(&config, Hlc::ZERO, events, node, stop.clone(), counter);
+        let node_clock = NodeClock::with_counter(
+            &config,
+            Hlc::ZERO,
+            events,
+            node,
+            &Tasks::until(stop.clone()),
+            counter,
+        );
         tokio::time::timeout(PATIENCE, node_clock.reached(ClockState::Synced)).await.unwrap();
         (clock, node_clock, server)
     }

@@ -22,11 +22,11 @@ use net::{FrameRx, FrameTx, Lane, Link, LinkError, PeerAddr};
 use parking_lot::{Mutex, MutexGuard};
 use proto::member::{MemberChange, MemberOp, MemberRow, MoveNode};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::peer_monitor::PeerStatus;
 use crate::reconciler;
+use crate::tasks::Tasks;
 
 use super::{Body, Core, Deadline, Node};
 
@@ -162,10 +162,10 @@ impl Tries {
     }
 }
 
-/// Looks for nodes that have moved, until `stop`.
-pub(super) fn follow(node: &Node, link: Arc<dyn Link>, book: Book, stop: &CancellationToken) {
+/// Looks for nodes that have moved.
+pub(super) fn follow(node: &Node, link: Arc<dyn Link>, book: Book, tasks: &Tasks) {
     let node = node.clone();
-    tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
+    tasks.keep_until_stop("moved nodes", async move {
         let mut tries = Tries::default();
         loop {
             if let Body::Whole(core) = &node.inner.body {
@@ -173,7 +173,7 @@ pub(super) fn follow(node: &Node, link: Arc<dyn Link>, book: Book, stop: &Cancel
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-    }));
+    });
 }
 
 /// What to do about where a node says it is.

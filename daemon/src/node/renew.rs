@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Tls;
 use crate::node_identity::NodeIdentity;
 use crate::reader::store_failure;
+use crate::tasks::Tasks;
 
 use super::{DEADLINE, Deadline, Node, Principal};
 
@@ -182,12 +183,13 @@ fn spread_of(byte: u8) -> i16 {
     i16::try_from(i32::from(byte) * 200 / 255 - 100).unwrap_or(0)
 }
 
-/// Starts what keeps this node's certificate, and the authority's key if it is to have that, until
-/// `stop`. `taken` is told when there is something to reload.
-pub(super) fn start(node: &Node, tls: &Tls, taken: &Arc<Notify>, stop: &CancellationToken) {
-    tokio::spawn(keep(node.clone(), tls.clone(), Arc::clone(taken), stop.clone()));
+/// Starts what keeps this node's certificate, and the authority's key if it is to have
+/// that. `taken` is told when there is something to reload.
+pub(super) fn start(node: &Node, tls: &Tls, taken: &Arc<Notify>, tasks: &Tasks) {
+    let stop = tasks.stop().clone();
+    tasks.keep("renewal", keep(node.clone(), tls.clone(), Arc::clone(taken), stop.clone()));
     let (node, tls, taken) = (node.clone(), tls.clone(), Arc::clone(taken));
-    tokio::spawn(super::signers::keep(node, tls, taken, stop.clone()));
+    tasks.once("signing key", super::signers::keep(node, tls, taken, stop));
 }
 
 /// Keeps this node's certificate from running out, until `stop`. `taken` is told when there is a new

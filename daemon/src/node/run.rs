@@ -33,6 +33,7 @@ use crate::seed::Seed;
 use crate::server::Server;
 use crate::store::format::Identity as StoreIdentity;
 use crate::store::{Opened, Store, StoreError};
+use crate::tasks::Tasks;
 use crate::time::NodeClock;
 use crate::trust::Trust;
 use crate::turns::Turns;
@@ -41,7 +42,7 @@ use crate::witness::Witness;
 use super::bootstrap;
 use super::ceiling::Ceiling;
 use super::close::Closer;
-use super::ending::{cannot_go_on, ended_by, failed_on};
+use super::ending::{cannot_go_on, ended_by, failed_on, fallen};
 use super::feeding::Feeding;
 use super::moved::{self, Book, Roaming};
 use super::{Body, Core, Inner, Node, Repairing, disk, renew};
@@ -76,13 +77,13 @@ pub async fn run(
     })?;
     crate::exit::before_database();
     let (opened, seed) = bootstrap::open_store(&config, &node_identity)?;
-    let work = CancellationToken::new();
+    let tasks = Tasks::until(CancellationToken::new());
     let node = match opened {
         Opened::Intact(store) => {
             let disk = config.data_dir.clone();
             store.on_failure(Box::new(move |error| failed_on(&disk, error).end()));
             let started =
-                start_whole(&config, node_identity, &endpoint, store.clone(), seed, &work).await;
+                start_whole(&config, node_identity, &endpoint, store.clone(), seed, &tasks).await;
             match started {
                 Ok(node) => node,
                 Err(error) => return Err(ended_by(&store, error).await),
@@ -96,13 +97,13 @@ pub async fn run(
             );
             let unknown = StoreIdentity::default();
             let repairing = Repairing { damage, identity: unknown, seed: Vec::new(), _lock: lock };
-            start_repairing(&config, node_identity, &endpoint, identity, repairing, seed, &work)
+            start_repairing(&config, node_identity, &endpoint, identity, repairing, seed, &tasks)
         }
     };
     announce(&config, &node, &endpoint);
-    let server = start_server(&node, &endpoint, &work);
-    tokio::spawn(bootstrap::tell_of_vote(node.clone(), began, work.clone()));
-    let running = Running { config, node, endpoint, server, work };
+    let server = start_server(&node, &endpoint, &tasks);
+    tasks.once("first vote", bootstrap::tell_of_vote(node.clone(), began, tasks.stop().clone()));
+    let running = Running { config, node, endpoint, server, tasks };
     running.until_the_end(process).await
 }
 
@@ -127,15 +128,15 @@ async fn start_whole(
     endpoint: &Endpoint,
     store: Store,
     seed: Option<Seed>,
-    work: &CancellationToken,
+    tasks: &Tasks,
 ) -> Result<Node, StoreError> {
     let name = node_identity.credentials.identity().name.clone();
     let (events, event_queue) = events::channel();
     let floor = store.ceiling()?;
     let (alarms, own_events) = (events.clone(), events.clone());
     let doorman = Doorman::new(name.clone(), events.clone());
-    let node_clock = NodeClock::start(&config.clock, floor, events, name.clone(), work.clone());
-    let ceiling = Ceiling::start(node_clock.clone(), store.clone(), work.clone());
+    let node_clock = NodeClock::start(&config.clock, floor, events, name.clone(), tasks);
+    let ceiling = Ceiling::start(node_clock.clone(), store.clone(), tasks);
     let trust = Arc::new(Trust::new(Some(store.clone()), doorman));
     let witness = Witness::new(&config.data_dir, store.identity(), Some(store.clone()));
     let hello = hello_maker(identity_of(&node_identity), store.identity(), &witness);
@@ -158,14 +159,14 @@ async fn start_whole(
         (store.identity().raft_id, node_identity.credentials.fingerprint()),
     );
     let engine = Handle::start(store.clone(), timing, Arc::clone(&link), observe, guard).await?;
-    take_part(&engine, &witness, !seed.is_empty(), work).await;
+    take_part(&engine, &witness, !seed.is_empty(), tasks).await;
     let parts = lead::Parts {
         engine: engine.clone(),
         members: members.clone(),
         store: store.clone(),
         election_max_ms: timing.election_max_ms,
     };
-    lead.start(parts, config.clock.unsynced_start, work.clone());
+    lead.start(parts, config.clock.unsynced_start, tasks);
     let parts = proposer::Parts {
         engine: engine.clone(),
         node_clock: node_clock.clone(),
@@ -174,9 +175,8 @@ async fn start_whole(
         settings: first_settings(config),
         node: name,
     };
-    let proposer = start_writing(parts, work);
-    let standing =
-        reconciler::follow_standing(&engine, store.clone(), Arc::clone(&trust), work.clone());
+    let proposer = start_writing(parts, tasks);
+    let standing = reconciler::follow_standing(&engine, store.clone(), Arc::clone(&trust), tasks);
     let core = Core {
         engine,
         proposer,
@@ -192,21 +192,22 @@ async fn start_whole(
     };
     let outside = Outside { node_clock, link, members, witness, trust };
     let node = make_node(config, node_identity, outside, &slot, Body::Whole(Box::new(core)));
-    node.start_reconciler(work.clone());
-    tokio::spawn(event_queue.run(node.clone(), work.clone()));
-    moved::follow(&node, straight, book, work);
-    tokio::spawn(alarms::run(node.clone(), alarms, work.clone()));
+    node.start_reconciler(tasks);
+    let stop = tasks.stop();
+    tasks.keep("events", event_queue.run(node.clone(), stop.clone()));
+    moved::follow(&node, straight, book, tasks);
+    tasks.keep("alarms", alarms::run(node.clone(), alarms, stop.clone()));
     Ok(node)
 }
 
 /// Starts who stamps and orders, and who orders what retention asks for.
-fn start_writing(parts: proposer::Parts, work: &CancellationToken) -> Proposer {
+fn start_writing(parts: proposer::Parts, tasks: &Tasks) -> Proposer {
     let (engine, store, node_clock) =
         (parts.engine.clone(), parts.store.clone(), parts.node_clock.clone());
     let node = parts.node.clone();
-    let proposer = Proposer::start(parts, work.clone());
+    let proposer = Proposer::start(parts, tasks);
     let janitor = Janitor { engine, proposer: proposer.clone(), store, node_clock, node };
-    tokio::spawn(janitor.run(work.clone()));
+    tasks.keep("janitor", janitor.run(tasks.stop().clone()));
     proposer
 }
 
@@ -222,9 +223,10 @@ fn timing_of(config: &Config) -> Timing {
 
 /// Follows what the others show of their stores, and waits for the membership: peers are let in by it,
 /// so it has to be known before they knock.
-async fn take_part(engine: &Handle, witness: &Witness, newcomer: bool, work: &CancellationToken) {
-    tokio::spawn(witness.clone().keep(Some(engine.clone()), work.clone()));
-    tokio::spawn(witness.clone().open_elections(engine.clone(), work.clone()));
+async fn take_part(engine: &Handle, witness: &Witness, newcomer: bool, tasks: &Tasks) {
+    let stop = tasks.stop();
+    tasks.keep("witness", witness.clone().keep(Some(engine.clone()), stop.clone()));
+    tasks.once("elections", witness.clone().open_elections(engine.clone(), stop.clone()));
     let mut view = engine.view();
     let known = view.wait_for(|view| newcomer || !view.members.is_empty());
     if !matches!(tokio::time::timeout(READY_WITHIN, known).await, Ok(Ok(_))) {
@@ -239,11 +241,11 @@ fn start_repairing(
     identity: Option<StoreIdentity>,
     repairing: Repairing,
     seed: Option<Seed>,
-    work: &CancellationToken,
+    tasks: &Tasks,
 ) -> Node {
     let name = node_identity.credentials.identity().name.clone();
     let none = EventSink::nowhere();
-    let node_clock = NodeClock::start(&config.clock, Hlc::ZERO, none, name.clone(), work.clone());
+    let node_clock = NodeClock::start(&config.clock, Hlc::ZERO, none, name.clone(), tasks);
     let trust = Arc::new(Trust::new(None, Doorman::new(name, EventSink::nowhere())));
     let used = || Seed::read_used(&config.data_dir).ok().flatten();
     let seed = seed.or_else(used);
@@ -254,7 +256,7 @@ fn start_repairing(
     let witness = Witness::new(&config.data_dir, &identity, None);
     let hello = hello_maker(identity_of(&node_identity), &identity, &witness);
     let link: Arc<dyn Link> = Arc::new(endpoint.link_to(hello, dialled(&trust, &witness)));
-    tokio::spawn(witness.clone().keep(None, work.clone()));
+    tasks.keep("witness", witness.clone().keep(None, tasks.stop().clone()));
     let bootstrap::Born { stores, admins, .. } = bootstrap::Born::of(seed.as_ref());
     trust.learn_seed(&stores, admins, (identity.raft_id, node_identity.credentials.fingerprint()));
     let seed = seed.as_ref().map(bootstrap::members).unwrap_or_default();
@@ -378,7 +380,7 @@ fn hello_maker(
     }
 }
 
-fn start_server(node: &Node, endpoint: &Endpoint, work: &CancellationToken) -> Server {
+fn start_server(node: &Node, endpoint: &Endpoint, tasks: &Tasks) -> Server {
     let identity = match &node.inner.body {
         Body::Whole(core) => core.store.identity().clone(),
         Body::Repairing(repairing) => repairing.identity.clone(),
@@ -387,18 +389,19 @@ fn start_server(node: &Node, endpoint: &Endpoint, work: &CancellationToken) -> S
     let server = Server {
         node: node.clone(),
         hello: Arc::new(hello),
-        stop: work.clone(),
+        stop: tasks.stop().clone(),
         drain: CancellationToken::new(),
         requests: TaskTracker::new(),
         turns: Turns::new(CLIENT_TURNS_MAX, CLIENT_TURNS_KEPT),
     };
-    tokio::spawn(server.clone().run(endpoint.clone()));
-    tokio::spawn(ask_members(node.clone(), work.clone()));
+    tasks.keep("server", server.clone().run(endpoint.clone()));
+    tasks.keep("members", ask_members(node.clone(), tasks.clone()));
     server
 }
 
 /// Keeps one question going to every other member.
-async fn ask_members(node: Node, stop: CancellationToken) {
+async fn ask_members(node: Node, tasks: Tasks) {
+    let stop = tasks.stop();
     let mut asked: Vec<(PeerAddr, CancellationToken)> = Vec::new();
     loop {
         let peers = node.peers();
@@ -418,7 +421,8 @@ async fn ask_members(node: Node, stop: CancellationToken) {
             if !asked.iter().any(|(known, _)| *known == peer) {
                 let asking = stop.child_token();
                 let link = Arc::clone(&node.inner.link);
-                tokio::spawn(node.members().clone().ask(link, peer.clone(), asking.clone()));
+                let ask = node.members().clone().ask(link, peer.clone(), asking.clone());
+                tasks.once("peer", ask);
                 asked.push((peer, asking));
             }
         }
@@ -434,33 +438,29 @@ struct Running {
     node: Node,
     endpoint: Endpoint,
     server: Server,
-    work: CancellationToken,
+    tasks: Tasks,
 }
 
 impl Running {
     async fn until_the_end(self, process: Process) -> Result<(), Failed> {
         let Process { notifier, stop, reloads } = process;
         let (endpoint, node) = (self.endpoint.clone(), self.node.clone());
-        renew::start(&self.node, &self.config.tls, &reloads.trigger(), &self.work);
-        tokio::spawn(
-            reloads.serve(stop.clone(), move |node_identity| node.take(&endpoint, node_identity)),
-        );
-        tokio::spawn(disk::watch(
-            self.node.clone(),
-            self.config.limits.disk_reserve_bytes,
-            self.work.clone(),
-        ));
+        renew::start(&self.node, &self.config.tls, &reloads.trigger(), &self.tasks);
+        let tasks = &self.tasks;
+        let take = move |node_identity| node.take(&endpoint, node_identity);
+        tasks.once("reload", reloads.serve(stop.clone(), take));
+        let (node, reserve_bytes) = (self.node.clone(), self.config.limits.disk_reserve_bytes);
+        tasks.once("disk", disk::watch(node, reserve_bytes, tasks.stop().clone()));
         let (status, node) = (notifier.clone(), self.node.clone());
-        let work = self.work.clone();
-        tokio::spawn(async move {
-            while !work.is_cancelled() {
+        tasks.keep_until_stop("service status", async move {
+            loop {
                 status.status(&node.summary());
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         });
-        let (fed, node) = (notifier.clone(), self.node.clone());
-        let work = self.work.clone();
-        tokio::spawn(async move { fed.watchdog(move || progress(&node), work).await });
+        let (fed, node, stopping) = (notifier.clone(), self.node.clone(), tasks.stop().clone());
+        tasks
+            .once("watchdog", async move { fed.watchdog(move || progress(&node), stopping).await });
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.can_serve() => notifier.ready(),
@@ -477,6 +477,7 @@ impl Running {
             }
             why = self.damaged() => return Err(why),
             why = cannot_go_on(&self.node) => Err(why),
+            why = fallen(&self.node, &self.tasks) => Err(why),
         };
         match ended {
             Ok(()) => {
@@ -538,7 +539,7 @@ impl Running {
             engine.stop().await;
         }
         self.endpoint.close(CloseCode::Moving, "moving");
-        self.work.cancel();
+        self.tasks.stop().cancel();
         drop(tokio::time::timeout(CLOSE_WITHIN, self.endpoint.wait_idle()).await);
         self.node.node_clock().stopped().await;
         self.node.witness().save().await;

@@ -24,6 +24,7 @@ use crate::peer_monitor::PeerMonitor;
 use crate::proposer::{self, Proposer};
 use crate::store::format::Identity;
 use crate::store::{Op, Opened, Store, StoreError, Trouble};
+use crate::tasks::Tasks;
 use crate::time::{Counter, NodeClock};
 
 use super::{EngineState, Guard, Handle, Member, Timing, URGENT_RAFT, bootstrap, peer_address};
@@ -72,7 +73,7 @@ pub(crate) struct TestNode {
     pub(crate) members: PeerMonitor,
     pub(crate) store: Store,
     election_max_ms: u64,
-    stop: CancellationToken,
+    tasks: Tasks,
     /// `None` once it was handed back.
     dir: Option<tempfile::TempDir>,
 }
@@ -80,7 +81,7 @@ pub(crate) struct TestNode {
 impl Drop for TestNode {
     /// Ends the store's threads: one that closes the database while the process ends makes it abort.
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.tasks.stop().cancel();
         self.store.close();
     }
 }
@@ -151,22 +152,10 @@ pub(crate) async fn start_undecided(
         Store::create(dir.path(), &identity(id)).unwrap();
     }
     let store = tokio::time::timeout(PATIENCE, open(&dir, id)).await.expect("nobody holds it");
-    let stop = CancellationToken::new();
+    let tasks = Tasks::until(CancellationToken::new());
     let (floor, events) = (store.ceiling().unwrap(), EventSink::nowhere());
-    let node_clock =
-        NodeClock::with_counter(&clock, floor, events, name(id), stop.clone(), counter);
-    let (ceiling, writing) = (node_clock.clone(), store.clone());
-    tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
-        loop {
-            let wanted = ceiling.next_ceiling().await;
-            // A store that is closed ends the test's node, and this with it.
-            let Ok(writer) = writing.writer() else { return };
-            if writer.run(Op::Ceiling(wanted)).await.is_err() {
-                return;
-            }
-            ceiling.ceiling_persisted(wanted);
-        }
-    }));
+    let node_clock = NodeClock::with_counter(&clock, floor, events, name(id), &tasks, counter);
+    tasks.keep_until_stop("ceiling", keep_ceiling(node_clock.clone(), store.clone()));
     let (link, arrivals) = board.attach(&name(id), hello(id));
     let link: Arc<dyn Link> = Arc::new(link);
     let lead = Lead::new(node_clock.clone(), &clock);
@@ -188,10 +177,11 @@ pub(crate) async fn start_undecided(
     engine.attested();
     assert!(slot.set(engine.view()).is_ok(), "set once");
     let serving = serve(engine.clone(), known.clone(), arrivals);
-    tokio::spawn(stop.clone().run_until_cancelled_owned(serving));
+    tasks.keep_until_stop("server", serving);
     for (peer, member) in members(count).into_iter().filter(|(peer, _)| asks && *peer != id) {
         let peer = peer_address(peer, &member).unwrap();
-        tokio::spawn(known.clone().ask(Arc::clone(&link), peer, stop.clone()));
+        let ask = known.clone().ask(Arc::clone(&link), peer, tasks.stop().clone());
+        tasks.once("peer", ask);
     }
     let parts = proposer::Parts {
         engine: engine.clone(),
@@ -201,7 +191,7 @@ pub(crate) async fn start_undecided(
         settings: first_settings(),
         node: name(id),
     };
-    let proposer = Proposer::start(parts, stop.clone());
+    let proposer = Proposer::start(parts, &tasks);
     let (name, election_max_ms) = (name(id), timing.election_max_ms);
     TestNode {
         name,
@@ -212,8 +202,20 @@ pub(crate) async fn start_undecided(
         members: known,
         store,
         election_max_ms,
-        stop,
+        tasks,
         dir: Some(dir),
+    }
+}
+
+async fn keep_ceiling(ceiling: NodeClock, store: Store) {
+    loop {
+        let wanted = ceiling.next_ceiling().await;
+        // A store that is closed ends the test's node, and this with it.
+        let Ok(writer) = store.writer() else { return };
+        if writer.run(Op::Ceiling(wanted)).await.is_err() {
+            return;
+        }
+        ceiling.ceiling_persisted(wanted);
     }
 }
 
@@ -279,13 +281,13 @@ impl TestNode {
             store: self.store.clone(),
             election_max_ms: self.election_max_ms,
         };
-        self.lead.start(parts, unsynced_start, self.stop.clone());
+        self.lead.start(parts, unsynced_start, &self.tasks);
     }
 
     /// Stops the engine without any goodbye and hands the directory back.
     pub(crate) async fn stop(mut self, board: &Switchboard) -> tempfile::TempDir {
         board.detach(&self.name);
-        self.stop.cancel();
+        self.tasks.stop().cancel();
         self.engine.stop().await;
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || store.close()).await.unwrap();

@@ -32,7 +32,6 @@ use proto::member::{
 use proto::{ErrorCode, Failure};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::lead::{self, Lead};
@@ -40,6 +39,7 @@ use crate::node::{Deadline, Node};
 use crate::peer_monitor::PeerMonitor;
 use crate::raft::{ChangeError, EngineState, Handle};
 use crate::store::{Store, StoreError};
+use crate::tasks::Tasks;
 use crate::time::NodeClock;
 use crate::trust::Trust;
 
@@ -84,9 +84,9 @@ pub struct Parts {
     pub(crate) trust: Arc<Trust>,
 }
 
-/// Starts the reconciler. It ends when `stop` is cancelled.
-pub fn start(parts: Parts, stop: CancellationToken) {
-    tokio::spawn(stop.run_until_cancelled_owned(run(parts)));
+/// Starts the reconciler.
+pub fn start(parts: Parts, tasks: &Tasks) {
+    tasks.keep_until_stop("reconciler", run(parts));
 }
 
 async fn run(parts: Parts) {

@@ -15,10 +15,10 @@ use proto::attest::Lack;
 use proto::member::{MemberRow, MemberState};
 use proto::peer::{Hello, Refusal};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::raft::Handle;
 use crate::store::Store;
+use crate::tasks::Tasks;
 use crate::trust::Trust;
 
 /// Between two looks at most; entries come faster than a row of the table changes.
@@ -35,16 +35,16 @@ pub struct OwnMembership {
     pub signs: Option<bool>,
 }
 
-/// Follows how this node stands, and what decides about connections that stand, until `stop`.
+/// Follows how this node stands, and what decides about connections that stand.
 pub(crate) fn follow(
     engine: &Handle,
     store: Store,
     trust: Arc<Trust>,
-    stop: CancellationToken,
+    tasks: &Tasks,
 ) -> watch::Receiver<OwnMembership> {
     let (said, standing) = watch::channel(OwnMembership::default());
     let (mut progress, view) = (engine.progress(), engine.view());
-    tokio::spawn(stop.run_until_cancelled_owned(async move {
+    tasks.keep_until_stop("own membership", async move {
         loop {
             trust.look(view.borrow().members.keys().copied().collect());
             match super::rows(&store) {
@@ -60,7 +60,7 @@ pub(crate) fn follow(
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-    }));
+    });
     standing
 }
 

@@ -30,7 +30,6 @@ use parking_lot::Mutex;
 use proto::Name;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use super::counter::Counter;
 use super::history::{History, Moment};
@@ -38,6 +37,7 @@ use super::poller;
 use super::servers::Servers;
 use crate::config::{Clock, ClockMode};
 use crate::events::EventSink;
+use crate::tasks::Tasks;
 
 /// Suspended time that makes the samples worthless, nanoseconds.
 pub(super) const SUSPENDED_NS: u64 = 10_000_000;
@@ -100,13 +100,13 @@ impl NodeClock {
         ceiling: Hlc,
         events: EventSink,
         node: Name,
-        cancel: CancellationToken,
+        tasks: &Tasks,
     ) -> Self {
         let counter = match config.mode {
             ClockMode::Sntp => Counter::Raw,
             ClockMode::Local => Counter::Boot,
         };
-        Self::with_counter(config, ceiling, events, node, cancel, counter)
+        Self::with_counter(config, ceiling, events, node, tasks, counter)
     }
 
     /// As [`NodeClock::start`], with a counter of the caller's choice.
@@ -116,13 +116,14 @@ impl NodeClock {
         ceiling: Hlc,
         events: EventSink,
         node: Name,
-        cancel: CancellationToken,
+        tasks: &Tasks,
         counter: Counter,
     ) -> Self {
         let inner = Inner::new(config, ceiling, events, node, counter);
         let node_clock = Self { inner: Arc::new(inner) };
         if config.mode == ClockMode::Sntp {
-            let task = tokio::spawn(poller::run(node_clock.clone(), cancel));
+            let task = poller::run(node_clock.clone(), tasks.stop().clone());
+            let task = tasks.keep("clock", task);
             *node_clock.inner.poller.lock() = Some(task);
         }
         node_clock

@@ -7,6 +7,8 @@ use clock::packet::{NtpShort, NtpTime, Packet};
 use clock::{Answer, ClockState, Failure, Hlc, RawExchange, Stamp, TickError};
 use tokio_util::sync::CancellationToken;
 
+use crate::tasks::Tasks;
+
 use super::counter::{Counter, ManualClock};
 use super::fake::{Fake, WALL_NS, asking, utc_ns};
 use super::node_clock::NodeClock;
@@ -39,7 +41,7 @@ fn node_clock(
 ) -> NodeClock {
     let (events, name) = (EventSink::nowhere(), "n1".parse().unwrap());
     let ceiling = if ceiling_ns == 0 { Hlc::ZERO } else { whole(ceiling_ns) };
-    NodeClock::with_counter(config, ceiling, events, name, cancel.clone(), counter)
+    NodeClock::with_counter(config, ceiling, events, name, &Tasks::until(cancel.clone()), counter)
 }
 
 /// The ceiling that covers a whole nanosecond.

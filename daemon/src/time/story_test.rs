@@ -14,6 +14,8 @@ use proto::event::{ClockCause, ClockEvent};
 use proto::peer::NodeEvent;
 use tokio_util::sync::CancellationToken;
 
+use crate::tasks::Tasks;
+
 use super::counter::{Counter, ManualClock};
 use super::fake::{Fake, WALL_NS, asking, utc_ns};
 use super::node_clock::NodeClock;
@@ -47,8 +49,14 @@ impl Story {
         let cancel = CancellationToken::new();
         let ((events, queue), name) = (events::channel(), "n1".parse().unwrap());
         let counter = Counter::Manual(clock.clone());
-        let node_clock =
-            NodeClock::with_counter(&config, Hlc::ZERO, events, name, cancel.clone(), counter);
+        let node_clock = NodeClock::with_counter(
+            &config,
+            Hlc::ZERO,
+            events,
+            name,
+            &Tasks::until(cancel.clone()),
+            counter,
+        );
         burst(&node_clock, &clock, 4).await;
         assert_eq!(node_clock.state(), ClockState::Synced);
         Self { clock, talks, node_clock, queue, cancel, _fakes: fakes }
@@ -151,8 +159,14 @@ async fn alone() -> (Arc<ManualClock>, NodeClock, EventQueue, CancellationToken,
     let ((events, queue), name) = (events::channel(), "n1".parse().unwrap());
     let (cancel, counter) = (CancellationToken::new(), Counter::Manual(clock.clone()));
     let config = asking(&[&idle]);
-    let node_clock =
-        NodeClock::with_counter(&config, Hlc::ZERO, events, name, cancel.clone(), counter);
+    let node_clock = NodeClock::with_counter(
+        &config,
+        Hlc::ZERO,
+        events,
+        name,
+        &Tasks::until(cancel.clone()),
+        counter,
+    );
     feed(&node_clock, 0, 65);
     assert_eq!(queue.take().len(), 1);
     (clock, node_clock, queue, cancel, idle)
@@ -351,8 +365,14 @@ async fn before_the_first_sync_stamps_are_minted_only_if_that_is_allowed() {
     let (cancel, counter) = (CancellationToken::new(), Counter::Manual(clock.clone()));
     let mut config = asking(&[&idle]);
     config.servers[0].timeout_ms = 50;
-    let node_clock =
-        NodeClock::with_counter(&config, Hlc::ZERO, events, name, cancel.clone(), counter);
+    let node_clock = NodeClock::with_counter(
+        &config,
+        Hlc::ZERO,
+        events,
+        name,
+        &Tasks::until(cancel.clone()),
+        counter,
+    );
     node_clock.ceiling_persisted(Hlc::from_ns(WALL_NS + 10 * SECOND_NS));
     assert_eq!(node_clock.tick(), Err(TickError::Unsynced));
     node_clock.allow_unsynced(true);
@@ -372,8 +392,14 @@ async fn a_local_clock_has_no_history_and_no_peers() {
     let ((events, queue), name) = (events::channel(), "n1".parse().unwrap());
     let counter = Counter::Manual(ManualClock::new(WALL_NS));
     let cancel = CancellationToken::new();
-    let node_clock =
-        NodeClock::with_counter(&Clock::local(), Hlc::ZERO, events, name, cancel, counter);
+    let node_clock = NodeClock::with_counter(
+        &Clock::local(),
+        Hlc::ZERO,
+        events,
+        name,
+        &Tasks::until(cancel),
+        counter,
+    );
     node_clock.set_fenced(Some("peers".to_owned()));
     node_clock.note(ClockCause::Policy, "degraded");
     node_clock.set_max_error_ns(5);
