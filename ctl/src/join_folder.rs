@@ -10,16 +10,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use certs::Credentials;
+use config::seed::{SEED_FILE, Seed};
+use config::template::NodeConfig;
 use net::join::Admitted;
 use proto::token::JoinToken;
 use proto::{Name, Role};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::error::CtlError;
 use crate::home::{make_private_dir, refuse_shared, write_atomic};
-use crate::layout::{self, Member, Seed};
-use crate::template::NodeConfig;
+use crate::layout;
 
 /// The configuration's file name.
 const CONFIG: &str = "node.toml";
@@ -197,20 +197,9 @@ impl Folder {
             return Err(unexpected(&format!("a certificate of {identity}")));
         }
         let rows = admitted.joined.members.as_ref().ok_or_else(|| unexpected("no members"))?;
-        let member = |row: &proto::member::MemberRow| {
-            Ok(Member {
-                name: row.name.clone(),
-                raft_id: row.raft_id,
-                incarnation: Uuid::from_slice(&row.incarnation)
-                    .map_err(|_| unexpected("no incarnation"))?
-                    .to_string(),
-                address: row.address.clone(),
-                key: (!row.fingerprint.is_empty()).then(|| layout::hex(&row.fingerprint)),
-            })
-        };
-        let members = rows.members.iter().map(member).collect::<Result<_, CtlError>>()?;
-        let (cluster, node) = (begun.cluster.clone(), begun.node.clone());
-        let seed = Seed { cluster, node, joined: true, members, admins: Vec::new() };
+        let cluster = identity.cluster.clone();
+        let seed = Seed::of_admitted(cluster, self.name.clone(), &rows.members)
+            .ok_or_else(|| unexpected("members that make no sense"))?;
         let config = NodeConfig {
             name: &self.name,
             address: &begun.listen,
@@ -223,7 +212,7 @@ impl Folder {
         if !self.config().exists() {
             write_atomic(&self.config(), config.text().as_bytes())?;
         }
-        write_atomic(&self.data().join("init.toml"), seed.text().as_bytes())
+        write_atomic(&self.data().join(SEED_FILE), seed.to_text().as_bytes())
     }
 
     fn foreign(&self, reason: &str) -> CtlError {
@@ -248,6 +237,7 @@ fn first_entry(dir: &Path) -> Result<Option<String>, CtlError> {
 #[cfg(test)]
 mod tests {
     use proto::ClusterId;
+    use uuid::Uuid;
 
     use super::*;
 

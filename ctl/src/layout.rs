@@ -10,15 +10,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use certs::{Authority, Credentials, Date, IssueOptions};
+use config::seed::{Admin, KeyHash, Member, SEED_FILE, Seed, USED_SEED_FILE};
+use config::template::NodeConfig;
 use proto::life::{LIFE_DEFAULT_S, Validity};
 use proto::{ClusterId, Identity, Name, Role};
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::CtlError;
 use crate::home::{make_private_dir, refuse_shared, write_atomic};
 use crate::renewal::now_s;
-use crate::template::NodeConfig;
 
 /// Name of the identity that may do everything; nobody can register it.
 pub(crate) const ADMIN: &str = "admin";
@@ -62,69 +62,6 @@ pub(crate) struct Outcome {
     pub(crate) overdue: Vec<(PathBuf, Validity, Date)>,
     /// Nodes without seed and without store in a cluster that has been started: lost, not new.
     pub(crate) lost: Vec<Name>,
-}
-
-/// The seed of a store, the same list of members on every node.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Seed {
-    /// The cluster.
-    pub(crate) cluster: String,
-    /// The node whose store is made from it.
-    pub(crate) node: String,
-    /// Whether the node was admitted to a cluster that was there before.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) joined: bool,
-    /// The members.
-    #[serde(rename = "member")]
-    pub(crate) members: Vec<Member>,
-    /// The first administrators. A certificate alone makes nobody one.
-    #[serde(rename = "admin", default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) admins: Vec<SeedAdmin>,
-}
-
-/// An administrator.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SeedAdmin {
-    /// Its name.
-    pub(crate) name: String,
-    /// SHA-256 of its public key, 64 hexadecimal digits.
-    pub(crate) key: String,
-}
-
-impl Seed {
-    /// The text of the file.
-    pub(crate) fn text(&self) -> String {
-        // Tables of strings and small numbers always serialize.
-        let body = toml::to_string(self).unwrap_or_default();
-        format!(
-            "# Seed of the store of {}. logd makes the store from it once and renames this file to \
-             init.done.toml.\n{body}",
-            self.node
-        )
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Member {
-    /// Its name.
-    pub(crate) name: String,
-    /// Its raft id.
-    pub(crate) raft_id: u64,
-    /// Incarnation of its store.
-    pub(crate) incarnation: String,
-    /// Where it is dialled.
-    pub(crate) address: String,
-    /// SHA-256 of its public key, 64 hexadecimal digits; absent in a seed of an earlier release.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) key: Option<String>,
-}
-
-/// A hash as it stands in a seed.
-pub(crate) fn hex(hash: &[u8]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// One thing that is missing.
@@ -191,7 +128,7 @@ fn make(
     piece: &Piece<'_>,
     authority: &Authority,
     members: &[Member],
-    admins: &[SeedAdmin],
+    admins: &[Admin],
 ) -> Result<(), CtlError> {
     match piece {
         Piece::Authority => Ok(()),
@@ -266,9 +203,8 @@ fn look_for_seed(plan: &Plan, node: &PlannedNode, found: &mut Found) -> Result<(
     for (path, done) in [(plan.seed(&node.name), false), (plan.done_seed(&node.name), true)] {
         let Some(text) = read_if_there(&path)? else { continue };
         found.started |= done;
-        let seed: Seed = toml::from_str(&text)
-            .map_err(|error| foreign(plan, &format!("{}: {error}", path.display())))?;
-        let owner = found.authority.as_ref().map(|authority| authority.cluster().as_str());
+        let seed = Seed::parse(&text, &path).map_err(|error| foreign(plan, &error.to_string()))?;
+        let owner = found.authority.as_ref().map(Authority::cluster);
         if owner != Some(&seed.cluster) {
             let owner =
                 owner.map_or_else(|| "no authority".to_owned(), |id| format!("cluster {id}"));
@@ -277,11 +213,13 @@ fn look_for_seed(plan: &Plan, node: &PlannedNode, found: &mut Found) -> Result<(
                 &format!("{} is of cluster {}, pki/ of {owner}", path.display(), seed.cluster),
             ));
         }
-        let same = |member: &Member, planned: &PlannedNode| {
-            member.name == planned.name.as_str() && member.address == planned.address
+        let planned = |member: &Member| {
+            plan.numbered().any(|(node, raft_id)| {
+                (&member.name, &member.address, member.raft_id)
+                    == (&node.name, &node.address, raft_id)
+            })
         };
-        let fits = seed.members.len() == plan.nodes.len()
-            && seed.members.iter().zip(&plan.nodes).all(|(member, node)| same(member, node));
+        let fits = seed.members.len() == plan.nodes.len() && seed.members.iter().all(planned);
         if !fits {
             let there: Vec<String> =
                 seed.members.iter().map(|m| format!("{} {}", m.name, m.address)).collect();
@@ -411,11 +349,11 @@ impl Plan {
     }
 
     fn seed(&self, node: &Name) -> PathBuf {
-        self.data().join(node.as_str()).join("init.toml")
+        self.data().join(node.as_str()).join(SEED_FILE)
     }
 
     fn done_seed(&self, node: &Name) -> PathBuf {
-        self.data().join(node.as_str()).join("init.done.toml")
+        self.data().join(node.as_str()).join(USED_SEED_FILE)
     }
 
     fn config_text(&self, node: &PlannedNode) -> String {
@@ -436,32 +374,30 @@ impl Plan {
         node: &Name,
         authority: &Authority,
         members: &[Member],
-        admins: &[SeedAdmin],
+        admins: &[Admin],
     ) -> Result<(), CtlError> {
         let seed = Seed {
-            cluster: authority.cluster().to_string(),
-            node: node.to_string(),
+            cluster: authority.cluster().clone(),
+            node: node.clone(),
             joined: false,
             members: members.to_vec(),
             admins: admins.to_vec(),
         };
-        write_atomic(&self.seed(node), seed.text().as_bytes())
+        write_atomic(&self.seed(node), seed.to_text().as_bytes())
     }
 
     /// The members and the administrator with the keys that lie in the folder.
-    fn bind(&self, members: &[Member]) -> Result<(Vec<Member>, Vec<SeedAdmin>), CtlError> {
-        let key = |name: &Name| -> Result<String, CtlError> {
+    fn bind(&self, members: &[Member]) -> Result<(Vec<Member>, Vec<Admin>), CtlError> {
+        let key = |name: &Name| -> Result<KeyHash, CtlError> {
             let (cert, key) = self.pair(name);
             let credentials = Credentials::load_any_age(&self.ca_cert(), &cert, &key)?;
-            Ok(hex(&credentials.fingerprint()))
+            Ok(KeyHash(credentials.fingerprint()))
         };
         let mut bound = members.to_vec();
         for member in &mut bound {
-            if let Some(node) = self.nodes.iter().find(|node| node.name.as_str() == member.name) {
-                member.key = Some(key(&node.name)?);
-            }
+            member.key = Some(key(&member.name)?);
         }
-        let admin = SeedAdmin { name: ADMIN.to_owned(), key: key(&self.admin())? };
+        let admin = Admin { name: self.admin(), key: key(&self.admin())? };
         Ok((bound, vec![admin]))
     }
 
@@ -471,7 +407,7 @@ impl Plan {
         authority: &Authority,
         members: &[Member],
         bound: &[Member],
-        admins: &[SeedAdmin],
+        admins: &[Admin],
     ) -> Result<(), CtlError> {
         if members == bound || self.nodes.iter().any(|node| self.done_seed(&node.name).exists()) {
             return Ok(());
@@ -482,15 +418,22 @@ impl Plan {
         Ok(())
     }
 
+    /// The nodes with their raft ids.
+    fn numbered(&self) -> impl Iterator<Item = (&PlannedNode, u64)> {
+        self.nodes.iter().zip(1..)
+    }
+
     fn draw_members(&self) -> Vec<Member> {
-        let members = self.nodes.iter().zip(1..).map(|(node, raft_id)| Member {
-            name: node.name.to_string(),
+        let members = self.numbered().map(|(node, raft_id)| Member {
+            name: node.name.clone(),
             raft_id,
-            incarnation: Uuid::new_v4().to_string(),
+            incarnation: Uuid::new_v4(),
             address: node.address.clone(),
             key: None,
         });
-        members.collect()
+        let mut members: Vec<_> = members.collect();
+        members.sort_by(|a, b| a.name.cmp(&b.name));
+        members
     }
 }
 

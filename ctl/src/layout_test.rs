@@ -98,21 +98,18 @@ fn everything_is_there_and_keys_are_private() {
 #[test]
 fn seeds_name_the_same_members_on_every_node() {
     let (dir, _, cluster) = made();
-    let seed = |node: &str| -> Seed {
-        let text = std::fs::read_to_string(dir.path().join(format!("data/{node}/init.toml")));
-        toml::from_str(&text.unwrap()).unwrap()
-    };
+    let seed =
+        |node: &str| -> Seed { Seed::read(&dir.path().join("data").join(node)).unwrap().unwrap() };
     let first = seed("n1");
-    assert_eq!(first.cluster, cluster.to_string());
-    assert_eq!(first.node, "n1");
+    assert_eq!(first.cluster, cluster);
+    assert_eq!(first.node.as_str(), "n1");
     for node in ["n2", "n3"] {
-        assert_eq!(seed(node).node, node);
+        assert_eq!(seed(node).node.as_str(), node);
         assert_eq!(seed(node).members, first.members);
     }
     let ids: Vec<u64> = first.members.iter().map(|member| member.raft_id).collect();
     assert_eq!(ids, [1, 2, 3]);
-    let incarnation = first.members[0].incarnation.parse::<Uuid>().unwrap();
-    assert_ne!(first.members[1].incarnation.parse::<Uuid>().unwrap(), incarnation);
+    assert_ne!(first.members[1].incarnation, first.members[0].incarnation);
     assert_eq!(first.members[2].address, "127.0.0.1:7103");
 }
 

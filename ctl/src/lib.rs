@@ -36,7 +36,6 @@ mod seen_stamp_file;
 mod session;
 mod settings;
 mod spread;
-mod template;
 mod turn_file;
 mod verb;
 mod views;

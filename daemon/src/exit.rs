@@ -11,10 +11,11 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::config::ConfigError;
+use config::ConfigError;
+use config::seed::SeedError;
+
 use crate::logging::LoggingError;
 use crate::node_identity::ProofError;
-use crate::seed::SeedError;
 use crate::store::{StoreError, Trouble};
 
 /// The exit codes of `logd`; part of the README.

@@ -12,17 +12,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use certs::{CertError, Credentials};
+use config::seed::Seed;
+use config::{Config, read_bounded};
 use net::join::{Admitted, JoinError, JoinRequest, JoinRole};
 use proto::Role;
+use proto::address::host_port;
 use proto::join::JoinNode;
 use proto::member::MemberWants;
 use proto::token::JoinToken;
 use uuid::Uuid;
 
 use crate::cli::Cli;
-use crate::config::{Config, host_port, read_bounded};
 use crate::exit::{Exit, Failed};
-use crate::seed::{KeyHash, Member, Seed};
 use crate::store::Store;
 
 /// Time for the cluster to let the node in.
@@ -172,17 +173,6 @@ fn seed(config: &Config, token: &JoinToken, admitted: &Admitted) -> Result<Seed,
         Failed::new(Exit::Other, what, "run the same release on all nodes")
     };
     let rows = admitted.joined.members.as_ref().ok_or_else(unexpected)?;
-    let member = |row: &proto::member::MemberRow| {
-        Some(Member {
-            name: row.name.parse().ok()?,
-            raft_id: row.raft_id,
-            incarnation: Uuid::from_slice(&row.incarnation).ok()?,
-            address: row.address.clone(),
-            key: row.fingerprint.as_slice().try_into().ok().map(KeyHash),
-        })
-    };
-    let members = rows.members.iter().map(member).collect::<Option<Vec<_>>>();
     let (cluster, node) = (token.cluster.clone(), config.node.clone());
-    let members = members.ok_or_else(unexpected)?;
-    Ok(Seed { cluster, node, joined: true, members, admins: Vec::new() })
+    Seed::of_admitted(cluster, node, &rows.members).ok_or_else(unexpected)
 }

@@ -9,14 +9,14 @@
 use std::time::Duration;
 
 use certs::{CertError, Credentials, Date};
+use config::Config;
+use config::seed::Seed;
 use net::join::JoinError;
 use proto::{ErrorCode, Role};
 use tokio::time::Instant;
 
-use crate::config::Config;
 use crate::exit::{Exit, Failed};
 use crate::node_identity::Signer;
-use crate::seed::Seed;
 
 /// How long others are asked. Nodes that were all off are not up in one moment.
 const RENEW_WITHIN: Duration = Duration::from_secs(60);

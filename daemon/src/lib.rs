@@ -5,13 +5,11 @@
 //! changes something, `reader` answers what does not; `raft` replicates; `store` keeps.
 
 pub mod cli;
-pub mod config;
 pub mod exit;
 pub mod logging;
 pub mod node_identity;
 pub mod notify;
 pub mod process;
-pub mod seed;
 pub mod signals;
 
 pub mod node;

@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use certs::{Authority, CertError, Credentials, IssueOptions};
+use config::{Config, Tls};
 use proto::{ClusterId, Identity, Name, Role};
-
-use crate::config::{Config, Tls};
 
 /// What lets this node prove who it is.
 pub struct NodeIdentity {

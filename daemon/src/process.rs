@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certs::CertError;
+use config::{Config, Tls};
 use tokio::runtime::Builder;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Cli;
-use crate::config::{Config, Tls};
 use crate::exit::{Exit, Failed};
 use crate::join;
 use crate::late;
@@ -211,7 +211,7 @@ impl Reloads {
         if self.config.clock.servers != fresh.clock.servers {
             tracing::warn!("the list of time servers has changed: restart the node to use it");
         }
-        if !self.config.same_but_reloadable(&fresh) {
+        if !same_but_reloadable(&self.config, &fresh) {
             tracing::warn!("only certificates and log filter are reloaded; restart for the rest");
         }
         Ok(())
@@ -244,14 +244,12 @@ impl TlsFiles {
     }
 }
 
-impl Config {
-    /// Whether a reload can bring about everything in which the other one differs. Time servers are
-    /// spoken of on their own.
-    fn same_but_reloadable(&self, other: &Self) -> bool {
-        let mut rest = Self { tls: self.tls.clone(), log: self.log.clone(), ..other.clone() };
-        rest.clock.servers.clone_from(&self.clock.servers);
-        *self == rest
-    }
+/// Whether a reload can bring about everything in which two configurations differ. Time servers are
+/// spoken of on their own.
+fn same_but_reloadable(old: &Config, fresh: &Config) -> bool {
+    let mut rest = Config { tls: old.tls.clone(), log: old.log.clone(), ..fresh.clone() };
+    rest.clock.servers.clone_from(&old.clock.servers);
+    *old == rest
 }
 
 fn say_right(config: &Config) -> io::Result<()> {

@@ -9,7 +9,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use daemon::seed::{SEED_FILE, USED_SEED_FILE};
+use config::seed::{SEED_FILE, USED_SEED_FILE};
 use proto::wire::NodeRow;
 use proto::{Problem, ProblemCode};
 use rustix::process::Signal;

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use certs::{Authority, IssueOptions, write_private, write_public};
-use daemon::seed::{Member, Seed};
+use config::seed::{Member, Seed};
 use proto::{ClusterId, Identity, Role};
 use rustix::process::{Pid, Signal, kill_process};
 use uuid::Uuid;

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use daemon::config::{Clock, ClockMode, ClockServer};
+use config::{Clock, ClockMode, ClockServer};
 use daemon::events::EventSink;
 use daemon::tasks::Tasks;
 use daemon::time::NodeClock;

@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use clock::lead::UnsyncedStart;
 use clock::{ClockState, Stamp};
+use config::{Clock, ClockMode, ClockServer};
 use model::{CommandOp, Outcome};
 use net::switchboard::Switchboard;
 use net::time_server::TimeServer;
 use proto::ErrorCode;
 use proto::settings::{Configure, OnLoss};
 
-use crate::config::{Clock, ClockMode, ClockServer};
 use crate::raft::Guard;
 use crate::raft::test_cluster::{
     Setup, TestNode, name, primary, send_surely, settle, start, start_undecided, three, until,

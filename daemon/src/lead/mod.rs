@@ -20,11 +20,11 @@ use clock::ClockState;
 use clock::guard::stamp_limit_ns;
 use clock::lead::{Decision, Mint, OnLoss, Policy, Refusal, UnsyncedStart};
 use clock::peer::PeerVerdict;
+use config::Clock;
 use model::CommandOp;
 use proto::{ErrorCode, Failure, Problem};
 use tokio::sync::watch;
 
-use crate::config::Clock;
 use crate::peer_monitor::PeerMonitor;
 use crate::proposer::clock_failure;
 use crate::raft::{Guard, Handle};

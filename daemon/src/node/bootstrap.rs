@@ -2,16 +2,16 @@
 //!
 //! Not here: how a joining node gets its seed (`join`, at the top of the crate).
 
+use config::Config;
+use config::seed::{self, Seed};
 use proto::admin::AdminRow;
 use proto::peer::StoreKey;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
 use crate::exit::Failed;
 use crate::node_identity::NodeIdentity;
 use crate::raft::{self, Member};
-use crate::seed::Seed;
 use crate::store::format::Identity as StoreIdentity;
 use crate::store::{Opened, Store, StoreError};
 
@@ -61,7 +61,7 @@ pub(super) fn identity(seed: &Seed) -> Option<StoreIdentity> {
 
 /// The members that a seed names, as the engine knows them.
 pub(super) fn members(seed: &Seed) -> Vec<(u64, Member)> {
-    let member = |member: &crate::seed::Member| {
+    let member = |member: &seed::Member| {
         let (name, address) = (member.name.to_string(), member.address.clone());
         (member.raft_id, Member { name, address, incarnation: *member.incarnation.as_bytes() })
     };
@@ -84,7 +84,7 @@ impl Born {
         let Some(seed) = seed else {
             return Self { members: Vec::new(), stores: Vec::new(), admins: Vec::new() };
         };
-        let store = |member: &crate::seed::Member| {
+        let store = |member: &seed::Member| {
             Some(StoreKey {
                 name: member.name.to_string(),
                 raft_id: member.raft_id,
@@ -92,7 +92,7 @@ impl Born {
                 fingerprint: member.key?.0.to_vec(),
             })
         };
-        let admin = |admin: &crate::seed::Admin| AdminRow {
+        let admin = |admin: &seed::Admin| AdminRow {
             name: admin.name.to_string(),
             fingerprint: admin.key.0.to_vec(),
             ..AdminRow::default()
@@ -113,7 +113,7 @@ pub(super) async fn bootstrap(
     store: &Store,
     seed: Option<Seed>,
 ) -> Result<Born, StoreError> {
-    let failed = |error: crate::seed::SeedError| StoreError::Foreign(error.to_string());
+    let failed = |error: seed::SeedError| StoreError::Foreign(error.to_string());
     if let Some(seed) = seed {
         if !seed.joined {
             raft::bootstrap(store, members(&seed).into_iter().collect()).await?;

@@ -213,8 +213,8 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::config::Clock;
     use crate::events::EventSink;
+    use config::Clock;
 
     /// Seen to fail with `finish` not waiting for the task: the disk then holds the older ceiling.
     #[tokio::test]

@@ -84,9 +84,9 @@ mod tests {
     use crate::tasks::Tasks;
 
     use super::*;
-    use crate::config::{Clock, ClockMode, ClockServer};
     use crate::events::EventSink;
     use crate::time::{Counter, ManualClock};
+    use config::{Clock, ClockMode, ClockServer};
 
     /// 2026-11-21T00:00:00Z.
     const WALL_NS: u64 = 1_795_219_200_000_000_000;

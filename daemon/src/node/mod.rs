@@ -39,6 +39,7 @@ use std::time::Duration;
 
 use certs::{Credentials, Peer};
 use clock::Hlc;
+use config::FileSettings;
 use model::Caller;
 use model::query::Reader as Viewer;
 use net::Link;
@@ -49,7 +50,6 @@ use proto::{ErrorCode, Failure, Identity, Name, Role};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::config::FileSettings;
 use crate::events::EventSink;
 use crate::lead::Lead;
 use crate::node_identity::Signer;

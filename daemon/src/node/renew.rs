@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use certs::pin::now_unix_s;
 use certs::{CertError, Date, Peer};
+use config::Tls;
 use model::query;
 use net::{Endpoint, NetError};
 use proto::life::{Life, Validity, left_text};
@@ -23,7 +24,6 @@ use proto::{ErrorCode, Failure, Identity, Name, Problem, ProblemCode};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Tls;
 use crate::node_identity::NodeIdentity;
 use crate::reader::store_failure;
 use crate::tasks::Tasks;

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use certs::Peer;
 use clock::Hlc;
+use config::seed::Seed;
+use config::{ClockMode, Config};
 use net::{CloseCode, Endpoint, Link, PeerAddr, Refused};
 use proto::limits::{CLIENT_TURNS_KEPT, CLIENT_TURNS_MAX};
 use proto::peer::{Hello, NodeInfo};
@@ -17,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::alarms;
-use crate::config::{ClockMode, Config};
 use crate::doorman::Doorman;
 use crate::events::{self, EventSink};
 use crate::exit::{Exit, Failed};
@@ -29,7 +30,6 @@ use crate::process::Process;
 use crate::proposer::{self, Proposer};
 use crate::raft::{self, Handle, Timing};
 use crate::reconciler;
-use crate::seed::Seed;
 use crate::server::Server;
 use crate::store::format::Identity as StoreIdentity;
 use crate::store::{Opened, Store, StoreError};

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certs::{Authority, Peer};
+use config::Tls;
 use net::PeerAddr;
 use prost::Message as _;
 use proto::member::{MemberOp, MemberRow, MemberState};
@@ -20,7 +21,6 @@ use proto::{ErrorCode, Failure};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Tls;
 use crate::reader::store_failure;
 use crate::reconciler;
 

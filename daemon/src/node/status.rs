@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clock::lead::OnLoss;
 use clock::{ClockState, Reading};
+use config::FileSettings;
 use model::query;
 use net::PeerAddr;
 use proto::member::{MemberState, reason};
@@ -13,7 +14,6 @@ use proto::settings::age_text;
 use proto::wire::{ClockReport, NodeRow, Settings, Status};
 use proto::{Problem, ProblemCode};
 
-use crate::config::FileSettings;
 use crate::peer_monitor::PeerStatus;
 use crate::raft::{Member, peer_address};
 use crate::reconciler;

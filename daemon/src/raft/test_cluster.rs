@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clock::lead::UnsyncedStart;
+use config::Clock;
 use model::query::{self, Query, Reader};
 use model::{Caller, Command, CommandOp, Outcome};
 use net::switchboard::{Arrivals, Switchboard};
@@ -17,7 +18,6 @@ use proto::{ErrorCode, Failure, Name};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Clock;
 use crate::events::EventSink;
 use crate::lead::{self, Lead};
 use crate::peer_monitor::PeerMonitor;

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use clock::discipline::Outcome;
 use clock::poll::BURST_QUERIES;
 use clock::{Answer, ClockState, Failure, Source, Tracker, Verdict};
+use config::ClockMode;
 use proto::event::ClockCause;
 use proto::peer::NodeEvent;
 
@@ -19,7 +20,6 @@ use super::history::Moment;
 use super::node_clock::{NodeClock, Progress, SUSPENDED_NS};
 use super::report::seconds;
 use super::sntp::{Queried, random_u64};
-use crate::config::ClockMode;
 
 impl NodeClock {
     /// Takes what came of a query. Returns the raw counter at which to ask again, or `None` if that

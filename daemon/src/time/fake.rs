@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clock::packet::{NtpShort, NtpTime, Packet};
+use config::{Clock, ClockMode, ClockServer};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
 use super::counter::{Counter, ManualClock};
-use crate::config::{Clock, ClockMode, ClockServer};
 
 /// 2026-11-21T00:00:00Z.
 pub(super) const WALL_NS: u64 = 1_795_219_200_000_000_000;

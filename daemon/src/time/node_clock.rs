@@ -26,6 +26,7 @@ use clock::sample::{Limits, RELEASE_NS};
 use clock::{
     ClockState, ClockView, Hlc, HlcClock, Reading, Scale, Source, Stamp, TickError, Tracker,
 };
+use config::{Clock, ClockMode};
 use parking_lot::Mutex;
 use proto::Name;
 use tokio::sync::{Notify, watch};
@@ -35,7 +36,6 @@ use super::counter::Counter;
 use super::history::{History, Moment};
 use super::poller;
 use super::servers::Servers;
-use crate::config::{Clock, ClockMode};
 use crate::events::EventSink;
 use crate::tasks::Tasks;
 

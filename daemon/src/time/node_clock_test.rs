@@ -5,6 +5,7 @@ use std::sync::{Arc, Barrier};
 
 use clock::packet::{NtpShort, NtpTime, Packet};
 use clock::{Answer, ClockState, Failure, Hlc, RawExchange, Stamp, TickError};
+use config::Clock;
 use tokio_util::sync::CancellationToken;
 
 use crate::tasks::Tasks;
@@ -13,7 +14,6 @@ use super::counter::{Counter, ManualClock};
 use super::fake::{Fake, WALL_NS, asking, utc_ns};
 use super::node_clock::NodeClock;
 use super::sntp::Queried;
-use crate::config::Clock;
 use crate::events::EventSink;
 
 pub(super) const SECOND_NS: u64 = 1_000_000_000;

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use clock::tracker::Alarm;
 use clock::{ClockState, ClockView, Failure, Source, Tracker, Verdict};
+use config::ClockMode;
 use proto::wire::{ClockReport, ClockSource, Refused};
 use proto::{Problem, ProblemCode};
 
 use super::node_clock::NodeClock;
 use super::servers::{Server, Spot};
-use crate::config::ClockMode;
 
 /// The furthest that is looked ahead for the moment at which the bound passes the limit,
 /// nanoseconds: 2^54, some 208 days.

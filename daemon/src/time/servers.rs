@@ -11,10 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clock::Failure;
+use config::{Clock, ClockServer};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
-
-use crate::config::{Clock, ClockServer};
 
 /// Longest wait for an address.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use clock::packet::Packet;
 use clock::{Answer, ClockState, Failure, RawExchange, Reject};
+use config::{Clock, ClockServer};
 use proto::wire::ClockSource;
 
 use super::counter::ManualClock;
 use super::fake::{Fake, WALL_NS, asking, utc_ns};
 use super::node_clock_test::{SECOND_NS, burst, started, with_config};
 use super::sntp::Queried;
-use crate::config::{Clock, ClockServer};
 
 /// The same server under another name.
 fn again(server: &ClockServer, name: &str) -> ClockServer {

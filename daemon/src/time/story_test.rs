@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clock::{ClockState, Hlc, TickError};
+use config::Clock;
 use proto::Record;
 use proto::event::{ClockCause, ClockEvent};
 use proto::peer::NodeEvent;
@@ -20,7 +21,6 @@ use super::counter::{Counter, ManualClock};
 use super::fake::{Fake, WALL_NS, asking, utc_ns};
 use super::node_clock::NodeClock;
 use super::node_clock_test::{SECOND_NS, burst, feed};
-use crate::config::Clock;
 use crate::events::{self, EventQueue};
 
 /// A clock, its servers and what it told.

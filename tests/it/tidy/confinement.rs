@@ -45,11 +45,12 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("proto", &["clock"]),
     ("model", &["clock", "proto"]),
     ("logd-log", &["proto"]),
+    ("config", &["clock", "proto"]),
     ("certs", &["proto"]),
     ("net", &["certs", "clock", "proto"]),
-    ("daemon", &["certs", "clock", "model", "net", "proto"]),
-    ("ctl", &["certs", "clock", "net", "proto"]),
-    ("tests", &["certs", "clock", "ctl", "daemon", "model", "net", "proto"]),
+    ("daemon", &["certs", "clock", "config", "model", "net", "proto"]),
+    ("ctl", &["certs", "clock", "config", "net", "proto"]),
+    ("tests", &["certs", "clock", "config", "ctl", "daemon", "model", "net", "proto"]),
     ("benches", &["certs", "clock", "ctl", "daemon", "model", "net", "proto", "tests"]),
 ];
 
@@ -59,6 +60,7 @@ const UNLINKED: &[(&str, &[&str])] = &[
     ("proto", &["tokio", "quinn", "rustls", "rocksdb", "openraft"]),
     ("model", &["tokio", "quinn", "rustls", "rocksdb", "openraft"]),
     ("logd-log", &["tokio", "quinn", "rustls", "rocksdb", "openraft"]),
+    ("config", &["tokio", "quinn", "rustls", "rocksdb", "openraft"]),
     ("certs", &["tokio", "quinn", "rocksdb", "openraft"]),
     ("ctl", &["rocksdb", "librocksdb-sys", "openraft"]),
 ];

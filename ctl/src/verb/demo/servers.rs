@@ -160,7 +160,7 @@ fn with_servers(text: &str, addresses: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::template::NodeConfig;
+    use config::template::NodeConfig;
 
     #[test]
     fn a_configuration_gets_its_servers() {

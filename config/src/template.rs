@@ -7,26 +7,27 @@ use proto::Name;
 
 /// What a node's configuration depends on. Everything else is fixed text.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct NodeConfig<'a> {
+pub struct NodeConfig<'a> {
     /// Name of the node.
-    pub(crate) name: &'a Name,
+    pub name: &'a Name,
     /// `ip:port` to listen on.
-    pub(crate) address: &'a str,
+    pub address: &'a str,
     /// `host:port` that the others dial, if it is another.
-    pub(crate) advertise: Option<&'a str>,
+    pub advertise: Option<&'a str>,
     /// Time servers, `host:port`; none means that the machine's own clock is trusted.
-    pub(crate) time_servers: &'a [String],
+    pub time_servers: &'a [String],
     /// Name of the file, for the command line in its first comment.
-    pub(crate) file: &'a str,
+    pub file: &'a str,
     /// Whether the authority's key lies beside its certificate.
-    pub(crate) signs: bool,
+    pub signs: bool,
     /// How long the certificates live that it signs, if not for the default.
-    pub(crate) cert_life: Option<Duration>,
+    pub cert_life: Option<Duration>,
 }
 
 impl NodeConfig<'_> {
     /// The text of the file.
-    pub(crate) fn text(self) -> String {
+    #[must_use]
+    pub fn text(self) -> String {
         let Self { name, address, file, .. } = self;
         let advertise = match self.advertise {
             Some(other) => format!("advertise = \"{other}\""),
@@ -67,18 +68,18 @@ data_dir = "data/{name}"
 ca = "pki/ca.crt"
 
 # This node's certificate and private key (PEM; the key's mode is 0600). Required. The node has its
-# certificate made anew in good time and must be able to write it. All files of this section are
-# read again on SIGHUP, and within seconds when they have changed.
+# certificate renewed in good time and must be able to write it. All files of this section are read
+# again on SIGHUP, and within seconds when they have changed.
 cert = "pki/{name}.crt"
 key = "pki/{name}.key"
 
-# Private key of the authority (PEM): lets this node sign certificates, of who registers, joins or
-# has its own made anew. Default: none, and this node passes that on to one that has it, until
-# 'logctl node set {name} --signer' has it handed over, to a file beside this node's key.
+# Private key of the authority (PEM): lets this node sign the certificates of those who register,
+# join or renew. Default: none; this node then passes requests on to one that has the key, until
+# 'logctl node set {name} --signer' hands the key over, to a file beside this node's key.
 {mark}ca_key = "pki/ca.key"
 
 # How long the certificates live that this node signs: a whole number and s, m, h, d or w. They are
-# made anew at two thirds of it. Default: "90d".
+# renewed at two thirds of it. Default: "90d".
 {cert_life}
 
 [clock]

@@ -11,6 +11,7 @@ use proto::address::{NTP_PORT, advertised, host_port, is_own, same as same_addre
 use proto::life::{LIFE_DEFAULT_S, LIFE_MAX_S, LIFE_MIN_S};
 use proto::limits::{CLIENT_CONNECTIONS_MAX, DISK_RESERVE_BYTES, TIME_SERVERS_MAX};
 
+use super::filter;
 use super::reader::{Marks, Notes, Section, Spot, table};
 use super::{
     Clock, ClockMode, ClockServer, Config, ConfigError, FileSettings, Limits, Log, Raft, Retention,
@@ -96,7 +97,7 @@ fn addresses(top: &Section<'_>, given: Option<SocketAddr>) -> (Option<SocketAddr
         top.wrong(
             at,
             "listen",
-            "port 0 is drawn anew at every start; the others could not find it",
+            "port 0 means another port at every start; the others could not find it",
         );
     }
     let example = "node1.example.org:7101";
@@ -271,9 +272,8 @@ fn retention(section: &Section<'_>) -> Retention {
 }
 
 fn log(section: &Section<'_>) -> Log {
-    let filter = section.text_as("filter", FILTER, |text| {
-        crate::logging::check_filter(text).map(|()| text.to_owned())
-    });
+    let filter =
+        section.text_as("filter", FILTER, |text| filter::check(text).map(|()| text.to_owned()));
     Log { filter: filter.map_or_else(|| FILTER.to_owned(), |spot| spot.value) }
 }
 
@@ -314,7 +314,47 @@ fn age(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::template::NodeConfig;
+
+    /// Seen to fail without `history_s` in the template.
+    #[test]
+    fn every_key_that_is_read_is_shown_in_the_template() {
+        let shown = NodeConfig {
+            name: &"n1".parse().unwrap(),
+            address: "127.0.0.1:7101",
+            advertise: None,
+            time_servers: &["a.example:123".to_owned()],
+            file: "node1.toml",
+            signs: true,
+            cert_life: None,
+        };
+        let shown = shown.text();
+        let notes = Notes::default();
+        let root = table(&shown).unwrap();
+        assert!(
+            read(&Section::top(&notes, root.get_ref()), Path::new("node1.toml"), None).is_some()
+        );
+        let mut section = String::new();
+        let mut keys = BTreeSet::new();
+        for line in shown.lines() {
+            let line = line.strip_prefix('#').unwrap_or(line);
+            if line.starts_with('[') {
+                section = line.trim_matches(['[', ']']).to_owned();
+                keys.insert(section.clone());
+            } else if let Some((key, _)) = line.split_once(" = ") {
+                let dot = if section.is_empty() { "" } else { "." };
+                keys.insert(format!("{section}{dot}{key}"));
+            }
+        }
+        let known = notes.known();
+        assert!(known.len() >= 25, "{known:?}");
+        let hidden: Vec<_> = known.iter().filter(|key| !keys.contains(*key)).collect();
+        assert!(hidden.is_empty(), "{hidden:?}");
+        assert_eq!(notes.finish().0, []);
+    }
 
     #[test]
     fn ages_are_a_number_and_a_unit() {

@@ -11,7 +11,10 @@ use super::reader::{Marks, Note};
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads a text file of bounded length.
-pub(crate) fn read_bounded(file: &Path) -> io::Result<String> {
+///
+/// # Errors
+/// When it cannot be read, is longer than 1 MiB or no UTF-8.
+pub fn read_bounded(file: &Path) -> io::Result<String> {
     let mut text = String::new();
     let read = File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
     if u64::try_from(read).unwrap_or(u64::MAX) > FILE_BYTES_MAX {

@@ -1,5 +1,7 @@
-//! The configuration file of one node: TOML, read strictly, validated once, then plain data.
+//! What a node finds in files: its configuration, and the seed of its store. Each key stands here once,
+//! with its type, range and default (`parse`), and with what is shown to people (`template`).
 //!
+//! Both are TOML, read strictly, validated once, then plain data.
 //! A key that nobody knows, a value of the wrong type or out of range, and a file that is not there
 //! are all reported together, each with line, column and what to write instead. Relative paths are
 //! relative to the folder of the file, so a cluster's folder can be moved as a whole. Whoever holds
@@ -18,16 +20,18 @@ use proto::Name;
 
 mod error;
 mod files;
+pub mod filter;
 mod parse;
-pub(crate) mod reader;
+mod reader;
+pub mod seed;
 mod suggest;
+pub mod template;
 
 #[cfg(test)]
 mod config_test;
 
 pub use error::{ConfigError, Problem};
-pub(crate) use files::read_bounded;
-pub(crate) use proto::address::host_port;
+pub use files::read_bounded;
 
 /// Everything that one node is told about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

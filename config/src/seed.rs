@@ -1,4 +1,5 @@
-//! The seed of a store: `init.toml` in the data directory, written by `logctl cluster create`.
+//! The seed of a store: `init.toml` in the data directory, written by `logctl cluster create`
+//! or by whoever joins, `logctl cluster join` or `logd` itself.
 //!
 //! It is the permission to create a store, and says what the store shall believe at its bootstrap: the
 //! cluster, the node, and all first members with their raft ids and incarnations. It is equal on
@@ -19,13 +20,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use proto::address::advertised;
 use proto::limits::{ADMINS_MAX, NODES_MAX, VOTERS_MAX};
+use proto::member::MemberRow;
 use proto::{ClusterId, Name};
 use uuid::Uuid;
 
-use crate::config::ConfigError;
-use crate::config::read_bounded;
-use crate::config::reader::{Notes, Section, Spot, table};
+use crate::reader::{Notes, Section, Spot, table};
+use crate::{ConfigError, read_bounded};
 
 /// File name of a seed that waits to be used.
 pub const SEED_FILE: &str = "init.toml";
@@ -54,6 +56,14 @@ pub struct KeyHash(pub [u8; 32]);
 impl fmt::Display for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl TryFrom<&[u8]> for KeyHash {
+    type Error = std::array::TryFromSliceError;
+
+    fn try_from(bytes: &[u8]) -> Result<Self, Self::Error> {
+        bytes.try_into().map(Self)
     }
 }
 
@@ -116,7 +126,35 @@ pub enum SeedError {
     },
 }
 
+impl Member {
+    /// A row of the replicated table of members; `None` if it makes no sense.
+    fn of_row(row: &MemberRow) -> Option<Self> {
+        let key = match row.fingerprint.as_slice() {
+            [] => None,
+            hash => Some(KeyHash::try_from(hash).ok()?),
+        };
+        Some(Self {
+            name: row.name.parse().ok()?,
+            raft_id: row.raft_id,
+            incarnation: Uuid::from_slice(&row.incarnation).ok()?,
+            address: advertised(&row.address).ok()?,
+            key,
+        })
+    }
+}
+
 impl Seed {
+    /// What a node believes that a cluster has let in; `rows` are the members that it was told.
+    /// `None` if they make no sense, or the node is not among them.
+    #[must_use]
+    pub fn of_admitted(cluster: ClusterId, node: Name, rows: &[MemberRow]) -> Option<Self> {
+        let mut members: Vec<_> = rows.iter().map(Member::of_row).collect::<Option<_>>()?;
+        members.sort_by(|a, b| a.name.cmp(&b.name));
+        let seed = Self { cluster, node, joined: true, members, admins: Vec::new() };
+        seed.myself()?;
+        Some(seed)
+    }
+
     /// Reads the seed that waits in a data directory; `None` if there is none.
     ///
     /// # Errors
@@ -193,9 +231,17 @@ impl Seed {
         }
     }
 
-    /// The text of the file.
-    fn to_text(&self) -> String {
-        let mut out = format!("cluster = \"{}\"\nnode = \"{}\"\n", self.cluster, self.node);
+    /// The text of the file. It can be read back whatever the fields hold.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let quoted = |text: &dyn fmt::Display| toml::Value::String(text.to_string());
+        let mut out = format!(
+            "# Seed of the store of {}. logd makes the store from it once and renames this file to \
+             {USED_SEED_FILE}.\ncluster = {}\nnode = {}\n",
+            self.node,
+            quoted(&self.cluster),
+            quoted(&self.node)
+        );
         if self.joined {
             out.push_str("joined = true\n");
         }
@@ -203,15 +249,17 @@ impl Seed {
         for Member { name, raft_id, incarnation, address, key } in &self.members {
             let _ = write!(
                 out,
-                "\n[[member]]\nname = \"{name}\"\nraft_id = {raft_id}\n\
-                 incarnation = \"{incarnation}\"\naddress = \"{address}\"\n"
+                "\n[[member]]\nname = {}\nraft_id = {raft_id}\nincarnation = {}\naddress = {}\n",
+                quoted(name),
+                quoted(incarnation),
+                quoted(address)
             );
             if let Some(key) = key {
-                let _ = writeln!(out, "key = \"{key}\"");
+                let _ = writeln!(out, "key = {}", quoted(key));
             }
         }
         for Admin { name, key } in &self.admins {
-            let _ = write!(out, "\n[[admin]]\nname = \"{name}\"\nkey = \"{key}\"\n");
+            let _ = write!(out, "\n[[admin]]\nname = {}\nkey = {}\n", quoted(name), quoted(key));
         }
         out
     }
@@ -265,7 +313,7 @@ fn read_member(section: &Section<'_>) -> Option<Member> {
         section.wrong(raft_id.at, "raft_id", "missing or 0; raft ids begin at 1");
     }
     let incarnation = section.need_as("incarnation", "a UUID", |text| Uuid::parse_str(text.trim()));
-    let address = section.need_as("address", "127.0.0.1:7101", proto::address::advertised);
+    let address = section.need_as("address", "127.0.0.1:7101", advertised);
     let key = section.text_as("key", "64 hexadecimal digits", str::parse::<KeyHash>);
     Some(Member {
         name: name?.value,
@@ -331,6 +379,47 @@ mod tests {
         Seed::put_away(folder.path()).unwrap();
         assert_eq!(Seed::read(folder.path()).unwrap(), None);
         assert!(folder.path().join(USED_SEED_FILE).exists());
+    }
+
+    /// Seen to fail with the address between bare quotes.
+    #[test]
+    fn what_is_written_is_read_back_whatever_it_holds() {
+        let mut odd = seed();
+        odd.members[0].address = "a\"\nraft_id = 9\n#".to_owned();
+        let text = odd.to_text();
+        assert!(text.starts_with("# Seed of the store of n2."), "{text}");
+        let table: toml::Table = text.parse().unwrap();
+        let members = table["member"].as_array().unwrap();
+        assert_eq!(members[0]["address"].as_str(), Some(odd.members[0].address.as_str()));
+        assert_eq!(members[0]["raft_id"].as_integer(), Some(1));
+    }
+
+    /// Seen to fail with the node not looked for, and with a short hash taken for none.
+    #[test]
+    fn an_admitted_node_believes_only_members_that_make_sense() {
+        let row = |n: u8| MemberRow {
+            name: format!("n{n}"),
+            raft_id: u64::from(n),
+            incarnation: vec![n; 16],
+            address: format!("127.0.0.1:710{n}"),
+            fingerprint: vec![n; 32],
+            ..MemberRow::default()
+        };
+        let believed = |node: &str, rows: &[MemberRow]| {
+            Seed::of_admitted(ClusterId::from_bytes([7; 16]), node.parse().unwrap(), rows)
+        };
+        let seed = believed("n2", &[row(2), row(1)]).unwrap();
+        assert!(seed.joined);
+        assert_eq!(seed.members[0].name.as_str(), "n1");
+        assert_eq!(seed.members[1].key, Some(KeyHash([2; 32])));
+        assert_eq!(Seed::parse(&seed.to_text(), Path::new("init.toml")).unwrap(), seed);
+        assert_eq!(believed("n3", &[row(2), row(1)]), None);
+        assert_eq!(believed("n2", &[MemberRow { fingerprint: vec![1; 31], ..row(2) }]), None);
+        assert_eq!(believed("n2", &[MemberRow { incarnation: vec![], ..row(2) }]), None);
+        assert_eq!(
+            believed("n2", &[MemberRow { address: "0.0.0.0:1".to_owned(), ..row(2) }]),
+            None
+        );
     }
 
     #[test]

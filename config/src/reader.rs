@@ -43,6 +43,16 @@ impl Notes {
         self.wrong.borrow_mut().push(Note { at, text: text.into() });
     }
 
+    /// Dotted names of all keys that were asked for.
+    #[cfg(test)]
+    pub(crate) fn known(&self) -> Vec<String> {
+        let dotted = |(section, key): &(String, &'static str)| match section.as_str() {
+            "" => (*key).to_owned(),
+            section => format!("{section}.{key}"),
+        };
+        self.known.borrow().iter().map(dotted).collect()
+    }
+
     /// Everything that is wrong, and where the values stand.
     pub(crate) fn finish(self) -> (Vec<Note>, Marks) {
         let mut wrong = self.wrong.into_inner();
