@@ -49,16 +49,25 @@ ssize_t pread64(int fd, void *into, size_t count, off64_t at) {
 
 ssize_t pread(int fd, void *into, size_t count, off_t at) { return pread64(fd, into, count, at); }
 
-static void wait_first(void) {
+static long wanted(void) {
     const char *path = getenv("SLOW_DISK_FILE");
     FILE *file = path ? fopen(path, "r") : NULL;
     long ms = 0;
-    if (file) {
-        if (fscanf(file, "%ld", &ms) != 1) ms = 0;
-        fclose(file);
+    if (!file) return 0;
+    if (fscanf(file, "%ld", &ms) != 1) ms = 0;
+    fclose(file);
+    return ms;
+}
+
+/* In steps, so that a disk that hangs can be let go. */
+static void wait_first(void) {
+    long waited = 0, left;
+    while ((left = wanted() - waited) > 0) {
+        long step = left < 100 ? left : 100;
+        struct timespec pause = {0, step * 1000000};
+        nanosleep(&pause, NULL);
+        waited += step;
     }
-    struct timespec pause = {ms / 1000, ms % 1000 * 1000000};
-    if (ms > 0) nanosleep(&pause, NULL);
 }
 
 int fdatasync(int fd) {

@@ -2,7 +2,9 @@
 //! it orders is decided.
 //!
 //! A node may answer every question and yet get nothing: it listens elsewhere, or its disk hangs. And
-//! a majority that answers heartbeats and no entries decides nothing.
+//! a majority that answers heartbeats and no entries decides nothing: what clients ask for next is
+//! refused before it is begun, so that nobody has to call it unknown. A cluster without entries has
+//! nothing to decide, and is well.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,12 +15,17 @@ use tokio::time::Instant;
 use crate::peer_monitor::PeerStatus;
 use crate::raft::{EngineState, Follower, Handle};
 
-use super::Node;
+use super::{Core, Node};
 
 /// A node that has taken nothing for this long, although there was something, gets nothing.
 const UNFED_AFTER: Duration = Duration::from_secs(3);
 /// A primary whose entries have not been decided for this long has no majority.
 const UNDECIDED_AFTER: Duration = Duration::from_secs(2);
+/// Where disks are slow: so many syncs of the majority's. An entry waits for the one that runs, for its
+/// own, and for the mark behind each.
+const UNDECIDED_SYNCS: u32 = 6;
+/// However slow they are. A sync that does not end looks slower and slower.
+const UNDECIDED_MAX: Duration = Duration::from_secs(6);
 
 /// A majority whose disks are slow answers the engine this late at most, milliseconds.
 const SLOW_QUORUM_MS: u64 = 10_000;
@@ -41,29 +48,49 @@ struct Track {
     term: u64,
     /// By raft id: where the log matched, and since when it has not moved although it was behind.
     matched: BTreeMap<u64, (Option<u64>, Instant)>,
-    /// What was decided, and since when nothing more was although there was more.
-    decided: Option<(u64, Instant)>,
+    decided: Option<Decided>,
+}
+
+/// What was decided, and since when nothing more was although there was more.
+#[derive(Debug, Clone, Copy)]
+struct Decided {
+    index: u64,
+    since: Instant,
+    /// For how long that says nothing. By the disks of the moment when it began: whatever hangs since
+    /// then gets no more time for it.
+    limit: Duration,
 }
 
 impl Feeding {
-    /// `followed`: whether a majority follows, see [`Node::is_followed`].
-    pub(super) fn look(&self, view: &EngineState, engine: &Handle, followed: bool) -> Fed {
+    fn look(&self, view: &EngineState, engine: &Handle) -> Fed {
         let mut track = self.0.lock();
         if !view.is_primary() {
             *track = Track::default();
             return Fed::default();
         }
         let (last, decided) = engine.decided();
-        let fed = track.look(Instant::now(), view.term, last, decided, &engine.followers());
-        Fed { followed: fed.followed && followed, ..fed }
+        let seen = Entries { term: view.term, last, decided, pace: engine.pace() };
+        track.look(Instant::now(), seen, &engine.followers())
     }
 }
 
 impl Node {
-    /// On the primary: whether a majority follows it; true elsewhere, where nobody can tell. Who
-    /// answers the engine late for the sake of its disk, and says meanwhile that it follows, does: the
-    /// exchanges of the nodes wait for no disk.
+    /// As primary: what it knows of the others. Nobody follows where it is not.
+    pub(super) fn fed(&self, core: &Core, view: &EngineState) -> Fed {
+        let fed = core.feeding.look(view, &core.engine);
+        Fed { followed: fed.followed && self.is_heard(view), ..fed }
+    }
+
+    /// On the primary: whether what it orders would be stored by a majority; true elsewhere, where
+    /// nobody can tell. A majority that answers and stores nothing is none: its disks hang.
     pub(crate) fn is_followed(&self, view: &EngineState) -> bool {
+        let Ok(core) = self.core() else { return true };
+        !view.is_primary() || self.fed(core, view).followed
+    }
+
+    /// On the primary: whether a majority answers. Who answers the engine late for the sake of its disk,
+    /// and says meanwhile that it follows, does: the exchanges of the nodes wait for no disk.
+    fn is_heard(&self, view: &EngineState) -> bool {
         let lately = view.quorum_ack_ms().is_some_and(|ms| ms < SLOW_QUORUM_MS);
         view.is_followed() || lately && self.majority_follows(view)
     }
@@ -81,21 +108,31 @@ impl Node {
     }
 }
 
+/// A primary's log at one moment.
+#[derive(Debug, Clone, Copy)]
+struct Entries {
+    term: u64,
+    /// The last one.
+    last: u64,
+    /// The last that a majority has stored.
+    decided: u64,
+    /// How long a sync takes at a majority.
+    pace: Duration,
+}
+
 impl Track {
-    fn look(
-        &mut self,
-        now: Instant,
-        term: u64,
-        last: u64,
-        decided: u64,
-        followers: &BTreeMap<u64, Follower>,
-    ) -> Fed {
+    fn look(&mut self, now: Instant, seen: Entries, followers: &BTreeMap<u64, Follower>) -> Fed {
+        let Entries { term, last, decided, pace } = seen;
         if self.term != term {
             *self = Self { term, ..Self::default() };
         }
         let since = |at: Instant| now.saturating_duration_since(at);
-        let before = self.decided.filter(|(before, _)| *before == decided && decided < last);
-        let (_, undecided) = *self.decided.insert(before.unwrap_or((decided, now)));
+        let before = self.decided.filter(|before| before.index == decided && decided < last);
+        let undecided = *self.decided.insert(before.unwrap_or_else(|| {
+            let limit = pace.saturating_mul(UNDECIDED_SYNCS);
+            let limit = limit.clamp(UNDECIDED_AFTER, UNDECIDED_MAX);
+            Decided { index: decided, since: now, limit }
+        }));
         let mut unfed = Vec::new();
         self.matched.retain(|id, _| followers.contains_key(id));
         for (id, follower) in followers {
@@ -111,7 +148,7 @@ impl Track {
                 unfed.push(*id);
             }
         }
-        Fed { followed: since(undecided) < UNDECIDED_AFTER, unfed }
+        Fed { followed: since(undecided.since) < undecided.limit, unfed }
     }
 }
 
@@ -129,7 +166,8 @@ mod tests {
             let follower =
                 |(id, at): (u64, &u64)| (id, Follower { matched: Some(*at), acked: Some(MS) });
             let followers = (2..).zip(matched).map(follower).collect();
-            let fed = track.look(start + MS * *at, 7, *last, *decided, &followers);
+            let seen = Entries { term: 7, last: *last, decided: *decided, pace: MS };
+            let fed = track.look(start + MS * *at, seen, &followers);
             (fed.followed, fed.unfed)
         });
         let mut out = Vec::new();
@@ -171,16 +209,42 @@ mod tests {
         assert_eq!(followed, [true, true, false, true, true]);
     }
 
+    /// Seen to fail with: one limit for all disks, and with the pace looked up at each look.
+    #[test]
+    fn slow_disks_get_time_and_disks_that_hang_do_not() {
+        let at = |start: Instant, pace: [u32; 3]| {
+            let (mut track, looks) = (Track::default(), [0, 2000, 5900]);
+            looks
+                .into_iter()
+                .zip(pace)
+                .map(|(at, pace)| {
+                    let seen = Entries { term: 7, last: 9, decided: 8, pace: MS * pace };
+                    track.look(start + MS * at, seen, &BTreeMap::new()).followed
+                })
+                .collect::<Vec<_>>()
+        };
+        let now = Instant::now();
+        assert_eq!(at(now, [1, 1, 1]), [true, false, false]);
+        assert_eq!(at(now, [900, 900, 900]), [true, true, false], "an entry takes seconds there");
+        assert_eq!(at(now, [1, 2000, 5900]), [true, false, false], "the sync that runs never ends");
+        assert_eq!(at(now, [60_000, 60_000, 60_000]), [true, true, true], "there is an end to it");
+        let mut track = Track::default();
+        let seen = Entries { term: 7, last: 9, decided: 8, pace: MS * 60_000 };
+        assert!(track.look(now, seen, &BTreeMap::new()).followed);
+        assert!(!track.look(now + UNDECIDED_MAX, seen, &BTreeMap::new()).followed);
+    }
+
     #[test]
     fn who_acknowledges_nothing_gets_nothing_and_a_new_term_begins_anew() {
         let (mut track, start) = (Track::default(), Instant::now());
+        let seen = |term| Entries { term, last: 0, decided: 0, pace: MS };
         let silent = Follower { matched: None, acked: None };
         let followers = BTreeMap::from([(2, silent)]);
-        assert_eq!(track.look(start, 7, 0, 0, &followers).unfed, [0; 0]);
-        assert_eq!(track.look(start + UNFED_AFTER, 7, 0, 0, &followers).unfed, [2]);
-        assert_eq!(track.look(start + UNFED_AFTER, 8, 0, 0, &followers).unfed, [0; 0]);
+        assert_eq!(track.look(start, seen(7), &followers).unfed, [0; 0]);
+        assert_eq!(track.look(start + UNFED_AFTER, seen(7), &followers).unfed, [2]);
+        assert_eq!(track.look(start + UNFED_AFTER, seen(8), &followers).unfed, [0; 0]);
         let late = Follower { matched: Some(0), acked: Some(UNFED_AFTER) };
         let followers = BTreeMap::from([(2, late)]);
-        assert_eq!(track.look(start + UNFED_AFTER, 8, 0, 0, &followers).unfed, [2]);
+        assert_eq!(track.look(start + UNFED_AFTER, seen(8), &followers).unfed, [2]);
     }
 }

@@ -425,7 +425,7 @@ impl Node {
             let primary = view.primary_member().map(|(_, member)| member.name.clone());
             view.role.as_str().clone_into(&mut info.role);
             if view.is_primary() {
-                let fed = core.feeding.look(&view, &core.engine, self.is_followed(&view));
+                let fed = self.fed(core, &view);
                 let name = |id: &u64| view.members.get(id).map(|member| member.name.clone());
                 info.unfed = fed.unfed.iter().filter_map(name).collect();
                 info.followed = fed.followed;

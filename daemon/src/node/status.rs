@@ -237,7 +237,7 @@ impl Node {
             Body::Whole(core) => {
                 let view = core.engine.view().borrow().clone();
                 let found = if view.is_primary() {
-                    let fed = core.feeding.look(&view, &core.engine, self.is_followed(&view));
+                    let fed = self.fed(core, &view);
                     let mints = self.inner.node_clock.behind().is_none();
                     fed.followed.then(|| (self.inner.name.to_string(), mints))
                 } else {

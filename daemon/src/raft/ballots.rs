@@ -64,6 +64,11 @@ impl Ballots {
         self.pace_us.store(us, Ordering::Relaxed);
     }
 
+    /// What was noted of it last.
+    pub(super) fn pace(&self) -> Duration {
+        Duration::from_micros(self.pace_us.load(Ordering::Relaxed))
+    }
+
     /// Notes a vote that is about to be stored: one that is cast, or a primary that is followed.
     pub(super) fn note(&self, vote: &Vote) {
         let cast = (!vote.committed).then(Instant::now);
@@ -73,7 +78,7 @@ impl Ballots {
     /// How long an answer to a ballot may take beyond the engine's own time.
     pub(super) fn patience(&self) -> Duration {
         let own = self.writer.sync_time().unwrap_or_default();
-        patience(own.max(Duration::from_micros(self.pace_us.load(Ordering::Relaxed))))
+        patience(own.max(self.pace()))
     }
 
     /// Whether a vote was cast of which a primary may still come.

@@ -345,6 +345,11 @@ impl Handle {
         self.ballots.note_pace(pace);
     }
 
+    /// What was noted of it last.
+    pub(crate) fn pace(&self) -> Duration {
+        self.ballots.pace()
+    }
+
     /// Lets this node send heartbeats as primary, or not: then the others elect another. Nothing
     /// else that a primary sends goes out meanwhile, and barriers, which are made of heartbeats, are
     /// refused.
