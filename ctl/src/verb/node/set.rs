@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use proto::Name;
 use proto::member::{MemberOp, MemberRow, MemberWants, SetNode, StepDown};
-use proto::wire::Status;
+use proto::wire::{NodeRow, Status};
+use proto::{Name, Problem};
 use serde::Serialize;
 
 use crate::cli::Globals;
@@ -170,6 +170,26 @@ pub(super) async fn step_down(
     out.one(&done)
 }
 
+/// Why a node is not fit to take the role over, as far as its row says. `aside`: it has stepped down
+/// itself, not long ago.
+fn unfit(row: &NodeRow, aside: bool) -> Option<String> {
+    let name = &row.name;
+    if !row.voter {
+        return Some(format!("{name} is a learner"));
+    }
+    if !row.up {
+        return Some(format!("{name} does not answer"));
+    }
+    if row.drained {
+        return Some(format!("{name} is drained"));
+    }
+    if aside {
+        return Some(format!("{name} has stepped down, too"));
+    }
+    let problems: Vec<_> = row.problems.iter().map(Problem::text).collect();
+    (!problems.is_empty()).then(|| format!("{name}: {}", problems.join(", ")))
+}
+
 async fn stepped_down(
     talk: &Talk,
     name: Option<&Name>,
@@ -186,14 +206,19 @@ async fn stepped_down(
         return Err(CtlError::conflict(what, format!("logctl node step-down {was}")));
     }
     let voters = talk.engine().await?.voters;
-    let successor =
-        |row: &proto::wire::NodeRow| row.name != was && row.up && voters.contains(&row.name);
+    let successor = |row: &NodeRow| row.name != was && row.up && voters.contains(&row.name);
     if !status.nodes.iter().any(successor) {
         let what = format!("no other voter is up to take the role over from {was}");
         return Err(CtlError::conflict(what, "logctl nodes"));
     }
     let hold_ns = u64::try_from(hold.as_nanos()).unwrap_or(u64::MAX);
-    talk.change(MemberOp::StepDown(StepDown { name: was.clone(), hold_ns })).await?;
+    let step = StepDown { name: was.clone(), hold_ns };
+    let own = talk.change(MemberOp::StepDown(step)).await?.into_iter().find(|row| row.name == was);
+    // By the log's own time, which is not this machine's.
+    let now_ns = own.map_or(u64::MAX, |row| row.aside_until_ns.saturating_sub(hold_ns));
+    // It is ordered: without the rows a reason is missing, and no more.
+    let rows = talk.members().await.unwrap_or_default();
+    let aside = |name: &str| rows.iter().any(|row| row.name == name && row.aside_until_ns > now_ns);
     let mut primary = String::new();
     let missing = async || {
         let status = talk.status().await?;
@@ -203,9 +228,38 @@ async fn stepped_down(
         }
         Ok(Some(match status.primary.as_str() {
             "" => "there is no primary at this moment".to_owned(),
-            _ => format!("{was} is still the primary"),
+            _ => {
+                let others = status.nodes.iter().filter(|row| row.name != was);
+                let why: Vec<_> = others.filter_map(|row| unfit(row, aside(&row.name))).collect();
+                let why =
+                    if why.is_empty() { String::new() } else { format!(": {}", why.join("; ")) };
+                format!("{was} is still the primary{why}")
+            }
         }))
     };
     talk.until(out, &format!("the step down of {was}"), missing).await?;
     Ok(SteppedDown { stepped_down: was, primary })
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::ProblemCode;
+
+    use super::*;
+
+    #[test]
+    fn a_node_that_does_not_take_the_role_is_told_with_its_reason() {
+        let fit = NodeRow { name: "n2".into(), voter: true, up: true, ..NodeRow::default() };
+        assert_eq!(unfit(&fit, false), None);
+        let slow = vec![Problem::new(ProblemCode::DiskSlow).of("n2")];
+        for (row, aside, why) in [
+            (NodeRow { voter: false, ..fit.clone() }, false, "n2 is a learner"),
+            (NodeRow { up: false, drained: true, ..fit.clone() }, false, "n2 does not answer"),
+            (NodeRow { drained: true, ..fit.clone() }, false, "n2 is drained"),
+            (fit.clone(), true, "n2 has stepped down, too"),
+            (NodeRow { problems: slow, ..fit }, false, "n2: its disk is slow to sync"),
+        ] {
+            assert_eq!(unfit(&row, aside).as_deref(), Some(why));
+        }
+    }
 }
