@@ -96,7 +96,7 @@ fn eight_find_each_other_through_one_host_each() {
     assert_eq!(seqs[0], seqs[1]);
 }
 
-/// Seen to fail with the list of nodes where the token is wanted, which `--output raw` gave before.
+/// `--output raw` gives the token alone: it goes into a command as it is.
 #[test]
 fn three_hosts_become_a_cluster_in_five_commands() {
     let Some(hosts) = Hosts::new(3).unwrap() else { return };

@@ -209,7 +209,7 @@ fn a_cursor_does_not_pass_what_was_not_written() {
     assert_eq!(last, Some(2));
 }
 
-/// Seen to fail with the reader not looked for: all three wait for a message that does not come.
+/// Seen to fail with the reader not looked for: the first waits for a message that does not come.
 #[test]
 fn what_follows_ends_with_its_reader() {
     let user = User::with_cluster();
