@@ -14,8 +14,9 @@
 //! * a limit that was passed counts as passed until the error is well below it or has stayed
 //!   within it for [`SETTLE_MS`]: no flapping;
 //! * somebody may stand for election in the end, whatever the clocks say, for the sake of readers:
-//!   after three election timeouts without a primary and without a better candidate. Only a clock
-//!   that never was synchronised stays out, unless `unsynced_start` lets it in;
+//!   after three election timeouts without a primary and without a better candidate, after ten with
+//!   one. The better one may lack what is committed; it gets that from whoever is elected, and then
+//!   the role. Only a clock that never was synchronised stays out, unless `unsynced_start` lets it in;
 //! * heartbeats are never off for longer than [`SILENCE_ELECTIONS`] election timeouts running;
 //! * a clock that is behind its own ceiling mints nothing, whatever is preferred on loss: its node
 //!   stands for election only as the last resort, and hands over to any successor;
@@ -47,6 +48,9 @@ pub const HAND_OVER_MS: u64 = 1000;
 const TRIES: u64 = 3;
 /// How many election timeouts without a primary or a better candidate let any clock stand.
 pub const LAST_RESORT_ELECTIONS: u64 = 3;
+/// How many election timeouts without a primary let any clock stand, whoever else may: those others
+/// cannot win, because their logs lack what is committed.
+pub const HOPELESS_ELECTIONS: u64 = 10;
 /// How many election timeouts long a refused primary that could not hand over is silent.
 pub const SILENCE_ELECTIONS: u64 = 5;
 /// How long a primary that a quorum refused stays out of elections, milliseconds.
@@ -236,6 +240,8 @@ pub struct Policy {
     /// Since when there was neither a primary nor a better candidate, and no primary at all.
     forlorn_since_ms: Option<u64>,
     leaderless_since_ms: Option<u64>,
+    /// Whether this node stands only for what its log holds: another one is to lead.
+    for_another: bool,
     next_hand_over_ms: u64,
     /// Since when this node has been a primary that should not be one.
     leaves_since_ms: Option<u64>,
@@ -260,6 +266,7 @@ impl Policy {
             stay: Limit::default(),
             forlorn_since_ms: None,
             leaderless_since_ms: None,
+            for_another: false,
             next_hand_over_ms: 0,
             leaves_since_ms: None,
             degraded: false,
@@ -312,8 +319,10 @@ impl Policy {
         self.silent_until_ms = None;
         self.heard_until_ms = 0;
         let barred = now_ms < self.barred_until_ms;
-        let last_resort =
-            self.lasted(now_ms, self.forlorn_since_ms) && self.may_start(now_ms, situation);
+        let hopeless = self.lasted(now_ms, self.leaderless_since_ms, HOPELESS_ELECTIONS);
+        let forlorn = self.lasted(now_ms, self.forlorn_since_ms, LAST_RESORT_ELECTIONS);
+        let last_resort = (hopeless || forlorn) && self.may_start(now_ms, situation);
+        self.for_another = situation.another_may_lead && !kept.campaign;
         Decision {
             elections: !barred && (kept.campaign || last_resort),
             heartbeats: true,
@@ -335,6 +344,7 @@ impl Policy {
         }
         let barred = now_ms < self.barred_until_ms;
         let fit = kept.stay && !refused && !situation.standing.behind;
+        self.for_another &= !fit;
         let leaves = !fit || situation.refused;
         let leaves_ms = self.leaves_ms(now_ms, leaves);
         // A successor that does not take over in a few tries is none.
@@ -413,6 +423,10 @@ impl Policy {
         if !self.may_start(now_ms, situation) {
             return Mint::Refused(Refusal::Unsynced);
         }
+        if self.for_another && situation.another_may_lead && !self.degraded {
+            // What it minted might be what the other refuses, and then could not take over.
+            return Mint::Refused(Refusal::HandingOver);
+        }
         if situation.standing.behind {
             // Whatever is preferred on loss: there is nothing that could be minted.
             let why = if self.degraded { Refusal::Behind } else { Refusal::HandingOver };
@@ -439,12 +453,12 @@ impl Policy {
     fn shuns(&self, now_ms: u64, situation: &Situation) -> bool {
         situation.standing.state.is_trusted()
             && !situation.refused
-            && !self.lasted(now_ms, self.leaderless_since_ms)
+            && !self.lasted(now_ms, self.leaderless_since_ms, LAST_RESORT_ELECTIONS)
     }
 
-    /// Whether something has lasted for as long as an election should have taken.
-    fn lasted(&self, now_ms: u64, since_ms: Option<u64>) -> bool {
-        let enough_ms = self.election_max_ms.saturating_mul(LAST_RESORT_ELECTIONS);
+    /// Whether something has lasted for so many election timeouts.
+    fn lasted(&self, now_ms: u64, since_ms: Option<u64>, elections: u64) -> bool {
+        let enough_ms = self.election_max_ms.saturating_mul(elections);
         since_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= enough_ms)
     }
 }

@@ -9,8 +9,9 @@
 
 use clock::ClockState;
 use clock::lead::{
-    AHEAD_MAX_NS, BARRED_MS, ClockFitness, Decision, HAND_OVER_MS, Mint, OnLoss, Policy, Refusal,
-    SETTLE_MS, SILENCE_ELECTIONS, Situation, UnsyncedStart, may_campaign, may_stay,
+    AHEAD_MAX_NS, BARRED_MS, ClockFitness, Decision, HAND_OVER_MS, HOPELESS_ELECTIONS, Mint,
+    OnLoss, Policy, Refusal, SETTLE_MS, SILENCE_ELECTIONS, Situation, UnsyncedStart, may_campaign,
+    may_stay,
 };
 
 const MAX_NS: u64 = 100_000_000;
@@ -174,9 +175,9 @@ fn whatever_lasts_leads_to_a_stable_decision_and_somebody_may_stand() {
         }
         let unsynced = situation.standing.state == ClockState::Unsynced;
         let starts = !unsynced || start != UnsyncedStart::Wait;
-        let forlorn = !situation.has_primary && !situation.another_may_lead;
         if !situation.is_primary {
-            let expected = may_campaign(&situation.standing, MAX_NS) || forlorn && starts;
+            let leaderless = !situation.has_primary;
+            let expected = may_campaign(&situation.standing, MAX_NS) || leaderless && starts;
             assert_eq!(last.elections, expected, "{situation:?}");
             assert!(!last.degraded && !last.hand_over);
         }
@@ -294,6 +295,29 @@ fn the_last_resort_takes_three_elections_without_primary_and_candidate() {
     assert!(!elections(LAST_RESORT_MS * 4 + 100, &forlorn));
     assert!(elections(LAST_RESORT_MS * 5 + 100, &forlorn));
     assert!(!elections(LAST_RESORT_MS * 5 + 150, &suspect));
+}
+
+/// A good clock whose log lacks what is committed cannot win. If the one that holds it waits for that
+/// one, nobody is ever elected.
+///
+/// Seen to fail with: no last resort while another may lead.
+#[test]
+fn whoever_holds_what_is_committed_stands_in_the_end() {
+    const HOPELESS_MS: u64 = HOPELESS_ELECTIONS * ELECTION_MS;
+    let suspect = Situation { standing: standing(ClockState::Suspect, None), ..calm() };
+    let leaderless = Situation { has_primary: false, ..suspect };
+    let mut policy = policy();
+    let mut elections = |now_ms, situation| policy.decide(now_ms, situation).elections;
+    assert!(leaderless.another_may_lead, "a good clock is heard all the time");
+    assert!(!elections(100, &leaderless));
+    assert!(!elections(100 + HOPELESS_MS - 1, &leaderless));
+    assert!(elections(100 + HOPELESS_MS, &leaderless));
+    assert!(!elections(200 + HOPELESS_MS, &suspect), "somebody leads");
+    assert!(!elections(300 + HOPELESS_MS, &leaderless));
+    let primary = Situation { is_primary: true, has_primary: true, successor: true, ..suspect };
+    let decision = policy.decide(400 + HOPELESS_MS, &primary);
+    assert!(decision.hand_over, "the good clock gets the role");
+    assert_eq!(decision.mint, Mint::Refused(Refusal::HandingOver), "the other might refuse it");
 }
 
 #[test]
