@@ -11,6 +11,7 @@
 //! Invariant: a slot that is written after the mark carries the mark.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -28,6 +29,8 @@ pub struct Evidence {
     damage: OnceLock<Damage>,
     told: watch::Sender<Told>,
     failed: watch::Sender<Option<String>>,
+    /// Whether anything has failed.
+    refused: AtomicBool,
     on_failure: OnceLock<OnFailure>,
 }
 
@@ -85,7 +88,7 @@ impl Evidence {
         let (told, failed) = (watch::Sender::default(), watch::Sender::default());
         let file = Mutex::new(Held { file, content });
         let (damage, on_failure) = (OnceLock::new(), OnceLock::new());
-        Arc::new(Self { file, damage, told, failed, on_failure })
+        Arc::new(Self { file, damage, told, refused: AtomicBool::new(false), failed, on_failure })
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -216,22 +219,20 @@ impl Evidence {
         let _ = self.on_failure.set(act);
     }
 
-    /// Notes that the disk or the database refused; only the first one counts.
+    /// Notes that the disk or the database refused; only the first one counts. Whoever waits for that is
+    /// told last: it ends the node too, and knows less of the reason.
     pub(crate) fn failed(&self, error: &StoreError) {
-        let first = self.failed.send_if_modified(|failed| {
-            let first = failed.is_none();
-            if first {
-                *failed = Some(error.to_string());
-            }
-            first
-        });
+        if self.refused.swap(true, Ordering::AcqRel) {
+            return;
+        }
         // What ends in a known damage has its own way to end.
-        if first && self.damage().is_none() {
+        if self.damage().is_none() {
             tracing::error!(%error, "the store failed; the process must end");
             if let Some(act) = self.on_failure.get() {
                 act(error);
             }
         }
+        self.failed.send_replace(Some(error.to_string()));
     }
 
     /// Why the store failed, as soon as it does.
@@ -277,10 +278,18 @@ mod tests {
         let file = WatermarkFile::create(dir.path(), &Watermark::default()).unwrap();
         let evidence = Evidence::new(file, Watermark::default());
         let (acted, acts) = std::sync::mpsc::channel();
-        evidence.on_failure(Box::new(move |error| acted.send(error.to_string()).unwrap()));
+        let failed = evidence.failure();
+        evidence.on_failure(Box::new(move |error| {
+            let told = failed.has_changed().unwrap();
+            acted.send((error.to_string(), told)).unwrap();
+        }));
         evidence.failed(&StoreError::Stopped("one".to_owned()));
         evidence.failed(&StoreError::Stopped("two".to_owned()));
-        assert_eq!(acts.try_iter().collect::<Vec<_>>(), ["the store stopped: one"]);
+        // Seen to fail with: those who wait told first. Then they may end the process before the reason
+        // is logged.
+        let acts: Vec<_> = acts.try_iter().collect();
+        assert_eq!(acts, [("the store stopped: one".to_owned(), false)]);
+        assert!(evidence.failure().borrow().is_some());
         evidence.advance(&[], 9).unwrap();
         evidence.mark(Damage::new(DamageKind::Corrupt, "a block"));
         assert_eq!(*evidence.told().borrow(), Told::Durable);
