@@ -36,11 +36,10 @@ fn a_primary_with_a_slow_disk_gives_the_role_away() {
     for (_, disk) in disks.iter().filter(|(node, _)| node == "n3") {
         disk.delay(1500).unwrap();
     }
-    let other = until("another primary", || {
+    until("another primary", || {
         let status = cluster.status("n1").map_err(|error| error.to_string())?;
         let other = status.quorum && !["", "n3"].contains(&status.primary.as_str());
-        when(other, format!("{} {:?}", status.primary, status.problems))?;
-        Ok(status.primary)
+        when(other, format!("{} {:?}", status.primary, status.problems))
     })
     .unwrap();
     // The slow one is a backup now: nobody waits for it, and it says what is wrong.
@@ -56,7 +55,8 @@ fn a_primary_with_a_slow_disk_gives_the_role_away() {
     .unwrap();
     load.wait_more(500).unwrap();
     // Whom it belongs to does not get it back meanwhile, though it has the highest priority.
-    assert_eq!(cluster.wait_primary("n1").unwrap(), other);
+    // Between the two others it may move, to the one that comes first.
+    assert_ne!(cluster.wait_primary("n1").unwrap(), "n3");
     let history = load.finish(&cluster).unwrap();
     assert_eq!(history.failed().collect::<Vec<_>>(), []);
     disks.iter().for_each(|(_, disk)| disk.delay(0).unwrap());
