@@ -5,7 +5,7 @@ use bytes::Bytes;
 use clock::{Hlc, Stamp};
 use prost::Message;
 use proto::Record;
-use proto::wire::{Ack, Position, Settings};
+use proto::wire::{Ack, Configure, Position, Settings};
 
 use crate::SHARD;
 use crate::rows::blocks::{LEVELS, OpenBlock};
@@ -372,10 +372,29 @@ pub(crate) struct SettingsRow {
     pub(crate) retain_bytes: Option<u64>,
 }
 
+impl From<&Configure> for SettingsRow {
+    fn from(change: &Configure) -> Self {
+        let &Configure { max_clock_error_us, on_loss, retain_age_ms, retain_count, retain_bytes } =
+            change;
+        Self { max_clock_error_us, on_loss, retain_age_ms, retain_count, retain_bytes }
+    }
+}
+
 impl SettingsRow {
     pub(crate) fn decode(bytes: Bytes) -> Result<Self, StateError> {
         Message::decode(bytes)
             .map_err(|_| StateError::corrupt(Table::Settings, "the settings do not parse"))
+    }
+
+    /// What is set here, and where nothing is, what is set there.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self {
+            max_clock_error_us: self.max_clock_error_us.or(other.max_clock_error_us),
+            on_loss: self.on_loss.or(other.on_loss),
+            retain_age_ms: self.retain_age_ms.or(other.retain_age_ms),
+            retain_count: self.retain_count.or(other.retain_count),
+            retain_bytes: self.retain_bytes.or(other.retain_bytes),
+        }
     }
 
     /// The settings, once a primary has set them.

@@ -34,13 +34,7 @@ impl Machine<'_> {
             return Err(denied("only an admin can change settings").into());
         }
         let before = read(&self.rows)?;
-        let after = SettingsRow {
-            max_clock_error_us: change.max_clock_error_us.or(before.max_clock_error_us),
-            on_loss: change.on_loss.or(before.on_loss),
-            retain_age_ms: change.retain_age_ms.or(before.retain_age_ms),
-            retain_count: change.retain_count.or(before.retain_count),
-            retain_bytes: change.retain_bytes.or(before.retain_bytes),
-        };
+        let after = SettingsRow::from(change).or(before);
         let settings = after.settings().ok_or_else(|| {
             conflict("no primary has set the other settings yet: try again in a moment")
         })?;
@@ -62,13 +56,7 @@ impl Machine<'_> {
             return Err(denied("the first settings are a primary's").into());
         }
         let before = read(&self.rows)?;
-        let after = SettingsRow {
-            max_clock_error_us: before.max_clock_error_us.or(change.max_clock_error_us),
-            on_loss: before.on_loss.or(change.on_loss),
-            retain_age_ms: before.retain_age_ms.or(change.retain_age_ms),
-            retain_count: before.retain_count.or(change.retain_count),
-            retain_bytes: before.retain_bytes.or(change.retain_bytes),
-        };
+        let after = before.or(SettingsRow::from(change));
         self.write_settings(&before, &after);
         let retention = SettingsRow { max_clock_error_us: None, on_loss: None, ..after };
         let kept = SettingsRow { max_clock_error_us: None, on_loss: None, ..before };
