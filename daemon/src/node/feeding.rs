@@ -68,9 +68,12 @@ impl Feeding {
             *track = Track::default();
             return Fed::default();
         }
-        let (last, decided) = engine.decided();
-        let seen = Entries { term: view.term, last, decided, pace: engine.pace() };
-        track.look(Instant::now(), seen, &engine.followers())
+        track.look(Instant::now(), Entries::of(view, engine), &engine.followers())
+    }
+
+    /// What of it every request asks for: whether what a primary orders is decided.
+    fn decides(&self, view: &EngineState, engine: &Handle) -> bool {
+        self.0.lock().decides(Instant::now(), Entries::of(view, engine))
     }
 }
 
@@ -85,7 +88,7 @@ impl Node {
     /// nobody can tell. A majority that answers and stores nothing is none: its disks hang.
     pub(crate) fn is_followed(&self, view: &EngineState) -> bool {
         let Ok(core) = self.core() else { return true };
-        !view.is_primary() || self.fed(core, view).followed
+        !view.is_primary() || core.feeding.decides(view, &core.engine) && self.is_heard(view)
     }
 
     /// On the primary: whether a majority answers. Who answers the engine late for the sake of its disk,
@@ -120,19 +123,32 @@ struct Entries {
     pace: Duration,
 }
 
+impl Entries {
+    fn of(view: &EngineState, engine: &Handle) -> Self {
+        let (last, decided) = engine.decided();
+        Self { term: view.term, last, decided, pace: engine.pace() }
+    }
+}
+
 impl Track {
-    fn look(&mut self, now: Instant, seen: Entries, followers: &BTreeMap<u64, Follower>) -> Fed {
+    fn decides(&mut self, now: Instant, seen: Entries) -> bool {
         let Entries { term, last, decided, pace } = seen;
         if self.term != term {
             *self = Self { term, ..Self::default() };
         }
-        let since = |at: Instant| now.saturating_duration_since(at);
         let before = self.decided.filter(|before| before.index == decided && decided < last);
         let undecided = *self.decided.insert(before.unwrap_or_else(|| {
             let limit = pace.saturating_mul(UNDECIDED_SYNCS);
             let limit = limit.clamp(UNDECIDED_AFTER, UNDECIDED_MAX);
             Decided { index: decided, since: now, limit }
         }));
+        now.saturating_duration_since(undecided.since) < undecided.limit
+    }
+
+    fn look(&mut self, now: Instant, seen: Entries, followers: &BTreeMap<u64, Follower>) -> Fed {
+        let followed = self.decides(now, seen);
+        let since = |at: Instant| now.saturating_duration_since(at);
+        let last = seen.last;
         let mut unfed = Vec::new();
         self.matched.retain(|id, _| followers.contains_key(id));
         for (id, follower) in followers {
@@ -148,7 +164,7 @@ impl Track {
                 unfed.push(*id);
             }
         }
-        Fed { followed: since(undecided.since) < undecided.limit, unfed }
+        Fed { followed, unfed }
     }
 }
 
