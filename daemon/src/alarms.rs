@@ -11,7 +11,6 @@ use proto::peer::NodeEvent;
 use proto::problem::{Problem, ProblemKey};
 use proto::{Header, Name};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::events::EventSink;
 use crate::node::Node;
@@ -21,21 +20,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long a problem has to last, or to be gone, before it is told.
 const HOLDS_FOR: Duration = Duration::from_secs(2);
 
-/// Tells the log of this node's problems until `stop`.
-pub(crate) async fn run(node: Node, events: EventSink, stop: CancellationToken) {
+/// Tells the log of this node's problems, for ever.
+pub(crate) async fn run(node: Node, events: EventSink) {
     let mut alarms = Alarms::default();
-    let looking = async {
-        loop {
-            for news in alarms.look(Instant::now(), &node.own_problems()) {
-                tracing::warn!(raised = news.raised, "{}", news.text);
-                events.push(news.event(node.name()));
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
+    loop {
+        for news in alarms.look(Instant::now(), &node.own_problems()) {
+            tracing::warn!(raised = news.raised, "{}", news.text);
+            events.push(news.event(node.name()));
         }
-    };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = looking => {}
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

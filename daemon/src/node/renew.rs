@@ -22,7 +22,6 @@ use proto::peer::PeerOp;
 use proto::wire::{Registered, Renew, Reply, Response};
 use proto::{ErrorCode, Failure, Identity, Name, Problem, ProblemCode};
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 use crate::node_identity::NodeIdentity;
 use crate::reader::store_failure;
@@ -187,47 +186,38 @@ fn spread_of(byte: u8) -> i16 {
 /// that. `taken` is told when there is something to reload.
 pub(super) fn start(node: &Node, tls: &Tls, taken: &Arc<Notify>, tasks: &Tasks) {
     let stop = tasks.stop().clone();
-    tasks.keep("renewal", keep(node.clone(), tls.clone(), Arc::clone(taken), stop.clone()));
+    tasks.keep_until_stop("renewal", keep(node.clone(), tls.clone(), Arc::clone(taken)));
     let (node, tls, taken) = (node.clone(), tls.clone(), Arc::clone(taken));
     tasks.once("signing key", super::signers::keep(node, tls, taken, stop));
 }
 
-/// Keeps this node's certificate from running out, until `stop`. `taken` is told when there is a new
+/// Keeps this node's certificate from running out, for ever. `taken` is told when there is a new
 /// one to reload.
-async fn keep(node: Node, tls: Tls, taken: Arc<Notify>, stop: CancellationToken) {
-    let keeping = async {
-        let spread = node.renewal_spread();
-        loop {
-            let life = node.certificate_life();
-            let now = i64::try_from(now_unix_s()).unwrap_or(i64::MAX);
-            let left_s = life.due_unix_s(spread).saturating_sub(now);
-            if left_s > 0 {
-                let left = Duration::from_secs(left_s.unsigned_abs());
-                tokio::time::sleep(left.clamp(LOOK_PAUSE, LOOK_EVERY)).await;
-                continue;
+async fn keep(node: Node, tls: Tls, taken: Arc<Notify>) {
+    let spread = node.renewal_spread();
+    loop {
+        let life = node.certificate_life();
+        let now = i64::try_from(now_unix_s()).unwrap_or(i64::MAX);
+        let left_s = life.due_unix_s(spread).saturating_sub(now);
+        if left_s > 0 {
+            let left = Duration::from_secs(left_s.unsigned_abs());
+            tokio::time::sleep(left.clamp(LOOK_PAUSE, LOOK_EVERY)).await;
+            continue;
+        }
+        match node.renew_own(&tls).await {
+            Ok(()) => {
+                taken.notify_one();
+                node.inner.renewal.store(None);
+                await_other(&node, life).await;
             }
-            match node.renew_own(&tls).await {
-                Ok(()) => {
-                    taken.notify_one();
-                    node.inner.renewal.store(None);
-                    await_other(&node, life).await;
+            Err(why) => {
+                let before = node.inner.renewal.swap(Some(Arc::new(why.clone())));
+                if before.is_none_or(|before| *before != why) {
+                    tracing::warn!(why, "this node's certificate is due and could not be renewed");
                 }
-                Err(why) => {
-                    let before = node.inner.renewal.swap(Some(Arc::new(why.clone())));
-                    if before.is_none_or(|before| *before != why) {
-                        tracing::warn!(
-                            why,
-                            "this node's certificate is due and could not be renewed"
-                        );
-                    }
-                    tokio::time::sleep(Duration::from_secs(life.retry_s())).await;
-                }
+                tokio::time::sleep(Duration::from_secs(life.retry_s())).await;
             }
         }
-    };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = keeping => {}
     }
 }
 

@@ -196,7 +196,7 @@ async fn start_whole(
     let stop = tasks.stop();
     tasks.keep("events", event_queue.run(node.clone(), stop.clone()));
     moved::follow(&node, straight, book, tasks);
-    tasks.keep("alarms", alarms::run(node.clone(), alarms, stop.clone()));
+    tasks.keep_until_stop("alarms", alarms::run(node.clone(), alarms));
     Ok(node)
 }
 
