@@ -47,16 +47,7 @@ impl Story {
             server.timeout_ms = 200;
         }
         let cancel = CancellationToken::new();
-        let ((events, queue), name) = (events::channel(), "n1".parse().unwrap());
-        let counter = Counter::Manual(clock.clone());
-        let node_clock = NodeClock::with_counter(
-            &config,
-            Hlc::ZERO,
-            events,
-            name,
-            &Tasks::until(cancel.clone()),
-            counter,
-        );
+        let (node_clock, queue) = started(&config, &clock, &cancel);
         burst(&node_clock, &clock, 4).await;
         assert_eq!(node_clock.state(), ClockState::Synced);
         Self { clock, talks, node_clock, queue, cancel, _fakes: fakes }
@@ -152,21 +143,23 @@ async fn each_state_is_told_once_and_recovery_does_not_jump_back() {
     story.end().await;
 }
 
+/// The clock of n1, and where its history goes.
+fn started(
+    config: &Clock,
+    clock: &Arc<ManualClock>,
+    cancel: &CancellationToken,
+) -> (NodeClock, EventQueue) {
+    let ((events, queue), name) = (events::channel(), "n1".parse().unwrap());
+    let (tasks, counter) = (Tasks::until(cancel.clone()), Counter::Manual(clock.clone()));
+    (NodeClock::with_counter(config, Hlc::ZERO, events, name, &tasks, counter), queue)
+}
+
 /// A clock with one server, that is answered for by hand.
 async fn alone() -> (Arc<ManualClock>, NodeClock, EventQueue, CancellationToken, Fake) {
     let clock = ManualClock::new(WALL_NS);
     let idle = Fake::start(|_| Vec::new()).await;
-    let ((events, queue), name) = (events::channel(), "n1".parse().unwrap());
-    let (cancel, counter) = (CancellationToken::new(), Counter::Manual(clock.clone()));
-    let config = asking(&[&idle]);
-    let node_clock = NodeClock::with_counter(
-        &config,
-        Hlc::ZERO,
-        events,
-        name,
-        &Tasks::until(cancel.clone()),
-        counter,
-    );
+    let cancel = CancellationToken::new();
+    let (node_clock, queue) = started(&asking(&[&idle]), &clock, &cancel);
     feed(&node_clock, 0, 65);
     assert_eq!(queue.take().len(), 1);
     (clock, node_clock, queue, cancel, idle)
@@ -361,18 +354,10 @@ async fn whoever_waits_for_an_instant_is_woken_when_it_has_passed() {
 async fn before_the_first_sync_stamps_are_minted_only_if_that_is_allowed() {
     let clock = ManualClock::new(WALL_NS);
     let idle = Fake::start(|_| Vec::new()).await;
-    let ((events, queue), name) = (events::channel(), "n1".parse().unwrap());
-    let (cancel, counter) = (CancellationToken::new(), Counter::Manual(clock.clone()));
+    let cancel = CancellationToken::new();
     let mut config = asking(&[&idle]);
     config.servers[0].timeout_ms = 50;
-    let node_clock = NodeClock::with_counter(
-        &config,
-        Hlc::ZERO,
-        events,
-        name,
-        &Tasks::until(cancel.clone()),
-        counter,
-    );
+    let (node_clock, queue) = started(&config, &clock, &cancel);
     node_clock.ceiling_persisted(Hlc::from_ns(WALL_NS + 10 * SECOND_NS));
     assert_eq!(node_clock.tick(), Err(TickError::Unsynced));
     node_clock.allow_unsynced(true);
@@ -389,17 +374,8 @@ async fn before_the_first_sync_stamps_are_minted_only_if_that_is_allowed() {
 
 #[tokio::test]
 async fn a_local_clock_has_no_history_and_no_peers() {
-    let ((events, queue), name) = (events::channel(), "n1".parse().unwrap());
-    let counter = Counter::Manual(ManualClock::new(WALL_NS));
-    let cancel = CancellationToken::new();
-    let node_clock = NodeClock::with_counter(
-        &Clock::local(),
-        Hlc::ZERO,
-        events,
-        name,
-        &Tasks::until(cancel),
-        counter,
-    );
+    let (clock, cancel) = (ManualClock::new(WALL_NS), CancellationToken::new());
+    let (node_clock, queue) = started(&Clock::local(), &clock, &cancel);
     node_clock.set_fenced(Some("peers".to_owned()));
     node_clock.note(ClockCause::Policy, "degraded");
     node_clock.set_max_error_ns(5);
