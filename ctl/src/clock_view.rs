@@ -12,6 +12,7 @@ use crate::error::CtlError;
 use crate::health::{ClockHealth, clock_health};
 use crate::out::{Cell, Show, Tone};
 use crate::views::hlc_text;
+use proto::ExitCode;
 
 /// One node's clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -296,12 +297,12 @@ impl ClockView {
         ]
     }
 
-    /// The exit code that the state asks for: 0, 10 or 12.
-    pub(crate) fn code(&self) -> u8 {
+    /// The exit code that the state asks for; `None`: success.
+    pub(crate) fn exit_code(&self) -> Option<ExitCode> {
         match clock_health(&self.state) {
-            ClockHealth::Fine => 0,
-            ClockHealth::Degraded => 10,
-            ClockHealth::Untrusted => 12,
+            ClockHealth::Fine => None,
+            ClockHealth::Degraded => Some(ExitCode::Degraded),
+            ClockHealth::Untrusted => Some(ExitCode::Clock),
         }
     }
 
@@ -319,9 +320,9 @@ impl ClockView {
 
     /// The exit code as an error: never 0 for a clock that needs a look.
     pub(crate) fn verdict(&self) -> Result<(), CtlError> {
-        match self.code() {
-            0 => Ok(()),
-            code => Err(CtlError::refused(
+        match self.exit_code() {
+            None => Ok(()),
+            Some(code) => Err(CtlError::refused(
                 code,
                 self.sentence(),
                 "logctl clock sources -v: reach and verdict of the node's [[clock.server]]",
@@ -337,10 +338,10 @@ impl Show for ClockView {
     }
 
     fn row(&self) -> Vec<Cell> {
-        let tone = match self.code() {
-            0 => Tone::Good,
-            10 => Tone::Warning,
-            _ => Tone::Bad,
+        let tone = match clock_health(&self.state) {
+            ClockHealth::Fine => Tone::Good,
+            ClockHealth::Degraded => Tone::Warning,
+            ClockHealth::Untrusted => Tone::Bad,
         };
         let micros = |us: u64| human(us.saturating_mul(1000));
         let bound = self.error_bound_us.map(|us| format!("+/- {}", micros(us)));

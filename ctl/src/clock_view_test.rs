@@ -108,7 +108,7 @@ fn what_a_suspect_clock_believed_is_no_claim() {
     assert_eq!((view.earliest.as_ref(), view.error_bound_us), (None, None));
     assert_eq!(tracked(&view, "State"), "suspect (2 of 2 peers contradict it)");
     let error = view.verdict().unwrap_err();
-    assert_eq!(error.exit_code(), 12);
+    assert_eq!(error.exit_code(), ExitCode::Clock);
     assert_eq!(error.line(), "the clock of n1 is suspect: 2 of 2 peers contradict it");
 }
 

@@ -166,6 +166,8 @@ pub(crate) fn check_address(text: &str) -> Result<(), String> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use proto::ExitCode;
+
     use super::*;
 
     /// A context of a client with two nodes.
@@ -219,7 +221,7 @@ address = "[::1]:7102"
         ] {
             let text = good.replacen(from, to, 1);
             let error = Context::from_toml(&text, Path::new("x/alice.toml")).unwrap_err();
-            assert_eq!(error.exit_code(), 2);
+            assert_eq!(error.exit_code(), ExitCode::Usage);
             let line = error.line();
             assert!(line.contains("x/alice.toml") && line.contains(fault), "{line}");
         }

@@ -13,9 +13,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use proto::Name;
 use proto::member::ring_order;
 use proto::wire::{Empty, Op, Reply, Status};
+use proto::{ExitCode, Name};
 use serde::Deserialize;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -112,7 +112,7 @@ impl DirNode {
         let last = text.lines().rfind(|line| !line.is_empty()).unwrap_or("(empty)");
         let last: String = last.chars().take(LOG_LINE_MAX).collect();
         CtlError::refused(
-            1,
+            ExitCode::Other,
             format!("{} ended; the end of its log: {last}", self.name),
             format!("less {}", log.display()),
         )
@@ -205,7 +205,7 @@ pub(crate) async fn wait_until(
         };
         if Instant::now() > give_up {
             return Err(CtlError::refused(
-                7,
+                ExitCode::Unknown,
                 format!("waited {} s for the cluster: {last}", within.as_secs()),
                 "logctl status; the nodes' logs lie beside their configurations",
             ));
@@ -240,7 +240,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("node1.toml"), "node = \"N 1\"\nlisten = \"\"\n").unwrap();
         let error = nodes(dir.path()).unwrap_err();
-        assert_eq!(error.exit_code(), 2);
+        assert_eq!(error.exit_code(), ExitCode::Usage);
         assert!(error.line().contains("node1.toml"), "{}", error.line());
     }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong in a command, what the exit code is, and what to try.
 
+use proto::ExitCode;
 use std::io;
 use std::path::Path;
 
@@ -11,7 +12,7 @@ pub(crate) enum CtlError {
     #[error("{what}")]
     Refused {
         /// Exit code, from the table in the README.
-        code: u8,
+        code: ExitCode,
         /// What was attempted and why it cannot be.
         what: String,
         /// What to try.
@@ -31,7 +32,7 @@ pub(crate) enum CtlError {
     /// A certificate or key is not usable.
     #[error(transparent)]
     Cert(#[from] certs::CertError),
-    /// Told already; only the exit code is left.
+    /// Told already; only the number is left. Those of Nagios and of a shell are not ours.
     #[error("ended with exit code {0}")]
     Told(u8),
     /// The cluster did not let somebody in.
@@ -45,21 +46,25 @@ pub(crate) enum CtlError {
 impl CtlError {
     /// Bad input: exit code 2.
     pub(crate) fn usage(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::refused(2, what, hint)
+        Self::refused(ExitCode::Usage, what, hint)
     }
 
     /// Not found on this side: exit code 5.
     pub(crate) fn not_found(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::refused(5, what, hint)
+        Self::refused(ExitCode::NotFound, what, hint)
     }
 
     /// Something else is in the way: exit code 6.
     pub(crate) fn conflict(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::refused(6, what, hint)
+        Self::refused(ExitCode::Conflict, what, hint)
     }
 
     /// Any refusal of our own.
-    pub(crate) fn refused(code: u8, what: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn refused(
+        code: ExitCode,
+        what: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
         Self::Refused { code, what: what.into(), hint: hint.into() }
     }
 
@@ -72,20 +77,34 @@ impl CtlError {
     /// An answer that does not fit the question; only a node of another release sends one.
     pub(crate) fn unexpected(what: &str) -> Self {
         Self::refused(
-            6,
+            ExitCode::Conflict,
             format!("the node's answer is not one this release understands: {what}"),
             "use the same release of logctl and logd",
         )
     }
 
-    /// The exit code.
-    pub(crate) fn exit_code(&self) -> u8 {
+    /// The number that the process ends with.
+    pub(crate) fn number(&self) -> u8 {
         match self {
-            Self::Refused { code, .. } | Self::Told(code) => *code,
+            Self::Told(number) => *number,
+            Self::Refused { .. }
+            | Self::File { .. }
+            | Self::Output(_)
+            | Self::Cert(_)
+            | Self::Join(_)
+            | Self::Client(_) => self.exit_code().number(),
+        }
+    }
+
+    /// What kind of end it is.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Refused { code, .. } => *code,
             Self::File { .. }
             | Self::Output(_)
-            | Self::Cert(certs::CertError::File { verb: "write", .. }) => 1,
-            Self::Cert(_) => 4,
+            | Self::Told(_)
+            | Self::Cert(certs::CertError::File { verb: "write", .. }) => ExitCode::Other,
+            Self::Cert(_) => ExitCode::Denied,
             Self::Join(error) => error.exit_code(),
             Self::Client(error) => error.exit_code(),
         }

@@ -108,6 +108,8 @@ fn said(count_max: u64, from_seq: u64, to_seq: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proto::ExitCode;
+
     use super::*;
 
     #[test]
@@ -116,7 +118,7 @@ mod tests {
         let two = |allowed| Gaps { allowed, count_max: 5, span: Some((3, 9)) };
         assert!(two(true).verdict().is_ok());
         let error = two(false).verdict().unwrap_err();
-        assert_eq!(error.exit_code(), 5);
+        assert_eq!(error.exit_code(), ExitCode::NotFound);
         assert!(
             error
                 .line()

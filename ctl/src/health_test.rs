@@ -32,7 +32,7 @@ fn disk_full() -> Problem {
 fn code(status: Status) -> u8 {
     let view = StatusView::from(status);
     assert_eq!(view.is_healthy(), view.problems().is_empty());
-    view.verdict().map_or_else(|error| error.exit_code(), |()| 0)
+    view.verdict().map_or_else(|error| error.number(), |()| 0)
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use proto::Name;
+use proto::{ExitCode, Name};
 
 use crate::context::Context;
 use crate::error::CtlError;
@@ -188,7 +188,7 @@ pub(crate) fn refuse_shared(path: &Path) -> Result<(), CtlError> {
         _ => format!("others may write {shown}, its mode is {mode:04o}"),
     };
     Err(CtlError::refused(
-        4,
+        ExitCode::Denied,
         format!("{what}: keys in it would not be safe"),
         format!("check that all in it is yours, then chmod go-w {shown}; or use another folder"),
     ))
@@ -253,7 +253,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("current"), "../../etc/passwd").unwrap();
         let error = Home::at(dir.path()).current().unwrap_err();
-        assert_eq!(error.exit_code(), 2);
+        assert_eq!(error.exit_code(), ExitCode::Usage);
         assert!(error.line().contains("current"), "{}", error.line());
     }
 }

@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(bytes.len(), 5);
         assert_eq!(input(Some("four"), None).read().unwrap(), b"four");
         let error = input(Some("fives"), None).read().unwrap_err();
-        assert_eq!((error.exit_code(), error.line().contains("4 bytes")), (2, true), "{error:?}");
+        assert_eq!((error.number(), error.line().contains("4 bytes")), (2, true), "{error:?}");
         let gone = Path::new("/nowhere/at/all");
         assert!(input(Some("words"), Some(gone)).read().is_err(), "a file goes before words");
     }

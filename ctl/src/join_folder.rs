@@ -239,6 +239,8 @@ mod tests {
     use proto::ClusterId;
     use uuid::Uuid;
 
+    use proto::ExitCode;
+
     use super::*;
 
     fn token(byte: u8) -> JoinToken {
@@ -291,14 +293,14 @@ mod tests {
         let mine = folder(dir.path(), "n4");
         mine.begin(&begun()).unwrap();
         let error = mine.begun(&token(8)).unwrap_err();
-        assert_eq!(error.exit_code(), 6);
+        assert_eq!(error.exit_code(), ExitCode::Conflict);
         assert!(error.line().contains("the token of cluster 0808"), "{}", error.line());
         let error = folder(dir.path(), "n5").begun(&token(7)).unwrap_err();
         assert!(error.line().contains("that of node n4"), "{}", error.line());
         let other = tempfile::tempdir().unwrap();
         std::fs::write(other.path().join("thesis.tex"), "x").unwrap();
         let error = folder(other.path(), "n4").begun(&token(7)).unwrap_err();
-        assert_eq!(error.exit_code(), 6);
+        assert_eq!(error.exit_code(), ExitCode::Conflict);
         assert!(error.line().contains("thesis.tex"), "{}", error.line());
     }
 }

@@ -10,7 +10,7 @@ use certs::Credentials;
 use proto::member::ring_order;
 use proto::token::{CreateToken, ID_BYTES, JoinToken, SECRET_BYTES, TokenProof};
 use proto::wire::{Op, Reply, TokenChange};
-use proto::{Name, Role, token::TokenOp};
+use proto::{ExitCode, Name, Role, token::TokenOp};
 
 use crate::error::CtlError;
 use crate::home::Home;
@@ -135,7 +135,7 @@ impl TokenFrom<'_> {
             }
             (None, None) => match std::env::var(TOKEN_VARIABLE) {
                 Ok(text) if !text.trim().is_empty() => match decode(&text, roles) {
-                    Err(error) if error.exit_code() == 4 => Ok(None),
+                    Err(error) if error.exit_code() == ExitCode::Denied => Ok(None),
                     decoded => decoded.map(Some),
                 },
                 _ => Ok(None),
@@ -165,7 +165,7 @@ fn decode(text: &str, roles: &[Role]) -> Result<JoinToken, CtlError> {
         Role::Client | Role::Admin => "logctl register NAME --token TOKEN",
     };
     Err(CtlError::refused(
-        4,
+        ExitCode::Denied,
         format!("this join token is for a {own}, not for a {other}"),
         try_this,
     ))

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 
+use proto::ExitCode;
+
 use super::*;
 
 fn plan(dir: &Path, count: u16, base_port: u16) -> Plan {
@@ -45,7 +47,7 @@ fn made() -> (tempfile::TempDir, Plan, ClusterId) {
 fn refused(plan: &Plan) -> String {
     let before = files(&plan.dir);
     let error = create(plan, false).unwrap_err();
-    assert_eq!(error.exit_code(), 6, "{}", error.line());
+    assert_eq!(error.exit_code(), ExitCode::Conflict, "{}", error.line());
     assert_eq!(files(&plan.dir), before, "something was changed by a refused command");
     error.line()
 }

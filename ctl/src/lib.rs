@@ -69,7 +69,7 @@ pub(crate) fn tell(answer: &cli::NotParsed) -> u8 {
     if answer.is_error() {
         out::complain(answer.text().trim_end());
         out::complain(&format!("try: {}", answer.hint()));
-        return 2;
+        return proto::ExitCode::Usage.number();
     }
     match out::announce(&answer.text()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

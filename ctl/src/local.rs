@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::error::CtlError;
 use crate::home::make_private_dir;
+use proto::ExitCode;
 
 pub(crate) use self::detached::{Stopped, is_running, start_detached, stop_detached};
 
@@ -143,7 +144,7 @@ impl LocalCluster {
             let lines: Vec<&str> = log.lines().collect();
             let last: String = lines.last().unwrap_or(&"(empty)").chars().take(400).collect();
             return Err(CtlError::refused(
-                1,
+                ExitCode::Other,
                 format!("{} ended with {status}; the end of its log: {last}", node.name),
                 "logctl demo --keep keeps the logs even when it fails",
             ));
@@ -261,7 +262,11 @@ pub(crate) fn free_ports(count: u8) -> Result<u16, CtlError> {
             return Ok(base);
         }
     }
-    Err(CtlError::refused(1, "no free UDP ports on 127.0.0.1", "ss -lun shows what uses them"))
+    Err(CtlError::refused(
+        ExitCode::Other,
+        "no free UDP ports on 127.0.0.1",
+        "ss -lun shows what uses them",
+    ))
 }
 
 #[cfg(test)]
@@ -277,7 +282,7 @@ mod tests {
     #[test]
     fn a_missing_daemon_is_named() {
         let error = find_logd(Some("/nonexistent/logd".into())).unwrap_err();
-        assert_eq!(error.exit_code(), 5);
+        assert_eq!(error.exit_code(), ExitCode::NotFound);
         assert!(error.line().contains("/nonexistent/logd"));
     }
 

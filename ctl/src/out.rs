@@ -18,6 +18,7 @@ use tokio::net::unix::pipe::Sender;
 
 use crate::cli::{Form, Globals};
 use crate::error::CtlError;
+use proto::ExitCode;
 
 /// Something that can be shown in every form of output.
 pub(crate) trait Show: Serialize {
@@ -268,10 +269,10 @@ impl Out {
     pub(crate) fn cut_short(&self, what: &str, hint: impl Into<String>) -> CtlError {
         let (code, why) = match &self.broken {
             Some(error) if is_closed(error) => {
-                (CLOSED, "nobody reads standard output any more".to_owned())
+                (ExitCode::ReaderGone, "nobody reads standard output any more".to_owned())
             }
-            Some(error) => (1, format!("cannot write to standard output: {error}")),
-            None => (1, "standard output has ended".to_owned()),
+            Some(error) => (ExitCode::Other, format!("cannot write to standard output: {error}")),
+            None => (ExitCode::Other, "standard output has ended".to_owned()),
         };
         CtlError::refused(code, format!("{why}; {what}"), hint)
     }
@@ -304,7 +305,7 @@ impl Out {
                 error
             }
         };
-        let code = error.exit_code();
+        let code = error.number();
         if code != 0 && !error.is_told() {
             self.failure(&error);
         }
@@ -339,7 +340,7 @@ impl Out {
         io::stdin().read_line(&mut answer).map_err(failed)?;
         match answer.trim() {
             "y" | "Y" | "yes" => Ok(()),
-            _ => Err(CtlError::refused(1, "left as it was", hint)),
+            _ => Err(CtlError::refused(ExitCode::Other, "left as it was", hint)),
         }
     }
 
@@ -364,10 +365,6 @@ impl Out {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     }
 }
-
-/// The exit code of a command that a closed pipe kept from doing all of what it was asked for, as if
-/// SIGPIPE had ended it.
-const CLOSED: u8 = 141;
 
 /// Whether the reader has gone.
 fn is_closed(error: &io::Error) -> bool {

@@ -179,6 +179,8 @@ pub(crate) fn check_order(since: Option<When>, until: Option<When>) -> Result<()
 
 #[cfg(test)]
 mod tests {
+    use proto::ExitCode;
+
     use super::*;
 
     fn exact(text: &str) -> Hlc {
@@ -276,7 +278,11 @@ mod tests {
             ("10m", "yesterday"),
             ("today", "3days"),
         ] {
-            assert_eq!(check(since, until).unwrap_err().exit_code(), 2, "{since} {until}");
+            assert_eq!(
+                check(since, until).unwrap_err().exit_code(),
+                ExitCode::Usage,
+                "{since} {until}"
+            );
         }
         for (since, until) in [
             ("2026-11-20", "2026-11-21"),

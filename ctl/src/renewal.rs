@@ -9,9 +9,9 @@ use std::time::Duration;
 use certs::pin::now_unix_s;
 use certs::{Authority, CertError, Credentials, Date};
 use net::Client;
-use proto::Name;
 use proto::life::{Life, Validity, left_text};
 use proto::wire::{NodeRow, Op, Renew, Reply};
+use proto::{ExitCode, Name};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -96,7 +96,7 @@ pub(crate) fn authority(ca: &Path, ca_key: &Path) -> Result<Authority, CtlError>
     Authority::load(&read(ca)?, &read(ca_key)?).map_err(|error| {
         let what = format!("{} with {}: {error}", ca_key.display(), ca.display());
         CtlError::refused(
-            4,
+            ExitCode::Denied,
             what,
             "give --ca-key the authority's private key, and --ca its certificate",
         )
@@ -159,7 +159,7 @@ impl Files {
             let cert = self.cert.display();
             let what =
                 format!("the certificate in {cert} expired on {at}, and nobody renews it: {why}");
-            CtlError::refused(4, what, HINT)
+            CtlError::refused(ExitCode::Denied, what, HINT)
         };
         if addresses.is_empty() {
             return Err(refused(&"the context names no node"));

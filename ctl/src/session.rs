@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clock::Hlc;
 use net::{Client, ClientConfig, ClientError, Ring, Spread};
 use proto::wire::{Empty, NodeRow, Op, Read, Reply};
-use proto::{ErrorCode, Name};
+use proto::{ErrorCode, ExitCode, Name};
 
 use tokio::task::JoinHandle;
 
@@ -99,7 +99,7 @@ impl Session {
         let credentials = files.load(&context, globals.timeout)?;
         if credentials.identity().cluster != context.cluster {
             return Err(CtlError::refused(
-                4,
+                ExitCode::Denied,
                 format!(
                     "the context '{name}' is of cluster {}, its certificate of cluster {}",
                     context.cluster,

@@ -182,6 +182,8 @@ impl Show for Line {
 
 #[cfg(test)]
 mod tests {
+    use proto::ExitCode;
+
     use super::*;
     use crate::out::tests::captured;
 
@@ -216,10 +218,10 @@ mod tests {
     fn any_failure_is_one_of_the_command() {
         assert!(report().verdict().is_ok());
         let mut report = report();
-        report.failed(CtlError::refused(11, "no majority", "logctl status"));
-        report.failed(CtlError::refused(3, "nobody", "look"));
+        report.failed(CtlError::refused(ExitCode::NoQuorum, "no majority", "logctl status"));
+        report.failed(CtlError::refused(ExitCode::Unreachable, "nobody", "look"));
         let error = report.verdict().unwrap_err();
-        assert_eq!(error.exit_code(), 11);
+        assert_eq!(error.exit_code(), ExitCode::NoQuorum);
         assert!(error.line().contains("2 of 6 failed"), "{}", error.line());
     }
 }

@@ -15,11 +15,11 @@ use certs::{CertError, Credentials};
 use config::seed::Seed;
 use config::{Config, read_bounded};
 use net::join::{Admitted, JoinError, JoinRequest, JoinRole};
-use proto::Role;
 use proto::address::host_port;
 use proto::join::JoinNode;
 use proto::member::MemberWants;
 use proto::token::JoinToken;
+use proto::{ExitCode, Role};
 use uuid::Uuid;
 
 use crate::cli::Cli;
@@ -121,14 +121,19 @@ fn join(config: &Config, token: &JoinToken) -> Result<(), Failed> {
 /// Why the cluster did not let the node in, with an exit code of this program.
 fn refused(error: JoinError) -> Failed {
     let exit = match error.exit_code() {
-        2 => Exit::Config,
-        3 => Exit::Network,
-        4 => Exit::Certificates,
-        6 => Exit::Conflict,
-        7 => Exit::Unknown,
-        11 => Exit::NoQuorum,
-        12 => Exit::Clock,
-        _ => Exit::Other,
+        ExitCode::Usage => Exit::Config,
+        ExitCode::Unreachable => Exit::Network,
+        ExitCode::Denied => Exit::Certificates,
+        ExitCode::Conflict => Exit::Conflict,
+        ExitCode::Unknown => Exit::Unknown,
+        ExitCode::NoQuorum => Exit::NoQuorum,
+        ExitCode::Clock => Exit::Clock,
+        ExitCode::Other
+        | ExitCode::NotFound
+        | ExitCode::Degraded
+        | ExitCode::Integrity
+        | ExitCode::Interrupted
+        | ExitCode::ReaderGone => Exit::Other,
     };
     let hint = error.hint();
     Failed::new(exit, error, hint)

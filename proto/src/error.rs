@@ -1,5 +1,6 @@
 //! The closed set of errors that a node answers with, and what each asks of the caller.
 
+use crate::ExitCode;
 use std::fmt;
 
 /// Why a request was refused or left open. The numbers are the wire format.
@@ -117,18 +118,18 @@ impl ErrorCode {
 
     /// The exit code of `logctl` (see the table in the README).
     #[must_use]
-    pub fn exit_code(self) -> u8 {
+    pub fn exit_code(self) -> ExitCode {
         match self {
-            Self::Internal => 1,
-            Self::Invalid => 2,
-            Self::Denied => 4,
-            Self::NotFound => 5,
-            Self::Conflict | Self::Version | Self::Removed => 6,
-            Self::Unknown | Self::Deadline => 7,
-            Self::Busy | Self::DiskFull | Self::Stopping | Self::NoSigner => 10,
-            Self::NoQuorum | Self::NotPrimary => 11,
-            Self::ClockUnavailable | Self::ClockAhead => 12,
-            Self::Integrity | Self::Repairing => 13,
+            Self::Internal => ExitCode::Other,
+            Self::Invalid => ExitCode::Usage,
+            Self::Denied => ExitCode::Denied,
+            Self::NotFound => ExitCode::NotFound,
+            Self::Conflict | Self::Version | Self::Removed => ExitCode::Conflict,
+            Self::Unknown | Self::Deadline => ExitCode::Unknown,
+            Self::Busy | Self::DiskFull | Self::Stopping | Self::NoSigner => ExitCode::Degraded,
+            Self::NoQuorum | Self::NotPrimary => ExitCode::NoQuorum,
+            Self::ClockUnavailable | Self::ClockAhead => ExitCode::Clock,
+            Self::Integrity | Self::Repairing => ExitCode::Integrity,
         }
     }
 

@@ -14,6 +14,7 @@ pub mod chain;
 pub mod clock_report;
 pub mod error;
 pub mod event;
+pub mod exit_code;
 pub mod frame;
 pub mod group;
 pub mod identity;
@@ -37,6 +38,7 @@ pub mod token;
 pub mod wire;
 
 pub use error::{Action, ErrorCode, Executed, Failure};
+pub use exit_code::ExitCode;
 pub use identity::{ClusterId, Identity, Role};
 pub use name::{MessageId, Name, Stream};
 pub use problem::{Gravity, Problem, ProblemCode};

@@ -5,6 +5,8 @@ use std::fmt;
 
 use clock::ClockState;
 
+use crate::ExitCode;
+
 /// Which problem. The numbers are the wire format. A new one is a variant here, its sentence and its
 /// gravity below; the compiler asks for both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
@@ -94,11 +96,11 @@ pub enum Gravity {
 impl Gravity {
     /// The exit code of `logctl status` and `logctl health`.
     #[must_use]
-    pub const fn exit_code(self) -> u8 {
+    pub const fn exit_code(self) -> ExitCode {
         match self {
-            Self::Degraded => 10,
-            Self::ClockUntrusted => 12,
-            Self::NoWrites => 11,
+            Self::Degraded => ExitCode::Degraded,
+            Self::ClockUntrusted => ExitCode::Clock,
+            Self::NoWrites => ExitCode::NoQuorum,
         }
     }
 }

@@ -343,7 +343,11 @@ fn a_certificate_alone_makes_no_administrator() {
                     client.close().await;
                     answer.expect_err("it was served")
                 });
-                assert_eq!(failed.exit_code(), 4, "{name} {word} through {node}: {failed}");
+                assert_eq!(
+                    failed.exit_code().number(),
+                    4,
+                    "{name} {word} through {node}: {failed}"
+                );
             }
             told(&cluster, node, &[&format!("{node} turned away admin {name}")]);
         }

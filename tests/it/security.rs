@@ -36,7 +36,7 @@ fn call(cluster: &Cluster, forged: &Forged) -> Result<(), ClientError> {
 #[track_caller]
 fn refused_on_both_sides(cluster: &mut Cluster, forged: &Forged, part: &str) {
     let error = call(cluster, forged).unwrap_err();
-    assert_eq!(error.exit_code(), 4, "{error}");
+    assert_eq!(error.exit_code().number(), 4, "{error}");
     assert!(error.to_string().contains(part), "'{part}' is not in '{error}'");
     assert!(!error.hint().is_empty());
     logged(cluster, part);
@@ -70,7 +70,7 @@ fn a_client_of_a_rogue_authority_is_refused() {
     let right = Forge::stolen(&cluster.folder().join("right"), &pki).unwrap();
     for (role, name) in [(Role::Admin, "admin"), (Role::Client, "alice")] {
         let forged = right.identity(role, name, &ca).unwrap();
-        assert_eq!(call(&cluster, &forged).unwrap_err().exit_code(), 4, "{name}");
+        assert_eq!(call(&cluster, &forged).unwrap_err().exit_code().number(), 4, "{name}");
     }
     cluster.user().ok(&["status"]).unwrap();
 }

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::error::CtlError;
 use crate::home::write_atomic;
+use proto::ExitCode;
 
 /// Time for a node to stop when asked: it hands over, drains and flushes.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
@@ -81,9 +82,11 @@ pub(crate) fn start_detached(
         Some(seen) => {
             write_atomic(pid_file, format!("{pid} {}\n", seen.began).as_bytes()).map(|()| pid)
         }
-        None => {
-            Err(CtlError::refused(1, format!("/proc/{pid}/stat cannot be read"), "mount /proc"))
-        }
+        None => Err(CtlError::refused(
+            ExitCode::Other,
+            format!("/proc/{pid}/stat cannot be read"),
+            "mount /proc",
+        )),
     };
     if kept.is_err() {
         // One that nobody could find again must not stay.
@@ -109,7 +112,7 @@ pub(crate) async fn stop_detached(pid_file: &Path) -> Result<Stopped, CtlError> 
                 signal(&handle, Signal::KILL, named.pid)?;
                 if !gone(named, GONE_WITHIN).await {
                     return Err(CtlError::refused(
-                        1,
+                        ExitCode::Other,
                         format!("process {} does not end, not even when killed", named.pid),
                         "look at dmesg: a disk that hangs holds processes",
                     ));
@@ -224,7 +227,7 @@ mod tests {
         let start = || start_detached(&stays, &at("a.toml"), &at("log"), &at("pid"));
         let pid = start().unwrap();
         assert_eq!(is_running(&at("pid")), Some(pid));
-        assert_eq!(start().unwrap_err().exit_code(), 6);
+        assert_eq!(start().unwrap_err().exit_code(), ExitCode::Conflict);
         assert_eq!(stop_detached(&at("pid")).await.unwrap(), Stopped::Asked);
         assert_eq!(is_running(&at("pid")), None);
         assert_eq!(stop_detached(&at("pid")).await.unwrap(), Stopped::WasNot);

@@ -5,7 +5,7 @@ use clock::hlc::utc_text;
 use proto::admin::{AdminChange, AdminName, AdminOp, AdminRow};
 use proto::token;
 use proto::wire::{Admins, Empty, Op, Reply};
-use proto::{Name, Role};
+use proto::{ExitCode, Name, Role};
 use serde::Serialize;
 
 use crate::cli::{Admin, Globals};
@@ -89,7 +89,7 @@ async fn remove(session: &Session, name: &Name, out: &mut Out) -> Result<(), Ctl
     )?;
     let op = Some(AdminOp::Remove(AdminName { name: name.to_string() }));
     let taken = match session.call(Op::Admin(AdminChange { op })).await {
-        Err(error) if error.exit_code() == 5 => {
+        Err(error) if error.exit_code() == ExitCode::NotFound => {
             return Err(CtlError::not_found(error.line(), "logctl admin list"));
         }
         answer => admins(answer?)?,

@@ -21,6 +21,7 @@ use crate::home::Home;
 use crate::out::{Cell, Out, Show, Tone};
 use crate::session::Session;
 use crate::spread::Counts;
+use proto::ExitCode;
 
 /// Most messages of one run: each is remembered until the end.
 const MESSAGES_MAX: u64 = 5_000_000;
@@ -54,7 +55,8 @@ struct BenchView {
     counts: Counts,
     errors: Vec<String>,
     #[serde(skip)]
-    code: u8,
+    /// Why the first that failed did.
+    code: Option<ExitCode>,
 }
 
 /// One message's end.
@@ -86,7 +88,10 @@ pub(crate) async fn run(args: Bench, globals: &Globals, out: &mut Out) -> Result
         return Ok(());
     }
     Err(CtlError::refused(
-        if view.lost + view.duplicates > 0 { 13 } else { view.code },
+        match view.code {
+            Some(code) if view.lost + view.duplicates == 0 => code,
+            Some(_) | None => ExitCode::Integrity,
+        },
         format!(
             "of {} messages {} failed, {} were lost, {} are doubled{}",
             view.sent,
@@ -231,7 +236,7 @@ fn summary(
         max_gap_us: 0,
         counts,
         errors: Vec::new(),
-        code: 0,
+        code: None,
     };
     for done in done {
         let copies = stored.get(&done.id).copied().unwrap_or(0);
@@ -252,7 +257,7 @@ fn summary(
                 view.failed += 1;
                 let line = error.line();
                 if view.errors.is_empty() {
-                    view.code = error.exit_code();
+                    view.code = Some(error.exit_code());
                 }
                 if view.errors.len() < 10 && !view.errors.contains(&line) {
                     view.errors.push(line);
@@ -272,7 +277,7 @@ fn summary(
 /// An empty histogram of microseconds.
 fn latencies() -> Result<Histogram<u64>, CtlError> {
     Histogram::new_with_bounds(1, LONGEST_US, DIGITS)
-        .map_err(|error| CtlError::refused(1, format!("no histogram: {error}"), ""))
+        .map_err(|error| CtlError::refused(ExitCode::Other, format!("no histogram: {error}"), ""))
 }
 
 fn micros(time: Duration) -> u64 {
@@ -349,7 +354,7 @@ mod tests {
         let answer = if good {
             Ok(("n1".to_owned(), Ack::default(), 0))
         } else {
-            Err(CtlError::refused(11, "no majority", "logctl status"))
+            Err(CtlError::refused(ExitCode::NoQuorum, "no majority", "logctl status"))
         };
         let ms = Duration::from_millis;
         Done { id: id.to_owned(), due: ms(due_ms), at: ms(at_ms), answer }
@@ -367,7 +372,7 @@ mod tests {
         ];
         let view = summary(all, &stored, Counts::default()).unwrap();
         assert_eq!((view.sent, view.acked, view.failed), (5, 4, 1));
-        assert_eq!((view.duplicates, view.lost, view.code), (1, 1, 11));
+        assert_eq!((view.duplicates, view.lost, view.code), (1, 1, Some(ExitCode::NoQuorum)));
         // Of 62 ms three digits are kept: to 32 us, rounded up.
         assert_eq!((view.p50_us, view.max_us), (62_015, 90_000));
         assert_eq!((view.p99_us, view.p999_us), (90_000, 90_000));
@@ -389,7 +394,10 @@ mod tests {
     fn runs_have_an_end() {
         assert_eq!(messages(200, Duration::from_secs(30)).unwrap(), 6000);
         for (rate, secs) in [(1, 0), (100_000, 3600)] {
-            assert_eq!(messages(rate, Duration::from_secs(secs)).unwrap_err().exit_code(), 2);
+            assert_eq!(
+                messages(rate, Duration::from_secs(secs)).unwrap_err().exit_code(),
+                ExitCode::Usage
+            );
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::home::Home;
 use crate::out::{Cell, Out, Show, Tone};
 use crate::renewal::{Files, now_s};
 use crate::session::Session;
+use proto::ExitCode;
 
 /// A certificate.
 #[derive(Debug, Serialize)]
@@ -90,7 +91,7 @@ async fn show(globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
         return Ok(());
     }
     let what = format!("certificates are due: {}", wrong.join("; "));
-    Err(CtlError::refused(10, what, crate::renewal::HINT))
+    Err(CtlError::refused(ExitCode::Degraded, what, crate::renewal::HINT))
 }
 
 async fn nodes(globals: &Globals, home: &Home) -> Result<Vec<CertView>, CtlError> {

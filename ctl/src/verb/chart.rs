@@ -3,8 +3,8 @@
 use std::io::Read;
 use std::path::Path;
 
-use proto::Role;
 use proto::wire::{self, Distribution, Empty, Op, Reply};
+use proto::{ExitCode, Role};
 use serde::Serialize;
 
 use crate::chart::{Bars, bars, field};
@@ -174,7 +174,7 @@ fn show(view: &DistributionView, form: &ChartForm, out: &mut Out) -> Result<(), 
         Some(true) => out.note("counted in the log: the same"),
         Some(false) => {
             return Err(CtlError::refused(
-                13,
+                ExitCode::Integrity,
                 "the cluster's count of messages by gateway is not that of its log",
                 "run logctl verify --state, and report what it says",
             ));
@@ -282,7 +282,7 @@ mod tests {
             [("n1".to_owned(), 4.0), ("a, b".to_owned(), 2.5)]
         );
         for bad in ["n1", "n1,", "n1,x", "n1,-1", "n1,inf"] {
-            assert_eq!(read_rows(bad).unwrap_err().exit_code(), 2, "{bad}");
+            assert_eq!(read_rows(bad).unwrap_err().exit_code(), ExitCode::Usage, "{bad}");
         }
     }
 }

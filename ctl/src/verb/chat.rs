@@ -9,7 +9,7 @@ use std::io::{BufRead, Read};
 use clock::Hlc;
 use proto::limits::BODY_BYTES_MAX;
 use proto::wire::{self, Ack, Instant, Op, Page, Position, Reply, TimePoint};
-use proto::{Record, Stream, group};
+use proto::{ExitCode, Record, Stream, group};
 use tokio::sync::mpsc;
 
 use crate::cli::{Chat, Globals};
@@ -255,8 +255,8 @@ async fn send(session: &Session, to: &Stream, body: Vec<u8>) -> Result<Ack, CtlE
     match session.call(Op::Send(send)).await {
         Ok((_, Reply::Ack(ack))) => Ok(ack),
         Ok(_) => Err(CtlError::unexpected("no acknowledgement")),
-        Err(error) if error.exit_code() == 7 => Err(CtlError::refused(
-            7,
+        Err(error) if error.exit_code() == ExitCode::Unknown => Err(CtlError::refused(
+            ExitCode::Unknown,
             error.line(),
             format!(
                 "run logctl send --to {to} --id {id} with the same line: it is stored only once"
@@ -345,7 +345,7 @@ mod tests {
         }
         assert_eq!(lines, [&b"one"[..], b"", b"two", b"three"]);
         let long = vec![b'x'; BODY_BYTES_MAX + 1];
-        assert_eq!(read_line(&mut &long[..]).unwrap_err().exit_code(), 2);
+        assert_eq!(read_line(&mut &long[..]).unwrap_err().exit_code(), ExitCode::Usage);
         assert_eq!(read_line(&mut &long[1..]).unwrap().unwrap().len(), BODY_BYTES_MAX);
     }
 }

@@ -8,7 +8,7 @@ use proto::address::TimeServersError;
 use proto::life::Validity;
 use proto::token::{self, JoinToken};
 use proto::wire::Status;
-use proto::{ClusterId, Name, Role};
+use proto::{ClusterId, ExitCode, Name, Role};
 use serde::Serialize;
 
 use crate::cli::{Create, Globals};
@@ -133,7 +133,7 @@ fn overdue(plan: &Plan, outcome: &Outcome, out: &Out) -> Result<(), CtlError> {
     }
     let what =
         format!("certificates were there and are kept, but have expired: {}", over.join("; "));
-    Err(CtlError::refused(4, what, renew))
+    Err(CtlError::refused(ExitCode::Denied, what, renew))
 }
 
 /// Turns the options into a plan.

@@ -7,6 +7,7 @@ use crate::cli::Globals;
 use crate::each_node::EachNode;
 use crate::error::CtlError;
 use crate::out::{Cell, Out, Show, Tone};
+use proto::ExitCode;
 
 #[derive(Debug, Serialize)]
 struct CompactView {
@@ -43,7 +44,7 @@ pub(crate) async fn run(globals: &Globals, out: &mut Out) -> Result<(), CtlError
         None => Ok(()),
         Some(error) if rows.len() == 1 => Err(error),
         Some(error) => Err(CtlError::refused(
-            10,
+            ExitCode::Degraded,
             format!("not every node is compacted: {}", error.line()),
             "logctl status, then compact again",
         )),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use certs::Credentials;
-use proto::{Name, Role};
+use proto::{ExitCode, Name, Role};
 use serde::Serialize;
 
 use crate::cli::{self, ContextAdd, Globals};
@@ -128,7 +128,7 @@ fn add(args: &ContextAdd, home: &Home, out: &Out) -> Result<(), CtlError> {
     let identity = credentials.identity().clone();
     if identity.role == Role::Node {
         return Err(CtlError::refused(
-            4,
+            ExitCode::Denied,
             format!("{} is the certificate of a node; nodes do not use logctl", cert.display()),
             "give the certificate of a client or an admin",
         ));

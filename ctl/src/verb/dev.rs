@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use certs::Credentials;
 use proto::wire::{NodeRow, Status};
-use proto::{Name, Role};
+use proto::{ExitCode, Name, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{Dev, DevDir, DevDown, DevUp, Globals};
@@ -439,8 +439,12 @@ async fn status(
     out.hand_over();
     let (all, hint) = (lines.len(), "logctl dev up");
     match running {
-        0 => Err(CtlError::refused(3, "no node is running", hint)),
-        n if n < all => Err(CtlError::refused(10, format!("{n} of {all} nodes are running"), hint)),
+        0 => Err(CtlError::refused(ExitCode::Unreachable, "no node is running", hint)),
+        n if n < all => Err(CtlError::refused(
+            ExitCode::Degraded,
+            format!("{n} of {all} nodes are running"),
+            hint,
+        )),
         _ => Ok(()),
     }
 }

@@ -4,7 +4,7 @@ use clock::Hlc;
 use proto::group::{self, GroupOp, GroupView, Groups};
 use proto::limits::GROUP_CHANGE_NAMES_MAX;
 use proto::wire::{GroupChange, ListGroups, Op, Reply};
-use proto::{MessageId, Name};
+use proto::{ExitCode, MessageId, Name};
 use serde::Serialize;
 
 use crate::cli::{Globals, Group, GroupMembers};
@@ -88,8 +88,8 @@ async fn change(
             out.one(&line)
         }
         Ok(_) => Err(CtlError::unexpected("no group")),
-        Err(error) if error.exit_code() == 7 => Err(CtlError::refused(
-            7,
+        Err(error) if error.exit_code() == ExitCode::Unknown => Err(CtlError::refused(
+            ExitCode::Unknown,
             error.line(),
             format!("run the same command with --id {id}: it is done only once"),
         )),
@@ -100,9 +100,18 @@ async fn change(
 /// Refusals of groups have other ways out than those of messages.
 fn hinted(error: CtlError) -> CtlError {
     let hint = match error.exit_code() {
-        4 | 5 => "logctl group list, logctl clients",
-        6 => "logctl group show NAME, or choose another name",
-        _ => return error,
+        ExitCode::Denied | ExitCode::NotFound => "logctl group list, logctl clients",
+        ExitCode::Conflict => "logctl group show NAME, or choose another name",
+        ExitCode::Other
+        | ExitCode::Usage
+        | ExitCode::Unreachable
+        | ExitCode::Unknown
+        | ExitCode::Degraded
+        | ExitCode::NoQuorum
+        | ExitCode::Clock
+        | ExitCode::Integrity
+        | ExitCode::Interrupted
+        | ExitCode::ReaderGone => return error,
     };
     CtlError::refused(error.exit_code(), error.line(), hint)
 }

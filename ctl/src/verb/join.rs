@@ -8,7 +8,7 @@ use net::join::{JoinError, JoinRequest, JoinRole, join};
 use proto::join::JoinNode;
 use proto::member::MemberWants;
 use proto::token::JoinToken;
-use proto::{ErrorCode, Name, Role};
+use proto::{ErrorCode, ExitCode, Name, Role};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -233,7 +233,7 @@ async fn begin(args: &Join, token: &JoinToken, before: Option<&Begun>) -> Result
         (None, _) => {
             let ip = net::join::address_towards(&token.addresses).await.ok_or_else(|| {
                 CtlError::refused(
-                    3,
+                    ExitCode::Unreachable,
                     format!("no route to a node of the token: {}", token.addresses.join(", ")),
                     "give --advertise the address at which the other nodes reach this machine",
                 )
@@ -284,7 +284,7 @@ fn free_port() -> Result<SocketAddr, CtlError> {
     let free = (PORT..PORT + PORTS).map(any).find(|address| UdpSocket::bind(address).is_ok());
     free.ok_or_else(|| {
         CtlError::refused(
-            3,
+            ExitCode::Unreachable,
             format!("the UDP ports {PORT} to {} are all in use", PORT + PORTS - 1),
             "give --listen a free port; ss -lun shows what uses them",
         )

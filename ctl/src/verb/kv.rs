@@ -6,7 +6,7 @@ use proto::kv::{KvChange, KvRead, KvRow, SHARED};
 use proto::limits::KV_VALUE_BYTES_MAX;
 use proto::record::read_stamp;
 use proto::wire::{Op, Reply};
-use proto::{MessageId, Role};
+use proto::{ExitCode, MessageId, Role};
 use serde::{Serialize, Serializer};
 
 use crate::cli::{Globals, Kv, KvCas, KvDelete, KvGet, KvPut};
@@ -123,7 +123,9 @@ async fn cas(args: KvCas, globals: &Globals, out: &mut Out) -> Result<(), CtlErr
     let change = KvChange { key: args.key, value, expect, id: drawn(None), shared_with: None };
     match done(change, session, out).await {
         // Another try reads again, and could not tell its own first one from somebody else's.
-        Err(error) if error.exit_code() == 7 => Err(CtlError::refused(7, error.line(), hint)),
+        Err(error) if error.exit_code() == ExitCode::Unknown => {
+            Err(CtlError::refused(ExitCode::Unknown, error.line(), hint))
+        }
         other => other,
     }
 }
@@ -181,13 +183,26 @@ async fn done(change: KvChange, session: Session, out: &mut Out) -> Result<(), C
         Err(error) => {
             let hint = match error.exit_code() {
                 // Nobody's sharing helps whom the cluster does not take for an administrator.
-                4 if !is_admin => {
+                ExitCode::Denied if !is_admin => {
                     format!("its owner may share it: logctl kv put {key} VALUE --shared")
                 }
-                7 => format!("run the same command with --id {id}: it is done only once"),
-                5 => "logctl kv list names the keys".to_owned(),
-                6 => format!("logctl kv get {key}, then run it again with --if-version"),
-                _ => return Err(error),
+                ExitCode::Unknown => {
+                    format!("run the same command with --id {id}: it is done only once")
+                }
+                ExitCode::NotFound => "logctl kv list names the keys".to_owned(),
+                ExitCode::Conflict => {
+                    format!("logctl kv get {key}, then run it again with --if-version")
+                }
+                ExitCode::Denied
+                | ExitCode::Other
+                | ExitCode::Usage
+                | ExitCode::Unreachable
+                | ExitCode::Degraded
+                | ExitCode::NoQuorum
+                | ExitCode::Clock
+                | ExitCode::Integrity
+                | ExitCode::Interrupted
+                | ExitCode::ReaderGone => return Err(error),
             };
             return Err(CtlError::refused(error.exit_code(), error.line(), hint));
         }

@@ -7,6 +7,7 @@ use crate::cli::Globals;
 use crate::each_node::EachNode;
 use crate::error::CtlError;
 use crate::out::{Cell, Out, Show, Tone};
+use proto::ExitCode;
 
 /// The engine of one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -72,7 +73,9 @@ pub(crate) async fn show(globals: &Globals, out: &mut Out) -> Result<(), CtlErro
     }
     match failed {
         None => Ok(()),
-        Some(_) => Err(CtlError::refused(10, "not every node answered", "logctl status")),
+        Some(_) => {
+            Err(CtlError::refused(ExitCode::Degraded, "not every node answered", "logctl status"))
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use net::join::{JoinRequest, JoinRole, join};
 use proto::join::JoinClient;
 use proto::token::JoinToken;
 use proto::wire::{self, Op, Registered, Reply};
-use proto::{ClusterId, Name, Role};
+use proto::{ClusterId, ExitCode, Name, Role};
 use serde::Serialize;
 
 use crate::cli::{Globals, Register};
@@ -75,7 +75,7 @@ async fn as_admin(args: &Register, globals: &Globals, home: &Home) -> Result<Con
         Err(error) => {
             // After a clear refusal nothing stays behind. While it may have happened the key is
             // kept: the same command asks for the same key again.
-            if fresh && matches!(error.exit_code(), 2 | 4 | 5 | 6) {
+            if fresh && is_clear(error.exit_code()) {
                 files.drop_key()?;
             }
             return Err(error);
@@ -84,6 +84,22 @@ async fn as_admin(args: &Register, globals: &Globals, home: &Home) -> Result<Con
     let Registered { certificate, home: preferred, .. } = registered;
     let admitted = Client { ca, certificate, preferred, nodes: admin.nodes };
     files.store(&args.name, (&admin.cluster, Role::Client), admitted, home)
+}
+
+/// Whether a refusal says for certain that nothing was done.
+fn is_clear(code: ExitCode) -> bool {
+    match code {
+        ExitCode::Usage | ExitCode::Denied | ExitCode::NotFound | ExitCode::Conflict => true,
+        ExitCode::Other
+        | ExitCode::Unreachable
+        | ExitCode::Unknown
+        | ExitCode::Degraded
+        | ExitCode::NoQuorum
+        | ExitCode::Clock
+        | ExitCode::Integrity
+        | ExitCode::Interrupted
+        | ExitCode::ReaderGone => false,
+    }
 }
 
 /// Registers with a token: nothing of the cluster need be known here.
@@ -95,7 +111,7 @@ async fn with_token(
 ) -> Result<Context, CtlError> {
     if !token.name.is_empty() && token.name != args.name.as_str() {
         return Err(CtlError::refused(
-            4,
+            ExitCode::Denied,
             format!("this join token is for the name '{}' alone", token.name),
             format!("logctl register {} with this token", token.name),
         ));
@@ -118,10 +134,11 @@ async fn with_token(
             if fresh && error.nothing_done() {
                 files.drop_key()?;
             }
-            return Err(match error.exit_code() {
-                6 => CtlError::conflict(CtlError::from(error).line(), "choose another name for it"),
-                _ => error.into(),
-            });
+            if error.exit_code() == ExitCode::Conflict {
+                let what = CtlError::from(error).line();
+                return Err(CtlError::conflict(what, "choose another name for it"));
+            }
+            return Err(error.into());
         }
     };
     let rows = admitted.joined.nodes.unwrap_or_default().nodes;

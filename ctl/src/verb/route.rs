@@ -206,6 +206,8 @@ impl ShareView {
 mod tests {
     use proto::overview::{Move, Share};
 
+    use proto::ExitCode;
+
     use super::*;
     use crate::out::tests::shown;
 
@@ -238,7 +240,7 @@ mod tests {
         assert_eq!(read(&["add", "n4", "n5"]).unwrap().unwrap().add, ["n4", "n5"]);
         assert_eq!(read(&["remove", "n2"]).unwrap().unwrap().remove, ["n2"]);
         for bad in [&["swap", "n1"][..], &["add", "N1"], &["add", ""]] {
-            assert_eq!(read(bad).unwrap_err().exit_code(), 2, "{bad:?}");
+            assert_eq!(read(bad).unwrap_err().exit_code(), ExitCode::Usage, "{bad:?}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use net::Spread;
 use proto::limits::{BODY_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX};
 use proto::wire::{self, Ack, Op, Reply};
-use proto::{Header, MessageId, Stream};
+use proto::{ExitCode, Header, MessageId, Stream};
 
 use crate::cli::{Globals, Policy, Send};
 use crate::error::CtlError;
@@ -150,18 +150,20 @@ async fn store(
     match session.call_over(Op::Send(message), spread).await {
         Ok((_, Reply::Ack(ack), retried)) => Ok((ack, retried)),
         Ok(_) => Err(CtlError::unexpected("no acknowledgement")),
-        Err(error) if error.exit_code() == 7 => Err(CtlError::refused(
-            7,
+        Err(error) if error.exit_code() == ExitCode::Unknown => Err(CtlError::refused(
+            ExitCode::Unknown,
             error.line(),
             match args.repeat {
                 None => format!("run the same command with --id {id}: it is stored only once"),
                 Some(_) => format!("run that one alone, with --id {id}: it is stored only once"),
             },
         )),
-        Err(error) if error.exit_code() == 2 && args.commit_wait => Err(CtlError::usage(
-            error.line(),
-            "logctl cluster settings, or run the same without --commit-wait",
-        )),
+        Err(error) if error.exit_code() == ExitCode::Usage && args.commit_wait => {
+            Err(CtlError::usage(
+                error.line(),
+                "logctl cluster settings, or run the same without --commit-wait",
+            ))
+        }
         Err(error) => Err(error),
     }
 }
@@ -232,7 +234,7 @@ mod tests {
         let long = format!("k={}", "v".repeat(HEADER_BYTES_MAX));
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         for bad in [&["a"][..], &["=v"], &["a b=v"], &["a=1", "a=2"], &[&long], &many] {
-            assert_eq!(parse(bad).unwrap_err().exit_code(), 2);
+            assert_eq!(parse(bad).unwrap_err().exit_code(), ExitCode::Usage);
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::context;
 use crate::error::CtlError;
 use crate::home::Home;
 use crate::out::{self, Out};
+use proto::ExitCode;
 
 /// Time that an interrupted command has to end by itself, with its last words.
 const END_WITHIN: Duration = Duration::from_secs(1);
@@ -36,7 +37,7 @@ pub(crate) async fn run(globals: &Globals, out: &mut Out) -> Result<(), CtlError
                     out::prompt("\n");
                     continue;
                 }
-                return Err(CtlError::Told(130));
+                return Err(CtlError::Told(ExitCode::Interrupted.number()));
             }
         };
         let Some(line) = line else { break };
@@ -50,7 +51,7 @@ pub(crate) async fn run(globals: &Globals, out: &mut Out) -> Result<(), CtlError
             Next::Unheard(code, out) => return unheard(code, &out, &mut lines).await,
             Next::Leave => return finish(interactive, failed_first),
         }
-        if last == 130 && !interactive {
+        if last == ExitCode::Interrupted.number() && !interactive {
             break;
         }
     }
@@ -105,7 +106,7 @@ async fn unheard(code: u8, out: &Out, lines: &mut Lines) -> Result<(), CtlError>
 async fn command(line: &str, shell: &Globals, interrupt: &mut Signal) -> Next {
     let told = |what: String, hint: &str| {
         Out::new(shell).failure(&CtlError::usage(what, hint));
-        Next::Ended(2)
+        Next::Ended(ExitCode::Usage.number())
     };
     let mut words = match words(line) {
         Ok(words) => words,
@@ -137,7 +138,7 @@ async fn command(line: &str, shell: &Globals, interrupt: &mut Signal) -> Next {
         _ = interrupt.recv() => timeout(END_WITHIN, &mut running).await.ok(),
     };
     drop(running);
-    let done = done.unwrap_or(Err(CtlError::Told(130)));
+    let done = done.unwrap_or(Err(CtlError::Told(ExitCode::Interrupted.number())));
     let code = out.end(done);
     if out.is_broken() { Next::Unheard(code, Box::new(out)) } else { Next::Ended(code) }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proto::wire::{Empty, Op, Reply, Status as StatusReply};
-use proto::{Name, Problem, ProblemCode};
+use proto::{ExitCode, Name, Problem, ProblemCode};
 use serde::Serialize;
 
 use crate::cli::{Globals, Health, Status};
@@ -90,7 +90,7 @@ pub(super) async fn ask(session: &Session, globals: &Globals) -> Result<Asked, C
         }
         Ok(_) => return Err(CtlError::unexpected("no status")),
         // A silence, or a trouble of its own. It says nothing of the others.
-        Err(error) if globals.via.is_none() && matches!(error.exit_code(), 3 | 7 | 10..=13) => {
+        Err(error) if globals.via.is_none() && error.exit_code().may_pass() => {
             (Err(error), session.node_names(), None)
         }
         Err(error) => return Err(error),
@@ -216,7 +216,7 @@ async fn judge(
     };
     let verdict = match node {
         Some(node) if repairing => Err(CtlError::refused(
-            13,
+            ExitCode::Integrity,
             format!("{node} takes no part: {}", view.problems().join("; ")),
             format!("look at the log of {node}: it names the file, and how to replace the node"),
         )),
@@ -236,10 +236,20 @@ fn nagios(judged: &Result<(HealthView, Result<(), CtlError>), CtlError>) -> (Str
         Ok((_, Err(error))) | Err(error) => (error.line(), error),
     };
     let (word, code) = match error.exit_code() {
-        10 => ("WARNING", 1),
+        ExitCode::Degraded => ("WARNING", 1),
         // Nobody answers, no writes, clocks not trusted, data damaged.
-        3 | 7 | 11..=13 => ("CRITICAL", 2),
-        _ => ("UNKNOWN", 3),
+        ExitCode::Unreachable
+        | ExitCode::Unknown
+        | ExitCode::NoQuorum
+        | ExitCode::Clock
+        | ExitCode::Integrity => ("CRITICAL", 2),
+        ExitCode::Other
+        | ExitCode::Usage
+        | ExitCode::Denied
+        | ExitCode::NotFound
+        | ExitCode::Conflict
+        | ExitCode::Interrupted
+        | ExitCode::ReaderGone => ("UNKNOWN", 3),
     };
     // What stands behind a | would be read as measurements.
     let what = crate::out::escape_controls(&what).replace('|', "/");
@@ -286,11 +296,21 @@ mod tests {
     /// Seen to fail with 11 taken for a warning.
     #[test]
     fn nagios_gets_its_own_codes_and_one_line() {
-        let said = |code: u8| {
+        let said = |code: ExitCode| {
             let error = CtlError::refused(code, "a | b\nc", "x");
             nagios(&Err(error))
         };
-        let codes = [(10, 1), (3, 2), (7, 2), (11, 2), (12, 2), (13, 2), (2, 3), (4, 3), (5, 3)];
+        let codes = [
+            (ExitCode::Degraded, 1),
+            (ExitCode::Unreachable, 2),
+            (ExitCode::Unknown, 2),
+            (ExitCode::NoQuorum, 2),
+            (ExitCode::Clock, 2),
+            (ExitCode::Integrity, 2),
+            (ExitCode::Usage, 3),
+            (ExitCode::Denied, 3),
+            (ExitCode::NotFound, 3),
+        ];
         for (code, expected) in codes {
             let (line, code) = said(code);
             assert_eq!(code, expected);

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::Name;
 use proto::overview::DigestAt;
 use proto::wire::{self, Op, Reply, Verified};
+use proto::{ExitCode, Name};
 use serde::Serialize;
 
 use crate::cli::{Globals, Verify};
@@ -100,7 +100,7 @@ pub(crate) async fn run(args: Verify, globals: &Globals, out: &mut Out) -> Resul
 #[derive(Debug, Default)]
 struct Found {
     /// In the order in which the nodes were asked.
-    answers: BTreeMap<String, Result<Verified, (u8, String)>>,
+    answers: BTreeMap<String, Result<Verified, (ExitCode, String)>>,
 }
 
 /// An entry at which nodes are compared, and what each of them was like there.
@@ -113,8 +113,10 @@ impl Found {
                 Ok(Reply::Verified(verified)) => Ok(verified),
                 Ok(_) => return Err(CtlError::unexpected("no digests")),
                 // Not a matter of one node: the caller may not, or the command is no good.
-                Err(error) if matches!(error.exit_code(), 2 | 4 | 6) => return Err(error),
-                Err(error) => Err((error.exit_code(), error.line())),
+                Err(error) => match error.exit_code() {
+                    ExitCode::Usage | ExitCode::Denied | ExitCode::Conflict => return Err(error),
+                    code => Err((code, error.line())),
+                },
             };
             // What found damage takes no part from then on; what it found is the answer.
             let told = |answer: &Result<Verified, _>| {
@@ -166,7 +168,7 @@ impl Found {
             Some(Ok(verified)) => line(verified, common.as_ref(), content.as_ref(), histories),
             Some(Err((code, why))) => NodeLine {
                 node: name.to_string(),
-                verdict: if *code == 13 { "damaged" } else { "no answer" },
+                verdict: if *code == ExitCode::Integrity { "damaged" } else { "no answer" },
                 index: None,
                 digest: None,
                 records: None,
@@ -267,21 +269,21 @@ fn verdict(lines: &[NodeLine], histories: Option<&Histories>) -> Result<(), CtlE
     let (damaged, silent) = (those(&["damaged", "different"]), those(&["no answer"]));
     if !damaged.is_empty() {
         return Err(CtlError::refused(
-            13,
+            ExitCode::Integrity,
             format!("not what the others hold, or not what was written: {damaged}"),
             "look at its log; then logctl node remove NODE, and join it again with an empty folder",
         ));
     }
     if let Some(histories) = histories {
         return Err(CtlError::refused(
-            13,
+            ExitCode::Integrity,
             histories.to_string(),
             "logctl --via NODE read --stale shows what each holds; decide with which to go on",
         ));
     }
     if !silent.is_empty() {
         let hint = "logctl status; give a longer --timeout where there is much to read";
-        return Err(CtlError::refused(10, format!("no answer of {silent}"), hint));
+        return Err(CtlError::refused(ExitCode::Degraded, format!("no answer of {silent}"), hint));
     }
     Ok(())
 }
@@ -332,7 +334,11 @@ mod tests {
         ]);
         assert_eq!(verdicts(&nodes, false), ["same", "different", "same"]);
         let error = verdict(&nodes.0.lines(&nodes.1, false, None), None).unwrap_err();
-        assert!(error.exit_code() == 13 && error.line().ends_with("n2"), "{}", error.line());
+        assert!(
+            error.exit_code() == ExitCode::Integrity && error.line().ends_with("n2"),
+            "{}",
+            error.line()
+        );
         let two = found([verified("n1", &[(5, 1)]), verified("n2", &[(5, 7)])]);
         assert_eq!(verdicts(&two, false), ["different", "different"]);
     }
@@ -343,14 +349,14 @@ mod tests {
         hurt.problems.push("record 3 is not what was stored".to_owned());
         let mut nodes = found([hurt, verified("n2", &[(5, 1)])]);
         assert_eq!(verdicts(&nodes, false), ["damaged", "same"]);
-        nodes.0.answers.insert("n1".to_owned(), Err((3, "down".to_owned())));
+        nodes.0.answers.insert("n1".to_owned(), Err((ExitCode::Unreachable, "down".to_owned())));
         let lines = nodes.0.lines(&nodes.1, false, None);
         assert_eq!(lines[0].verdict, "no answer");
-        assert_eq!(verdict(&lines, None).unwrap_err().exit_code(), 10);
-        nodes.0.answers.insert("n1".to_owned(), Err((13, "repairing".to_owned())));
+        assert_eq!(verdict(&lines, None).unwrap_err().exit_code(), ExitCode::Degraded);
+        nodes.0.answers.insert("n1".to_owned(), Err((ExitCode::Integrity, "repairing".to_owned())));
         assert_eq!(
             verdict(&nodes.0.lines(&nodes.1, false, None), None).unwrap_err().exit_code(),
-            13
+            ExitCode::Integrity
         );
     }
 

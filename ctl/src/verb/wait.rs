@@ -5,7 +5,7 @@
 
 use proto::member::{MemberRow, MemberState};
 use proto::wire::{Empty, NodeRow, Op, Reply, Status};
-use proto::{Problem, ProblemCode};
+use proto::{ExitCode, Problem, ProblemCode};
 use serde::Serialize;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -68,7 +68,11 @@ pub(crate) async fn run(args: Wait, globals: &Globals, out: &mut Out) -> Result<
         if Instant::now() + LOOK_EVERY >= give_up {
             let time = humantime::format_duration(args.timeout);
             let what = format!("not {} after {time}: {}", waiting.wanted(), missing.join("; "));
-            break Err(CtlError::refused(7, what, "logctl status, or give a longer --timeout"));
+            break Err(CtlError::refused(
+                ExitCode::Unknown,
+                what,
+                "logctl status, or give a longer --timeout",
+            ));
         }
         sleep(LOOK_EVERY).await;
     };
@@ -85,9 +89,10 @@ enum NotYet {
 impl From<CtlError> for NotYet {
     /// Waiting mends nodes that are down or busy, not a context that is wrong.
     fn from(error: CtlError) -> Self {
-        match error.exit_code() {
-            3 | 7 | 10 | 11 | 12 | 13 => Self::Because(vec![error.line()]),
-            _ => Self::Over(error),
+        if error.exit_code().may_pass() {
+            Self::Because(vec![error.line()])
+        } else {
+            Self::Over(error)
         }
     }
 }

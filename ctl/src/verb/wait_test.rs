@@ -139,5 +139,5 @@ fn removed_is_known_of_members_only() {
     assert!(removed("n2", &[row(MemberState::Removed)]).is_ok());
     assert!(matches!(removed("n2", &[row(MemberState::Left)]), Err(NotYet::Because(_))));
     let never = removed("n3", &[row(MemberState::Removed)]);
-    assert!(matches!(never, Err(NotYet::Over(error)) if error.exit_code() == 5));
+    assert!(matches!(never, Err(NotYet::Over(error)) if error.exit_code() == ExitCode::NotFound));
 }

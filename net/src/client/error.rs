@@ -1,6 +1,6 @@
 //! How a call can end other than well.
 
-use proto::Failure;
+use proto::{ExitCode, Failure};
 
 use crate::NetError;
 
@@ -44,13 +44,13 @@ impl From<Failure> for ClientError {
 impl ClientError {
     /// The exit code of `logctl` (see the table in the README).
     #[must_use]
-    pub fn exit_code(&self) -> u8 {
+    pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) => 2,
-            Self::Unreachable { .. } => 3,
-            Self::NoNode(_) => 5,
-            Self::Denied { .. } | Self::Net(NetError::Certs(_)) => 4,
-            Self::Net(_) => 1,
+            Self::Config(_) => ExitCode::Usage,
+            Self::Unreachable { .. } => ExitCode::Unreachable,
+            Self::NoNode(_) => ExitCode::NotFound,
+            Self::Denied { .. } | Self::Net(NetError::Certs(_)) => ExitCode::Denied,
+            Self::Net(_) => ExitCode::Other,
             Self::Failure(failure) => failure.error_code().exit_code(),
         }
     }

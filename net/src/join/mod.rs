@@ -18,7 +18,7 @@ use proto::join::{
     JoinRenew, JoinStep, Joined, NONCE_BYTES, PROBE_MAGIC, PROTOCOL,
 };
 use proto::token::{ID_BYTES, JoinToken, SECRET_BYTES};
-use proto::{Action, ErrorCode, Failure, Name};
+use proto::{Action, ErrorCode, ExitCode, Failure, Name};
 use quinn::Connection;
 use quinn::rustls::pki_types::CertificateDer;
 use tokio::net::UdpSocket;
@@ -124,14 +124,14 @@ pub enum JoinError {
 impl JoinError {
     /// The exit code (see the table in the README).
     #[must_use]
-    pub fn exit_code(&self) -> u8 {
+    pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Net(NetError::Bind { .. }) | Self::Unreachable { .. } => 3,
-            Self::Net(_) => 1,
-            Self::Foreign { .. } => 4,
-            Self::Clock { .. } => 12,
+            Self::Net(NetError::Bind { .. }) | Self::Unreachable { .. } => ExitCode::Unreachable,
+            Self::Net(_) => ExitCode::Other,
+            Self::Foreign { .. } => ExitCode::Denied,
+            Self::Clock { .. } => ExitCode::Clock,
             Self::Refused(failure) => failure.error_code().exit_code(),
-            Self::Unknown(_) => 7,
+            Self::Unknown(_) => ExitCode::Unknown,
         }
     }
 

@@ -4,8 +4,8 @@ mod lower;
 mod report;
 mod wait;
 
-use proto::Name;
 use proto::wire::{Empty, Op, Reply};
+use proto::{ExitCode, Name};
 
 use crate::cli::{Clock, ClockVerb, Globals, Whose};
 use crate::clock_view::{ClockView, LEGEND};
@@ -146,14 +146,16 @@ impl Clocks {
             }
         }
         let first = self.silent.into_iter().next();
-        let worst = self.views.iter().max_by_key(|view| view.code());
+        let worst = self.views.iter().max_by_key(|view| view.exit_code());
         match (worst, first) {
             (None, Some((_, error))) => Err(error),
-            (Some(view), Some((node, error))) if view.code() < 12 => Err(CtlError::refused(
-                10,
-                format!("{node} does not answer: {}", error.line()),
-                "logctl status",
-            )),
+            (Some(view), Some((node, error))) if view.exit_code() < Some(ExitCode::Clock) => {
+                Err(CtlError::refused(
+                    ExitCode::Degraded,
+                    format!("{node} does not answer: {}", error.line()),
+                    "logctl status",
+                ))
+            }
             (Some(view), _) => view.verdict(),
             (None, None) => Ok(()),
         }

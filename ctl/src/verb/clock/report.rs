@@ -12,6 +12,7 @@ use crate::home::Home;
 use crate::out::{Cell, Out, Shape, Show, Tone};
 use crate::range::{When, check_order};
 use crate::session::Session;
+use proto::ExitCode;
 
 /// An entry about the range is written after it: how much later it is still looked for.
 const LATE_NS: u64 = 24 * 3600 * 1_000_000_000;
@@ -192,7 +193,7 @@ fn verdict(sums: &[(String, Sum)], tolerance: &str, out: &mut Out) -> Result<(),
     }
     let what = if bad.is_empty() { "there is no node".to_owned() } else { bad.join("; ") };
     Err(CtlError::refused(
-        12,
+        ExitCode::Clock,
         what,
         "look at the rows that are not 'yes'; logctl read --to '$events' shows the records of \
          their stamps",

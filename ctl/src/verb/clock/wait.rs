@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use clock::ClockState;
-use proto::Name;
 use proto::wire::{ClockReport, Empty, Op, Reply};
+use proto::{ExitCode, Name};
 use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -47,7 +47,7 @@ pub(crate) async fn run(args: ClockWait, globals: &Globals, out: &mut Out) -> Re
         if Instant::now() + LOOK_EVERY >= give_up {
             let all = if args.whose.all { " --all" } else { "" };
             return Err(CtlError::refused(
-                7,
+                ExitCode::Unknown,
                 format!("not {} after {:?}: {last}", wanted(&args), globals.timeout),
                 format!("logctl clock sources{all} -v, or give a longer --timeout"),
             ));
@@ -65,10 +65,7 @@ enum NotYet {
 impl From<CtlError> for NotYet {
     /// Waiting mends a node that is down or busy, not a context that is wrong.
     fn from(error: CtlError) -> Self {
-        match error.exit_code() {
-            3 | 7 | 10 | 11 | 12 | 13 => Self::Because(error.line()),
-            _ => Self::Over(error),
-        }
+        if error.exit_code().may_pass() { Self::Because(error.line()) } else { Self::Over(error) }
     }
 }
 

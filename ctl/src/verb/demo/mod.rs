@@ -9,7 +9,7 @@ mod tour;
 
 use std::time::Duration;
 
-use proto::Record;
+use proto::{ExitCode, Record};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
@@ -62,7 +62,7 @@ pub(crate) async fn run(args: Demo, globals: &Globals, out: &mut Out) -> Result<
     let done = tokio::select! {
         done = tour.walk(args.nodes, args.keep) => done,
         () = stop.asked() => Err(CtlError::refused(
-            130,
+            ExitCode::Interrupted,
             "interrupted; every process is stopped",
             "logctl demo",
         )),

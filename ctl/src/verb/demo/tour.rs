@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proto::wire::{self, Empty, Op, Reply};
-use proto::{Name, Record};
+use proto::{ExitCode, Name, Record};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::servers::Servers;
@@ -74,7 +74,7 @@ impl<'a> Tour<'a> {
             return Ok(());
         }
         Err(CtlError::refused(
-            13,
+            ExitCode::Integrity,
             format!("the demo's claim does not hold: {what}"),
             "report it with the output above",
         ))
@@ -138,7 +138,9 @@ impl<'a> Tour<'a> {
             .output();
         timeout(WITHIN, output)
             .await
-            .map_err(|_| CtlError::refused(7, "logctl does not come back", "logctl demo -v"))?
+            .map_err(|_| {
+                CtlError::refused(ExitCode::Unknown, "logctl does not come back", "logctl demo -v")
+            })?
             .map_err(failed)
     }
 
@@ -197,7 +199,7 @@ impl<'a> Tour<'a> {
             };
             if Instant::now() > give_up {
                 return Err(CtlError::refused(
-                    7,
+                    ExitCode::Unknown,
                     format!("waited {} s for {what}: {last}", WITHIN.as_secs()),
                     "logctl demo -v",
                 ));

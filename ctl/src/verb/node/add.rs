@@ -213,6 +213,8 @@ impl Show for Coming {
 
 #[cfg(test)]
 mod tests {
+    use proto::ExitCode;
+
     use super::*;
 
     fn row(name: &str, state: MemberState) -> MemberRow {
@@ -236,7 +238,7 @@ mod tests {
         assert_eq!(named(&["n3"], 2).unwrap(), parsed(&["n3", "n5"]));
         assert_eq!(named(&["n7", "x"], 2).unwrap(), parsed(&["n7", "x"]));
         assert_eq!(named(&["n4"], 1).unwrap(), parsed(&["n4"]), "a removed one may come back");
-        assert_eq!(named(&["n9", "n2"], 2).unwrap_err().exit_code(), 6);
-        assert_eq!(named(&[], NODES_MAX).unwrap_err().exit_code(), 6);
+        assert_eq!(named(&["n9", "n2"], 2).unwrap_err().exit_code(), ExitCode::Conflict);
+        assert_eq!(named(&[], NODES_MAX).unwrap_err().exit_code(), ExitCode::Conflict);
     }
 }

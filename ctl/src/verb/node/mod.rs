@@ -12,9 +12,9 @@ mod show;
 use std::time::Duration;
 
 use clock::hlc::utc_text;
-use proto::Name;
 use proto::member::{MemberOp, MemberRow};
 use proto::wire::{Empty, MemberChange, Members, Op, RaftView, Reply, Status};
+use proto::{ExitCode, Name};
 use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
@@ -77,10 +77,10 @@ impl Talk {
         let change = MemberChange { op: Some(op), id: Uuid::now_v7().to_string() };
         match self.change.call(Op::Member(change)).await {
             // What stands in the way is how the nodes are.
-            Err(error) if error.exit_code() == 6 => {
+            Err(error) if error.exit_code() == ExitCode::Conflict => {
                 Err(CtlError::conflict(error.line(), "run logctl nodes: it says what is missing"))
             }
-            Err(error) if error.exit_code() == 5 => {
+            Err(error) if error.exit_code() == ExitCode::NotFound => {
                 Err(CtlError::not_found(error.line(), "logctl nodes"))
             }
             answer => members(answer?),
@@ -126,7 +126,7 @@ impl Talk {
                     }
                 }
                 // It is in the nature of these changes that a node or a primary goes.
-                Ok(Err(error)) if matches!(error.exit_code(), 3 | 7 | 10 | 11 | 12) => {
+                Ok(Err(error)) if error.exit_code().may_pass() => {
                     said = error.line();
                 }
                 Ok(Err(error)) => return Err(error),
@@ -137,7 +137,7 @@ impl Talk {
                 let text =
                     format!("{what} is ordered, and not done after {time}: {said}; it goes on");
                 return Err(CtlError::refused(
-                    7,
+                    ExitCode::Unknown,
                     text,
                     "run the same again with a longer --timeout",
                 ));

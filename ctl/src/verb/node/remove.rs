@@ -1,8 +1,8 @@
 //! `logctl node remove`: nodes go for good.
 
-use proto::Name;
 use proto::member::{MemberOp, MemberState, RemoveNodes};
 use proto::wire::{Op, Plan, Planned, Reply, Status};
+use proto::{ExitCode, Name};
 use serde::Serialize;
 
 use crate::cli::{Globals, NodeRemove};
@@ -133,7 +133,9 @@ async fn removed(
     let rows = match talk.change(MemberOp::Remove(remove)).await {
         Ok(rows) => rows,
         // An earlier call may have ordered it and not have seen the end.
-        Err(error) if error.exit_code() == 5 => under_way(talk, names).await.ok_or(error)?,
+        Err(error) if error.exit_code() == ExitCode::NotFound => {
+            under_way(talk, names).await.ok_or(error)?
+        }
         Err(error) => return Err(error),
     };
     let missing = async || {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proto::member::{MemberOp, MemberRow, MemberWants, SetNode, StepDown};
 use proto::wire::{NodeRow, Status};
-use proto::{Name, Problem};
+use proto::{ExitCode, Name, Problem};
 use serde::Serialize;
 
 use crate::cli::Globals;
@@ -199,7 +199,7 @@ async fn stepped_down(
     let status = talk.status().await?;
     let was = status.primary.clone();
     if was.is_empty() {
-        return Err(CtlError::refused(11, "there is no primary", "logctl status"));
+        return Err(CtlError::refused(ExitCode::NoQuorum, "there is no primary", "logctl status"));
     }
     if let Some(name) = name.filter(|name| name.as_str() != was) {
         let what = format!("{name} is not the primary: {was} is");
