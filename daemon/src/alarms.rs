@@ -13,20 +13,19 @@ use proto::{Header, Name};
 use tokio::time::Instant;
 
 use crate::events::EventSink;
-use crate::node::Node;
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long a problem has to last, or to be gone, before it is told.
 const HOLDS_FOR: Duration = Duration::from_secs(2);
 
-/// Tells the log of this node's problems, for ever.
-pub(crate) async fn run(node: Node, events: EventSink) {
+/// Tells the log of a node's problems, for ever.
+pub(crate) async fn run(node: Name, problems: impl Fn() -> Vec<Problem> + Send, events: EventSink) {
     let mut alarms = Alarms::default();
     loop {
-        for news in alarms.look(Instant::now(), &node.own_problems()) {
+        for news in alarms.look(Instant::now(), &problems()) {
             tracing::warn!(raised = news.raised, "{}", news.text);
-            events.push(news.event(node.name()));
+            events.push(news.event(&node));
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -5,7 +5,7 @@
 //! Invariant: an insistent caller fills neither the log nor this node's memory: the same is told once
 //! in a while, and so many different ones at most; the rest are counted, and the count is told.
 //!
-//! Not here: who is turned away (`reconciler::entry`, `node::trust`).
+//! Not here: who is turned away (`trust::entry`, `node::trust`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -20,8 +20,6 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::node::Node;
-
 /// See [`EventQueue::pause_first`].
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// Longest wait between two tries.
@@ -112,17 +110,8 @@ impl EventQueue {
         self.shared.lock().events.drain(..).collect()
     }
 
-    /// Brings events to the primary until `stop`.
-    pub async fn run(self, node: Node, stop: CancellationToken) {
-        // Each future owns its node: a borrowed one could not move between threads.
-        let store = |event| {
-            let node = node.clone();
-            async move { node.bring_event(event).await.map(|_| ()) }
-        };
-        self.serve(store, stop).await;
-    }
-
-    async fn serve<Storing>(self, store: impl Fn(NodeEvent) -> Storing, stop: CancellationToken)
+    /// Has `store` bring one event after the other to the primary, until `stop`.
+    pub async fn run<Storing>(self, store: impl Fn(NodeEvent) -> Storing, stop: CancellationToken)
     where
         Storing: Future<Output = Result<(), Failure>>,
     {
@@ -208,7 +197,7 @@ mod tests {
             }
             result
         };
-        queue.serve(store, stop.clone()).await;
+        queue.run(store, stop.clone()).await;
         tried.into_inner()
     }
 

@@ -1,7 +1,7 @@
 //! logd, the daemon: one node of a cluster.
 //!
-//! From the outside in: `process` turns a command line into an exit code around `node::run`;
-//! `server` takes connections; `node` tells requests apart; `proposer` stamps and orders what
+//! From the outside in: `process` turns a command line into an exit code around `start::run`;
+//! `start` puts a node together; `server` takes connections; `node` tells requests apart; `proposer` stamps and orders what
 //! changes something, `reader` answers what does not; `raft` replicates; `store` keeps.
 
 pub mod cli;
@@ -14,6 +14,7 @@ pub mod signals;
 
 pub mod node;
 pub mod server;
+pub mod start;
 
 mod alarms;
 mod doorman;

@@ -8,7 +8,7 @@ use daemon::process;
 fn main() {
     exit::if_ended();
     let cli = Cli::parse();
-    match process::start(&cli, daemon::node::run) {
+    match process::start(&cli, daemon::start::run) {
         Ok(()) => Exit::Stopped.now(),
         Err(failed) => failed.end(),
     }

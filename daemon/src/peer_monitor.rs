@@ -158,12 +158,18 @@ pub type Listener = Arc<dyn Fn(&NodeInfo, Option<Instant>) -> bool + Send + Sync
 pub type MyClock = Arc<dyn Fn() -> (Reading, ClockState) + Send + Sync>;
 
 /// What is known of all peers. Cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct PeerMonitor {
     known: Arc<Mutex<Known>>,
+    listener: Option<Listener>,
+}
+
+/// Asks and answers: the exchanges that the knowledge comes from. Cheap to clone.
+#[derive(Clone)]
+pub struct Exchanges {
+    monitor: PeerMonitor,
     myself: Myself,
     clock: MyClock,
-    listener: Option<Listener>,
 }
 
 #[derive(Default)]
@@ -189,14 +195,20 @@ impl Clock {
 impl PeerMonitor {
     /// Knows nobody yet.
     #[must_use]
-    pub fn new(myself: Myself, clock: MyClock) -> Self {
-        Self { known: Arc::default(), myself, clock, listener: None }
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// The same, with somebody who hears everything.
     #[must_use]
     pub fn heard_by(self, listener: Listener) -> Self {
         Self { listener: Some(listener), ..self }
+    }
+
+    /// The exchanges with the peers. `myself` says how this node is, `clock` what its clock says.
+    #[must_use]
+    pub fn exchanges(&self, myself: Myself, clock: MyClock) -> Exchanges {
+        Exchanges { monitor: self.clone(), myself, clock }
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -215,14 +227,12 @@ impl PeerMonitor {
         self.lock().heard.clone()
     }
 
-    /// How this node is, as it tells a peer.
-    fn myself(&self) -> NodeInfo {
-        let info = (self.myself)();
+    /// Notes what this node itself has applied, as it tells a peer.
+    fn note_applied(&self, applied: u64) {
         let mut known = self.lock();
-        let (at, applied) = (Instant::now(), info.applied);
+        let at = Instant::now();
         let before = known.applied.unwrap_or_else(|| Earlier::new(at, applied));
         known.applied = Some(before.then(at, applied));
-        info
     }
 
     /// What this node had applied two seconds ago; `None` if that is not known.
@@ -347,6 +357,15 @@ impl PeerMonitor {
         clock.peer.note(exchange);
         clock.at = Instant::now();
     }
+}
+
+impl Exchanges {
+    /// How this node is, as it tells a peer.
+    fn myself(&self) -> NodeInfo {
+        let info = (self.myself)();
+        self.monitor.note_applied(info.applied);
+        info
+    }
 
     /// Asks a peer until `stop`.
     pub async fn ask(self, link: Arc<dyn Link>, peer: PeerAddr, stop: CancellationToken) {
@@ -380,7 +399,7 @@ impl PeerMonitor {
             let info = answer.and_then(|frame| read_info(&frame, &peer.name)).ok_or_else(late)?;
             let rtt_us = u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX);
             let (claim, received_ns) = (claim_of(&info), info.received_ns);
-            if !self.note(info, Some(rtt_us)) {
+            if !self.monitor.note(info, Some(rtt_us)) {
                 return Err(LinkError::Lost(
                     "an answer of an earlier process of the peer".to_owned(),
                 ));
@@ -388,7 +407,7 @@ impl PeerMonitor {
             if let Some(claim) = claim {
                 let exchange =
                     Exchange { mine_sent, received_ns, peer: claim, mine_received, my_state };
-                self.note_exchange(&peer.name, &exchange);
+                self.monitor.note_exchange(&peer.name, &exchange);
             }
             tokio::time::sleep(ASK_EVERY).await;
         }
@@ -400,7 +419,7 @@ impl PeerMonitor {
         while let Some(frame) = next {
             let (received, _) = (self.clock)();
             let Some(info) = read_info(&frame, from) else { return };
-            if !self.note(info, None) {
+            if !self.monitor.note(info, None) {
                 return;
             }
             // The clock's report inside is read now, after the question came: it is T3.

@@ -24,7 +24,7 @@ fn hello(id: u64) -> Hello {
 
 /// A node whose clock moves on by a microsecond whenever it is read, and knows true time to
 /// 1 ms; `ahead_ns` is what it is off all the same.
-fn node(id: u64, truth: &Arc<AtomicU64>, ahead_ns: u64) -> PeerMonitor {
+fn node(id: u64, truth: &Arc<AtomicU64>, ahead_ns: u64) -> Exchanges {
     let truth = Arc::clone(truth);
     let clock = move || {
         let now_ns = truth.fetch_add(1000, Ordering::SeqCst) + ahead_ns;
@@ -38,10 +38,10 @@ fn node(id: u64, truth: &Arc<AtomicU64>, ahead_ns: u64) -> PeerMonitor {
         let clock = ClockReport { now_ns, earliest_ns, latest_ns, state, ..ClockReport::default() };
         NodeInfo { name: name(id).to_string(), clock: Some(clock), ..NodeInfo::default() }
     };
-    PeerMonitor::new(Arc::new(myself), Arc::new(clock))
+    PeerMonitor::new().exchanges(Arc::new(myself), Arc::new(clock))
 }
 
-async fn serve(members: PeerMonitor, mut arrivals: Arrivals) {
+async fn serve(members: Exchanges, mut arrivals: Arrivals) {
     while let Some(stream) = arrivals.recv().await {
         let members = members.clone();
         tokio::spawn(async move {
@@ -64,7 +64,7 @@ async fn asking(ahead_ns: u64, board: &Switchboard, held: Option<Arc<AtomicU64>>
     let (name, address, incarnation) = (name(2), String::new(), [0; 16]);
     let peer = PeerAddr { name, raft_id: 2, address, incarnation };
     tokio::spawn(one.clone().ask(Arc::new(link), peer, CancellationToken::new()));
-    one
+    one.monitor
 }
 
 async fn verdict(members: &PeerMonitor) -> PeerVerdict {
@@ -136,7 +136,7 @@ fn long_ago() -> Instant {
 /// Meant to catch the comparison of starts left out.
 #[tokio::test]
 async fn a_late_word_of_an_old_life_is_not_heard() {
-    let members = node(1, &Arc::new(AtomicU64::new(WALL_NS)), 0);
+    let members = node(1, &Arc::new(AtomicU64::new(WALL_NS)), 0).monitor;
     assert!(members.note(said(2, false), None));
     assert!(!members.note(said(1, true), None));
     assert!(!members.heard("n2").unwrap().info.leaving, "the old life left, not this one");
@@ -152,7 +152,7 @@ async fn a_late_word_of_an_old_life_is_not_heard() {
 /// Meant to catch runs that outlive a pause, and runs that outlive a start.
 #[tokio::test]
 async fn a_run_ends_with_a_pause_and_with_a_start() {
-    let members = node(1, &Arc::new(AtomicU64::new(WALL_NS)), 0);
+    let members = node(1, &Arc::new(AtomicU64::new(WALL_NS)), 0).monitor;
     let mut at = long_ago();
     for (after_ms, starts, run) in
         [(0, 1, 0), (100, 1, 100), (400, 1, 500), (500, 1, 0), (100, 1, 100), (100, 2, 0)]
@@ -166,7 +166,7 @@ async fn a_run_ends_with_a_pause_and_with_a_start() {
 /// Meant to catch leaving peers counted, and the age of a word or of an answer left out.
 #[tokio::test]
 async fn the_others_are_told_who_is_heard_by_question_or_answer() {
-    let members = node(1, &Arc::new(AtomicU64::new(WALL_NS)), 0);
+    let members = node(1, &Arc::new(AtomicU64::new(WALL_NS)), 0).monitor;
     let n3 = || NodeInfo { name: "n3".to_owned(), ..said(1, false) };
     assert_eq!(members.hears(), [""; 0]);
     members.note_at(n3(), Some(250), long_ago());
@@ -187,7 +187,7 @@ fn from(address: &str) -> NodeInfo {
 /// Meant to catch a peer called up for its questions alone.
 #[tokio::test]
 async fn who_only_asks_is_heard_and_not_up() {
-    let members = node(1, &Arc::new(AtomicU64::new(WALL_NS)), 0);
+    let members = node(1, &Arc::new(AtomicU64::new(WALL_NS)), 0).monitor;
     let before = Instant::now().checked_sub(UNANSWERED_AFTER).unwrap();
     let mut at = before;
     while at + RUN_GAP / 2 < Instant::now() {
@@ -207,7 +207,7 @@ async fn who_only_asks_is_heard_and_not_up() {
 /// Meant to catch the last word believed, whoever said it.
 #[tokio::test]
 async fn one_who_asks_in_the_name_of_one_who_answers_is_told_apart() {
-    let members = node(1, &Arc::new(AtomicU64::new(WALL_NS)), 0);
+    let members = node(1, &Arc::new(AtomicU64::new(WALL_NS)), 0).monitor;
     members.note(from("h:1"), Some(9));
     members.note(from("h:1"), None);
     let heard = members.heard("n2").unwrap();

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use clock::{Hlc, Stamp, TickError};
+use clock::{Hlc, Stamp};
 use model::query;
 use model::{Batch, Caller, Command, CommandOp, Outcome};
 use proto::limits::{
@@ -33,7 +33,7 @@ use crate::queue::{Answer, Cost, NotQueued, Proposal, Queue, Shares};
 use crate::raft::{Handle, Leadership, Payload, ProposeError};
 use crate::store::Store;
 use crate::tasks::Tasks;
-use crate::time::NodeClock;
+use crate::time::{NodeClock, clock_failure};
 use crate::unanswered::Unanswered;
 
 /// Commands of its own that a primary begins a term with, at most.
@@ -118,17 +118,6 @@ impl Proposer {
 
 fn unknown(why: &str) -> Failure {
     Failure::new(ErrorCode::Unknown, format!("nobody can say whether it was done: {why}"))
-}
-
-pub(crate) fn clock_failure(error: TickError) -> Failure {
-    let code = match error {
-        TickError::Ahead { .. } => ErrorCode::ClockAhead,
-        TickError::Sealed => ErrorCode::Stopping,
-        TickError::Unsynced | TickError::Ceiling { .. } | TickError::Behind { .. } => {
-            ErrorCode::ClockUnavailable
-        }
-    };
-    Failure::new(code, error)
 }
 
 /// Entries after which a lone caller counts as alone.

@@ -7,30 +7,30 @@ use std::sync::Arc;
 
 use certs::Peer;
 use net::{
-    Accepted, ClientConn, CloseCode, Endpoint, Incoming, Lane, LinkError, PeerConn, PeerStream,
-    Refused, ReplyTx,
+    Accepted, ClientConn, CloseCode, Incoming, Lane, LinkError, MakeHello, PeerConn, PeerStream,
+    Port, Refused, ReplyTx,
 };
 use prost::Message as _;
 use proto::limits::PAGE_BYTES_MAX;
 use proto::peer::{Hello, PeerOp, PeerRequest, Refusal};
-use proto::wire::{Op, Read, Reply, Request};
+use proto::wire::{Op, Read, Reply, Request, Response};
 use proto::{ErrorCode, Failure, Role};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::node::{Deadline, Node, Principal};
+use crate::peer_monitor::Exchanges;
 use crate::raft::URGENT_RAFT;
-use crate::reconciler::Entry;
+use crate::trust::Entry;
 use crate::turns::{Turn, Turns};
-
-/// Says who this node is, for the first frame on a connection between nodes.
-pub type MakeHello = Arc<dyn Fn() -> Hello + Send + Sync>;
 
 /// The serving side of a node. Cheap to clone.
 #[derive(Clone)]
 pub struct Server {
     /// The node.
     pub node: Node,
+    /// Exchanges with the peers on how each other is.
+    pub exchanges: Exchanges,
     /// Who this node is.
     pub hello: MakeHello,
     /// Ends every connection.
@@ -44,9 +44,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Accepts connections until the endpoint is closed.
-    pub async fn run(self, endpoint: Endpoint) {
-        while let Some(accepted) = endpoint.accept().await {
+    /// Accepts connections until the port is closed.
+    pub async fn run(self, port: Arc<dyn Port>) {
+        while let Some(accepted) = port.accept().await {
             let this = self.clone();
             let stop = self.stop.clone();
             tokio::spawn(async move {
@@ -98,16 +98,36 @@ impl Server {
         self.node.sessions().disconnected(&name, now());
     }
 
+    /// Answers one request when its turn comes, once.
+    pub(crate) async fn answer(&self, principal: &Principal, request: Request) -> Response {
+        let deadline = Deadline::of(&request);
+        let answer = async {
+            let turn = tokio::select! {
+                turn = self.turns.next(&principal.identity) => turn,
+                () = tokio::time::sleep(deadline.left()) => return self.waited(),
+            };
+            self.node.count_request();
+            let response = self.node.handle(principal, within(request, deadline)).await;
+            drop(turn);
+            response
+        };
+        self.requests.track_future(answer).await
+    }
+
+    /// What a client is told whose turn did not come.
+    fn waited(&self) -> Response {
+        let message = "other requests of this client used up its time";
+        let failure = Failure::new(ErrorCode::Deadline, message);
+        self.node.response(self.node.name(), Reply::Failure(failure))
+    }
+
     /// Serves one request when its turn comes.
     async fn one(&self, principal: &Principal, request: Request, reply: ReplyTx) {
         let deadline = Deadline::of(&request);
         let refuse = |failure| self.node.response(self.node.name(), Reply::Failure(failure));
         let turn = tokio::select! {
             turn = self.turns.next(&principal.identity) => turn,
-            () = tokio::time::sleep(deadline.left()) => {
-                let message = "other requests of this client used up its time";
-                return send(reply, refuse(Failure::new(ErrorCode::Deadline, message))).await;
-            }
+            () = tokio::time::sleep(deadline.left()) => return send(reply, self.waited()).await,
             () = reply.stopped() => return,
         };
         // Before the answer, so that whoever has the answer finds it counted.
@@ -126,9 +146,7 @@ impl Server {
                 self.watch(principal, reply).await;
             }
             _ => {
-                let left = u32::try_from(deadline.left().as_millis()).unwrap_or(u32::MAX);
-                let request = Request { deadline_ms: left.max(1), ..request };
-                let response = self.node.handle(principal, request).await;
+                let response = self.node.handle(principal, within(request, deadline)).await;
                 // What the client takes its time for is no work.
                 drop(turn);
                 send(reply, response).await;
@@ -289,7 +307,7 @@ impl Server {
                             engine.serve_urgent(first.slice(1..), tx).await;
                         }
                     }
-                    Some(_) => self.node.members().answer(&peer.identity.name, first, tx, rx).await,
+                    Some(_) => self.exchanges.answer(&peer.identity.name, first, tx, rx).await,
                     None => {}
                 }
             }
@@ -364,7 +382,13 @@ fn log_lost(sent: Result<(), LinkError>) {
     }
 }
 
-async fn send(mut reply: ReplyTx, response: proto::wire::Response) {
+/// A request that has so much time left.
+fn within(request: Request, deadline: Deadline) -> Request {
+    let left = u32::try_from(deadline.left().as_millis()).unwrap_or(u32::MAX);
+    Request { deadline_ms: left.max(1), ..request }
+}
+
+async fn send(mut reply: ReplyTx, response: Response) {
     log_lost(reply.send(response).await);
     reply.finish();
 }

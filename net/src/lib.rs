@@ -13,7 +13,8 @@
 //!
 //! Beside them stands [`time_server`], a loopback SNTP server for the demonstration and for tests.
 //!
-//! **Link** is one of the product's two seams: QUIC in production, [`switchboard`] in simulation.
+//! **Port** and the [`Link`] that it gives are a seam of the product: QUIC in production, [`switchboard`]
+//! in simulation.
 //!
 //! Not here: what requests mean (`daemon`), what is in a certificate (`certs`), message layouts
 //! (`proto`).
@@ -27,6 +28,7 @@ mod frames;
 pub mod join;
 mod link;
 mod peer_conn;
+mod port;
 mod quic_link;
 mod reason;
 mod repeat;
@@ -45,4 +47,5 @@ pub use error::{CloseCode, LinkError, NetError, Refused};
 pub use frames::{FrameRx, FrameTx};
 pub use link::{Lane, Link, PeerAddr};
 pub use peer_conn::{PeerConn, PeerStream};
+pub use port::{CheckPeer, MakeHello, Port};
 pub use quic_link::{QuicLink, lookup};

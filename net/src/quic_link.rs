@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use certs::Peer;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
@@ -22,7 +21,7 @@ use crate::frames::{FrameRx, FrameTx};
 use crate::peer_conn::check_hello;
 use crate::reason::{End, end_of};
 use crate::repeat::Repeats;
-use crate::{CloseCode, Lane, Link, LinkError, PeerAddr, Refused};
+use crate::{CheckPeer, CloseCode, Lane, Link, LinkError, MakeHello, PeerAddr, Refused};
 
 /// Time to reach a peer and to exchange hellos with it.
 const DIAL_TIME: Duration = Duration::from_millis(1500);
@@ -31,19 +30,12 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// Nor is a peer dialled again so soon that does not answer, closes at once, or says "not yet".
 const FAILED_PAUSE: Duration = Duration::from_millis(100);
 
-/// Says who this node is; asked anew for every connection.
-pub(crate) type HelloFn = Arc<dyn Fn() -> Hello + Send + Sync>;
-
-/// Says why a peer that answered is not the one, given what its certificate and its hello say. Also
-/// hears those that refuse this node.
-pub(crate) type CheckFn = Arc<dyn Fn(&Peer, &Hello) -> Result<(), Refused> + Send + Sync>;
-
 /// The production [`Link`].
 #[derive(Clone)]
 pub struct QuicLink {
     dialer: Dialer,
-    hello: HelloFn,
-    check: CheckFn,
+    hello: MakeHello,
+    check: CheckPeer,
     pool: Arc<Mutex<HashMap<(Name, bool), Pooled>>>,
     repeats: Arc<Repeats>,
 }
@@ -84,7 +76,7 @@ impl Link for QuicLink {
 }
 
 impl QuicLink {
-    pub(crate) fn new(dialer: Dialer, hello: HelloFn, check: CheckFn) -> Self {
+    pub(crate) fn new(dialer: Dialer, hello: MakeHello, check: CheckPeer) -> Self {
         Self { dialer, hello, check, pool: Arc::default(), repeats: Arc::default() }
     }
 
@@ -177,7 +169,7 @@ async fn dial(
     dialer: &Dialer,
     to: &PeerAddr,
     hello: Hello,
-    check: &CheckFn,
+    check: &CheckPeer,
 ) -> Result<Connection, LinkError> {
     let peer = || to.name.to_string();
     let unreachable = |reason: String| LinkError::Unreachable { peer: peer(), reason };
@@ -224,7 +216,7 @@ async fn exchange(
     to: &PeerAddr,
     identity: &Identity,
     mut hello: Hello,
-    check: &CheckFn,
+    check: &CheckPeer,
 ) -> Result<(), LinkError> {
     let name = to.name.as_str();
     let unexpected = |why, reason: String| Refused::new(why, reason).by(name);

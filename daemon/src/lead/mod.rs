@@ -26,13 +26,12 @@ use proto::{ErrorCode, Failure, Problem};
 use tokio::sync::watch;
 
 use crate::peer_monitor::PeerMonitor;
-use crate::proposer::clock_failure;
 use crate::raft::{Guard, Handle};
 use crate::store::Store;
 use crate::tasks::Tasks;
-use crate::time::NodeClock;
+use crate::time::{NodeClock, clock_failure};
 
-pub(crate) use self::task::{CAUGHT_UP, candidates, is_slow_beside};
+pub(crate) use self::task::{CAUGHT_UP, FASTER, SLOW, candidates, is_slow_beside};
 
 use self::task::Task;
 
@@ -73,6 +72,19 @@ pub struct Parts {
     pub store: Store,
     /// Longest election timeout, in milliseconds.
     pub election_max_ms: u64,
+}
+
+impl Parts {
+    /// Of a running engine.
+    pub(crate) fn new(
+        engine: &Handle,
+        members: &PeerMonitor,
+        store: &Store,
+        election_max_ms: u64,
+    ) -> Self {
+        let (engine, members, store) = (engine.clone(), members.clone(), store.clone());
+        Self { engine, members, store, election_max_ms }
+    }
 }
 
 impl Lead {

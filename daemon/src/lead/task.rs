@@ -14,7 +14,6 @@ use tokio::time::Instant;
 
 use super::fence::FenceWatch;
 use super::{LastDecision, Lead, Parts};
-use crate::node::{FASTER, SLOW};
 use crate::peer_monitor::PeerMonitor;
 use crate::raft::{EngineState, Handle, Role};
 
@@ -25,6 +24,10 @@ const REFUSED_FOR: Duration = Duration::from_millis(2500);
 /// A voter whose log is further behind than this many entries is no successor: it would have to
 /// catch up first, and nobody could write meanwhile.
 pub(crate) const CAUGHT_UP: u64 = 1024;
+/// A disk whose syncs take this long is slow, if another's do not.
+pub(crate) const SLOW: Duration = Duration::from_millis(250);
+/// How many times faster another's disk must be.
+pub(crate) const FASTER: u32 = 4;
 
 /// A voter to which the primary role could go.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -92,13 +92,13 @@ impl Node {
     }
 
     /// Whether anybody is entered, as far as this node's own state knows.
-    pub(crate) fn has_admins(&self) -> bool {
+    pub(super) fn knows_admins(&self) -> bool {
         let known = self.core().and_then(known_admins);
         known.is_ok_and(|known| !known.admins.is_empty())
     }
 
     /// Enters the first administrators, as the primary. Where there are some nothing changes.
-    pub(crate) async fn enter_first_admins(
+    pub(super) async fn enter_first_admins(
         &self,
         first: Admins,
         deadline: Deadline,

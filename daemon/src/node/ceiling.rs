@@ -40,7 +40,7 @@ const ASK_WITHIN: Duration = Duration::from_secs(2);
 type Write = Arc<dyn Fn(Hlc) -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync>;
 
 /// The task that persists what the clock asks for.
-pub(super) struct Ceiling {
+pub(crate) struct Ceiling {
     node_clock: NodeClock,
     write: Write,
     lower: mpsc::Sender<Lower>,
@@ -52,7 +52,7 @@ type Lower = (Hlc, oneshot::Sender<Result<Hlc, StoreError>>);
 
 impl Ceiling {
     /// Starts the task; it is told to stop, and never ends in the middle of a write.
-    pub(super) fn start(node_clock: NodeClock, store: Store, tasks: &Tasks) -> Self {
+    pub(crate) fn start(node_clock: NodeClock, store: Store, tasks: &Tasks) -> Self {
         let write = move |ceiling| {
             let store = store.clone();
             async move { store.writer()?.run(Op::Ceiling(ceiling)).await }.boxed()
@@ -78,7 +78,7 @@ impl Ceiling {
 
     /// Ends minting and writes the last ceiling, after the task's token was cancelled. The next
     /// start then need not wait.
-    pub(super) async fn finish(&self) {
+    pub(crate) async fn finish(&self) {
         let task = self.task.lock().take();
         if let Some(task) = task
             && let Err(error) = task.await

@@ -38,7 +38,7 @@ const PATIENCE: Patience = Patience {
 
 /// Makes readers share the commands that close.
 #[derive(Debug, Default)]
-pub(super) struct Closer {
+pub(crate) struct Closer {
     /// When the last one was proposed.
     last: Mutex<Option<Instant>>,
 }

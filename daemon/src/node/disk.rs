@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::lead;
+use crate::lead::{self, FASTER, SLOW};
 use crate::raft;
 
 use super::{Body, Core, Node};
@@ -22,14 +22,10 @@ use super::{Body, Core, Node};
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Between two looks at its free space.
 const LOOK_FOR_ROOM_EVERY: Duration = Duration::from_millis(200);
-/// A disk whose syncs take this long is slow, if another's do not.
-pub(crate) const SLOW: Duration = Duration::from_millis(250);
 /// The same, while clients wait for [`WAITING`].
 const SLOW_FOR_CLIENTS: Duration = Duration::from_millis(50);
 /// Clients that wait this long for a majority get too little.
 const WAITING: Duration = Duration::from_secs(1);
-/// How many times faster another's disk must be.
-pub(crate) const FASTER: u32 = 4;
 /// How long a disk has to be slow before the role is given away.
 const HELD: Duration = Duration::from_secs(1);
 /// After the role was given away for the disk, none is for so long.
@@ -84,7 +80,7 @@ impl Judge {
 }
 
 /// Looks at free space and at how long syncs take, until `stop`.
-pub(super) async fn watch(node: Node, reserve_bytes: u64, stop: CancellationToken) {
+pub(crate) async fn watch(node: Node, reserve_bytes: u64, stop: CancellationToken) {
     let Body::Whole(core) = &node.inner.body else { return };
     let (started, mut judge) = (Instant::now(), Judge::default());
     let mut slow_since: Option<Instant> = None;

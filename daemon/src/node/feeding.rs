@@ -41,7 +41,7 @@ pub(super) struct Fed {
 
 /// What is remembered from one look to the next.
 #[derive(Debug, Default)]
-pub(super) struct Feeding(Mutex<Track>);
+pub(crate) struct Feeding(Mutex<Track>);
 
 #[derive(Debug, Default)]
 struct Track {

@@ -3,7 +3,6 @@
 //!
 //! Not here: to whom the role belongs (`reconciler`), a bad clock (`lead`).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use proto::member::MemberState;
@@ -12,8 +11,7 @@ use proto::wire::NodeRow;
 use crate::exit::{Exit, Failed};
 use crate::lead;
 use crate::raft::Handle;
-use crate::reconciler::{self, OwnMembership};
-use crate::tasks::Tasks;
+use crate::reconciler::OwnMembership;
 
 use super::{Body, Node};
 
@@ -28,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 impl Node {
     /// Gives the primary role to the voter with a good clock that is furthest, if this node has it.
-    pub(super) async fn hand_over(&self, engine: &Handle) {
+    pub(crate) async fn hand_over(&self, engine: &Handle) {
         let mut view = engine.view();
         let id = {
             let now = view.borrow();
@@ -53,7 +51,7 @@ impl Node {
 
     /// Waits until the primary has noted that this node stops. Without one, or where it takes too
     /// long, the others will notice by the silence.
-    pub(super) async fn stop_noted(&self, engine: &Handle) {
+    pub(crate) async fn stop_noted(&self, engine: &Handle) {
         let there = |row: &NodeRow| {
             let noticed = [MemberState::Joined, MemberState::Suspect].map(MemberState::as_str);
             row.name == self.inner.name.as_str() && noticed.contains(&row.state.as_str())
@@ -76,21 +74,6 @@ impl Node {
         heard.is_some_and(|heard| heard.is_up())
     }
 
-    /// Starts the reconciler, which does nothing until this node is primary.
-    pub(super) fn start_reconciler(&self, tasks: &Tasks) {
-        let Body::Whole(core) = &self.inner.body else { return };
-        let parts = reconciler::Parts {
-            node: self.clone(),
-            engine: core.engine.clone(),
-            members: self.inner.members.clone(),
-            lead: core.lead.clone(),
-            store: core.store.clone(),
-            node_clock: self.inner.node_clock.clone(),
-            trust: Arc::clone(&self.inner.trust),
-        };
-        reconciler::start(parts, tasks);
-    }
-
     /// Completes when clients are to be kept away from this node from now on.
     pub(crate) async fn drained(&self) {
         let Body::Whole(core) = &self.inner.body else { return std::future::pending().await };
@@ -103,7 +86,7 @@ impl Node {
     }
 
     /// Completes when this node is a member no more, and the others do without it.
-    pub(super) async fn removed(&self) -> Failed {
+    pub(crate) async fn removed(&self) -> Failed {
         let Body::Whole(core) = &self.inner.body else { return std::future::pending().await };
         let (mut standing, mut refused) = (core.standing.clone(), core.refused.clone());
         let known = tokio::select! {

@@ -8,8 +8,7 @@ use proto::wire::Ack;
 use proto::{ErrorCode, Failure};
 use tokio::time::Instant;
 
-use crate::proposer::clock_failure;
-use crate::time::NodeClock;
+use crate::time::{NodeClock, clock_failure};
 
 /// Longest wait for the clock to reach a token.
 const TOKEN_WAIT: Duration = Duration::from_secs(1);

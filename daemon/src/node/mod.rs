@@ -1,15 +1,13 @@
 //! One node: what it holds, and the one place where requests are told apart.
 //!
-//! Not here: how requests arrive (`server`), the order of start and stop (`run`), what commands do
-//! (`model`).
+//! Not here: how requests arrive (`server`), what a node is put together from (`start`), what commands
+//! do (`model`).
 
 mod admins;
 mod answer;
-mod bootstrap;
 mod ceiling;
 mod close;
 mod disk;
-mod ending;
 mod feeding;
 mod groups;
 mod hand_over;
@@ -24,7 +22,6 @@ mod place;
 mod primary;
 mod reach;
 mod renew;
-mod run;
 mod settings;
 mod signers;
 mod status;
@@ -39,7 +36,7 @@ use std::time::Duration;
 
 use certs::{Credentials, Peer};
 use clock::Hlc;
-use config::FileSettings;
+use config::{Config, FileSettings};
 use model::Caller;
 use model::query::Reader as Viewer;
 use net::Link;
@@ -52,7 +49,7 @@ use tokio::time::Instant;
 
 use crate::events::EventSink;
 use crate::lead::Lead;
-use crate::node_identity::Signer;
+use crate::node_identity::{NodeIdentity, Signer};
 use crate::peer_monitor::PeerMonitor;
 use crate::proposer::Proposer;
 use crate::raft::Handle;
@@ -65,12 +62,12 @@ use crate::trust::Trust;
 use crate::turns::Turns;
 use crate::witness::Witness;
 
-pub(crate) use self::disk::{FASTER, SLOW};
-pub use self::run::run;
-
-use self::ceiling::Ceiling;
-use self::close::Closer;
-use self::feeding::Feeding;
+pub(crate) use self::ceiling::Ceiling;
+pub(crate) use self::close::Closer;
+pub(crate) use self::disk::watch as watch_disk;
+pub(crate) use self::feeding::Feeding;
+pub(crate) use self::moved::{Book, Roaming, follow as follow_moved};
+pub(crate) use self::renew::start as keep_certificate;
 
 /// Time that a request gets if it names none.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -105,7 +102,7 @@ struct Inner {
     /// The authorities that this node trusts (PEM): what it tells who joins.
     ca: arc_swap::ArcSwap<String>,
     body: Body,
-    leaving: Arc<AtomicBool>,
+    leaving: AtomicBool,
     /// What is remembered of the other nodes' stores.
     witness: Witness,
     disk_full: AtomicBool,
@@ -122,7 +119,7 @@ struct Inner {
 }
 
 /// What a node can do.
-enum Body {
+pub(crate) enum Body {
     /// Its store is proven intact: it takes part.
     Whole(Box<Core>),
     /// It is not: no Raft, no reads of its own, and it says why.
@@ -130,35 +127,44 @@ enum Body {
 }
 
 /// The parts of a node that cannot prove its store intact.
-struct Repairing {
+pub(crate) struct Repairing {
     /// What was expected and what was found.
-    damage: Damage,
+    pub(crate) damage: Damage,
     /// Who the store was, as far as anything says.
-    identity: StoreIdentity,
+    pub(crate) identity: StoreIdentity,
     /// The members as the seed knew them.
-    seed: Vec<(u64, crate::raft::Member)>,
+    pub(crate) seed: Vec<(u64, crate::raft::Member)>,
     /// Keeps a second process away from the store.
-    _lock: Option<Lock>,
+    pub(crate) _lock: Option<Lock>,
 }
 
 /// The parts that only an intact node has.
-struct Core {
-    engine: Handle,
-    proposer: Proposer,
-    lead: Lead,
-    store: Store,
-    ceiling: Ceiling,
-    closer: Closer,
+pub(crate) struct Core {
+    pub(crate) engine: Handle,
+    pub(crate) proposer: Proposer,
+    pub(crate) lead: Lead,
+    pub(crate) store: Store,
+    pub(crate) ceiling: Ceiling,
+    pub(crate) closer: Closer,
     /// As primary: how the others take what it sends.
-    feeding: Feeding,
+    pub(crate) feeding: Feeding,
     /// Where this node's own events go in.
-    events: EventSink,
+    pub(crate) events: EventSink,
     /// How this node stands in the table of members.
-    standing: watch::Receiver<OwnMembership>,
+    pub(crate) standing: watch::Receiver<OwnMembership>,
     /// Whether another node has refused this one for being removed.
-    refused: watch::Receiver<bool>,
+    pub(crate) refused: watch::Receiver<bool>,
     /// The members as the seed knew them: all that is known until the engine knows more.
-    seed: Vec<(u64, crate::raft::Member)>,
+    pub(crate) seed: Vec<(u64, crate::raft::Member)>,
+}
+
+/// What every node is made of, whole or not.
+pub(crate) struct Outside {
+    pub(crate) node_clock: NodeClock,
+    pub(crate) link: Arc<dyn Link>,
+    pub(crate) members: PeerMonitor,
+    pub(crate) witness: Witness,
+    pub(crate) trust: Arc<Trust>,
 }
 
 /// Who asks: what the connection proves, and through which gateway.
@@ -236,10 +242,69 @@ impl Deadline {
 }
 
 impl Node {
+    /// A node of these parts.
+    pub(crate) fn new(
+        config: &Config,
+        node_identity: NodeIdentity,
+        outside: Outside,
+        body: Body,
+    ) -> Self {
+        let Outside { node_clock, link, members, witness, trust } = outside;
+        let NodeIdentity { credentials, signer } = node_identity;
+        let inner = Inner {
+            name: credentials.identity().name.clone(),
+            identity: credentials.identity().clone(),
+            fingerprint: credentials.fingerprint(),
+            advertise: config.advertise.clone(),
+            file_settings: config.clock.settings,
+            node_clock,
+            link,
+            members,
+            sessions: SessionTable::default(),
+            trust,
+            ca: arc_swap::ArcSwap::new(Arc::clone(credentials.ca_pem())),
+            credentials: arc_swap::ArcSwap::from_pointee(credentials),
+            renewal: arc_swap::ArcSwapOption::empty(),
+            signer: arc_swap::ArcSwapOption::from_pointee(signer),
+            body,
+            leaving: AtomicBool::new(false),
+            witness,
+            disk_full: AtomicBool::new(false),
+            disk_slow: AtomicBool::new(false),
+            began: Instant::now(),
+            auditing: tokio::sync::Mutex::default(),
+            pages: Turns::new(page_turns(), 0),
+            requests: AtomicU64::new(0),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
     /// The node's name.
     #[must_use]
     pub fn name(&self) -> &Name {
         &self.inner.name
+    }
+
+    /// Cluster, role and name.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.inner.identity
+    }
+
+    /// SHA-256 of the public key that the node began with.
+    #[must_use]
+    pub fn fingerprint(&self) -> &[u8; 32] {
+        &self.inner.fingerprint
+    }
+
+    /// What it can do.
+    pub(crate) fn body(&self) -> &Body {
+        &self.inner.body
+    }
+
+    /// What it dials its peers with.
+    pub(crate) fn link(&self) -> &Arc<dyn Link> {
+        &self.inner.link
     }
 
     /// What is remembered of the other nodes' stores.
@@ -287,6 +352,11 @@ impl Node {
     #[must_use]
     pub fn is_leaving(&self) -> bool {
         self.inner.leaving.load(Ordering::Acquire)
+    }
+
+    /// From now on the node is handing over and stopping.
+    pub(crate) fn leave(&self) {
+        self.inner.leaving.store(true, Ordering::Release);
     }
 
     /// Requests of clients that this node has answered since it started, refusals and pings too.

@@ -44,7 +44,7 @@ type Places = BTreeMap<(String, u64), Place>;
 
 /// Where nodes have proven to be. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Book(Arc<Mutex<Places>>);
+pub(crate) struct Book(Arc<Mutex<Places>>);
 
 #[derive(Debug, Default)]
 struct Place {
@@ -104,13 +104,13 @@ impl Book {
 }
 
 /// A link that dials nodes where they have proven to be.
-pub(super) struct Roaming {
+pub(crate) struct Roaming {
     link: Arc<dyn Link>,
     book: Book,
 }
 
 impl Roaming {
-    pub(super) fn new(link: Arc<dyn Link>, book: Book) -> Self {
+    pub(crate) fn new(link: Arc<dyn Link>, book: Book) -> Self {
         Self { link, book }
     }
 }
@@ -163,7 +163,7 @@ impl Tries {
 }
 
 /// Looks for nodes that have moved.
-pub(super) fn follow(node: &Node, link: Arc<dyn Link>, book: Book, tasks: &Tasks) {
+pub(crate) fn follow(node: &Node, link: Arc<dyn Link>, book: Book, tasks: &Tasks) {
     let node = node.clone();
     tasks.keep_until_stop("moved nodes", async move {
         let mut tries = Tries::default();

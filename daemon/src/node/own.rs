@@ -3,12 +3,55 @@
 //!
 //! Not here: the queue that events wait in (`events`), when an instant is closed (`close`).
 
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use model::{Caller, Command, CommandOp, Outcome};
+use proto::admin::Admins;
 use proto::peer::{NodeEvent, PeerOp};
 use proto::wire::{Ack, MemberChange, Members, Reply, Response};
 use proto::{ErrorCode, Failure, Name};
 
+use crate::raft::EngineState;
+use crate::reconciler::Orders;
+
 use super::{Core, DEADLINE, Deadline, Node};
+
+impl Orders for Node {
+    fn name(&self) -> &Name {
+        Self::name(self)
+    }
+
+    fn is_followed(&self, view: &EngineState) -> bool {
+        Self::is_followed(self, view)
+    }
+
+    fn is_leaving(&self) -> bool {
+        Self::is_leaving(self)
+    }
+
+    fn has_admins(&self) -> bool {
+        self.knows_admins()
+    }
+
+    fn order_member(
+        &self,
+        change: MemberChange,
+        within: Duration,
+    ) -> BoxFuture<'_, Result<(), Failure>> {
+        let ordered = self.own_member(self.name(), change, Deadline::within(within));
+        async { ordered.await.map(drop) }.boxed()
+    }
+
+    fn order_first_admins(
+        &self,
+        first: Admins,
+        within: Duration,
+    ) -> BoxFuture<'_, Result<(), Failure>> {
+        self.enter_first_admins(first, Deadline::within(within)).boxed()
+    }
+}
 
 impl Node {
     /// Brings an event of this node to the primary, once. An event that may have been stored is

@@ -16,7 +16,6 @@ use certs::pin::now_unix_s;
 use certs::{CertError, Date, Peer};
 use config::Tls;
 use model::query;
-use net::{Endpoint, NetError};
 use proto::life::{Life, Validity, left_text};
 use proto::peer::PeerOp;
 use proto::wire::{Registered, Renew, Reply, Response};
@@ -40,18 +39,12 @@ impl Node {
         self.inner.credentials.load().life()
     }
 
-    /// Proves itself with other files from now on, or, if they do not fit, as before.
-    pub(super) fn take(
-        &self,
-        endpoint: &Endpoint,
-        node_identity: NodeIdentity,
-    ) -> Result<(), NetError> {
-        endpoint.reload(&node_identity.credentials)?;
+    /// Proves itself with other files from now on, which fit.
+    pub(crate) fn take(&self, node_identity: NodeIdentity) {
         self.inner.ca.store(Arc::clone(node_identity.credentials.ca_pem()));
         self.inner.credentials.store(Arc::new(node_identity.credentials));
         self.inner.signer.store(node_identity.signer.map(Arc::new));
         self.node_clock().reload();
-        Ok(())
     }
 
     /// Makes the caller's own certificate anew.
@@ -184,7 +177,7 @@ fn spread_of(byte: u8) -> i16 {
 
 /// Starts what keeps this node's certificate, and the authority's key if it is to have
 /// that. `taken` is told when there is something to reload.
-pub(super) fn start(node: &Node, tls: &Tls, taken: &Arc<Notify>, tasks: &Tasks) {
+pub(crate) fn start(node: &Node, tls: &Tls, taken: &Arc<Notify>, tasks: &Tasks) {
     let stop = tasks.stop().clone();
     tasks.keep_until_stop("renewal", keep(node.clone(), tls.clone(), Arc::clone(taken)));
     let (node, tls, taken) = (node.clone(), tls.clone(), Arc::clone(taken));

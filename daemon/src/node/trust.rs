@@ -6,7 +6,7 @@
 //! let in. A node all of whose acquaintances were replaced while it was away has to be removed and to
 //! join again: the alternative is to believe whoever holds the authority's key.
 //!
-//! Not here: the rule about peers (`reconciler::entry`), what is known (`trust`).
+//! Not here: the rule about peers (`trust::entry`), what is known (`trust`).
 
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ use proto::{ErrorCode, Failure, Identity, Role};
 
 use crate::doorman::{Door, Turned};
 use crate::reader::store_failure;
-use crate::reconciler::{self, Entry, store_key};
-use crate::trust::TrustChanges;
+use crate::reconciler;
+use crate::trust::{Entry, TrustChanges, store_key};
 
 use super::{Body, Core, Deadline, Node, Principal};
 

@@ -2,7 +2,7 @@
 //! joined by a switchboard. For the tests of the engine and of the policy.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clock::lead::UnsyncedStart;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::events::EventSink;
 use crate::lead::{self, Lead};
-use crate::peer_monitor::PeerMonitor;
+use crate::peer_monitor::{Exchanges, PeerMonitor};
 use crate::proposer::{self, Proposer};
 use crate::store::format::Identity;
 use crate::store::{Op, Opened, Store, StoreError, Trouble};
@@ -159,7 +159,7 @@ pub(crate) async fn start_undecided(
     let (link, arrivals) = board.attach(&name(id), hello(id));
     let link: Arc<dyn Link> = Arc::new(link);
     let lead = Lead::new(node_clock.clone(), &clock);
-    let (slot, known) = exchange(id, &node_clock, &lead);
+    let known = PeerMonitor::new();
     let observing = node_clock.clone();
     let timing =
         Timing { heartbeat_ms: 50, election_min_ms: 200, election_max_ms: 400, from_the_start };
@@ -175,12 +175,12 @@ pub(crate) async fn start_undecided(
     );
     let engine = engine.await.unwrap();
     engine.attested();
-    assert!(slot.set(engine.view()).is_ok(), "set once");
-    let serving = serve(engine.clone(), known.clone(), arrivals);
+    let exchanges = exchanges(id, &known, &node_clock, &lead, engine.view());
+    let serving = serve(engine.clone(), exchanges.clone(), arrivals);
     tasks.keep_until_stop("server", serving);
     for (peer, member) in members(count).into_iter().filter(|(peer, _)| asks && *peer != id) {
         let peer = peer_address(peer, &member).unwrap();
-        let ask = known.clone().ask(Arc::clone(&link), peer, tasks.stop().clone());
+        let ask = exchanges.clone().ask(Arc::clone(&link), peer, tasks.stop().clone());
         tasks.once("peer", ask);
     }
     let parts = proposer::Parts {
@@ -219,21 +219,22 @@ async fn keep_ceiling(ceiling: NodeClock, store: Store) {
     }
 }
 
-/// Where the table of members looks for the engine's view once there is one.
-type Slot = Arc<OnceLock<watch::Receiver<EngineState>>>;
-
-fn exchange(id: u64, node_clock: &NodeClock, lead: &Lead) -> (Slot, PeerMonitor) {
-    let slot = Slot::default();
-    let (asked, telling, reading, lead) =
-        (Arc::clone(&slot), node_clock.clone(), node_clock.clone(), lead.clone());
+fn exchanges(
+    id: u64,
+    known: &PeerMonitor,
+    node_clock: &NodeClock,
+    lead: &Lead,
+    view: watch::Receiver<EngineState>,
+) -> Exchanges {
+    let (telling, reading, lead) = (node_clock.clone(), node_clock.clone(), lead.clone());
     let myself = move || {
-        let role = asked.get().map(|view| view.borrow().role.as_str().to_owned());
+        let role = view.borrow().role.as_str().to_owned();
         let report = telling.report(name(id).as_str());
         let clock = Some(ClockReport { may_lead: lead.may_lead(), ..report });
-        let (name, role) = (name(id).to_string(), role.unwrap_or_default());
+        let name = name(id).to_string();
         NodeInfo { name, role, clock, ..NodeInfo::default() }
     };
-    (slot, PeerMonitor::new(Arc::new(myself), Arc::new(move || reading.claim())))
+    known.exchanges(Arc::new(myself), Arc::new(move || reading.claim()))
 }
 
 /// Opens a store as soon as the last task of an earlier node has let go of it.
@@ -250,7 +251,7 @@ async fn open(dir: &tempfile::TempDir, id: u64) -> Store {
     }
 }
 
-async fn serve(engine: Handle, members: PeerMonitor, mut arrivals: Arrivals) {
+async fn serve(engine: Handle, members: Exchanges, mut arrivals: Arrivals) {
     while let Some(PeerStream { from, lane, tx, mut rx }) = arrivals.recv().await {
         let (engine, members) = (engine.clone(), members.clone());
         tokio::spawn(async move {

@@ -14,7 +14,6 @@
 //! Not here: what is a step (`plan`), when the role moves (`prefer`), what is noticed (`notice`), what
 //! a change of members means (`model::members`).
 
-mod entry;
 mod failure_detector;
 mod own_membership;
 mod plan;
@@ -24,18 +23,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use model::query;
 use proto::admin::Admins;
 use proto::member::{
     BindKey, Lead as LeadChange, MemberChange, MemberOp, MemberRow, MemberState, Members as Rows,
 };
-use proto::{ErrorCode, Failure};
+use proto::{ErrorCode, Failure, Name};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::lead::{self, Lead};
-use crate::node::{Deadline, Node};
 use crate::peer_monitor::PeerMonitor;
 use crate::raft::{ChangeError, EngineState, Handle};
 use crate::store::{Store, StoreError};
@@ -43,7 +42,6 @@ use crate::tasks::Tasks;
 use crate::time::NodeClock;
 use crate::trust::Trust;
 
-pub(crate) use self::entry::{Entry, Key, Known, store_key};
 pub use self::own_membership::OwnMembership;
 pub(crate) use self::own_membership::{Listening, follow as follow_standing, is_first_store};
 pub(crate) use self::plan::missing;
@@ -66,10 +64,46 @@ const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
 /// Before keys are noted again that could not be.
 const BIND_AGAIN: Duration = Duration::from_secs(10);
 
+/// The node, as far as the reconciler needs it: whether it is to act, and what has its steps ordered.
+pub trait Orders: Send + Sync + 'static {
+    /// The node's name.
+    fn name(&self) -> &Name;
+
+    /// Whether a majority would store what this node orders as primary; true on a backup.
+    fn is_followed(&self, view: &EngineState) -> bool;
+
+    /// Whether the node is handing over and stopping.
+    fn is_leaving(&self) -> bool;
+
+    /// Whether any administrator is entered.
+    fn has_admins(&self) -> bool;
+
+    /// Orders a change of the table on this primary, and waits until it is applied: for `within` at
+    /// most.
+    ///
+    /// # Errors
+    /// Why it was not done, or that nobody can say.
+    fn order_member(
+        &self,
+        change: MemberChange,
+        within: Duration,
+    ) -> BoxFuture<'_, Result<(), Failure>>;
+
+    /// Enters the first administrators. Where there are some nothing changes.
+    ///
+    /// # Errors
+    /// As [`Orders::order_member`].
+    fn order_first_admins(
+        &self,
+        first: Admins,
+        within: Duration,
+    ) -> BoxFuture<'_, Result<(), Failure>>;
+}
+
 /// What the reconciler works with.
 pub struct Parts {
     /// The node, for what it orders.
-    pub node: Node,
+    pub node: Arc<dyn Orders>,
     /// The engine.
     pub engine: Handle,
     /// How the other nodes are.
@@ -202,8 +236,7 @@ impl<'a> Term<'a> {
         if admins.is_empty() || self.parts.node.has_admins() {
             return true;
         }
-        let deadline = Deadline::within(NOTED_WITHIN);
-        match self.parts.node.enter_first_admins(Admins { admins }, deadline).await {
+        match self.parts.node.order_first_admins(Admins { admins }, NOTED_WITHIN).await {
             Ok(()) => true,
             Err(failure) => {
                 self.say_failure(&failure);
@@ -329,10 +362,8 @@ impl<'a> Term<'a> {
     /// Orders a change of the table; says whether it was done.
     async fn order(&mut self, op: MemberOp) -> bool {
         let change = MemberChange { op: Some(op), id: Uuid::new_v4().to_string() };
-        let deadline = Deadline::within(NOTED_WITHIN);
-        let name = self.parts.node.name();
-        match self.parts.node.own_member(name, change, deadline).await {
-            Ok(_) => true,
+        match self.parts.node.order_member(change, NOTED_WITHIN).await {
+            Ok(()) => true,
             Err(failure) => {
                 self.say_failure(&failure);
                 false

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use config::ClockMode;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
@@ -41,6 +42,15 @@ pub struct ManualClock {
 }
 
 impl Counter {
+    /// The machine's, as a clock of this mode needs it.
+    #[must_use]
+    pub fn of(mode: ClockMode) -> Self {
+        match mode {
+            ClockMode::Sntp => Self::Raw,
+            ClockMode::Local => Self::Boot,
+        }
+    }
+
     /// The counter, nanoseconds since some moment in the past.
     #[must_use]
     pub fn raw_ns(&self) -> u64 {

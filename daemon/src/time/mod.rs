@@ -35,3 +35,18 @@ mod story_test;
 
 pub use counter::{Counter, ManualClock};
 pub use node_clock::NodeClock;
+
+use clock::TickError;
+use proto::{ErrorCode, Failure};
+
+/// What whoever waits for a stamp is told where there is none.
+pub(crate) fn clock_failure(error: TickError) -> Failure {
+    let code = match error {
+        TickError::Ahead { .. } => ErrorCode::ClockAhead,
+        TickError::Sealed => ErrorCode::Stopping,
+        TickError::Unsynced | TickError::Ceiling { .. } | TickError::Behind { .. } => {
+            ErrorCode::ClockUnavailable
+        }
+    };
+    Failure::new(code, error)
+}

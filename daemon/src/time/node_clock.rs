@@ -102,11 +102,7 @@ impl NodeClock {
         node: Name,
         tasks: &Tasks,
     ) -> Self {
-        let counter = match config.mode {
-            ClockMode::Sntp => Counter::Raw,
-            ClockMode::Local => Counter::Boot,
-        };
-        Self::with_counter(config, ceiling, events, node, tasks, counter)
+        Self::with_counter(config, ceiling, events, node, tasks, Counter::of(config.mode))
     }
 
     /// As [`NodeClock::start`], with a counter of the caller's choice.

@@ -15,7 +15,7 @@
 //! Which of two processes is the node: the one that was let in first, for what it has acknowledged
 //! since only it holds. The other one is refused, changes nothing, and is no reason to doubt the first.
 //!
-//! Not here: the rules (`proto::attest`), the order of a start (`node::run`).
+//! Not here: the rules (`proto::attest`), the order of a start (`start`).
 
 mod file;
 mod keep;

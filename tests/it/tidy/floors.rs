@@ -1,5 +1,6 @@
 //! The floors of a crate: which of its folders may name which, and that no two of its files need each
-//! other. What only tests name does not count.
+//! other. In the daemon no two of its modules do, whatever files they consist of: what a module is put
+//! together from does not know it. What only tests name does not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,12 +18,48 @@ fn imports(files: &[TextFile], source: &str) -> BTreeMap<String, BTreeSet<String
         .filter(|(module, _)| module != "lib")
         .collect();
     let of = |(name, text): (&String, &String)| {
-        let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let shipped = shipped(text);
         let named = shipped.split("crate::").skip(1).flat_map(paths);
         let known = named.filter_map(|path| longest(&texts, &path)).filter(|module| module != name);
         (name.clone(), known.collect())
     };
     texts.iter().map(of).collect()
+}
+
+/// Code without what is compiled for tests alone.
+fn shipped(code: &str) -> String {
+    let mut parts = code.split("#[cfg(test)]");
+    let first = parts.next().unwrap_or_default().to_owned();
+    first + &parts.map(after_item).collect::<String>()
+}
+
+/// What comes after the item that a text begins with.
+fn after_item(code: &str) -> &str {
+    let mut depth = 0_usize;
+    for (at, c) in code.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth > 1 => depth -= 1,
+            '}' => return &code[at + 1..],
+            ';' if depth == 0 => return &code[at + 1..],
+            _ => {}
+        }
+    }
+    ""
+}
+
+/// The same for whole modules: the folders and files at the root of a crate. Files for tests are left
+/// out.
+fn modules(imports: &BTreeMap<String, BTreeSet<String>>) -> BTreeMap<String, BTreeSet<String>> {
+    let top = |module: &String| module.split('/').next().unwrap_or_default().to_owned();
+    let tests = |module: &&String| module.ends_with("_test") || module.contains("/test_");
+    let mut out: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (name, named) in imports.iter().filter(|(name, _)| !tests(name)) {
+        let own = top(name);
+        let named = named.iter().filter(|name| !tests(name)).map(top).filter(|name| *name != own);
+        out.entry(own.clone()).or_default().extend(named);
+    }
+    out
 }
 
 fn module(path: &str) -> String {
@@ -109,4 +146,36 @@ fn files_stand_on_floors_and_in_no_circle() {
         none(upwards(&found, floors));
         none(circle(&found));
     }
+}
+
+#[test]
+fn no_module_of_the_daemon_is_known_by_what_it_needs() {
+    const DAEMON: &str = "daemon/src/";
+    let planted = [
+        TextFile::planted("daemon/src/node/mod.rs", "mod own; use crate::events::Sink;"),
+        TextFile::planted("daemon/src/node/own.rs", "#[cfg(test)] mod tests;\nuse crate::raft::H;"),
+        TextFile::planted(
+            "daemon/src/raft.rs",
+            "pub struct H; #[cfg(test)] fn f() { if true { crate::node::f() } } use crate::store::S;",
+        ),
+        TextFile::planted("daemon/src/store.rs", "#[cfg(test)]\nmod tests { use crate::node; }"),
+        TextFile::planted("daemon/src/events.rs", "// crate::node"),
+        TextFile::planted("daemon/src/events_test.rs", "use crate::node::N;"),
+    ];
+    let found = modules(&imports(&planted, DAEMON));
+    assert_eq!(Vec::from_iter(&found["node"]), ["events", "raft"]);
+    assert_eq!(Vec::from_iter(&found["raft"]), ["store"]);
+    none(circle(&found));
+    let mut around = planted.to_vec();
+    around[4].text = "use crate::node::own;".to_owned();
+    let around = circle(&modules(&imports(&around, DAEMON)));
+    assert_eq!(
+        around,
+        ["events", "node"].map(|name| format!("{name} is in a circle, or needs one"))
+    );
+    let found = modules(&imports(&files(), DAEMON));
+    assert!(found.len() > 20 && found["start"].contains("node"), "{DAEMON} was read");
+    none(circle(&found));
+    let knows_start = found.iter().filter(|(_, named)| named.contains("start"));
+    none(knows_start.map(|(name, _)| format!("{name} must not know start")).collect());
 }

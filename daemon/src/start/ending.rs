@@ -5,10 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::exit::{Exit, Failed};
+use crate::node::{Body, Node};
 use crate::store::{DamageKind, Store, StoreError, Told, Trouble};
 use crate::tasks::Tasks;
-
-use super::{Body, Node};
 
 /// Longest wait for a look at a disk that has refused a read.
 const LOOK_WITHIN: Duration = Duration::from_secs(60);
@@ -47,7 +46,7 @@ pub(super) async fn ended_by(store: &Store, error: StoreError) -> Failed {
 
 /// Completes when the store or the engine has failed for good.
 pub(super) async fn cannot_go_on(node: &Node) -> Failed {
-    let Body::Whole(core) = &node.inner.body else { return std::future::pending().await };
+    let Body::Whole(core) = node.body() else { return std::future::pending().await };
     let (mut view, mut contradicted) = (core.engine.view(), core.store.two_histories());
     let mut failed = match core.store.writer() {
         Ok(writer) => writer.failed(),
@@ -89,7 +88,7 @@ pub(super) async fn cannot_go_on(node: &Node) -> Failed {
 /// Completes when a task has ended that the node cannot do without, and nothing else is the reason.
 pub(super) async fn fallen(node: &Node, tasks: &Tasks) -> Failed {
     let fallen = tasks.fallen().await;
-    if let Body::Whole(core) = &node.inner.body {
+    if let Body::Whole(core) = node.body() {
         // Whoever follows the engine ends with it, and that has an end of its own.
         let mut view = core.engine.view();
         let ended = view.wait_for(|view| view.stopped.is_some());

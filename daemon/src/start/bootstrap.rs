@@ -10,12 +10,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Failed;
+use crate::node::Node;
 use crate::node_identity::NodeIdentity;
 use crate::raft::{self, Member};
 use crate::store::format::Identity as StoreIdentity;
 use crate::store::{Opened, Store, StoreError};
-
-use super::Node;
 
 /// Opens the store, after creating it if a seed allows that.
 pub(super) fn open_store(
@@ -26,7 +25,7 @@ pub(super) fn open_store(
     let seed = Seed::read(&config.data_dir)?;
     if let Some(seed) = &seed {
         let fits = seed.cluster == identity.cluster && seed.node == identity.name;
-        let Some(born) = self::identity(seed).filter(|_| fits) else {
+        let Some(born) = store_identity(seed).filter(|_| fits) else {
             let found = format!(
                 "the seed in {} is for node {} of cluster {}, this is {} of {}",
                 config.data_dir.display(),
@@ -45,8 +44,9 @@ pub(super) fn open_store(
     Ok((opened.map_err(|error| Failed::from(&error))?, seed))
 }
 
-/// Who a store is that a seed makes.
-pub(super) fn identity(seed: &Seed) -> Option<StoreIdentity> {
+/// Who a store is that a seed makes; `None` where the seed does not name its own node.
+#[must_use]
+pub fn store_identity(seed: &Seed) -> Option<StoreIdentity> {
     let myself = seed.myself()?;
     Some(StoreIdentity {
         format: 0,
@@ -105,24 +105,17 @@ impl Born {
     }
 }
 
-/// Puts the seed to use, once. The log of a first member begins with all first members. That of a
-/// node that joined begins empty: the primary, which knows of it by the log, fills it. Until the
-/// node has learned that it is a member, those whom the seed names are; they are returned.
-pub(super) async fn bootstrap(
-    config: &Config,
-    store: &Store,
-    seed: Option<Seed>,
-) -> Result<Born, StoreError> {
-    let failed = |error: seed::SeedError| StoreError::Foreign(error.to_string());
-    if let Some(seed) = seed {
-        if !seed.joined {
-            raft::bootstrap(store, members(&seed).into_iter().collect()).await?;
-        }
-        Seed::put_away(&config.data_dir).map_err(failed)?;
+/// Puts a seed to use. The log of a first member begins with all first members. That of a node that
+/// joined begins empty: the primary, which knows of it by the log, fills it. Nothing is done where the
+/// log holds something already.
+///
+/// # Errors
+/// When the store cannot be read or written.
+pub async fn bootstrap(store: &Store, seed: &Seed) -> Result<(), StoreError> {
+    if seed.joined {
+        return Ok(());
     }
-    // Only a help at the beginning of a node's life: no reason not to start later.
-    let used = Seed::read_used(&config.data_dir).ok().flatten();
-    Ok(Born::of(used.as_ref()))
+    raft::bootstrap(store, members(seed).into_iter().collect()).await
 }
 
 /// Logs once how long it took from the start until this node votes.

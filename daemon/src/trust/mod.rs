@@ -1,6 +1,8 @@
 //! What this node knows of the keys of others: the table, what was vouched for, and who is turned away.
 //!
-//! Not here: the rule (`reconciler::entry`), asking others (`node::trust`).
+//! Not here: the rule (`entry`), asking others (`node::trust`).
+
+mod entry;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,8 +19,9 @@ use tokio::time::Instant;
 
 use crate::doorman::Doorman;
 use crate::raft::Member;
-use crate::reconciler::{Entry, Key, Known};
 use crate::store::Store;
+
+pub(crate) use self::entry::{Entry, Key, Known, store_key};
 
 /// Stores that are vouched for and not in the table yet; more than a cluster has nodes.
 const VOUCHED_MAX: usize = 256;

@@ -5,7 +5,7 @@
 //! only one to learn of it from. Its raft id proves nothing, and its certificate only that somebody had
 //! the authority's key. So a member that this node does know is asked: see `node::trust`.
 //!
-//! Not here: asking (`node::trust`), what a removed node does about it (`standing`).
+//! Not here: asking (`node::trust`), what a removed node does about it (`reconciler::own_membership`).
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,184 @@
+//! A node as a process: on a UDP port and in a data directory, until it is told to stop.
+//!
+//! Port, store and verdict, then the node, then READY once it can serve. What only a process has is
+//! here: certificates that are renewed and read again, the service manager, the end by an exit code.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::Config;
+use config::seed::Seed;
+use net::{Endpoint, NetError};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::{Exit, Failed};
+use crate::node::{Body, Node, VERSION, keep_certificate};
+use crate::node_identity::NodeIdentity;
+use crate::process::Process;
+use crate::store::{Opened, Store, StoreError};
+use crate::tasks::Tasks;
+use crate::time::Counter;
+
+use super::bootstrap::{bootstrap, open_store, tell_of_vote};
+use super::ending::{ended_by, failed_on};
+use super::{Parts, READY_WITHIN, Running};
+
+/// A sync that takes this long will not end: the service manager may as well start anew.
+const SYNC_HUNG: Duration = Duration::from_secs(15);
+
+/// Runs a node until it is told to stop or cannot go on.
+///
+/// # Errors
+/// Why it could not start or go on, with the exit code.
+pub async fn run(
+    config: Config,
+    node_identity: NodeIdentity,
+    process: Process,
+) -> Result<(), Failed> {
+    let began = Instant::now();
+    let clients_max = config.limits.client_connections;
+    let endpoint = Endpoint::bind_for(config.listen, &node_identity.credentials, clients_max);
+    let endpoint = endpoint.map_err(|error| {
+        Failed::new(
+            Exit::Network,
+            error,
+            "set another address in listen, or stop the process that uses it",
+        )
+    })?;
+    crate::exit::before_database();
+    let (opened, seed) = open_store(&config, &node_identity)?;
+    let store = match &opened {
+        Opened::Intact(store) => {
+            let disk = config.data_dir.clone();
+            store.on_failure(Box::new(move |error| failed_on(&disk, error).end()));
+            Some(store.clone())
+        }
+        Opened::Repairing { damage, .. } => {
+            tracing::error!(
+                reason = %damage,
+                "this node cannot prove its store intact: it takes no part and serves nothing of \
+                 its own. Replace it by hand: stop it, keep its data directory aside"
+            );
+            None
+        }
+    };
+    let started = Box::pin(start(&config, node_identity, &endpoint, opened, seed)).await;
+    let running = match (started, &store) {
+        (Ok(running), _) => running,
+        (Err(error), Some(store)) => return Err(ended_by(store, error).await),
+        (Err(error), None) => return Err(Failed::from(&error)),
+    };
+    announce(&config, &running.node, &endpoint);
+    let first_vote = tell_of_vote(running.node.clone(), began, running.tasks.stop().clone());
+    running.tasks.once("first vote", first_vote);
+    until_the_end(&config, &endpoint, &running, process).await
+}
+
+/// Puts a seed to use, once, and the node together.
+async fn start(
+    config: &Config,
+    node_identity: NodeIdentity,
+    endpoint: &Endpoint,
+    opened: Opened,
+    seed: Option<Seed>,
+) -> Result<Running, StoreError> {
+    if let (Opened::Intact(store), Some(seed)) = (&opened, &seed) {
+        put_to_use(config, store, seed).await?;
+    }
+    // Only a help at the beginning of a node's life: no reason not to start later.
+    let used = || Seed::read_used(&config.data_dir).ok().flatten();
+    let parts = Parts {
+        config: config.clone(),
+        node_identity,
+        port: Arc::new(endpoint.clone()),
+        opened,
+        seed: seed.or_else(used),
+        counter: Counter::of(config.clock.mode),
+        tasks: Tasks::until(CancellationToken::new()),
+    };
+    parts.start().await
+}
+
+async fn put_to_use(config: &Config, store: &Store, seed: &Seed) -> Result<(), StoreError> {
+    bootstrap(store, seed).await?;
+    let put_away = Seed::put_away(&config.data_dir);
+    put_away.map_err(|error| StoreError::Foreign(error.to_string()))
+}
+
+/// Logs the one line that says who runs where.
+fn announce(config: &Config, node: &Node, endpoint: &Endpoint) {
+    let fingerprint = node.fingerprint().iter().take(8);
+    let fingerprint: String = fingerprint.map(|byte| format!("{byte:02x}")).collect();
+    tracing::info!(
+        node = %node.name(),
+        listen = %endpoint.local_addr(),
+        advertise = %config.advertise,
+        cluster = %node.identity().cluster,
+        certificate = fingerprint,
+        version = VERSION,
+        "logd is running"
+    );
+}
+
+async fn until_the_end(
+    config: &Config,
+    endpoint: &Endpoint,
+    running: &Running,
+    process: Process,
+) -> Result<(), Failed> {
+    let Process { notifier, stop, reloads } = process;
+    let tasks = &running.tasks;
+    keep_certificate(&running.node, &config.tls, &reloads.trigger(), tasks);
+    let (endpoint, node) = (endpoint.clone(), running.node.clone());
+    let take = move |node_identity: NodeIdentity| {
+        endpoint.reload(&node_identity.credentials)?;
+        node.take(node_identity);
+        Ok::<(), NetError>(())
+    };
+    tasks.once("reload", reloads.serve(stop.clone(), take));
+    let (status, node) = (notifier.clone(), running.node.clone());
+    tasks.keep_until_stop("service status", async move {
+        loop {
+            status.status(&node.summary());
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+    let (fed, node, stopping) = (notifier.clone(), running.node.clone(), tasks.stop().clone());
+    tasks.once("watchdog", async move { fed.watchdog(move || progress(&node), stopping).await });
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = can_serve(&running.node) => notifier.ready(),
+        // It never will.
+        _ = running.node.witness().lacking() => {}
+    }
+    tokio::select! {
+        () = stop.cancelled() => {
+            running.stop().await;
+            Ok(())
+        }
+        why = running.ended() => Err(why),
+    }
+}
+
+/// Waits until the node can serve: a primary is known, or known to be absent, and the clock has
+/// decided what it is.
+async fn can_serve(node: &Node) {
+    let decided = node.node_clock().decided();
+    if let Some(engine) = node.engine() {
+        let mut view = engine.view();
+        let led = view.wait_for(|view| view.primary.is_some());
+        drop(tokio::time::timeout(READY_WITHIN, led).await);
+    }
+    drop(tokio::time::timeout(READY_WITHIN, decided).await);
+}
+
+/// Whether the commit path moves: what the watchdog is fed with.
+fn progress(node: &Node) -> Result<(), String> {
+    let Body::Whole(core) = node.body() else { return Ok(()) };
+    let writer = core.store.writer().map_err(|error| error.to_string())?;
+    match writer.sync_age() {
+        Some(age) if age > SYNC_HUNG => Err(format!("a sync has taken {} s", age.as_secs())),
+        _ => Ok(()),
+    }
+}
