@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use proto::life::Life;
+use proto::life::{Date, Life};
 use proto::{ClusterId, Identity};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
@@ -16,7 +16,6 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::CertError;
-use crate::date::Date;
 use crate::files::{content, read_certs, read_certs_text, read_key};
 use crate::identity::{Peer, hmac_sha256, peer_of, sha256};
 use crate::pin;

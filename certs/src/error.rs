@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::date::Date;
+use proto::life::Date;
 
 /// Why certificates could not be made, read or used. `Display` names the file where there is one.
 #[derive(Debug, thiserror::Error)]

@@ -13,7 +13,6 @@
 
 mod authority;
 mod credentials;
-mod date;
 mod error;
 mod files;
 mod identity;
@@ -28,10 +27,10 @@ pub use authority::{
     Authority, IssueOptions, Issued, SignedCsr, authority_life, random, request_fingerprint,
 };
 pub use credentials::Credentials;
-pub use date::Date;
 pub use error::CertError;
 pub use files::{write_private, write_public};
 pub use identity::{Peer, hmac_sha256, peer_of, sha256};
+pub use proto::life::Date;
 pub use recovery::check_recovery;
 pub use request::{new_request, request_for_key, request_for_key_file};
 pub use verify::{any_node, refusal};

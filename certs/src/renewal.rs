@@ -5,11 +5,10 @@
 //! gateway nor the connection. Whether the name may still have a certificate is for the cluster's
 //! state to say.
 
-use proto::life::RENEW_LATE_MAX_S;
+use proto::life::{Date, RENEW_LATE_MAX_S};
 use rustls::pki_types::CertificateDer;
 
 use crate::authority::request_fingerprint;
-use crate::date::Date;
 use crate::files::certs_of;
 use crate::identity::{Peer, peer_of};
 use crate::{CertError, Credentials};

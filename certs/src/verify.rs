@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use proto::identity::DOMAIN;
+use proto::life::Date;
 use proto::{ClusterId, Role};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -12,7 +13,6 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
 };
 
-use crate::date::Date;
 use crate::identity::{Peer, peer_of};
 
 /// The name to dial when any node of the cluster will do: no certificate carries it.

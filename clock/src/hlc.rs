@@ -172,6 +172,13 @@ pub fn utc_text(ns: u64) -> String {
         .map_or_else(|| ns.to_string(), |t| t.to_rfc3339_opts(SecondsFormat::Nanos, true))
 }
 
+/// Seconds since 1970 as `2026-11-21 01:30:45 UTC`; `None` if no calendar goes that far.
+#[must_use]
+pub fn date_text(unix_s: i64) -> Option<String> {
+    let time = DateTime::from_timestamp(unix_s, 0)?;
+    Some(time.format("%Y-%m-%d %H:%M:%S UTC").to_string())
+}
+
 /// Reads an RFC 3339 time (any offset, any number of decimals) as nanoseconds since 1970.
 ///
 /// # Errors

@@ -34,7 +34,7 @@ pub(crate) use self::group::{Group, GroupMembers};
 pub(crate) use self::kv::{Kv, KvCas, KvDelete, KvGet, KvPut};
 pub(crate) use self::line::{parse_line, words};
 pub(crate) use self::local::{Dev, DevDir, DevDown, DevUp, Verify};
-pub(crate) use self::message::{Delete, From, Get, Mode, Read, Send, Times};
+pub(crate) use self::message::{Delete, From, Get, Mode, Read, Send};
 pub(crate) use self::node::{Node, NodeAdd, NodeRemove, Raft};
 pub(crate) use self::spreading::{
     Bench, Chart, ChartBars, ChartDistribution, ChartForm, Ping, Policy, Route,

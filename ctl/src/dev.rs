@@ -200,7 +200,7 @@ pub(crate) async fn wait_until(
                 return Ok(status);
             }
             Ok(status) if status.problems.is_empty() => "not all nodes are there".to_owned(),
-            Ok(status) => crate::health::sentences(&status.problems),
+            Ok(status) => views::health::sentences(&status.problems),
             Err(error) => error.line(),
         };
         if Instant::now() > give_up {

@@ -43,6 +43,18 @@ pub(crate) enum CtlError {
     Client(#[from] net::ClientError),
 }
 
+impl From<views::Unreadable> for CtlError {
+    fn from(answer: views::Unreadable) -> Self {
+        Self::unexpected(&answer.to_string())
+    }
+}
+
+impl From<views::Unwell> for CtlError {
+    fn from(views::Unwell { code, what, hint }: views::Unwell) -> Self {
+        Self::refused(code, what, hint)
+    }
+}
+
 impl CtlError {
     /// Bad input: exit code 2.
     pub(crate) fn usage(what: impl Into<String>, hint: impl Into<String>) -> Self {

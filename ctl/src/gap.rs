@@ -5,7 +5,7 @@
 //! nobody can say any more, so how many are missing is told as the most that it can be.
 
 use proto::wire::Gap;
-use serde::Serialize;
+use views::gap::GapView;
 
 use crate::error::CtlError;
 use crate::out::{Out, Shape};
@@ -17,36 +17,6 @@ pub(crate) struct Gaps {
     count_max: u64,
     /// First and last place that is missing.
     span: Option<(u64, u64)>,
-}
-
-/// A gap in the place of the records that are missing.
-#[derive(Debug, Serialize)]
-pub(crate) struct GapView {
-    gap: Span,
-}
-
-#[derive(Debug, Serialize)]
-struct Span {
-    shard: u32,
-    from_seq: u64,
-    to_seq: u64,
-    /// As many at most: the others on the way were for others.
-    count_max: u64,
-}
-
-impl From<Gap> for GapView {
-    fn from(gap: Gap) -> Self {
-        let Gap { shard, from_seq, to_seq } = gap;
-        Self { gap: Span { shard, from_seq, to_seq, count_max: gap.count_max() } }
-    }
-}
-
-impl GapView {
-    /// The word `gap`, where a record has its seq; first, last and how many at most.
-    fn plain(&self) -> [String; 4] {
-        let Span { from_seq, to_seq, count_max, .. } = &self.gap;
-        ["gap".to_owned(), from_seq.to_string(), to_seq.to_string(), count_max.to_string()]
-    }
 }
 
 impl Gaps {
@@ -128,13 +98,5 @@ mod tests {
             said(1, 4, 4)
                 .starts_with("up to 1 message for this reader, seq 4 to 4 of the log, was")
         );
-    }
-
-    #[test]
-    fn a_machine_is_told_in_numbers() {
-        let view = GapView::from(Gap { shard: 1, from_seq: 3, to_seq: 9 });
-        assert_eq!(view.plain(), ["gap", "3", "9", "7"]);
-        let json = serde_json::to_string(&view).unwrap();
-        assert_eq!(json, r#"{"gap":{"shard":1,"from_seq":3,"to_seq":9,"count_max":7}}"#);
     }
 }

@@ -4,7 +4,7 @@
 //! with the cluster, `out` is the only place that prints. A command ends with an exit code from the
 //! README's table, and a failing one with a line that says what to try.
 //!
-//! Not here: QUIC, retries and failover (`net`), certificates (`certs`), the daemon.
+//! Not here: what answers look like (`views`), QUIC, retries and failover (`net`), certificates (`certs`), the daemon.
 
 use std::ffi::OsString;
 use std::io;
@@ -12,24 +12,19 @@ use std::process::ExitCode;
 
 mod chart;
 mod cli;
-mod clock_view;
 mod context;
 mod dev;
 mod each_node;
 mod error;
 mod gap;
-mod health;
-mod history;
 mod home;
 mod input;
 mod join_folder;
 mod join_token;
 mod layout;
 mod local;
-mod metrics;
 mod out;
 mod range;
-mod read_hash;
 mod renewal;
 mod scenario;
 mod seen_stamp_file;
@@ -38,7 +33,6 @@ mod settings;
 mod spread;
 mod turn_file;
 mod verb;
-mod views;
 
 use cli::{Cli, Globals};
 use error::CtlError;

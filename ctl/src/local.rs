@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use proto::ExitCode;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 
 use crate::error::CtlError;
 use crate::home::make_private_dir;
-use proto::ExitCode;
 
 pub(crate) use self::detached::{Stopped, is_running, start_detached, stop_detached};
 

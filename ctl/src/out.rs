@@ -12,66 +12,16 @@ use std::os::fd::AsFd;
 
 use anstream::ColorChoice;
 use anstyle::{AnsiColor, Style};
+use proto::ExitCode;
 use serde::Serialize;
 use tokio::io::Interest;
 use tokio::net::unix::pipe::Sender;
+use views::show;
+
+pub(crate) use views::show::{Cell, Shape, Show, Tone, escape_controls};
 
 use crate::cli::{Form, Globals};
 use crate::error::CtlError;
-use proto::ExitCode;
-
-/// Something that can be shown in every form of output.
-pub(crate) trait Show: Serialize {
-    /// Headings of the table.
-    fn headings() -> &'static [&'static str];
-    /// One row for people.
-    fn row(&self) -> Vec<Cell>;
-    /// One row for programs, tab-separated when written.
-    fn plain(&self) -> Vec<String>;
-}
-
-/// One cell of a table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Cell {
-    text: String,
-    tone: Tone,
-}
-
-/// What the colour of a cell means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tone {
-    /// Nothing special.
-    Neutral,
-    /// As it should be.
-    Good,
-    /// Worth a look.
-    Warning,
-    /// Broken.
-    Bad,
-}
-
-impl Cell {
-    /// A cell with a colour.
-    pub(crate) fn toned(text: impl Into<String>, tone: Tone) -> Self {
-        Self { text: printable(&text.into()), tone }
-    }
-}
-
-impl<T: Into<String>> From<T> for Cell {
-    fn from(text: T) -> Self {
-        Self::toned(text, Tone::Neutral)
-    }
-}
-
-/// Form of the output once `auto` is decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shape {
-    Table,
-    Plain,
-    Json,
-    Ndjson,
-    Raw,
-}
 
 /// Where a command writes to.
 pub(crate) struct Out {
@@ -134,17 +84,10 @@ impl Out {
 
     /// Many things: one array, a line each, or a table.
     pub(crate) fn list<T: Show>(&mut self, items: &[T]) -> Result<(), CtlError> {
-        match self.shape {
-            Shape::Json => self.json(&items),
-            Shape::Ndjson => items.iter().try_for_each(|item| self.json_line(item)),
-            Shape::Plain | Shape::Raw => {
-                items.iter().try_for_each(|item| self.plain_line(&item.plain()))
-            }
-            Shape::Table => {
-                let mut widths = Vec::new();
-                self.table::<T>(items, &mut widths, true)
-            }
-        }
+        let paint = |text: &str, tone| tint(text, tone, self.colour);
+        let text = show::list(items, self.shape, &paint);
+        let text = text.map_err(|error| CtlError::Output(error.into()))?;
+        self.bytes(text.as_bytes())
     }
 
     /// A JSON document over several lines.
@@ -167,8 +110,7 @@ impl Out {
 
     /// A tab-separated line. Tabs, line ends and backslashes in a field are escaped.
     pub(crate) fn plain_line(&mut self, fields: &[String]) -> Result<(), CtlError> {
-        let fields: Vec<String> = fields.iter().map(|field| printable(field)).collect();
-        self.line(&fields.join("\t"))
+        self.line(&show::plain_line(fields))
     }
 
     /// A table. `widths` grow and are kept by the caller, so that a later part of the same table
@@ -179,23 +121,9 @@ impl Out {
         widths: &mut Vec<usize>,
         headings: bool,
     ) -> Result<(), CtlError> {
-        let head: Vec<Cell> = T::headings().iter().map(|&heading| heading.into()).collect();
-        let rows: Vec<Vec<Cell>> = items.iter().map(Show::row).collect();
-        widths.resize(head.len(), 0);
-        for row in rows.iter().chain(std::iter::once(&head)) {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.text.chars().count());
-            }
-        }
-        if headings {
-            let line = self.aligned(&head, widths);
-            self.line(&line)?;
-        }
-        for row in &rows {
-            let line = self.aligned(row, widths);
-            self.line(&line)?;
-        }
-        Ok(())
+        let text =
+            show::table(items, widths, headings, &|text, tone| tint(text, tone, self.colour));
+        self.bytes(text.as_bytes())
     }
 
     /// A line of text as it is.
@@ -355,15 +283,6 @@ impl Out {
     pub(crate) fn paint(&self, text: &str, tone: Tone) -> String {
         tint(text, tone, self.colour)
     }
-
-    fn aligned(&self, row: &[Cell], widths: &[usize]) -> String {
-        let last = row.len().saturating_sub(1);
-        let cells = row.iter().zip(widths).enumerate().map(|(at, (cell, &width))| {
-            let padding = if at == last { 0 } else { width - cell.text.chars().count() };
-            format!("{}{}", tint(&cell.text, cell.tone, self.colour), " ".repeat(padding))
-        });
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    }
 }
 
 /// Whether the reader has gone.
@@ -418,26 +337,6 @@ fn tint(text: &str, tone: Tone, colour: bool) -> String {
     if colour { format!("{style}{text}{style:#}") } else { text.to_owned() }
 }
 
-/// One line that cannot move the cursor, colour the screen or break a column.
-fn printable(text: &str) -> String {
-    escape_controls(&text.replace('\\', "\\\\"))
-}
-
-/// Control characters as escapes; nothing a sender wrote may drive a reader's terminal.
-pub(crate) fn escape_controls(text: &str) -> String {
-    // Direction overrides reorder what is seen, so they are escaped like controls.
-    let drives =
-        |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        if drives(c) {
-            out.extend(c.escape_debug())
-        } else {
-            out.push(c)
-        }
-        out
-    })
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use std::cell::RefCell;
@@ -470,54 +369,5 @@ pub(crate) mod tests {
         let (mut out, seen) = captured(shape, false);
         out.list(items).unwrap();
         String::from_utf8(seen.take()).unwrap()
-    }
-
-    #[derive(Serialize)]
-    struct Row {
-        name: &'static str,
-        state: &'static str,
-    }
-
-    impl Show for Row {
-        fn headings() -> &'static [&'static str] {
-            &["NAME", "STATE"]
-        }
-        fn row(&self) -> Vec<Cell> {
-            vec![self.name.into(), Cell::toned(self.state, Tone::Good)]
-        }
-        fn plain(&self) -> Vec<String> {
-            vec![self.name.to_owned(), self.state.to_owned()]
-        }
-    }
-
-    const ROWS: [Row; 2] =
-        [Row { name: "n1", state: "up" }, Row { name: "a\tlong\nname", state: "down" }];
-
-    #[test]
-    fn every_form_of_a_list() {
-        assert_eq!(
-            shown(Shape::Table, &ROWS),
-            "NAME           STATE\nn1             up\na\\tlong\\nname  down\n"
-        );
-        assert_eq!(shown(Shape::Plain, &ROWS), "n1\tup\na\\tlong\\nname\tdown\n");
-        assert_eq!(
-            shown(Shape::Ndjson, &ROWS),
-            "{\"name\":\"n1\",\"state\":\"up\"}\n{\"name\":\"a\\tlong\\nname\",\"state\":\"down\"}\n"
-        );
-        let document: serde_json::Value = serde_json::from_str(&shown(Shape::Json, &ROWS)).unwrap();
-        assert_eq!(document[1]["state"], "down");
-    }
-
-    #[test]
-    fn colour_does_not_move_columns() {
-        let (mut out, seen) = captured(Shape::Table, true);
-        out.list(&ROWS[..1]).unwrap();
-        let text = String::from_utf8(seen.take()).unwrap();
-        assert_eq!(text, "NAME  STATE\nn1    \u{1b}[32mup\u{1b}[0m\n");
-    }
-
-    #[test]
-    fn text_cannot_drive_a_terminal() {
-        assert_eq!(printable("a\u{1b}[2J\\\u{202e}b\u{7}"), "a\\u{1b}[2J\\\\\\u{202e}b\\u{7}");
     }
 }

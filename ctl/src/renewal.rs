@@ -9,15 +9,13 @@ use std::time::Duration;
 use certs::pin::now_unix_s;
 use certs::{Authority, CertError, Credentials, Date};
 use net::Client;
-use proto::life::{Life, Validity, left_text};
-use proto::wire::{NodeRow, Op, Renew, Reply};
+use proto::life::{Validity, left_text};
+use proto::wire::{Op, Renew, Reply};
 use proto::{ExitCode, Name};
-use serde::Serialize;
 
 use crate::context::Context;
 use crate::error::CtlError;
 use crate::home::Home;
-use crate::out::{Cell, Tone};
 
 /// The file that keeps the live list from one command to the next, by context and cluster.
 pub(crate) const NODES: &str = "nodes.json";
@@ -41,45 +39,6 @@ pub(crate) struct Files {
     pub(crate) key: PathBuf,
     /// The live list that earlier commands have kept.
     nodes: PathBuf,
-}
-
-/// A node's certificate, as the status and the list of nodes tell of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct CertLeft {
-    /// Its last moment.
-    not_after: String,
-    /// Whole days until then, 0 on the last and after it.
-    days_left: i64,
-    #[serde(skip)]
-    life: Life,
-}
-
-impl CertLeft {
-    /// What a node says of it; `None` if it says nothing.
-    pub(crate) fn of(row: &NodeRow) -> Option<Self> {
-        let life = Life { from_unix_s: row.not_before_unix_s, until_unix_s: row.not_after_unix_s };
-        (life.until_unix_s != 0).then(|| Self {
-            not_after: Date(life.until_unix_s).to_string(),
-            days_left: (life.until_unix_s.saturating_sub(now_s()) / 86_400).max(0),
-            life,
-        })
-    }
-
-    /// What is left of it, in one unit.
-    pub(crate) fn cell(this: Option<&Self>) -> Cell {
-        let Some(Self { life, .. }) = this else { return "-".into() };
-        let text = left_text(life.until_unix_s.saturating_sub(now_s()));
-        match life.standing(now_s()) {
-            Validity::Fine => text.into(),
-            Validity::Late => Cell::toned(text, Tone::Warning),
-            Validity::Expired => Cell::toned("expired", Tone::Bad),
-        }
-    }
-
-    /// The last moment, for programs.
-    pub(crate) fn plain(this: Option<&Self>) -> String {
-        this.map(|left| left.not_after.clone()).unwrap_or_default()
-    }
 }
 
 /// Seconds since 1970.

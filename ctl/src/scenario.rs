@@ -252,7 +252,7 @@ impl Stage {
                 Ok(status) if !status.primary.is_empty() && status.quorum && wanted(&status) => {
                     return Ok(status.primary);
                 }
-                Ok(status) => crate::health::sentences(&status.problems),
+                Ok(status) => views::health::sentences(&status.problems),
                 Err(error) => error.line(),
             };
             if Instant::now() > give_up {

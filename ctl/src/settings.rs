@@ -1,27 +1,15 @@
 //! The settings of the whole cluster as people write and read them.
 
-use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use proto::limits::RETAIN_AGE_MIN_MS;
-use proto::settings::age_text;
-use proto::wire::{Configure, OnLoss, Settings};
-use serde::Serialize;
-
-use crate::out::{Cell, Show};
+use proto::wire::{Configure, OnLoss};
+use views::settings::{MAX_CLOCK_ERROR, NONE, ON_LOSS, RETAIN_AGE, RETAIN_BYTES, RETAIN_COUNT};
 
 /// Smallest and largest limit of the error bound that a cluster accepts.
 const ERROR_MIN: Duration = Duration::from_millis(1);
 const ERROR_MAX: Duration = Duration::from_secs(10);
-
-const MAX_CLOCK_ERROR: &str = "max-clock-error";
-const ON_LOSS: &str = "on-loss";
-const RETAIN_AGE: &str = "retain-age";
-const RETAIN_COUNT: &str = "retain-count";
-const RETAIN_BYTES: &str = "retain-bytes";
-/// No limit, as a value.
-const NONE: &str = "none";
 
 /// One `key=value` of `cluster set`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,77 +127,11 @@ pub(crate) fn change(settings: &[Setting]) -> Option<Configure> {
     Some(change)
 }
 
-/// The settings. Its text is what `cluster set` reads.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct SettingsView {
-    max_clock_error_us: u64,
-    on_loss: &'static str,
-    /// These three are none where messages stay.
-    retain_age_ms: Option<u64>,
-    retain_count: Option<u64>,
-    retain_bytes: Option<u64>,
-}
-
-impl From<Settings> for SettingsView {
-    fn from(settings: Settings) -> Self {
-        let on_loss = match OnLoss::try_from(settings.on_loss) {
-            Ok(OnLoss::Degrade) => "degrade",
-            Ok(OnLoss::Refuse) => "refuse",
-            Err(_) => "unknown",
-        };
-        let limit = |limit: Option<u64>| limit.filter(|&limit| limit > 0);
-        Self {
-            max_clock_error_us: settings.max_clock_error_us,
-            on_loss,
-            retain_age_ms: limit(settings.retain_age_ms),
-            retain_count: limit(settings.retain_count),
-            retain_bytes: limit(settings.retain_bytes),
-        }
-    }
-}
-
-impl fmt::Display for SettingsView {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, (key, value)) in self.pairs().into_iter().enumerate() {
-            write!(f, "{}{key}={value}", if at == 0 { "" } else { " " })?;
-        }
-        Ok(())
-    }
-}
-
-impl SettingsView {
-    fn pairs(&self) -> [(&'static str, String); 5] {
-        let time = Duration::from_micros(self.max_clock_error_us);
-        let time = humantime::format_duration(time).to_string().replace(' ', "");
-        let limit = |limit: Option<u64>, text: fn(u64) -> String| {
-            limit.map_or_else(|| NONE.to_owned(), text)
-        };
-        [
-            (MAX_CLOCK_ERROR, time),
-            (ON_LOSS, self.on_loss.to_owned()),
-            (RETAIN_AGE, limit(self.retain_age_ms, age_text)),
-            (RETAIN_COUNT, limit(self.retain_count, |count| count.to_string())),
-            (RETAIN_BYTES, limit(self.retain_bytes, |bytes| bytes.to_string())),
-        ]
-    }
-}
-
-impl Show for SettingsView {
-    fn headings() -> &'static [&'static str] {
-        &["MAX-CLOCK-ERROR", "ON-LOSS", "RETAIN-AGE", "RETAIN-COUNT", "RETAIN-BYTES"]
-    }
-
-    fn row(&self) -> Vec<Cell> {
-        self.plain().into_iter().map(Cell::from).collect()
-    }
-
-    fn plain(&self) -> Vec<String> {
-        self.pairs().map(|(_, value)| value).into()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use proto::wire::Settings;
+    use views::settings::SettingsView;
+
     use super::*;
 
     fn ms(ms: u64) -> Setting {

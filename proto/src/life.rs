@@ -3,6 +3,10 @@
 //! Everything here goes by the length of the life, so that what holds for ninety days can be watched
 //! in minutes.
 
+use std::fmt;
+
+use clock::hlc::date_text;
+
 /// From when to when a certificate is valid, seconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Life {
@@ -10,6 +14,19 @@ pub struct Life {
     pub from_unix_s: i64,
     /// Last second of its validity.
     pub until_unix_s: i64,
+}
+
+/// Seconds since 1970 as a date that people can read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Date(pub i64);
+
+impl fmt::Display for Date {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match date_text(self.0) {
+            Some(text) => f.write_str(&text),
+            None => write!(f, "second {} since 1970", self.0),
+        }
+    }
 }
 
 /// How a certificate stands at one instant.
@@ -94,6 +111,13 @@ pub fn left_text(left_s: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates_are_readable() {
+        assert_eq!(Date(0).to_string(), "1970-01-01 00:00:00 UTC");
+        assert_eq!(Date(1_795_224_645).to_string(), "2026-11-21 01:30:45 UTC");
+        assert_eq!(Date(i64::MAX).to_string(), format!("second {} since 1970", i64::MAX));
+    }
 
     const DAY: i64 = 86_400;
 

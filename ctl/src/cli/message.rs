@@ -157,3 +157,13 @@ pub(crate) enum Times {
     /// How far true time may lie to either side
     Eps,
 }
+
+impl std::convert::From<Times> for views::record::Times {
+    fn from(form: Times) -> Self {
+        match form {
+            Times::Utc => Self::Utc,
+            Times::Hlc => Self::Hlc,
+            Times::Eps => Self::Eps,
+        }
+    }
+}

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use proto::ExitCode;
 use rustix::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::time::{Instant, sleep};
 
 use crate::error::CtlError;
 use crate::home::write_atomic;
-use proto::ExitCode;
 
 /// Time for a node to stop when asked: it hands over, drains and flushes.
 const STOP_WITHIN: Duration = Duration::from_secs(15);

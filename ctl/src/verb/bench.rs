@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use net::Spread;
+use proto::ExitCode;
 use proto::wire::{self, Ack, Op, Position, Reply};
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -21,7 +22,6 @@ use crate::home::Home;
 use crate::out::{Cell, Out, Show, Tone};
 use crate::session::Session;
 use crate::spread::Counts;
-use proto::ExitCode;
 
 /// Most messages of one run: each is remembered until the end.
 const MESSAGES_MAX: u64 = 5_000_000;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use certs::{Credentials, Date, IssueOptions};
+use proto::ExitCode;
 use proto::life::{LIFE_DEFAULT_S, Life, Validity, left_text};
 use serde::Serialize;
 
@@ -14,7 +15,6 @@ use crate::home::Home;
 use crate::out::{Cell, Out, Show, Tone};
 use crate::renewal::{Files, now_s};
 use crate::session::Session;
-use proto::ExitCode;
 
 /// A certificate.
 #[derive(Debug, Serialize)]

@@ -11,6 +11,7 @@ use proto::limits::BODY_BYTES_MAX;
 use proto::wire::{self, Ack, Instant, Op, Page, Position, Reply, TimePoint};
 use proto::{ExitCode, Record, Stream, group};
 use tokio::sync::mpsc;
+use views::record::RecordView;
 
 use crate::cli::{Chat, Globals};
 use crate::error::CtlError;
@@ -19,7 +20,6 @@ use crate::home::Home;
 use crate::out::{Out, Shape, escape_controls, reader_gone};
 use crate::range::When;
 use crate::session::Session;
-use crate::views::RecordView;
 
 pub(crate) async fn run(args: Chat, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     if args.to == Stream::Events {

@@ -2,13 +2,13 @@
 
 use proto::Name;
 use proto::wire::{Empty, Op, Reply};
+use views::client::ClientView;
 
 use crate::cli::{Clients, Globals};
 use crate::error::CtlError;
 use crate::home::Home;
 use crate::out::Out;
 use crate::session::Session;
-use crate::views::ClientView;
 
 pub(crate) async fn run(args: Clients, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     let session = Session::open(globals, &Home::from_env()?)?;

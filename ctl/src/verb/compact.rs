@@ -1,5 +1,6 @@
 //! `logctl compact`: every node drops deleted and expired bodies from its disk.
 
+use proto::ExitCode;
 use proto::wire::{Empty, Op, Reply};
 use serde::Serialize;
 
@@ -7,7 +8,6 @@ use crate::cli::Globals;
 use crate::each_node::EachNode;
 use crate::error::CtlError;
 use crate::out::{Cell, Out, Show, Tone};
-use proto::ExitCode;
 
 #[derive(Debug, Serialize)]
 struct CompactView {

@@ -3,13 +3,13 @@
 use proto::Name;
 use proto::limits::REASON_BYTES_MAX;
 use proto::wire::{self, Op, Reply};
+use views::record::RecordView;
 
 use crate::cli::{Delete, Globals};
 use crate::error::CtlError;
 use crate::home::Home;
 use crate::out::Out;
 use crate::session::Session;
-use crate::views::RecordView;
 
 pub(crate) async fn run(args: Delete, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     if args.reason.len() > REASON_BYTES_MAX {

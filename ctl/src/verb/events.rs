@@ -1,91 +1,16 @@
 //! `logctl events`: what happened to the cluster itself, from the log's own stream `$events`.
 
 use clock::overlap::Overlap;
-use proto::event::{NODE, TYPE};
+use proto::Stream;
 use proto::wire::{self, Gap, Op, Page, Reply};
-use proto::{Record, Stream};
-use serde::Serialize;
+use views::event::{EventView, kind_of};
 
 use crate::cli::{Events, Globals};
 use crate::error::CtlError;
 use crate::gap::Gaps;
 use crate::home::Home;
-use crate::out::{Cell, Out, Shape, Show, Tone, reader_gone};
+use crate::out::{Out, Shape, reader_gone};
 use crate::session::Session;
-use crate::views::{Headers, When};
-
-/// An event.
-#[derive(Debug, Serialize)]
-struct EventView {
-    seq: u64,
-    stamp: String,
-    earliest: Option<String>,
-    latest: Option<String>,
-    /// Whether it surely happened after every event before it.
-    order_certain: bool,
-    #[serde(rename = "type")]
-    kind: String,
-    node: Option<String>,
-    text: String,
-    headers: Headers,
-    #[serde(skip)]
-    short: String,
-}
-
-impl EventView {
-    fn of(record: Record, overlaps: bool) -> Result<Self, CtlError> {
-        let when = When::read(&record.stamp)?;
-        Ok(Self {
-            seq: record.seq,
-            stamp: when.stamp(),
-            earliest: when.earliest(),
-            latest: when.latest(),
-            order_certain: !overlaps,
-            kind: kind_of(&record).to_owned(),
-            node: header(&record, NODE).map(ToOwned::to_owned),
-            text: String::from_utf8_lossy(&record.body).into_owned(),
-            short: format!("{}{}", if overlaps { "~" } else { "" }, when.short()),
-            headers: record.headers.into(),
-        })
-    }
-
-    fn tone(&self) -> Tone {
-        match self.kind.as_str() {
-            proto::event::LEAVE => Tone::Bad,
-            proto::event::SUSPECT | proto::event::ALARM => Tone::Warning,
-            proto::event::JOIN => Tone::Good,
-            _ => Tone::Neutral,
-        }
-    }
-}
-
-impl Show for EventView {
-    fn headings() -> &'static [&'static str] {
-        &["SEQ", "TIME", "TYPE", "EVENT"]
-    }
-
-    fn row(&self) -> Vec<Cell> {
-        vec![
-            self.seq.to_string().into(),
-            self.short.as_str().into(),
-            Cell::toned(self.kind.as_str(), self.tone()),
-            self.text.as_str().into(),
-        ]
-    }
-
-    fn plain(&self) -> Vec<String> {
-        vec![self.seq.to_string(), self.stamp.clone(), self.kind.clone(), self.text.clone()]
-    }
-}
-
-fn header<'a>(record: &'a Record, key: &str) -> Option<&'a str> {
-    record.headers.iter().find(|header| header.key == key).map(|header| header.value.as_str())
-}
-
-/// The type of an event; of a newer release, perhaps.
-fn kind_of(record: &Record) -> &str {
-    header(record, TYPE).unwrap_or_default()
-}
 
 pub(crate) async fn run(args: Events, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     if args.follow {

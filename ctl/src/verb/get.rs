@@ -2,13 +2,13 @@
 
 use proto::Name;
 use proto::wire::{self, Op, Reply};
+use views::record::RecordView;
 
 use crate::cli::{Get, Globals};
 use crate::error::CtlError;
 use crate::home::Home;
 use crate::out::{Out, Shape};
 use crate::session::Session;
-use crate::views::RecordView;
 
 pub(crate) async fn run(args: Get, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     let session = Session::open(globals, &Home::from_env()?)?;

@@ -1,40 +1,16 @@
 //! `logctl group`: groups and their members.
 
-use clock::Hlc;
 use proto::group::{self, GroupOp, GroupView, Groups};
 use proto::limits::GROUP_CHANGE_NAMES_MAX;
 use proto::wire::{GroupChange, ListGroups, Op, Reply};
 use proto::{ExitCode, MessageId, Name};
-use serde::Serialize;
+use views::group::{GroupLine, WholeGroup};
 
 use crate::cli::{Globals, Group, GroupMembers};
 use crate::error::CtlError;
 use crate::home::Home;
-use crate::out::{Cell, Out, Shape, Show};
+use crate::out::{Out, Shape};
 use crate::session::Session;
-
-/// A group as a line of a list.
-#[derive(Debug, Serialize)]
-struct Line {
-    name: String,
-    owner: String,
-    size: u64,
-    since: Option<String>,
-}
-
-/// A group with its members.
-#[derive(Debug, Serialize)]
-struct Whole {
-    #[serde(flatten)]
-    group: Line,
-    members: Vec<Member>,
-}
-
-#[derive(Debug, Serialize)]
-struct Member {
-    name: String,
-    from_seq: u64,
-}
 
 pub(crate) async fn run(args: Group, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     let single = |name: &Name| group::GroupName { name: name.to_string() };
@@ -83,7 +59,7 @@ async fn change(
     session.close().await;
     match answer {
         Ok((_, Reply::Groups(groups))) => {
-            let line = Line::from(only(groups)?);
+            let line = GroupLine::from(only(groups)?);
             out.did(format!("the group @{} is changed, by id {id}", line.name));
             out.one(&line)
         }
@@ -118,22 +94,18 @@ fn hinted(error: CtlError) -> CtlError {
 
 async fn list(globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     let groups = ask(String::new(), globals).await?;
-    out.list(&groups.groups.into_iter().map(Line::from).collect::<Vec<_>>())
+    out.list(&groups.groups.into_iter().map(GroupLine::from).collect::<Vec<_>>())
 }
 
 async fn show(name: &Name, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
-    let mut group = only(ask(name.to_string(), globals).await?)?;
-    let members = std::mem::take(&mut group.members);
-    let member = |group::GroupMember { name, from_seq }| Member { name, from_seq };
-    let members = members.into_iter().map(member).collect();
-    let whole = Whole { group: Line::from(group), members };
+    let whole = WholeGroup::from(only(ask(name.to_string(), globals).await?)?);
     match out.shape() {
         Shape::Json => out.json(&whole),
         Shape::Ndjson => out.json_line(&whole),
         Shape::Table | Shape::Plain | Shape::Raw => {
             out.list(&whole.members)?;
             out.hand_over();
-            let Line { name, owner, size, .. } = &whole.group;
+            let GroupLine { name, owner, size, .. } = &whole.group;
             out.note(&format!("@{name} of {owner}: {size} members"));
             Ok(())
         }
@@ -153,49 +125,4 @@ async fn ask(name: String, globals: &Globals) -> Result<Groups, CtlError> {
 
 fn only(groups: Groups) -> Result<GroupView, CtlError> {
     groups.groups.into_iter().next().ok_or_else(|| CtlError::unexpected("no group"))
-}
-
-impl From<GroupView> for Line {
-    fn from(GroupView { name, owner, since, size, .. }: GroupView) -> Self {
-        let since = Hlc::from_slice(&since).map(|since| since.to_string());
-        Self { name, owner, size, since }
-    }
-}
-
-impl Show for Line {
-    fn headings() -> &'static [&'static str] {
-        &["GROUP", "OWNER", "MEMBERS", "SINCE"]
-    }
-
-    fn row(&self) -> Vec<Cell> {
-        vec![
-            format!("@{}", self.name).into(),
-            self.owner.as_str().into(),
-            self.size.to_string().into(),
-            self.since.as_deref().unwrap_or("-").into(),
-        ]
-    }
-
-    fn plain(&self) -> Vec<String> {
-        vec![
-            self.name.clone(),
-            self.owner.clone(),
-            self.size.to_string(),
-            self.since.clone().unwrap_or_default(),
-        ]
-    }
-}
-
-impl Show for Member {
-    fn headings() -> &'static [&'static str] {
-        &["MEMBER", "SEES FROM SEQ"]
-    }
-
-    fn row(&self) -> Vec<Cell> {
-        vec![self.name.as_str().into(), self.from_seq.to_string().into()]
-    }
-
-    fn plain(&self) -> Vec<String> {
-        vec![self.name.clone(), self.from_seq.to_string()]
-    }
 }

@@ -1,43 +1,17 @@
 //! `logctl kv`: the replicated dictionary.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use proto::kv::{KvChange, KvRead, KvRow, SHARED};
 use proto::limits::KV_VALUE_BYTES_MAX;
-use proto::record::read_stamp;
 use proto::wire::{Op, Reply};
 use proto::{ExitCode, MessageId, Role};
-use serde::{Serialize, Serializer};
+use views::key::KeyView;
 
 use crate::cli::{Globals, Kv, KvCas, KvDelete, KvGet, KvPut};
 use crate::error::CtlError;
 use crate::home::Home;
 use crate::input::Input;
-use crate::out::{Cell, Out, Shape, Show};
+use crate::out::{Out, Shape};
 use crate::session::Session;
-
-/// A key. The value is text where it is UTF-8, else base64 under another name.
-#[derive(Debug, Serialize)]
-struct Row {
-    key: String,
-    #[serde(flatten)]
-    value: Value,
-    version: u64,
-    by: String,
-    /// Whose key it is; `null` for one that was made before keys had owners.
-    owner: Option<String>,
-    /// Who else may change it: `*`, `@group`, or `null` for nobody.
-    shared_with: Option<String>,
-    stamp: String,
-}
-
-#[derive(Debug, Serialize)]
-enum Value {
-    #[serde(rename = "value")]
-    Text(String),
-    #[serde(rename = "value_b64", serialize_with = "base64_text")]
-    Bytes(Vec<u8>),
-}
 
 pub(crate) async fn run(args: Kv, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     match args {
@@ -64,7 +38,7 @@ async fn get(args: KvGet, globals: &Globals, out: &mut Out) -> Result<(), CtlErr
     if out.shape() == Shape::Raw {
         return out.bytes(&row.value);
     }
-    out.one(&Row::try_from(row)?)
+    out.one(&KeyView::try_from(row)?)
 }
 
 async fn put(args: KvPut, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
@@ -144,7 +118,7 @@ async fn list(
     if stale {
         out.note(&format!("stale: {gateway} answers from its own state"));
     }
-    out.list(&rows.into_iter().map(Row::try_from).collect::<Result<Vec<_>, _>>()?)
+    out.list(&rows.into_iter().map(KeyView::try_from).collect::<Result<Vec<_>, _>>()?)
 }
 
 async fn pages(session: &Session, prefix: String, stale: bool) -> Result<Vec<KvRow>, CtlError> {
@@ -210,7 +184,7 @@ async fn done(change: KvChange, session: Session, out: &mut Out) -> Result<(), C
     let row = row.ok_or_else(|| CtlError::unexpected("no key"))?;
     let how = if gone { "is gone, its last version was" } else { "is set, its version is" };
     out.did(format!("the key '{key}' {how} {}", row.version));
-    out.one(&Row::try_from(row)?)
+    out.one(&KeyView::try_from(row)?)
 }
 
 /// Drawn once: however often the client retries, it stays one change.
@@ -228,73 +202,4 @@ fn read_value(args: &KvPut) -> Result<Vec<u8>, CtlError> {
         too_large: ("the value", "set", "use logctl send, which takes larger things"),
     };
     input.read()
-}
-
-impl TryFrom<KvRow> for Row {
-    type Error = CtlError;
-
-    fn try_from(row: KvRow) -> Result<Self, CtlError> {
-        let stamp =
-            read_stamp(&row.stamp).map_err(|error| CtlError::unexpected(&error.to_string()))?;
-        let value = match String::from_utf8(row.value) {
-            Ok(text) => Value::Text(text),
-            Err(error) => Value::Bytes(error.into_bytes()),
-        };
-        let some = |text: String| Some(text).filter(|text| !text.is_empty());
-        Ok(Self {
-            key: row.key,
-            value,
-            version: row.version,
-            by: row.by,
-            owner: some(row.owner),
-            shared_with: some(row.shared_with),
-            stamp: stamp.hlc.to_string(),
-        })
-    }
-}
-
-impl Row {
-    fn whose(&self) -> String {
-        let owner = self.owner.as_deref().unwrap_or("-");
-        self.shared_with.as_ref().map_or_else(|| owner.to_owned(), |with| format!("{owner}+{with}"))
-    }
-
-    fn text(&self) -> String {
-        match &self.value {
-            Value::Text(text) => text.clone(),
-            Value::Bytes(bytes) => format!("({} bytes, not text)", bytes.len()),
-        }
-    }
-}
-
-impl Show for Row {
-    fn headings() -> &'static [&'static str] {
-        &["KEY", "VERSION", "BY", "OWNER", "STAMP", "VALUE"]
-    }
-
-    fn row(&self) -> Vec<Cell> {
-        vec![
-            self.key.as_str().into(),
-            self.version.to_string().into(),
-            self.by.as_str().into(),
-            self.whose().into(),
-            self.stamp.as_str().into(),
-            self.text().into(),
-        ]
-    }
-
-    fn plain(&self) -> Vec<String> {
-        vec![
-            self.key.clone(),
-            self.version.to_string(),
-            self.by.clone(),
-            self.whose(),
-            self.stamp.clone(),
-            self.text(),
-        ]
-    }
-}
-
-fn base64_text<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(&STANDARD.encode(bytes))
 }

@@ -6,16 +6,17 @@ use clock::overlap::Overlap;
 use proto::wire::{self, Op, Page, Position, Reply, SetCursor};
 use proto::{Name, Record};
 use serde::Serialize;
+use views::gap::GapView;
+use views::read_hash::ReadHash;
+use views::record::{self, RecordView};
 
-use crate::cli::{From as Begin, Globals, Mode, Read, Times};
+use crate::cli::{From as Begin, Globals, Mode, Read};
 use crate::error::CtlError;
-use crate::gap::{GapView, Gaps};
+use crate::gap::Gaps;
 use crate::home::Home;
 use crate::out::{Out, Shape, reader_gone};
 use crate::range::{When, check_order};
-use crate::read_hash::ReadHash;
 use crate::session::Session;
-use crate::views::RecordView;
 
 /// The shard that holds the records; this release has no other.
 const SHARD: u32 = 1;
@@ -162,7 +163,7 @@ struct Sink<'a> {
     left: Option<u64>,
     widths: Vec<usize>,
     shown: u64,
-    times: Vec<Times>,
+    times: Vec<record::Times>,
     overlap: Overlap,
     /// Gathers the records instead of showing them.
     hash: Option<ReadHash>,
@@ -182,9 +183,9 @@ impl<'a> Sink<'a> {
             left: args.limit,
             widths: Vec::new(),
             shown: 0,
-            times: args.times.clone(),
+            times: args.times.iter().map(|&form| form.into()).collect(),
             overlap: Overlap::default(),
-            hash: args.hash.then(ReadHash::new),
+            hash: args.hash.then(ReadHash::default),
             gaps: Gaps::new(args.allow_gap),
             begun: false,
         }
@@ -258,7 +259,7 @@ impl<'a> Sink<'a> {
     fn view(&mut self, record: Record) -> Result<RecordView, CtlError> {
         let stamp =
             record.full_stamp().map_err(|error| CtlError::unexpected(&error.to_string()))?;
-        RecordView::listed(record, self.overlap.next(&stamp), &self.times)
+        Ok(RecordView::listed(record, self.overlap.next(&stamp), &self.times)?)
     }
 
     fn write(&mut self, records: &[RecordView]) -> Result<(), CtlError> {

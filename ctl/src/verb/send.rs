@@ -6,6 +6,7 @@ use net::Spread;
 use proto::limits::{BODY_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX};
 use proto::wire::{self, Ack, Op, Reply};
 use proto::{ExitCode, Header, MessageId, Stream};
+use views::record::AckView;
 
 use crate::cli::{Globals, Policy, Send};
 use crate::error::CtlError;
@@ -14,7 +15,6 @@ use crate::input::Input;
 use crate::out::{Out, Shape};
 use crate::session::Session;
 use crate::spread::Report;
-use crate::views::AckView;
 
 pub(crate) async fn run(args: Send, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     if args.to == Stream::Events {

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::sync::mpsc;
 
+use proto::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Duration, timeout};
 
@@ -11,7 +12,6 @@ use crate::context;
 use crate::error::CtlError;
 use crate::home::Home;
 use crate::out::{self, Out};
-use proto::ExitCode;
 
 /// Time that an interrupted command has to end by itself, with its last words.
 const END_WITHIN: Duration = Duration::from_secs(1);

@@ -9,10 +9,10 @@ use proto::{ExitCode, Problem, ProblemCode};
 use serde::Serialize;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
+use views::health::{ClockHealth, clock_health};
 
 use crate::cli::{Globals, NodeIs, Wait, WaitFor};
 use crate::error::CtlError;
-use crate::health::{ClockHealth, clock_health};
 use crate::home::Home;
 use crate::out::{Cell, Out, Show};
 use crate::session::Session;

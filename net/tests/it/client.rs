@@ -105,7 +105,7 @@ async fn a_slow_gateway_is_not_taken_for_a_dead_one() {
     let error = within(slow).await.unwrap_err();
     // One second for each of two gateways, the second asked while the first still had time.
     assert!(matches!(&error, ClientError::Failure(f) if f.error_code() == ErrorCode::Deadline));
-    assert_eq!(error.exit_code(), 7);
+    assert_eq!(error.exit_code().number(), 7);
     assert_eq!(asked.lock()[..2], ["n1", "n2"]);
 }
 
@@ -143,7 +143,7 @@ async fn a_gateway_that_takes_long_gets_company() {
     });
     let delete = Op::Delete(proto::wire::Delete { id: "a".into(), ..Default::default() });
     let error = within(Client::new(config).unwrap().call(delete)).await.unwrap_err();
-    assert_eq!(error.exit_code(), 7);
+    assert_eq!(error.exit_code().number(), 7);
     assert!(asked.lock().len() >= 2);
 }
 
@@ -188,7 +188,7 @@ async fn a_pinned_node_that_has_just_joined_is_found() {
     config.via = Some("n9".to_owned());
     config.addresses.truncate(1);
     let error = within(Client::new(config).unwrap().call(ping())).await.unwrap_err();
-    assert_eq!(error.exit_code(), 3, "{error}");
+    assert_eq!(error.exit_code().number(), 3, "{error}");
 }
 
 #[tokio::test]
@@ -238,11 +238,14 @@ async fn a_pinned_gateway_is_the_only_one() {
     assert_eq!(gateway_of(&Client::new(config.clone()).unwrap()).await, "n2");
     n2.kill();
     let error = within(client.call(ping())).await.unwrap_err();
-    assert_eq!((error.exit_code(), world.served("n1")), (3, 0), "{error}");
+    assert_eq!((error.exit_code().number(), world.served("n1")), (3, 0), "{error}");
     config.addresses = vec![format!("n1={}", n1.address)];
     config.via = Some("n9".to_owned());
     let error = within(Client::new(config).unwrap().call(ping())).await.unwrap_err();
-    assert_eq!((error.exit_code(), error.to_string()), (5, "there is no node n9".to_owned()));
+    assert_eq!(
+        (error.exit_code().number(), error.to_string()),
+        (5, "there is no node n9".to_owned())
+    );
 }
 
 #[tokio::test]
@@ -252,7 +255,7 @@ async fn nobody_there_is_unreachable_and_says_who_was_tried() {
     let config = config(pki.issue(Role::Client, "bob"), &[&n1]);
     let at = n1.kill();
     let error = within(Client::new(config).unwrap().call(send("a"))).await.unwrap_err();
-    assert_eq!(error.exit_code(), 3);
+    assert_eq!(error.exit_code().number(), 3);
     assert!(error.to_string().contains(&format!("n1 at {at}")), "{error}");
 }
 
@@ -278,7 +281,7 @@ async fn a_final_refusal_is_not_asked_again() {
     let node = Node::start(&pki, &world, "n1");
     world.script(|_, _| Some(Act::Fail(Failure::new(ErrorCode::NotFound, "who is that?"))));
     let error = within(client(&pki, &[&node]).call(send("a"))).await.unwrap_err();
-    assert_eq!((error.exit_code(), error.to_string()), (5, "who is that?".to_owned()));
+    assert_eq!((error.exit_code().number(), error.to_string()), (5, "who is that?".to_owned()));
     assert_eq!(world.served("n1"), 1);
 }
 
@@ -305,7 +308,7 @@ async fn what_cannot_be_known_is_called_unknown() {
     let client = Client::new(config).unwrap();
     let error = within(client.call(send("a"))).await.unwrap_err();
     assert!(matches!(&error, ClientError::Failure(f) if f.error_code() == ErrorCode::Unknown));
-    assert_eq!(error.exit_code(), 7);
+    assert_eq!(error.exit_code().number(), 7);
     // A refusal afterwards does not make it known.
     let mut first = true;
     world.script(move |_, op| match op {
@@ -328,7 +331,7 @@ async fn no_quorum_is_reported_once_the_time_is_over() {
     let mut config = config(pki.issue(Role::Client, "bob"), &[&n1, &n2]);
     config.timeout = Duration::from_secs(1);
     let error = within(Client::new(config).unwrap().call(send("a"))).await.unwrap_err();
-    assert_eq!((error.exit_code(), error.to_string()), (11, "no majority".to_owned()));
+    assert_eq!((error.exit_code().number(), error.to_string()), (11, "no majority".to_owned()));
     assert!(world.served("n1") > 0 && world.served("n2") > 0);
 }
 
@@ -366,8 +369,8 @@ async fn a_wrong_configuration_is_named() {
     for (address, wrong) in [("localhost", "host:port"), ("x:99999", "host:port"), ("N1=x:1", "N1")]
     {
         let error = make(address).unwrap_err();
-        assert!(error.exit_code() == 2 && error.to_string().contains(wrong), "{error}");
+        assert!(error.exit_code().number() == 2 && error.to_string().contains(wrong), "{error}");
     }
     let none = ClientConfig::new(vec![], pki.issue(Role::Client, "bob"));
-    assert_eq!(Client::new(none).unwrap_err().exit_code(), 2);
+    assert_eq!(Client::new(none).unwrap_err().exit_code().number(), 2);
 }

@@ -202,5 +202,5 @@ async fn a_refused_read_ends_with_the_reason() {
     });
     let mut read = within(client(&pki, &[&node]).follow(follow())).await.unwrap();
     let error = within(read.next()).await.unwrap_err();
-    assert_eq!((error.exit_code(), error.to_string()), (4, "not your cursor".to_owned()));
+    assert_eq!((error.exit_code().number(), error.to_string()), (4, "not your cursor".to_owned()));
 }

@@ -107,7 +107,7 @@ async fn a_foreign_authority_never_sees_the_secret() {
     let gateway = Gateway::start(&other, other.authority.cert_pem(), None, welcome);
     let error = within(join(&token(&pki, &[&gateway.address]), &client())).await.unwrap_err();
     assert!(matches!(error, JoinError::Foreign { .. }), "{error}");
-    assert_eq!(error.exit_code(), 4);
+    assert_eq!(error.exit_code().number(), 4);
     assert!(error.nothing_done());
     assert_eq!(gateway.asked(), 0);
 }
@@ -149,12 +149,15 @@ async fn a_refusal_comes_with_its_reason_and_code() {
     let used_up: Decide = |_| Err(Failure::new(ErrorCode::Denied, "the join token is used up"));
     let gateway = Gateway::start(&pki, pki.authority.cert_pem(), None, used_up);
     let error = within(join(&token(&pki, &[&gateway.address]), &client())).await.unwrap_err();
-    assert_eq!((error.exit_code(), error.to_string().as_str()), (4, "the join token is used up"));
+    assert_eq!(
+        (error.exit_code().number(), error.to_string().as_str()),
+        (4, "the join token is used up")
+    );
     // Another release says so before anything is asked.
     let version = net::join::wrong_protocol(1, 2);
     let gateway = Gateway::start(&pki, pki.authority.cert_pem(), Some(version), welcome);
     let error = within(join(&token(&pki, &[&gateway.address]), &client())).await.unwrap_err();
-    assert_eq!(error.exit_code(), 6);
+    assert_eq!(error.exit_code().number(), 6);
     assert_eq!(gateway.asked(), 0);
 }
 
@@ -171,7 +174,7 @@ async fn an_advertised_address_is_called_back() {
     let deaf = std::net::UdpSocket::bind(any_port()).unwrap();
     let elsewhere = deaf.local_addr().unwrap().to_string();
     let error = within(join(&token, &node(elsewhere, free()))).await.unwrap_err();
-    assert_eq!(error.exit_code(), 2, "{error}");
+    assert_eq!(error.exit_code().number(), 2, "{error}");
     assert!(error.to_string().contains("nothing that is sent to it arrives"), "{error}");
 }
 
@@ -185,5 +188,5 @@ async fn a_port_in_use_and_nobody_there_are_told() {
     assert!(error.to_string().contains("cannot listen on UDP"), "{error}");
     let error = within(join(&token, &client())).await.unwrap_err();
     assert!(matches!(error, JoinError::Unreachable { .. }), "{error}");
-    assert_eq!(error.exit_code(), 3);
+    assert_eq!(error.exit_code().number(), 3);
 }

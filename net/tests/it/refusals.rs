@@ -84,7 +84,7 @@ async fn pong(connection: net::ClientConn) {
 async fn denied(node: &Local, credentials: Credentials, reason: &str) {
     let error = node.call(credentials).await.unwrap_err();
     assert!(matches!(error, ClientError::Denied { .. }), "{error:?}");
-    assert_eq!(error.exit_code(), 4);
+    assert_eq!(error.exit_code().number(), 4);
     assert!(error.to_string().contains(reason), "{error}");
     node.logged(reason).await;
 }
@@ -211,7 +211,7 @@ async fn a_node_that_is_not_the_one_dialled() {
     let config = net::ClientConfig::new(vec![address], pki.issue(Role::Client, "bob"));
     let error = within(Client::new(config).unwrap().call(ping())).await.unwrap_err();
     assert!(error.to_string().contains("node n1 answers at this address"), "{error}");
-    assert_eq!(error.exit_code(), 4);
+    assert_eq!(error.exit_code().number(), 4);
 }
 
 #[tokio::test]
@@ -395,7 +395,7 @@ async fn a_caller_who_insists_is_logged_once() {
     let node = Local::start(&pki);
     let expired = pki.expired(Role::Client, "bob");
     for _ in 0..5 {
-        assert_eq!(node.call(expired.clone()).await.unwrap_err().exit_code(), 4);
+        assert_eq!(node.call(expired.clone()).await.unwrap_err().exit_code().number(), 4);
     }
     node.logged("expired on").await;
     // The caller writes into the same log; the node's own lines are meant.

@@ -46,10 +46,11 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("model", &["clock", "proto"]),
     ("logd-log", &["proto"]),
     ("config", &["clock", "proto"]),
+    ("views", &["clock", "proto"]),
     ("certs", &["proto"]),
     ("net", &["certs", "clock", "proto"]),
     ("daemon", &["certs", "clock", "config", "model", "net", "proto"]),
-    ("ctl", &["certs", "clock", "config", "net", "proto"]),
+    ("ctl", &["certs", "clock", "config", "net", "proto", "views"]),
     ("tests", &["certs", "clock", "config", "ctl", "daemon", "model", "net", "proto"]),
     ("benches", &["certs", "clock", "ctl", "daemon", "model", "net", "proto", "tests"]),
 ];
@@ -61,6 +62,7 @@ const UNLINKED: &[(&str, &[&str])] = &[
     ("model", &["tokio", "quinn", "rustls", "rocksdb", "openraft"]),
     ("logd-log", &["tokio", "quinn", "rustls", "rocksdb", "openraft"]),
     ("config", &["tokio", "quinn", "rustls", "rocksdb", "openraft"]),
+    ("views", &["tokio", "quinn", "rustls", "rocksdb", "openraft"]),
     ("certs", &["tokio", "quinn", "rocksdb", "openraft"]),
     ("ctl", &["rocksdb", "librocksdb-sys", "openraft"]),
 ];

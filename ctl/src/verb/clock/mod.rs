@@ -6,9 +6,9 @@ mod wait;
 
 use proto::wire::{Empty, Op, Reply};
 use proto::{ExitCode, Name};
+use views::clocks::{ClockView, LEGEND};
 
 use crate::cli::{Clock, ClockVerb, Globals, Whose};
-use crate::clock_view::{ClockView, LEGEND};
 use crate::each_node::EachNode;
 use crate::error::CtlError;
 use crate::out::{Out, Shape, Show};
@@ -156,7 +156,7 @@ impl Clocks {
                     "logctl status",
                 ))
             }
-            (Some(view), _) => view.verdict(),
+            (Some(view), _) => Ok(view.verdict()?),
             (None, None) => Ok(()),
         }
     }

@@ -2,52 +2,21 @@
 //! log. CSV unless another form is asked for.
 
 use clock::hlc::utc_text;
+use proto::ExitCode;
 use proto::wire::{self, Empty, Op, Reply};
-use serde::Serialize;
+use views::history::{self, COLUMNS, Entry, Range, Row, RowView, Sum};
 
 use crate::cli::{ClockReport, Form, Globals};
 use crate::error::CtlError;
-use crate::history::{self, Entry, Range, Row, Sum};
 use crate::home::Home;
-use crate::out::{Cell, Out, Shape, Show, Tone};
+use crate::out::{Out, Shape, Show};
 use crate::range::{When, check_order};
 use crate::session::Session;
-use proto::ExitCode;
 
 /// An entry about the range is written after it: how much later it is still looked for.
 const LATE_NS: u64 = 24 * 3600 * 1_000_000_000;
 /// Clocks may differ: how much earlier than its time an entry may be stamped.
 const EARLY_NS: u64 = 3600 * 1_000_000_000;
-
-const COLUMNS: [&str; 11] = [
-    "node",
-    "from",
-    "to",
-    "state",
-    "worst_error_us",
-    "tolerance_us",
-    "within",
-    "cause",
-    "reason",
-    "seq",
-    "stamp",
-];
-
-/// One row of the report.
-#[derive(Debug, Clone, Serialize)]
-struct RowView {
-    node: String,
-    from: String,
-    to: String,
-    state: String,
-    worst_error_us: Option<u64>,
-    tolerance_us: u64,
-    within: &'static str,
-    cause: &'static str,
-    reason: String,
-    seq: Option<u64>,
-    stamp: Option<String>,
-}
 
 pub(crate) async fn run(
     args: ClockReport,
@@ -198,68 +167,6 @@ fn verdict(sums: &[(String, Sum)], tolerance: &str, out: &mut Out) -> Result<(),
         "look at the rows that are not 'yes'; logctl read --to '$events' shows the records of \
          their stamps",
     ))
-}
-
-impl RowView {
-    fn new(node: &str, row: Row, tolerance_us: u64) -> Self {
-        let (seq, stamp) = row.proof.unzip();
-        Self {
-            node: node.to_owned(),
-            from: utc_text(row.from_ns),
-            to: utc_text(row.to_ns),
-            state: row.state,
-            worst_error_us: row.worst_error_us,
-            tolerance_us,
-            within: row.within.as_str(),
-            cause: row.cause,
-            reason: row.reason,
-            seq,
-            stamp,
-        }
-    }
-}
-
-impl Show for RowView {
-    fn headings() -> &'static [&'static str] {
-        &["NODE", "FROM", "TO", "STATE", "WORST_US", "WITHIN", "CAUSE", "SEQ", "REASON"]
-    }
-
-    fn row(&self) -> Vec<Cell> {
-        let tone = match self.within {
-            "yes" => Tone::Good,
-            "no" => Tone::Bad,
-            _ => Tone::Warning,
-        };
-        let known = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |n| n.to_string());
-        vec![
-            self.node.as_str().into(),
-            self.from.as_str().into(),
-            self.to.as_str().into(),
-            self.state.as_str().into(),
-            known(self.worst_error_us).into(),
-            Cell::toned(self.within, tone),
-            self.cause.into(),
-            known(self.seq).into(),
-            self.reason.as_str().into(),
-        ]
-    }
-
-    fn plain(&self) -> Vec<String> {
-        let number = |number: Option<u64>| number.map(|n| n.to_string()).unwrap_or_default();
-        vec![
-            self.node.clone(),
-            self.from.clone(),
-            self.to.clone(),
-            self.state.clone(),
-            number(self.worst_error_us),
-            self.tolerance_us.to_string(),
-            self.within.to_owned(),
-            self.cause.to_owned(),
-            self.reason.clone(),
-            number(self.seq),
-            self.stamp.clone().unwrap_or_default(),
-        ]
-    }
 }
 
 #[cfg(test)]

@@ -7,10 +7,10 @@ use proto::wire::{ClockReport, Empty, Op, Reply};
 use proto::{ExitCode, Name};
 use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout_at};
+use views::clocks::error_bound_ns;
 
 use super::refuse_via;
 use crate::cli::{ClockWait, Globals};
-use crate::clock_view::error_bound_ns;
 use crate::each_node::EachNode;
 use crate::error::CtlError;
 use crate::out::{Cell, Out, Show};

@@ -21,10 +21,10 @@ use self::tour::{Tour, name};
 use crate::cli::{Demo, Globals};
 use crate::context;
 use crate::error::CtlError;
-use crate::health::StatusView;
 use crate::home::Home;
 use crate::local::{LocalCluster, find_logd, free_ports};
 use crate::out::{Out, Shape};
+use views::health::StatusView;
 
 /// Name of the context that `--keep` leaves behind.
 const CONTEXT: &str = "demo";

@@ -14,11 +14,11 @@ use proto::record::read_stamp;
 use proto::wire::{self, Op, Reply};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
+use views::health::StatusView;
 
 use super::servers::Truth;
 use super::tour::Tour;
 use crate::error::CtlError;
-use crate::health::StatusView;
 use crate::session::Session;
 
 /// How far the servers jump.

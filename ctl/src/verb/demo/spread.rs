@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use views::health::StatusView;
 
 use super::tour::Tour;
 use crate::error::CtlError;
-use crate::health::StatusView;
 use crate::local::free_ports;
 
 /// What was seen of it.

@@ -5,15 +5,16 @@ use std::time::Duration;
 use proto::wire::{self, Empty, Op, Reply};
 use proto::{ExitCode, Name, Record};
 use tokio::time::{Instant, sleep, timeout};
+use views::health::StatusView;
 
 use super::servers::Servers;
 use crate::cli::Globals;
 use crate::context;
 use crate::error::CtlError;
-use crate::health::StatusView;
 use crate::home::Home;
 use crate::local::LocalCluster;
 use crate::out::{Out, Shape};
+use crate::renewal::now_s;
 use crate::session::Session;
 
 /// Longest time for the cluster to become what the tour waits for.
@@ -177,7 +178,7 @@ impl<'a> Tour<'a> {
         let answer = session.call(Op::Status(Empty {})).await;
         session.close().await;
         match answer? {
-            (_, Reply::Status(status)) => Ok(status.into()),
+            (_, Reply::Status(status)) => Ok(StatusView::new(status, now_s())),
             _ => Err(CtlError::unexpected("no status")),
         }
     }

@@ -11,18 +11,16 @@ mod show;
 
 use std::time::Duration;
 
-use clock::hlc::utc_text;
 use proto::member::{MemberOp, MemberRow};
 use proto::wire::{Empty, MemberChange, Members, Op, RaftView, Reply, Status};
 use proto::{ExitCode, Name};
-use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
 use crate::cli::{Globals, Node};
 use crate::error::CtlError;
 use crate::home::Home;
-use crate::out::{Cell, Out, Show};
+use crate::out::Out;
 use crate::session::Session;
 
 /// Time between two looks.
@@ -159,62 +157,4 @@ fn present<'r>(rows: &'r [MemberRow], name: &Name) -> Result<&'r MemberRow, CtlE
     let row = rows.iter().find(|row| row.name == name.as_str());
     let row = row.filter(|row| row.noticed() != proto::member::MemberState::Removed);
     row.ok_or_else(|| CtlError::not_found(format!("there is no node {name}"), "logctl nodes"))
-}
-
-/// A node as the table has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct MemberView {
-    name: String,
-    raft_id: u64,
-    state: String,
-    wants: &'static str,
-    priority: u32,
-    drained: bool,
-    address: String,
-    incarnation: u64,
-    aside_until: Option<String>,
-}
-
-impl From<&MemberRow> for MemberView {
-    fn from(row: &MemberRow) -> Self {
-        Self {
-            name: row.name.clone(),
-            raft_id: row.raft_id,
-            state: row.noticed().as_str().to_owned(),
-            wants: if row.wants_vote() { "voter" } else { "learner" },
-            priority: row.priority,
-            drained: row.drained,
-            address: row.address.clone(),
-            incarnation: row.starts,
-            aside_until: (row.aside_until_ns > 0).then(|| utc_text(row.aside_until_ns)),
-        }
-    }
-}
-
-impl Show for MemberView {
-    fn headings() -> &'static [&'static str] {
-        &["NAME", "STATE", "WANTS", "PRIORITY", "DRAINED", "ADDRESS"]
-    }
-
-    fn row(&self) -> Vec<Cell> {
-        vec![
-            self.name.as_str().into(),
-            self.state.as_str().into(),
-            self.wants.into(),
-            self.priority.to_string().into(),
-            if self.drained { "yes" } else { "no" }.into(),
-            self.address.as_str().into(),
-        ]
-    }
-
-    fn plain(&self) -> Vec<String> {
-        vec![
-            self.name.clone(),
-            self.state.clone(),
-            self.wants.to_owned(),
-            self.priority.to_string(),
-            self.drained.to_string(),
-            self.address.clone(),
-        ]
-    }
 }

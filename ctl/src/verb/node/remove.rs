@@ -4,6 +4,7 @@ use proto::member::{MemberOp, MemberState, RemoveNodes};
 use proto::wire::{Op, Plan, Planned, Reply, Status};
 use proto::{ExitCode, Name};
 use serde::Serialize;
+use views::member::MemberView;
 
 use crate::cli::{Globals, NodeRemove};
 use crate::dev;
@@ -11,7 +12,7 @@ use crate::error::CtlError;
 use crate::home::Home;
 use crate::out::{Cell, Out, Show};
 
-use super::{MemberView, Talk};
+use super::Talk;
 
 /// Slots that would change hands.
 #[derive(Debug, Serialize)]

@@ -6,12 +6,13 @@ use proto::member::{MemberOp, MemberRow, MemberWants, SetNode, StepDown};
 use proto::wire::{NodeRow, Status};
 use proto::{ExitCode, Name, Problem};
 use serde::Serialize;
+use views::member::MemberView;
 
 use crate::cli::Globals;
 use crate::error::CtlError;
 use crate::out::{Cell, Out, Show};
 
-use super::{MemberView, Talk};
+use super::Talk;
 
 /// Keeps clients away from a node, or lets them come back.
 pub(super) async fn drain(

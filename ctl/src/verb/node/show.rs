@@ -5,16 +5,18 @@ use proto::member::MemberRow;
 use proto::wire::{Empty, NodeRow, Op, RaftView, Reply};
 use serde::Serialize;
 use uuid::Uuid;
+use views::engine::EngineView;
+use views::member::MemberView;
+use views::node::NodeLine;
+use views::record::hlc_text;
 
 use crate::cli::Globals;
 use crate::each_node::EachNode;
 use crate::error::CtlError;
 use crate::out::{Cell, Out, Shape, Show};
-use crate::verb::nodes::NodeLine;
-use crate::verb::raft::EngineView;
-use crate::views::hlc_text;
+use crate::renewal::now_s;
 
-use super::{MemberView, Talk, present};
+use super::{Talk, present};
 
 /// A node: what the cluster wants it to be, what is seen of it, and what its engine says.
 #[derive(Debug, Serialize)]
@@ -89,7 +91,7 @@ fn document(row: &MemberRow, node: Option<&NodeRow>, engine: Option<RaftView>) -
         since: hlc_text(&row.since),
         rtt_us: node.map(|node| node.rtt_us).filter(|us| *us > 0),
         problems: node.map(texts_of).unwrap_or_default(),
-        node: node.map(NodeLine::from),
+        node: node.map(|row| NodeLine::new(row, now_s())),
         engine: engine.map(EngineView::from),
     }
 }

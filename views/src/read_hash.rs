@@ -3,11 +3,11 @@
 use proto::Record;
 use serde::Serialize;
 
-use crate::out::{Cell, Show};
+use crate::show::{Cell, Show};
 
 /// Gathers the records of a read.
 #[derive(Debug, Clone)]
-pub(crate) struct ReadHash {
+pub struct ReadHash {
     hasher: blake3::Hasher,
     count: u64,
     last_seq: u64,
@@ -15,7 +15,7 @@ pub(crate) struct ReadHash {
 
 /// The answer of `read --hash`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct HashView {
+pub struct HashView {
     count: u64,
     last_seq: u64,
     hash: String,
@@ -23,17 +23,19 @@ pub(crate) struct HashView {
     missing: u64,
 }
 
-impl ReadHash {
-    /// Of no records.
-    pub(crate) fn new() -> Self {
+/// Of no records.
+impl Default for ReadHash {
+    fn default() -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(b"logd read 1\n");
         Self { hasher, count: 0, last_seq: 0 }
     }
+}
 
+impl ReadHash {
     /// Adds a record: seq, stamp, id, sender, recipient, whether it is deleted, body. A length stands
     /// before each part, so that no two lists of records give the same input.
-    pub(crate) fn add(&mut self, record: &Record) {
+    pub fn add(&mut self, record: &Record) {
         self.count += 1;
         self.last_seq = record.seq;
         let parts = [
@@ -52,7 +54,7 @@ impl ReadHash {
     }
 
     /// What was gathered.
-    pub(crate) fn view(&self, missing: u64) -> HashView {
+    pub fn view(&self, missing: u64) -> HashView {
         let hash = self.hasher.finalize().to_hex().to_string();
         HashView { count: self.count, last_seq: self.last_seq, hash, missing }
     }
@@ -79,7 +81,7 @@ mod tests {
     use super::*;
 
     fn hash(records: &[Record]) -> HashView {
-        let mut hash = ReadHash::new();
+        let mut hash = ReadHash::default();
         records.iter().for_each(|record| hash.add(record));
         hash.view(0)
     }

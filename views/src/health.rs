@@ -3,16 +3,16 @@
 use clock::ClockState;
 use proto::member::{MemberState, reason};
 use proto::wire::{NodeRow, Status};
-use proto::{Gravity, Problem, ProblemCode};
+use proto::{ExitCode, Gravity, Problem, ProblemCode};
 use serde::Serialize;
 
-use crate::error::CtlError;
-use crate::out::{Cell, Show, Tone};
-use crate::renewal::CertLeft;
+use crate::Unwell;
+use crate::certificate::CertLeft;
+use crate::show::{Cell, Show, Tone, escape_controls};
 
 /// One node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct NodeView {
+pub struct NodeView {
     id: String,
     role: String,
     address: String,
@@ -38,8 +38,8 @@ struct ClockView {
     error_bound_us: Option<u64>,
 }
 
-impl From<&NodeRow> for NodeView {
-    fn from(row: &NodeRow) -> Self {
+impl NodeView {
+    fn new(row: &NodeRow, now_unix_s: i64) -> Self {
         Self {
             id: row.name.clone(),
             role: row.role.clone(),
@@ -49,14 +49,12 @@ impl From<&NodeRow> for NodeView {
             lag: row.lag,
             version: row.version.clone(),
             clock: ClockView { state: row.clock_state.clone(), error_bound_us: row.error_bound_us },
-            certificate: CertLeft::of(row),
+            certificate: CertLeft::of(row, now_unix_s),
         }
     }
-}
 
-impl NodeView {
     /// Whether it answers.
-    pub(crate) fn is_up(&self) -> bool {
+    pub fn is_up(&self) -> bool {
         self.state == NodeState::Up
     }
 
@@ -114,7 +112,7 @@ impl Show for NodeView {
 
 /// The cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct StatusView {
+pub struct StatusView {
     cluster: String,
     term: u64,
     primary: Option<String>,
@@ -134,7 +132,7 @@ fn texts<S: serde::Serializer>(problems: &[Problem], to: S) -> Result<S::Ok, S::
 
 /// What a clock's state means for the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ClockHealth {
+pub enum ClockHealth {
     /// Nothing to do.
     Fine,
     /// It works, on borrowed time.
@@ -145,7 +143,7 @@ pub(crate) enum ClockHealth {
 
 /// What the text of a clock state means. A machine clock that nobody measures is what the operator
 /// chose, so it is fine, and shown.
-pub(crate) fn clock_health(state: &str) -> ClockHealth {
+pub fn clock_health(state: &str) -> ClockHealth {
     match state.parse() {
         Ok(ClockState::Synced | ClockState::Local) => ClockHealth::Fine,
         // An unknown word is of a newer release; not ours to call fine.
@@ -156,8 +154,10 @@ pub(crate) fn clock_health(state: &str) -> ClockHealth {
     }
 }
 
-impl From<Status> for StatusView {
-    fn from(status: Status) -> Self {
+impl StatusView {
+    /// A status, and the verdict on it, seen at an instant.
+    #[must_use]
+    pub fn new(status: Status, now_unix_s: i64) -> Self {
         let primary = status.primary.as_str();
         let mut verdict = Verdict::default();
         // Where only clocks stand in the way of an election, they are what must be looked at.
@@ -188,7 +188,7 @@ impl From<Status> for StatusView {
             verdict.judge(row, primary);
         }
         Self {
-            nodes: status.nodes.iter().map(NodeView::from).collect(),
+            nodes: status.nodes.iter().map(|row| NodeView::new(row, now_unix_s)).collect(),
             cluster: status.cluster,
             term: status.term,
             primary: Some(status.primary).filter(|primary| !primary.is_empty()),
@@ -201,7 +201,7 @@ impl From<Status> for StatusView {
 }
 
 /// All problems in one line.
-pub(crate) fn sentences(problems: &[Problem]) -> String {
+pub fn sentences(problems: &[Problem]) -> String {
     problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ")
 }
 
@@ -272,44 +272,44 @@ impl Verdict {
 
 impl StatusView {
     /// The nodes.
-    pub(crate) fn nodes(&self) -> &[NodeView] {
+    pub fn nodes(&self) -> &[NodeView] {
         &self.nodes
     }
 
     /// The primary's name.
-    pub(crate) fn primary(&self) -> Option<&str> {
+    pub fn primary(&self) -> Option<&str> {
         self.primary.as_deref()
     }
 
     /// Whether nothing needs a look.
-    pub(crate) fn is_healthy(&self) -> bool {
+    pub fn is_healthy(&self) -> bool {
         self.healthy
     }
 
     /// What needs a look.
-    pub(crate) fn problems(&self) -> Vec<String> {
+    pub fn problems(&self) -> Vec<String> {
         self.problems.iter().map(Problem::to_string).collect()
     }
 
     /// Highest lag of a node, in entries.
-    pub(crate) fn lag(&self) -> u64 {
+    pub fn lag(&self) -> u64 {
         self.nodes.iter().map(|node| node.lag).max().unwrap_or(0)
     }
 
     /// Whether a node's clock is found out: its peers contradict it, and it says so itself.
-    pub(crate) fn is_bad_clock(&self, node: &str) -> bool {
+    pub fn is_bad_clock(&self, node: &str) -> bool {
         self.problems
             .iter()
             .any(|problem| problem.subject == node && problem.kind() == ProblemCode::BadClock)
     }
 
     /// Whether clocks are what keeps the cluster from vouching for its stamps.
-    pub(crate) fn is_clock_degraded(&self) -> bool {
+    pub fn is_clock_degraded(&self) -> bool {
         self.gravity == Some(Gravity::ClockUntrusted)
     }
 
     /// Facts above the table of nodes.
-    pub(crate) fn headline(&self) -> String {
+    pub fn headline(&self) -> String {
         format!(
             "cluster {}  term {}  primary {}  quorum {}",
             self.cluster,
@@ -319,8 +319,11 @@ impl StatusView {
         )
     }
 
-    /// The exit code as an error: never 0 on an unhealthy answer.
-    pub(crate) fn verdict(&self) -> Result<(), CtlError> {
+    /// What is wrong and the exit code that it asks for: never success on an unhealthy answer.
+    ///
+    /// # Errors
+    /// When something needs a look.
+    pub fn verdict(&self) -> Result<(), Unwell> {
         let Some(gravity) = self.gravity else { return Ok(()) };
         let (what, hint) = match gravity {
             Gravity::NoWrites => (
@@ -337,8 +340,76 @@ impl StatusView {
             ),
         };
         let why = sentences(&self.problems);
-        Err(CtlError::refused(gravity.exit_code(), format!("{what}: {why}"), hint))
+        let what = format!("{what}: {why}");
+        Err(Unwell { code: gravity.exit_code(), what, hint: hint.to_owned() })
     }
+}
+
+/// The health of the cluster or of one node, in one line.
+#[derive(Debug, Serialize)]
+pub struct HealthView {
+    /// `None`: the cluster.
+    pub node: Option<String>,
+    /// Whether nothing needs a look.
+    pub healthy: bool,
+    /// What does.
+    pub problems: Vec<String>,
+}
+
+impl Show for HealthView {
+    fn headings() -> &'static [&'static str] {
+        &["NODE", "HEALTH", "PROBLEMS"]
+    }
+
+    fn row(&self) -> Vec<Cell> {
+        let tone = if self.healthy { Tone::Good } else { Tone::Bad };
+        let [node, health, problems] = self.texts();
+        vec![node.into(), Cell::toned(health, tone), problems.into()]
+    }
+
+    fn plain(&self) -> Vec<String> {
+        self.texts().into()
+    }
+}
+
+impl HealthView {
+    fn texts(&self) -> [String; 3] {
+        let health = if self.healthy { "healthy" } else { "not healthy" };
+        let node = self.node.clone().unwrap_or_else(|| "all".to_owned());
+        [node, health.to_owned(), self.problems.join("; ")]
+    }
+}
+
+/// The one line and the exit code that Nagios and its kin expect of a check: 0 ok, 1 warning,
+/// 2 critical, 3 unknown.
+#[must_use]
+pub fn nagios(judged: Result<&HealthView, (ExitCode, String)>) -> (String, u8) {
+    let (code, what) = match judged {
+        Ok(view) => {
+            let whose = view.node.as_deref().unwrap_or("the cluster");
+            return (format!("LOGD OK - {whose} is healthy"), 0);
+        }
+        Err(wrong) => wrong,
+    };
+    let (word, code) = match code {
+        ExitCode::Degraded => ("WARNING", 1),
+        // Nobody answers, no writes, clocks not trusted, data damaged.
+        ExitCode::Unreachable
+        | ExitCode::Unknown
+        | ExitCode::NoQuorum
+        | ExitCode::Clock
+        | ExitCode::Integrity => ("CRITICAL", 2),
+        ExitCode::Other
+        | ExitCode::Usage
+        | ExitCode::Denied
+        | ExitCode::NotFound
+        | ExitCode::Conflict
+        | ExitCode::Interrupted
+        | ExitCode::ReaderGone => ("UNKNOWN", 3),
+    };
+    // What stands behind a | would be read as measurements.
+    let what = escape_controls(&what).replace('|', "/");
+    (format!("LOGD {word} - {what}"), code)
 }
 
 #[cfg(test)]

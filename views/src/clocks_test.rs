@@ -2,8 +2,8 @@
 //! first used server instead of the best.
 
 use super::*;
-use crate::out::Shape;
-use crate::out::tests::shown;
+use crate::show::Shape;
+use crate::show::tests::shown;
 
 const NOW: u64 = 1_795_224_645_000_000_000;
 
@@ -108,8 +108,8 @@ fn what_a_suspect_clock_believed_is_no_claim() {
     assert_eq!((view.earliest.as_ref(), view.error_bound_us), (None, None));
     assert_eq!(tracked(&view, "State"), "suspect (2 of 2 peers contradict it)");
     let error = view.verdict().unwrap_err();
-    assert_eq!(error.exit_code(), ExitCode::Clock);
-    assert_eq!(error.line(), "the clock of n1 is suspect: 2 of 2 peers contradict it");
+    assert_eq!(error.code, ExitCode::Clock);
+    assert_eq!(error.what, "the clock of n1 is suspect: 2 of 2 peers contradict it");
 }
 
 #[test]

@@ -5,31 +5,35 @@
 //! entries speak of the same time, which happens only when a clock was set back between two runs,
 //! the worse one counts.
 //!
-//! Not here: reading the log, and the forms of output (`verb/clock/report`).
+//! Not here: reading the log.
 
 use std::collections::BTreeMap;
 
 use clock::ClockState;
+use clock::hlc::utc_text;
 use proto::Record;
 use proto::event::{ClockCause, ClockEvent};
+use serde::Serialize;
+
+use crate::show::{Cell, Show, Tone};
 
 /// What a node is expected to write at least this often, unless it was seen to take longer.
 const EXPECTED_NS: u64 = 60_000_000_000;
 
 /// One entry of a node's history, with its place in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub struct Entry {
     /// What it says.
-    pub(crate) event: ClockEvent,
+    pub event: ClockEvent,
     /// Its record.
-    pub(crate) seq: u64,
+    pub seq: u64,
     /// The stamp of its record.
-    pub(crate) stamp: String,
+    pub stamp: String,
 }
 
 /// Whether a time was within the tolerance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Within {
+pub enum Within {
     /// For sure, as far as the bounds held.
     Yes,
     /// The bound was larger.
@@ -40,7 +44,7 @@ pub(crate) enum Within {
 
 impl Within {
     /// The word in the report.
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Yes => "yes",
             Self::No => "no",
@@ -51,38 +55,41 @@ impl Within {
 
 /// A part of a node's time. Nanoseconds since 1970, without `to_ns`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Row {
-    pub(crate) from_ns: u64,
-    pub(crate) to_ns: u64,
+pub struct Row {
+    /// Its beginning.
+    pub from_ns: u64,
+    /// Its end.
+    pub to_ns: u64,
     /// State of the clock, or `no data`.
-    pub(crate) state: String,
+    pub state: String,
     /// Largest error bound, microseconds; `None` if it was unknown at some moment.
-    pub(crate) worst_error_us: Option<u64>,
-    pub(crate) within: Within,
+    pub worst_error_us: Option<u64>,
+    /// Whether that is within the tolerance.
+    pub within: Within,
     /// Why the record was written; empty without a record.
-    pub(crate) cause: &'static str,
+    pub cause: &'static str,
     /// One sentence for a person.
-    pub(crate) reason: String,
+    pub reason: String,
     /// Seq and stamp of the record that says so.
-    pub(crate) proof: Option<(u64, String)>,
+    pub proof: Option<(u64, String)>,
 }
 
 /// The time to report on. Nanoseconds since 1970, without the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Range {
+pub struct Range {
     /// `None`: from the first entry on.
-    pub(crate) since_ns: Option<u64>,
+    pub since_ns: Option<u64>,
     /// `None`: up to the last entry, unless it is older than the node's entries should be.
-    pub(crate) until_ns: Option<u64>,
+    pub until_ns: Option<u64>,
     /// Now. Nothing is reported of what comes.
-    pub(crate) now_ns: u64,
+    pub now_ns: u64,
 }
 
 /// Takes the clock event out of a record; `None` if it holds none.
 ///
 /// # Errors
 /// When the record is one, and cannot be read, or speaks of another node than its writer.
-pub(crate) fn entry(record: &Record) -> Result<Option<Entry>, String> {
+pub fn entry(record: &Record) -> Result<Option<Entry>, String> {
     let at = |reason: &str| format!("record {} is left out: {reason}", record.seq);
     let event = ClockEvent::of(record).map_err(|error| at(&error.to_string()))?;
     let Some(event) = event else { return Ok(None) };
@@ -94,7 +101,7 @@ pub(crate) fn entry(record: &Record) -> Result<Option<Entry>, String> {
 }
 
 /// The rows of one node, whose entries are given in the order of the log.
-pub(crate) fn rows(entries: &[Entry], range: Range, tolerance_us: u64) -> Vec<Row> {
+pub fn rows(entries: &[Entry], range: Range, tolerance_us: u64) -> Vec<Row> {
     let spans = spans(entries);
     let Some((since_ns, until_ns)) = bounds(&spans, entries, range) else { return Vec::new() };
     let mut pieces: Vec<(u64, u64, Option<&Entry>)> = Vec::new();
@@ -245,7 +252,7 @@ fn silent(entries: &[Entry], spans: &[Span<'_>], from_ns: u64, to_ns: u64) -> Ro
 
 /// How long a node was how good. Nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Sum {
+pub struct Sum {
     within_ns: u64,
     above_ns: u64,
     unknown_ns: u64,
@@ -253,7 +260,7 @@ pub(crate) struct Sum {
 
 impl Sum {
     /// Adds up the rows of a node.
-    pub(crate) fn of(rows: &[Row]) -> Self {
+    pub fn of(rows: &[Row]) -> Self {
         let mut sum = Self::default();
         for row in rows {
             let length_ns = row.to_ns - row.from_ns;
@@ -267,12 +274,12 @@ impl Sum {
     }
 
     /// Whether it was good all the time, and there was a time.
-    pub(crate) fn is_good(self) -> bool {
+    pub fn is_good(self) -> bool {
         self.within_ns > 0 && self.above_ns == 0 && self.unknown_ns == 0
     }
 
     /// `3 s above 50ms, 12 s unknown`.
-    pub(crate) fn sentence(self, tolerance: &str) -> String {
+    pub fn sentence(self, tolerance: &str) -> String {
         let parts = [
             (self.above_ns, format!("above {tolerance}")),
             (self.unknown_ns, "unknown".to_owned()),
@@ -302,12 +309,107 @@ fn seconds(ns: u64) -> String {
 }
 
 /// The entries of each node, in the order of the log.
-pub(crate) fn by_node(entries: Vec<Entry>) -> BTreeMap<String, Vec<Entry>> {
+pub fn by_node(entries: Vec<Entry>) -> BTreeMap<String, Vec<Entry>> {
     let mut nodes: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
     for entry in entries {
         nodes.entry(entry.event.node.clone()).or_default().push(entry);
     }
     nodes
+}
+
+/// Columns of the report as a file.
+pub const COLUMNS: [&str; 11] = [
+    "node",
+    "from",
+    "to",
+    "state",
+    "worst_error_us",
+    "tolerance_us",
+    "within",
+    "cause",
+    "reason",
+    "seq",
+    "stamp",
+];
+
+/// One row of the report.
+#[derive(Debug, Clone, Serialize)]
+pub struct RowView {
+    node: String,
+    from: String,
+    to: String,
+    state: String,
+    worst_error_us: Option<u64>,
+    tolerance_us: u64,
+    within: &'static str,
+    cause: &'static str,
+    reason: String,
+    seq: Option<u64>,
+    stamp: Option<String>,
+}
+
+impl RowView {
+    /// A row of a node's report.
+    #[must_use]
+    pub fn new(node: &str, row: Row, tolerance_us: u64) -> Self {
+        let (seq, stamp) = row.proof.unzip();
+        Self {
+            node: node.to_owned(),
+            from: utc_text(row.from_ns),
+            to: utc_text(row.to_ns),
+            state: row.state,
+            worst_error_us: row.worst_error_us,
+            tolerance_us,
+            within: row.within.as_str(),
+            cause: row.cause,
+            reason: row.reason,
+            seq,
+            stamp,
+        }
+    }
+}
+
+impl Show for RowView {
+    fn headings() -> &'static [&'static str] {
+        &["NODE", "FROM", "TO", "STATE", "WORST_US", "WITHIN", "CAUSE", "SEQ", "REASON"]
+    }
+
+    fn row(&self) -> Vec<Cell> {
+        let tone = match self.within {
+            "yes" => Tone::Good,
+            "no" => Tone::Bad,
+            _ => Tone::Warning,
+        };
+        let known = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |n| n.to_string());
+        vec![
+            self.node.as_str().into(),
+            self.from.as_str().into(),
+            self.to.as_str().into(),
+            self.state.as_str().into(),
+            known(self.worst_error_us).into(),
+            Cell::toned(self.within, tone),
+            self.cause.into(),
+            known(self.seq).into(),
+            self.reason.as_str().into(),
+        ]
+    }
+
+    fn plain(&self) -> Vec<String> {
+        let number = |number: Option<u64>| number.map(|n| n.to_string()).unwrap_or_default();
+        vec![
+            self.node.clone(),
+            self.from.clone(),
+            self.to.clone(),
+            self.state.clone(),
+            number(self.worst_error_us),
+            self.tolerance_us.to_string(),
+            self.within.to_owned(),
+            self.cause.to_owned(),
+            self.reason.clone(),
+            number(self.seq),
+            self.stamp.clone().unwrap_or_default(),
+        ]
+    }
 }
 
 #[cfg(test)]

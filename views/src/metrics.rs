@@ -8,15 +8,15 @@ use std::fmt::Write as _;
 use clock::ClockState;
 use proto::wire::{ClockReport, NodeRow, Status};
 
-use crate::clock_view::{decimal, error_bound_ns};
+use crate::clocks::{decimal, error_bound_ns};
 
 /// What one node answered.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct NodeFacts {
+pub struct NodeFacts {
     /// Its name.
-    pub(crate) node: String,
+    pub node: String,
     /// Its clock; `None` if it did not answer.
-    pub(crate) clock: Option<ClockReport>,
+    pub clock: Option<ClockReport>,
 }
 
 /// All values of one name.
@@ -61,7 +61,7 @@ impl Family {
 }
 
 /// The text of a status and of what each node says of itself. `healthy` is the verdict on it all.
-pub(crate) fn text(status: &Status, nodes: &[NodeFacts], healthy: bool, degraded: bool) -> String {
+pub fn text(status: &Status, nodes: &[NodeFacts], healthy: bool, degraded: bool) -> String {
     let mut out = String::new();
     let clocks = clocks(nodes);
     let families = cluster_families(status, healthy, degraded)

@@ -30,16 +30,16 @@ fn disk_full() -> Problem {
 }
 
 fn code(status: Status) -> u8 {
-    let view = StatusView::from(status);
+    let view = StatusView::new(status, 0);
     assert_eq!(view.is_healthy(), view.problems().is_empty());
-    view.verdict().map_or_else(|error| error.number(), |()| 0)
+    view.verdict().map_or_else(|unwell| unwell.code.number(), |()| 0)
 }
 
 #[test]
 fn a_status_has_exactly_these_fields() {
     let one = Status { nodes: vec![node("n1", "primary")], ..status() };
     assert_eq!(
-        serde_json::to_string(&StatusView::from(one)).unwrap(),
+        serde_json::to_string(&StatusView::new(one, 0)).unwrap(),
         concat!(
             r#"{"cluster":"07070707070707070707070707070707","term":4,"primary":"n1","#,
             r#""quorum":true,"nodes":[{"id":"n1","role":"primary","address":"127.0.0.1:7101","#,
@@ -47,7 +47,7 @@ fn a_status_has_exactly_these_fields() {
             r#""clock":{"state":"local","error_bound_us":null},"certificate":null}],"healthy":true,"problems":[]}"#
         )
     );
-    let none = StatusView::from(Status { primary: String::new(), ..status() });
+    let none = StatusView::new(Status { primary: String::new(), ..status() }, 0);
     assert_eq!(serde_json::to_value(&none).unwrap()["primary"], serde_json::Value::Null);
 }
 
@@ -122,8 +122,8 @@ fn a_cluster_that_only_clocks_keep_from_leading_says_so() {
     assert_eq!(code(all.clone()), 12);
     let told = vec![Problem::new(ProblemCode::NoQuorum), Problem::new(ProblemCode::NoPrimary)];
     assert_eq!(code(Status { problems: told, ..all.clone() }), 12, "the node says it, too");
-    let error = StatusView::from(all).verdict().unwrap_err();
-    assert!(error.line().starts_with("no node's clock is good enough to lead"), "{}", error.line());
+    let error = StatusView::new(all, 0).verdict().unwrap_err();
+    assert!(error.what.starts_with("no node's clock is good enough to lead"), "{}", error.what);
     assert_eq!(code(leaderless(|rows| rows[0].clock_state = "expired".into())), 11);
     let mut few = leaderless(untrusted);
     few.nodes[1].up = false;
@@ -137,7 +137,7 @@ fn what_the_node_reports_is_not_said_twice() {
     let told = Problem::new(ProblemCode::NodeDown).of("n2");
     let mut status = Status { problems: vec![told], ..status() };
     status.nodes[1].up = false;
-    assert_eq!(StatusView::from(status).problems(), ["n2 does not answer"]);
+    assert_eq!(StatusView::new(status, 0).problems(), ["n2 does not answer"]);
 }
 
 #[test]
@@ -146,13 +146,38 @@ fn nodes_for_people() {
     down.up = false;
     down.clock_state = "synced".into();
     down.error_bound_us = Some(1234);
-    let views = [NodeView::from(&node("n1", "primary")), NodeView::from(&down)];
+    let views = [NodeView::new(&node("n1", "primary"), 0), NodeView::new(&down, 0)];
     assert_eq!(
-        crate::out::tests::shown(crate::out::Shape::Table, &views),
+        crate::show::tests::shown(crate::show::Shape::Table, &views),
         "\
 NODE  ROLE     STATE  ADDRESS         APPLIED  LAG  VERSION  CLOCK             CERT
 n1    primary  up     127.0.0.1:7101  12       0    0.1.0    local             -
 n2    unknown  down   127.0.0.1:7101  12       0    0.1.0    synced ±1.234 ms  -
 "
     );
+}
+
+/// Seen to fail with 11 taken for a warning.
+#[test]
+fn nagios_gets_its_own_codes_and_one_line() {
+    let said = |code: ExitCode| nagios(Err((code, "a | b\nc".to_owned())));
+    let codes = [
+        (ExitCode::Degraded, 1),
+        (ExitCode::Unreachable, 2),
+        (ExitCode::Unknown, 2),
+        (ExitCode::NoQuorum, 2),
+        (ExitCode::Clock, 2),
+        (ExitCode::Integrity, 2),
+        (ExitCode::Usage, 3),
+        (ExitCode::Denied, 3),
+        (ExitCode::NotFound, 3),
+    ];
+    for (code, expected) in codes {
+        let (line, code) = said(code);
+        assert_eq!(code, expected);
+        assert!(line.ends_with(" - a / b\\nc"), "{line}");
+    }
+    let view = HealthView { node: None, healthy: true, problems: Vec::new() };
+    let fine = ("LOGD OK - the cluster is healthy".to_owned(), 0);
+    assert_eq!(nagios(Ok(&view)), fine);
 }

@@ -1,47 +1,56 @@
-//! Answers of the cluster in the forms that are shown. The field names and their order are part of
-//! the product: scripts read them.
+//! Records, the answer to a send, and when they were stamped, in the forms that are shown.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clock::hlc::utc_text;
 use clock::{Hlc, Stamp};
 use proto::record::read_stamp;
-use proto::wire::{Ack, ClientRow};
+use proto::wire::Ack;
 use proto::{Header, Record};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use crate::cli::Times;
-use crate::error::CtlError;
-use crate::out::{Cell, Show, Tone};
+use crate::Unreadable;
+use crate::show::{Cell, Show, Tone};
+
+/// A way to show a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Times {
+    /// RFC 3339 in UTC.
+    Utc,
+    /// The whole stamp.
+    Hlc,
+    /// How far true time may lie to either side.
+    Eps,
+}
 
 /// A stamp with its bounds, as three fields.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct When(Stamp);
+pub struct When(Stamp);
 
 impl When {
     /// Reads a 20-byte stamp.
-    pub(crate) fn read(bytes: &[u8]) -> Result<Self, CtlError> {
-        read_stamp(bytes).map(Self).map_err(|error| CtlError::unexpected(&error.to_string()))
+    pub fn read(bytes: &[u8]) -> Result<Self, Unreadable> {
+        read_stamp(bytes).map(Self).map_err(|error| Unreadable(error.to_string()))
     }
 
     /// The stamp alone.
-    pub(crate) fn stamp(self) -> String {
+    pub fn stamp(self) -> String {
         self.0.hlc.to_string()
     }
 
     /// Not before this, if that is known.
-    pub(crate) fn earliest(self) -> Option<String> {
+    pub fn earliest(self) -> Option<String> {
         self.0.earliest_ns().map(utc_text)
     }
 
     /// Not after this, if that is known.
-    pub(crate) fn latest(self) -> Option<String> {
+    pub fn latest(self) -> Option<String> {
         self.0.latest_ns().map(utc_text)
     }
 
     /// See [`short_stamp`].
-    pub(crate) fn short(self) -> String {
+    pub fn short(self) -> String {
         short_stamp(self.0)
     }
 
@@ -56,7 +65,7 @@ impl When {
 
 /// `12:00:03.412307 -1.9/+0.8 ms`: time of day in UTC, then how far true time may lie to either
 /// side, rounded up so that the claim stays true.
-pub(crate) fn short_stamp(stamp: Stamp) -> String {
+pub fn short_stamp(stamp: Stamp) -> String {
     let text = utc_text(stamp.hlc.ns);
     let time = text.split_once('T').map_or("", |(_, time)| time);
     let micros: String = time.chars().take("12:00:03.412307".len()).collect();
@@ -77,7 +86,7 @@ fn bounds(stamp: Stamp) -> String {
 
 /// The answer to a send.
 #[derive(Debug, Serialize)]
-pub(crate) struct AckView {
+pub struct AckView {
     id: String,
     shard: u32,
     seq: u64,
@@ -92,9 +101,9 @@ pub(crate) struct AckView {
 }
 
 impl TryFrom<Ack> for AckView {
-    type Error = CtlError;
+    type Error = Unreadable;
 
-    fn try_from(ack: Ack) -> Result<Self, CtlError> {
+    fn try_from(ack: Ack) -> Result<Self, Unreadable> {
         let when = When::read(&ack.stamp)?;
         Ok(Self {
             id: ack.id,
@@ -145,7 +154,7 @@ impl Show for AckView {
 
 /// A record. The body is text where it is UTF-8, else base64 under another name.
 #[derive(Debug, Serialize)]
-pub(crate) struct RecordView {
+pub struct RecordView {
     seq: u64,
     stamp: String,
     earliest: Option<String>,
@@ -188,7 +197,7 @@ struct DeletedView {
 /// Headers as one object, in the sender's order. A key that was given several times holds all its
 /// values, separated by a comma, as in HTTP.
 #[derive(Debug)]
-pub(crate) struct Headers(Vec<(String, String)>);
+pub struct Headers(Vec<(String, String)>);
 
 impl From<Vec<Header>> for Headers {
     fn from(headers: Vec<Header>) -> Self {
@@ -213,14 +222,14 @@ impl Serialize for Headers {
     }
 }
 
-fn base64_text<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn base64_text<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&STANDARD.encode(bytes))
 }
 
 impl TryFrom<Record> for RecordView {
-    type Error = CtlError;
+    type Error = Unreadable;
 
-    fn try_from(record: Record) -> Result<Self, CtlError> {
+    fn try_from(record: Record) -> Result<Self, Unreadable> {
         let when = When::read(&record.stamp)?;
         let deleted = match record.deleted {
             Some(tombstone) => Some(DeletedView {
@@ -257,11 +266,7 @@ impl TryFrom<Record> for RecordView {
 impl RecordView {
     /// A record of a list: whether its order in real time against those before it is unknown, and
     /// the forms in which its time is shown; none are the usual ones.
-    pub(crate) fn listed(
-        record: Record,
-        overlaps: bool,
-        times: &[Times],
-    ) -> Result<Self, CtlError> {
+    pub fn listed(record: Record, overlaps: bool, times: &[Times]) -> Result<Self, Unreadable> {
         let when = When::read(&record.stamp)?;
         let mut view = Self::try_from(record)?;
         view.order_certain = Some(!overlaps);
@@ -279,7 +284,7 @@ impl RecordView {
     }
 
     /// The body as it was sent; `None` once deleted.
-    pub(crate) fn body(&self) -> Option<&[u8]> {
+    pub fn body(&self) -> Option<&[u8]> {
         match &self.body {
             Body::Text(text) => text.as_deref().map(str::as_bytes),
             Body::Bytes(bytes) => Some(bytes),
@@ -287,7 +292,7 @@ impl RecordView {
     }
 
     /// `deleted by bob at …: reason`, if it was.
-    pub(crate) fn deletion(&self) -> Option<String> {
+    pub fn deletion(&self) -> Option<String> {
         let DeletedView { by, stamp, reason } = self.deleted.as_ref()?;
         let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
         Some(format!("deleted by {by} at {stamp}{reason}"))
@@ -330,61 +335,11 @@ impl Show for RecordView {
     }
 }
 
-/// A registered client.
-#[derive(Debug, Serialize)]
-pub(crate) struct ClientView {
-    name: String,
-    home: String,
-    via: Option<String>,
-    connected: bool,
-    last_seen: Option<String>,
-}
-
-impl From<ClientRow> for ClientView {
-    fn from(row: ClientRow) -> Self {
-        Self {
-            name: row.name,
-            home: row.home,
-            via: Some(row.via).filter(|via| !via.is_empty()),
-            connected: row.connected,
-            last_seen: (row.last_seen_ns > 0).then(|| utc_text(row.last_seen_ns)),
-        }
-    }
-}
-
-impl Show for ClientView {
-    fn headings() -> &'static [&'static str] {
-        &["NAME", "HOME", "VIA", "CONNECTED", "LAST SEEN"]
-    }
-
-    fn row(&self) -> Vec<Cell> {
-        let (connected, tone) =
-            if self.connected { ("yes", Tone::Good) } else { ("no", Tone::Neutral) };
-        vec![
-            self.name.as_str().into(),
-            self.home.as_str().into(),
-            self.via.as_deref().unwrap_or("-").into(),
-            Cell::toned(connected, tone),
-            self.last_seen.as_deref().unwrap_or("-").into(),
-        ]
-    }
-
-    fn plain(&self) -> Vec<String> {
-        vec![
-            self.name.clone(),
-            self.home.clone(),
-            self.via.clone().unwrap_or_default(),
-            self.connected.to_string(),
-            self.last_seen.clone().unwrap_or_default(),
-        ]
-    }
-}
-
 /// Text of a 12-byte stamp; `None` if it is not one.
-pub(crate) fn hlc_text(bytes: &[u8]) -> Option<String> {
+pub fn hlc_text(bytes: &[u8]) -> Option<String> {
     Hlc::from_slice(bytes).map(|hlc| hlc.to_string())
 }
 
 #[cfg(test)]
-#[path = "views_test.rs"]
+#[path = "record_test.rs"]
 mod tests;

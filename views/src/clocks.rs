@@ -1,22 +1,22 @@
 //! Clocks in the forms that are shown, in the words that chronyc's users know. The field names and
 //! their order are part of the product: scripts read them.
 //!
-//! Not here: asking for the reports (`verb/clock`), the history (`history`).
+//! Not here: the history (`history`).
 
 use clock::ClockState;
 use clock::hlc::utc_text;
+use proto::ExitCode;
 use proto::wire::{ClockPeer, ClockReport, ClockSource, Refused};
 use serde::Serialize;
 
-use crate::error::CtlError;
+use crate::Unwell;
 use crate::health::{ClockHealth, clock_health};
-use crate::out::{Cell, Show, Tone};
-use crate::views::hlc_text;
-use proto::ExitCode;
+use crate::record::hlc_text;
+use crate::show::{Cell, Show, Tone};
 
 /// One node's clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct ClockView {
+pub struct ClockView {
     node: String,
     state: String,
     now: String,
@@ -45,7 +45,7 @@ pub(crate) struct ClockView {
 
 /// One time server as a node sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct SourceView {
+pub struct SourceView {
     node: String,
     mark: &'static str,
     address: String,
@@ -71,7 +71,7 @@ struct RefusedView {
 
 /// Another node's clock as a node sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct PeerView {
+pub struct PeerView {
     node: String,
     peer: String,
     state: String,
@@ -90,7 +90,7 @@ fn claim(report: &ClockReport) -> Option<(u64, u64)> {
 }
 
 /// The error bound that a node claims, in nanoseconds; `None` if it claims none.
-pub(crate) fn error_bound_ns(report: &ClockReport) -> Option<u64> {
+pub fn error_bound_ns(report: &ClockReport) -> Option<u64> {
     let now = report.now_ns;
     claim(report).map(|(from, to)| now.saturating_sub(from).max(to.saturating_sub(now)))
 }
@@ -175,7 +175,7 @@ fn mark(verdict: &str, best: bool) -> &'static str {
 }
 
 /// What the marks mean, for `-v`.
-pub(crate) const LEGEND: [&str; 3] = [
+pub const LEGEND: [&str; 3] = [
     "MS: ^ server; * the best, + used too, x falseticker, - not used, ? no answer yet or any more",
     "too few: it contradicts nobody, and not enough answer; doubtful: it was believed for long, and all \
      nodes call it a falseticker: either it is wrong, or the others are",
@@ -205,27 +205,27 @@ impl PeerView {
 
 impl ClockView {
     /// The node.
-    pub(crate) fn node(&self) -> &str {
+    pub fn node(&self) -> &str {
         &self.node
     }
 
     /// Its time servers.
-    pub(crate) fn sources(&self) -> &[SourceView] {
+    pub fn sources(&self) -> &[SourceView] {
         &self.sources
     }
 
     /// The other nodes' clocks as it sees them.
-    pub(crate) fn peers(&self) -> &[PeerView] {
+    pub fn peers(&self) -> &[PeerView] {
         &self.peers
     }
 
     /// What a person should look at.
-    pub(crate) fn alarms(&self) -> &[String] {
+    pub fn alarms(&self) -> &[String] {
         &self.alarms
     }
 
     /// Key and value, for programs.
-    pub(crate) fn facts(&self) -> Vec<(&'static str, String)> {
+    pub fn facts(&self) -> Vec<(&'static str, String)> {
         let known = |text: Option<String>| text.unwrap_or_else(|| "unknown".to_owned());
         let number = |number: Option<u64>| known(number.map(|number| number.to_string()));
         vec![
@@ -255,7 +255,7 @@ impl ClockView {
     }
 
     /// Name and value, for people: the words of `chronyc tracking` first.
-    pub(crate) fn tracking(&self) -> Vec<(&'static str, String)> {
+    pub fn tracking(&self) -> Vec<(&'static str, String)> {
         let known = |text: Option<String>| text.unwrap_or_else(|| "unknown".to_owned());
         let seconds = |ns: u64| format!("{} seconds", decimal(ns.into()));
         let state = match self.reason.as_str() {
@@ -298,7 +298,7 @@ impl ClockView {
     }
 
     /// The exit code that the state asks for; `None`: success.
-    pub(crate) fn exit_code(&self) -> Option<ExitCode> {
+    pub fn exit_code(&self) -> Option<ExitCode> {
         match clock_health(&self.state) {
             ClockHealth::Fine => None,
             ClockHealth::Degraded => Some(ExitCode::Degraded),
@@ -307,7 +307,7 @@ impl ClockView {
     }
 
     /// State and reason in one sentence.
-    pub(crate) fn sentence(&self) -> String {
+    pub fn sentence(&self) -> String {
         let why = if self.reason.is_empty() {
             let verdict = |source: &SourceView| format!("{} {}", source.address, source.verdict);
             let verdicts: Vec<String> = self.sources.iter().map(verdict).collect();
@@ -318,15 +318,19 @@ impl ClockView {
         format!("the clock of {} is {}: {why}", self.node, self.state)
     }
 
-    /// The exit code as an error: never 0 for a clock that needs a look.
-    pub(crate) fn verdict(&self) -> Result<(), CtlError> {
+    /// What is wrong and the exit code that it asks for: never success for a clock that needs a look.
+    ///
+    /// # Errors
+    /// When it does.
+    pub fn verdict(&self) -> Result<(), Unwell> {
         match self.exit_code() {
             None => Ok(()),
-            Some(code) => Err(CtlError::refused(
+            Some(code) => Err(Unwell {
                 code,
-                self.sentence(),
-                "logctl clock sources -v: reach and verdict of the node's [[clock.server]]",
-            )),
+                what: self.sentence(),
+                hint: "logctl clock sources -v: reach and verdict of the node's [[clock.server]]"
+                    .to_owned(),
+            }),
         }
     }
 }
@@ -374,7 +378,7 @@ impl Show for ClockView {
 
 impl SourceView {
     /// Refused answers, for `-v`; `None` if there are none.
-    pub(crate) fn refusals(&self) -> Option<String> {
+    pub fn refusals(&self) -> Option<String> {
         let count = |refused: &RefusedView| format!("{} {}", refused.count, refused.reason);
         let counts: Vec<String> = self.refused.iter().map(count).collect();
         (!counts.is_empty()).then(|| {
@@ -476,7 +480,7 @@ impl Show for PeerView {
 }
 
 /// Nanoseconds as seconds with nine decimals.
-pub(crate) fn decimal(ns: i128) -> String {
+pub fn decimal(ns: i128) -> String {
     let sign = if ns < 0 { "-" } else { "" };
     let ns = ns.unsigned_abs();
     format!("{sign}{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000)
@@ -523,5 +527,5 @@ fn age(ms: u64) -> String {
 }
 
 #[cfg(test)]
-#[path = "clock_view_test.rs"]
+#[path = "clocks_test.rs"]
 mod tests;
