@@ -25,6 +25,7 @@ mod crowd;
 mod endpoint;
 mod error;
 mod frames;
+mod hello;
 pub mod join;
 mod link;
 mod peer_conn;

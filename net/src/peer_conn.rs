@@ -8,7 +8,6 @@ use certs::Peer;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use prost::Message;
 use proto::Identity;
 use proto::peer::{Hello, Refusal};
 use quinn::{Connection, RecvStream, SendStream};
@@ -16,8 +15,10 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::frames::{FrameRx, FrameTx};
+use crate::hello;
 use crate::reason::{End, end_of};
 use crate::repeat::Repeats;
+use crate::switchboard::Called;
 use crate::{CloseCode, Lane, LinkError, Refused, tune};
 
 /// Time for both sides to say who they are.
@@ -39,13 +40,25 @@ pub struct PeerStream {
 /// A connection from a node of our cluster. Nothing passes before [`PeerConn::handshake`].
 #[derive(Debug)]
 pub struct PeerConn {
-    connection: Connection,
+    wire: Wire,
     peer: Peer,
     own: Identity,
     /// Where the peer was when it connected. A peer does not move.
     from: SocketAddr,
     hello: Option<Arc<Hello>>,
     repeats: Arc<Repeats>,
+}
+
+/// What it runs on.
+#[derive(Debug)]
+enum Wire {
+    Quic(Quic),
+    Board(Called),
+}
+
+#[derive(Debug)]
+struct Quic {
+    connection: Connection,
     opening: Mutex<FuturesUnordered<BoxFuture<'static, Option<PeerStream>>>>,
 }
 
@@ -58,8 +71,14 @@ impl PeerConn {
     ) -> Self {
         tune::raise_for_peer(&connection);
         let from = connection.remote_address();
-        let opening = Mutex::default();
-        Self { connection, peer, own, from, hello: None, repeats, opening }
+        let wire = Wire::Quic(Quic { connection, opening: Mutex::default() });
+        Self { wire, peer, own, from, hello: None, repeats }
+    }
+
+    /// Over a switchboard; `from` stands for the address of the caller.
+    pub(crate) fn on_board(called: Called, peer: Peer, own: Identity, from: SocketAddr) -> Self {
+        let wire = Wire::Board(called);
+        Self { wire, peer, own, from, hello: None, repeats: Arc::default() }
     }
 
     /// What the peer's certificate says.
@@ -119,89 +138,29 @@ impl PeerConn {
 
     async fn exchange<E: Into<Refused>>(
         &self,
-        mut mine: Hello,
+        mine: Hello,
         check: impl Fn(&Hello) -> Result<(), E> + Send,
     ) -> Result<Hello, LinkError> {
-        let name = self.peer.identity.name.as_str();
-        let lost = |error| LinkError::Lost(end_of(&error).reason().to_owned());
-        let (tx, rx) = self.connection.accept_bi().await.map_err(lost)?;
-        let (mut tx, mut rx) = (FrameTx::quic(tx), FrameRx::quic(rx));
-        let said = rx.recv().await?;
-        let theirs = said.and_then(|frame| Hello::decode(frame).ok());
-        let theirs =
-            theirs.ok_or_else(|| LinkError::Lost("it did not begin with a hello".to_owned()))?;
-        let verdict = check_hello(&theirs, &self.peer.identity, &self.own).and_then(|()| {
-            let own = self.own.name.as_str();
-            if theirs.wanted != own {
-                let reason = format!("{name} wanted to reach {}, but this is {own}", theirs.wanted);
-                return Err(Refused::new(Refusal::Name, reason));
-            }
-            check(&theirs).map_err(Into::into)
-        });
-        mine.wanted = name.to_owned();
-        if let Err(Refused { why, reason }) = &verdict {
-            mine.refusal.clone_from(reason);
-            mine.refused = (*why).into();
-        }
-        tx.send_message(&mine).await?;
-        tx.finish().await?;
-        if let Err(refused) = verdict {
-            // The answer carries the reason; closing at once could overtake it.
-            tx.stopped().await;
-            return Err(refused.by(name));
-        }
-        if !theirs.refusal.is_empty() {
-            return Err(Refused::new(theirs.why_refused(), theirs.refusal).by(name));
-        }
-        Ok(theirs)
+        let stream = self.wire.first().await?;
+        hello::answer(stream, (&self.own, &self.peer.identity), mine, check).await
     }
 
     /// The next stream that the peer opens; `None` when the connection is over. Must follow a
     /// successful handshake.
     pub async fn next(&self) -> Option<PeerStream> {
         let hello = self.hello.as_ref()?;
-        let mut opening = self.opening.lock().await;
-        loop {
-            tokio::select! {
-                Some(done) = opening.next(), if !opening.is_empty() => {
-                    if let Some(stream) = done {
-                        return Some(stream);
-                    }
-                }
-                accepted = self.connection.accept_bi() => match accepted {
-                    Ok((tx, rx)) => {
-                        if !self.stays_put() {
-                            return None;
-                        }
-                        let mut stream = begin(tx, rx, Arc::clone(hello)).boxed();
-                        match (&mut stream).now_or_never() {
-                            Some(Some(stream)) => return Some(stream),
-                            Some(None) => {}
-                            None => opening.push(stream),
-                        }
-                    }
-                    Err(error) => {
-                        self.log_end(&end_of(&error));
-                        return None;
-                    }
-                },
-            }
+        match &self.wire {
+            Wire::Quic(quic) => quic.next(hello, self).await,
+            Wire::Board(called) => called.next(hello).await,
         }
     }
 
     /// Closes the connection; the peer is told the reason.
     pub fn close(&self, code: CloseCode, reason: &str) {
-        self.connection.close(code.code(), reason.as_bytes());
-    }
-
-    fn stays_put(&self) -> bool {
-        let now = self.connection.remote_address();
-        if now == self.from {
-            return true;
+        match &self.wire {
+            Wire::Quic(Quic { connection, .. }) => connection.close(code.code(), reason.as_bytes()),
+            Wire::Board(called) => called.close(reason),
         }
-        tracing::warn!(peer = %self.peer.identity.name, from = %self.from, %now, "a peer moved");
-        self.close(CloseCode::Protocol, "a peer must not change its address");
-        false
     }
 
     fn log_end(&self, end: &End) {
@@ -217,24 +176,60 @@ impl PeerConn {
     }
 }
 
-/// Checks what both sides check: cluster, and the name against the certificate.
-pub(crate) fn check_hello(
-    theirs: &Hello,
-    certified: &Identity,
-    own: &Identity,
-) -> Result<(), Refused> {
-    if theirs.cluster != own.cluster.as_str() {
-        let reason = format!("it is of cluster {}, this is {}", theirs.cluster, own.cluster);
-        return Err(Refused::new(Refusal::Cluster, reason));
+impl Wire {
+    /// The stream that the hellos pass on.
+    async fn first(&self) -> Result<(FrameTx, FrameRx), LinkError> {
+        match self {
+            Self::Quic(Quic { connection, .. }) => {
+                let lost = |error| LinkError::Lost(end_of(&error).reason().to_owned());
+                let (tx, rx) = connection.accept_bi().await.map_err(lost)?;
+                Ok((FrameTx::quic(tx), FrameRx::quic(rx)))
+            }
+            Self::Board(called) => called.first().await,
+        }
     }
-    if theirs.name != certified.name.as_str() {
-        let reason = format!(
-            "it says that it is {}, but its certificate says {}",
-            theirs.name, certified.name
-        );
-        return Err(Refused::new(Refusal::Name, reason));
+}
+
+impl Quic {
+    async fn next(&self, hello: &Arc<Hello>, conn: &PeerConn) -> Option<PeerStream> {
+        let mut opening = self.opening.lock().await;
+        loop {
+            tokio::select! {
+                Some(done) = opening.next(), if !opening.is_empty() => {
+                    if let Some(stream) = done {
+                        return Some(stream);
+                    }
+                }
+                accepted = self.connection.accept_bi() => match accepted {
+                    Ok((tx, rx)) => {
+                        if !self.stays_put(conn) {
+                            return None;
+                        }
+                        let mut stream = begin(tx, rx, Arc::clone(hello)).boxed();
+                        match (&mut stream).now_or_never() {
+                            Some(Some(stream)) => return Some(stream),
+                            Some(None) => {}
+                            None => opening.push(stream),
+                        }
+                    }
+                    Err(error) => {
+                        conn.log_end(&end_of(&error));
+                        return None;
+                    }
+                },
+            }
+        }
     }
-    Ok(())
+
+    fn stays_put(&self, conn: &PeerConn) -> bool {
+        let now = self.connection.remote_address();
+        if now == conn.from {
+            return true;
+        }
+        tracing::warn!(peer = %conn.peer.identity.name, from = %conn.from, %now, "a peer moved");
+        conn.close(CloseCode::Protocol, "a peer must not change its address");
+        false
+    }
 }
 
 /// Reads the lane of a new stream.

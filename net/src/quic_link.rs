@@ -10,7 +10,6 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
-use prost::Message;
 use proto::peer::{Hello, Refusal};
 use proto::{Identity, Name, Role};
 use quinn::Connection;
@@ -18,7 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::endpoint::{Dialer, certified};
 use crate::frames::{FrameRx, FrameTx};
-use crate::peer_conn::check_hello;
+use crate::hello::{self, refuses};
 use crate::reason::{End, end_of};
 use crate::repeat::Repeats;
 use crate::{CheckPeer, CloseCode, Lane, Link, LinkError, MakeHello, PeerAddr, Refused};
@@ -204,54 +203,20 @@ async fn dial(
     }
 }
 
-/// The other side does not want this node.
-fn refuses(why: Refusal, reason: &str) -> Refused {
-    Refused::new(why, format!("it refuses this node: {reason}"))
-}
-
 /// Says who this node is and checks who answers.
 async fn exchange(
     connection: &Connection,
     dialer: &Dialer,
     to: &PeerAddr,
     identity: &Identity,
-    mut hello: Hello,
+    hello: Hello,
     check: &CheckPeer,
 ) -> Result<(), LinkError> {
-    let name = to.name.as_str();
-    let unexpected = |why, reason: String| Refused::new(why, reason).by(name);
     let lost = |error| LinkError::Lost(end_of(&error).reason().to_owned());
     let (tx, rx) = connection.open_bi().await.map_err(lost)?;
-    let (mut tx, mut rx) = (FrameTx::quic(tx), FrameRx::quic(rx));
-    hello.wanted = to.name.to_string();
-    tx.send_message(&hello).await?;
-    tx.finish().await?;
-    let said = rx.recv().await?;
-    let theirs = said.and_then(|frame| Hello::decode(frame).ok());
-    let theirs = theirs
-        .ok_or_else(|| unexpected(Refusal::Other, "it did not answer with a hello".to_owned()))?;
-    if !theirs.refusal.is_empty() {
-        let known = check_hello(&theirs, identity, &dialer.own());
-        if let (Ok(()), Ok(peer)) = (known, certified(connection)) {
-            // What it says of this node counts, also where it says no.
-            drop(check(&peer, &theirs));
-        }
-        return Err(refuses(theirs.why_refused(), &theirs.refusal).by(name));
-    }
-    check_hello(&theirs, identity, &dialer.own()).map_err(|refused| refused.by(name))?;
-    if theirs.raft_id != to.raft_id {
-        let (got, want) = (theirs.raft_id, to.raft_id);
-        let reason = format!("its raft id is {got}, the membership says {want}");
-        return Err(unexpected(Refusal::Store, reason));
-    }
-    if theirs.incarnation != to.incarnation {
-        let reason = "its store is another incarnation than the member's".to_owned();
-        return Err(unexpected(Refusal::Store, reason));
-    }
-    let peer = certified(connection).map_err(|reason| unexpected(Refusal::Name, reason))?;
-    check(&peer, &theirs).map_err(|refused| refused.by(name))?;
-    rx.close();
-    Ok(())
+    let stream = (FrameTx::quic(tx), FrameRx::quic(rx));
+    let certified = || certified(connection);
+    hello::say(stream, to, (&dialer.own(), identity), hello, certified, check).await
 }
 
 /// The addresses of a `host:port`, see [`proto::address`].
