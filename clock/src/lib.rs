@@ -15,6 +15,9 @@
 //!
 //! Not here: sockets and the operating system's clocks (`daemon::time`).
 
+// What is done for one more variant is decided where it is added, not by whoever comes by.
+#![deny(clippy::wildcard_enum_match_arm)]
+
 pub mod hlc;
 pub mod stamp;
 

@@ -78,7 +78,9 @@ impl Out {
     pub(crate) fn one<T: Show>(&mut self, item: &T) -> Result<(), CtlError> {
         match self.shape {
             Shape::Json => self.json(item),
-            _ => self.list(std::slice::from_ref(item)),
+            Shape::Ndjson | Shape::Table | Shape::Plain | Shape::Raw => {
+                self.list(std::slice::from_ref(item))
+            }
         }
     }
 

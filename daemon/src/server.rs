@@ -14,7 +14,7 @@ use prost::Message as _;
 use proto::limits::PAGE_BYTES_MAX;
 use proto::peer::{Hello, PeerOp, PeerRequest, Refusal};
 use proto::wire::{Op, Read, Reply, Request, Response};
-use proto::{ErrorCode, Failure, Role};
+use proto::{Answering, ErrorCode, Failure, Role};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -137,15 +137,15 @@ impl Server {
         {
             return send(reply, refuse(failure)).await;
         }
-        match &request.op {
-            Some(Op::Read(read)) if read.follow => {
+        match request.op.as_ref().map(Op::answering) {
+            Some(Answering::Pages(read)) => {
                 self.follow(principal, read, deadline, turn, reply).await;
             }
-            Some(Op::WatchNodes(_)) => {
+            Some(Answering::Lists) => {
                 drop(turn);
                 self.watch(principal, reply).await;
             }
-            _ => {
+            Some(Answering::Once) | None => {
                 let response = self.node.handle(principal, within(request, deadline)).await;
                 // What the client takes its time for is no work.
                 drop(turn);

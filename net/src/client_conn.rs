@@ -165,11 +165,11 @@ impl ClientConn {
                 Err(_) => Failure::new(ErrorCode::Deadline, "the request did not arrive in time"),
             };
             let client = &peer.identity;
-            match failure.error_code() {
-                ErrorCode::Busy => {
-                    tracing::debug!(%client, reason = failure.message, "refused a request");
-                }
-                _ => tracing::warn!(%client, reason = failure.message, "refused a request"),
+            // Being busy is no news, and who sends too much would fill the log.
+            if failure.error_code() == ErrorCode::Busy {
+                tracing::debug!(%client, reason = failure.message, "refused a request");
+            } else {
+                tracing::warn!(%client, reason = failure.message, "refused a request");
             }
             tell(tx, failure).await;
             None
@@ -198,7 +198,10 @@ async fn read(rx: RecvStream, held: &mut Held) -> Result<Option<Request>, Failur
         LinkError::Frame(proto::frame::FrameError::Version(_)) => {
             Failure::new(ErrorCode::Version, error)
         }
-        other => Failure::new(ErrorCode::Invalid, other),
+        LinkError::Frame(_)
+        | LinkError::Lost(_)
+        | LinkError::Refused { .. }
+        | LinkError::Unreachable { .. } => Failure::new(ErrorCode::Invalid, error),
     };
     let mut rx = FrameRx::quic(rx);
     let frame = rx.recv_if(|arrived| held.grow_to(arrived)).await.map_err(invalid)?;

@@ -348,14 +348,19 @@ pub(crate) fn encode(lane: Option<u8>, message: &impl prost::Message) -> Result<
 pub(crate) fn write_lost(error: WriteError) -> LinkError {
     match error {
         WriteError::ConnectionLost(error) => LinkError::Lost(end_of(&error).reason().to_owned()),
-        other => LinkError::Lost(other.to_string()),
+        WriteError::Stopped(_) | WriteError::ClosedStream | WriteError::ZeroRttRejected => {
+            LinkError::Lost(error.to_string())
+        }
     }
 }
 
 pub(crate) fn read_lost(error: ReadError) -> LinkError {
     match error {
         ReadError::ConnectionLost(error) => LinkError::Lost(end_of(&error).reason().to_owned()),
-        other => LinkError::Lost(other.to_string()),
+        ReadError::Reset(_)
+        | ReadError::ClosedStream
+        | ReadError::IllegalOrderedRead
+        | ReadError::ZeroRttRejected => LinkError::Lost(error.to_string()),
     }
 }
 

@@ -128,7 +128,9 @@ impl PeerConn {
                     LinkError::Refused { why: Refusal::Removed, .. } => CloseCode::Revoked,
                     LinkError::Refused { why: Refusal::NotYet, .. } => CloseCode::Busy,
                     LinkError::Refused { .. } => CloseCode::Refused,
-                    _ => CloseCode::Protocol,
+                    LinkError::Frame(_) | LinkError::Lost(_) | LinkError::Unreachable { .. } => {
+                        CloseCode::Protocol
+                    }
                 };
                 self.close(code, &error.to_string());
                 Err(error)

@@ -195,7 +195,10 @@ async fn dial(
             };
             let code = match error {
                 LinkError::Refused { why: Refusal::NotYet, .. } => CloseCode::Busy,
-                _ => CloseCode::Refused,
+                LinkError::Refused { .. }
+                | LinkError::Frame(_)
+                | LinkError::Lost(_)
+                | LinkError::Unreachable { .. } => CloseCode::Refused,
             };
             connection.close(code.code(), error.to_string().as_bytes());
             Err(error)

@@ -69,6 +69,17 @@ pub enum Action {
     CallOperator,
 }
 
+/// Of whom a refusal speaks, which says whether another gateway would refuse as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Of the gateway alone.
+    Gateway,
+    /// Of what the gateway sees: others may see a majority, have time, or know what became of it.
+    Sight,
+    /// Of the request, the primary or the cluster: the same whoever is asked.
+    Everybody,
+}
+
 impl ErrorCode {
     /// What the caller can do.
     #[must_use]
@@ -88,6 +99,28 @@ impl ErrorCode {
             | Self::DiskFull
             | Self::NoSigner
             | Self::Version => Action::CallOperator,
+        }
+    }
+
+    /// Of whom the refusal speaks.
+    #[must_use]
+    pub fn whose(self) -> Whose {
+        match self {
+            Self::Stopping | Self::Repairing => Whose::Gateway,
+            Self::Unknown | Self::NoQuorum | Self::Deadline | Self::NotPrimary => Whose::Sight,
+            Self::Busy
+            | Self::Invalid
+            | Self::Denied
+            | Self::NotFound
+            | Self::Conflict
+            | Self::ClockAhead
+            | Self::Removed
+            | Self::Internal
+            | Self::ClockUnavailable
+            | Self::Integrity
+            | Self::DiskFull
+            | Self::NoSigner
+            | Self::Version => Whose::Everybody,
         }
     }
 

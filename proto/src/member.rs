@@ -3,6 +3,8 @@
 //! Here is what the cluster *wants* and what it has *noticed*; who votes at this moment is the
 //! engine's membership, which the primary brings in line with this, one change at a time.
 
+use crate::wire::NodeRow;
+
 /// What a node is meant to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
@@ -41,6 +43,80 @@ impl MemberState {
             Self::Removed => "removed",
         }
     }
+
+    const ALL: [Self; 5] = [Self::Admitted, Self::Joined, Self::Suspect, Self::Left, Self::Removed];
+}
+
+/// What a node does in the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeRole {
+    /// It leads.
+    Primary,
+    /// It follows, with a vote.
+    Backup,
+    /// It stands for an election.
+    Candidate,
+    /// It follows without a vote.
+    Learner,
+    /// It takes no part: it cannot prove its store intact.
+    Repairing,
+    /// It has led and is not followed any more, whatever it believes.
+    Isolated,
+    /// Nobody knows, or a newer release has another word.
+    Unknown,
+}
+
+impl NodeRole {
+    const ALL: [Self; 7] = [
+        Self::Primary,
+        Self::Backup,
+        Self::Candidate,
+        Self::Learner,
+        Self::Repairing,
+        Self::Isolated,
+        Self::Unknown,
+    ];
+
+    /// The word on the wire, which users see, too.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Backup => "backup",
+            Self::Candidate => "candidate",
+            Self::Learner => "learner",
+            Self::Repairing => "repairing",
+            Self::Isolated => "isolated",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// What a word on the wire says.
+    #[must_use]
+    pub fn read(word: &str) -> Self {
+        Self::ALL.into_iter().find(|role| role.as_str() == word).unwrap_or(Self::Unknown)
+    }
+}
+
+impl NodeRow {
+    /// What it does.
+    #[must_use]
+    pub fn node_role(&self) -> NodeRole {
+        NodeRole::read(&self.role)
+    }
+
+    /// What was last noticed of it; `None` before the first primary, or for a word of a newer release.
+    #[must_use]
+    pub fn noticed(&self) -> Option<MemberState> {
+        MemberState::ALL.into_iter().find(|state| state.as_str() == self.state)
+    }
+
+    /// Why it left, if it has and a reason that this release knows was given.
+    #[must_use]
+    pub fn left(&self) -> Option<LeftReason> {
+        let left = self.noticed() == Some(MemberState::Left);
+        LeftReason::read(&self.reason).filter(|_| left)
+    }
 }
 
 /// A node.
@@ -71,7 +147,7 @@ pub struct MemberRow {
     /// What was last noticed of it.
     #[prost(enumeration = "MemberState", tag = "8")]
     pub state: i32,
-    /// Why it left: one of the words in [`reason`]; empty otherwise.
+    /// Why it left: a word of [`LeftReason`]; empty otherwise.
     #[prost(string, tag = "9")]
     pub reason: String,
     /// Number of starts of its store: the incarnation that people see.
@@ -117,15 +193,37 @@ impl MemberRow {
 }
 
 /// Why a node left.
-pub mod reason {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftReason {
     /// It announced its stop.
-    pub const STOPPED: &str = "stopped";
+    Stopped,
     /// No node hears it.
-    pub const UNREACHABLE: &str = "unreachable";
+    Unreachable,
     /// Some nodes hear it, the primary does not.
-    pub const CUT_OFF: &str = "cut off";
+    CutOff,
     /// It was removed.
-    pub const REMOVED: &str = "removed";
+    Removed,
+}
+
+impl LeftReason {
+    const ALL: [Self; 4] = [Self::Stopped, Self::Unreachable, Self::CutOff, Self::Removed];
+
+    /// The word on the wire, which users see, too.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Unreachable => "unreachable",
+            Self::CutOff => "cut off",
+            Self::Removed => "removed",
+        }
+    }
+
+    /// What a word on the wire says; `None` if this release does not know it.
+    #[must_use]
+    pub fn read(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
 }
 
 /// A change of the members.

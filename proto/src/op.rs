@@ -1,6 +1,17 @@
 //! What a request is, told from what it asks for: exhaustive, so that a new request has to say it too.
 
-use crate::wire::Op;
+use crate::wire::{Op, Read};
+
+/// How a request is answered.
+#[derive(Debug, Clone, Copy)]
+pub enum Answering<'a> {
+    /// By one answer.
+    Once,
+    /// By page after page, until the range is over or the client goes.
+    Pages(&'a Read),
+    /// By the live list, each time that it changes.
+    Lists,
+}
 
 impl Op {
     /// Whether it changes the log, so that a gateway hands it to the primary, and it matters to the
@@ -116,6 +127,86 @@ impl Op {
             | Self::Admins(_)
             | Self::Renew(_)
             | Self::LowerCeiling(_) => false,
+        }
+    }
+
+    /// How it is answered.
+    #[must_use]
+    pub fn answering(&self) -> Answering<'_> {
+        match self {
+            Self::Read(read) if read.follow => Answering::Pages(read),
+            Self::WatchNodes(_) => Answering::Lists,
+            Self::Read(_)
+            | Self::Send(_)
+            | Self::Delete(_)
+            | Self::Register(_)
+            | Self::SetCursor(_)
+            | Self::Configure(_)
+            | Self::Member(_)
+            | Self::Token(_)
+            | Self::Group(_)
+            | Self::Kv(_)
+            | Self::Admin(_)
+            | Self::Get(_)
+            | Self::Clients(_)
+            | Self::Nodes(_)
+            | Self::Status(_)
+            | Self::Clock(_)
+            | Self::Ping(_)
+            | Self::Compact(_)
+            | Self::Tokens(_)
+            | Self::Groups(_)
+            | Self::KvRead(_)
+            | Self::Members(_)
+            | Self::Route(_)
+            | Self::Plan(_)
+            | Self::Slots(_)
+            | Self::Distribution(_)
+            | Self::Raft(_)
+            | Self::Verify(_)
+            | Self::Admins(_)
+            | Self::Renew(_)
+            | Self::LowerCeiling(_) => Answering::Once,
+        }
+    }
+
+    /// What it asks for in times relative to now, if it does: asked again later it is another question,
+    /// unless that is made good for.
+    #[must_use]
+    pub fn relative(&self) -> Option<&Read> {
+        match self {
+            Self::Read(read) => Some(read).filter(|read| read.is_relative()),
+            Self::WatchNodes(_)
+            | Self::Send(_)
+            | Self::Delete(_)
+            | Self::Register(_)
+            | Self::SetCursor(_)
+            | Self::Configure(_)
+            | Self::Member(_)
+            | Self::Token(_)
+            | Self::Group(_)
+            | Self::Kv(_)
+            | Self::Admin(_)
+            | Self::Get(_)
+            | Self::Clients(_)
+            | Self::Nodes(_)
+            | Self::Status(_)
+            | Self::Clock(_)
+            | Self::Ping(_)
+            | Self::Compact(_)
+            | Self::Tokens(_)
+            | Self::Groups(_)
+            | Self::KvRead(_)
+            | Self::Members(_)
+            | Self::Route(_)
+            | Self::Plan(_)
+            | Self::Slots(_)
+            | Self::Distribution(_)
+            | Self::Raft(_)
+            | Self::Verify(_)
+            | Self::Admins(_)
+            | Self::Renew(_)
+            | Self::LowerCeiling(_) => None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The cluster's health: the forms it is shown in, and the verdict that becomes the exit code.
 
 use clock::ClockState;
-use proto::member::{MemberState, reason};
+use proto::member::{LeftReason, MemberState};
 use proto::wire::{NodeRow, Status};
 use proto::{ExitCode, Gravity, Problem, ProblemCode};
 use serde::Serialize;
@@ -225,8 +225,8 @@ fn nobody_may_lead(status: &Status) -> bool {
 /// Whether a node that does not answer is none to worry about: it is drained, or it has no vote and
 /// stopped on purpose, or never came.
 fn may_go(row: &NodeRow) -> bool {
-    let left = row.state == MemberState::Left.as_str();
-    let calm = left && row.reason == reason::STOPPED || row.state == MemberState::Admitted.as_str();
+    let calm =
+        row.left() == Some(LeftReason::Stopped) || row.noticed() == Some(MemberState::Admitted);
     row.drained || !row.voter && calm
 }
 

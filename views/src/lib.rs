@@ -9,6 +9,9 @@
 //! Not here: which problems there are, their sentences and their weight, since nodes tell each other of
 //! them (`proto::problem`); writing, colours and asking (`ctl`).
 
+// What is done for one more variant is decided where it is added, not by whoever comes by.
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use proto::ExitCode;
 
 pub mod certificate;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use certs::Credentials;
+use proto::member::NodeRole;
 use proto::wire::{NodeRow, Status};
 use proto::{ExitCode, Name, Role};
 use serde::{Deserialize, Serialize};
@@ -207,7 +208,8 @@ async fn up(args: DevUp, globals: &Globals, home: &Home, out: &mut Out) -> Resul
             status.nodes.iter().any(|row| row.up && row.name == node.name.as_str())
         };
         // The word of who leads may be older than the list in which it stands.
-        let leads = |row: &NodeRow| row.name == status.primary && row.role == "primary";
+        let leads =
+            |row: &NodeRow| row.name == status.primary && row.node_role() == NodeRole::Primary;
         nodes.iter().all(is_up) && status.nodes.iter().any(leads)
     };
     let waited = dev::wait_until((globals, home), who, &nodes, UP_WITHIN, all_up);

@@ -101,7 +101,7 @@ async fn follow(
                 let headings = std::mem::take(&mut first);
                 shown.out.table(&events, &mut shown.widths, headings)?;
             }
-            _ => shown.out.list(&events)?,
+            Shape::Json | Shape::Ndjson | Shape::Plain | Shape::Raw => shown.out.list(&events)?,
         }
         shown.out.flush()?;
     }

@@ -194,7 +194,7 @@ impl<'a> Sink<'a> {
     fn begin(&mut self) -> Result<(), CtlError> {
         match self.out.shape() {
             Shape::Json if self.hash.is_none() => self.out.bytes(b"["),
-            _ => Ok(()),
+            Shape::Json | Shape::Ndjson | Shape::Table | Shape::Plain | Shape::Raw => Ok(()),
         }
     }
 

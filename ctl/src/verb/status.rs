@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proto::member::NodeRole;
 use proto::wire::{Empty, Op, Reply, Status as StatusReply};
 use proto::{ExitCode, Name, Problem, ProblemCode};
 use views::health::{HealthView, StatusView, nagios};
@@ -16,8 +17,6 @@ use crate::out::{Out, Shape, Tone};
 use crate::renewal::now_s;
 use crate::session::Session;
 
-/// The role of a node that cannot prove its store intact.
-const REPAIRING: &str = "repairing";
 /// Longest wait for the word of others than the gateway.
 const OTHERS_WITHIN: Duration = Duration::from_secs(2);
 /// Time between two views of `--watch`.
@@ -81,7 +80,7 @@ pub(super) async fn ask(session: &Session, globals: &Globals) -> Result<Asked, C
     let (first, known, gateway) = match session.call(Op::Status(Empty {})).await {
         Ok((gateway, Reply::Status(status))) => {
             let mut row = status.nodes.iter().filter(|row| row.name == gateway);
-            let takes_part = status.quorum && row.all(|row| row.role != REPAIRING);
+            let takes_part = status.quorum && row.all(|row| row.node_role() != NodeRole::Repairing);
             if takes_part || globals.via.is_some() {
                 return Ok(Asked { status, apart: None });
             }
@@ -173,9 +172,13 @@ async fn judge(
         status.nodes.retain(|row| row.name == node.as_str());
         status.problems.clear();
         for row in &mut status.nodes {
-            repairing |= row.role == REPAIRING;
-            if matches!(row.role.as_str(), "repairing" | "unknown" | "learner") {
-                row.problems.push(Problem::new(ProblemCode::Role).about(&row.role));
+            repairing |= row.node_role() == NodeRole::Repairing;
+            match row.node_role() {
+                NodeRole::Repairing | NodeRole::Unknown | NodeRole::Learner => {
+                    row.problems.push(Problem::new(ProblemCode::Role).about(&row.role));
+                }
+                NodeRole::Primary | NodeRole::Backup | NodeRole::Candidate | NodeRole::Isolated => {
+                }
             }
         }
     }

@@ -138,7 +138,9 @@ impl Waiting {
                 .filter(|row| row.name == name.as_str())
                 .map(Into::into)
                 .collect(),
-            _ => counted(&status).map(Into::into).collect(),
+            WaitFor::Ready { .. } | WaitFor::InSync | WaitFor::Clock => {
+                counted(&status).map(Into::into).collect()
+            }
         })
     }
 
@@ -271,8 +273,10 @@ fn node_is_not(status: &Status, name: &str, wanted: NodeIs) -> Option<String> {
     };
     let is = match wanted {
         NodeIs::Voter => row.voter,
-        NodeIs::Learner => !row.voter && row.state == "joined",
-        NodeIs::Joined | NodeIs::Left | NodeIs::Removed => row.state == wanted.as_str(),
+        NodeIs::Learner => !row.voter && row.noticed() == Some(MemberState::Joined),
+        NodeIs::Joined => row.noticed() == Some(MemberState::Joined),
+        NodeIs::Left => row.noticed() == Some(MemberState::Left),
+        NodeIs::Removed => row.noticed() == Some(MemberState::Removed),
         NodeIs::Up => row.up,
         NodeIs::Down => !row.up,
         NodeIs::Primary => status.primary == name,

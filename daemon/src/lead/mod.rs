@@ -140,7 +140,11 @@ impl Lead {
                 ClockState::Unsynced | ClockState::Suspect => {
                     Err(not_primary("the primary's clock has just come into doubt"))
                 }
-                _ => Ok(()),
+                ClockState::Synced
+                | ClockState::Local
+                | ClockState::Holdover
+                | ClockState::Disagree
+                | ClockState::Expired => Ok(()),
             },
             Mint::Refused(refusal) => Err(match refusal {
                 Refusal::HandingOver | Refusal::InFuture => {

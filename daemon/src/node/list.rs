@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use proto::member::{MemberRow, MemberState, ring_order};
+use proto::member::{MemberRow, MemberState, NodeRole, ring_order};
 use proto::peer::NodeInfo;
 use proto::wire::{Members, NodeRow, Nodes};
 
@@ -79,7 +79,7 @@ impl Node {
         for row in &mut rows {
             // What is known of the others is a moment old; a primary is never behind them.
             let behind = front.saturating_sub(row.applied);
-            row.lag = if row.role == "primary" { 0 } else { behind };
+            row.lag = if row.node_role() == NodeRole::Primary { 0 } else { behind };
         }
         rows.sort_by(|a, b| ring_order(&a.name, &b.name));
         rows
@@ -95,12 +95,13 @@ impl Node {
                 let mut row = row_of(&heard.info, known, up, heard.rtt_us());
                 if !up {
                     // What it was is no news of what it is.
-                    "unknown".clone_into(&mut row.role);
+                    NodeRole::Unknown.as_str().clone_into(&mut row.role);
                 }
                 row
             }
             None => {
-                let silent = NodeInfo { role: "unknown".to_owned(), ..NodeInfo::default() };
+                let role = NodeRole::Unknown.as_str().to_owned();
+                let silent = NodeInfo { role, ..NodeInfo::default() };
                 row_of(&silent, known, false, 0)
             }
         }

@@ -41,6 +41,7 @@ use model::Caller;
 use model::query::Reader as Viewer;
 use net::Link;
 use proto::limits::DEADLINE_MAX_MS;
+use proto::member::NodeRole;
 use proto::peer::NodeInfo;
 use proto::wire::{ClockReport, Empty, Op, Reply, Request, Response};
 use proto::{ErrorCode, Failure, Identity, Name, Role};
@@ -475,7 +476,7 @@ impl Node {
         let life = self.certificate_life();
         let mut info = NodeInfo {
             name: inner.name.to_string(),
-            role: "repairing".to_owned(),
+            role: NodeRole::Repairing.as_str().to_owned(),
             clock: Some(ClockReport { sources: Vec::new(), peers: Vec::new(), ..self.clock() }),
             version: VERSION.to_owned(),
             problems: self.own_problems(),
@@ -501,7 +502,7 @@ impl Node {
                 info.followed = fed.followed;
                 if !fed.followed {
                     // It believes that it leads, and nobody would store what it orders.
-                    status::ISOLATED.clone_into(&mut info.role);
+                    NodeRole::Isolated.as_str().clone_into(&mut info.role);
                 }
             }
             info.term = view.term;

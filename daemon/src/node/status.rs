@@ -9,7 +9,7 @@ use clock::{ClockState, Reading};
 use config::FileSettings;
 use model::query;
 use net::PeerAddr;
-use proto::member::{MemberState, reason};
+use proto::member::{LeftReason, MemberState, NodeRole};
 use proto::settings::age_text;
 use proto::wire::{ClockReport, NodeRow, Settings, Status};
 use proto::{Problem, ProblemCode};
@@ -25,10 +25,6 @@ use super::{Body, Node};
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
 /// Between two looks for that.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// The role of a node that leads.
-const PRIMARY: &str = "primary";
-/// The role of a node that has led and is not followed any more, whatever it believes.
-pub(super) const ISOLATED: &str = "isolated";
 
 /// What a write would find.
 struct Led {
@@ -168,8 +164,11 @@ impl Node {
         let mut nodes = self.rows_of(&table);
         let Led { term, primary, quorum, mints } = self.leader();
         // Two that both call themselves primary: at most one is.
-        for row in nodes.iter_mut().filter(|row| row.name != primary && row.role == PRIMARY) {
-            ISOLATED.clone_into(&mut row.role);
+        for row in nodes
+            .iter_mut()
+            .filter(|row| row.name != primary && row.node_role() == NodeRole::Primary)
+        {
+            NodeRole::Isolated.as_str().clone_into(&mut row.role);
         }
         let mut problems = Vec::new();
         let takes_part = matches!(self.inner.body, Body::Whole(_));
@@ -222,7 +221,7 @@ impl Node {
         // Another node leads if it answers, says so itself, in no older term, and is followed.
         let led_by = |heard: &PeerStatus, term: u64| {
             let info = &heard.info;
-            (info.role == PRIMARY && info.term >= term && info.followed)
+            (NodeRole::read(&info.role) == NodeRole::Primary && info.term >= term && info.followed)
                 .then(|| (info.name.clone(), can_mint(&info.problems)))
         };
         let (term, found) = match &self.inner.body {
@@ -267,11 +266,10 @@ impl Node {
     fn seen(&self, rows: &[NodeRow]) -> Vec<Seen> {
         let own = self.inner.name.as_str();
         let seen = |row: &NodeRow| {
-            let left = row.state == MemberState::Left.as_str();
             let mut seen = Seen {
                 name: row.name.clone(),
                 voter: row.voter,
-                may_go: row.drained || left && row.reason == reason::STOPPED,
+                may_go: row.drained || row.left() == Some(LeftReason::Stopped),
                 table: row.address.clone(),
                 ..Seen::default()
             };
@@ -305,10 +303,8 @@ impl Node {
             Some(us) => format!("±{}.{:03} ms", us / 1000, us % 1000),
             None => "without bounds".to_owned(),
         };
-        let role = match info.role.as_str() {
-            "backup" if !info.primary.is_empty() => format!("backup of {}", info.primary),
-            role => role.to_owned(),
-        };
+        let follows = NodeRole::read(&info.role) == NodeRole::Backup && !info.primary.is_empty();
+        let role = if follows { format!("{} of {}", info.role, info.primary) } else { info.role };
         let trouble = if info.problems.is_empty() {
             String::new()
         } else {
@@ -331,9 +327,9 @@ fn problems_of(node: &NodeRow, noted: bool) -> Vec<Problem> {
     if node.up && node.voter && node.lag > LAG_WORTH_SAYING {
         problems.push(Problem::new(ProblemCode::Lagging).of(name).detail(node.lag));
     }
-    let left = node.state == MemberState::Left.as_str();
-    let why = match (node.reason.as_str(), node.up) {
-        (reason::CUT_OFF, _) if left => ProblemCode::NodeCutOff,
+    let admitted = node.noticed() == Some(MemberState::Admitted);
+    let why = match (node.left(), node.up) {
+        (Some(LeftReason::CutOff), _) => ProblemCode::NodeCutOff,
         // It takes no part: that it does not prove its store is all there is to say.
         (_, true) if takes_no_part(node) => return problems,
         // Its ring has a gap until a primary has noted it: a table of twelve requests shows it.
@@ -343,13 +339,12 @@ fn problems_of(node: &NodeRow, noted: bool) -> Vec<Problem> {
             ProblemCode::NodeNotNoted
         }
         (_, true) => return problems,
-        (reason::STOPPED, _) if left => ProblemCode::NodeStopped,
-        (reason::UNREACHABLE, _) if left => ProblemCode::NodeUnreachable,
-        _ if node.state == MemberState::Admitted.as_str() => ProblemCode::NodeNeverHeard,
-        _ => ProblemCode::NodeDown,
+        (Some(LeftReason::Stopped), false) => ProblemCode::NodeStopped,
+        (Some(LeftReason::Unreachable), false) => ProblemCode::NodeUnreachable,
+        (Some(LeftReason::Removed) | None, false) if admitted => ProblemCode::NodeNeverHeard,
+        (Some(LeftReason::Removed) | None, false) => ProblemCode::NodeDown,
     };
-    let calm = !node.voter
-        && (node.state == MemberState::Admitted.as_str() || left && node.reason == reason::STOPPED);
+    let calm = !node.voter && (admitted || node.left() == Some(LeftReason::Stopped));
     if !node.drained && !calm {
         problems.push(Problem::new(why).of(name));
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver as _;
+use proto::member::NodeRole;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -33,13 +34,14 @@ impl Role {
     /// The word that users see.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Primary => "primary",
-            Self::Backup => "backup",
-            Self::Candidate => "candidate",
-            Self::Learner => "learner",
-            Self::Unknown => "unknown",
-        }
+        let role = match self {
+            Self::Primary => NodeRole::Primary,
+            Self::Backup => NodeRole::Backup,
+            Self::Candidate => NodeRole::Candidate,
+            Self::Learner => NodeRole::Learner,
+            Self::Unknown => NodeRole::Unknown,
+        };
+        role.as_str()
     }
 }
 

@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use proto::member::{MemberRow, MemberState, Notice, reason};
+use proto::member::{LeftReason, MemberRow, MemberState, NodeRole, Notice};
 use tokio::time::Instant;
 
 use crate::peer_monitor::{PeerMonitor, PeerStatus};
@@ -109,7 +109,7 @@ impl Voice {
             starts: heard.info.starts,
             nonce: heard.info.shown.as_ref().map_or_else(Vec::new, |shown| shown.nonce.clone()),
             leaving: heard.info.leaving,
-            repairing: heard.info.role == "repairing",
+            repairing: NodeRole::read(&heard.info.role) == NodeRole::Repairing,
             hears: heard.info.hears.clone(),
         }
     }
@@ -160,19 +160,23 @@ impl Look<'_> {
         match row.noticed() {
             MemberState::Joined | MemberState::Suspect if silence >= LEFT_AFTER => {
                 let (reason, detail) = self.why_silent(&row.name, repairing);
-                Some(notice(row, MemberState::Left, reason, 0, detail))
+                Some(notice(row, MemberState::Left, Some(reason), 0, detail))
             }
             MemberState::Joined if silence >= SUSPECT_AFTER => {
-                Some(notice(row, MemberState::Suspect, "", 0, String::new()))
+                Some(notice(row, MemberState::Suspect, None, 0, String::new()))
             }
-            _ => None,
+            MemberState::Joined
+            | MemberState::Suspect
+            | MemberState::Admitted
+            | MemberState::Left
+            | MemberState::Removed => None,
         }
     }
 
     /// Why a silent node left, and what else is known.
-    fn why_silent(&self, name: &str, repairing: bool) -> (&'static str, String) {
+    fn why_silent(&self, name: &str, repairing: bool) -> (LeftReason, String) {
         if repairing {
-            return (reason::UNREACHABLE, "it cannot prove its store intact".to_owned());
+            return (LeftReason::Unreachable, "it cannot prove its store intact".to_owned());
         }
         let hears = |voice: &Voice| {
             voice.is_fresh() && !voice.leaving && voice.hears.iter().any(|heard| heard == name)
@@ -181,10 +185,10 @@ impl Look<'_> {
         let hearing: Vec<_> = hearing.map(|(other, _)| *other).collect();
         let speaks = self.voices.get(name).is_some_and(|voice| voice.speaks);
         match hearing.as_slice() {
-            [] if speaks => (reason::CUT_OFF, "it is heard but does not answer".to_owned()),
-            [] => (reason::UNREACHABLE, String::new()),
-            [one] => (reason::CUT_OFF, format!("{one} hears it")),
-            all => (reason::CUT_OFF, format!("{} hear it", all.join(", "))),
+            [] if speaks => (LeftReason::CutOff, "it is heard but does not answer".to_owned()),
+            [] => (LeftReason::Unreachable, String::new()),
+            [one] => (LeftReason::CutOff, format!("{one} hears it")),
+            all => (LeftReason::CutOff, format!("{} hear it", all.join(", "))),
         }
     }
 }
@@ -192,7 +196,7 @@ impl Look<'_> {
 /// A node takes part, in this life of it.
 fn joined(row: &MemberRow, starts: u64, nonce: &[u8]) -> Option<Notice> {
     let news = row.noticed() != MemberState::Joined || starts > row.starts;
-    let joined = || notice(row, MemberState::Joined, "", starts, String::new());
+    let joined = || notice(row, MemberState::Joined, None, starts, String::new());
     news.then(|| Notice { nonce: nonce.to_vec(), ..joined() })
 }
 
@@ -201,12 +205,19 @@ fn joined(row: &MemberRow, starts: u64, nonce: &[u8]) -> Option<Notice> {
 fn stopped(row: &MemberRow, starts: u64) -> Option<Notice> {
     let there = matches!(row.noticed(), MemberState::Joined | MemberState::Suspect);
     (there && starts >= row.starts)
-        .then(|| notice(row, MemberState::Left, reason::STOPPED, starts, String::new()))
+        .then(|| notice(row, MemberState::Left, Some(LeftReason::Stopped), starts, String::new()))
 }
 
-fn notice(row: &MemberRow, state: MemberState, why: &str, starts: u64, detail: String) -> Notice {
+fn notice(
+    row: &MemberRow,
+    state: MemberState,
+    why: Option<LeftReason>,
+    starts: u64,
+    detail: String,
+) -> Notice {
     let (name, raft_id) = (row.name.clone(), row.raft_id);
-    let (state, reason) = (state.into(), why.to_owned());
+    let (state, reason) =
+        (state.into(), why.map(|why| why.as_str().to_owned()).unwrap_or_default());
     Notice { name, raft_id, state, reason, starts, detail, nonce: Vec::new() }
 }
 

@@ -111,12 +111,12 @@ impl<'v> Source<'v> {
                 loop {
                     let a = match one.seek(from, steps)? {
                         Seek::Found(a) => a,
-                        nothing => return Ok(nothing),
+                        end @ (Seek::End | Seek::Paused(_)) => return Ok(end),
                     };
                     match other.seek(a, steps)? {
                         Seek::Found(b) if b == a => return Ok(Seek::Found(a)),
                         Seek::Found(b) => from = b,
-                        nothing => return Ok(nothing),
+                        end @ (Seek::End | Seek::Paused(_)) => return Ok(end),
                     }
                     if !steps.take() {
                         return Ok(Seek::Paused(from));

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use proto::limits::{ADDRESS_BYTES_MAX, NODES_MAX, REASON_BYTES_MAX, STEP_DOWN_MAX_NS};
 use proto::member::{
-    AdmitNode, MemberOp, MemberState, MemberWants, Notice, RemoveNodes, SetNode, reason,
+    AdmitNode, LeftReason, MemberOp, MemberState, MemberWants, Notice, RemoveNodes, SetNode,
 };
 use proto::wire::{MemberChange, Members};
 use proto::{Failure, MessageId, Name};
@@ -126,8 +126,14 @@ fn check_notice(notice: &Notice) -> Result<(), Failure> {
     check_name(&notice.name)?;
     let allowed: &[&str] = match MemberState::try_from(notice.state) {
         Ok(MemberState::Joined | MemberState::Suspect) => &[""],
-        Ok(MemberState::Left) => &[reason::STOPPED, reason::UNREACHABLE, reason::CUT_OFF],
-        _ => return Err(invalid("a state that nobody notices")),
+        Ok(MemberState::Left) => &[
+            LeftReason::Stopped.as_str(),
+            LeftReason::Unreachable.as_str(),
+            LeftReason::CutOff.as_str(),
+        ],
+        Ok(MemberState::Admitted | MemberState::Removed) | Err(_) => {
+            return Err(invalid("a state that nobody notices"));
+        }
     };
     if !allowed.contains(&notice.reason.as_str()) {
         return Err(invalid(format!("'{}' is no reason for that", notice.reason.escape_debug())));

@@ -13,8 +13,8 @@ use clock::Hlc;
 use proto::event::{LEADER, LEAVE, MEMBER, NODE};
 use proto::limits::{NODE_NAMES_MAX, NODE_STORES_MAX, NODES_MAX, RAFT_ID_JOINED_MIN, VOTERS_MAX};
 use proto::member::{
-    AdmitNode, BindKey, Lead, MemberOp, MemberRow, MemberState, MemberWants, MoveNode, Notice,
-    RemoveNodes, SetNode, StepDown, default_priority, reason, ring_order,
+    AdmitNode, BindKey, Lead, LeftReason, MemberOp, MemberRow, MemberState, MemberWants, MoveNode,
+    Notice, RemoveNodes, SetNode, StepDown, default_priority, ring_order,
 };
 use proto::wire::{MemberChange, Members};
 use proto::{ErrorCode, Failure, Role};
@@ -239,10 +239,12 @@ impl Machine<'_> {
         can_do_without(&all, &names)?;
         for name in names {
             let mut node = present(&all, name)?.clone();
-            let event = about(LEAVE, left(name, reason::REMOVED, ""), &node.row);
-            changed.events.push(event.with("state", "removed").with("reason", reason::REMOVED));
+            let event = about(LEAVE, left(name, LeftReason::Removed.as_str(), ""), &node.row);
+            changed
+                .events
+                .push(event.with("state", "removed").with("reason", LeftReason::Removed.as_str()));
             node.row.state = MemberState::Removed.into();
-            reason::REMOVED.clone_into(&mut node.row.reason);
+            LeftReason::Removed.as_str().clone_into(&mut node.row.reason);
             node.row.since = now.to_bytes().to_vec();
             id.clone_into(&mut node.removed_by);
             changed.rows.push(node);

@@ -2,7 +2,7 @@
 //! where nothing changes, so that several who notice the same write it once.
 
 use proto::event::{JOIN, LEAVE, NODE, SUSPECT};
-use proto::member::{MemberRow, MemberState, Notice, reason};
+use proto::member::{LeftReason, MemberRow, MemberState, Notice};
 
 use crate::rules::events::Event;
 
@@ -21,7 +21,9 @@ pub(crate) fn noticed(row: &MemberRow, notice: &Notice) -> Option<(MemberRow, Ev
     let to = MemberState::try_from(notice.state).ok()?;
     let (kind, text) = match (row.noticed(), to) {
         (MemberState::Admitted, MemberState::Joined) => (JOIN, format!("joined {}", row.name)),
-        (MemberState::Left, MemberState::Joined) if started || row.reason != reason::STOPPED => {
+        (MemberState::Left, MemberState::Joined)
+            if started || LeftReason::read(&row.reason) != Some(LeftReason::Stopped) =>
+        {
             (JOIN, rejoined(row, notice))
         }
         (MemberState::Suspect | MemberState::Joined, MemberState::Joined) if started => {
@@ -34,7 +36,13 @@ pub(crate) fn noticed(row: &MemberRow, notice: &Notice) -> Option<(MemberRow, Ev
         (MemberState::Joined | MemberState::Suspect, MemberState::Left) => {
             (LEAVE, left(&row.name, &notice.reason, &notice.detail))
         }
-        _ => return None,
+        // The log does not tell how things stay, and a removed node never comes back.
+        (MemberState::Admitted, MemberState::Suspect | MemberState::Left)
+        | (MemberState::Joined, MemberState::Joined)
+        | (MemberState::Suspect, MemberState::Suspect)
+        | (MemberState::Left, MemberState::Joined | MemberState::Suspect | MemberState::Left)
+        | (MemberState::Removed, _)
+        | (_, MemberState::Admitted | MemberState::Removed) => return None,
     };
     let why = if to == MemberState::Left { notice.reason.as_str() } else { "" };
     let after = MemberRow {

@@ -5,7 +5,8 @@ use clock::{Hlc, Stamp};
 use model::{Batch, Caller, Command, CommandOp};
 use proptest::prelude::*;
 use proto::member::{
-    AdmitNode, Lead, MemberOp, MemberRow, MoveNode, Notice, RemoveNodes, SetNode, StepDown, reason,
+    AdmitNode, Lead, LeftReason, MemberOp, MemberRow, MoveNode, Notice, RemoveNodes, SetNode,
+    StepDown,
 };
 use proto::token::{AdmitClient, CreateToken, TokenId, TokenOp, TokenProof};
 use proto::wire::{MemberChange, Members, TokenChange};
@@ -40,7 +41,7 @@ fn admit() -> impl Strategy<Value = MemberOp> {
 fn notice() -> impl Strategy<Value = MemberOp> {
     let id = prop_oneof![3 => 1u64..5, 3 => 16u64..24];
     (name(), id, 1i32..4, 0usize..3, 0u64..4).prop_map(|(name, raft_id, state, why, starts)| {
-        let why = [reason::STOPPED, reason::UNREACHABLE, reason::CUT_OFF][why];
+        let why = [LeftReason::Stopped, LeftReason::Unreachable, LeftReason::CutOff][why].as_str();
         let reason = if state == 3 { why } else { "" }.to_owned();
         // One of two stores of that incarnation; the log keeps to the first.
         let nonce = vec![u8::try_from(starts % 2).unwrap(); 16];

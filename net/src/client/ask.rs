@@ -138,7 +138,9 @@ pub(super) async fn begin(gateway: &Gateway, frame: Bytes) -> Result<FrameRx, En
     // A request that did not go out whole cannot be done.
     tx.write_chunk(frame).await.map_err(|error| match error {
         WriteError::ConnectionLost(error) => end_of(&error),
-        other => End::Lost(other.to_string()),
+        WriteError::Stopped(_) | WriteError::ClosedStream | WriteError::ZeroRttRejected => {
+            End::Lost(error.to_string())
+        }
     })?;
     // Nothing can follow the request, so an end that cannot be marked is no loss.
     drop(tx.finish());

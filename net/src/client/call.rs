@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clock::Hlc;
 use proto::wire::{Op, Read, Reply, Request, Response};
-use proto::{Action, ErrorCode, Executed, Failure};
+use proto::{Action, ErrorCode, Executed, Failure, Whose};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::ask::Miss;
@@ -107,7 +107,7 @@ impl Inner {
                         Some(Reply::Failure(failure)) => {
                             match self.refused(&gateway, failure, &mut state) {
                                 Next::Over(error) => return Err(error),
-                                next => next,
+                                again @ Next::Again(_) => again,
                             }
                         }
                         _ => {
@@ -185,14 +185,13 @@ impl Inner {
         let pause = match code.action() {
             Action::FixInput | Action::CallOperator => return Next::Over(failure.into()),
             Action::Retry => {
-                match code {
+                match code.whose() {
+                    Whose::Gateway | Whose::Sight => self.leave(gateway),
                     // The primary has too much to do, whoever it is asked by.
-                    ErrorCode::Busy if state.spread == Spread::Home => {
+                    Whose::Everybody if state.spread == Spread::Home => {
                         state.forgives(gateway.name.as_str());
                     }
-                    ErrorCode::Busy => {}
-                    // Others may see a majority, have time, or know what became of it.
-                    _ => self.leave(gateway),
+                    Whose::Everybody => {}
                 }
                 state.pause()
             }
@@ -208,7 +207,7 @@ impl Inner {
             state.maybe = Some(failure.message.clone());
         }
         // What a node says of itself tells less than what another one says of the cluster.
-        if !of_itself(code) || state.failure.is_none() {
+        if code.whose() != Whose::Gateway || state.failure.is_none() {
             state.failure = Some(failure);
         }
         Next::Again(pause.max(after))
@@ -241,11 +240,6 @@ impl Inner {
     }
 }
 
-/// Whether a refusal speaks of the node that gives it, and not of the cluster.
-fn of_itself(code: ErrorCode) -> bool {
-    matches!(code, ErrorCode::Repairing | ErrorCode::Stopping)
-}
-
 /// What a call asks, anew for each attempt.
 struct Question {
     request: Request,
@@ -255,10 +249,7 @@ struct Question {
 
 impl Question {
     fn new(op: Op) -> Self {
-        let relative = match &op {
-            Op::Read(read) if read.is_relative() => Some(read.clone()),
-            _ => None,
-        };
+        let relative = op.relative().cloned();
         Self { request: Request { op: Some(op), ..Request::default() }, relative }
     }
 

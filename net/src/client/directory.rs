@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use parking_lot::{Mutex, MutexGuard};
-use proto::member::{MemberState, ring_order};
+use proto::member::{MemberState, NodeRole, ring_order};
 use proto::wire::{NodeRow, Nodes};
 use proto::{ClusterId, Name};
 use serde::{Deserialize, Serialize};
@@ -291,10 +291,10 @@ impl Node {
         (!row.address.is_empty()).then(|| Self {
             // A cluster without rows of its members yet says of none that it serves.
             serves: row.serves || row.state.is_empty(),
-            primary: row.role == "primary",
+            primary: row.node_role() == NodeRole::Primary,
             listed: true,
             incarnation: row.incarnation,
-            suspect: row.state == MemberState::Suspect.as_str(),
+            suspect: row.noticed() == Some(MemberState::Suspect),
             ..Self::at(Some(name), row.address.clone())
         })
     }

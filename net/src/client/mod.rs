@@ -223,7 +223,9 @@ impl Client {
         let current = route.current.as_ref().map(|gateway| gateway.name.to_string());
         match self.0.spread {
             Spread::Home => current,
-            _ => route.last.as_ref().map(Name::to_string).or(current),
+            Spread::RoundRobin | Spread::Primary | Spread::Hash(_) | Spread::Random => {
+                route.last.as_ref().map(Name::to_string).or(current)
+            }
         }
     }
 

@@ -160,7 +160,9 @@ impl JoinError {
         match self {
             Self::Unknown(_) => false,
             Self::Refused(failure) => failure.error_code() != ErrorCode::Unknown,
-            _ => true,
+            Self::Net(_) | Self::Unreachable { .. } | Self::Foreign { .. } | Self::Clock { .. } => {
+                true
+            }
         }
     }
 }
@@ -176,7 +178,20 @@ fn refused_hint(code: ErrorCode) -> &'static str {
         }
         ErrorCode::Invalid => "give --advertise an address that the other nodes can reach",
         ErrorCode::ClockUnavailable => "set this machine's clock, then run the same command again",
-        other => other.hint(),
+        ErrorCode::Busy
+        | ErrorCode::Unknown
+        | ErrorCode::NoQuorum
+        | ErrorCode::Deadline
+        | ErrorCode::NotPrimary
+        | ErrorCode::Stopping
+        | ErrorCode::Repairing
+        | ErrorCode::NotFound
+        | ErrorCode::ClockAhead
+        | ErrorCode::Internal
+        | ErrorCode::Integrity
+        | ErrorCode::DiskFull
+        | ErrorCode::NoSigner
+        | ErrorCode::Version => code.hint(),
     }
 }
 
@@ -287,16 +302,15 @@ impl Joiner<'_> {
             let hopeless = match &error {
                 JoinError::Foreign { .. } | JoinError::Clock { .. } => true,
                 JoinError::Refused(failure) => failure.error_code() == ErrorCode::NoSigner,
-                _ => false,
+                JoinError::Net(_) | JoinError::Unreachable { .. } | JoinError::Unknown(_) => false,
             };
             let nobody = matches!(error, JoinError::Unreachable { .. }) && !unknown;
             let wait = pause.max(retry_after(&error)).min(PAUSE_MAX);
             if hopeless || nobody || Instant::now() + wait >= self.until {
-                return Err(match error {
-                    JoinError::Unknown(_) | JoinError::Foreign { .. } => error,
-                    other if unknown => JoinError::Unknown(other.to_string()),
-                    other => other,
-                });
+                // What was unknown before may still have been done.
+                let may_be = unknown && !matches!(error, JoinError::Foreign { .. });
+                let known = matches!(error, JoinError::Unknown(_)) || !may_be;
+                return Err(if known { error } else { JoinError::Unknown(error.to_string()) });
             }
             tokio::time::sleep(wait).await;
             pause = (pause * 2).min(PAUSE_MAX);
@@ -458,7 +472,11 @@ fn outcome(step: Option<JoinStep>) -> Result<Result<Joined, Failure>, LinkError>
 fn retry_after(error: &JoinError) -> Duration {
     match error {
         JoinError::Refused(failure) => Duration::from_millis(failure.retry_after_ms.into()),
-        _ => Duration::ZERO,
+        JoinError::Net(_)
+        | JoinError::Unreachable { .. }
+        | JoinError::Foreign { .. }
+        | JoinError::Clock { .. }
+        | JoinError::Unknown(_) => Duration::ZERO,
     }
 }
 
@@ -473,6 +491,6 @@ fn goes_on(error: &JoinError) -> bool {
             matches!(code.action(), Action::Retry | Action::GoElsewhere)
                 || code == ErrorCode::NoSigner
         }
-        _ => false,
+        JoinError::Net(_) | JoinError::Unreachable { .. } => false,
     }
 }

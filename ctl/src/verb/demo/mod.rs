@@ -81,7 +81,7 @@ pub(crate) async fn run(args: Demo, globals: &Globals, out: &mut Out) -> Result<
     match out.shape() {
         Shape::Json => out.json(&report),
         Shape::Ndjson => out.json_line(&report),
-        _ => Ok(()),
+        Shape::Table | Shape::Plain | Shape::Raw => Ok(()),
     }
 }
 

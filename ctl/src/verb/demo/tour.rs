@@ -57,7 +57,7 @@ impl<'a> Tour<'a> {
                 self.out.note(text);
                 Ok(())
             }
-            _ => {
+            Shape::Table | Shape::Plain | Shape::Raw => {
                 self.out.line(text)?;
                 if self.out.flush().is_ok() {
                     return Ok(());

@@ -10,7 +10,7 @@ use crate::cli::{Globals, NodeRemove};
 use crate::dev;
 use crate::error::CtlError;
 use crate::home::Home;
-use crate::out::{Cell, Out, Show};
+use crate::out::{Cell, Out, Shape, Show};
 
 use super::Talk;
 
@@ -55,8 +55,8 @@ impl MovesView {
     /// Shows what would move: a document, or a line for each pair of nodes.
     pub(super) fn show(&self, out: &mut Out) -> Result<(), CtlError> {
         match out.shape() {
-            crate::out::Shape::Json => out.json(self),
-            _ => out.list(&self.moves),
+            Shape::Json => out.json(self),
+            Shape::Ndjson | Shape::Table | Shape::Plain | Shape::Raw => out.list(&self.moves),
         }
     }
 }

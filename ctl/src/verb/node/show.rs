@@ -73,7 +73,9 @@ pub(super) async fn run(name: &Name, globals: &Globals, out: &mut Out) -> Result
     match out.shape() {
         Shape::Json => out.json(&document),
         Shape::Ndjson => out.json_line(&document),
-        _ => out.list(&facts(&serde_json::to_value(&document).unwrap_or_default())),
+        Shape::Table | Shape::Plain | Shape::Raw => {
+            out.list(&facts(&serde_json::to_value(&document).unwrap_or_default()))
+        }
     }
 }
 
