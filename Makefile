@@ -12,7 +12,7 @@ FLAGS := --release --locked
 BIN := $(CARGO_TARGET_DIR)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint doc deny check bench setup setup-test
+.PHONY: help demo build test lint doc deny check bench torture torture-long setup setup-test setup-torture
 
 help:
 	@echo 'make demo    a three-node cluster on this machine: messages, a killed primary, nothing lost'
@@ -21,6 +21,8 @@ help:
 	@echo 'make lint    format and lints'
 	@echo 'make check   everything of make test but the tests, and cargo deny where it is installed'
 	@echo 'make bench   replication latency beside the disk and the network, as JSON'
+	@echo 'make torture       power cuts and kills under load, for some minutes; appends to the ledger'
+	@echo 'make torture-long  the same for hours, until the ledger has enough; can be ended and goes on'
 
 demo: build
 	$(BIN)/logctl demo
@@ -50,8 +52,20 @@ check: lint doc deny
 bench: build
 	@$(BIN)/benches $(BENCH)
 
+# Power cuts are made by root, on file systems in files; where those cannot be mounted, the row is
+# skipped. Arguments in TORTURE, as in: make torture TORTURE='--seconds 600'
+LEDGER := torture/ledger.tsv
+torture: build setup-torture
+	$(BIN)/torture short --ledger $(LEDGER) $(TORTURE)
+
+torture-long: build setup-torture
+	$(BIN)/torture long --ledger $(LEDGER) $(TORTURE)
+
 setup:
 	@tools/setup
 
 setup-test:
 	@tools/setup test
+
+setup-torture:
+	@tools/setup torture

@@ -39,6 +39,7 @@ pub struct Cluster {
     user: User,
     runtime: Runtime,
     folder: tempfile::TempDir,
+    dir: PathBuf,
     _place: Place,
 }
 
@@ -56,17 +57,37 @@ impl Cluster {
     /// # Errors
     /// When that fails.
     pub fn create_with(nodes: u16, args: &[&str]) -> anyhow::Result<Self> {
-        let place = Place::take();
         let folder = tempfile::tempdir()?;
+        let dir = folder.path().join("cluster");
+        Self::create_in(folder, dir, nodes, args)
+    }
+
+    /// The same, with all that the nodes store in `dir`, which must not be there yet. What belongs to
+    /// nobody's disk, such as the logs of the processes, lies in a new folder below `folder`, and stays
+    /// there in the end.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn create_at(dir: PathBuf, folder: &Path, nodes: u16) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().disable_cleanup(true).tempdir_in(folder)?;
+        Self::create_in(folder, dir, nodes, &[])
+    }
+
+    fn create_in(
+        folder: tempfile::TempDir,
+        dir: PathBuf,
+        nodes: u16,
+        args: &[&str],
+    ) -> anyhow::Result<Self> {
+        let place = Place::take();
         let user = User::new(folder.path().join("home"));
         let first_port = ports::in_a_row(nodes)?;
-        let dir = folder.path().join("cluster");
-        let dir = dir.to_str().context("a folder whose name is no text")?;
+        let path = dir.to_str().context("a folder whose name is no text")?;
         let (count, port) = (nodes.to_string(), first_port.to_string());
-        let create = ["cluster", "create", dir, "--nodes", &count, "--base-port", &port];
+        let create = ["cluster", "create", path, "--nodes", &count, "--base-port", &port];
         user.ok(&[&create[..], args].concat())?;
         let node = |n: u16| {
-            let config = Path::new(dir).join(format!("node{n}.toml"));
+            let config = dir.join(format!("node{n}.toml"));
             Logd::new(&format!("n{n}"), config, folder.path().join(format!("n{n}.log")))
         };
         let nodes: Vec<Logd> = (1..=nodes).map(node).collect();
@@ -79,7 +100,7 @@ impl Cluster {
             .build()
             .context("cannot start a runtime")?;
         let away = BTreeSet::new();
-        Ok(Self { nodes, addresses, away, user, runtime, folder, _place: place })
+        Ok(Self { nodes, addresses, away, user, runtime, folder, dir, _place: place })
     }
 
     /// Makes a cluster, starts all nodes and waits until it is healthy. Another process that takes
@@ -142,7 +163,7 @@ impl Cluster {
     /// The cluster's own folder, as `cluster create` made it.
     #[must_use]
     pub fn dir(&self) -> PathBuf {
-        self.folder.path().join("cluster")
+        self.dir.clone()
     }
 
     /// The data directory of a node.
@@ -270,6 +291,17 @@ impl Cluster {
         let node = self.node(name)?;
         node.signal(Signal::TERM)?;
         Ok(node.ended()?.code())
+    }
+
+    /// Kills nodes with SIGKILL, all at the same moment.
+    ///
+    /// # Errors
+    /// When one does not run.
+    pub fn kill_together(&mut self, names: &[String]) -> anyhow::Result<()> {
+        let chosen = self.nodes.iter_mut().filter(|node| names.iter().any(|n| n == node.name()));
+        let mut chosen: Vec<&mut Logd> = chosen.collect();
+        chosen.iter().try_for_each(|node| node.signal(Signal::KILL))?;
+        chosen.iter_mut().try_for_each(|node| node.ended().map(drop))
     }
 
     /// Runs a `logctl` command as the admin.

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use net::Client;
+use parking_lot::Mutex;
 use proto::wire::{Op, Position, Read, Reply};
 use tokio::task::JoinHandle;
 
@@ -28,7 +29,8 @@ pub struct Seen {
 /// Readers, one a node, that go on until they are told to stop.
 pub struct Readers {
     stop: Arc<AtomicBool>,
-    readers: Vec<JoinHandle<Vec<Seen>>>,
+    seen: Arc<Mutex<Vec<(Instant, Seen)>>>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Readers {
@@ -38,22 +40,22 @@ impl Readers {
     /// When a client cannot be made.
     pub fn start(cluster: &Cluster, load: &Load) -> anyhow::Result<Self> {
         let stop: Arc<AtomicBool> = Arc::default();
+        let all: Arc<Mutex<Vec<(Instant, Seen)>>> = Arc::default();
         let mut readers = Vec::new();
         for node in cluster.names() {
             let client = cluster.client("admin", Some(&node), READ_TIME)?;
-            let (stop, highest) = (Arc::clone(&stop), load.highest());
+            let (stop, highest, all) = (Arc::clone(&stop), load.highest(), Arc::clone(&all));
             readers.push(cluster.runtime().spawn(async move {
-                let mut seen = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     let acked = highest.load(Ordering::SeqCst);
                     // A node that is down answers nothing; that is no stale read.
                     let last = last_from(&client, acked).await;
-                    seen.extend(last.map(|last| Seen { node: node.clone(), acked, last }));
+                    let seen = last.map(|last| Seen { node: node.clone(), acked, last });
+                    all.lock().extend(seen.map(|seen| (Instant::now(), seen)));
                 }
-                seen
             }));
         }
-        Ok(Self { stop, readers })
+        Ok(Self { stop, seen: all, readers })
     }
 
     /// Stops; returns every read that was answered, in the order of each reader.
@@ -63,12 +65,25 @@ impl Readers {
     pub fn finish(self, cluster: &Cluster) -> anyhow::Result<Vec<Seen>> {
         self.stop.store(true, Ordering::Relaxed);
         cluster.wait(async {
-            let mut all = Vec::new();
             for reader in self.readers {
-                all.extend(reader.await?);
+                reader.await?;
             }
-            Ok(all)
+            Ok(std::mem::take(&mut *self.seen.lock()).into_iter().map(|(_, seen)| seen).collect())
         })
+    }
+
+    /// Ends the readers at once, and returns what was answered until `at`. For a cluster that goes on
+    /// from the state of that moment.
+    pub fn cut(self, cluster: &Cluster, at: Instant) -> Vec<Seen> {
+        cluster.wait(async {
+            for reader in self.readers {
+                reader.abort();
+                // It was ended: that is its error.
+                let _ = reader.await;
+            }
+        });
+        let seen = std::mem::take(&mut *self.seen.lock()).into_iter();
+        seen.filter(|(when, _)| *when <= at).map(|(_, seen)| seen).collect()
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use net::Client;
+use parking_lot::Mutex;
 use proto::wire::{Op, Send};
 use tokio::task::JoinHandle;
 
@@ -36,7 +37,9 @@ pub struct Load {
     stop: Arc<AtomicBool>,
     acked: Arc<AtomicU64>,
     highest: Arc<AtomicU64>,
-    workers: Vec<JoinHandle<Vec<Attempt>>>,
+    in_flight: Arc<AtomicU64>,
+    attempts: Arc<Mutex<Vec<Attempt>>>,
+    workers: Vec<JoinHandle<()>>,
 }
 
 impl Load {
@@ -76,6 +79,12 @@ impl Load {
         Arc::clone(&self.highest)
     }
 
+    /// Sends that have no answer yet.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
     /// Waits until so many more sends are acknowledged.
     ///
     /// # Errors
@@ -94,35 +103,49 @@ impl Load {
     pub fn finish(self, cluster: &Cluster) -> anyhow::Result<History> {
         self.stop.store(true, Ordering::Relaxed);
         cluster.wait(async {
-            let mut history = History::default();
             for worker in self.workers {
-                history.attempts.extend(worker.await?);
+                worker.await?;
             }
-            Ok(history)
+            Ok(History { attempts: std::mem::take(&mut *self.attempts.lock()) })
         })
     }
 
+    /// Ends the workers at once, and returns what was known at `at`: what was answered later is
+    /// unknown. For a cluster that goes on from the state of that moment.
+    pub fn cut(self, cluster: &Cluster, at: Instant) -> History {
+        cluster.wait(async {
+            for worker in self.workers {
+                worker.abort();
+                // It was ended: that is its error.
+                let _ = worker.await;
+            }
+        });
+        let mut attempts = std::mem::take(&mut *self.attempts.lock());
+        for attempt in attempts.iter_mut().filter(|attempt| attempt.completed > at) {
+            attempt.outcome = Outcome::Unknown("in flight when all ended".to_owned());
+        }
+        History { attempts }
+    }
+
     /// One worker.
-    fn work(
-        &self,
-        client: Client,
-        to: String,
-        name: String,
-    ) -> impl Future<Output = Vec<Attempt>> + use<> {
+    fn work(&self, client: Client, to: String, name: String) -> impl Future<Output = ()> + use<> {
         let (stop, acked) = (Arc::clone(&self.stop), Arc::clone(&self.acked));
-        let highest = self.highest();
+        let (highest, in_flight) = (self.highest(), Arc::clone(&self.in_flight));
+        let attempts = Arc::clone(&self.attempts);
         async move {
-            let mut attempts = Vec::new();
-            while !stop.load(Ordering::Relaxed) {
-                let id = format!("{name}-{}", attempts.len());
-                let attempt = send(&client, message(&to, &id)).await;
+            for number in 0_u64.. {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                in_flight.fetch_add(1, Ordering::Relaxed);
+                let attempt = send(&client, message(&to, &format!("{name}-{number}"))).await;
+                in_flight.fetch_sub(1, Ordering::Relaxed);
                 if let Outcome::Acked { seq, .. } = &attempt.outcome {
                     highest.fetch_max(*seq, Ordering::SeqCst);
                     acked.fetch_add(1, Ordering::Relaxed);
                 }
-                attempts.push(attempt);
+                attempts.lock().push(attempt);
             }
-            attempts
         }
     }
 }

@@ -31,11 +31,17 @@ const CONFINED: &[(&[&str], &[&str])] = &[
             "daemon/src/main.rs",
         ],
     ),
-    (&["tokio", "tokio_util"], &["net/", "daemon/", "ctl/", "tests/", "benches/"]),
+    (&["tokio", "tokio_util"], &["net/", "daemon/", "ctl/", "tests/", "benches/", "torture/"]),
     (
         &["SystemTime::now", "Instant::now"],
         // The demo's time servers are the world that its nodes ask for the time.
-        &["daemon/src/time/counter.rs", "ctl/src/verb/demo/servers.rs", "tests/", "benches/"],
+        &[
+            "daemon/src/time/counter.rs",
+            "ctl/src/verb/demo/servers.rs",
+            "tests/",
+            "benches/",
+            "torture/",
+        ],
     ),
 ];
 
@@ -53,6 +59,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("ctl", &["certs", "clock", "config", "net", "proto", "views"]),
     ("tests", &["certs", "clock", "config", "ctl", "daemon", "model", "net", "proto"]),
     ("benches", &["certs", "clock", "ctl", "daemon", "model", "net", "proto", "tests"]),
+    ("torture", &["proto", "tests"]),
 ];
 
 /// Crates that must not be linked into what a crate builds, not even through others.
