@@ -172,6 +172,7 @@ fn apply(store: &Store, index: u64, group: &[Batch]) -> anyhow::Result<Vec<Outco
     store.apply(
         machine.into_changes(),
         &AppliedState { last: Some(mark), ..AppliedState::default() },
+        &[],
     )?;
     Ok(outcomes)
 }

@@ -216,7 +216,9 @@ impl From<&StoreError> for Failed {
                  another node, and join again with a new token",
             ),
             StoreError::Environment { trouble, .. } => (Exit::Other, trouble.hint()),
-            StoreError::File { source, .. } => (Exit::Other, Trouble::of(source).hint()),
+            StoreError::File { source, .. } | StoreError::Log { source, .. } => {
+                (Exit::Other, Trouble::of(source).hint())
+            }
             StoreError::Database { .. } | StoreError::Refused(_) | StoreError::Stopped(_) => {
                 (Exit::Other, Trouble::Device.hint())
             }

@@ -177,6 +177,7 @@ pub fn store_failure(error: StoreError) -> Failure {
         }
         StoreError::Database { .. }
         | StoreError::File { .. }
+        | StoreError::Log { .. }
         | StoreError::Environment { .. }
         | StoreError::TwoHistories(_)
         | StoreError::Stopped(_) => ErrorCode::Stopping,

@@ -24,29 +24,17 @@
 //! Invariant: a segment is in its place, durably, before the one before it is sealed, and the seal
 //! is durable before anything is written behind it. No name comes twice.
 //!
-//! How the daemon's store is to use it (it does not yet):
+//! How it is meant to be used, as the daemon's store does:
 //!
-//! * `Store::create`: [`Log::create`] in `store.new/log`, with the identity's nonce as [`StoreId`].
-//! * `Store::open_locked`, after the lock and before the database: [`Log::open`] with the mark that
-//!   the watermark file keeps. [`LogError::Damaged`] becomes `Evidence::mark` with the kind of the
-//!   [`Finding`], [`LogError::Mixed`] is repairing without a mark, [`LogError::Newer`] and
-//!   [`LogError::Disk`] are the environment's. `judge_applied` asks [`Log::floor`] and
-//!   [`Log::place_at`] instead of the database; a state that is ahead of the log's end is judged as
-//!   one that a snapshot brought.
-//! * `Writer::submit` queues ([`Log::append`], [`Log::vote`], [`Log::truncate_after`],
-//!   [`Log::purge_to`]) and keeps the callback under its [`Ticket`]; the writer's thread alone calls
-//!   [`Log::flush`] and answers what the ticket covers. The second thread goes. When the queue was
-//!   empty for 10 ms and [`Log::wants_mark`], it marks; when [`Log::has_spare`] says no, another
-//!   thread calls [`Log::upkeep`]. Once a second `Evidence::advance` writes [`Mark::to_bytes`].
-//! * `Tail`, `store/log.rs` and the column family `log` go: [`Log::range`], [`Log::entries`] and
-//!   [`Log::place_at`] answer for queued entries, too, and `applied_mark` finds the hash in memory.
-//! * The database holds the state alone, without a write-ahead log, flushed atomically over its
-//!   families. Apply waits for nothing here: [`Log::place_at`] knows the chain hash of what is queued,
-//!   and a state that is ahead of the log after a crash is like one that a snapshot brought. A purge
-//!   waits for the flush that covers it. The ceiling and the lives move to the watermark file.
-//! * A store of the old kind at its first start: its log is read with `log::bounds`, written to
-//!   `log.new` (floor first, then entries and vote, one flush, one mark), renamed to `log`, the
-//!   folder synced, and only then deleted from the database.
+//! * Whoever has something queues it ([`Log::append`], [`Log::vote`], [`Log::truncate_after`],
+//!   [`Log::purge_to`]) and keeps what waits under its [`Ticket`]. One thread calls [`Log::flush`] and
+//!   answers what the ticket covers. When nothing came for 10 ms and [`Log::wants_mark`], it marks.
+//! * Another thread calls [`Log::upkeep`] when [`Log::wants_upkeep`], purges, and keeps
+//!   [`Mark::to_bytes`] elsewhere now and then: an opening with it notices a log that lost its end.
+//! * [`Log::range`], [`Log::entries`] and [`Log::place_at`] answer for what is queued, too. So a state
+//!   may be made of entries that are not durable here yet, if others say that they are committed. After
+//!   a crash it may be ahead of the log, like one that a snapshot brought.
+//! * A purge waits until the state on the disk holds what the entries did.
 //!
 //! Knows `proto` for the chain hash and nothing else of the product: no engine, no database, no
 //! runtime. It reads no clock and starts no thread; callers say when to flush, to mark and to make

@@ -287,6 +287,7 @@ impl<D: Disk> Log<D> {
         let written = stream.write(&self.shared.segments, &taken);
         if let Ok(effects) = &written {
             self.note_segments(effects);
+            self.shared.segments.note_used(stream.next);
         }
         let mut front = self.shared.lock();
         let result = written.map(|effects| {
@@ -421,6 +422,13 @@ impl<D: Disk> Log<D> {
     #[must_use]
     pub fn has_spare(&self) -> bool {
         self.shared.segments.has_ready()
+    }
+
+    /// Whether it is time for [`Log::upkeep`]: a segment can be cleared away, or the current one is used
+    /// so far that the next should be ready.
+    #[must_use]
+    pub fn wants_upkeep(&self) -> bool {
+        self.shared.segments.wants_upkeep()
     }
 
     /// One step of making and clearing away segments, beside the path of a write; to be called again

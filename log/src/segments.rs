@@ -22,6 +22,9 @@ use crate::verdict::LogError;
 
 /// Bytes of zeros that are written at once.
 const ZEROS: usize = 256 << 10;
+/// A segment is made when one part in so many of the one before is used: most logs of a small cluster
+/// never need it.
+const SPARE_WHEN: usize = 8;
 /// Segments that are kept ready at most: purged ones beyond that are removed.
 pub(crate) const READY_MAX: usize = 2;
 
@@ -51,8 +54,9 @@ pub(crate) struct Segments<D: Disk> {
 #[derive(Debug)]
 struct State<F> {
     held: BTreeMap<u64, Held<F>>,
-    /// Life of the segment that is written to.
+    /// Life of the segment that is written to, and how far it is written since the log was opened.
     active: u64,
+    used: usize,
     /// Whether somebody is making one.
     making: bool,
     /// Whether nothing of what was written may come back: no file is used again then.
@@ -95,6 +99,7 @@ impl<D: Disk> Segments<D> {
         let state = State {
             held: BTreeMap::new(),
             active: 0,
+            used: 0,
             making: false,
             erasing: false,
             removing: false,
@@ -134,8 +139,13 @@ impl<D: Disk> Segments<D> {
         let mut state = self.lock();
         assert!(life >= state.active, "lives only grow");
         let segment = Arc::clone(&state.held.get(&life)?.segment);
-        state.active = life;
+        (state.active, state.used) = (life, 0);
         Some(segment)
+    }
+
+    /// Notes how far the active segment is written.
+    pub(crate) fn note_used(&self, used: usize) {
+        self.lock().used = used;
     }
 
     /// Notes that a segment holds entries of a shard up to this one.
@@ -158,6 +168,13 @@ impl<D: Disk> Segments<D> {
     pub(crate) fn has_ready(&self) -> bool {
         let state = self.lock();
         state.held.contains_key(&(state.active + 1))
+    }
+
+    /// Whether a step of upkeep is due.
+    pub(crate) fn wants_upkeep(&self) -> bool {
+        let state = self.lock();
+        let ready = state.held.contains_key(&(state.active + 1));
+        state.is_first_dead() || (!ready && state.used >= self.size / SPARE_WHEN)
     }
 
     /// From now on files are removed instead of used again, until [`Segments::erase`] ends.
@@ -370,14 +387,16 @@ impl<D: Disk> Segments<D> {
 impl<F> State<F> {
     /// Takes the oldest segment if everything in it is purged.
     fn dead(&mut self) -> Option<(u64, Held<F>)> {
-        let (life, held) = self.held.first_key_value()?;
+        if self.is_first_dead() { self.held.pop_first() } else { None }
+    }
+
+    /// Whether everything in the oldest segment is purged, and nobody needs the file.
+    fn is_first_dead(&self) -> bool {
+        let Some((life, held)) = self.held.first_key_value() else { return false };
         let purged = |(shard, highest): (&u16, &u64)| {
             self.floors.get(shard).is_some_and(|floor| highest <= floor)
         };
-        if self.readers > 0 || *life >= self.active || !held.highest.iter().all(purged) {
-            return None;
-        }
-        self.held.pop_first()
+        self.readers == 0 && *life < self.active && held.highest.iter().all(purged)
     }
 }
 

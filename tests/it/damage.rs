@@ -10,7 +10,7 @@ use std::fs;
 use proto::Problem;
 use serde_json::json;
 use tests::slow_disk::SlowDisk;
-use tests::{Cluster, Load, until, wal};
+use tests::{Cluster, Load, segments, until};
 
 use crate::failover::account_for;
 use crate::smoke::alice_and_bob;
@@ -81,7 +81,7 @@ fn a_log_that_was_cut_where_nothing_shows_is_noticed() {
     let load = Load::start(&cluster, &["alice"], 2, "bob", "cut").unwrap();
     load.wait_more(300).unwrap();
     cluster.kill("n3").unwrap();
-    wal::cut_in_half(&cluster.data("n3")).unwrap();
+    segments::cut_in_half(&cluster.data("n3")).unwrap();
     cluster.start_node("n3").unwrap();
     load.wait_more(100).unwrap();
     cluster.node("n3").unwrap().says("cannot prove its store intact").unwrap();

@@ -106,7 +106,7 @@ fn a_newer_format_is_named_so() {
         let format = u32::from_be_bytes(slot[8..12].try_into().unwrap());
         slot[8..12].copy_from_slice(&(format + 1).to_be_bytes());
         let len = u32::from_be_bytes(slot[12..16].try_into().unwrap()) as usize;
-        let crc = tests::wal::crc32c(&slot[..16 + len]).to_be_bytes();
+        let crc = tests::segments::crc32c(&slot[..16 + len]).to_be_bytes();
         slot[16 + len..20 + len].copy_from_slice(&crc);
     }
     fs::write(&watermark, newer).unwrap();
@@ -140,9 +140,13 @@ fn a_mode_that_forbids_is_named_so() {
     fs::copy(binary(), &logd).unwrap();
     // Everything is nobody's, but for what is forbidden.
     give(&folder.path(""), NOBODY);
-    for forbidden in
-        ["data/store", "data/store/db", "data/store/db/CURRENT", "data/store/watermark"]
-    {
+    for forbidden in [
+        "data/store",
+        "data/store/db",
+        "data/store/db/CURRENT",
+        "data/store/log",
+        "data/store/watermark",
+    ] {
         let path = folder.path(forbidden);
         chown(&path, Some(0), Some(0)).unwrap();
         let mode = fs::metadata(&path).unwrap().permissions();

@@ -49,15 +49,15 @@ impl Draw {
 
 fn files(data: &Path, kind: Kind) -> Vec<PathBuf> {
     let store = data.join("store");
-    let of = |wanted: &dyn Fn(&str) -> bool| {
-        let found = fs::read_dir(store.join("db")).unwrap().map(|entry| entry.unwrap().path());
+    let of = |folder: &str, wanted: &dyn Fn(&str) -> bool| {
+        let found = fs::read_dir(store.join(folder)).unwrap().map(|entry| entry.unwrap().path());
         let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
         found.filter(|path| wanted(&name(path))).collect::<Vec<_>>()
     };
     let mut found = match kind {
         Kind::Table => tables(data),
-        Kind::Log => of(&|name| name.ends_with(".log")),
-        Kind::Manifest => of(&|name| name.starts_with("MANIFEST")),
+        Kind::Log => of("log", &|name| name.ends_with(".segment")),
+        Kind::Manifest => of("db", &|name| name.starts_with("MANIFEST")),
         Kind::Watermark => vec![store.join("watermark")],
         Kind::Remembered => vec![store.join("remembered")],
     };

@@ -37,12 +37,13 @@ pub mod node_clock;
 pub mod patience;
 pub mod ports;
 pub mod raw;
+pub mod segments;
 pub mod slow_disk;
 pub mod timed;
 pub mod truth;
 pub mod user;
-pub mod wal;
 pub mod watch;
+pub mod watermark;
 
 pub use cluster::Cluster;
 pub use follower::Follower;

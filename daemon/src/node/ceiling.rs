@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::reader::store_failure;
-use crate::store::{Op, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::tasks::Tasks;
 use crate::time::NodeClock;
 
@@ -55,7 +55,7 @@ impl Ceiling {
     pub(crate) fn start(node_clock: NodeClock, store: Store, tasks: &Tasks) -> Self {
         let write = move |ceiling| {
             let store = store.clone();
-            async move { store.writer()?.run(Op::Ceiling(ceiling)).await }.boxed()
+            async move { store.writer()?.put_ceiling(ceiling).await }.boxed()
         };
         Self::with_disk(node_clock, Arc::new(write), tasks)
     }

@@ -71,6 +71,6 @@ fn places(store: &Store, asked: &[u64]) -> Result<(Vec<Place>, Option<Place>, u6
     for index in asked {
         found.extend(store.place_at(index)?.map(place));
     }
-    let first = store.floor()?.map_or(0, |floor| floor.index);
+    let first = store.floor().map_or(0, |floor| floor.index);
     Ok((found, store.durable()?.committed.map(place), first))
 }

@@ -1,7 +1,7 @@
 //! The engine's log on our store.
 //!
-//! `append` runs inside the engine's core and never touches the disk: entries go to the in-memory
-//! tail and to the writer's queue, and the clock's floor is raised before it returns. So whatever a
+//! `append` runs inside the engine's core and never touches the disk: entries are queued in the
+//! log, where they are read back, and the clock's floor is raised before it returns. So whatever a
 //! later leader stamps on this node lies above everything in its log.
 
 use std::fmt::Debug;
@@ -17,7 +17,7 @@ use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 use proto::limits::APPEND_BYTES_MAX;
 
-use crate::store::{DamageKind, Op, SHARD, Store, StoreError, Writer};
+use crate::store::{DamageKind, Store, StoreError, Writer};
 
 use super::ballots::Ballots;
 use super::codec;
@@ -74,7 +74,7 @@ impl LogStore {
 
     fn with(store: Store, last_stamp: Hlc, observe: Observe) -> Result<Self, StoreError> {
         let writer = store.writer()?;
-        let vote = store.vote()?.map(codec::vote);
+        let vote = store.vote().map(codec::vote);
         let (last_stamp, vote) = (Mutex::new(last_stamp), Mutex::new(vote));
         let ballots = Arc::new(Ballots::new(writer.clone()));
         let committed = AtomicU64::new(0);
@@ -132,13 +132,12 @@ impl LogStore {
     /// that stays must be the one that the primary means.
     fn check_cut(&self, keeps: Option<&LogId>) -> Result<u64, StoreError> {
         let end = keeps.map_or(0, |last| last.index() + 1);
-        let settled =
-            self.shared.committed.load(Ordering::Relaxed).max(self.store.tail().applied());
+        let settled = self.shared.committed.load(Ordering::Relaxed).max(self.store.applied_end());
         let refuse = |found: String| {
             self.store.note_damage(DamageKind::Contradicted, &found);
             Err(StoreError::Damaged(found))
         };
-        if end < settled || end < self.store.tail().range().0 {
+        if end < settled || end < self.store.range().0 {
             // No damage: this node may hold what was acknowledged, and the primary not.
             let last = settled.saturating_sub(1);
             let found = format!(
@@ -149,14 +148,14 @@ impl LogStore {
             return Err(StoreError::TwoHistories(found));
         }
         let Some(keeps) = keeps else { return Ok(end) };
-        let log_end = self.store.tail().range().1;
+        let log_end = self.store.range().1;
         if end > log_end {
             // Nothing lies there to be cut.
             return Ok(log_end);
         }
         let held = match self.store.entries(keeps.index(), end, usize::MAX)?.pop() {
             Some(entry) => Some(entry.term),
-            None => self.store.floor()?.filter(|f| f.index == keeps.index()).map(|f| f.term),
+            None => self.store.floor().filter(|f| f.index == keeps.index()).map(|f| f.term),
         };
         let term = keeps.committed_leader_id().term;
         if held != Some(term) {
@@ -209,8 +208,8 @@ impl RaftLogStorage<Types> for LogStore {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
-        let floor = self.store.floor()?.as_ref().map(codec::mark_log_id);
-        let (first, end) = self.store.tail().range();
+        let floor = self.store.floor().as_ref().map(codec::mark_log_id);
+        let (first, end) = self.store.range();
         let last = match self.read(end.saturating_sub(1).max(first), end, usize::MAX)?.pop() {
             Some(entry) => Some(entry.log_id()),
             None => floor,
@@ -224,8 +223,7 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         self.shared.ballots.note(vote);
-        let op = Op::Vote(SHARD, codec::stored_vote(vote));
-        self.writer.run(op).await?;
+        self.writer.vote(codec::stored_vote(vote)).await?;
         *self.shared.vote.lock() = Some(*vote);
         Ok(())
     }
@@ -242,31 +240,31 @@ impl RaftLogStorage<Types> for LogStore {
         }
         // Before the engine may act on the entries: what is stamped here next lies above them.
         self.tell_stamp();
-        let Some(last) = stored.last() else {
+        if stored.is_empty() {
             callback.io_completed(Ok(()));
             return Ok(());
-        };
-        let end = last.index + 1;
-        let epoch = self.store.tail().append(&stored);
-        let store = self.store.clone();
+        }
         let done = move |result: Result<(), StoreError>| {
-            if result.is_ok() {
-                store.tail().set_durable(end, epoch);
-            }
             callback.io_completed(result.map_err(io::Error::from));
         };
-        self.writer.submit(Op::Append(SHARD, stored), Box::new(done));
+        self.writer.append(stored, Box::new(done));
         Ok(())
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         let end = self.check_cut(last_log_id.as_ref())?;
-        self.store.tail().truncate(end);
-        self.writer.submit(Op::Truncate(SHARD, end), Box::new(drop));
-        Ok(())
+        Ok(self.writer.truncate(end)?)
     }
 
-    /// Kept in memory, for [`Self::truncate_after`]: a start learns it anew.
+    /// What was known once a second before the last end, if the log holds it. A start applies up to
+    /// there by itself: the state on the disk is older, and so are the certificates that it has revoked.
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        let Some(noted) = self.store.noted_committed() else { return Ok(None) };
+        let held = self.store.place_at(noted.index)?;
+        Ok(held.filter(|held| *held == noted).as_ref().map(codec::mark_log_id))
+    }
+
+    /// Kept in memory, for [`Self::truncate_after`].
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         if let Some(committed) = committed {
             self.shared.committed.fetch_max(committed.index() + 1, Ordering::Relaxed);
@@ -275,9 +273,6 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
-        self.store.tail().purge(log_id.index() + 1);
-        let op = Op::Purge(SHARD, log_id.index(), log_id.committed_leader_id().term);
-        self.writer.submit(op, Box::new(drop));
-        Ok(())
+        Ok(self.writer.purge(log_id.index())?)
     }
 }

@@ -1,8 +1,9 @@
 //! The engine's state machine on our store: decode, let the model compute, write one batch, answer.
 //!
 //! Invariants:
-//! - what is applied is written to the log first (`Writer::wait_written`): the engine applies what
-//!   a quorum has flushed even if this node has not, and a crash must leave a prefix;
+//! - what a quorum has flushed is applied whether or not this node's own disk has it: one that stalls
+//!   holds up no answer. A crash may then leave a state that is ahead of the log, which is as good as
+//!   a snapshot that was installed (`store::verdict`);
 //! - effects and the place of the last applied entry lie in one batch;
 //! - an error that is not an answer for a client stops the engine: replicas must not diverge.
 
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use clock::Hlc;
 use futures::{Stream, StreamExt as _};
+use log::Place;
 use model::hash::Hash;
 use model::{ApplyError, Batch};
 use openraft::entry::RaftEntry as _;
@@ -23,9 +25,7 @@ use proto::limits::DIGESTS_KEPT;
 use tokio::sync::watch;
 
 use crate::store::format::{AppliedState, LogMark};
-use crate::store::{
-    ChunkReader, DamageKind, Incoming, SHARD, SnapshotHead, Store, StoreError, Writer, damage_in,
-};
+use crate::store::{ChunkReader, DamageKind, Incoming, SnapshotHead, Store, StoreError, damage_in};
 
 use super::codec;
 use super::types::{ApplyResult, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
@@ -87,7 +87,6 @@ impl Digests {
 /// The engine's state machine.
 pub(super) struct StateMachine {
     store: Store,
-    writer: Writer,
     applied: AppliedState,
     progress: watch::Sender<Progress>,
     members_epoch: watch::Sender<u64>,
@@ -131,10 +130,8 @@ impl StateMachine {
             ratcheted: Arc::clone(&ratcheted),
             digests: digests.clone(),
         };
-        let writer = store.writer()?;
         let log_first = true;
-        let this =
-            Self { store, writer, applied, progress, members_epoch, ratcheted, digests, log_first };
+        let this = Self { store, applied, progress, members_epoch, ratcheted, digests, log_first };
         Ok((this, watch))
     }
 
@@ -155,6 +152,7 @@ impl StateMachine {
         let mut machine = model::Machine::new(&view).map_err(io::Error::other)?;
         let mut results = Vec::with_capacity(entries.len());
         let mut digests = Vec::with_capacity(entries.len());
+        let mut places = Vec::with_capacity(entries.len());
         let mut applied = self.applied.clone();
         for entry in entries {
             let id = entry.log_id();
@@ -180,37 +178,43 @@ impl StateMachine {
             let outcomes = outcomes.map_err(|error| self.cannot_apply(error))?;
             results.push(ApplyResult { outcomes });
             digests.push((id.index(), machine.digest()));
-            applied.last = Some(mark(&id, Vec::new()));
+            applied.last = Some(self.place(&id, &mut places)?);
         }
         if applied == self.applied {
             return Ok(results);
-        }
-        if let Some(last) = applied.last.as_mut().filter(|_| self.log_first) {
-            let chain = self.store.applied_mark(last.index)?;
-            if chain.term != last.term {
-                return Err(self.contradicted(last.index, last.term, chain.term));
-            }
-            last.hash = chain.hash;
         }
         let ratcheted = machine.ratcheted();
         let (stamp, members_epoch) = (machine.last_stamp(), machine.members_epoch());
         let changes = machine.into_changes();
         drop(view);
-        self.store.apply(changes, &applied)?;
+        self.store.apply(changes, &applied, &places)?;
         self.applied = applied;
         self.digests.push(digests);
         self.note(stamp, ratcheted, members_epoch);
         Ok(results)
     }
 
+    /// The place of an entry that is applied, as the log has it; it is added to `places`.
+    fn place(&self, id: &LogId, places: &mut Vec<Place>) -> Result<LogMark, io::Error> {
+        if !self.log_first {
+            return Ok(mark(id, Vec::new()));
+        }
+        let place = self.store.logged(id.index())?;
+        if place.term != id.committed_leader_id().term {
+            return Err(self.contradicted(id.index(), id.committed_leader_id().term, place.term));
+        }
+        places.push(place);
+        Ok(place.into())
+    }
+
     /// Whether an entry that is handed over once more is the one that was applied. The chain hash at
     /// the last applied entry speaks for all before it.
     fn check_applied(&self, last: &LogMark, again: &LogId) -> Result<(), io::Error> {
-        if !self.log_first || last.hash.is_empty() || again.index() < self.store.tail().range().0 {
+        if !self.log_first || last.hash.is_empty() || again.index() < self.store.range().0 {
             return Ok(());
         }
         let term = again.committed_leader_id().term;
-        let logged = self.store.applied_mark(again.index())?;
+        let logged = LogMark::from(self.store.logged(again.index())?);
         if logged.term != term {
             return Err(self.contradicted(again.index(), term, logged.term));
         }
@@ -247,7 +251,7 @@ impl StateMachine {
             tracing::warn!(ratcheted, up_to_index = index, "stamps were raised at apply");
         }
         if let Some(index) = index {
-            self.store.tail().set_applied(index + 1);
+            self.store.set_applied(index + 1);
         }
         self.progress.send_replace(Progress { index, stamp });
         self.members_epoch
@@ -311,9 +315,8 @@ impl RaftStateMachine<Types> for StateMachine {
                 chunk.push(entry);
                 responders.push(responder);
             }
-            let Some(last) = chunk.last() else { return Ok(()) };
-            if self.log_first {
-                self.writer.wait_written(SHARD, last.log_id().index()).await?;
+            if chunk.is_empty() {
+                return Ok(());
             }
             let results = blocking(|| self.apply_chunk(&chunk)).inspect_err(|error| {
                 if let Some(found) = damage_in(error) {

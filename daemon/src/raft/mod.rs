@@ -36,7 +36,7 @@ use openraft::raft::linearizable_read::{Linearizer, ReadLogId};
 use openraft::{Config, ReadPolicy, SnapshotPolicy};
 use tokio::sync::watch;
 
-use crate::store::{Op, SHARD, Store, StoreError, Writer};
+use crate::store::{Store, StoreError, Writer};
 
 pub(crate) use self::ballots::pace;
 pub(crate) use self::ending::is_expected;
@@ -414,14 +414,25 @@ impl Handle {
         voters.into_iter().map(successor).collect()
     }
 
-    /// Purges the log up to what is applied, so that nothing deleted is left in it.
+    /// Purges the log up to what it holds now, so that nothing deleted is left in it, and lets it go on
+    /// in a file that held nothing before.
     ///
     /// # Errors
-    /// When the engine stopped.
+    /// When the engine stopped, or no majority has what the log holds.
     pub async fn purge(&self) -> Result<(), StoreError> {
         let stopped =
             |error: openraft::errors::Fatal<Types>| StoreError::Stopped(error.to_string());
-        let Some(applied) = self.progress().borrow().index else { return Ok(()) };
+        let store = self.store.clone();
+        let rolled = tokio::task::spawn_blocking(move || store.roll()).await;
+        let end = rolled.map_err(|error| StoreError::Stopped(error.to_string()))??;
+        let Some(applied) = end.checked_sub(1) else { return Ok(()) };
+        let mut progress = self.progress();
+        let reached = progress.wait_for(|progress| progress.index >= Some(applied));
+        let waited = tokio::time::timeout(Duration::from_secs(10), reached).await;
+        if !waited.is_ok_and(|reached| reached.is_ok()) {
+            let held = format!("entry {applied} of the log is not committed: try again later");
+            return Err(StoreError::Refused(held));
+        }
         self.raft.trigger().snapshot().await.map_err(stopped)?;
         let metrics = self.raft.wait(Some(Duration::from_secs(10)));
         let has = |m: &openraft::RaftMetrics<Types>| {
@@ -437,7 +448,7 @@ impl Handle {
         };
         let waited = purged.metrics(has, "a purge").await;
         waited.map_err(|error| StoreError::Stopped(error.to_string()))?;
-        self.writer.run(Op::Barrier).await
+        self.writer.barrier().await
     }
 
     /// Stops the engine. Whoever waits for that may go away meanwhile.
@@ -481,17 +492,16 @@ impl Handle {
 /// # Errors
 /// When the store cannot be read or written.
 pub async fn bootstrap(store: &Store, members: BTreeMap<u64, Member>) -> Result<(), StoreError> {
-    if store.applied()?.last.is_some() || store.floor()?.is_some() || store.tail().range().1 > 0 {
+    if store.applied()?.last.is_some() || store.floor().is_some() || store.range().1 > 0 {
         return Ok(());
     }
     let membership = Membership::from(members);
     let payload = openraft::EntryPayload::Membership(membership);
     let entry = Entry { log_id: LogId::new(CommittedLeader::new(0), 0), payload };
     let entries = vec![codec::stored_entry(&entry)];
-    let epoch = store.tail().append(&entries);
-    store.writer()?.run(Op::Append(SHARD, entries)).await?;
-    store.tail().set_durable(1, epoch);
-    Ok(())
+    let writer = store.writer()?;
+    writer.append(entries, Box::new(drop));
+    writer.barrier().await
 }
 
 /// What the engine's core sees of its state. `None` once it has ended. Whoever waits may go away

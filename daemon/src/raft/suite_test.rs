@@ -1,8 +1,9 @@
 //! openraft's own storage suite on our store.
 //!
-//! The suite feeds the state machine entries that are in no log, and purges logs at places that
-//! they never held. The engine does neither, so two small adapters stand in between: one applies
-//! without asking for the log, the other supplies the hash that a purge beyond the log needs.
+//! The suite feeds the state machine entries that are in no log, begins logs anywhere, and purges what
+//! no state holds, at places that the log never held. The engine does none of that, so two small
+//! adapters stand in between: one applies without asking for the log, the other puts blank entries
+//! before the first, and before a purge a state that holds as much.
 //!
 //! Seen to fail once: with `truncate_after` cutting at its argument instead of behind it,
 //! `delete_logs_after_11` fails.
@@ -21,7 +22,7 @@ use crate::store::{Opened, Store};
 
 use super::log::LogStore;
 use super::machine::StateMachine;
-use super::types::{Entry, LogId, Types, Vote};
+use super::types::{CommittedLeader, Entry, LogId, Types, Vote};
 
 struct Builder;
 
@@ -99,6 +100,15 @@ impl RaftLogStorage<Types> for SuiteLog {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        let mut entries: Vec<_> = entries.into_iter().collect();
+        let first = entries.first().map_or(0, |entry| entry.log_id.index());
+        if self.store.range() == (0, 0) && first > 0 {
+            let blank = |index| Entry {
+                log_id: LogId::new(CommittedLeader::new(0), index),
+                payload: openraft::EntryPayload::Blank,
+            };
+            entries.splice(0..0, (0..first).map(blank));
+        }
         self.log.append(entries, callback).await
     }
 
@@ -108,14 +118,19 @@ impl RaftLogStorage<Types> for SuiteLog {
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
         let index = log_id.index();
-        let (first, end) = self.store.tail().range();
-        if !(first..end).contains(&index) {
+        let (first, end) = self.store.range();
+        let held = (first..end).contains(&index);
+        let hash = if held { self.store.logged(index)?.hash } else { [0; 32] };
+        if index >= first {
             let term = log_id.committed_leader_id().term;
-            let last = Some(LogMark { index, term, hash: vec![0; 32] });
-            self.store.apply(Vec::new(), &AppliedState { last, ..AppliedState::default() })?;
+            let last = Some(LogMark { index, term, hash: hash.to_vec() });
+            let applied = AppliedState { last: last.clone(), ..AppliedState::default() };
+            self.store.apply(Vec::new(), &applied, &[])?;
+            self.store.writer()?.barrier().await?;
+            self.store.note_installed(last);
         }
         self.log.purge(log_id).await?;
-        self.store.writer()?.run(crate::store::Op::Barrier).await?;
+        self.store.writer()?.barrier().await?;
         Ok(())
     }
 }

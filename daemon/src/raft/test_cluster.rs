@@ -23,7 +23,7 @@ use crate::lead::{self, Lead};
 use crate::peer_monitor::{Exchanges, PeerMonitor};
 use crate::proposer::{self, Proposer};
 use crate::store::format::Identity;
-use crate::store::{Op, Opened, Store, StoreError, Trouble};
+use crate::store::{Opened, Store, StoreError, Trouble};
 use crate::tasks::Tasks;
 use crate::time::{Counter, NodeClock};
 
@@ -212,7 +212,7 @@ async fn keep_ceiling(ceiling: NodeClock, store: Store) {
         let wanted = ceiling.next_ceiling().await;
         // A store that is closed ends the test's node, and this with it.
         let Ok(writer) = store.writer() else { return };
-        if writer.run(Op::Ceiling(wanted)).await.is_err() {
+        if writer.put_ceiling(wanted).await.is_err() {
             return;
         }
         ceiling.ceiling_persisted(wanted);

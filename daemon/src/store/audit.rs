@@ -7,7 +7,7 @@ use model::audit::{Audit, audit};
 
 use super::db::Database;
 use super::watermark::DamageKind;
-use super::{SHARD, Store, StoreError, log, view};
+use super::{Store, StoreError, view};
 
 /// How often a look is begun before it counts that it cannot be.
 const TRIES: usize = 5;
@@ -22,12 +22,12 @@ impl Store {
     /// # Errors
     /// When the disk cannot be looked at.
     pub fn audit_disk(&self) -> Result<Audit, StoreError> {
-        // What is only in memory and in the write-ahead log would be left out.
+        // What is only in memory would be left out.
         self.inner.db.flush()?;
         let kept = self.inner.db.keep_files()?;
         let found = self.look_past_caches().and_then(|look| {
             let mut found = audit(&view::freeze(&look)?);
-            for read in [look.read_all(), log::bounds(&look, SHARD).map(drop)] {
+            for read in [look.read_all(), self.inner.log.check().map_err(StoreError::from)] {
                 match read {
                     Err(StoreError::Damaged(problem)) => found.problems.push(problem),
                     read => read?,
@@ -40,7 +40,7 @@ impl Store {
         let found = match found {
             Ok(found) => found,
             Err(error) => {
-                let damage = super::met(&self.inner.path, &error).ok_or(error)?;
+                let damage = super::open::met(&self.inner.path, &error).ok_or(error)?;
                 let problems = vec![damage.to_string()];
                 self.inner.evidence.damaged(damage);
                 Audit { index: 0, content: [0; 32], records: 0, bytes: 0, problems }

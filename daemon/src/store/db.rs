@@ -1,7 +1,7 @@
 //! The database: options, strict opening, and the few calls that the rest of the store uses.
 //!
-//! What opens silently and what is refused was measured per recovery mode; see `ARCHITECTURE.md`.
-//! Only an incomplete last write is forgiven. What RocksDB cannot see, the watermark does.
+//! It holds the state, which the log can make anew, so it has no write-ahead log: it is flushed over
+//! all families at once, at any time, and a crash leaves it as of its last flush.
 //!
 //! Invariant: every error of the database passes through [`Database::failed`], which tells the
 //! evidence: a block that is not what was written is damage, wherever it is met; anything else of a
@@ -13,28 +13,26 @@ use std::sync::Arc;
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRecoveryMode, ErrorKind, FlushOptions, InfoLogger, LogLevel, Options, WriteBatch,
-    WriteOptions,
+    DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, FlushOptions, InfoLogger, LogLevel,
+    Options, WriteBatch, WriteOptions,
 };
 
 use super::StoreError;
 use super::environment::OPEN_TABLES_MAX;
 use super::evidence::Evidence;
-use super::keys::{FAMILIES, LOG, META};
+use super::keys::{FAMILIES, LOG_IN_DB, META, PLACES};
 use super::watermark::{Damage, DamageKind};
 
 /// Memory for cached blocks.
 const CACHE_BYTES: usize = 64 << 20;
-/// A memtable; also how much of the log is replayed at start, per family.
+/// A memtable, per family.
 const MEMTABLE_BYTES: usize = 32 << 20;
-/// All write-ahead logs together, before families that hold old ones are flushed.
-const WAL_BYTES: u64 = 256 << 20;
 
 /// Tables that a look keeps open at most.
 const LOOKING_TABLES_MAX: i32 = 128;
 
 /// The open database.
-pub struct Database {
+pub(crate) struct Database {
     db: DB,
     /// Told of what is met; `None` while nobody relies on the database yet.
     evidence: Option<Arc<Evidence>>,
@@ -46,17 +44,6 @@ impl std::fmt::Debug for Database {
     }
 }
 
-/// How the write-ahead logs are replayed when the database is opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Replay {
-    /// Whatever is wrong with them is an error, but for an incomplete last write.
-    Strict,
-    /// They end where the first thing is wrong. Only if what is then there is all that was durable.
-    Prefix,
-    /// The same, and the database's own notes of which logs there were and how long do not count.
-    PrefixUnchecked,
-}
-
 impl Database {
     /// Makes a new database. Only for a new store: a normal start never makes one, since an empty
     /// directory may be a wrong mount.
@@ -64,7 +51,7 @@ impl Database {
     /// # Errors
     /// When RocksDB refuses.
     pub(crate) fn create(path: &Path) -> Result<Self, StoreError> {
-        let mut options = base_options(Replay::Strict)?;
+        let mut options = base_options();
         options.create_if_missing(true);
         options.create_missing_column_families(true);
         options.set_error_if_exists(true);
@@ -77,36 +64,67 @@ impl Database {
     ///
     /// # Errors
     /// When RocksDB refuses; nothing is repaired.
-    pub(crate) fn open(
+    pub(crate) fn open(path: &Path, evidence: &Arc<Evidence>) -> Result<Self, StoreError> {
+        Self::open_with(&base_options(), path, evidence)
+    }
+
+    /// Opens the database of a store of format 1, whose write-ahead log counts.
+    ///
+    /// # Errors
+    /// When RocksDB refuses, or that log is broken; nothing is repaired.
+    pub(crate) fn open_with_log(path: &Path, evidence: &Arc<Evidence>) -> Result<Self, StoreError> {
+        // No setter reaches this one; measured to work through the text form.
+        let checked = base_options().get_options_from_string("track_and_verify_wals=true");
+        let mut options = checked.map_err(StoreError::database("reading its options"))?;
+        options.set_track_and_verify_wals_in_manifest(true);
+        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+        options.set_atomic_flush(false);
+        Self::open_with(&options, path, evidence)
+    }
+
+    fn open_with(
+        options: &Options,
         path: &Path,
-        replay: Replay,
         evidence: &Arc<Evidence>,
     ) -> Result<Self, StoreError> {
         let cache = Cache::new_lru_cache(CACHE_BYTES);
-        let db = DB::open_cf_descriptors(&base_options(replay)?, path, families(Some(&cache)));
+        // One that cannot be listed cannot be opened either, and says why.
+        let listed = DB::list_cf(options, path).unwrap_or_default();
+        let db = match listed.iter().any(|name| name == LOG_IN_DB) {
+            true => {
+                let listed = listed.iter().filter(|name| *name != DEFAULT_COLUMN_FAMILY_NAME);
+                let family = |name: &String| {
+                    ColumnFamilyDescriptor::new(name, family_options(name, Some(&cache)))
+                };
+                DB::open_cf_descriptors(options, path, listed.map(family))
+            }
+            false => DB::open_cf_descriptors(options, path, families(Some(&cache))),
+        };
         let db = db.map_err(StoreError::database("opening"))?;
         Ok(Self { db, evidence: Some(Arc::clone(evidence)) })
     }
 
-    /// Opens the database to look at it, as with [`Replay::Prefix`]. Nothing on the disk changes,
-    /// another handle may go on with it, and what is met is told to nobody.
-    ///
-    /// # Errors
-    /// When RocksDB refuses.
-    pub(crate) fn look(path: &Path) -> Result<Self, StoreError> {
-        let options = looking_options(Replay::Prefix)?;
-        let db = DB::open_cf_descriptors_read_only(&options, path, families(None), false);
-        Ok(Self { db: db.map_err(StoreError::database("looking"))?, evidence: None })
+    /// Whether it has a column family.
+    pub(crate) fn has(&self, family: &'static str) -> bool {
+        self.db.cf_handle(family).is_some()
     }
 
-    /// Opens a copy of the database, which nobody relies on, as the real one would be.
+    /// Makes a column family.
     ///
     /// # Errors
-    /// When RocksDB refuses.
-    pub(crate) fn try_out(copy: &Path, replay: Replay) -> Result<Self, StoreError> {
-        let options = looking_options(replay)?;
-        let db = DB::open_cf_descriptors(&options, copy, families(None));
-        Ok(Self { db: db.map_err(StoreError::database("trying it out"))?, evidence: None })
+    /// When the database fails.
+    pub(crate) fn make_family(&mut self, name: &'static str) -> Result<(), StoreError> {
+        let made = self.db.create_cf(name, &family_options(name, None));
+        made.map_err(self.failed("making a column family"))
+    }
+
+    /// Drops a column family with all that is in it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) fn drop_family(&mut self, name: &'static str) -> Result<(), StoreError> {
+        let dropped = self.db.drop_cf(name);
+        dropped.map_err(self.failed("dropping a column family"))
     }
 
     /// A look at the disk itself: past this process's caches and, where the file system can do
@@ -115,8 +133,7 @@ impl Database {
     /// # Errors
     /// When RocksDB refuses.
     pub(crate) fn look_past_caches(path: &Path) -> Result<Self, StoreError> {
-        // Not with its notes of logs left out: a look would then try to change them, and crash.
-        let mut options = looking_options(Replay::Prefix)?;
+        let mut options = looking_options();
         options.set_max_open_files(LOOKING_TABLES_MAX);
         options.set_use_direct_reads(true);
         let db = DB::open_cf_descriptors_read_only(&options, path, families(None), false);
@@ -159,7 +176,9 @@ impl Database {
         move |source| match (StoreError::database(doing)(source), &self.evidence) {
             (error @ StoreError::Database { .. }, Some(evidence)) => {
                 let (failed, said) = (Arc::clone(evidence), error.to_string());
-                evidence.look(self.db.path().to_owned(), move || {
+                let path = self.db.path();
+                let store = path.parent().unwrap_or(path).to_owned();
+                evidence.look(store, move || {
                     failed.failed(&StoreError::Stopped(said));
                 });
                 error
@@ -220,27 +239,21 @@ impl Database {
         self.get(META, &key)
     }
 
-    /// Writes a batch into the write-ahead log and the memtables, without syncing.
-    ///
-    /// Written and synced apart on purpose: inside one synced write, a slow sync would hold up
-    /// every other writer, apply among them.
+    /// Writes a batch into memory. It is durable with the next flush, and a crash leaves the state as
+    /// of some flush before it.
     ///
     /// # Errors
     /// When the database fails; the caller must treat the store as failed.
     pub(crate) fn write(&self, batch: WriteBatch) -> Result<(), StoreError> {
         let mut options = WriteOptions::default();
-        options.set_sync(false);
-        self.db.write_opt(batch, &options).map_err(self.failed("writing"))?;
-        // See `base_options`: the log is handed to the system here and not inside the write.
-        self.db.flush_wal(false).map_err(self.failed("writing"))
+        options.disable_wal(true);
+        self.db.write_opt(batch, &options).map_err(self.failed("writing"))
     }
 
-    /// Makes everything written so far durable.
-    ///
-    /// # Errors
-    /// When the disk refuses; never to be retried.
-    pub(crate) fn sync(&self) -> Result<(), StoreError> {
-        self.db.flush_wal(true).map_err(self.failed("syncing"))
+    /// Asks for an error that the database has met in the background: it tells it to who writes.
+    pub(crate) fn ask(&self) {
+        // The evidence is told.
+        let _ = self.write(WriteBatch::default());
     }
 
     /// Number of the last change: they are numbered without gaps, over restarts too.
@@ -253,8 +266,8 @@ impl Database {
     /// # Errors
     /// When the database fails.
     pub(crate) fn flush(&self) -> Result<(), StoreError> {
-        let handles = FAMILIES.into_iter().map(|name| self.family(name));
-        let handles = handles.collect::<Result<Vec<_>, _>>()?;
+        let handles = FAMILIES.into_iter().chain([LOG_IN_DB]);
+        let handles: Vec<_> = handles.filter_map(|name| self.db.cf_handle(name)).collect();
         let flushed = self.db.flush_cfs_opt(&handles, &FlushOptions::default());
         flushed.map_err(self.failed("flushing"))
     }
@@ -330,36 +343,23 @@ fn families(cache: Option<&Cache>) -> Vec<ColumnFamilyDescriptor> {
     FAMILIES.into_iter().map(family).collect()
 }
 
-fn base_options(replay: Replay) -> Result<Options, StoreError> {
+fn base_options() -> Options {
     let mut options = Options::default();
-    if replay != Replay::PrefixUnchecked {
-        // No setter reaches this one; measured to work through the text form.
-        let checked = options.get_options_from_string("track_and_verify_wals=true");
-        options = checked.map_err(StoreError::database("reading its options"))?;
-    }
-    options.set_track_and_verify_wals_in_manifest(replay != Replay::PrefixUnchecked);
-    options.set_wal_recovery_mode(match replay {
-        Replay::Strict => DBRecoveryMode::TolerateCorruptedTailRecords,
-        Replay::Prefix | Replay::PrefixUnchecked => DBRecoveryMode::PointInTime,
-    });
-    // The engine then takes an error of a log for the end of everything. Else it goes on by itself
-    // once there is room again, in a new log, and leaves the torn one in the middle.
-    options.set_manual_wal_flush(true);
-    options.set_recycle_log_file_num(0);
+    // What one batch changed is durable whole or not at all.
+    options.set_atomic_flush(true);
     options.set_paranoid_checks(true);
-    options.set_max_total_wal_size(WAL_BYTES);
     options.set_max_background_jobs(2);
     options.set_max_open_files(i32::try_from(OPEN_TABLES_MAX).unwrap_or(i32::MAX));
     options.set_keep_log_file_num(4);
     options.set_bytes_per_sync(1 << 20);
-    Ok(options)
+    options
 }
 
 /// Options for one that only looks: it writes no log of its own either.
-fn looking_options(replay: Replay) -> Result<Options, StoreError> {
-    let mut options = base_options(replay)?;
+fn looking_options() -> Options {
+    let mut options = base_options();
     options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Fatal, |_, _| {}));
-    Ok(options)
+    options
 }
 
 fn family_options(name: &str, cache: Option<&Cache>) -> Options {
@@ -371,7 +371,7 @@ fn family_options(name: &str, cache: Option<&Cache>) -> Options {
         Some(cache) => table.set_block_cache(cache),
         None => table.disable_cache(),
     }
-    if name != LOG {
+    if name != PLACES {
         table.set_bloom_filter(10.0, false);
     }
     options.set_block_based_table_factory(&table);

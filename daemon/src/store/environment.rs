@@ -16,14 +16,18 @@ use super::StoreError;
 
 /// Free space with which nothing is tried out, in bytes.
 const PLENTY_BYTES: u64 = 64 << 20;
-/// Room that an opening takes at least, in bytes.
+/// Room that an opening takes at least, in bytes. Where it also has to make a segment of the log, that
+/// says by itself what it lacks.
 const OPENING_BYTES: u64 = 1 << 20;
-/// Files besides tables that a node has open: sockets, logs, the runtime's own.
+/// Files besides those of the store that a node has open: sockets, logs, the runtime's own.
 const OTHER_FILES: u64 = 64;
 /// How many files a process is allowed where it may say so itself.
 const FILES_WANTED: u64 = 4096;
-/// Tables that the database keeps open at most.
+/// Tables that the database keeps open at most. The log keeps all of its segments open.
 pub(super) const OPEN_TABLES_MAX: u64 = 512;
+/// Folders of a store.
+const DB: &str = "db";
+const LOG: &str = "log";
 /// A file that is made to try out whether the disk takes anything.
 const TRIAL: &str = "trial";
 
@@ -42,6 +46,8 @@ pub enum Trouble {
     Descriptors,
     /// A newer release wrote it.
     NewerFormat,
+    /// An earlier release wrote it, and alone knows what to make of its end.
+    EarlierFormat,
     /// The disk refuses, or does something else that is unforeseen.
     Device,
 }
@@ -84,6 +90,10 @@ impl Trouble {
                 "raise the limit of open files: ulimit -n, or LimitNOFILE in the unit"
             }
             Self::NewerFormat => "run the newer release; the store is left as it is",
+            Self::EarlierFormat => {
+                "start the earlier release once and stop it, then start this one; the store is left \
+                 as it is"
+            }
             Self::Device => "look at the disk of data_dir, then start it again",
         }
     }
@@ -95,68 +105,61 @@ impl Trouble {
 /// # Errors
 /// What stands in the way.
 pub(super) fn look(store: &Path) -> Result<(), StoreError> {
-    let db = store.join("db");
-    let mut files = 0;
-    match fs::read_dir(&db) {
-        Ok(found) => {
-            for entry in found {
-                let path = entry.map_err(StoreError::file(&db))?.path();
-                match File::open(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(StoreError::file(path)(error));
-                    }
-                    _ => files += 1,
-                }
-            }
-            rustix::fs::accessat(CWD, &db, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
-                .map_err(|error| StoreError::file(&db)(error.into()))?;
-        }
-        // Whether that is damage, others judge.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(StoreError::file(&db)(error)),
-    }
-    raise_files(store, files)?;
+    let tables = look_at(&store.join(DB))?;
+    let segments = look_at(&store.join(LOG))?;
+    raise_files(store, tables, segments)?;
     try_room(store, OPENING_BYTES)
 }
 
-/// After the database refused to open, for a reason that it does not tell in a type: whether the
-/// disk has no room for what lies in its write-ahead logs, which an opening turns into tables.
-///
-/// # Errors
-/// What stands in the way.
-pub(super) fn look_again(store: &Path) -> Result<(), StoreError> {
-    let db = store.join("db");
-    let mut logs = 0;
-    for entry in fs::read_dir(&db).map_err(StoreError::file(&db))? {
-        let entry = entry.map_err(StoreError::file(&db))?;
-        if entry.path().extension().is_some_and(|extension| extension == "log") {
-            logs += entry.metadata().map_err(StoreError::file(entry.path()))?.len();
+/// Whether the files of a folder may be read and written, and how many there are.
+fn look_at(folder: &Path) -> Result<u64, StoreError> {
+    let found = match fs::read_dir(folder) {
+        Ok(found) => found,
+        // Whether that is damage, others judge.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(StoreError::file(folder)(error)),
+    };
+    let mut files = 0;
+    for entry in found {
+        let path = entry.map_err(StoreError::file(folder))?.path();
+        match File::open(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::file(path)(error));
+            }
+            _ => files += 1,
         }
     }
-    look(store)?;
-    try_room(store, OPENING_BYTES + logs)
+    rustix::fs::accessat(CWD, folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
+        .map_err(|error| StoreError::file(folder)(error.into()))?;
+    Ok(files)
 }
 
-/// The first file of a database that the disk does not give back, with what it says. Reads all of them:
+/// The first file of log or database that the disk does not give back, with what it says. Reads all:
 /// the database does not tell in a type why a read of it failed.
-pub(super) fn unreadable(db: &Path) -> Option<String> {
+pub(super) fn unreadable(store: &Path) -> Option<String> {
     let read = |path: &Path| -> io::Result<()> {
         let (mut file, mut chunk) = (File::open(path)?, vec![0; 256 << 10]);
         while file.read(&mut chunk)? > 0 {}
         Ok(())
     };
-    fs::read_dir(db).ok()?.flatten().find_map(|entry| {
-        let error = read(&entry.path()).err()?;
-        let lost = Errno::from_io_error(&error) == Some(Errno::IO);
-        lost.then(|| {
-            format!("{} cannot be read back from the disk: {error}", entry.path().display())
+    [DB, LOG]
+        .iter()
+        .filter_map(|name| fs::read_dir(store.join(name)).ok())
+        .flatten()
+        .flatten()
+        .find_map(|entry| {
+            let error = read(&entry.path()).err()?;
+            let lost = Errno::from_io_error(&error) == Some(Errno::IO);
+            lost.then(|| {
+                format!("{} cannot be read back from the disk: {error}", entry.path().display())
+            })
         })
-    })
 }
 
-/// Raises the limit of open files as far as it goes, and refuses if that is too low for the tables.
-fn raise_files(store: &Path, tables: u64) -> Result<(), StoreError> {
-    let needed = tables.min(OPEN_TABLES_MAX) + OTHER_FILES;
+/// Raises the limit of open files as far as it goes, and refuses if that is too low for the tables
+/// and segments.
+fn raise_files(store: &Path, tables: u64, segments: u64) -> Result<(), StoreError> {
+    let needed = tables.min(OPEN_TABLES_MAX) + segments + OTHER_FILES;
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let wanted = limit.maximum.map_or(FILES_WANTED, |most| most.min(FILES_WANTED));
     let mut now = limit.current.unwrap_or(u64::MAX);
@@ -170,7 +173,8 @@ fn raise_files(store: &Path, tables: u64) -> Result<(), StoreError> {
         return Ok(());
     }
     let what = format!(
-        "the limit of open files is {now}; {} with its {tables} files takes {needed}",
+        "the limit of open files is {now}; {} with its {tables} tables and {segments} segments of \
+         the log takes {needed}",
         store.display()
     );
     Err(StoreError::Environment { trouble: Trouble::Descriptors, what })

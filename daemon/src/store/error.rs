@@ -4,10 +4,12 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
+use log::LogError;
 use model::StateError;
 use rocksdb::ErrorKind;
 
 use super::environment::Trouble;
+use super::watermark::{Damage, DamageKind};
 
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +27,14 @@ pub enum StoreError {
     File {
         /// The file.
         path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The disk refused the log.
+    #[error("the log failed while {doing}: {source}")]
+    Log {
+        /// What was attempted.
+        doing: String,
         /// What the system said.
         source: io::Error,
     },
@@ -76,6 +86,16 @@ impl StoreError {
         }
     }
 
+    /// Damage of the log, by its kind.
+    pub(crate) fn of_log(finding: &log::Finding) -> Damage {
+        let kind = match finding.kind() {
+            log::DamageKind::Corrupt => DamageKind::Corrupt,
+            log::DamageKind::Lost => DamageKind::Lost,
+            log::DamageKind::Contradicted => DamageKind::Contradicted,
+        };
+        Damage::new(kind, finding)
+    }
+
     /// Wraps a file error with its path.
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
@@ -106,6 +126,25 @@ pub(crate) fn damage_in(error: &(dyn Error + 'static)) -> Option<String> {
 impl From<StoreError> for io::Error {
     fn from(error: StoreError) -> Self {
         Self::other(error)
+    }
+}
+
+impl From<LogError> for StoreError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Disk { doing, source } => {
+                let known = source.raw_os_error().map(io::Error::from_raw_os_error);
+                let source = known.unwrap_or_else(|| io::Error::other(source));
+                Self::Log { doing, source }
+            }
+            LogError::Damaged(finding) => Self::Damaged(finding.to_string()),
+            LogError::Newer(_) => {
+                Self::Environment { trouble: Trouble::NewerFormat, what: error.to_string() }
+            }
+            LogError::Mixed { .. } | LogError::Exists => Self::Foreign(error.to_string()),
+            LogError::Stopped(reason) => Self::Stopped(reason.to_string()),
+            LogError::TooLarge { .. } => Self::Refused(error.to_string()),
+        }
     }
 }
 

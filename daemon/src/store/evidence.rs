@@ -17,14 +17,15 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
-use super::watermark::{Damage, DamageKind, ShardMark, Watermark, WatermarkFile};
+use super::format::LogMark;
+use super::watermark::{Damage, DamageKind, Watermark, WatermarkFile};
 use super::{StoreError, environment};
 
 /// Told of the first error that is no damage, at once and on the thread that met it.
 pub type OnFailure = Box<dyn Fn(&StoreError) + Send + Sync>;
 
 /// The evidence of one open store.
-pub struct Evidence {
+pub(crate) struct Evidence {
     file: Mutex<Held>,
     damage: OnceLock<Damage>,
     told: watch::Sender<Told>,
@@ -113,15 +114,40 @@ impl Evidence {
         Ok(())
     }
 
-    /// Notes what is durable now.
+    /// The same in both slots, for what is nowhere else.
     ///
     /// # Errors
     /// See [`Evidence::update`].
-    pub(crate) fn advance(&self, shards: &[ShardMark], sequence: u64) -> Result<(), StoreError> {
+    pub(crate) fn settle(&self, change: impl FnOnce(&mut Watermark)) -> Result<(), StoreError> {
+        self.update(change)?;
+        self.update(|_| {})
+    }
+
+    /// Notes what is durable now, and where the state stands.
+    ///
+    /// # Errors
+    /// See [`Evidence::update`].
+    pub(crate) fn advance(
+        &self,
+        mark: &log::Mark,
+        committed: Option<LogMark>,
+        sequence: u64,
+    ) -> Result<(), StoreError> {
         self.update(|content| {
-            content.shards = shards.to_vec();
-            content.db_sequence = sequence;
+            content.mark = mark.to_bytes();
+            content.committed = committed;
+            content.db_sequence = content.db_sequence.max(sequence);
         })
+    }
+
+    /// What the file says.
+    pub(crate) fn content(&self) -> Watermark {
+        self.held().content.clone()
+    }
+
+    /// Format of the store.
+    pub(crate) fn format(&self) -> u32 {
+        self.held().file.format()
     }
 
     /// Remembers damage, in this process at once and soon on the disk. The first finding stays.
@@ -136,9 +162,13 @@ impl Evidence {
         }
     }
 
-    /// Looks, on a thread of its own, whether the disk gives everything of the database back. What it
+    /// Looks, on a thread of its own, whether the disk gives everything of log and database back. What it
     /// does not is damage; if it gives all, `otherwise` says what was the matter. One look at a time.
-    pub(crate) fn look(self: &Arc<Self>, db: PathBuf, otherwise: impl FnOnce() + Send + 'static) {
+    pub(crate) fn look(
+        self: &Arc<Self>,
+        store: PathBuf,
+        otherwise: impl FnOnce() + Send + 'static,
+    ) {
         let begins = self.told.send_if_modified(|told| {
             let begins = *told == Told::None;
             if begins {
@@ -151,7 +181,7 @@ impl Evidence {
         }
         let this = Arc::clone(self);
         let look = move || {
-            if let Some(found) = environment::unreadable(&db) {
+            if let Some(found) = environment::unreadable(&store) {
                 this.damaged(Damage::new(DamageKind::Unreadable, found));
                 return;
             }
@@ -290,10 +320,10 @@ mod tests {
         let acts: Vec<_> = acts.try_iter().collect();
         assert_eq!(acts, [("the store stopped: one".to_owned(), false)]);
         assert!(evidence.failure().borrow().is_some());
-        evidence.advance(&[], 9).unwrap();
+        evidence.advance(&log::Mark::default(), None, 9).unwrap();
         evidence.mark(Damage::new(DamageKind::Corrupt, "a block"));
         assert_eq!(*evidence.told().borrow(), Told::Durable);
-        evidence.advance(&[], 10).unwrap();
+        evidence.advance(&log::Mark::default(), None, 10).unwrap();
         drop(evidence);
         let found = opened(dir.path()).1;
         assert_eq!((found.db_sequence, found.found().is_some()), (10, true));

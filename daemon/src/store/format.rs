@@ -1,14 +1,16 @@
-//! Values on disk: identity of the store, votes, floors, applied state, and log entries.
+//! Values on disk: identity of the store, votes, places in the log, applied state.
 
-use bytes::Bytes;
+pub use log::Entry as LogEntry;
 pub use proto::chain::ChainHash;
 
 use super::StoreError;
 
-/// Version of the disk format that this release writes and reads.
-pub const FORMAT: u32 = 1;
-/// Bytes in front of the payload of a stored log entry: crc32c, term, chain hash.
-const ENTRY_HEADER: usize = 4 + 8 + 32;
+/// Version of the disk format that this release writes. It also reads [`FORMAT_LOG_IN_DB`].
+pub const FORMAT: u32 = 2;
+/// Version of the disk format whose log lies in the database.
+pub const FORMAT_LOG_IN_DB: u32 = 1;
+/// Version of the rows that snapshots carry.
+pub const SNAPSHOT_FORMAT: u32 = 1;
 
 /// Who this store is, written once at its creation.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -39,14 +41,6 @@ impl std::fmt::Display for Identity {
         let Self { cluster, node, raft_id, .. } = self;
         write!(f, "{node} of cluster {cluster} with raft id {raft_id}")
     }
-}
-
-/// The processes of the last starts, the newest first.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct Lives {
-    /// Each with the number of its start.
-    #[prost(message, repeated, tag = "1")]
-    pub lives: Vec<proto::attest::Life>,
 }
 
 /// A vote of a shard.
@@ -88,52 +82,49 @@ impl LogMark {
     }
 }
 
-/// A log entry as the store keeps it; what the payload means is the engine's business.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogEntry {
-    /// Index.
-    pub index: u64,
-    /// Term.
-    pub term: u64,
-    /// Payload.
-    pub payload: Bytes,
+impl From<log::Place> for LogMark {
+    fn from(log::Place { index, term, hash }: log::Place) -> Self {
+        Self { index, term, hash: hash.to_vec() }
+    }
 }
 
-impl LogEntry {
-    /// The chain hash at this entry.
-    #[must_use]
-    pub fn chain(&self, previous: &ChainHash) -> ChainHash {
-        proto::chain::chain(previous, self.index, self.term, &self.payload)
+impl From<log::Vote> for Vote {
+    fn from(log::Vote { term, node, committed }: log::Vote) -> Self {
+        Self { term, node, committed }
     }
+}
 
-    /// The stored form: crc32c of all that follows, term, chain hash, payload.
-    pub(crate) fn encode(&self, chain: &ChainHash) -> Vec<u8> {
-        let mut out = Vec::with_capacity(ENTRY_HEADER + self.payload.len());
-        out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&self.term.to_be_bytes());
-        out.extend_from_slice(chain);
-        out.extend_from_slice(&self.payload);
-        let (head, rest) = out.split_at_mut(4);
-        head.copy_from_slice(&crc32c::crc32c(rest).to_be_bytes());
-        out
+impl From<Vote> for log::Vote {
+    fn from(Vote { term, node, committed }: Vote) -> Self {
+        Self { term, node, committed }
     }
+}
 
-    /// Reads the stored form back, with the chain hash.
-    ///
-    /// # Errors
-    /// When the checksum does not match.
-    pub(crate) fn decode(index: u64, value: &[u8]) -> Result<(Self, ChainHash), StoreError> {
-        let damaged = |what| StoreError::Damaged(format!("log entry {index}: {what}"));
-        let (crc, rest) = value.split_first_chunk::<4>().ok_or_else(|| damaged("too short"))?;
-        if crc32c::crc32c(rest) != u32::from_be_bytes(*crc) {
-            return Err(damaged("checksum mismatch"));
-        }
-        let (term, rest) = rest.split_first_chunk::<8>().ok_or_else(|| damaged("too short"))?;
-        let (chain, payload) =
-            rest.split_first_chunk::<32>().ok_or_else(|| damaged("too short"))?;
-        let payload = Bytes::copy_from_slice(payload);
-        Ok((Self { index, term: u64::from_be_bytes(*term), payload }, *chain))
-    }
+/// The stored form of a place: crc32c of all that follows, term, chain hash.
+pub(crate) fn encode_place(place: &log::Place) -> [u8; 44] {
+    let mut out = [0; 44];
+    let (crc, rest) = out.split_at_mut(4);
+    let (term, hash) = rest.split_at_mut(8);
+    term.copy_from_slice(&place.term.to_be_bytes());
+    hash.copy_from_slice(&place.hash);
+    crc.copy_from_slice(&crc32c::crc32c(rest).to_be_bytes());
+    out
+}
+
+/// Reads the stored form back, with what follows it: the payload of an entry, in format 1.
+///
+/// # Errors
+/// When the checksum does not match.
+pub(crate) fn decode_place(index: u64, value: &[u8]) -> Result<(log::Place, &[u8]), StoreError> {
+    let parts = || {
+        let (crc, rest) = value.split_first_chunk::<4>()?;
+        let (term, hashed) = rest.split_first_chunk::<8>()?;
+        let (hash, payload) = hashed.split_first_chunk::<32>()?;
+        let whole = crc32c::crc32c(rest) == u32::from_be_bytes(*crc);
+        let place = log::Place { index, term: u64::from_be_bytes(*term), hash: *hash };
+        whole.then_some((place, payload))
+    };
+    parts().ok_or_else(|| StoreError::Damaged(format!("log entry {index} is not what was written")))
 }
 
 /// Where the state machine of a shard stands; lies in the same batch as the effects.
@@ -148,6 +139,19 @@ pub struct AppliedState {
     /// The membership, as the engine's module encodes it.
     #[prost(bytes = "vec", tag = "3")]
     pub membership: Vec<u8>,
+}
+
+/// The place of a mark. One without a hash is of a state that was made without a log.
+pub(crate) fn place(mark: &LogMark) -> Result<log::Place, StoreError> {
+    let hash = if mark.hash.is_empty() { [0; 32] } else { mark.chain_hash()? };
+    Ok(log::Place { index: mark.index, term: mark.term, hash })
+}
+
+/// Whose log it is. Stores of releases that drew no nonce are told apart by their incarnation.
+pub(crate) fn store_id(identity: &Identity) -> log::StoreId {
+    let known = [&identity.nonce, &identity.incarnation];
+    let known = known.into_iter().find_map(|id| log::StoreId::try_from(id.as_slice()).ok());
+    known.unwrap_or_default()
 }
 
 /// Decodes a protobuf value of the store.
@@ -174,21 +178,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn entries_round_trip_and_every_flipped_bit_is_seen(
-            index: u64, term: u64, payload: Vec<u8>, flip: prop::sample::Index,
+        fn places_round_trip_and_every_flipped_bit_is_seen(
+            index: u64, term: u64, hash: [u8; 32], flip: prop::sample::Index,
         ) {
-            let entry = LogEntry { index, term, payload: payload.into() };
-            let chain = entry.chain(&[7; 32]);
-            let mut value = entry.encode(&chain);
-            prop_assert_eq!(LogEntry::decode(index, &value).unwrap(), (entry, chain));
+            let place = log::Place { index, term, hash };
+            let mut value = encode_place(&place);
+            prop_assert_eq!(decode_place(index, &value).unwrap(), (place, &b""[..]));
             let bit = flip.index(value.len() * 8);
             value[bit / 8] ^= 1 << (bit % 8);
-            prop_assert!(LogEntry::decode(index, &value).is_err());
+            prop_assert!(decode_place(index, &value).is_err());
         }
 
         #[test]
         fn hostile_bytes_never_panic(bytes: Vec<u8>) {
-            let _ = LogEntry::decode(1, &bytes);
+            let _ = decode_place(1, &bytes);
             let _ = decode::<AppliedState>("applied", &bytes);
         }
     }

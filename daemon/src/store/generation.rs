@@ -2,7 +2,7 @@
 //! state, made live in one batch.
 //!
 //! A generation is a number inside every key of the state. An incoming snapshot fills the next one
-//! while the live one serves on; the flip is one synced write; what is not live is swept. A crash
+//! while the live one serves on; the flip is one batch, which is flushed; what is not live is swept. A crash
 //! at any moment leaves a whole generation live.
 //!
 //! Invariant: nothing of the live generation is deleted before another one is live and durable.
@@ -18,8 +18,8 @@ use rocksdb::WriteBatch;
 use tokio::sync::mpsc;
 
 use super::db::Database;
-use super::format::{AppliedState, FORMAT};
-use super::keys::{self, FAMILIES, LOG, META};
+use super::format::{AppliedState, SNAPSHOT_FORMAT};
+use super::keys::{self, FAMILIES, META, PLACES};
 use super::view::{self, StateBatch};
 use super::{SHARD, Store, StoreError};
 
@@ -123,7 +123,7 @@ impl Store {
     /// When the snapshot is of another cluster, shard or format, or holds nothing.
     pub fn write_in(&self, head: SnapshotHead) -> Result<Incoming, StoreError> {
         let refuse = |what: String| Err(StoreError::Refused(format!("a snapshot {what}")));
-        if head.format != FORMAT {
+        if head.format != SNAPSHOT_FORMAT {
             return refuse(format!("of format {}", head.format));
         }
         if head.cluster != self.identity().cluster || head.shard != u32::from(SHARD) {
@@ -183,11 +183,10 @@ impl Store {
         let applied = incoming.head.applied.clone().filter(|_| incoming.complete);
         let applied =
             applied.ok_or_else(|| StoreError::Refused("an incomplete snapshot".to_owned()))?;
-        let flip = super::Op::Flip(SHARD, incoming.generation, Box::new(applied));
         // Before the flip, since its outcome may stay unknown: what may be live is never swept.
         incoming.live = true;
-        let place = incoming.head.applied.clone().and_then(|applied| applied.last);
-        self.writer()?.run(flip).await?;
+        let place = applied.last.clone();
+        self.writer()?.flip(incoming.generation, applied).await?;
         self.note_installed(place);
         self.inner.generation.store(incoming.generation, Ordering::Release);
         sweep(&self.inner.db, SHARD, incoming.generation)
@@ -295,7 +294,7 @@ fn read_out(
 fn read_head(view: &view::Snapshot<'_>, cluster: String) -> Result<SnapshotHead, StoreError> {
     let stats = view.judged(model::query::stats(view))?;
     Ok(SnapshotHead {
-        format: FORMAT,
+        format: SNAPSHOT_FORMAT,
         cluster,
         shard: u32::from(SHARD),
         applied: Some(view.applied()?),
@@ -368,7 +367,7 @@ fn remove(db: &Database, shard: u16, generation: u32) -> Result<(), StoreError> 
 /// would only leave a tombstone for every start.
 fn remove_range(db: &Database, from: &[u8], to: &[u8]) -> Result<(), StoreError> {
     let mut batch = WriteBatch::default();
-    for name in FAMILIES.into_iter().filter(|name| *name != LOG && *name != META) {
+    for name in FAMILIES.into_iter().filter(|name| *name != PLACES && *name != META) {
         let handle = db.family(name)?;
         let mut iterator = db.raw().raw_iterator_cf(handle);
         iterator.seek(from);

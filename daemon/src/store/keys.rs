@@ -1,12 +1,14 @@
-//! Keys of the five column families: big-endian, shard first, so that one database serves many
+//! Keys of the column families: big-endian, shard first, so that one database serves many
 //! shards and a range scan is one shard's order.
 
-/// Column families, for ever these five (`ARCHITECTURE.md`, storage).
-pub(crate) const FAMILIES: [&str; 5] = [META, LOG, RECORDS, STREAMS, STATE];
-/// Votes, floors, generation, ceiling, identity of the store.
+/// Column families of the database.
+pub(crate) const FAMILIES: [&str; 5] = [META, PLACES, RECORDS, STREAMS, STATE];
+/// Generation, identity of the store.
 pub(crate) const META: &str = "meta";
-/// Raft log entries.
-pub(crate) const LOG: &str = "log";
+/// Places of applied log entries, with their chain hashes.
+pub(crate) const PLACES: &str = "places";
+/// The log of stores of format 1.
+pub(crate) const LOG_IN_DB: &str = "log";
 /// Stored messages by seq.
 pub(crate) const RECORDS: &str = "records";
 /// Inbox index.
@@ -20,17 +22,17 @@ pub(crate) const STATE: &str = "state";
 pub(crate) enum MetaKind {
     /// The store's identity and format; of shard 0.
     Identity = 1,
-    /// Number of starts; of shard 0.
+    /// Number of starts; of shard 0, in format 1.
     Starts = 2,
-    /// Ceiling of stamps; of shard 0.
+    /// Ceiling of stamps; of shard 0, in format 1.
     Ceiling = 3,
-    /// Vote of a shard.
+    /// Vote of a shard, in format 1.
     Vote = 4,
-    /// Purge floor of a shard's log.
+    /// Purge floor of a shard's log, in format 1.
     Floor = 5,
     /// Live generation of a shard's state.
     Generation = 6,
-    /// Processes of the last starts; of shard 0.
+    /// Processes of the last starts; of shard 0, in format 1.
     Lives = 7,
 }
 
@@ -40,8 +42,8 @@ pub(crate) fn meta(shard: u16, kind: MetaKind) -> [u8; 3] {
     [a, b, kind as u8]
 }
 
-/// Key of a log entry.
-pub(crate) fn log(shard: u16, index: u64) -> [u8; 10] {
+/// Key of what belongs to a log entry.
+pub(crate) fn entry(shard: u16, index: u64) -> [u8; 10] {
     let mut key = [0; 10];
     let (head, tail) = key.split_at_mut(2);
     head.copy_from_slice(&shard.to_be_bytes());
@@ -49,16 +51,21 @@ pub(crate) fn log(shard: u16, index: u64) -> [u8; 10] {
     key
 }
 
-/// Bit of the shard in the keys of chain hashes, which sort behind the log of every shard.
-const CHAINS: u16 = 1 << 15;
+/// Bit of the shard in the keys of places in [`LOG_IN_DB`], which sort behind the log of every shard.
+const PLACES_IN_LOG: u16 = 1 << 15;
 
-/// Key of the chain hash at a log entry, which stays for long after the entry is purged.
-pub(crate) fn chain(shard: u16, index: u64) -> [u8; 10] {
-    log(shard | CHAINS, index)
+/// Key of a place in [`LOG_IN_DB`].
+pub(crate) fn place_in_log(shard: u16, index: u64) -> [u8; 10] {
+    entry(shard | PLACES_IN_LOG, index)
 }
 
-/// Index of a log key; `None` if it is not one of this shard.
-pub(crate) fn log_index(shard: u16, key: &[u8]) -> Option<u64> {
+/// Index of the key of a place in [`LOG_IN_DB`]; `None` if it is not one of this shard.
+pub(crate) fn index_of_place_in_log(shard: u16, key: &[u8]) -> Option<u64> {
+    entry_index(shard | PLACES_IN_LOG, key)
+}
+
+/// Index of an entry's key; `None` if it is not one of this shard.
+pub(crate) fn entry_index(shard: u16, key: &[u8]) -> Option<u64> {
     let rest = key.strip_prefix(&shard.to_be_bytes())?;
     rest.try_into().ok().map(u64::from_be_bytes)
 }
@@ -98,14 +105,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn log_keys_sort_by_shard_then_index() {
-        assert!(log(1, u64::MAX) < log(2, 0));
-        assert!(log(1, 255) < log(1, 256));
-        assert_eq!(log_index(1, &log(1, 77)), Some(77));
-        assert_eq!(log_index(2, &log(1, 77)), None);
-        assert_eq!(log_index(1, b"\0\x01short"), None);
-        assert!(log(u16::MAX >> 1, u64::MAX) < chain(0, 0));
-        assert_eq!(log_index(1, &chain(1, 77)), None);
+    fn keys_of_entries_sort_by_shard_then_index() {
+        assert!(entry(1, u64::MAX) < entry(2, 0));
+        assert!(entry(1, 255) < entry(1, 256));
+        assert_eq!(entry_index(1, &entry(1, 77)), Some(77));
+        assert_eq!(entry_index(2, &entry(1, 77)), None);
+        assert_eq!(entry_index(1, b"\0\x01short"), None);
+        assert!(entry(u16::MAX >> 1, u64::MAX) < place_in_log(0, 0));
+        assert_eq!(entry_index(1, &place_in_log(1, 77)), None);
+        assert_eq!(index_of_place_in_log(1, &place_in_log(1, 77)), Some(77));
     }
 
     #[test]

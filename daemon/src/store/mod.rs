@@ -1,12 +1,13 @@
-//! The store: one RocksDB, one write-ahead log, one fsync for everything queued, and a watermark
-//! file beside it that remembers what was durable.
+//! The store: the log in files of its own, one RocksDB for the state that it comes to, and a watermark
+//! file beside them that remembers what was durable.
 //!
 //! The only module that names RocksDB. The engine's types stay out: a log entry here is an index, a
 //! term and bytes.
 //!
 //! On disk, under the data directory:
 //! ```text
-//! store/db/         the database
+//! store/log/        the log: segments, one fsync for everything queued
+//! store/db/         the database: what the log comes to, flushed now and then
 //! store/watermark   evidence of what was durable, and the mark of damage
 //! store/tables      checksums of the database's tables, as they were made
 //! store.new/        a store that is being created; never used, removed at the next start
@@ -23,16 +24,18 @@
 
 mod audit;
 mod db;
+mod entries;
 mod environment;
 mod error;
 mod evidence;
 pub mod format;
 mod generation;
+mod keeper;
 mod keys;
-pub mod log;
+mod migrate;
+mod open;
 mod sync_times;
 mod tables;
-mod tail;
 mod verdict;
 mod view;
 pub mod watermark;
@@ -59,21 +62,22 @@ pub use self::evidence::{OnFailure, Told};
 pub use self::generation::{Chunk, ChunkReader, Incoming, SnapshotHead};
 pub use self::view::{Snapshot, StateBatch};
 pub use self::watermark::{Damage, DamageKind};
-pub use self::writer::{Done, Op, Writer};
+pub use self::writer::{Done, Writer};
 
 use self::db::Database;
 use self::evidence::Evidence;
-use self::format::{AppliedState, FORMAT, Identity, Lives, LogMark, Vote, decode, encode};
+use self::format::{AppliedState, FORMAT, Identity, LogMark, Vote, decode, encode, store_id};
 use self::keys::{META, MetaKind};
+use self::open::Opening;
 use self::tables::{Noting, Tables};
-use self::tail::Tail;
-use self::verdict::{Proven, Verdict};
 use self::watermark::{Watermark, WatermarkFile};
+use self::writer::Shared;
+
+/// The log on the disk.
+type RaftLog = ::log::Log<::log::FileDisk>;
 
 /// The one Raft group of this version; it carries the data shard and the control shard.
 pub const SHARD: u16 = 1;
-/// Processes of earlier starts that are remembered.
-const LIVES_KEPT: usize = 64;
 /// Table number of the applied-state row; the model's tables are numbered below it.
 const APPLIED_TABLE: u8 = 0xff;
 
@@ -88,7 +92,8 @@ struct Inner {
     db: Arc<Database>,
     writer: Mutex<Option<Writer>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    tail: Tail,
+    log: RaftLog,
+    shared: Arc<Shared>,
     generation: AtomicU32,
     /// Generation that the next incoming snapshot takes.
     next_generation: AtomicU32,
@@ -104,9 +109,6 @@ struct Inner {
     background_errors: AtomicU64,
     /// How what is committed here was contradicted.
     two_histories: watch::Sender<Option<String>>,
-    /// The place that the state had at the start, or that the last snapshot brought: durable
-    /// whatever the log says.
-    installed: Mutex<Option<LogMark>>,
 }
 
 /// What a store has made durable.
@@ -175,8 +177,12 @@ impl Store {
             let meta = db.family(META)?;
             batch.put_cf(meta, keys::meta(0, MetaKind::Identity), encode(&identity));
             db.write(batch)?;
-            db.sync()?;
+            db.flush()?;
         }
+        let log = new.join("log");
+        std::fs::create_dir(&log).map_err(StoreError::file(&log))?;
+        let disk = ::log::FileDisk::new(&log);
+        RaftLog::create(disk, store_id(&identity), log_options())?;
         let first = Watermark { identity: Some(identity), ..Watermark::default() };
         WatermarkFile::create(&new, &first)?;
         std::fs::rename(&new, &store).map_err(StoreError::file(&store))?;
@@ -212,108 +218,9 @@ impl Store {
         if let Some(identity) = &claimed {
             owner(identity)?;
         }
-        Self::open_locked(&path, evidence, watermark, claimed, &owner)
-    }
-
-    /// The same once nobody else has the store, and its watermark is read. `owner` refuses a store
-    /// of somebody else.
-    fn open_locked(
-        path: &Path,
-        evidence: Arc<Evidence>,
-        watermark: Option<Watermark>,
-        claimed: Option<Identity>,
-        owner: &dyn Fn(&Identity) -> Result<(), StoreError>,
-    ) -> Result<Opened, StoreError> {
-        let repairing = |identity, damage: Damage, mark: bool| {
-            // Without a slot that says whose the store is, there is nothing to write the mark to.
-            if mark && watermark.is_some() {
-                evidence.mark(damage.clone());
-            }
-            let lock = Some(Lock { _evidence: Arc::clone(&evidence) });
-            Ok(Opened::Repairing { identity, damage, lock })
-        };
-        if let Some(damage) = watermark.as_ref().and_then(Watermark::found) {
-            return repairing(claimed, damage, false);
-        }
-        environment::look(path)?;
-        let db = match verdict::open(path, &evidence, watermark.as_ref()) {
-            Ok(db) => Arc::new(db),
-            Err(error @ StoreError::Incomplete(_)) => {
-                return repairing(claimed, Damage::new(DamageKind::Lost, error), false);
-            }
-            Err(error) => match met(path, &error) {
-                Some(damage) => return repairing(claimed, damage, true),
-                None => return Err(error),
-            },
-        };
-        let found = verdict::identity(&db);
-        if let Ok(Some(identity)) = &found {
-            owner(identity)?;
-        }
-        let claimed = claimed.or_else(|| found.as_ref().ok().cloned().flatten());
-        match found.and_then(|found| verdict::judge(&db, found.as_ref(), watermark.as_ref())) {
-            Ok(Verdict::Intact(proven)) => {
-                match Self::start(path.to_owned(), db, Arc::clone(&evidence), *proven) {
-                    Ok(started) => Ok(Opened::Intact(started)),
-                    Err(error) => match met(path, &error) {
-                        Some(damage) => repairing(claimed, damage, true),
-                        None => Err(error),
-                    },
-                }
-            }
-            Ok(Verdict::Damaged(damage)) => repairing(claimed, damage, true),
-            Ok(Verdict::Mixed(found)) => {
-                repairing(claimed, Damage::new(DamageKind::Contradicted, found), false)
-            }
-            Err(error) => match met(path, &error) {
-                Some(damage) => repairing(claimed, damage, true),
-                None => Err(error),
-            },
-        }
-    }
-
-    fn start(
-        path: PathBuf,
-        db: Arc<Database>,
-        evidence: Arc<Evidence>,
-        proven: Proven,
-    ) -> Result<Self, StoreError> {
-        let Proven { identity, first, last, applied } = proven;
-        let (starts, lives) = bump_starts(&db)?;
-        // Others are told of this start, and of everything that was found here. What they remember
-        // must be there whatever happens next.
-        db.sync()?;
-        let live = live_generation(&db, SHARD)?;
-        generation::sweep(&db, SHARD, live)?;
-        let end = last.as_ref().map_or(first, |last| last.index + 1);
-        let vote = read_vote(&db, SHARD)?;
-        let installed = applied.last.clone();
-        let shards = vec![watermark::ShardMark { shard: u32::from(SHARD), last, vote }];
-        let marks = Watermark { identity: Some(identity.clone()), shards, ..Watermark::default() };
-        let (writer, threads) = Writer::start(Arc::clone(&db), Arc::clone(&evidence), marks)?;
-        let tail = Tail::new(first, end);
-        tail.set_applied(applied.last.map_or(0, |last| last.index + 1));
-        let tables = Tables::read(&path);
-        let noting = tables.note_all(Arc::clone(&db))?;
-        let inner = Inner {
-            db,
-            writer: Mutex::new(Some(writer)),
-            threads: Mutex::new(threads),
-            tail,
-            generation: AtomicU32::new(live),
-            next_generation: AtomicU32::new(live + 1),
-            identity,
-            starts,
-            lives,
-            path,
-            tables,
-            noting: Mutex::new(Some(noting)),
-            evidence,
-            background_errors: AtomicU64::new(0),
-            two_histories: watch::Sender::default(),
-            installed: Mutex::new(installed),
-        };
-        Ok(Self { inner: Arc::new(inner) })
+        let opening =
+            Opening { path: &path, evidence, watermark, identity: claimed, owner: &owner };
+        opening.open()
     }
 
     /// Who this store is.
@@ -383,9 +290,8 @@ impl Store {
         if self.inner.background_errors.swap(met, Ordering::Relaxed) >= met {
             return;
         }
-        let Ok(writer) = self.writer() else { return };
-        let tell = move || writer.submit(Op::Barrier, Box::new(drop));
-        self.inner.evidence.look(self.inner.path.join("db"), tell);
+        let db = Arc::clone(&self.inner.db);
+        self.inner.evidence.look(self.inner.path.clone(), move || db.ask());
     }
 
     /// The pipeline to the disk.
@@ -397,26 +303,28 @@ impl Store {
         writer.clone().ok_or_else(|| StoreError::Stopped("it is closed".to_owned()))
     }
 
-    /// The newest entries of the log.
+    /// The saved vote; what is queued counts.
     #[must_use]
-    pub fn tail(&self) -> &Tail {
-        &self.inner.tail
+    pub fn vote(&self) -> Option<Vote> {
+        self.inner.log.last_vote(SHARD).map(Vote::from)
     }
 
-    /// The saved vote.
-    ///
-    /// # Errors
-    /// When the database fails or the value is damaged.
-    pub fn vote(&self) -> Result<Option<Vote>, StoreError> {
-        read_vote(&self.inner.db, SHARD)
+    /// One past the last entry that is applied.
+    #[must_use]
+    pub fn applied_end(&self) -> u64 {
+        self.inner.shared.applied()
     }
 
-    /// The purge floor of the log.
-    ///
-    /// # Errors
-    /// When the database fails or the value is damaged.
-    pub fn floor(&self) -> Result<Option<LogMark>, StoreError> {
-        log::floor(&self.inner.db, SHARD)
+    /// Notes that the entries before `end` are applied.
+    pub fn set_applied(&self, end: u64) {
+        self.inner.shared.set_applied(end);
+    }
+
+    /// The last entry that was known to be applied when this store ran before: it is committed, and
+    /// the log holds it.
+    #[must_use]
+    pub fn noted_committed(&self) -> Option<LogMark> {
+        keeper::noted_committed(&self.inner.shared)
     }
 
     /// Where the state machine stands.
@@ -432,37 +340,24 @@ impl Store {
     /// # Errors
     /// When the store is closed, the database fails or a value is damaged.
     pub fn durable(&self) -> Result<Durable, StoreError> {
-        let mark = self.writer()?.durable(SHARD).unwrap_or_default();
+        let mark = self.inner.log.durable().mark;
+        let mark = mark.shard(SHARD);
+        let last = mark.and_then(|mark| mark.last).map(LogMark::from);
         let installed = self.installed();
-        let last = later(mark.last, installed.clone());
+        let last = later(last, installed.clone());
         let end = last.as_ref().map(|last| last.index);
         let applied = self.applied()?.last.filter(|applied| Some(applied.index) <= end);
-        Ok(Durable { last, committed: later(applied, installed), vote: mark.vote })
-    }
-
-    /// The place of an entry that this store holds or has held: in its log, as what its state came to,
-    /// or purged from it not too long ago. `None` if it knows none there.
-    ///
-    /// # Errors
-    /// When the database fails or a value is damaged.
-    pub fn place_at(&self, index: u64) -> Result<Option<LogMark>, StoreError> {
-        if let Some(mark) = log::written_at(&self.inner.db, SHARD, index)? {
-            return Ok(Some(mark));
-        }
-        match self.installed().filter(|installed| installed.index == index) {
-            Some(installed) => Ok(Some(installed)),
-            None => log::purged_at(&self.inner.db, SHARD, index),
-        }
+        let vote = mark.and_then(|mark| mark.vote).map(Vote::from);
+        Ok(Durable { last, committed: later(applied, installed), vote })
     }
 
     fn installed(&self) -> Option<LogMark> {
-        self.inner.installed.lock().clone()
+        self.inner.shared.installed()
     }
 
     /// Notes the place of a snapshot that is durable.
-    fn note_installed(&self, mark: Option<LogMark>) {
-        let mut installed = self.inner.installed.lock();
-        *installed = later(installed.take(), mark);
+    pub(crate) fn note_installed(&self, mark: Option<LogMark>) {
+        self.inner.shared.note_installed(mark);
     }
 
     /// The persisted ceiling of stamps; zero before the first.
@@ -470,8 +365,10 @@ impl Store {
     /// # Errors
     /// When the database fails or the value is damaged.
     pub fn ceiling(&self) -> Result<Hlc, StoreError> {
-        let value = self.inner.db.get_meta(keys::meta(0, MetaKind::Ceiling))?;
-        let Some(bytes) = value else { return Ok(Hlc::ZERO) };
+        let bytes = self.inner.evidence.content().ceiling;
+        if bytes.is_empty() {
+            return Ok(Hlc::ZERO);
+        }
         match Hlc::from_slice(&bytes) {
             Some(ceiling) => Ok(ceiling),
             // Of an earlier release: a whole nanosecond.
@@ -495,21 +392,32 @@ impl Store {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
+    /// Lets the log go on in a segment that held nothing before, and tells where: what is purged from
+    /// before that can then be gone from the disk ([`Store::compact`]).
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn roll(&self) -> Result<u64, StoreError> {
+        let rolled = self.inner.log.roll().map_err(StoreError::from);
+        rolled.inspect_err(|error| self.inner.shared.fail(error))?;
+        Ok(self.inner.log.range(SHARD).1)
+    }
+
     /// Moves everything to sorted files and drops what is deleted, expired or purged. Slow; runs
     /// beside everything else.
     ///
     /// # Errors
-    /// When the database fails.
+    /// When the database fails, or the disk refuses.
     pub fn compact(&self) -> Result<(), StoreError> {
-        self.inner.db.compact()
+        self.inner.db.compact()?;
+        Ok(self.inner.log.erase()?)
     }
 
     /// Lets the queue run dry and joins the threads. Later calls of [`Store::writer`] fail.
     pub fn close(&self) {
-        let writer = self.inner.writer.lock().take();
-        if let Some(writer) = writer {
-            // Clones of the writer may live on; what they submit from here on is refused.
-            writer.submit(Op::Close, Box::new(drop));
+        // Clones of the writer may live on; what they submit from here on is refused.
+        if let Some(writer) = self.inner.writer.lock().take() {
+            writer.close();
         }
         let threads: Vec<_> = {
             let mut threads = self.inner.threads.lock();
@@ -527,22 +435,21 @@ impl Store {
     }
 }
 
-/// The damage that an error of an opening tells of, if it does.
-fn met(store: &Path, error: &StoreError) -> Option<Damage> {
-    match error {
-        StoreError::Damaged(found) => Some(Damage::new(DamageKind::Corrupt, found)),
-        StoreError::Unreadable(found) => Some(Damage::new(DamageKind::Unreadable, found)),
-        StoreError::Database { .. } => environment::unreadable(&store.join("db"))
-            .map(|found| Damage::new(DamageKind::Unreadable, found)),
-        StoreError::File { .. }
-        | StoreError::Incomplete(_)
-        | StoreError::Environment { .. }
-        | StoreError::TwoHistories(_)
-        | StoreError::Foreign(_)
-        | StoreError::NotAdmitted(_)
-        | StoreError::Refused(_)
-        | StoreError::Stopped(_) => None,
+impl Inner {
+    /// Counts what was applied since the last flush.
+    fn unflushed(&self, entries: usize, bytes: usize) {
+        if self.shared.count_applied(entries, bytes)
+            && let Some(writer) = self.writer.lock().as_ref()
+        {
+            writer.nudge(true);
+        }
     }
+}
+
+/// Sizes of the log. A segment is made of zeros, and tests make many stores.
+fn log_options() -> ::log::Options {
+    let options = ::log::Options::default();
+    if cfg!(test) { ::log::Options { segment_bytes: 1 << 20, ..options } } else { options }
 }
 
 /// The later of two places.
@@ -553,27 +460,6 @@ fn later(a: Option<LogMark>, b: Option<LogMark>) -> Option<LogMark> {
 fn be_u64(what: &str, bytes: &[u8]) -> Result<u64, StoreError> {
     let bytes = bytes.try_into();
     bytes.map(u64::from_be_bytes).map_err(|_| StoreError::Damaged(format!("{what}: not 8 bytes")))
-}
-
-/// Counts a start, and notes whose it is. Not synced.
-fn bump_starts(db: &Database) -> Result<(u64, Vec<Life>), StoreError> {
-    let (key, lives_key) = (keys::meta(0, MetaKind::Starts), keys::meta(0, MetaKind::Lives));
-    let starts = db.get_meta(key)?.map_or(Ok(0), |bytes| be_u64("starts", &bytes))? + 1;
-    let known = db.get_meta(lives_key)?;
-    let known: Lives = known.map_or_else(|| Ok(Lives::default()), |b| decode("lives", &b))?;
-    let mut lives = vec![Life { starts, life: Uuid::new_v4().into_bytes().to_vec() }];
-    lives.extend(known.lives.into_iter().take(LIVES_KEPT));
-    let mut batch = WriteBatch::default();
-    let meta = db.family(META)?;
-    batch.put_cf(meta, key, starts.to_be_bytes());
-    batch.put_cf(meta, lives_key, encode(&Lives { lives: lives.clone() }));
-    db.write(batch)?;
-    Ok((starts, lives))
-}
-
-fn read_vote(db: &Database, shard: u16) -> Result<Option<Vote>, StoreError> {
-    let value = db.get_meta(keys::meta(shard, MetaKind::Vote))?;
-    value.map(|bytes| decode("vote", &bytes)).transpose()
 }
 
 fn live_generation(db: &Database, shard: u16) -> Result<u32, StoreError> {

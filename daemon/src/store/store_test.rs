@@ -1,16 +1,13 @@
 //! The store through its public face: what survives a restart, what is noticed, what is refused.
-//!
-//! Seen to fail once: with the chain hash left out of the verdict, `a_cut_log_is_noticed` opens the
-//! cut log as intact; with `set_durable` blind to epochs, the tail test loses entries.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use clock::Hlc;
 use model::{Change, Direction, Table, View as _};
 
 use super::format::{AppliedState, Identity, LogEntry, LogMark, Vote};
-use super::{DamageKind, Op, Opened, SHARD, SnapshotHead, Store};
+use super::{DamageKind, Opened, SnapshotHead, Store};
 
 const CLUSTER: &str = "0123456789abcdef0123456789abcdef";
 
@@ -53,11 +50,18 @@ fn entry(index: u64, term: u64) -> LogEntry {
 }
 
 async fn append(store: &Store, range: std::ops::Range<u64>, term: u64) {
-    let entries: Vec<_> = range.map(|index| entry(index, term)).collect();
-    let epoch = store.tail().append(&entries);
-    let end = entries.last().unwrap().index + 1;
-    store.writer().unwrap().run(Op::Append(SHARD, entries)).await.unwrap();
-    store.tail().set_durable(end, epoch);
+    let (tx, durable) = tokio::sync::oneshot::channel();
+    let entries = range.map(|index| entry(index, term)).collect();
+    store.writer().unwrap().append(entries, Box::new(move |result| drop(tx.send(result))));
+    durable.await.unwrap().unwrap();
+}
+
+/// Notes entries that the log holds as applied, up to and with this one.
+fn apply_up_to(store: &Store, last: u64) {
+    let (first, _) = store.range();
+    let places: Vec<_> = (first..=last).map(|index| store.logged(index).unwrap()).collect();
+    let last = places.last().map(|place| LogMark::from(*place));
+    store.apply(Vec::new(), &AppliedState { last, ..AppliedState::default() }, &places).unwrap();
 }
 
 fn indexes(store: &Store, from: u64) -> Vec<(u64, u64)> {
@@ -65,15 +69,13 @@ fn indexes(store: &Store, from: u64) -> Vec<(u64, u64)> {
     entries.iter().map(|entry| (entry.index, entry.term)).collect()
 }
 
-/// The newest write-ahead log of the database.
-fn wal(dir: &Path) -> PathBuf {
-    let mut found: Vec<_> = fs::read_dir(dir.join("store/db"))
-        .unwrap()
-        .map(|file| file.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .collect();
-    found.sort();
-    found.pop().unwrap()
+/// The first segment of the log.
+fn segment(dir: &Path) -> PathBuf {
+    dir.join("store/log/0000000000000001.segment")
+}
+
+fn position(bytes: &[u8], part: &str) -> usize {
+    bytes.windows(part.len()).position(|window| window == part.as_bytes()).unwrap()
 }
 
 /// Within a nanosecond, as the log of a cluster has it that is ahead of its clocks.
@@ -84,39 +86,33 @@ async fn votes_entries_and_truncations_survive_a_restart() {
     let dir = create();
     let store = intact(dir.path());
     let vote = Vote { term: 3, node: 1, committed: true };
-    store.writer().unwrap().run(Op::Vote(SHARD, vote)).await.unwrap();
+    store.writer().unwrap().vote(vote).await.unwrap();
     append(&store, 0..10, 3).await;
-    store.tail().truncate(6);
-    store.writer().unwrap().run(Op::Truncate(SHARD, 6)).await.unwrap();
+    store.writer().unwrap().truncate(6).unwrap();
     append(&store, 6..8, 4).await;
-    store.writer().unwrap().run(Op::Ceiling(CEILING)).await.unwrap();
+    store.writer().unwrap().put_ceiling(CEILING).await.unwrap();
     store.close();
     drop(store);
 
     let store = intact(dir.path());
-    assert_eq!(store.vote().unwrap(), Some(vote));
+    assert_eq!(store.vote(), Some(vote));
     assert_eq!(store.ceiling().unwrap(), CEILING);
     assert_eq!(store.starts(), 2);
     assert_eq!(indexes(&store, 4), [(4, 3), (5, 3), (6, 4), (7, 4)]);
 }
 
-/// Found by twelve kills of the primary in the end-to-end suite: while `wait_written` counted what a
-/// truncation under way was about to cut off, a restarted primary applied the entry that replaced
-/// its own, found the old one in the log, and ended.
+/// Found by twelve kills of the primary in the end-to-end suite, with a log in the database: a
+/// restarted primary applied the entry that replaced its own, found the old one in the log, and ended.
 #[tokio::test]
-async fn an_index_that_changes_hands_is_written_when_its_new_entry_is() {
+async fn an_index_that_changes_hands_is_at_once_that_of_its_new_entry() {
     let dir = create();
     let store = intact(dir.path());
     append(&store, 0..10, 1).await;
     let writer = store.writer().unwrap();
     for term in 2..30 {
-        store.tail().truncate(6);
-        let new: Vec<_> = (6..10).map(|index| entry(index, term)).collect();
-        store.tail().append(&new);
-        writer.submit(Op::Truncate(SHARD, 6), Box::new(drop));
-        writer.submit(Op::Append(SHARD, new), Box::new(drop));
-        writer.wait_written(SHARD, 9).await.unwrap();
-        assert_eq!(store.applied_mark(9).unwrap().term, term);
+        writer.truncate(6).unwrap();
+        writer.append((6..10).map(|index| entry(index, term)).collect(), Box::new(drop));
+        assert_eq!(store.logged(9).unwrap().term, term);
     }
     store.close();
 }
@@ -126,15 +122,17 @@ async fn a_purged_log_begins_above_its_floor() {
     let dir = create();
     let store = intact(dir.path());
     append(&store, 0..10, 1).await;
-    store.apply(Vec::new(), &applied(4, &[])).unwrap();
-    store.tail().purge(5);
-    store.writer().unwrap().run(Op::Purge(SHARD, 4, 1)).await.unwrap();
+    apply_up_to(&store, 4);
+    let writer = store.writer().unwrap();
+    writer.purge(4).unwrap();
+    assert_eq!(store.range(), (5, 10), "the engine sees it as purged at once");
+    writer.barrier().await.unwrap();
     assert_eq!(indexes(&store, 0).first(), Some(&(5, 1)));
     store.close();
-    drop(store);
+    drop((store, writer));
 
     let store = intact(dir.path());
-    assert_eq!(store.floor().unwrap().unwrap().index, 4);
+    assert_eq!(store.floor().unwrap().index, 4);
     assert_eq!(indexes(&store, 0).len(), 5);
 }
 
@@ -146,11 +144,11 @@ async fn the_place_of_a_purged_entry_is_known() {
     let store = intact(dir.path());
     append(&store, 0..10, 1).await;
     let places: Vec<_> = (0..10).map(|index| store.place_at(index).unwrap()).collect();
-    store.apply(Vec::new(), &applied(6, &[])).unwrap();
+    apply_up_to(&store, 6);
     let writer = store.writer().unwrap();
-    writer.run(Op::Purge(SHARD, 4, 1)).await.unwrap();
-    store.tail().truncate(9);
-    writer.run(Op::Truncate(SHARD, 9)).await.unwrap();
+    writer.purge(4).unwrap();
+    writer.truncate(9).unwrap();
+    writer.barrier().await.unwrap();
     store.close();
     drop((store, writer));
 
@@ -163,46 +161,40 @@ async fn the_place_of_a_purged_entry_is_known() {
     let head = SnapshotHead { applied: Some(applied(20, &[5; 32])), ..store.head().unwrap() };
     let other = create();
     let other = intact(other.path());
-    other.apply(vec![change(b"a", b"row")], &applied(20, &[5; 32])).unwrap();
+    other.apply(vec![change(b"a", b"row")], &applied(20, &[5; 32]), &[]).unwrap();
     let (mut incoming, mut reader) =
         (store.write_in(head).unwrap(), other.read_out().await.unwrap());
     while let Some(chunk) = reader.next().await {
         incoming.push(&chunk.unwrap()).unwrap();
     }
     store.flip(incoming).await.unwrap();
-    store.writer().unwrap().run(Op::Purge(SHARD, 20, 1)).await.unwrap();
+    store.writer().unwrap().purge(20).unwrap();
+    assert_eq!(store.range(), (21, 21), "at once: the next entry comes behind it");
     assert_eq!(store.place_at(6).unwrap(), places[6]);
     assert_eq!(store.place_at(7).unwrap(), None);
     assert_eq!(store.place_at(20).unwrap().unwrap().hash, [5; 32]);
 }
 
+/// A log that was set back is flawless by itself. Seen to fail with a log that is opened without the
+/// mark of the watermark file.
 #[tokio::test]
-async fn a_cut_log_is_noticed() {
-    let dir = create();
-    let store = intact(dir.path());
-    append(&store, 0..1, 1).await;
-    let before = fs::metadata(wal(dir.path())).unwrap().len();
-    append(&store, 1..2, 1).await;
-    store.close();
-    drop(store);
-    // On a record boundary: RocksDB alone opens this silently.
-    OpenOptions::new().write(true).open(wal(dir.path())).unwrap().set_len(before).unwrap();
-    let reason = repairing(dir.path());
-    assert!(reason.contains("log entry 1 was durable but is gone"), "{reason}");
-}
-
-#[tokio::test]
-async fn a_torn_last_write_that_was_never_durable_is_forgiven() {
-    let dir = create();
-    let store = intact(dir.path());
-    append(&store, 0..3, 1).await;
-    store.close();
-    drop(store);
-    let path = wal(dir.path());
-    let mut bytes = fs::read(&path).unwrap();
-    bytes.extend_from_slice(&[0x11; 5]);
-    fs::write(&path, bytes).unwrap();
-    assert_eq!(indexes(&intact(dir.path()), 0).len(), 3);
+async fn a_log_that_lost_its_end_is_noticed() {
+    for vote in [None, Some(Vote { term: 9, node: 1, committed: false })] {
+        let dir = create();
+        let store = intact(dir.path());
+        append(&store, 0..1, 1).await;
+        store.writer().unwrap().barrier().await.unwrap();
+        let before = fs::read(segment(dir.path())).unwrap();
+        match vote {
+            None => append(&store, 1..2, 1).await,
+            Some(vote) => store.writer().unwrap().vote(vote).await.unwrap(),
+        }
+        store.close();
+        drop(store);
+        fs::write(segment(dir.path()), before).unwrap();
+        let reason = repairing(dir.path());
+        assert!(reason.contains("the log was durable up to group"), "{reason}");
+    }
 }
 
 #[tokio::test]
@@ -212,27 +204,21 @@ async fn a_flipped_bit_in_the_log_is_noticed() {
     append(&store, 0..20, 1).await;
     store.close();
     drop(store);
-    let path = wal(dir.path());
-    let mut bytes = fs::read(&path).unwrap();
-    let middle = bytes.len() / 2;
+    let mut bytes = fs::read(segment(dir.path())).unwrap();
+    let middle = position(&bytes, "payload 10");
     bytes[middle] ^= 4;
-    fs::write(&path, bytes).unwrap();
+    fs::write(segment(dir.path()), bytes).unwrap();
     repairing(dir.path());
 }
 
 #[tokio::test]
-async fn a_lost_vote_or_watermark_is_noticed() {
+async fn a_lost_log_or_watermark_is_noticed() {
     let dir = create();
-    let store = intact(dir.path());
-    append(&store, 0..1, 1).await;
-    let before = fs::metadata(wal(dir.path())).unwrap().len();
-    let vote = Vote { term: 9, node: 1, committed: false };
-    store.writer().unwrap().run(Op::Vote(SHARD, vote)).await.unwrap();
-    store.close();
-    drop(store);
-    OpenOptions::new().write(true).open(wal(dir.path())).unwrap().set_len(before).unwrap();
-    assert!(repairing(dir.path()).contains("vote"));
-
+    fs::remove_file(segment(dir.path())).unwrap();
+    assert!(repairing(dir.path()).contains("the log has no segment"));
+    let dir = create();
+    fs::remove_dir_all(dir.path().join("store/log")).unwrap();
+    repairing(dir.path());
     let other = create();
     fs::write(other.path().join("store/watermark"), vec![0; 8192]).unwrap();
     assert!(repairing(other.path()).contains("no valid slot"));
@@ -270,13 +256,13 @@ async fn a_snapshot_replaces_the_state_whole() {
     let (from, to) = (create(), create());
     let (from, to) = (intact(from.path()), intact(to.path()));
     let rows = (0..5000u32).map(|i| change(&i.to_be_bytes(), &[7; 300]));
-    from.apply(rows.collect(), &applied(41, &[3; 32])).unwrap();
-    to.apply(vec![change(b"old", b"row")], &applied(3, &[2; 32])).unwrap();
+    from.apply(rows.collect(), &applied(41, &[3; 32]), &[]).unwrap();
+    to.apply(vec![change(b"old", b"row")], &applied(3, &[2; 32]), &[]).unwrap();
     let frozen = to.snapshot().unwrap();
 
     let mut reader = from.read_out().await.unwrap();
     // Later changes are not part of it.
-    from.apply(vec![change(b"later", b"row")], &applied(42, &[4; 32])).unwrap();
+    from.apply(vec![change(b"later", b"row")], &applied(42, &[4; 32]), &[]).unwrap();
     let mut incoming = to.write_in(reader.head.clone()).unwrap();
     let mut chunks = 0;
     while let Some(chunk) = reader.next().await {
@@ -301,8 +287,8 @@ async fn a_snapshot_replaces_the_state_whole() {
 async fn a_damaged_snapshot_changes_nothing() {
     let (from, to) = (create(), create());
     let (from, to) = (intact(from.path()), intact(to.path()));
-    from.apply((0..9u8).map(|i| change(&[i], &[i])).collect(), &applied(8, &[3; 32])).unwrap();
-    to.apply(vec![change(b"old", b"row")], &applied(3, &[2; 32])).unwrap();
+    from.apply((0..9u8).map(|i| change(&[i], &[i])).collect(), &applied(8, &[3; 32]), &[]).unwrap();
+    to.apply(vec![change(b"old", b"row")], &applied(3, &[2; 32]), &[]).unwrap();
 
     let mut reader = from.read_out().await.unwrap();
     let mut incoming = to.write_in(reader.head.clone()).unwrap();
@@ -323,45 +309,49 @@ async fn a_damaged_snapshot_changes_nothing() {
     assert_eq!(to.applied().unwrap().last.unwrap().index, 3);
 }
 
-/// A store whose log holds ten entries, of which the watermark proves the first five.
+/// A store whose log holds ten entries, of which nothing proves the last five.
 async fn with_a_tail() -> tempfile::TempDir {
     let dir = create();
     let store = intact(dir.path());
     append(&store, 0..5, 1).await;
+    store.writer().unwrap().barrier().await.unwrap();
     let proven = fs::read(dir.path().join("store/watermark")).unwrap();
     append(&store, 5..10, 1).await;
     store.close();
     drop(store);
     fs::write(dir.path().join("store/watermark"), proven).unwrap();
+    // What proves them is the mark that was written when the log was idle.
+    let mut log = fs::read(segment(dir.path())).unwrap();
+    let mark = position(&log, "payload 9").next_multiple_of(512);
+    log[mark..].fill(0);
+    fs::write(segment(dir.path()), log).unwrap();
     dir
 }
 
-/// What a power cut can leave of sectors that were never synced. Found broken: such a store was
-/// `repairing` for ever.
+/// What a power cut can leave of sectors that were never synced. Found broken with a log in the
+/// database: such a store was `repairing` for ever.
 #[tokio::test]
 async fn a_tail_that_no_mark_covers_is_dropped_however_it_is_broken() {
     type Break = fn(&mut Vec<u8>, usize);
-    let breaks: [(&str, Break); 6] = [
+    let breaks: [(&str, Break); 5] = [
         ("a flipped bit at its beginning", |log, tail| log[tail + 20] ^= 1),
-        ("a flipped bit at its end", |log, _| *log.last_mut().unwrap() ^= 1),
+        ("a flipped bit at its end", |log, tail| log[tail + 300] ^= 1),
         ("zeroes", |log, tail| log[tail + 9..].fill(0)),
         ("zeroes in the middle", |log, tail| log[tail + 40..tail + 90].fill(0)),
         ("another file's bytes", |log, tail| log[tail..].fill(0xa5)),
-        ("its end cut off", |log, tail| log.truncate(tail + 30)),
     ];
     for (name, broken) in breaks {
         let dir = with_a_tail().await;
-        let path = wal(dir.path());
+        let path = segment(dir.path());
         let mut log = fs::read(&path).unwrap();
-        let fifth = log.windows(9).position(|window| window == b"payload 5").unwrap();
-        broken(&mut log, fifth - 40);
+        let fifth = position(&log, "payload 5") / 512 * 512;
+        broken(&mut log, fifth);
         fs::write(&path, log).unwrap();
         let store = intact(dir.path());
         let held = indexes(&store, 0);
         assert!(held.len() >= 5, "{name}: {held:?}");
         // It goes on where it ends now, and is as sound as any after the next start.
         let end = held.len() as u64;
-        store.writer().unwrap().run(Op::Barrier).await.unwrap();
         append(&store, end..end + 3, 2).await;
         store.close();
         drop(store);
@@ -377,9 +367,9 @@ async fn what_a_mark_covers_is_never_dropped_and_its_loss_is_remembered() {
     append(&store, 0..20, 1).await;
     store.close();
     drop(store);
-    let path = wal(dir.path());
+    let path = segment(dir.path());
     let whole = fs::read(&path).unwrap();
-    let at = whole.windows(10).position(|window| window == b"payload 15").unwrap();
+    let at = position(&whole, "payload 15");
     let mut log = whole.clone();
     log[at] ^= 1;
     fs::write(&path, &log).unwrap();
@@ -392,8 +382,6 @@ async fn what_a_mark_covers_is_never_dropped_and_its_loss_is_remembered() {
     assert_eq!((found.unwrap().raft_id, damage.kind()), (1, DamageKind::Corrupt));
 }
 
-/// A ceiling changes no entry: only the number of the last change tells that one is gone, without
-/// which stamps are given twice.
 /// An idle node whose tables are merged: the database keeps what it met for the next write. Seen to
 /// fail with background errors that nobody looks at.
 #[tokio::test]
@@ -401,7 +389,7 @@ async fn what_a_merge_met_is_known_without_a_write() {
     let dir = create();
     let store = intact(dir.path());
     let rows = (0..500u32).map(|i| change(&i.to_be_bytes(), &[7; 300]));
-    store.apply(rows.collect(), &applied(41, &[3; 32])).unwrap();
+    store.apply(rows.collect(), &applied(41, &[3; 32]), &[]).unwrap();
     store.compact().unwrap();
     store.look_in_background();
     assert_eq!(store.damage(), None);
@@ -419,18 +407,44 @@ async fn what_a_merge_met_is_known_without_a_write() {
     store.close();
 }
 
+/// The ceiling is nowhere else. Seen to fail with one slot written.
 #[tokio::test]
-async fn a_lost_ceiling_is_noticed() {
+async fn a_ceiling_outlives_the_loss_of_either_slot() {
     let dir = create();
     let store = intact(dir.path());
-    append(&store, 0..1, 1).await;
-    let before = fs::metadata(wal(dir.path())).unwrap().len();
-    store.writer().unwrap().run(Op::Ceiling(CEILING)).await.unwrap();
+    store.writer().unwrap().put_ceiling(CEILING).await.unwrap();
+    let path = dir.path().join("store/watermark");
+    let whole = fs::read(&path).unwrap();
     store.close();
     drop(store);
-    OpenOptions::new().write(true).open(wal(dir.path())).unwrap().set_len(before).unwrap();
-    let reason = repairing(dir.path());
-    assert!(reason.contains("changes of the database were durable"), "{reason}");
+    for slot in [20, 4096 + 20] {
+        let mut bytes = whole.clone();
+        bytes[slot] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        let store = intact(dir.path());
+        assert_eq!(store.ceiling().unwrap(), CEILING);
+        store.close();
+    }
+}
+
+/// A primary lost its office; what replaced its last entries was applied here and flushed before this
+/// disk had it. Seen to fail with every other entry called a contradiction.
+#[tokio::test]
+async fn a_state_of_a_later_term_replaces_what_the_log_still_holds() {
+    let dir = create();
+    let store = intact(dir.path());
+    append(&store, 0..10, 1).await;
+    let last = Some(LogMark { index: 7, term: 2, hash: vec![3; 32] });
+    store.apply(Vec::new(), &AppliedState { last, ..AppliedState::default() }, &[]).unwrap();
+    store.close();
+    drop(store);
+    let store = intact(dir.path());
+    assert_eq!(store.range(), (8, 8));
+    assert_eq!(store.place_at(7).unwrap().unwrap().hash, [3; 32]);
+    append(&store, 8..10, 2).await;
+    store.close();
+    drop(store);
+    assert_eq!(indexes(&intact(dir.path()), 0), [(8, 2), (9, 2)]);
 }
 
 /// The index alone does not say of which entry a state was made.
@@ -444,13 +458,15 @@ async fn a_state_that_another_log_made_is_noticed() {
         let dir = create();
         let store = intact(dir.path());
         append(&store, 0..10, 1).await;
-        store.writer().unwrap().run(Op::Purge(SHARD, 4, 1)).await.unwrap();
-        store.apply(vec![change(b"a", b"row")], &applied(index, &hash)).unwrap();
+        apply_up_to(&store, 4);
+        store.writer().unwrap().purge(4).unwrap();
+        store.writer().unwrap().barrier().await.unwrap();
+        store.apply(vec![change(b"a", b"row")], &applied(index, &hash), &[]).unwrap();
         store.close();
         drop(store);
         if part.is_empty() {
-            // A snapshot was installed, and the log is still to be purged.
-            intact(dir.path());
+            // A snapshot was installed, and the log is still to be purged; or this disk was behind.
+            assert_eq!(intact(dir.path()).range(), (13, 13));
         } else {
             let reason = repairing(dir.path());
             assert!(reason.contains(part), "{reason}");
@@ -465,7 +481,7 @@ async fn whoever_meets_damage_marks_the_store() {
     let store = intact(dir.path());
     append(&store, 0..3, 1).await;
     let rows = (0..2000u32).map(|i| change(&i.to_be_bytes(), &[7; 300]));
-    store.apply(rows.collect(), &applied(40, &[3; 32])).unwrap();
+    store.apply(rows.collect(), &applied(40, &[3; 32]), &[]).unwrap();
     store.compact().unwrap();
     store.close();
     drop(store);
@@ -493,7 +509,7 @@ async fn a_look_at_the_disk_finds_every_flipped_bit_of_every_table() {
     let store = intact(dir.path());
     append(&store, 0..30, 1).await;
     let rows = (0..400u32).map(|i| change(&i.to_be_bytes(), &i.to_be_bytes()));
-    store.apply(rows.collect(), &applied(20, &[])).unwrap();
+    store.apply(rows.collect(), &applied(20, &[]), &[]).unwrap();
     store.compact().unwrap();
     store.close();
     drop(store);

@@ -31,6 +31,11 @@ impl SyncTimes {
         self.last = [Some((now, now.saturating_duration_since(began))), newest];
     }
 
+    /// The one that runs was none: there was nothing to sync.
+    pub(super) fn leave_out(&mut self) {
+        self.running = None;
+    }
+
     /// How long the running sync has taken so far; `None` if none runs.
     pub(super) fn age(&self, now: Instant) -> Option<Duration> {
         self.running.map(|began| now.saturating_duration_since(began))
@@ -72,6 +77,9 @@ mod tests {
         assert_eq!(sync(&mut times, 800).0, Some(MS * 800));
         let (typical, now) = sync(&mut times, 1);
         assert_eq!(typical, Some(MS));
+        times.begin(now);
+        times.leave_out();
+        assert_eq!((times.age(now), times.typical(now)), (None, Some(MS)));
         times.begin(now);
         assert_eq!(times.typical(now + MS * 500), Some(MS * 500), "one that does not end");
         assert_eq!(times.age(now + MS * 500), Some(MS * 500));

@@ -1,145 +1,110 @@
 //! The verdict at start, before any Raft exists: is what this store holds at least what it once
 //! said was durable?
 //!
-//! What the watermark proves is not doubted. If the write-ahead log cannot be read to its end, but
-//! all that was durable can, then what is broken behind that was never acknowledged: it is dropped.
+//! The log judges itself, by what lies in it and by the mark that the watermark file keeps. Here is
+//! what the other parts say, and whether they belong together.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
-use super::db::{Database, Replay};
-use super::evidence::Evidence;
-use super::format::{AppliedState, FORMAT, Identity, LogEntry, LogMark, Vote, decode};
-use super::keys::{self, LOG, MetaKind};
-use super::watermark::{Damage, DamageKind, ShardMark, Watermark, newer};
-use super::{SHARD, StoreError, environment};
+use log::{LogError, Place};
 
-/// What the evidence says.
-pub(crate) enum Verdict {
-    /// Everything that was durable is there; what lies above is an unacknowledged tail.
-    Intact(Box<Proven>),
-    /// It cannot be proven: what was expected, and what was found.
+use super::db::Database;
+use super::format::{AppliedState, FORMAT, Identity, decode, place, store_id};
+use super::keys::{self, MetaKind};
+use super::watermark::{Damage, DamageKind, Watermark, newer};
+use super::{RaftLog, SHARD, StoreError, environment};
+
+/// Why a store is not taken as intact.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// It is damaged, and nobody knew: what was expected, and what was found.
     Damaged(Damage),
-    /// Parts of two stores lie in one folder: whoever put them there can put them right.
-    Mixed(String),
+    /// It proves nothing, and no mark is to be made: it carries one, or whoever has changed its files
+    /// can put them right.
+    Unmarked(Damage),
+    /// An error, which may tell of damage, too.
+    By(StoreError),
 }
 
-/// A store that is intact.
-pub(crate) struct Proven {
-    /// Who it is.
-    pub(crate) identity: Identity,
-    /// First index that the log holds or would hold next.
-    pub(crate) first: u64,
-    /// The last entry of the log, or its floor.
-    pub(crate) last: Option<LogMark>,
-    /// Where the state stands.
-    pub(crate) applied: AppliedState,
+impl Refused {
+    /// What the parts of a store say contradicts each other.
+    pub(crate) fn contradicted(found: impl std::fmt::Display) -> Self {
+        Self::Damaged(Damage::new(DamageKind::Contradicted, found))
+    }
+
+    /// Something that was durable is gone.
+    pub(crate) fn lost(found: impl std::fmt::Display) -> Self {
+        Self::Damaged(Damage::new(DamageKind::Lost, found))
+    }
 }
 
-/// Opens the database of a store with this watermark.
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Incomplete(_) => Self::Unmarked(Damage::new(DamageKind::Lost, error)),
+            _ => Self::By(error),
+        }
+    }
+}
+
+impl From<LogError> for Refused {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Damaged(finding) => Self::Damaged(StoreError::of_log(&finding)),
+            LogError::Mixed { .. } => Self::Unmarked(Damage::new(DamageKind::Contradicted, error)),
+            LogError::Disk { .. }
+            | LogError::Newer(_)
+            | LogError::Stopped(_)
+            | LogError::TooLarge { .. }
+            | LogError::Exists => Self::By(error.into()),
+        }
+    }
+}
+
+/// Opens the database of a store, which `open` does with its path.
 ///
 /// # Errors
-/// `Damaged` if it cannot be read as far as it was durable; `Environment` and its like if something
-/// else stands in the way.
+/// `Damaged` if it cannot be read; `Environment` and its like if something else stands in the way.
 pub(crate) fn open(
     store: &Path,
-    evidence: &Arc<Evidence>,
-    watermark: Option<&Watermark>,
+    open: impl Fn(&Path) -> Result<Database, StoreError>,
 ) -> Result<Database, StoreError> {
     let path = store.join("db");
-    let refused = match Database::open(&path, Replay::Strict, evidence) {
+    let refused = match open(&path) {
         Ok(db) => return Ok(db),
         Err(refused) => refused,
     };
-    match refused {
-        StoreError::Damaged(_) => {}
-        // It does not say in a type what it lacks. If nothing stands in the way, a file is missing, or
-        // the disk does not give it back.
-        StoreError::Database { .. } => {
-            environment::look_again(store)?;
-            let again = Database::open(&path, Replay::Strict, evidence);
-            return again.map_err(|error| match (&error, environment::unreadable(&path)) {
-                (StoreError::Database { .. }, Some(found)) => StoreError::Unreadable(found),
-                (StoreError::Database { .. }, None) => StoreError::Incomplete(error.to_string()),
-                _ => error,
-            });
-        }
-        error => return Err(error),
-    }
-    for replay in [Replay::Prefix, Replay::PrefixUnchecked] {
-        if let Some(watermark) = watermark
-            && holds_all(store, replay, watermark)
-        {
-            tracing::warn!(
-                %refused,
-                "the end of the write-ahead log is broken; all that was durable is there, and what \
-                 follows, never acknowledged, is dropped"
-            );
-            return Database::open(&path, replay, evidence);
-        }
-    }
-    Err(refused)
-}
-
-/// A copy of a database, to be tried out; removed when it is dropped.
-struct Copy(PathBuf);
-
-impl Copy {
-    /// Tables never change: they are linked, and the rest is copied.
-    fn of(store: &Path) -> Result<Self, StoreError> {
-        let (db, copy) = (store.join("db"), store.join("db.copy"));
-        // One that an interrupted start left.
-        drop(fs::remove_dir_all(&copy));
-        fs::create_dir(&copy).map_err(StoreError::file(&copy))?;
-        let this = Self(copy);
-        for entry in fs::read_dir(&db).map_err(StoreError::file(&db))? {
-            let path = entry.map_err(StoreError::file(&db))?.path();
-            let Some(name) = path.file_name().filter(|_| path.is_file()) else { continue };
-            let target = this.0.join(name);
-            let made = match path.extension().is_some_and(|extension| extension == "sst") {
-                true => fs::hard_link(&path, &target),
-                false => fs::copy(&path, &target).map(drop),
-            };
-            made.map_err(StoreError::file(&target))?;
-        }
-        Ok(this)
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            tracing::warn!(%error, "the copy of a database cannot be removed");
-        }
-    }
-}
-
-/// Whether the database, if its logs are read only up to the first thing that is wrong, holds all
-/// that was durable. The database itself is not changed.
-fn holds_all(store: &Path, replay: Replay, watermark: &Watermark) -> bool {
-    let look = || -> Result<bool, StoreError> {
-        let copy = match replay {
-            Replay::Strict | Replay::Prefix => None,
-            Replay::PrefixUnchecked => Some(Copy::of(store)?),
-        };
-        let db = match &copy {
-            None => Database::look(&store.join("db"))?,
-            Some(copy) => Database::try_out(&copy.0, replay)?,
-        };
-        let found = identity(&db)?;
-        let intact = matches!(judge(&db, found.as_ref(), Some(watermark))?, Verdict::Intact(_));
-        // Its own notes would have told of a log that is missing in the middle; reading all does so.
-        if intact && replay == Replay::PrefixUnchecked {
-            let audit = model::audit::audit(&super::view::freeze(&db)?);
-            return Ok(audit.problems.is_empty());
-        }
-        Ok(intact)
-    };
-    look().unwrap_or_else(|error| {
-        tracing::debug!(%error, ?replay, "what was durable cannot be read");
-        false
+    // It does not say in a type what it lacks. If nothing stands in the way, a file is missing, or the
+    // disk does not give it back.
+    let StoreError::Database { .. } = &refused else { return Err(refused) };
+    environment::look(store)?;
+    open(&path).map_err(|error| match (&error, environment::unreadable(store)) {
+        (StoreError::Database { .. }, Some(found)) => StoreError::Unreadable(found),
+        (StoreError::Database { .. }, None) => StoreError::Incomplete(error.to_string()),
+        _ => error,
     })
+}
+
+/// Opens the log of a store, which must hold what the watermark says was durable.
+///
+/// # Errors
+/// When it is damaged, or something stands in the way. Nothing was changed then.
+pub(crate) fn open_log(
+    store: &Path,
+    identity: &Identity,
+    watermark: &Watermark,
+) -> Result<RaftLog, LogError> {
+    let claimed = log::Mark::from_bytes(&watermark.mark);
+    let disk = log::FileDisk::new(store.join("log"));
+    let (log, found) =
+        log::Log::open(disk, store_id(identity), super::log_options(), claimed.as_ref())?;
+    if found != log::Found::default() {
+        tracing::info!(
+            records = found.dropped,
+            "the end of the log was never acknowledged and is dropped"
+        );
+    }
+    Ok(log)
 }
 
 /// The identity that the database carries.
@@ -175,121 +140,84 @@ pub(crate) fn check_owner(
     Ok(())
 }
 
-/// Judges a store that opened (`reliability`: the verdict at start).
+/// Judges a store whose database opened, all but its log.
 ///
 /// # Errors
-/// When the database cannot be read at all.
+/// When it is not intact.
 pub(crate) fn judge(
     db: &Database,
     identity: Option<&Identity>,
     watermark: Option<&Watermark>,
-) -> Result<Verdict, StoreError> {
-    let damaged = |kind, found: String| Ok(Verdict::Damaged(Damage::new(kind, found)));
-    let Some(identity) = identity else {
-        return damaged(DamageKind::Lost, "the database carries no identity".to_owned());
-    };
-    let Some(watermark) = watermark else {
-        return damaged(DamageKind::Lost, "no valid slot in the watermark file".to_owned());
-    };
-    if let Some(damage) = watermark.found() {
-        return Ok(Verdict::Damaged(damage));
-    }
+) -> Result<Identity, Refused> {
+    let identity = identity.ok_or_else(|| Refused::lost("the database carries no identity"))?;
+    let watermark =
+        watermark.ok_or_else(|| Refused::lost("no valid slot in the watermark file"))?;
     if watermark.identity.as_ref() != Some(identity) {
-        return Ok(Verdict::Mixed(format!(
+        let found = format!(
             "the watermark belongs to {}, but the database to {identity}: two stores are mixed",
             watermark.identity.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string)
-        )));
+        );
+        return Err(Refused::Unmarked(Damage::new(DamageKind::Contradicted, found)));
     }
-    for mark in &watermark.shards {
-        if let Some(reason) = judge_shard(db, mark)? {
-            return damaged(DamageKind::Lost, reason);
-        }
+    if !watermark.mark.is_empty() && log::Mark::from_bytes(&watermark.mark).is_none() {
+        let damage = Damage::new(DamageKind::Corrupt, "the watermark's mark of the log");
+        return Err(Refused::Damaged(damage));
     }
-    // Last, since it says least: the others name what is gone.
     if db.sequence() < watermark.db_sequence {
-        let gone = format!(
+        return Err(Refused::lost(format_args!(
             "{} changes of the database were durable, but it holds {}",
             watermark.db_sequence,
             db.sequence()
-        );
-        return damaged(DamageKind::Lost, gone);
+        )));
     }
-    let (floor, (first, last)) = (super::log::floor(db, SHARD)?, super::log::bounds(db, SHARD)?);
-    let applied = super::read_applied(db, SHARD, super::live_generation(db, SHARD)?)?;
-    if let Some(reason) = judge_applied(db, floor.as_ref(), last.as_ref(), &applied)? {
-        return damaged(DamageKind::Contradicted, reason);
-    }
-    let proven = Proven { identity: identity.clone(), first, last, applied };
-    Ok(Verdict::Intact(Box::new(proven)))
+    Ok(identity.clone())
 }
 
-/// Whether the state was made from this log: it may be behind the log's end, and ahead of it where a
-/// snapshot was installed, but never behind its floor, nor of another entry at the same place.
-fn judge_applied(
-    db: &Database,
-    floor: Option<&LogMark>,
-    last: Option<&LogMark>,
-    applied: &AppliedState,
-) -> Result<Option<String>, StoreError> {
-    let at = |mark: Option<&LogMark>| mark.map(|mark| mark.index);
+/// How a state goes together with the log beside it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Fits {
+    /// The log holds the entry that the state stands at, or is purged up to it.
+    Together,
+    /// The state holds more than the log, or a later history of what the log holds uncommitted: the
+    /// log goes on behind the state, like behind a snapshot.
+    Ahead(Place),
+    /// They contradict each other.
+    Not(String),
+}
+
+/// Whether the state was made from this log. It may be behind the log's end: what is missing is
+/// applied again. And it may be ahead of it: what a majority holds is applied, whatever this node's own
+/// disk has of it, and the database flushes when it likes. All that is committed, and nothing that this
+/// node has acknowledged by itself is missing then, so it is like a snapshot that was installed.
+///
+/// # Errors
+/// When the log cannot be read.
+pub(crate) fn fits(log: &RaftLog, applied: &AppliedState) -> Result<Fits, StoreError> {
+    let floor = log.floor(SHARD);
     let Some(mark) = &applied.last else {
-        return Ok(floor.map(|floor| {
-            format!("the log begins after entry {}, but the state holds nothing", floor.index)
+        return Ok(floor.map_or(Fits::Together, |floor| {
+            let index = floor.index;
+            Fits::Not(format!("the log begins after entry {index}, but the state holds nothing"))
         }));
     };
-    if at(floor) > Some(mark.index) {
-        let (floor, applied) = (at(floor).unwrap_or_default(), mark.index);
-        return Ok(Some(format!(
-            "the state holds entries up to {applied}, but those up to {floor} are purged"
+    if let Some(floor) = floor.filter(|floor| floor.index > mark.index) {
+        return Ok(Fits::Not(format!(
+            "the state holds entries up to {}, but those up to {} are purged",
+            mark.index, floor.index
         )));
     }
-    if at(last) < Some(mark.index) {
-        return Ok(None);
-    }
-    let logged = super::log::mark_in(db, SHARD, mark.index)?;
+    let stands_at = place(mark)?;
+    let Some(logged) = log.place_at(SHARD, mark.index)? else { return Ok(Fits::Ahead(stands_at)) };
     // The hash is missing where an earlier release or a test applied without a log.
-    let same = logged.term == mark.term && (mark.hash.is_empty() || logged.hash == mark.hash);
-    Ok((!same).then(|| {
-        format!(
-            "the state was made with another entry {} than the log holds: of term {}, not {}",
-            mark.index, mark.term, logged.term
-        )
-    }))
-}
-
-fn judge_shard(db: &Database, mark: &ShardMark) -> Result<Option<String>, StoreError> {
-    let Ok(shard) = u16::try_from(mark.shard) else {
-        return Ok(Some(format!("shard {} in the watermark", mark.shard)));
-    };
-    let vote = super::read_vote(db, shard)?;
-    if mark.vote.is_some_and(|durable| vote.is_none_or(|found| order(found) < order(durable))) {
-        return Ok(Some(format!(
-            "the vote {:?} was durable, but the database holds {vote:?}",
-            mark.vote
-        )));
+    if logged.term == mark.term && (mark.hash.is_empty() || logged == stands_at) {
+        return Ok(Fits::Together);
     }
-    let Some(durable) = &mark.last else { return Ok(None) };
-    let floor = super::log::floor(db, shard)?;
-    if floor.as_ref().is_some_and(|floor| floor.index > durable.index) {
-        return Ok(None);
+    if logged.term < mark.term {
+        // Left of a primary that lost its office: it was replaced in memory, and not on the disk yet.
+        return Ok(Fits::Ahead(stands_at));
     }
-    if floor.as_ref() == Some(durable) {
-        return Ok(None);
-    }
-    let index = durable.index;
-    let Some(value) = db.get(LOG, &keys::log(shard, index))? else {
-        return Ok(Some(format!("log entry {index} was durable but is gone")));
-    };
-    match LogEntry::decode(index, &value) {
-        Err(error) => Ok(Some(error.to_string())),
-        Ok((_, hash)) if hash.as_slice() != durable.hash => {
-            Ok(Some(format!("log entry {index} is not the one that was durable")))
-        }
-        Ok(_) => Ok(None),
-    }
-}
-
-/// Votes by term, then whether committed: a database may be ahead of the watermark, never behind.
-fn order(vote: Vote) -> (u64, bool) {
-    (vote.term, vote.committed)
+    Ok(Fits::Not(format!(
+        "the state was made with another entry {} than the log holds: of term {}, not {}",
+        mark.index, mark.term, logged.term
+    )))
 }

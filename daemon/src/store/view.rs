@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use log::Place;
 use model::view::Row;
 use model::{Change, Direction, StateError, Table, View, ViewError};
 use rocksdb::{DB, ReadOptions, SnapshotWithThreadMode, WriteBatch};
 
 use super::db::Database;
 use super::error::damage_in;
-use super::format::{AppliedState, encode};
-use super::keys::{self, RECORDS, STATE, STREAMS};
+use super::format::{AppliedState, encode, encode_place};
+use super::keys::{self, PLACES, RECORDS, STATE, STREAMS};
 use super::{APPLIED_TABLE, SHARD, Store, StoreError};
 
 /// The column family of a table.
@@ -194,7 +195,7 @@ impl StateBatch {
         self.batch.size_in_bytes()
     }
 
-    /// Writes the rows, unsynced.
+    /// Writes the rows; they are durable with the next flush.
     ///
     /// # Errors
     /// When the database fails; the process must end.
@@ -219,16 +220,29 @@ impl Store {
         freeze(&self.inner.db)
     }
 
-    /// Writes what one apply changed, with where the machine then stands, in one unsynced batch.
+    /// Writes what one apply changed, with where the machine then stands and the places of what it
+    /// applied, in one batch.
     ///
     /// # Errors
     /// When the database fails; the process must end.
-    pub fn apply(&self, changes: Vec<Change>, applied: &AppliedState) -> Result<(), StoreError> {
+    pub fn apply(
+        &self,
+        changes: Vec<Change>,
+        applied: &AppliedState,
+        places: &[Place],
+    ) -> Result<(), StoreError> {
         let mut batch = StateBatch::new(Arc::clone(&self.inner.db), self.generation());
         batch.rows(changes)?;
+        let family = self.inner.db.family(PLACES)?;
+        for place in places {
+            batch.batch.put_cf(family, keys::entry(SHARD, place.index), encode_place(place));
+        }
         let key = keys::state(batch.prefix, APPLIED_TABLE, b"");
         batch.batch.put_cf(self.inner.db.family(STATE)?, key, encode(applied));
-        batch.write()
+        let bytes = batch.bytes();
+        batch.write()?;
+        self.inner.unflushed(places.len(), bytes);
+        Ok(())
     }
 }
 

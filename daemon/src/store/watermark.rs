@@ -1,12 +1,14 @@
-//! The watermark file: our own evidence of what was made durable, beside the database.
+//! The watermark file: our own evidence of what was made durable, beside log and database.
 //!
-//! RocksDB cannot tell that acknowledged entries are gone: a write-ahead log cut on a record
-//! boundary opens silently. So after every sync of the database, and before anyone is told of it,
-//! the highest durable index with its chain hash and the vote are written here. Two slots, written
-//! in turn, so a torn write leaves the older one.
+//! The log proves by itself what was durable, but for its very end. So what changes rarely stands
+//! here, and once a second a copy of the log's mark: a log that ends before that has lost something.
+//! No acknowledgement waits for it. Two slots, written in turn, so a torn write leaves the older one.
 //!
-//! Order is everything: database first, then the slot, then the answer. The other way round a
-//! power cut could leave a slot that claims too much on every node at once.
+//! Invariant: what is nowhere else (starts, ceiling, damage) is written to both slots before it
+//! counts, so that one that rots leaves it.
+//!
+//! Order is everything: the log first, then the slot. The other way round a power cut could leave a
+//! slot that claims too much on every node at once.
 //!
 //! The file is also what a store is locked by: two processes on one store would each believe that
 //! they alone write it.
@@ -30,7 +32,7 @@ const MAGIC: &[u8; 8] = b"LOGDMARK";
 /// Bytes of words about a damage that a slot has room for.
 const FOUND_BYTES_MAX: usize = 1024;
 
-/// What a shard has made durable.
+/// What a shard had made durable, in stores of format 1.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ShardMark {
     /// The shard.
@@ -97,25 +99,34 @@ pub struct Watermark {
     /// Set once damage was found; only a new store clears it.
     #[prost(bool, tag = "3")]
     pub damaged: bool,
-    /// Per shard.
+    /// Per shard; in stores of format 1.
     #[prost(message, repeated, tag = "4")]
     pub shards: Vec<ShardMark>,
     /// What was found, with `damaged`; absent if an earlier release found it.
     #[prost(message, optional, tag = "5")]
     pub damage: Option<Damage>,
-    /// Number of the database's last durable change. All of its changes are numbered without gaps,
-    /// so it speaks for the votes, ceilings and floors too. 0 in files of earlier releases.
+    /// Number of the database's last change that is known to be in its tables. They are numbered
+    /// without gaps.
     #[prost(uint64, tag = "6")]
     pub db_sequence: u64,
+    /// A mark of the log (`log::Mark`): what was durable up to a second ago. Empty before the first.
+    #[prost(bytes = "vec", tag = "7")]
+    pub mark: Vec<u8>,
+    /// The last entry that was applied then: it is committed.
+    #[prost(message, optional, tag = "8")]
+    pub committed: Option<LogMark>,
+    /// How often the store was started.
+    #[prost(uint64, tag = "9")]
+    pub starts: u64,
+    /// The processes of the last starts, the newest first.
+    #[prost(message, repeated, tag = "10")]
+    pub lives: Vec<proto::attest::Life>,
+    /// The ceiling of stamps, 12 bytes; empty before the first.
+    #[prost(bytes = "vec", tag = "11")]
+    pub ceiling: Vec<u8>,
 }
 
 impl Watermark {
-    /// The mark of a shard, if it has one.
-    #[must_use]
-    pub fn shard(&self, shard: u16) -> Option<&ShardMark> {
-        self.shards.iter().find(|mark| mark.shard == u32::from(shard))
-    }
-
     /// Why the store proves nothing any more, if it carries the mark.
     #[must_use]
     pub fn found(&self) -> Option<Damage> {
@@ -130,6 +141,8 @@ pub struct WatermarkFile {
     file: File,
     path: PathBuf,
     sequence: u64,
+    /// Format of the slot that counts.
+    format: u32,
 }
 
 impl WatermarkFile {
@@ -149,7 +162,7 @@ impl WatermarkFile {
         // Written in full once, so that later writes change no metadata and fdatasync is enough.
         file.write_all_at(&[0; 2 * SLOT_BYTES], 0).map_err(StoreError::file(&path))?;
         file.sync_all().map_err(StoreError::file(&path))?;
-        let mut this = Self { file, path, sequence: 0 };
+        let mut this = Self { file, path, sequence: 0, format: FORMAT };
         this.write(first.clone())?;
         let dir_file = File::open(dir).map_err(StoreError::file(dir))?;
         dir_file.sync_all().map_err(StoreError::file(dir))?;
@@ -174,20 +187,27 @@ impl WatermarkFile {
                 return Err(StoreError::Environment { trouble: Trouble::InUse, what });
             }
         }
-        let mut newest: Option<Watermark> = None;
+        let mut newest: Option<(u32, Watermark)> = None;
         for slot in 0..2 {
             match read_slot(&file, slot).map_err(StoreError::file(&path))? {
-                Slot::Valid(found) => {
-                    if newest.as_ref().is_none_or(|newest| newest.sequence < found.sequence) {
-                        newest = Some(found);
+                Slot::Valid(format, found) => {
+                    if newest.as_ref().is_none_or(|(_, newest)| newest.sequence < found.sequence) {
+                        newest = Some((format, *found));
                     }
                 }
                 Slot::Newer(format) => return Err(newer(&path, format)),
                 Slot::Invalid => {}
             }
         }
-        let sequence = newest.as_ref().map_or(0, |watermark| watermark.sequence);
-        Ok((Self { file, path, sequence }, newest))
+        let sequence = newest.as_ref().map_or(0, |(_, watermark)| watermark.sequence);
+        let format = newest.as_ref().map_or(FORMAT, |(format, _)| *format);
+        Ok((Self { file, path, sequence, format }, newest.map(|(_, watermark)| watermark)))
+    }
+
+    /// Format of the store, as the slot that counts has it.
+    #[must_use]
+    pub fn format(&self) -> u32 {
+        self.format
     }
 
     /// Writes the next slot and makes it durable. The sequence number is given here.
@@ -200,7 +220,7 @@ impl WatermarkFile {
         let offset = (watermark.sequence % 2) * SLOT_BYTES as u64;
         self.file.write_all_at(&slot, offset).map_err(StoreError::file(&self.path))?;
         self.file.sync_data().map_err(StoreError::file(&self.path))?;
-        self.sequence = watermark.sequence;
+        (self.sequence, self.format) = (watermark.sequence, FORMAT);
         Ok(())
     }
 }
@@ -234,7 +254,7 @@ pub(super) fn newer(path: &Path, format: u32) -> StoreError {
 /// What a slot holds.
 #[derive(Debug, PartialEq)]
 enum Slot {
-    Valid(Watermark),
+    Valid(u32, Box<Watermark>),
     /// Whole, and of a format that this release does not know.
     Newer(u32),
     /// Never written, torn or damaged.
@@ -255,7 +275,8 @@ fn decode_slot(bytes: &[u8]) -> Slot {
     if format > FORMAT {
         return Slot::Newer(format);
     }
-    Watermark::decode(payload).map_or(Slot::Invalid, Slot::Valid)
+    let found = Watermark::decode(payload);
+    found.map_or(Slot::Invalid, |found| Slot::Valid(format, Box::new(found)))
 }
 
 /// Format and content of a slot whose checksum is right.
@@ -338,7 +359,10 @@ mod tests {
     fn words_of_any_length_fit_into_a_slot() {
         let damage = Damage::new(DamageKind::Lost, "\u{e9}".repeat(5000));
         let watermark = Watermark { damaged: true, damage: Some(damage), ..sample(3) };
-        assert_eq!(decode_slot(&encode_slot(&watermark).unwrap()), Slot::Valid(watermark));
+        assert_eq!(
+            decode_slot(&encode_slot(&watermark).unwrap()),
+            Slot::Valid(FORMAT, Box::new(watermark))
+        );
     }
 
     proptest! {
@@ -352,7 +376,7 @@ mod tests {
             let mut slot = encode_slot(&sample(9)).unwrap();
             slot[bit / 8] ^= 1 << (bit % 8);
             let read = decode_slot(&slot);
-            prop_assert!(read == Slot::Invalid || read == Slot::Valid(sample(9)));
+            prop_assert!(read == Slot::Invalid || read == Slot::Valid(FORMAT, Box::new(sample(9))));
         }
     }
 }

@@ -104,3 +104,34 @@ fn segments_of_two_sizes_make_one_log() {
         disk.list().unwrap().iter().map(|name| disk.bytes(name).unwrap().len()).collect();
     assert_eq!(sizes, BTreeSet::from([8 << 10]), "the others were cleared away");
 }
+
+/// A small log makes no file that it does not need, and one that grows finds the next segment ready. Seen
+/// to fail with a spare that is wanted at once, and with a dead segment that is not looked for.
+#[test]
+fn upkeep_is_wanted_when_there_is_something_to_do() {
+    let run = Run::new(6);
+    let append = |index| {
+        let payload = vec![3; 100].into();
+        run.log.append(1, vec![Entry { index, term: 1, payload }]).unwrap();
+        run.log.flush().unwrap();
+    };
+    assert!(!run.log.wants_upkeep());
+    let mut index = 0;
+    while !run.log.wants_upkeep() {
+        append(index);
+        index += 1;
+    }
+    assert_eq!(run.disk.list().unwrap().len(), 1, "it is still the first");
+    assert_eq!(run.log.upkeep(&mut |_| {}).unwrap(), Upkeep::Made);
+    assert!(run.log.has_spare() && !run.log.wants_upkeep());
+    while run.log.has_spare() {
+        append(index);
+        index += 1;
+    }
+    assert!(!run.log.wants_upkeep(), "the next one is hardly used");
+    run.log.purge_to(1, run.log.place_at(1, index - 1).unwrap().unwrap()).unwrap();
+    run.log.flush().unwrap();
+    assert!(run.log.wants_upkeep());
+    assert_eq!(run.log.upkeep(&mut |_| {}).unwrap(), Upkeep::Reused);
+    assert!(!run.log.wants_upkeep());
+}

@@ -55,7 +55,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("views", &["clock", "proto"]),
     ("certs", &["proto"]),
     ("net", &["certs", "clock", "proto"]),
-    ("daemon", &["certs", "clock", "config", "model", "net", "proto"]),
+    ("daemon", &["certs", "clock", "config", "logd-log", "model", "net", "proto"]),
     ("ctl", &["certs", "clock", "config", "net", "proto", "views"]),
     ("tests", &["certs", "clock", "config", "ctl", "daemon", "model", "net", "proto"]),
     ("benches", &["certs", "clock", "ctl", "daemon", "model", "net", "proto", "tests"]),

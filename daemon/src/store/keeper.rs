@@ -1,0 +1,209 @@
+//! What is done beside the way of a write: flushing the state, purging the log behind that, making
+//! segments ready, and noting in the watermark file what is durable.
+//!
+//! Invariant: the log is purged only as far as the state on the disk holds what its entries did.
+
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use log::Upkeep;
+use rocksdb::WriteBatch;
+
+use super::db::Database;
+use super::format::{AppliedState, LogMark, encode, encode_place};
+use super::keys::{self, META, MetaKind, PLACES, STATE};
+use super::writer::{Done, Shared, answer, stands_at};
+use super::{RaftLog, SHARD, StoreError};
+
+/// Between two looks at what is to be done, without being told.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The state is flushed after so many entries, or bytes: a start applies at most that much again.
+const FLUSH_ENTRIES: u64 = 65_536;
+const FLUSH_BYTES: usize = 16 << 20;
+/// Places of applied entries that are kept when the log is purged: with them a node that was away is
+/// compared, before it takes a snapshot. About 60 bytes each.
+const PLACES_KEPT: u64 = 1_000_000;
+/// A rest after each piece of a segment that is made, so that writes come in between.
+const PACE: Duration = Duration::from_millis(1);
+
+/// Whether the state is to be flushed after so many entries and bytes.
+pub(super) fn wants_flush(entries: u64, bytes: usize) -> bool {
+    entries >= FLUSH_ENTRIES || bytes >= FLUSH_BYTES
+}
+
+/// What the keeper is asked for.
+pub(super) enum Task {
+    /// A look at what is to be done.
+    Look,
+    /// Make a generation the live one, with what it holds applied.
+    Flip(u32, Box<AppliedState>, Done),
+    /// Everything that was asked for, now.
+    Settle(Done),
+    /// The end.
+    Close,
+}
+
+impl Task {
+    pub(super) fn refuse(self, why: &str) {
+        match self {
+            Self::Look | Self::Close => {}
+            Self::Flip(_, _, done) | Self::Settle(done) => {
+                done(Err(StoreError::Stopped(why.to_owned())));
+            }
+        }
+    }
+}
+
+pub(super) struct Keeper {
+    log: RaftLog,
+    db: Arc<Database>,
+    shared: Arc<Shared>,
+    tasks: mpsc::Receiver<Task>,
+    /// The group of the log that the watermark file tells of.
+    noted: u64,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        log: RaftLog,
+        db: Arc<Database>,
+        shared: Arc<Shared>,
+        tasks: mpsc::Receiver<Task>,
+    ) -> Self {
+        Self { log, db, shared, tasks, noted: 0 }
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            let task = match self.tasks.recv_timeout(LOOK_EVERY) {
+                Ok(task) => task,
+                Err(mpsc::RecvTimeoutError::Timeout) => Task::Look,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            };
+            let (result, done, closes) = match task {
+                Task::Look => (self.look(), None, false),
+                Task::Flip(generation, applied, done) => {
+                    (self.flip(generation, &applied), Some(done), false)
+                }
+                Task::Settle(done) => (self.settle(), Some(done), false),
+                Task::Close => (self.settle(), None, true),
+            };
+            if let Err(error) = &result {
+                self.shared.fail(error);
+            }
+            if let Some(done) = done {
+                answer(done, result.as_ref().map(drop));
+            }
+            if closes || result.is_err() {
+                let why = self.shared.why_stopped();
+                self.tasks.try_iter().for_each(|task| task.refuse(&why));
+                return;
+            }
+        }
+    }
+
+    fn look(&mut self) -> Result<(), StoreError> {
+        self.shared.looked();
+        self.make_ready();
+        if self.shared.wants_flush() {
+            self.flush_state()?;
+        }
+        self.purge()?;
+        self.make_ready();
+        self.note()
+    }
+
+    fn settle(&mut self) -> Result<(), StoreError> {
+        self.flush_state()?;
+        self.purge()?;
+        self.log.mark()?;
+        self.log.flush()?;
+        self.note()
+    }
+
+    /// Moves the state to the disk.
+    fn flush_state(&mut self) -> Result<(), StoreError> {
+        self.shared.begin_flush();
+        // What comes in between is flushed and does not count yet.
+        let live = super::live_generation(&self.db, SHARD)?;
+        let applied = stands_at(&super::read_applied(&self.db, SHARD, live)?)?;
+        let sequence = self.db.sequence();
+        self.db.flush()?;
+        if let Some(place) = applied {
+            self.shared.set_flushed(place.index + 1);
+        }
+        self.shared.evidence().update(|content| {
+            content.db_sequence = content.db_sequence.max(sequence);
+        })
+    }
+
+    /// Purges the log as far as the engine wants and the state on the disk allows.
+    fn purge(&mut self) -> Result<(), StoreError> {
+        let to = self.shared.purge_target().min(self.shared.flushed());
+        let purged = self.log.floor(SHARD).map_or(0, |floor| floor.index + 1);
+        let Some(last) = to.checked_sub(1).filter(|_| to > purged) else { return Ok(()) };
+        let place = self.shared.noted(self.log.place_at(SHARD, last))?;
+        let missing = || StoreError::Damaged(format!("log entry {last} is missing"));
+        self.log.purge_to(SHARD, place.ok_or_else(missing)?)?;
+        self.log.flush()?;
+        let Some(kept) = to.checked_sub(PLACES_KEPT).filter(|kept| *kept > 0) else {
+            return Ok(());
+        };
+        let mut batch = WriteBatch::default();
+        let (from, to) = (keys::entry(SHARD, 0), keys::entry(SHARD, kept));
+        batch.delete_range_cf(self.db.family(PLACES)?, from, to);
+        self.db.write(batch)
+    }
+
+    /// Makes the next segment ready where it is time for that, and clears away what is purged. A disk that refuses is met again by whoever needs one.
+    fn make_ready(&self) {
+        while self.log.wants_upkeep() {
+            match self.log.upkeep(&mut |_| std::thread::sleep(PACE)) {
+                Ok(Upkeep::Nothing) => return,
+                Ok(Upkeep::Made | Upkeep::Reused | Upkeep::Removed) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "the next segment of the log cannot be made now");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Notes what is durable, unless that is noted already.
+    fn note(&mut self) -> Result<(), StoreError> {
+        let durable = self.log.durable();
+        if durable.mark.group == self.noted {
+            return Ok(());
+        }
+        let live = super::live_generation(&self.db, SHARD)?;
+        let applied = super::read_applied(&self.db, SHARD, live)?.last;
+        let end = durable.mark.shard(SHARD).and_then(|mark| mark.last);
+        let committed = applied.filter(|last| end.is_some_and(|end| last.index <= end.index));
+        self.shared.evidence().advance(&durable.mark, committed, 0)?;
+        self.noted = durable.mark.group;
+        Ok(())
+    }
+
+    fn flip(&mut self, generation: u32, applied: &AppliedState) -> Result<(), StoreError> {
+        // A truncation that goes before it must not be lost behind it.
+        self.log.flush()?;
+        let mut batch = WriteBatch::default();
+        let key = keys::meta(SHARD, MetaKind::Generation);
+        batch.put_cf(self.db.family(META)?, key, generation.to_be_bytes());
+        let prefix = keys::generation(SHARD, generation);
+        let key = keys::state(prefix, super::APPLIED_TABLE, b"");
+        batch.put_cf(self.db.family(STATE)?, key, encode(applied));
+        if let Some(place) = stands_at(applied)? {
+            let key = keys::entry(SHARD, place.index);
+            batch.put_cf(self.db.family(PLACES)?, key, encode_place(&place));
+        }
+        // Whether the log is cut, and where, is the engine's decision: it purges next.
+        self.db.write(batch)?;
+        self.flush_state()
+    }
+}
+
+/// The last place that was noted as applied and durable.
+pub(super) fn noted_committed(shared: &Shared) -> Option<LogMark> {
+    shared.evidence().content().committed
+}
