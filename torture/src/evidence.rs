@@ -12,6 +12,9 @@ use std::time::SystemTime;
 
 use anyhow::Context as _;
 
+/// First bytes of a segment, which say what it is.
+const LABEL: usize = 512;
+
 /// Log files and what they hold.
 #[derive(Debug)]
 pub(crate) struct Evidence(BTreeMap<PathBuf, Vec<u8>>);
@@ -52,8 +55,7 @@ impl Evidence {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
                 Err(error) => return Err(error).with_context(|| path.display().to_string()),
             };
-            let same = before.iter().zip(&after).filter(|(one, other)| one == other).count();
-            let missing = u64::try_from(before.len() - same)?;
+            let missing = differing(before, &after);
             let node = path.iter().nth(1).unwrap_or_default().to_string_lossy().into_owned();
             if missing > 0 {
                 *lost.entry(node).or_default() += missing;
@@ -63,12 +65,25 @@ impl Evidence {
     }
 }
 
-/// Whether a file holds what is synced before something is acknowledged: the database's own log, or
-/// a segment of ours. What is written at leisure, such as tables, would be lost by any cut.
+/// How many bytes behind the label are others. Whole blocks are compared first: most are the same.
+/// Zeros that are missing are a segment that was being made.
+fn differing(before: &[u8], after: &[u8]) -> u64 {
+    let mut count = 0;
+    for (at, block) in before.chunks(LABEL).enumerate().skip(1) {
+        let other = after.get(at * LABEL..).unwrap_or_default();
+        let other = other.get(..block.len()).unwrap_or(other);
+        if block != other {
+            let others = other.iter().chain(std::iter::repeat(&0));
+            count += block.iter().zip(others).filter(|(one, other)| one != other).count() as u64;
+        }
+    }
+    count
+}
+
+/// Whether a file holds what is synced before something is acknowledged. What is written at leisure,
+/// such as tables, would be lost by any cut.
 fn is_log(path: &Path) -> bool {
-    let of_database = path.extension().is_some_and(|end| end == "log");
-    let folder = path.parent().and_then(Path::file_name);
-    of_database || folder.is_some_and(|name| name == "log")
+    path.extension().is_some_and(|end| end == "segment")
 }
 
 #[cfg(test)]
@@ -83,14 +98,17 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, bytes).unwrap();
         };
-        write("data/n1/store/db/000007.log", b"abcdef");
-        write("data/n2/store/log/0001", b"abc000");
-        write("data/n3/store/db/000008.log", b"same");
-        write("data/n3/store/db/000009.sst", b"table");
+        let segment = |label: u8, rest: &[u8]| [&[label; LABEL], rest].concat();
+        write("data/n1/store/log/1.segment", &segment(1, b"abcdef"));
+        write("data/n2/store/log/1.segment", &segment(1, b"abc\0\0\0"));
+        write("data/n3/store/log/1.segment", &segment(1, b"same"));
+        write("data/n3/store/log/2.segment", &segment(2, &[0; 9]));
+        write("data/n3/store/db/000009.sst", &segment(1, b"table"));
         let evidence = Evidence::read(folder.path(), SystemTime::UNIX_EPOCH).unwrap();
         assert!(evidence.lost(folder.path()).unwrap().is_empty());
-        write("data/n1/store/db/000007.log", b"abc");
-        write("data/n2/store/log/0001", b"abcxyz");
+        write("data/n1/store/log/1.segment", &segment(1, b"abc"));
+        write("data/n2/store/log/1.segment", &segment(1, b"abcxyz"));
+        fs::remove_file(folder.path().join("data/n3/store/log/2.segment")).unwrap();
         fs::remove_file(folder.path().join("data/n3/store/db/000009.sst")).unwrap();
         let lost = evidence.lost(folder.path()).unwrap();
         let wanted = [("n1".to_owned(), 3), ("n2".to_owned(), 3)];
