@@ -8,12 +8,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 
 /// First bytes of a segment, which say what it is.
 const LABEL: usize = 512;
+/// Longest wait for a write: under load there are hundreds a second.
+const WRITE_WAIT: Duration = Duration::from_millis(500);
 
 /// Log files and what they hold.
 #[derive(Debug)]
@@ -63,6 +65,30 @@ impl Evidence {
         }
         Ok(lost)
     }
+}
+
+/// Waits until something is written to a node's log: a moment later it is durable. Gives up after a
+/// while, for a node that gets nothing.
+///
+/// # Errors
+/// When the files cannot be looked at.
+pub(crate) fn wait_write(cluster: &Path, node: &str) -> anyhow::Result<()> {
+    let mut segments = Vec::new();
+    for entry in fs::read_dir(cluster.join("data").join(node).join("store/log"))? {
+        let path = entry?.path();
+        if is_log(&path) {
+            segments.push((fs::metadata(&path)?.modified()?, path));
+        }
+    }
+    let since = Instant::now();
+    while since.elapsed() < WRITE_WAIT {
+        for (before, path) in &segments {
+            if fs::metadata(path)?.modified()? != *before {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// How many bytes behind the label are others. Whole blocks are compared first: most are the same.

@@ -4,24 +4,28 @@
 //! ```text
 //! args      the command line               row        kinds of faults, and how many are enough
 //! run       one run of a row               campaign   many runs: `short` and `long`
-//! power_cut kill                           the rows
+//! power_cut kill flip boundary set_back    the rows
 //! images    file systems in files          evidence   what a cut took away
+//! cluster   what all rows do with one      damage     a cluster at rest, and one node's disk
 //! work      folders, mounts and processes that must not outlive a run
 //! draw      fixed numbers from a seed      ledger     what was run, and what came of it
 //! ```
 //!
 //! A fault that did not bite does not count: a kill counts if sends were in flight, a power cut if a
-//! node's log had bytes that no disk had. The seed fixes what is done to whom and after how many
+//! node's log had bytes that no disk had, damage if the node has met it. The seed fixes what is done to whom and after how many
 //! acknowledgements, not how the threads of three processes interleave.
 //!
 //! Not here: what a simulator can do better. These rows are for what only a kernel and a file system
 //! know.
 
 mod args;
+mod boundary;
 mod campaign;
 mod cluster;
+mod damage;
 mod draw;
 mod evidence;
+mod flip;
 mod images;
 mod kill;
 mod ledger;
@@ -29,6 +33,7 @@ mod power_cut;
 mod report;
 mod row;
 mod run;
+mod set_back;
 mod work;
 
 use std::process::ExitCode;

@@ -14,7 +14,7 @@ use tests::{Cluster, History, Load, Readers, checks};
 
 use crate::cluster::{SENDERS, TO, WORKERS, compare, holds, nobody_panicked, settle, start};
 use crate::draw::Draw;
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, wait_write};
 use crate::images::Images;
 use crate::run::{Order, Stop, Tally};
 use crate::work::Work;
@@ -30,26 +30,36 @@ pub(crate) fn run(order: Order, work: &Work, tally: &mut Tally) -> Result<(), St
     let (mut draw, mut history) = (Draw::new(order.seed), History::default());
     for number in 1..=order.repetitions {
         let acks = draw.between(ACKS.0, ACKS.1);
-        cut(&mut cluster, &mut images, number, acks, &mut history, tally)?;
+        let node = draw.take(&mut cluster.names()).unwrap_or_default();
+        let moment = Moment { number, acks, node };
+        cut(&mut cluster, &mut images, &moment, &mut history, tally)?;
     }
     nobody_panicked(&mut cluster)
 }
 
-/// One cut after so many acknowledgements, and what became of everything so far.
+/// When a cut comes: after so many acknowledgements, when this node has just written to its log.
+#[derive(Debug)]
+struct Moment {
+    number: u32,
+    acks: u64,
+    node: String,
+}
+
+/// One cut, and what became of everything so far.
 fn cut(
     cluster: &mut Cluster,
     images: &mut Images,
-    number: u32,
-    acks: u64,
+    moment: &Moment,
     history: &mut History,
     tally: &mut Tally,
 ) -> Result<(), Stop> {
     let since = SystemTime::now();
-    let load = Load::start(cluster, &SENDERS, WORKERS, TO, &format!("cut{number}"))?;
+    let load = Load::start(cluster, &SENDERS, WORKERS, TO, &format!("cut{}", moment.number))?;
     let readers = Readers::start(cluster, &load)?;
-    load.wait_more(acks).map_err(Stop::violated)?;
+    load.wait_more(moment.acks).map_err(Stop::violated)?;
     let ready = images.ready()?;
     let in_flight = load.in_flight();
+    wait_write(&cluster.dir(), &moment.node)?;
     // Whatever has its answer by now must be in the copy.
     let at = Instant::now();
     ready.now()?;

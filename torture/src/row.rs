@@ -7,6 +7,12 @@ pub(crate) enum Row {
     PowerCut,
     /// SIGKILL to one node, to the primary, to a minority, to a majority, to all.
     Kill,
+    /// One bit of a file of one node's store.
+    Flip,
+    /// One node's log ends where a group begins.
+    Boundary,
+    /// One node's folder is gone, or an older copy.
+    SetBack,
 }
 
 /// What a row must have reached, without a violation.
@@ -19,13 +25,17 @@ pub(crate) struct Bar {
 }
 
 impl Row {
-    pub(crate) const ALL: [Self; 2] = [Self::PowerCut, Self::Kill];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::PowerCut, Self::Kill, Self::Flip, Self::Boundary, Self::SetBack];
 
     /// Name on the command line and in the ledger.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::PowerCut => "power-cut",
             Self::Kill => "kill",
+            Self::Flip => "flip",
+            Self::Boundary => "boundary",
+            Self::SetBack => "set-back",
         }
     }
 
@@ -41,13 +51,18 @@ impl Row {
                 "all nodes lose what no disk has, at one instant (needs root and loop mounts)"
             }
             Self::Kill => "kill -9 of one node, the primary, a minority, a majority or all",
+            Self::Flip => "one bit in any file of one node's store",
+            Self::Boundary => "one node's log ends at a group; spread over a log of 300 entries",
+            Self::SetBack => "one node's folder is gone, or an older copy is put back",
         }
     }
 
     /// Faults of a run, if the user does not say.
     pub(crate) const fn usual_repetitions(self) -> u32 {
         match self {
-            Self::PowerCut | Self::Kill => 10,
+            Self::PowerCut | Self::Kill | Self::SetBack => 10,
+            Self::Flip => 35,
+            Self::Boundary => 40,
         }
     }
 
@@ -55,14 +70,19 @@ impl Row {
     pub(crate) const fn short_repetitions(self) -> u32 {
         match self {
             Self::PowerCut | Self::Kill => 5,
+            Self::Flip => 7,
+            Self::Boundary => 6,
+            Self::SetBack => 3,
         }
     }
 
     /// What `long` goes on to.
     pub(crate) const fn bar(self) -> Bar {
         match self {
-            Self::PowerCut => Bar { faults: 300, acks: 0 },
+            Self::PowerCut | Self::Boundary => Bar { faults: 300, acks: 0 },
             Self::Kill => Bar { faults: 300, acks: 500_000 },
+            Self::Flip => Bar { faults: 500, acks: 0 },
+            Self::SetBack => Bar { faults: 50, acks: 0 },
         }
     }
 }

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use crate::ledger::{self, Line, Verdict};
 use crate::row::Row;
 use crate::work::Work;
-use crate::{kill, power_cut, report};
+use crate::{boundary, flip, kill, power_cut, report, set_back};
 
 /// Violations that are shown of one run.
 const SHOWN: usize = 20;
@@ -146,6 +146,9 @@ fn carry_out(order: Order, work: &Work, tally: &mut Tally) -> Result<(), Stop> {
     let row = || match order.row {
         Row::PowerCut => power_cut::run(order, work, tally),
         Row::Kill => kill::run(order, work, tally),
+        Row::Flip => flip::run(order, work, tally),
+        Row::Boundary => boundary::run(order, work, tally),
+        Row::SetBack => set_back::run(order, work, tally),
     };
     std::thread::scope(|scope| scope.spawn(row).join())
         .unwrap_or_else(|_| Err(Stop::violated("the run panicked, see above")))

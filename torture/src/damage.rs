@@ -1,0 +1,174 @@
+//! A cluster at rest of which one node's disk is then not what it was: the node must take no part, or be
+//! right, and the others hold everything.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proto::{Problem, ProblemCode};
+use tests::patience::when;
+use tests::{Cluster, Load, checks, until};
+
+use crate::cluster::{SENDERS, TO, holds, start};
+use crate::run::Stop;
+use crate::work::tool;
+
+/// The node whose disk it is.
+pub(crate) const NODE: &str = "n3";
+/// What a node writes into its log that takes no part.
+const NO_PROOF: &str = "cannot prove its store intact";
+/// Exit code after a panic.
+const PANICKED: i32 = 101;
+
+/// What became of the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// All call it healthy.
+    Healthy,
+    /// It goes on without something that it knew of the others, and says so.
+    Told,
+    /// It is up, takes no part, and all say so.
+    NoPart,
+    /// It has refused to start, with this exit code.
+    Refused(i32),
+}
+
+/// A cluster, and what its nodes held when it was at rest.
+pub(crate) struct AtRest {
+    pub(crate) cluster: Cluster,
+    base: PathBuf,
+    history: tests::History,
+    /// Sends until then.
+    at_rest: usize,
+}
+
+impl AtRest {
+    /// Starts a cluster of three, lets it take so many sends, and stops it. With `in_turn` they come one
+    /// after the other, and all are in the log. Otherwise a node puts them into tables, and half as
+    /// many follow.
+    pub(crate) fn make(disk: &Path, work: &Path, acks: u64, in_turn: bool) -> Result<Self, Stop> {
+        let cluster = start(disk, work, 3)?;
+        let (base, history) = (disk.join("base"), tests::History::default());
+        let mut at_rest = Self { cluster, base, history, at_rest: 0 };
+        at_rest.send(acks, in_turn, "first")?;
+        if !in_turn {
+            at_rest.cluster.user().ok(&["compact", "-y", "--via", NODE])?;
+            at_rest.send(acks / 2, in_turn, "second")?;
+        }
+        at_rest.stop()?;
+        fs::create_dir(&at_rest.base)?;
+        for node in at_rest.cluster.names() {
+            copy(&at_rest.cluster.data(&node), &at_rest.base.join(&node))?;
+        }
+        at_rest.at_rest = at_rest.history.attempts.len();
+        Ok(at_rest)
+    }
+
+    /// Lets it take sends.
+    pub(crate) fn send(&mut self, acks: u64, in_turn: bool, prefix: &str) -> Result<(), Stop> {
+        let (senders, workers) = if in_turn { (&SENDERS[..1], 1) } else { (&SENDERS[..], 2) };
+        let load = Load::start(&self.cluster, senders, workers, TO, prefix)?;
+        load.wait_more(acks).map_err(Stop::violated)?;
+        self.history.attempts.extend(load.finish(&self.cluster)?.attempts);
+        self.cluster.wait_level().map_err(Stop::violated)
+    }
+
+    /// Kills all.
+    pub(crate) fn stop(&mut self) -> Result<(), Stop> {
+        let names = self.cluster.names();
+        let runs =
+            |name: &String| self.cluster.node(name).is_ok_and(|n| n.is_running().is_ok_and(|r| r));
+        let running: Vec<_> = names.into_iter().filter(runs).collect();
+        Ok(self.cluster.kill_together(&running)?)
+    }
+
+    /// Gives all nodes, which do not run, what they had at rest.
+    pub(crate) fn put_back(&self) -> Result<(), Stop> {
+        self.cluster.names().iter().try_for_each(|node| self.put_back_node(node))
+    }
+
+    /// Gives one node what it had at rest.
+    pub(crate) fn put_back_node(&self, node: &str) -> Result<(), Stop> {
+        let data = self.cluster.data(node);
+        if data.exists() {
+            fs::remove_dir_all(&data)?;
+        }
+        Ok(copy(&self.base.join(node), &data)?)
+    }
+
+    /// Forgets what was sent since it was at rest: nobody holds that any more.
+    pub(crate) fn forget_since_base(&mut self) {
+        self.history.attempts.truncate(self.at_rest);
+    }
+
+    /// Acknowledged sends so far.
+    pub(crate) fn acks(&self) -> u64 {
+        self.history.acked().count() as u64
+    }
+
+    /// Starts all, waits until it shows what became of the node, and checks that the others hold
+    /// everything, and that the node gives out nothing that is wrong.
+    pub(crate) fn judge(&mut self, what: &str) -> Result<Verdict, Stop> {
+        let said = self.cluster.node(NODE)?.log().len();
+        self.cluster.start_all()?;
+        let verdict = until(&format!("what becomes of {NODE} after {what}"), || {
+            self.verdict(said).map_err(|error| format!("{error:#}"))
+        });
+        let verdict = verdict.map_err(Stop::violated)?;
+        if let Verdict::Refused(code) = verdict {
+            let panicked = code == PANICKED || code < 0;
+            holds(if panicked {
+                vec![format!("{what}: {NODE} ended with {code}")]
+            } else {
+                vec![]
+            })?;
+        }
+        for node in ["n1", "n2"] {
+            let records = self.cluster.records(node, false).map_err(Stop::violated)?;
+            let lost = checks::acked_is_there(&self.history, &records);
+            let twice = checks::stored_once(&records);
+            let wrong = [lost, twice].concat().into_iter();
+            holds(wrong.map(|wrong| format!("{what}: {node}: {wrong}")).collect())?;
+        }
+        // What it gives out itself is right, or nothing.
+        if matches!(verdict, Verdict::Healthy | Verdict::Told)
+            && let Ok(records) = self.cluster.records(NODE, true)
+        {
+            let theirs = self.cluster.records("n1", false).map_err(Stop::violated)?;
+            let wrong = !theirs.starts_with(&records);
+            holds(if wrong {
+                vec![format!("{what}: {NODE} shows something else")]
+            } else {
+                vec![]
+            })?;
+        }
+        Ok(verdict)
+    }
+
+    fn verdict(&mut self, said: usize) -> anyhow::Result<Verdict> {
+        let node = self.cluster.node(NODE)?;
+        if !node.is_running()? {
+            return Ok(Verdict::Refused(node.ended()?.code().unwrap_or(-1)));
+        }
+        // It may have repaired itself since.
+        let doubted = node.log().get(said..).is_some_and(|log| log.contains(NO_PROOF));
+        let status = self.cluster.status("n1")?;
+        anyhow::ensure!(status.quorum, "no quorum");
+        let row = status.nodes.iter().find(|row| row.name == NODE && row.up);
+        let forgot = |problem: &Problem| problem.kind() == ProblemCode::MemoryLost;
+        let told = row.is_some() && status.problems.iter().all(forgot);
+        let repairing = row.is_some_and(|row| row.role == "repairing");
+        when(doubted || repairing || told, format!("{row:?} {:?}", status.problems))
+            .map_err(anyhow::Error::msg)?;
+        Ok(match (doubted || repairing, status.problems.is_empty()) {
+            (true, _) => Verdict::NoPart,
+            (false, true) => Verdict::Healthy,
+            (false, false) => Verdict::Told,
+        })
+    }
+}
+
+/// Copies a folder to a place where nothing is; without copying blocks, where that works.
+pub(crate) fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let [from, to] = [from, to].map(|path| path.to_string_lossy().into_owned());
+    tool("cp", &["-a", "--reflink=auto", &from, &to])
+}
