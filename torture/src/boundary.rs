@@ -26,11 +26,10 @@ pub(crate) fn run(order: Order, work: &Work, tally: &mut Tally) -> Result<(), St
     let path = segments::newest(&at_rest.cluster.data(NODE))?;
     let groups = segments::group_starts(&fs::read(&path)?).len();
     let mut draw = Draw::new(order.seed);
-    let repetitions = usize::try_from(order.repetitions).unwrap_or(usize::MAX);
-    let step = (groups / repetitions).max(1);
-    let first = usize::try_from(draw.between(0, step.saturating_sub(1) as u64)).unwrap_or(0);
+    let repetitions = usize::try_from(order.repetitions).unwrap_or(1);
+    let first = usize::try_from(draw.between(0, groups as u64)).unwrap_or(0);
     for number in 0..repetitions {
-        let group = (first + number * step) % groups;
+        let group = (first + number * groups / repetitions) % groups;
         at_rest.stop()?;
         at_rest.put_back()?;
         let mut bytes = fs::read(&path)?;
