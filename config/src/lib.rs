@@ -46,6 +46,9 @@ pub struct Config {
     pub advertise: String,
     /// Folder of the store. Only a seed (`init.toml`) makes a node create it.
     pub data_dir: PathBuf,
+    /// Whether this node may ask to be taken back with a new store: when its own cannot be proven, or is
+    /// gone. Not said: only while there is one that cannot be proven.
+    pub rejoin: Option<bool>,
     /// Nodes of the cluster to join, `host:port`, in front of those that the token names.
     pub join: Vec<String>,
     /// File with the token to join with; only a node without store and seed looks at it.
@@ -84,6 +87,13 @@ impl Tls {
     #[must_use]
     pub fn handed_key(&self) -> PathBuf {
         self.key.with_extension("ca.key")
+    }
+
+    /// Where this node writes down who the members are, with their keys: whom it believes where its store
+    /// is gone.
+    #[must_use]
+    pub fn members_file(&self) -> PathBuf {
+        self.key.with_extension("members.toml")
     }
 }
 

@@ -55,6 +55,7 @@ fn read(top: &Section<'_>, file: &Path, listen: Option<SocketAddr>) -> Option<Co
     let (listen, advertise) = addresses(top, listen);
     let folder = file.parent().unwrap_or_else(|| Path::new(""));
     let data_dir = top.need_as("data_dir", "data/n1", |text| path(folder, text));
+    let rejoin = top.optional_flag("rejoin");
     let join = top.texts("join", "n1.example.org:7101", |text| host_port(text, None));
     let token_file = top.text_as("token_file", "join.token", |text| path(folder, text));
     let tls = tls(&top.table("tls"), folder);
@@ -69,6 +70,7 @@ fn read(top: &Section<'_>, file: &Path, listen: Option<SocketAddr>) -> Option<Co
         listen: listen?,
         advertise: advertise?,
         data_dir: data_dir?.value,
+        rejoin,
         join,
         token_file: token_file.map(|spot| spot.value),
         tls: tls?,

@@ -286,6 +286,16 @@ impl<'a> Section<'a> {
         default
     }
 
+    /// `true` or `false`, if it is there.
+    pub(crate) fn optional_flag(&self, key: &'static str) -> Option<bool> {
+        let entry = self.take(key)?;
+        if let DeValue::Boolean(value) = entry.value {
+            return Some(*value);
+        }
+        self.wrong_type(key, entry, "true or false", &format!("{key} = true"));
+        None
+    }
+
     /// Notes a problem with the value of a key.
     pub(crate) fn wrong(&self, at: usize, key: &'static str, text: impl AsRef<str>) {
         self.notes.add(at, format!("'{}': {}", self.dotted(key), text.as_ref()));

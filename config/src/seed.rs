@@ -27,7 +27,7 @@ use proto::{ClusterId, Name};
 use uuid::Uuid;
 
 use crate::reader::{Notes, Section, Spot, table};
-use crate::{ConfigError, read_bounded};
+use crate::{ConfigError, Tls, read_bounded};
 
 /// File name of a seed that waits to be used.
 pub const SEED_FILE: &str = "init.toml";
@@ -47,6 +47,8 @@ pub struct Seed {
     pub members: Vec<Member>,
     /// The first administrators; none in a seed of an earlier release, and of a node that joined.
     pub admins: Vec<Admin>,
+    /// How often stores of this node were started before this one; 0 for its first.
+    pub starts: u64,
 }
 
 /// SHA-256 of a public key, in text 64 hexadecimal digits.
@@ -150,7 +152,7 @@ impl Seed {
     pub fn of_admitted(cluster: ClusterId, node: Name, rows: &[MemberRow]) -> Option<Self> {
         let mut members: Vec<_> = rows.iter().map(Member::of_row).collect::<Option<_>>()?;
         members.sort_by(|a, b| a.name.cmp(&b.name));
-        let seed = Self { cluster, node, joined: true, members, admins: Vec::new() };
+        let seed = Self { cluster, node, joined: true, members, admins: Vec::new(), starts: 0 };
         seed.myself()?;
         Some(seed)
     }
@@ -169,6 +171,41 @@ impl Seed {
     /// When it is there and cannot be read, or does not make sense.
     pub fn read_used(data_dir: &Path) -> Result<Option<Self>, SeedError> {
         Self::read_file(data_dir.join(USED_SEED_FILE))
+    }
+
+    /// Reads what this node last wrote down of the members, beside its key; `None` if it never did.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read, or does not make sense.
+    pub fn read_members(tls: &Tls) -> Result<Option<Self>, SeedError> {
+        Self::read_file(tls.members_file())
+    }
+
+    /// Writes down who the members are, durably and as a whole.
+    ///
+    /// # Errors
+    /// When the disk refuses; what was written before stays.
+    pub fn write_members(&self, tls: &Tls) -> Result<(), SeedError> {
+        let file = tls.members_file();
+        let new = file.with_extension("toml.new");
+        let text = self.to_text();
+        let text = text.split_once('\n').map_or(text.as_str(), |(_, rest)| rest);
+        let text = format!(
+            "# The members of the cluster as {} knows them. It believes these keys where its store is \
+             gone.\n{text}",
+            self.node
+        );
+        let written = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)
+            .and_then(|mut open| open.write_all(text.as_bytes()).map(|()| open))
+            .and_then(|open| open.sync_all())
+            .and_then(|()| fs::rename(&new, &file))
+            .and_then(|()| file.parent().map_or(Ok(()), sync_folder));
+        written.map_err(|source| SeedError::Io { attempt: "write", file, source })
     }
 
     fn read_file(file: PathBuf) -> Result<Option<Self>, SeedError> {
@@ -245,7 +282,10 @@ impl Seed {
         if self.joined {
             out.push_str("joined = true\n");
         }
-        // Writing to a String cannot fail.
+        if self.starts > 0 {
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "starts = {}", self.starts);
+        }
         for Member { name, raft_id, incarnation, address, key } in &self.members {
             let _ = write!(
                 out,
@@ -270,6 +310,7 @@ fn read_top(top: &Section<'_>) -> Option<Seed> {
         top.need_as("cluster", "32 hexadecimal digits", str::parse::<ClusterId>).map(|c| c.value);
     let node = top.need_as("node", "n1", str::parse::<Name>);
     let joined = top.flag("joined", false);
+    let starts = top.number("starts", "(a number of starts)", 0..=u64::MAX, 0).value;
     let most = if joined { NODES_MAX } else { VOTERS_MAX };
     let tables = top.tables("member");
     if tables.is_empty() || tables.len() > most {
@@ -296,7 +337,7 @@ fn read_top(top: &Section<'_>) -> Option<Seed> {
         top.wrong(at, "node", format!("{node} is not among the members"));
     }
     members.sort_by(|a, b| a.name.cmp(&b.name));
-    Some(Seed { cluster: cluster?, node, joined, members, admins })
+    Some(Seed { cluster: cluster?, node, joined, members, admins, starts })
 }
 
 fn read_admin(section: &Section<'_>) -> Option<Admin> {
@@ -363,6 +404,7 @@ mod tests {
             joined: false,
             members: (1..=3).map(member).collect(),
             admins: vec![Admin { name: "admin".parse().unwrap(), key: KeyHash([0xad; 32]) }],
+            starts: 0,
         }
     }
 
@@ -385,6 +427,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back_whatever_it_holds() {
         let mut odd = seed();
+        odd.starts = 7;
         odd.members[0].address = "a\"\nraft_id = 9\n#".to_owned();
         let text = odd.to_text();
         assert!(text.starts_with("# Seed of the store of n2."), "{text}");

@@ -57,6 +57,12 @@ listen = "{address}"
 # Folder of this node's data: one node, one folder, never a copy of another's. Required.
 data_dir = "data/{name}"
 
+# Whether this node may ask the cluster to take it back with a new store, under its own name and key.
+# true: when its store is damaged, set back, or gone. false: only after 'logctl node recover {name}'.
+# Default: none of both; it may while a damaged store is there, and not where there is none, which may
+# be a wrong mount.
+rejoin = true
+
 # A node without a store can join a cluster by itself at its start: token_file names a file with
 # what 'logctl cluster token create' printed, join nodes to ask before those in the token. A node
 # that has its store looks at neither. Defaults: none.

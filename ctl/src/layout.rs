@@ -382,6 +382,7 @@ impl Plan {
             joined: false,
             members: members.to_vec(),
             admins: admins.to_vec(),
+            starts: 0,
         };
         write_atomic(&self.seed(node), seed.to_text().as_bytes())
     }

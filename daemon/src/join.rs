@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::cli::Cli;
 use crate::exit::{Exit, Failed};
+use crate::node_identity::NodeIdentity;
 use crate::store::Store;
 
 /// Time for the cluster to let the node in.
@@ -43,6 +44,12 @@ pub fn if_wanted(cli: &Cli) -> Result<(), Failed> {
         return Ok(());
     }
     let Some(mut token) = token(cli, &config)? else { return Ok(()) };
+    // It was a member with this key: the cluster says what becomes of it.
+    if let Ok(me) = NodeIdentity::load(&config)
+        && known_members(&config, &me)?.is_some()
+    {
+        return Ok(());
+    }
     // Known addresses are tried before those that the token names.
     let mut addresses = Vec::new();
     for text in if cli.join.is_empty() { &config.join } else { &cli.join } {
@@ -54,6 +61,30 @@ pub fn if_wanted(cli: &Cli) -> Result<(), Failed> {
     addresses.append(&mut token.addresses);
     token.addresses = addresses;
     join(&config, &token)
+}
+
+/// The members as this node last knew them, if its store is gone and its key is still that of then: it
+/// has nothing to join, for it was a member. What becomes of it the cluster says.
+///
+/// # Errors
+/// When the data directory cannot be looked into.
+pub(crate) fn known_members(config: &Config, me: &NodeIdentity) -> Result<Option<Seed>, Failed> {
+    let exists = Store::exists(&config.data_dir).map_err(|error| Failed::from(&error))?;
+    if exists || Seed::read(&config.data_dir)?.is_some() {
+        return Ok(None);
+    }
+    let known = Seed::read_members(&config.tls).unwrap_or_else(|error| {
+        tracing::warn!(%error, "what this node knew of the members cannot be read");
+        None
+    });
+    let identity = me.credentials.identity();
+    let own = me.credentials.fingerprint();
+    Ok(known.filter(|known| {
+        let key = known.myself().and_then(|myself| myself.key);
+        known.cluster == identity.cluster
+            && known.node == identity.name
+            && key.is_some_and(|key| key.0 == own)
+    }))
 }
 
 /// The token of the command line, else that of the configuration's file.

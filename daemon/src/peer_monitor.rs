@@ -59,6 +59,8 @@ pub struct PeerStatus {
     answered: Option<(Instant, u64)>,
     /// Where it said that it listens, when it last answered at the address where it is dialled.
     answers_as: Option<String>,
+    /// The process that last answered where it is dialled, as it shows itself.
+    answers_life: Vec<u8>,
     /// Where it said that it listens, when it last asked.
     asks_as: Option<(Instant, String)>,
     /// What it had applied.
@@ -107,6 +109,13 @@ impl PeerStatus {
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.speaks() && self.unanswered() < UNANSWERED_AFTER
+    }
+
+    /// Whether this very process answers lately where the node is dialled. One that asks from elsewhere
+    /// does not.
+    #[must_use]
+    pub fn is_answered_by(&self, life: &[u8]) -> bool {
+        self.unanswered() < UNANSWERED_AFTER && !life.is_empty() && self.answers_life == life
     }
 
     /// How long it has been of no use: silent, or without an answer. A little time without an answer
@@ -333,11 +342,16 @@ impl PeerMonitor {
             Some(_) => (Some(address), before.and_then(|before| before.asks_as.clone())),
             None => (before.and_then(|before| before.answers_as.clone()), Some((at, address))),
         };
+        let answers_life = match (rtt_us, &info.shown) {
+            (Some(_), shown) => shown.as_ref().map_or_else(Vec::new, |shown| shown.life.clone()),
+            (None, _) => before.map_or_else(Vec::new, |before| before.answers_life.clone()),
+        };
         let applied =
             before.map_or_else(|| Earlier::new(at, info.applied), |before| before.applied);
         let heard = PeerStatus {
             applied: applied.then(at, info.applied),
             answers_as,
+            answers_life,
             asks_as,
             at,
             since: same_life.map_or(at, |before| before.since),

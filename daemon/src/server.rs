@@ -266,8 +266,10 @@ impl Server {
                 None => self.node.stays(&certified, &hello),
             };
             let current = |entry| self.node.witness().is_current(&hello).map(|()| entry);
+            let mut returns = false;
             match entry.and_then(current) {
                 Ok(Entry::Member | Entry::Unbound) => {}
+                Ok(Entry::Returning) => returns = true,
                 Ok(Entry::Leaving) => requests.cancel(),
                 Err(Refused { why, reason }) => {
                     tracing::info!(peer = hello.name, reason, "a peer is let go");
@@ -286,22 +288,25 @@ impl Server {
                 tokio::select! {
                     biased;
                     () = ends.cancelled() => {}
-                    () = this.lane(&certified, stream) => {}
+                    () = this.lane(&certified, stream, returns) => {}
                 }
             });
         }
     }
 
-    /// Serves one stream of a peer whose hello was accepted.
-    async fn lane(&self, peer: &Peer, stream: PeerStream) {
+    /// Serves one stream of a peer whose hello was accepted. One that `returns` has no store that counts:
+    /// it tells how it is, and asks to be taken back.
+    async fn lane(&self, peer: &Peer, stream: PeerStream, returns: bool) {
         let PeerStream { lane, tx, mut rx, .. } = stream;
         match lane {
+            Lane::Append | Lane::Snapshot if returns => {}
             Lane::Request => {
-                self.request(peer, tx, rx).await;
+                self.request(peer, tx, rx, returns).await;
             }
             Lane::Urgent => {
                 let Ok(Some(first)) = rx.recv().await else { return };
                 match first.first() {
+                    Some(&URGENT_RAFT) if returns => {}
                     Some(&URGENT_RAFT) => {
                         if let Some(engine) = self.node.engine() {
                             engine.serve_urgent(first.slice(1..), tx).await;
@@ -324,11 +329,20 @@ impl Server {
         }
     }
 
-    async fn request(&self, peer: &Peer, mut tx: net::FrameTx, mut rx: net::FrameRx) {
+    async fn request(
+        &self,
+        peer: &Peer,
+        mut tx: net::FrameTx,
+        mut rx: net::FrameRx,
+        returns: bool,
+    ) {
         let from = &peer.identity.name;
         let Ok(Some(frame)) = rx.recv().await else { return };
         let op = PeerRequest::decode(frame).ok().and_then(|request| request.op);
-        let refused = op.as_ref().and_then(|op| self.node.refused_ask(peer, op));
+        let refused = op.as_ref().and_then(|op| match returns {
+            true => Node::refused_return(op),
+            false => self.node.refused_ask(peer, op),
+        });
         if let Some(failure) = refused {
             let response = self.node.response(from, Reply::Failure(failure));
             return log_lost(tx.send_message(&response).await);
@@ -361,6 +375,9 @@ impl Server {
             Some(PeerOp::Highest(_)) => tx.send_message(&self.node.peer_highest().await).await,
             Some(PeerOp::Renew(renew)) => {
                 tx.send_message(&self.node.peer_renew(from, &renew)).await
+            }
+            Some(PeerOp::Rejoin(ask)) => {
+                tx.send_message(&self.node.peer_rejoin(peer, ask).await).await
             }
             Some(PeerOp::SignerKey(_)) => tx.send_message(&self.node.peer_signer_key(peer)).await,
             None => {

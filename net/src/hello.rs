@@ -35,12 +35,13 @@ pub(crate) async fn say(
         return Err(refuses(theirs.why_refused(), &theirs.refusal).by(name));
     }
     check_hello(&theirs, who, own).map_err(|refused| refused.by(name))?;
-    if theirs.raft_id != to.raft_id {
+    // Who cannot prove its store may come with one that has ended; it takes no part anyway.
+    if theirs.raft_id != to.raft_id && !theirs.repairing {
         let (got, want) = (theirs.raft_id, to.raft_id);
         let reason = format!("its raft id is {got}, the membership says {want}");
         return Err(unexpected(Refusal::Store, reason));
     }
-    if theirs.incarnation != to.incarnation {
+    if theirs.incarnation != to.incarnation && !theirs.repairing {
         let reason = "its store is another incarnation than the member's".to_owned();
         return Err(unexpected(Refusal::Store, reason));
     }

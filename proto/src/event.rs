@@ -30,14 +30,18 @@ pub const REFUSED: &str = "refused";
 pub const SETTINGS: &str = "settings";
 /// An administrator put the ceiling of a node's stamps down.
 pub const CEILING: &str = "ceiling";
+/// A node is taken back with a new store, or is again what it was.
+pub const REPAIR: &str = "repair";
 /// Every type of event.
-pub const TYPES: [&str; 12] =
-    [JOIN, SUSPECT, LEAVE, LEADER, MEMBER, CLOCK, SHARD, ALARM, ADMIN, REFUSED, SETTINGS, CEILING];
+pub const TYPES: [&str; 13] = [
+    JOIN, SUSPECT, LEAVE, LEADER, MEMBER, REPAIR, CLOCK, SHARD, ALARM, ADMIN, REFUSED, SETTINGS,
+    CEILING,
+];
 
 /// Whether events of a type are written by applying the change that they tell of, and by nobody else.
 #[must_use]
 pub fn is_of_the_log(kind: &str) -> bool {
-    [JOIN, SUSPECT, LEAVE, LEADER, MEMBER, SHARD, ADMIN, SETTINGS].contains(&kind)
+    [JOIN, SUSPECT, LEAVE, LEADER, MEMBER, REPAIR, SHARD, ADMIN, SETTINGS].contains(&kind)
 }
 
 /// Header that names the node that an event is about.

@@ -34,6 +34,7 @@ pub mod problem;
 pub mod read;
 pub mod record;
 pub mod registry;
+pub mod repair;
 pub mod settings;
 pub mod share;
 pub mod slots;

@@ -134,6 +134,11 @@ pub const NODES_MAX: usize = 64;
 pub const NODE_NAMES_MAX: usize = 1024;
 /// Stores that nodes of one name had one after the other: each of their keys is remembered.
 pub const NODE_STORES_MAX: usize = 64;
+/// How often a node is taken back with a new store within [`REPAIRS_WITHIN_NS`]. After that its disk is
+/// what is damaged.
+pub const REPAIRS_MAX: usize = 3;
+/// The time that [`REPAIRS_MAX`] counts in, nanoseconds of log time: an hour.
+pub const REPAIRS_WITHIN_NS: u64 = 3_600_000_000_000;
 /// First raft id that a node that joins gets; the first members have smaller ones, from the seed.
 pub const RAFT_ID_JOINED_MIN: u64 = 16;
 /// Longest address of a node, in bytes: a domain name of 253 and a port.

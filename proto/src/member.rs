@@ -169,6 +169,26 @@ pub struct MemberRow {
     /// Whether it may sign certificates: others that hold the authority's key hand it over.
     #[prost(bool, tag = "20")]
     pub signs: bool,
+    /// The repair under way: it was taken back with a new store, and has no vote yet.
+    #[prost(message, optional, tag = "21")]
+    pub repair: Option<Repair>,
+    /// When its last repairs began, nanoseconds of log time; the oldest first, few.
+    #[prost(uint64, repeated, tag = "22")]
+    pub repairs_ns: Vec<u64>,
+    /// Whether an administrator lets it come back with a new store, once.
+    #[prost(bool, tag = "23")]
+    pub may_return: bool,
+}
+
+/// A repair under way.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Repair {
+    /// What was the matter with the store that ended, as its node said.
+    #[prost(string, tag = "1")]
+    pub why: String,
+    /// 12-byte stamp of its beginning.
+    #[prost(bytes = "vec", tag = "2")]
+    pub since: Vec<u8>,
 }
 
 impl MemberRow {
@@ -230,7 +250,7 @@ impl LeftReason {
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct MemberChange {
     /// Which.
-    #[prost(oneof = "MemberOp", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "MemberOp", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub op: Option<MemberOp>,
     /// Id of the change, drawn once and kept across every retry, so that a retry of what was done is
     /// answered as done and not as a conflict.
@@ -238,7 +258,8 @@ pub struct MemberChange {
     pub id: String,
 }
 
-/// What changes. `Remove`, `Set` and `StepDown` come from admins only, the others from nodes only.
+/// What changes. `Remove`, `Set`, `StepDown` and `Recover` come from admins only, the others from nodes
+/// only.
 #[derive(Clone, PartialEq, Eq, prost::Oneof)]
 pub enum MemberOp {
     /// Enter the first members of the cluster; those that are known stay as they are.
@@ -268,6 +289,15 @@ pub enum MemberOp {
     /// Note that a node is dialled at another address now.
     #[prost(message, tag = "9")]
     Move(MoveNode),
+    /// End the store of a node that cannot prove it, and begin a new one under the same name and key.
+    #[prost(message, tag = "10")]
+    Readmit(ReadmitNode),
+    /// Note that a node that was taken back is what it was before.
+    #[prost(message, tag = "11")]
+    Repaired(RepairedNode),
+    /// Let a node come back with a new store, once, whatever its file says and however often it did.
+    #[prost(message, tag = "12")]
+    Recover(RecoverNode),
 }
 
 /// Rows.
@@ -410,6 +440,49 @@ pub struct MoveNode {
     /// Where it is dialled now, `host:port`.
     #[prost(string, tag = "3")]
     pub address: String,
+}
+
+/// See [`MemberOp::Readmit`]. The primary says so of a node whose key it has seen proven, and which
+/// answers where the table says that it listens.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ReadmitNode {
+    /// The node.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Raft id of the store that ends, as the table has it.
+    #[prost(uint64, tag = "2")]
+    pub raft_id: u64,
+    /// SHA-256 of the public key that its connection proved, 32 bytes.
+    #[prost(bytes = "vec", tag = "3")]
+    pub fingerprint: Vec<u8>,
+    /// Incarnation of the store that it will make, 16 bytes.
+    #[prost(bytes = "vec", tag = "4")]
+    pub incarnation: Vec<u8>,
+    /// What is the matter with the store that ends, as the node says.
+    #[prost(string, tag = "5")]
+    pub why: String,
+    /// Whether the node's own file lets it come back.
+    #[prost(bool, tag = "6")]
+    pub permitted: bool,
+}
+
+/// See [`MemberOp::Repaired`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct RepairedNode {
+    /// The node.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Raft id of its new store.
+    #[prost(uint64, tag = "2")]
+    pub raft_id: u64,
+}
+
+/// See [`MemberOp::Recover`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct RecoverNode {
+    /// The node.
+    #[prost(string, tag = "1")]
+    pub name: String,
 }
 
 /// The priority of a node that was given none: the number at the end of its name, 0 without one.

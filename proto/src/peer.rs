@@ -13,6 +13,8 @@
 //! | an event | [`NodeEvent`] | the node's own alone; kinds that apply writes are refused |
 //! | a change of members | `MemberChange` | a token for an admission; everything else is refused |
 //! | a client's admission | `AdmitClient` | a token's hash, in apply |
+//! | take me back | [`crate::repair::Rejoin`] | the key; and who answers where the table says that the node listens, asked by the primary |
+//! | I cannot prove my store | [`Hello::repairing`] | nothing: who says so takes no part |
 //! | an instant to close | [`Close`] | the primary's own clock, which it never moves |
 //! | what to sign | [`Sign`] | the signer's own table: that name with that key |
 //! | `signs` | [`NodeInfo`] | the certificate that comes back |
@@ -68,6 +70,9 @@ pub struct Hello {
     /// What the speaker remembers of the stores of others, the listener's among them.
     #[prost(message, repeated, tag = "21")]
     pub remembers: Vec<Shown>,
+    /// Whether the speaker cannot prove its store, and may ask to be taken back.
+    #[prost(bool, tag = "22")]
+    pub repairing: bool,
 }
 
 /// Why a node does not let another one in.
@@ -188,7 +193,7 @@ pub struct NodeInfo {
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PeerRequest {
     /// What to do.
-    #[prost(oneof = "PeerOp", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 21")]
+    #[prost(oneof = "PeerOp", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 21, 22")]
     pub op: Option<PeerOp>,
 }
 
@@ -234,6 +239,9 @@ pub enum PeerOp {
     /// Hand over the authority's key: the asking node is to sign, too. Answered with `SignerKey`.
     #[prost(message, tag = "21")]
     SignerKey(crate::wire::Empty),
+    /// Take the asking node back, with a new store. Answered with `repair::Rejoined`.
+    #[prost(message, tag = "22")]
+    Rejoin(crate::repair::Rejoin),
 }
 
 /// A store and the key of the node that says it has it.

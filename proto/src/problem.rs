@@ -76,6 +76,10 @@ pub enum ProblemCode {
     /// What the node had written down of the other nodes' stores is lost: one that was set back meanwhile
     /// may go unnoticed by it.
     MemoryLost = 34,
+    /// The node cannot prove its store, and its repair has to wait; about what for.
+    RepairWaits = 35,
+    /// The node was taken back with a new store, and has no vote again yet.
+    Repairing = 36,
     /// The certificate of the node should have been renewed by now.
     CertificateLate = 40,
     /// The certificate of the node is over: no new connection of it is taken.
@@ -194,6 +198,8 @@ impl Problem {
             | ProblemCode::StoreLacks
             | ProblemCode::TwoLives
             | ProblemCode::MemoryLost
+            | ProblemCode::RepairWaits
+            | ProblemCode::Repairing
             | ProblemCode::AheadOfPrimary
             | ProblemCode::ClockBehind
             | ProblemCode::DoesNotHear
@@ -221,6 +227,8 @@ impl Problem {
             | ProblemCode::NodeNotNoted
             | ProblemCode::Role
             | ProblemCode::Damaged
+            | ProblemCode::RepairWaits
+            | ProblemCode::Repairing
             | ProblemCode::DiskFull
             | ProblemCode::ClockBehind
             | ProblemCode::DoesNotHear
@@ -277,6 +285,8 @@ impl Problem {
             | ProblemCode::StoreLacks
             | ProblemCode::TwoLives
             | ProblemCode::MemoryLost
+            | ProblemCode::RepairWaits
+            | ProblemCode::Repairing
             | ProblemCode::AheadOfPrimary
             | ProblemCode::ClockBehind
             | ProblemCode::DoesNotHear
@@ -326,6 +336,8 @@ impl Problem {
             ProblemCode::SettingDiffers => {
                 return with_detail(&format!("its file disagrees about {about}"), detail);
             }
+            ProblemCode::RepairWaits => "its repair has to wait",
+            ProblemCode::Repairing => "it is being repaired",
             ProblemCode::TwoHistories => {
                 return with_detail(&format!("its history differs from that of {about}"), detail);
             }

@@ -1,6 +1,6 @@
 //! A node whose disk is not what it was: of another cluster or node, wiped, cut where nothing shows,
 //! or with a byte that changed. It takes no part and says why, now and after every start; the others
-//! go on.
+//! go on. That it comes back by itself is forbidden here, see `repair`.
 //!
 //! Promises: 1 durable, 8 refuses clearly. Negative control, seen to fail: a daemon that calls every
 //! store intact starts on the cut log without a word.
@@ -46,9 +46,12 @@ fn entries(data: &std::path::Path) -> Vec<String> {
 #[test]
 fn a_wiped_or_foreign_data_directory_is_not_admitted() {
     let mut cluster = alice_and_bob();
+    cluster.never_repair("n3").unwrap();
     cluster.kill("n3").unwrap();
     let (data, aside) = (cluster.data("n3"), cluster.folder().join("aside"));
     fs::rename(&data, &aside).unwrap();
+    // It knows nobody any more.
+    fs::remove_file(cluster.folder().join("cluster/pki/n3.members.toml")).unwrap();
     not_admitted(&mut cluster, "a normal start never creates");
     assert!(!data.exists(), "a data directory was made");
     fs::create_dir(&data).unwrap();
@@ -80,6 +83,7 @@ fn a_log_that_was_cut_where_nothing_shows_is_noticed() {
     let mut cluster = alice_and_bob();
     let load = Load::start(&cluster, &["alice"], 2, "bob", "cut").unwrap();
     load.wait_more(300).unwrap();
+    cluster.never_repair("n3").unwrap();
     cluster.kill("n3").unwrap();
     segments::cut_in_half(&cluster.data("n3")).unwrap();
     cluster.start_node("n3").unwrap();
@@ -141,6 +145,7 @@ fn a_store_without_its_evidence_takes_no_part() {
     let mut cluster = alice_and_bob();
     let load = Load::start(&cluster, &["alice"], 2, "bob", "evidence").unwrap();
     load.wait_more(50).unwrap();
+    cluster.never_repair("n3").unwrap();
     cluster.kill("n3").unwrap();
     let data = cluster.data("n3");
     let watermark = data.join("store/watermark");
@@ -165,7 +170,7 @@ pub(crate) fn tables(data: &std::path::Path) -> Vec<std::path::PathBuf> {
 }
 
 /// Flips a bit of each table's first block, which holds rows.
-fn flip_in_tables(data: &std::path::Path) {
+pub(crate) fn flip_in_tables(data: &std::path::Path) {
     for table in tables(data) {
         // One that was merged into another meanwhile is not read any more.
         let Ok(mut bytes) = fs::read(&table) else { continue };
@@ -191,6 +196,7 @@ pub(crate) fn with_tables() -> (Cluster, tests::History) {
 #[test]
 fn a_byte_that_changed_is_met_remembered_and_read_elsewhere() {
     let (mut cluster, history) = with_tables();
+    cluster.never_repair("n3").unwrap();
     cluster.kill("n3").unwrap();
     flip_in_tables(&cluster.data("n3"));
     cluster.start_node("n3").unwrap();
@@ -235,6 +241,7 @@ fn a_byte_that_changed_is_met_remembered_and_read_elsewhere() {
 #[test]
 fn a_disk_that_does_not_give_back_is_named_and_read_elsewhere() {
     let mut cluster = Cluster::create(3).unwrap();
+    cluster.never_repair("n3").unwrap();
     let Some(disk) = SlowDisk::new(cluster.folder(), "n3").unwrap() else { return };
     cluster.node("n3").unwrap().set_environment(disk.environment());
     assert!(cluster.start_and_settle().unwrap(), "a port was taken");
@@ -269,7 +276,8 @@ fn a_disk_that_does_not_give_back_is_named_and_read_elsewhere() {
 /// Found broken with a look through the cache of the node: 27 places, "same".
 #[test]
 fn a_deep_look_reads_the_disk_and_not_the_cache() {
-    let (cluster, _) = with_tables();
+    let (mut cluster, _) = with_tables();
+    cluster.never_repair("n3").unwrap();
     let user = cluster.user();
     // All that it will be asked for lies in its memory.
     user.ok(&["read", "--from", "0", "--stale", "--via", "n3"]).unwrap();

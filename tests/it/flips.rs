@@ -114,6 +114,7 @@ fn a_flipped_bit_loses_nothing_and_is_never_called_intact() {
     let all = plain(&cluster.records("n1", false).unwrap());
     let base = cluster.folder().join("base");
     fs::create_dir(&base).unwrap();
+    cluster.never_repair("n3").unwrap();
     for node in NODES {
         cluster.kill(node).unwrap();
         tests::folder::copy(&cluster.data(node), &base.join(node)).unwrap();

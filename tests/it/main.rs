@@ -72,6 +72,8 @@ mod no_quorum;
 #[cfg(test)]
 mod removed;
 #[cfg(test)]
+mod repair;
+#[cfg(test)]
 mod retention;
 #[cfg(test)]
 mod round_robin;

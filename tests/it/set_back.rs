@@ -18,17 +18,17 @@ use tests::{Cluster, Logd, segments, until, watermark};
 use crate::smoke::alice_and_bob;
 
 /// What a node says that takes no part.
-const NO_PROOF: &str = "cannot prove its store intact";
+pub(crate) const NO_PROOF: &str = "cannot prove its store intact";
 /// Messages that are acknowledged between the copy and its return.
 const SENT: usize = 20;
 
-fn stop(cluster: &mut Cluster, node: &str) {
+pub(crate) fn stop(cluster: &mut Cluster, node: &str) {
     assert_eq!(cluster.stop(node).unwrap(), Some(0), "{}", cluster.node(node).unwrap().log());
     cluster.set_away(node);
 }
 
 /// Stops a node, copies its directory and starts it again.
-fn copied(cluster: &mut Cluster, node: &str) -> PathBuf {
+pub(crate) fn copied(cluster: &mut Cluster, node: &str) -> PathBuf {
     let aside = cluster.folder().join(format!("{node}.copy"));
     stop(cluster, node);
     tests::folder::copy(&cluster.data(node), &aside).unwrap();
@@ -37,20 +37,20 @@ fn copied(cluster: &mut Cluster, node: &str) -> PathBuf {
     aside
 }
 
-fn put_back(cluster: &Cluster, node: &str, aside: &Path) {
+pub(crate) fn put_back(cluster: &Cluster, node: &str, aside: &Path) {
     let data = cluster.data(node);
     fs::remove_dir_all(&data).unwrap();
     tests::folder::copy(aside, &data).unwrap();
 }
 
-fn send(cluster: &Cluster, body: &str, count: usize) {
+pub(crate) fn send(cluster: &Cluster, body: &str, count: usize) {
     let count = count.to_string();
     let send = ["--as", "alice", "send", "--to", "bob", body, "--repeat", &count];
     cluster.user().ok(&send).unwrap();
 }
 
 /// How many messages of that body a node holds.
-fn held(cluster: &Cluster, node: &str, body: &str, stale: bool) -> usize {
+pub(crate) fn held(cluster: &Cluster, node: &str, body: &str, stale: bool) -> usize {
     let records = cluster.records(node, stale).unwrap();
     records.iter().filter(|record| record.body.starts_with(body.as_bytes())).count()
 }
@@ -58,6 +58,7 @@ fn held(cluster: &Cluster, node: &str, body: &str, stale: bool) -> usize {
 /// A node must notice what it lacks, be repairing from then on, and never have taken part in an
 /// election.
 fn refuses_itself(cluster: &mut Cluster, name: &str, why: &str) {
+    cluster.never_repair(name).unwrap();
     let before = cluster.node(name).unwrap().log().len();
     cluster.start_node(name).unwrap();
     let node = cluster.node(name).unwrap();
@@ -237,6 +238,7 @@ fn a_node_that_takes_no_part_does_not_speak_for_the_cluster() {
     fs::remove_dir_all(data.join("store")).unwrap();
     fs::rename(data.join(USED_SEED_FILE), data.join(SEED_FILE)).unwrap();
     let before = cluster.node("n1").unwrap().log().len();
+    cluster.never_repair("n1").unwrap();
     cluster.start_node("n1").unwrap();
     cluster.set_away("n1");
     until("n1 as a node that takes no part, by every word that is asked for", || {

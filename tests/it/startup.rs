@@ -54,7 +54,7 @@ impl Folder {
         };
         let cluster = self.authority.cluster().clone();
         let (node, members) = (node.parse().unwrap(), vec![member]);
-        Seed { cluster, node, joined: false, members, admins: Vec::new() }
+        Seed { cluster, node, joined: false, members, admins: Vec::new(), starts: 0 }
     }
 
     /// Writes the certificate and key of an identity to `file.crt` and `file.key`.

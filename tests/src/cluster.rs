@@ -218,6 +218,17 @@ impl Cluster {
         self.away.insert(node.to_owned());
     }
 
+    /// Says in the file of a node that it does not come back by itself, from its next start on.
+    ///
+    /// # Errors
+    /// When the file cannot be changed.
+    pub fn never_repair(&mut self, node: &str) -> anyhow::Result<()> {
+        let config = self.node(node)?.config().to_owned();
+        let text = fs::read_to_string(&config)?;
+        anyhow::ensure!(text.contains("\nrejoin = true\n"), "no rejoin in {}", config.display());
+        Ok(fs::write(&config, text.replace("\nrejoin = true\n", "\nrejoin = false\n"))?)
+    }
+
     /// Says that a node is there again that was not restarted.
     pub fn set_present(&mut self, node: &str) {
         self.away.remove(node);

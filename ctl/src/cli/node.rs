@@ -46,6 +46,14 @@ pub(crate) enum Node {
         /// The node
         name: Name,
     },
+    /// Let a node come back with a new store, once: its own is gone, or was repaired too often
+    ///
+    /// A node comes back by itself where its file says rejoin = true. This is for the others, and for
+    /// one that is slowed down. It keeps its name and its key, and gets everything from the others.
+    Recover {
+        /// The node
+        name: Name,
+    },
     /// Change the settings of a node
     Set {
         /// The node

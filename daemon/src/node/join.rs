@@ -95,7 +95,7 @@ impl Node {
     }
 
     /// What the log's time is about now. Only a stamp decides; this is for messages.
-    fn log_time(&self) -> Hlc {
+    pub(super) fn log_time(&self) -> Hlc {
         self.last_stamp().max(Hlc::from_ns(self.inner.node_clock.reading().now_ns))
     }
 
@@ -362,14 +362,20 @@ impl Node {
         Ok(joined)
     }
 
-    /// Every node of the cluster, the new one among them, and those that the first primary has not
-    /// entered yet: whoever is left out is refused by the new one.
-    fn all_members(&self, core: &Core, asked: &Asked) -> Result<Members, Failure> {
+    /// Every node that is a member, as this node's own state has it.
+    pub(super) fn everybody(core: &Core) -> Result<Members, Failure> {
         let view = core.store.snapshot().map_err(store_failure)?;
         let mut members = answered(&view, query::members(&view))?;
         let missing = reconciler::missing(&core.engine.view().borrow(), &members.members);
         members.members.extend(missing.into_iter().flat_map(|rows| rows.members));
         members.members.retain(|row| row.noticed() != proto::member::MemberState::Removed);
+        Ok(members)
+    }
+
+    /// Every node of the cluster, the new one among them, and those that the first primary has not
+    /// entered yet: whoever is left out is refused by the new one.
+    fn all_members(&self, core: &Core, asked: &Asked) -> Result<Members, Failure> {
+        let members = Self::everybody(core)?;
         let name = asked.identity.name.as_str();
         let is_new = |row: &proto::member::MemberRow| {
             row.name == name && row.fingerprint == asked.fingerprint

@@ -32,9 +32,13 @@ pub(super) fn command_op(
             | MemberOp::Notice(_)
             | MemberOp::Lead(_)
             | MemberOp::Bind(_)
-            | MemberOp::Move(_),
+            | MemberOp::Move(_)
+            | MemberOp::Readmit(_)
+            | MemberOp::Repaired(_),
         ) => denied(format!("only nodes say this, and {} is none", principal.identity)),
-        Some(MemberOp::Remove(_) | MemberOp::Set(_) | MemberOp::StepDown(_)) => {
+        Some(
+            MemberOp::Remove(_) | MemberOp::Set(_) | MemberOp::StepDown(_) | MemberOp::Recover(_),
+        ) => {
             principal.require_admin("change the nodes")?;
             Ok(CommandOp::Member(change.clone()))
         }
@@ -90,7 +94,10 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
-    use proto::member::{Lead, MoveNode, Notice, RemoveNodes, SetNode, StepDown};
+    use proto::member::{
+        Lead, MoveNode, Notice, ReadmitNode, RecoverNode, RemoveNodes, RepairedNode, SetNode,
+        StepDown,
+    };
     use proto::wire::Members;
     use proto::{ClusterId, Identity, Role};
 
@@ -109,6 +116,7 @@ mod tests {
             MemberOp::Remove(RemoveNodes::default()),
             MemberOp::Set(SetNode::default()),
             MemberOp::StepDown(StepDown::default()),
+            MemberOp::Recover(RecoverNode::default()),
         ];
         let noticed = [
             MemberOp::Init(Members::default()),
@@ -117,6 +125,8 @@ mod tests {
             MemberOp::Lead(Lead { term: 1 }),
             MemberOp::Bind(proto::member::BindKey::default()),
             MemberOp::Move(MoveNode::default()),
+            MemberOp::Readmit(ReadmitNode::default()),
+            MemberOp::Repaired(RepairedNode::default()),
         ];
         let code = |role, op: &MemberOp| {
             let change = MemberChange { op: Some(op.clone()), id: "c-1".to_owned() };

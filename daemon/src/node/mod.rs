@@ -22,6 +22,7 @@ mod place;
 mod primary;
 mod reach;
 mod renew;
+mod repair;
 mod settings;
 mod signers;
 mod status;
@@ -44,7 +45,7 @@ use proto::limits::DEADLINE_MAX_MS;
 use proto::member::NodeRole;
 use proto::peer::NodeInfo;
 use proto::wire::{ClockReport, Empty, Op, Reply, Request, Response};
-use proto::{ErrorCode, Failure, Identity, Name, Role};
+use proto::{ErrorCode, Failure, Identity, Name, Problem, Role};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -69,6 +70,7 @@ pub(crate) use self::disk::watch as watch_disk;
 pub(crate) use self::feeding::Feeding;
 pub(crate) use self::moved::{Book, Roaming, follow as follow_moved};
 pub(crate) use self::renew::start as keep_certificate;
+pub(crate) use self::repair::{note_members, taken_back};
 
 /// Time that a request gets if it names none.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -135,6 +137,8 @@ pub(crate) struct Repairing {
     pub(crate) identity: StoreIdentity,
     /// The members as the seed knew them.
     pub(crate) seed: Vec<(u64, crate::raft::Member)>,
+    /// What its repair waits for.
+    pub(crate) waits: arc_swap::ArcSwapOption<Problem>,
     /// Keeps a second process away from the store.
     pub(crate) _lock: Option<Lock>,
 }

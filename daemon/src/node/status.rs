@@ -88,6 +88,9 @@ impl Node {
         if let Some(damage) = self.damage() {
             problems.push(Problem::new(ProblemCode::Damaged).detail(damage));
         }
+        if let Body::Repairing(repairing) = &self.inner.body {
+            problems.extend(repairing.waits.load().as_deref().cloned());
+        }
         if self.is_disk_full() {
             problems.push(Problem::new(ProblemCode::DiskFull));
         }
@@ -184,6 +187,11 @@ impl Node {
             row.is_none_or(|row| node.incarnation <= row.starts)
         };
         problems.extend(nodes.iter().flat_map(|node| problems_of(node, noted(node))));
+        let repaired = table.members.iter().filter_map(|row| Some((row, row.repair.as_ref()?)));
+        let repaired = repaired.filter(|(row, _)| row.noticed() != MemberState::Removed);
+        problems.extend(repaired.map(|(row, repair)| {
+            Problem::new(ProblemCode::Repairing).of(&row.name).detail(&repair.why)
+        }));
         // It has no table that could say so.
         problems.retain(|problem| takes_part || problem.kind() != ProblemCode::NodeNotNoted);
         for problem in reach::problems(&self.seen(&nodes), &primary, self.inner.name.as_str()) {

@@ -122,6 +122,27 @@ impl Node {
         Vouched { member: self.inner.trust.has(store) }
     }
 
+    /// Why a node may not ask this that is to be taken back first; `None` if it may.
+    pub(crate) fn refused_return(op: &PeerOp) -> Option<Failure> {
+        match op {
+            PeerOp::Rejoin(_) | PeerOp::Vouch(_) => None,
+            PeerOp::Forward(_)
+            | PeerOp::Barrier(_)
+            | PeerOp::Sessions(_)
+            | PeerOp::Event(_)
+            | PeerOp::Close(_)
+            | PeerOp::Member(_)
+            | PeerOp::AdmitClient(_)
+            | PeerOp::Sign(_)
+            | PeerOp::Highest(_)
+            | PeerOp::Renew(_)
+            | PeerOp::SignerKey(_) => {
+                let why = "a node whose store has ended is to be taken back first";
+                Some(Failure::new(ErrorCode::Repairing, why))
+            }
+        }
+    }
+
     /// Why a node may not ask this; `None` if it may. Whose certificate the connection has is proven.
     /// What only apply or the primary says, nobody says for it.
     pub(crate) fn refused_ask(&self, peer: &Peer, op: &PeerOp) -> Option<Failure> {
@@ -137,7 +158,8 @@ impl Node {
             | PeerOp::Vouch(_)
             | PeerOp::Highest(_)
             | PeerOp::Renew(_)
-            | PeerOp::SignerKey(_) => return None,
+            | PeerOp::SignerKey(_)
+            | PeerOp::Rejoin(_) => return None,
             PeerOp::Event(event) => ("event", event_refusal(event, peer.identity.name.as_str())?),
             PeerOp::Member(change) => match &change.op {
                 // The one needs a token, and apply looks at that; the other a call-back, which the
@@ -150,7 +172,10 @@ impl Node {
                     | MemberOp::Bind(_)
                     | MemberOp::Remove(_)
                     | MemberOp::Set(_)
-                    | MemberOp::StepDown(_),
+                    | MemberOp::StepDown(_)
+                    | MemberOp::Readmit(_)
+                    | MemberOp::Repaired(_)
+                    | MemberOp::Recover(_),
                 ) => (
                     "members",
                     "only a primary or an administrator may make that change of members",

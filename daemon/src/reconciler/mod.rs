@@ -28,6 +28,7 @@ use model::query;
 use proto::admin::Admins;
 use proto::member::{
     BindKey, Lead as LeadChange, MemberChange, MemberOp, MemberRow, MemberState, Members as Rows,
+    RepairedNode,
 };
 use proto::{ErrorCode, Failure, Name};
 use tokio::task::JoinHandle;
@@ -200,6 +201,7 @@ impl<'a> Term<'a> {
         }
         self.bind(&rows).await;
         self.notice(&rows).await;
+        self.end_repairs(view, &rows).await;
         self.finish().await;
         let step = self.next(view, &rows);
         if let Some(step) = step.filter(|_| self.running.is_none()) {
@@ -275,6 +277,16 @@ impl<'a> Term<'a> {
             if !self.order(MemberOp::Notice(notice)).await {
                 return;
             }
+        }
+    }
+
+    /// Notes of nodes that were taken back that they are what they were: they vote again, or follow, if
+    /// that is all that they are meant to do.
+    async fn end_repairs(&mut self, view: &EngineState, rows: &[MemberRow]) {
+        let behind = self.parts.engine.behind();
+        for row in rows.iter().filter(|row| plan::is_repaired(view, row, &behind)) {
+            let (name, raft_id) = (row.name.clone(), row.raft_id);
+            self.order(MemberOp::Repaired(RepairedNode { name, raft_id })).await;
         }
     }
 

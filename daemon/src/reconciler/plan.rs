@@ -107,6 +107,21 @@ pub(crate) fn missing(view: &EngineState, rows: &[MemberRow]) -> Option<Rows> {
     (!members.is_empty()).then(|| Rows { members, ..Rows::default() })
 }
 
+/// Whether a node that was taken back is what it was before: it votes again, or follows closely if it is
+/// meant to do no more. `behind`: how many entries each log is behind.
+pub(super) fn is_repaired(
+    view: &EngineState,
+    row: &MemberRow,
+    behind: &BTreeMap<u64, Option<u64>>,
+) -> bool {
+    let behind = behind.get(&row.raft_id).copied().flatten();
+    let votes = view.voters.contains(&row.raft_id) && !view.joint;
+    row.repair.is_some()
+        && row.noticed() == MemberState::Joined
+        && (votes || !row.wants_vote())
+        && behind.is_some_and(|behind| behind <= CAUGHT_UP)
+}
+
 /// The row of a member that still is one.
 fn live(rows: &[MemberRow], id: u64) -> Option<&MemberRow> {
     rows.iter().find(|row| row.raft_id == id && row.noticed() != MemberState::Removed)

@@ -14,7 +14,7 @@ use crate::node::Node;
 use crate::node_identity::NodeIdentity;
 use crate::raft::{self, Member};
 use crate::store::format::Identity as StoreIdentity;
-use crate::store::{Opened, Store, StoreError};
+use crate::store::{Damage, DamageKind, Opened, Store, StoreError};
 
 /// Opens the store, after creating it if a seed allows that.
 pub(super) fn open_store(
@@ -37,8 +37,17 @@ pub(super) fn open_store(
             return Err(Failed::from(&StoreError::Foreign(found)));
         };
         if !Store::exists(&config.data_dir).map_err(|error| Failed::from(&error))? {
-            Store::create(&config.data_dir, &born).map_err(|error| Failed::from(&error))?;
+            Store::create_after(&config.data_dir, &born, seed.starts)
+                .map_err(|error| Failed::from(&error))?;
         }
+    }
+    if let Some(known) = crate::join::known_members(config, node_identity)? {
+        let found = format!(
+            "{} holds no store: it was wiped, or something else is mounted there",
+            config.data_dir.display()
+        );
+        let (identity, damage) = (store_identity(&known), Damage::new(DamageKind::Lost, found));
+        return Ok((Opened::Repairing { identity, damage, lock: None }, Some(known)));
     }
     let opened = Store::open(&config.data_dir, identity.cluster.as_str(), identity.name.as_str());
     Ok((opened.map_err(|error| Failed::from(&error))?, seed))

@@ -130,7 +130,7 @@ impl Basis {
         let ceiling = Ceiling::start(node_clock.clone(), store.clone(), &tasks);
         let trust = Arc::new(Trust::new(Some(store.clone()), doorman));
         let witness = Witness::new(&config.data_dir, store.identity(), Some(store.clone()));
-        let hello = hello_maker(identity_of(&node_identity), store.identity(), &witness);
+        let hello = hello_maker(identity_of(&node_identity), store.identity(), &witness, false);
         let Dialling { link, straight, book, refused } =
             Dialling::over(port.link(hello, dialled(&trust, &witness)));
         let timing = timing_of(&config);
@@ -197,7 +197,7 @@ impl Basis {
         let born = || seed.as_ref().and_then(store_identity);
         let identity = identity.or_else(born).unwrap_or_default();
         let witness = Witness::new(&config.data_dir, &identity, None);
-        let hello = hello_maker(identity_of(&node_identity), &identity, &witness);
+        let hello = hello_maker(identity_of(&node_identity), &identity, &witness, true);
         let link = port.link(hello, dialled(&trust, &witness));
         tasks.keep("witness", witness.clone().keep(None, tasks.stop().clone()));
         let Born { stores, admins, .. } = Born::of(seed.as_ref());
@@ -206,7 +206,8 @@ impl Basis {
         let seed = seed.as_ref().map(bootstrap::members).unwrap_or_default();
         let members = monitor(&witness);
         let outside = Outside { node_clock, link, members, witness, trust };
-        let repairing = Repairing { damage, identity, seed, _lock: lock };
+        let waits = arc_swap::ArcSwapOption::empty();
+        let repairing = Repairing { damage, identity, seed, waits, _lock: lock };
         let node = Node::new(&config, node_identity, outside, Body::Repairing(repairing));
         let exchanges = exchanges_of(&node);
         (node, exchanges)
@@ -343,7 +344,12 @@ fn dialled(trust: &Arc<Trust>, witness: &Witness) -> CheckPeer {
     })
 }
 
-fn hello_maker(me: proto::Identity, store: &StoreIdentity, witness: &Witness) -> MakeHello {
+fn hello_maker(
+    me: proto::Identity,
+    store: &StoreIdentity,
+    witness: &Witness,
+    repairing: bool,
+) -> MakeHello {
     let (raft_id, incarnation) = (store.raft_id, store.incarnation.clone());
     let witness = witness.clone();
     Arc::new(move || {
@@ -353,20 +359,21 @@ fn hello_maker(me: proto::Identity, store: &StoreIdentity, witness: &Witness) ->
             raft_id,
             incarnation: incarnation.clone(),
             version: VERSION.to_owned(),
+            repairing,
             ..Hello::default()
         })
     })
 }
 
 fn start_server(node: &Node, exchanges: Exchanges, port: &Arc<dyn Port>, tasks: &Tasks) -> Server {
-    let identity = match node.body() {
-        Body::Whole(core) => core.store.identity().clone(),
-        Body::Repairing(repairing) => repairing.identity.clone(),
+    let (identity, repairing) = match node.body() {
+        Body::Whole(core) => (core.store.identity().clone(), false),
+        Body::Repairing(repairing) => (repairing.identity.clone(), true),
     };
     let server = Server {
         node: node.clone(),
         exchanges: exchanges.clone(),
-        hello: hello_maker(node.identity().clone(), &identity, node.witness()),
+        hello: hello_maker(node.identity().clone(), &identity, node.witness(), repairing),
         stop: tasks.stop().clone(),
         drain: CancellationToken::new(),
         requests: TaskTracker::new(),

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use config::Config;
 use config::seed::Seed;
-use net::{Endpoint, NetError};
+use net::{CloseCode, Endpoint, NetError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::{Exit, Failed};
-use crate::node::{Body, Node, VERSION, keep_certificate};
+use crate::node::{Body, Node, VERSION, keep_certificate, note_members, taken_back};
 use crate::node_identity::NodeIdentity;
 use crate::process::Process;
 use crate::store::{Opened, Store, StoreError};
@@ -58,7 +58,7 @@ pub async fn run(
             tracing::error!(
                 reason = %damage,
                 "this node cannot prove its store intact: it takes no part and serves nothing of \
-                 its own. Replace it by hand: stop it, keep its data directory aside"
+                 its own. It asks the others to take it back with a new store"
             );
             None
         }
@@ -102,6 +102,10 @@ async fn start(
 
 async fn put_to_use(config: &Config, store: &Store, seed: &Seed) -> Result<(), StoreError> {
     bootstrap(store, seed).await?;
+    let known = Seed { joined: true, admins: Vec::new(), starts: 0, ..seed.clone() };
+    known.write_members(&config.tls).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the members cannot be noted beside this node's key");
+    });
     let put_away = Seed::put_away(&config.data_dir);
     put_away.map_err(|error| StoreError::Foreign(error.to_string()))
 }
@@ -130,6 +134,7 @@ async fn until_the_end(
     let Process { notifier, stop, reloads } = process;
     let tasks = &running.tasks;
     keep_certificate(&running.node, &config.tls, &reloads.trigger(), tasks);
+    note_members(&running.node, config, tasks);
     let (endpoint, node) = (endpoint.clone(), running.node.clone());
     let take = move |node_identity: NodeIdentity| {
         endpoint.reload(&node_identity.credentials)?;
@@ -158,6 +163,10 @@ async fn until_the_end(
             Ok(())
         }
         why = running.ended() => Err(why),
+        why = taken_back(&running.node, config) => {
+            running.port.close(CloseCode::Moving, "moving");
+            Err(why)
+        }
     }
 }
 

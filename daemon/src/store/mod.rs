@@ -10,6 +10,7 @@
 //! store/db/         the database: what the log comes to, flushed now and then
 //! store/watermark   evidence of what was durable, and the mark of damage
 //! store/tables      checksums of the database's tables, as they were made
+//! store.aside.1/    a store that could not be proven: kept, and never looked at again
 //! store.new/        a store that is being created; never used, removed at the next start
 //! ```
 //!
@@ -20,8 +21,9 @@
 //! look at everything, marks the watermark, and no later start calls the store intact. What merely
 //! stands in the way (a lock, a mode, a mount, a full disk) is named as that, and marks nothing.
 //!
-//! Not here: repair. A store that cannot be proven intact is reported and left as it is.
+//! Not here: repair (`node::repair`). A store that cannot be proven intact is reported and left as it is.
 
+mod aside;
 mod audit;
 mod db;
 mod entries;
@@ -145,20 +147,16 @@ pub struct Lock {
 }
 
 impl Store {
-    /// Whether the data directory holds a store.
-    ///
-    /// # Errors
-    /// When nobody can say: the folder may not be looked into.
-    pub fn exists(data_dir: &Path) -> Result<bool, StoreError> {
-        let path = data_dir.join("store");
-        path.try_exists().map_err(StoreError::file(path))
-    }
-
-    /// Creates a store, whole or not at all. Only for a node that was just admitted.
+    /// Creates a store, whole or not at all. Only for a node that was just admitted. Its stores were
+    /// started so many times before: people count on.
     ///
     /// # Errors
     /// When a store is there already, or the disk refuses.
-    pub fn create(data_dir: &Path, identity: &Identity) -> Result<(), StoreError> {
+    pub fn create_after(
+        data_dir: &Path,
+        identity: &Identity,
+        starts: u64,
+    ) -> Result<(), StoreError> {
         let (store, new) = (data_dir.join("store"), data_dir.join("store.new"));
         if store.exists() {
             let there = format!("{} exists already", store.display());
@@ -183,7 +181,7 @@ impl Store {
         std::fs::create_dir(&log).map_err(StoreError::file(&log))?;
         let disk = ::log::FileDisk::new(&log);
         RaftLog::create(disk, store_id(&identity), log_options())?;
-        let first = Watermark { identity: Some(identity), ..Watermark::default() };
+        let first = Watermark { identity: Some(identity), starts, ..Watermark::default() };
         WatermarkFile::create(&new, &first)?;
         std::fs::rename(&new, &store).map_err(StoreError::file(&store))?;
         let dir = File::open(data_dir).map_err(StoreError::file(data_dir))?;

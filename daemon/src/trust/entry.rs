@@ -29,6 +29,9 @@ pub(crate) enum Entry {
     /// It was removed, and the engine counts its vote still: it takes part in that and in nothing
     /// else, for without it the others might have no majority to take its vote away.
     Leaving,
+    /// Its key is a member's, and it cannot prove its store: it may ask to be taken back, and nothing
+    /// else. It comes with a store that has ended, or with none.
+    Returning,
 }
 
 /// What a node knows of the others.
@@ -59,13 +62,12 @@ impl Known<'_> {
         };
         let gone = |counted| if counted { Ok(Entry::Leaving) } else { Err(removed()) };
         let counted = self.counts(hello);
-        if let Some(bound) = self.bindings.iter().find(|bound| bound.fingerprint == key) {
-            let same = is_store(bound, hello);
-            return match (bound.removed, same) {
-                (true, same) => gone(same && counted),
-                (false, true) => Ok(Entry::Member),
-                (false, false) => Err(store()),
-            };
+        let mut of_key = self.bindings.iter().filter(|bound| bound.fingerprint == key);
+        if let Some(present) = of_key.clone().find(|bound| !bound.removed) {
+            return self.with_key_of(present, key, hello);
+        }
+        if of_key.clone().next().is_some() {
+            return gone(counted && of_key.any(|bound| is_store(bound, hello)));
         }
         let of_id = self.bindings.iter().find(|bound| bound.raft_id == hello.raft_id);
         if let Some(bound) = of_id {
@@ -91,6 +93,38 @@ impl Known<'_> {
         }
         let reason = format!("{name} is not a member of this cluster");
         Err(Refused::new(Refusal::Unknown, reason))
+    }
+
+    /// The same for a peer whose key is that of a member.
+    fn with_key_of(&self, present: &Binding, key: &Key, hello: &Hello) -> Result<Entry, Refused> {
+        let name = &hello.name;
+        if is_store(present, hello) {
+            return Ok(Entry::Member);
+        }
+        if present.name != *name {
+            let reason = format!("the key of {name} is that of {}", present.name);
+            return Err(Refused::new(Refusal::Store, reason));
+        }
+        if hello.repairing {
+            return Ok(Entry::Returning);
+        }
+        if self.is_younger(hello) {
+            // Taken back with it while this node was away: members are asked. The seed vouches for the
+            // first stores only, so for none that is younger.
+            if self.vouched.get(key).is_some_and(|known| *known == store_key(key, hello)) {
+                return Ok(Entry::Member);
+            }
+            let reason = format!("{name} has a newer store than the one that is known here");
+            return Err(Refused::new(Refusal::Unknown, reason));
+        }
+        let mut of_key = self.bindings.iter().filter(|bound| bound.fingerprint == key);
+        let was_repaired = of_key.any(|bound| bound.replaced);
+        if was_repaired && hello.raft_id != 0 && hello.raft_id < present.raft_id {
+            let reason = "set back: its store has ended, and it was taken back with a newer one";
+            return Err(Refused::new(Refusal::Lacks, reason));
+        }
+        let reason = format!("{name} comes with another store than the one that was admitted");
+        Err(Refused::new(Refusal::Store, reason))
     }
 
     /// Whether a store that nobody here knows may have been admitted while this node was away: ids

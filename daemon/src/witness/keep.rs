@@ -55,6 +55,10 @@ impl Witness {
             Remembered { stores: state.memory.all(), contradictions }
         };
         let path = self.inner.file.clone();
+        if !path.parent().is_some_and(std::path::Path::exists) {
+            // Its store is gone: there is nowhere to write to, and nobody who would miss it.
+            return;
+        }
         let written = tokio::task::spawn_blocking(move || file::write(&path, &content)).await;
         match written {
             Ok(Ok(())) => {}

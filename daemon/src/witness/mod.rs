@@ -140,7 +140,8 @@ impl Witness {
         };
         let file = data_dir.join("store").join(file::FILE);
         let read = file::read(&file);
-        let lost = why_lost(&read, &file, me.starts);
+        let is_first = me.former.is_empty();
+        let lost = why_lost(&read, &file, is_first);
         if let Some(why) = &lost {
             tracing::error!(why, "what this node remembered about the others is lost");
         }
@@ -447,12 +448,12 @@ impl State {
 }
 
 /// Why what was written down is not known any more; `None` where it is, or where this is the first start.
-fn why_lost(read: &io::Result<Option<Remembered>>, file: &Path, starts: u64) -> Option<String> {
+fn why_lost(read: &io::Result<Option<Remembered>>, file: &Path, is_first: bool) -> Option<String> {
     const LEARNT: &str = "this node notes again what the others show; the next start clears this";
     match read {
         Ok(Some(_)) => None,
-        // A node that takes no part counts no starts.
-        Ok(None) if starts <= 1 => None,
+        // A node that takes no part knows of none.
+        Ok(None) if is_first => None,
         Ok(None) => Some(format!("{} is gone; {LEARNT}", file.display())),
         Err(error) => Some(format!("{error}; {LEARNT}")),
     }

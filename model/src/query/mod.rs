@@ -43,6 +43,7 @@ pub use crate::rules::groups::{group, groups};
 pub use crate::rules::homes::{home_of, plan, route, slots};
 pub use crate::rules::kv::{kv_get, kv_list};
 pub use crate::rules::members::check_admission;
+pub use crate::rules::repair::{Readmission, check_readmission};
 pub use crate::rules::tokens::{
     admitted_key, check_client_admission, check_token, renewal_refusal, tokens,
 };

@@ -32,7 +32,7 @@ pub(crate) struct Node {
     pub(crate) gone: Vec<GoneStore>,
 }
 
-/// A store that was removed.
+/// A store that was removed, or ended by a repair.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(crate) struct GoneStore {
     #[prost(uint64, tag = "1")]
@@ -42,6 +42,9 @@ pub(crate) struct GoneStore {
     pub(crate) fingerprint: Bytes,
     #[prost(bytes = "bytes", tag = "3")]
     pub(crate) incarnation: Bytes,
+    /// Whether a later store of the same node and key took its place.
+    #[prost(bool, tag = "4")]
+    pub(crate) repaired: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -91,10 +94,11 @@ impl Node {
     }
 
     /// Whether the engine may count it among the voters. Who came with a token and was never heard is
-    /// not promoted yet, so nobody waits for its vote.
+    /// not promoted yet, so nobody waits for its vote. Of one that is being repaired the store that ended
+    /// may be counted still.
     fn votes(&self) -> bool {
         let only_admitted = self.row.noticed() == MemberState::Admitted && !self.token.is_empty();
-        self.is_voter() && !only_admitted
+        self.is_voter() && (!only_admitted || self.row.repair.is_some())
     }
 
     /// Every raft id that a store of this name ever had.
@@ -107,6 +111,12 @@ impl Node {
         let gone = self.gone.iter().map(|gone| (&gone.fingerprint[..], &gone.incarnation[..]));
         let own = (&self.row.fingerprint[..], &self.row.incarnation[..]);
         gone.chain([own]).any(|(key, store)| key == fingerprint || store == incarnation)
+    }
+
+    /// Whether a store of this name, present or past, had this incarnation.
+    pub(crate) fn had_store(&self, incarnation: &[u8]) -> bool {
+        let mut gone = self.gone.iter();
+        self.row.incarnation == incarnation || gone.any(|gone| gone.incarnation == incarnation)
     }
 
     /// Whether a store of this name, present or past, had this key.
@@ -125,6 +135,7 @@ impl Node {
             incarnation: gone.incarnation.to_vec(),
             fingerprint: gone.fingerprint.to_vec(),
             removed: true,
+            replaced: gone.repaired && !removed,
         });
         gone.chain([Binding {
             name: self.row.name,
@@ -132,12 +143,19 @@ impl Node {
             incarnation: self.row.incarnation,
             fingerprint: self.row.fingerprint,
             removed,
+            replaced: false,
         }])
     }
 
-    /// Whether a store of this name that was removed had this key or this incarnation.
+    /// Whether a store of this name that was removed had this key or this incarnation. The key of a store
+    /// that ended by a repair is the present one's.
     pub(crate) fn lost(&self, fingerprint: &[u8], incarnation: &[u8]) -> bool {
-        let gone = self.gone.iter().map(|gone| (&gone.fingerprint[..], &gone.incarnation[..]));
+        let over = |gone: &&GoneStore| !gone.repaired || self.is_removed();
+        let gone = self
+            .gone
+            .iter()
+            .filter(over)
+            .map(|gone| (&gone.fingerprint[..], &gone.incarnation[..]));
         let own = (&self.row.fingerprint[..], &self.row.incarnation[..]);
         let own = self.is_removed().then_some(own);
         gone.chain(own).any(|(key, store)| key == fingerprint || store == incarnation)
@@ -168,6 +186,8 @@ pub struct Binding {
     pub fingerprint: Vec<u8>,
     /// Whether it was removed, or replaced by a later store of this name.
     pub removed: bool,
+    /// Whether a later store of the same node and key, which is a member, took its place.
+    pub replaced: bool,
 }
 
 /// Every store that ever was in the cluster, with its key.
@@ -221,7 +241,9 @@ pub(crate) fn can_do_without(
             "without {listed} the cluster would have no voter left: add another node first"
         )));
     }
-    let fit = |node: &&&Node| node.row.noticed() == MemberState::Joined;
+    // Who is being repaired has no vote, and may lack what was acknowledged.
+    let fit =
+        |node: &&&Node| node.row.noticed() == MemberState::Joined && node.row.repair.is_none();
     let (fit, all) = (staying.iter().filter(fit).count(), staying.len());
     if fit * 2 <= all {
         return Err(conflict(format!(

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use proto::limits::{ADDRESS_BYTES_MAX, NODES_MAX, REASON_BYTES_MAX, STEP_DOWN_MAX_NS};
 use proto::member::{
-    AdmitNode, LeftReason, MemberOp, MemberState, MemberWants, Notice, RemoveNodes, SetNode,
+    AdmitNode, LeftReason, MemberOp, MemberState, MemberWants, Notice, ReadmitNode, RemoveNodes,
+    SetNode,
 };
 use proto::wire::{MemberChange, Members};
 use proto::{Failure, MessageId, Name};
@@ -50,6 +51,9 @@ pub(crate) fn check(change: &MemberChange) -> Result<(), Failure> {
             check_name(&moved.name)?;
             check_address(&moved.address)
         }
+        MemberOp::Readmit(ask) => check_readmit(ask),
+        MemberOp::Repaired(done) => check_name(&done.name),
+        MemberOp::Recover(recover) => check_name(&recover.name),
     }
 }
 
@@ -118,6 +122,18 @@ pub(crate) fn check_admit(ask: &AdmitNode) -> Result<(), Failure> {
     check_fingerprint(&ask.fingerprint)?;
     if ask.incarnation.len() != 16 {
         return Err(invalid("an incarnation has 16 bytes"));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_readmit(ask: &ReadmitNode) -> Result<(), Failure> {
+    check_name(&ask.name)?;
+    check_fingerprint(&ask.fingerprint)?;
+    if ask.incarnation.len() != 16 {
+        return Err(invalid("an incarnation has 16 bytes"));
+    }
+    if ask.why.len() > REASON_BYTES_MAX {
+        return Err(invalid(format!("a reason of more than {REASON_BYTES_MAX} bytes")));
     }
     Ok(())
 }

@@ -32,14 +32,14 @@ use crate::rules::tokens;
 
 /// What a change comes to.
 #[derive(Default)]
-struct Changed {
+pub(crate) struct Changed {
     /// Rows to write.
-    rows: Vec<Node>,
-    events: Vec<Event>,
+    pub(crate) rows: Vec<Node>,
+    pub(crate) events: Vec<Event>,
     /// Nodes that get a share of the slots.
-    shares: Vec<String>,
+    pub(crate) shares: Vec<String>,
     /// Names whose rows are the answer.
-    answer: Vec<String>,
+    pub(crate) answer: Vec<String>,
 }
 
 impl Machine<'_> {
@@ -69,6 +69,9 @@ impl Machine<'_> {
             MemberOp::StepDown(step) => self.set_aside(step, &change.id, now)?,
             MemberOp::Bind(bind) => self.bind_key(bind)?,
             MemberOp::Move(moved) => self.move_member(moved)?,
+            MemberOp::Readmit(ask) => self.readmit(ask, now)?,
+            MemberOp::Repaired(done) => self.end_repair(done)?,
+            MemberOp::Recover(recover) => self.let_return(recover)?,
         };
         self.write_members(place, caller, changed)
     }
@@ -245,6 +248,8 @@ impl Machine<'_> {
                 .push(event.with("state", "removed").with("reason", LeftReason::Removed.as_str()));
             node.row.state = MemberState::Removed.into();
             LeftReason::Removed.as_str().clone_into(&mut node.row.reason);
+            node.row.repair = None;
+            node.row.may_return = false;
             node.row.since = now.to_bytes().to_vec();
             id.clone_into(&mut node.removed_by);
             changed.rows.push(node);
@@ -430,6 +435,7 @@ fn successor(name: &str, before: Option<&Node>) -> Result<Node, Failure> {
         raft_id: before.row.raft_id,
         fingerprint: Bytes::copy_from_slice(&before.row.fingerprint),
         incarnation: Bytes::copy_from_slice(&before.row.incarnation),
+        repaired: false,
     });
     Ok(node)
 }
@@ -468,7 +474,11 @@ fn is_of_nodes(op: &MemberOp) -> bool {
         | MemberOp::Notice(_)
         | MemberOp::Lead(_)
         | MemberOp::Bind(_)
-        | MemberOp::Move(_) => true,
-        MemberOp::Remove(_) | MemberOp::Set(_) | MemberOp::StepDown(_) => false,
+        | MemberOp::Move(_)
+        | MemberOp::Readmit(_)
+        | MemberOp::Repaired(_) => true,
+        MemberOp::Remove(_) | MemberOp::Set(_) | MemberOp::StepDown(_) | MemberOp::Recover(_) => {
+            false
+        }
     }
 }

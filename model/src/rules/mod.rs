@@ -21,6 +21,7 @@ pub(crate) mod member_check;
 pub(crate) mod members;
 pub(crate) mod notice;
 pub(crate) mod registry;
+pub(crate) mod repair;
 pub mod retention;
 pub(crate) mod send;
 pub(crate) mod settings;

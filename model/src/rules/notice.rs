@@ -20,6 +20,9 @@ pub(crate) fn noticed(row: &MemberRow, notice: &Notice) -> Option<(MemberRow, Ev
     let started = notice.starts > row.starts;
     let to = MemberState::try_from(notice.state).ok()?;
     let (kind, text) = match (row.noticed(), to) {
+        (MemberState::Admitted, MemberState::Joined) if row.repair.is_some() => {
+            (JOIN, rejoined(row, notice))
+        }
         (MemberState::Admitted, MemberState::Joined) => (JOIN, format!("joined {}", row.name)),
         (MemberState::Left, MemberState::Joined)
             if started || LeftReason::read(&row.reason) != Some(LeftReason::Stopped) =>

@@ -7,7 +7,7 @@ use model::{CommandOp, MemoryView, query};
 use proto::admin::{AdminChange, AdminKey, AdminName, AdminOp, AdminRecovery, AdminRow, Admins};
 use proto::member::{
     AdmitNode, BindKey, Lead, MemberOp, MemberRow, MemberState, MemberWants, MoveNode, Notice,
-    RemoveNodes, SetNode, StepDown,
+    ReadmitNode, RecoverNode, RemoveNodes, RepairedNode, SetNode, StepDown,
 };
 use proto::token::{AdmitClient, CreateToken, TokenId, TokenOp, TokenProof, TokenView};
 use proto::wire::{MemberChange, Members, Plan, TokenChange, Tokens};
@@ -27,7 +27,10 @@ pub(crate) enum Verb {
     Bind,
     FirstAdmins,
     Moved,
+    Readmit,
+    Repaired,
     // Commands of admins.
+    Recover,
     AddAdmin,
     RemoveAdmin,
     RecoverAdmin,
@@ -41,6 +44,7 @@ pub(crate) enum Verb {
     Tokens,
     CheckToken,
     CheckAdmission,
+    CheckReadmission,
     CheckClient,
     KeyOf,
     MayRenew,
@@ -68,6 +72,10 @@ impl Verb {
             "bindings" => Self::Bindings,
             "admins" => Self::Admins,
             "moved" => Self::Moved,
+            "readmit" => Self::Readmit,
+            "repaired" => Self::Repaired,
+            "recover" => Self::Recover,
+            "check-readmission" => Self::CheckReadmission,
             "remove" => Self::Remove,
             "set" => Self::Set,
             "step-down" => Self::StepDown,
@@ -131,6 +139,11 @@ impl Verb {
                 let moved = MoveNode { name, raft_id: line.number("id"), address };
                 member(MemberOp::Move(moved), line)
             }
+            Self::Readmit => member(MemberOp::Readmit(readmit(line)), line),
+            Self::Repaired => member(MemberOp::Repaired(repaired(line)), line),
+            Self::Recover => {
+                member(MemberOp::Recover(RecoverNode { name: line.text("name") }), line)
+            }
             Self::Remove => {
                 let force = line.text("force") == "yes";
                 member(MemberOp::Remove(RemoveNodes { names: list(line, "names"), force }), line)
@@ -182,6 +195,7 @@ impl Verb {
                     Err(error) => refused(&error.into_failure()),
                 }]
             }
+            Self::CheckReadmission => vec![check_readmission(view, line, now)],
             Self::KeyOf => vec![key_of(view, line)],
             Self::MayRenew => vec![may_renew(view, line)],
             Self::Revoked => {
@@ -192,18 +206,7 @@ impl Verb {
                 vec![why.unwrap().unwrap_or_else(|| "not revoked".to_owned())]
             }
             Self::Admins => describe_admins(&query::admins(view).unwrap()),
-            Self::Bindings => {
-                let known = |key: &[u8]| match key {
-                    [] => "no key".to_owned(),
-                    [first, ..] => format!("key {first:02x}"),
-                };
-                let bindings = query::bindings(view).unwrap().into_iter();
-                let one = |b: query::Binding| {
-                    let removed = if b.removed { ", removed" } else { "" };
-                    format!("{} id {} {}{removed}", b.name, b.raft_id, known(&b.fingerprint))
-                };
-                bindings.map(one).collect()
-            }
+            Self::Bindings => query::bindings(view).unwrap().iter().map(binding).collect(),
             Self::Homes => {
                 let slots = query::slots(view).unwrap();
                 let count = |i: usize| slots.homes.iter().filter(|h| **h as usize == i).count();
@@ -302,6 +305,44 @@ fn admit(line: &mut Line) -> AdmitNode {
     }
 }
 
+/// `name=n2 id=2 with=KEY store=s why=text`, and `permitted=no` where its file does not let it.
+fn readmit(line: &mut Line) -> ReadmitNode {
+    ReadmitNode {
+        name: line.text("name"),
+        raft_id: line.number("id"),
+        fingerprint: fingerprint(&line.text("with")).to_vec(),
+        incarnation: store(&line.text("store")),
+        why: line.text("why"),
+        permitted: line.text("permitted") != "no",
+    }
+}
+
+fn repaired(line: &mut Line) -> RepairedNode {
+    RepairedNode { name: line.text("name"), raft_id: line.number("id") }
+}
+
+fn check_readmission(view: &MemoryView, line: &mut Line, now: clock::Hlc) -> String {
+    match query::check_readmission(view, &readmit(line), now) {
+        Ok(query::Readmission::May) => "may come back".to_owned(),
+        Ok(query::Readmission::In) => "is back".to_owned(),
+        Ok(query::Readmission::Not(wait, text)) => format!("waits for {}: {text}", wait.as_str()),
+        Err(error) => refused(&error.into_failure()),
+    }
+}
+
+fn binding(bound: &query::Binding) -> String {
+    let removed = match (bound.removed, bound.replaced) {
+        (_, true) => ", replaced",
+        (true, false) => ", removed",
+        (false, false) => "",
+    };
+    let key = match &bound.fingerprint[..] {
+        [] => "no key".to_owned(),
+        [first, ..] => format!("key {first:02x}"),
+    };
+    format!("{} id {} {key}{removed}", bound.name, bound.raft_id)
+}
+
 fn notice(line: &mut Line) -> Notice {
     let state = match &*line.text("state") {
         "joined" => MemberState::Joined,
@@ -372,6 +413,12 @@ pub(crate) fn describe_members(members: &Members) -> Vec<String> {
         text.push_str(&format!(" since {since}, starts {}", row.starts));
         if row.drained {
             text.push_str(", drained");
+        }
+        if let Some(repair) = &row.repair {
+            text.push_str(&format!(", being repaired ({})", repair.why));
+        }
+        if row.may_return {
+            text.push_str(", may return");
         }
         if row.aside_until_ns != 0 {
             let until = short(clock::Hlc::from_ns(row.aside_until_ns));

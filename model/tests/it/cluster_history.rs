@@ -5,8 +5,8 @@ use clock::{Hlc, Stamp};
 use model::{Batch, Caller, Command, CommandOp};
 use proptest::prelude::*;
 use proto::member::{
-    AdmitNode, Lead, LeftReason, MemberOp, MemberRow, MoveNode, Notice, RemoveNodes, SetNode,
-    StepDown,
+    AdmitNode, Lead, LeftReason, MemberOp, MemberRow, MoveNode, Notice, ReadmitNode, RecoverNode,
+    RemoveNodes, RepairedNode, SetNode, StepDown,
 };
 use proto::token::{AdmitClient, CreateToken, TokenId, TokenOp, TokenProof};
 use proto::wire::{MemberChange, Members, TokenChange};
@@ -55,9 +55,31 @@ fn first(count: u64) -> MemberOp {
         name: format!("n{n}"),
         raft_id: n,
         address: format!("n{n}:7101"),
+        fingerprint: first_key(n),
+        incarnation: vec![0x40 + u8::try_from(n).unwrap(); 16],
         ..MemberRow::default()
     };
     MemberOp::Init(Members { epoch: 0, members: (1..=count).map(row).collect() })
+}
+
+fn first_key(n: u64) -> Vec<u8> {
+    vec![0x40 + u8::try_from(n).unwrap(); 32]
+}
+
+/// A first member that is taken back, or somebody in its name.
+fn readmit() -> impl Strategy<Value = MemberOp> {
+    let key = prop_oneof![7 => Just(None), 1 => (0u8..6).prop_map(Some)];
+    let id = prop_oneof![2 => Just(None), 1 => (16u64..24).prop_map(Some)];
+    (1u64..4, id, key, 0x60u8..0x68, any::<bool>()).prop_map(|(n, id, key, store, permitted)| {
+        MemberOp::Readmit(ReadmitNode {
+            name: format!("n{n}"),
+            raft_id: id.unwrap_or(n),
+            fingerprint: key.map_or_else(|| first_key(n), |key| vec![key; 32]),
+            incarnation: vec![store; 16],
+            why: "lost".to_owned(),
+            permitted,
+        })
+    })
 }
 
 fn node_op() -> impl Strategy<Value = CommandOp> {
@@ -81,6 +103,10 @@ fn node_op() -> impl Strategy<Value = CommandOp> {
         1 => (name(), 1u64..20, 1u16..9).prop_map(move |(name, raft_id, port)| {
             let address = format!("moved.example:{port}");
             change(MemberOp::Move(MoveNode { name, raft_id, address }))
+        }),
+        4 => readmit().prop_map(change),
+        2 => (name(), 16u64..20).prop_map(move |(name, raft_id)| {
+            change(MemberOp::Repaired(RepairedNode { name, raft_id }))
         }),
         6 => client,
     ]
@@ -109,6 +135,8 @@ fn admin_op() -> impl Strategy<Value = CommandOp> {
         4 => (remove, "[a-d]").prop_map(change),
         2 => (set.prop_map(MemberOp::Set), "[a-d]").prop_map(change),
         1 => (aside, "[a-d]").prop_map(change),
+        1 => (name().prop_map(|name| MemberOp::Recover(RecoverNode { name })), "[a-d]")
+            .prop_map(change),
         6 => create.prop_map(token),
         1 => (0u8..3).prop_map(move |id| token(TokenOp::Revoke(TokenId { id: vec![id; 8] }))),
     ]

@@ -38,6 +38,7 @@ pub(crate) async fn run(args: Node, globals: &Globals, out: &mut Out) -> Result<
         Node::StepDown { name, hold } => set::step_down(name.as_ref(), hold, globals, out).await,
         Node::Promote { name } => set::vote(&name, true, globals, out).await,
         Node::Demote { name } => set::vote(&name, false, globals, out).await,
+        Node::Recover { name } => set::recover(&name, globals, out).await,
         Node::Set { name, priority, signer } => {
             set::set(&name, priority, signer, globals, out).await
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::member::{MemberOp, MemberRow, MemberWants, SetNode, StepDown};
+use proto::member::{MemberOp, MemberRow, MemberWants, RecoverNode, SetNode, StepDown};
 use proto::wire::{NodeRow, Status};
 use proto::{ExitCode, Name, Problem};
 use serde::Serialize;
@@ -89,6 +89,14 @@ async fn voted(
     };
     talk.until(out, &format!("{what} of {name}"), missing).await?;
     Ok(rows)
+}
+
+/// Lets a node come back with a new store. When it asks for that is its own affair.
+pub(super) async fn recover(name: &Name, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
+    let talk = Talk::open(globals)?;
+    let rows = talk.change(MemberOp::Recover(RecoverNode { name: name.to_string() })).await;
+    talk.close().await;
+    show(&rows?, out)
 }
 
 /// Changes a node's priority, or whether it may sign. To whom the role goes then, and when, is the
