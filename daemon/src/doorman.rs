@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn an_event_says_who_where_and_why() {
-        let (sink, queue) = crate::events::channel();
+        let (sink, queue) = crate::events::channel(crate::chance::Chance::system());
         let doorman = Doorman::new("n2".parse().unwrap(), sink);
         let who = Identity {
             cluster: ClusterId::from_bytes([1; 16]),

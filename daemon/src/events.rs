@@ -18,7 +18,8 @@ use proto::peer::NodeEvent;
 use proto::{ErrorCode, Failure};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
+
+use crate::chance::Chance;
 
 /// See [`EventQueue::pause_first`].
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
@@ -42,6 +43,7 @@ pub struct EventQueue {
 
 #[derive(Debug, Default)]
 struct Shared {
+    chance: Chance,
     waiting: Mutex<Waiting>,
     pushed: Notify,
 }
@@ -52,10 +54,10 @@ struct Waiting {
     dropped: u64,
 }
 
-/// A queue and its entrance.
+/// A queue and its entrance. `chance` gives events their ids.
 #[must_use]
-pub fn channel() -> (EventSink, EventQueue) {
-    let shared = Arc::new(Shared::default());
+pub fn channel(chance: Chance) -> (EventSink, EventQueue) {
+    let shared = Arc::new(Shared { chance, ..Shared::default() });
     let sink = EventSink { shared: Some(Arc::clone(&shared)) };
     (sink, EventQueue { shared, pause_first: PAUSE_FIRST })
 }
@@ -72,7 +74,7 @@ impl EventSink {
     pub fn push(&self, mut event: NodeEvent) {
         let Some(shared) = &self.shared else { return };
         if event.id.is_empty() {
-            event.id = Uuid::new_v4().to_string();
+            event.id = shared.chance.id().to_string();
         }
         let mut waiting = shared.lock();
         if waiting.events.len() >= EVENTS_WAITING_MAX {
@@ -203,7 +205,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_event_keeps_its_id_until_it_is_stored() {
-        let (sink, queue) = channel();
+        let (sink, queue) = channel(Chance::system());
         sink.push(event("one"));
         sink.push(event("two"));
         let busy = || Failure::new(ErrorCode::NoQuorum, "nobody leads");
@@ -216,7 +218,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_can_never_be_stored_holds_nobody_up() {
-        let (sink, queue) = channel();
+        let (sink, queue) = channel(Chance::system());
         sink.push(event("bad"));
         sink.push(event("good"));
         let refused = || Failure::new(ErrorCode::Invalid, "too large");
@@ -230,7 +232,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_queue_is_bounded_and_keeps_the_newest() {
-        let (sink, queue) = channel();
+        let (sink, queue) = channel(Chance::system());
         for n in 0..EVENTS_WAITING_MAX + 3 {
             sink.push(event(&n.to_string()));
         }
@@ -242,7 +244,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_event_dropped_while_it_is_brought_takes_no_other_with_it() {
-        let (sink, queue) = channel();
+        let (sink, queue) = channel(Chance::system());
         for n in 0..EVENTS_WAITING_MAX {
             sink.push(event(&n.to_string()));
         }

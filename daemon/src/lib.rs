@@ -17,6 +17,8 @@ pub mod server;
 pub mod start;
 
 mod alarms;
+pub mod blocking;
+pub mod chance;
 mod doorman;
 mod earlier;
 pub mod events;

@@ -217,7 +217,7 @@ impl Node {
         let core = self.core()?;
         core.engine.purge().await.map_err(store_failure)?;
         let store = core.store.clone();
-        let compacted = tokio::task::spawn_blocking(move || store.compact()).await;
+        let compacted = self.inner.blocking.run(move || store.compact()).await;
         let ended = |error| Failure::new(ErrorCode::Internal, format!("compaction: {error}"));
         compacted.map_err(ended)?.map_err(store_failure)
     }

@@ -192,7 +192,7 @@ impl Node {
 
     async fn own_highest(&self, core: &Core) -> Result<Hlc, Failure> {
         let engine = core.engine.clone();
-        let read = tokio::task::spawn_blocking(move || engine.highest_stamp()).await;
+        let read = self.inner.blocking.run(move || engine.highest_stamp()).await;
         let ended = |error| Failure::new(ErrorCode::Internal, format!("reading the log: {error}"));
         read.map_err(ended)?.map_err(store_failure)
     }

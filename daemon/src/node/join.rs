@@ -287,7 +287,7 @@ impl Node {
         admit: &Admit,
         deadline: Deadline,
     ) -> Result<String, Failure> {
-        let id = uuid::Uuid::now_v7().to_string();
+        let id = self.inner.chance.id().to_string();
         let mut tries = self.tries(core, PATIENCE, deadline);
         loop {
             let tried = match admit {

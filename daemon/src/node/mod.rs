@@ -49,6 +49,8 @@ use proto::{ErrorCode, Failure, Identity, Name, Problem, Role};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::blocking::Blocking;
+use crate::chance::Chance;
 use crate::events::EventSink;
 use crate::lead::Lead;
 use crate::node_identity::{NodeIdentity, Signer};
@@ -119,6 +121,8 @@ struct Inner {
     pages: Turns,
     /// Requests of clients that were answered.
     requests: AtomicU64,
+    chance: Chance,
+    blocking: Blocking,
 }
 
 /// What a node can do.
@@ -170,6 +174,10 @@ pub(crate) struct Outside {
     pub(crate) members: PeerMonitor,
     pub(crate) witness: Witness,
     pub(crate) trust: Arc<Trust>,
+    pub(crate) chance: Chance,
+    pub(crate) blocking: Blocking,
+    /// How many there are: as many pages are read at a time, and a few more.
+    pub(crate) processors: usize,
 }
 
 /// Who asks: what the connection proves, and through which gateway.
@@ -254,7 +262,8 @@ impl Node {
         outside: Outside,
         body: Body,
     ) -> Self {
-        let Outside { node_clock, link, members, witness, trust } = outside;
+        let Outside { node_clock, link, members, witness, trust, chance, blocking, processors } =
+            outside;
         let NodeIdentity { credentials, signer } = node_identity;
         let inner = Inner {
             name: credentials.identity().name.clone(),
@@ -278,8 +287,10 @@ impl Node {
             disk_slow: AtomicBool::new(false),
             began: Instant::now(),
             auditing: tokio::sync::Mutex::default(),
-            pages: Turns::new(page_turns(), 0),
+            pages: Turns::new(page_turns(processors), 0),
             requests: AtomicU64::new(0),
+            chance,
+            blocking,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -528,7 +539,6 @@ impl Node {
 }
 
 /// Pages that are read at a time.
-fn page_turns() -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+fn page_turns(processors: usize) -> usize {
     proto::limits::PAGE_TURNS_MIN.max(processors + 1)
 }

@@ -22,7 +22,6 @@ use net::{FrameRx, FrameTx, Lane, Link, LinkError, PeerAddr};
 use parking_lot::{Mutex, MutexGuard};
 use proto::member::{MemberChange, MemberOp, MemberRow, MoveNode};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use crate::peer_monitor::PeerStatus;
 use crate::reconciler;
@@ -258,8 +257,10 @@ impl Node {
     async fn bring_move(&self, name: &str, raft_id: u64, address: &str) {
         let (name, address) = (name.to_owned(), address.to_owned());
         let moved = MoveNode { name, raft_id, address };
-        let change =
-            MemberChange { op: Some(MemberOp::Move(moved)), id: Uuid::new_v4().to_string() };
+        let change = MemberChange {
+            op: Some(MemberOp::Move(moved)),
+            id: self.inner.chance.id().to_string(),
+        };
         if let Err(failure) = self.bring_member(change, Deadline::within(BRING_WITHIN)).await {
             tracing::debug!(%failure, "the new address of a node could not be noted; it will be tried again");
         }

@@ -12,7 +12,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use certs::pin::now_unix_s;
 use certs::{CertError, Date, Peer};
 use config::Tls;
 use model::query;
@@ -34,6 +33,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
 
 impl Node {
+    /// What the machine's wall clock says, in seconds since 1970: certificates go by that.
+    fn wall_unix_s(&self) -> i64 {
+        i64::try_from(self.node_clock().wall_ns() / 1_000_000_000).unwrap_or(i64::MAX)
+    }
+
     /// From when to when this node's certificate is valid.
     pub(super) fn certificate_life(&self) -> Life {
         self.inner.credentials.load().life()
@@ -94,7 +98,7 @@ impl Node {
 
     /// Who asks, by certificate and key.
     fn proven(&self, renew: &Renew) -> Result<Peer, Failure> {
-        let now = i64::try_from(now_unix_s()).unwrap_or(i64::MAX);
+        let now = self.wall_unix_s();
         let own = self.inner.credentials.load();
         own.check_renewal(&renew.certificate, &renew.csr, now)
             .map_err(|error| Failure::new(ErrorCode::Denied, error))
@@ -151,7 +155,7 @@ impl Node {
                     .to_owned(),
             );
         }
-        if fresh.not_before_unix > i64::try_from(now_unix_s()).unwrap_or(i64::MAX) {
+        if fresh.not_before_unix > self.wall_unix_s() {
             // The one that is in use may yet be good; this one would not be, and not after a restart.
             let from = Date(fresh.not_before_unix);
             return Err(format!(
@@ -190,7 +194,7 @@ async fn keep(node: Node, tls: Tls, taken: Arc<Notify>) {
     let spread = node.renewal_spread();
     loop {
         let life = node.certificate_life();
-        let now = i64::try_from(now_unix_s()).unwrap_or(i64::MAX);
+        let now = node.wall_unix_s();
         let left_s = life.due_unix_s(spread).saturating_sub(now);
         if left_s > 0 {
             let left = Duration::from_secs(left_s.unsigned_abs());
@@ -229,7 +233,7 @@ impl Node {
     /// What is to be said of this node's certificate, if anything.
     pub(super) fn certificate_problem(&self) -> Option<Problem> {
         let life = self.certificate_life();
-        let now = i64::try_from(now_unix_s()).unwrap_or(i64::MAX);
+        let now = self.wall_unix_s();
         let (code, when) = match life.standing(now) {
             Validity::Fine => return None,
             Validity::Late => {

@@ -51,7 +51,7 @@ type Wait = (RepairWait, String);
 /// which is to be at once. Never for a node that takes part.
 pub(crate) async fn taken_back(node: &Node, config: &Config) -> Failed {
     let Body::Repairing(repairing) = &node.inner.body else { return std::future::pending().await };
-    let incarnation = Uuid::new_v4();
+    let incarnation = node.inner.chance.id();
     loop {
         let wait = match node.ask_to_return(repairing, config, incarnation).await {
             Ok(members) => match make_way(node, config, &members) {
@@ -220,7 +220,7 @@ impl Node {
                     let text = format!("{own} does not reach it at {}", row.address);
                     return wait(RepairWait::Address, text);
                 }
-                let id = Uuid::new_v4().to_string();
+                let id = self.inner.chance.id().to_string();
                 let change = MemberChange { op: Some(MemberOp::Readmit(change)), id };
                 self.own_member(own, change, Deadline::within(DEADLINE)).await?;
             }
@@ -254,7 +254,7 @@ pub(crate) fn note_members(node: &Node, config: &Config, tasks: &Tasks) {
             let known = node.known_members(core).filter(|known| noted.as_ref() != Some(known));
             if let Some(known) = known {
                 let (new, tls) = (known.clone(), tls.clone());
-                let written = tokio::task::spawn_blocking(move || new.write_members(&tls)).await;
+                let written = node.inner.blocking.run(move || new.write_members(&tls)).await;
                 match written {
                     Ok(Ok(())) => (noted, failed) = (Some(known), false),
                     Ok(Err(error)) if !failed => {

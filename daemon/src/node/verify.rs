@@ -48,7 +48,7 @@ impl Node {
 
     async fn audit(&self, store: Store) -> Result<Audit, Failure> {
         let node = self.clone();
-        let looked = tokio::task::spawn_blocking(move || {
+        let looked = self.inner.blocking.run(move || {
             let busy = |_| {
                 Failure::new(ErrorCode::Busy, "the store is being read for somebody else already")
                     .retry_after_ms(1000)

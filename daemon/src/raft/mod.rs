@@ -36,6 +36,7 @@ use openraft::raft::linearizable_read::{Linearizer, ReadLogId};
 use openraft::{Config, ReadPolicy, SnapshotPolicy};
 use tokio::sync::watch;
 
+use crate::chance::Chance;
 use crate::store::{Store, StoreError, Writer};
 
 pub(crate) use self::ballots::pace;
@@ -168,7 +169,7 @@ struct Elections {
 impl Handle {
     /// Starts the engine on a store that is proven intact. `observe` is told the highest stamp of
     /// everything that enters the log, before anything else can be stamped; `guard` judges what
-    /// other nodes send before the engine sees it.
+    /// other nodes send before the engine sees it; it draws its election timeouts from `chance`.
     ///
     /// # Errors
     /// When the store cannot be read or the timing is out of range.
@@ -178,6 +179,7 @@ impl Handle {
         link: Arc<dyn Link>,
         observe: Observe,
         guard: Guard,
+        chance: Chance,
     ) -> Result<Self, StoreError> {
         let id = store.identity().raft_id;
         let last_stamp = machine::last_stamp(&store)?;
@@ -195,7 +197,8 @@ impl Handle {
             Arc::clone(&silent),
             Arc::clone(&ballots),
         );
-        let raft = Raft::new(id, Arc::new(config), network, log, state_machine).await;
+        let starting = Raft::new(id, Arc::new(config), network, log, state_machine);
+        let raft = runtime::drawing(chance, starting).await;
         let raft = raft.map_err(|error| StoreError::Damaged(error.to_string()))?;
         let writer = store.writer()?;
         let view = engine_state::follow(&raft);

@@ -1,20 +1,38 @@
-//! The engine's runtime: tokio, but for one thing.
+//! The engine's runtime: tokio, but for two things.
 //!
 //! The engine ends what it asks of another node after times that were fixed when it started: an answer
 //! to a vote, after the shortest election timeout. How long it may take depends on the disks of the
 //! day, and our own client of the other node (`network`) knows that and ends every call in time. So the
 //! engine's own limit is a backstop behind it.
+//!
+//! And the engine draws its election timeouts from the node's own source of chance, which every task that
+//! it starts inherits: a node that is to do the same again does.
 
 use std::future::Future;
 use std::time::Duration;
 
+use futures::future::Either;
 use openraft::{AsyncRuntime, OptionalSend};
 use openraft_rt_tokio::TokioRuntime;
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+
+use crate::chance::Chance;
 
 use super::ballots::PATIENCE_MAX;
 
 /// Nothing that the engine waits for with a limit is given up earlier.
 const BACKSTOP: Duration = PATIENCE_MAX.saturating_add(Duration::from_secs(5));
+
+tokio::task_local! {
+    /// What the tasks of one engine draw from.
+    static CHANCE: Chance;
+}
+
+/// Runs what starts an engine: that engine draws from `chance`.
+pub(super) async fn drawing<T>(chance: Chance, starting: impl Future<Output = T>) -> T {
+    CHANCE.scope(chance, Box::pin(starting)).await
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -28,7 +46,7 @@ impl AsyncRuntime for Runtime {
     type TimeoutError = <TokioRuntime as AsyncRuntime>::TimeoutError;
     type Timeout<R, T: Future<Output = R> + OptionalSend> =
         <TokioRuntime as AsyncRuntime>::Timeout<R, T>;
-    type ThreadLocalRng = <TokioRuntime as AsyncRuntime>::ThreadLocalRng;
+    type ThreadLocalRng = SmallRng;
     type Mpsc = <TokioRuntime as AsyncRuntime>::Mpsc;
     type Watch = <TokioRuntime as AsyncRuntime>::Watch;
     type Oneshot = <TokioRuntime as AsyncRuntime>::Oneshot;
@@ -39,7 +57,10 @@ impl AsyncRuntime for Runtime {
         T: Future + OptionalSend + 'static,
         T::Output: OptionalSend + 'static,
     {
-        TokioRuntime::spawn(future)
+        TokioRuntime::spawn(match CHANCE.try_with(Clone::clone) {
+            Ok(chance) => Either::Left(CHANCE.scope(chance, future)),
+            Err(_) => Either::Right(future),
+        })
     }
 
     fn sleep(duration: Duration) -> Self::Sleep {
@@ -69,7 +90,8 @@ impl AsyncRuntime for Runtime {
     }
 
     fn thread_rng() -> Self::ThreadLocalRng {
-        TokioRuntime::thread_rng()
+        let chance = CHANCE.try_with(Clone::clone).unwrap_or_default();
+        SmallRng::seed_from_u64(chance.number())
     }
 
     fn new(threads: usize) -> Self {

@@ -18,6 +18,7 @@ use proto::{ErrorCode, Failure, Name};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::chance::Chance;
 use crate::events::EventSink;
 use crate::lead::{self, Lead};
 use crate::peer_monitor::{Exchanges, PeerMonitor};
@@ -172,6 +173,7 @@ pub(crate) async fn start_undecided(
         Arc::clone(&link),
         Arc::new(move |seen| observing.observe(seen)),
         guard.unwrap_or_else(|| lead.guard(known.clone())),
+        Chance::system(),
     );
     let engine = engine.await.unwrap();
     engine.attested();

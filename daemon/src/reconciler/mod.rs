@@ -33,8 +33,8 @@ use proto::member::{
 use proto::{ErrorCode, Failure, Name};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use uuid::Uuid;
 
+use crate::chance::Chance;
 use crate::lead::{self, Lead};
 use crate::peer_monitor::PeerMonitor;
 use crate::raft::{ChangeError, EngineState, Handle};
@@ -115,6 +115,8 @@ pub struct Parts {
     pub store: Store,
     /// The clock.
     pub node_clock: NodeClock,
+    /// Draws the ids of what is ordered.
+    pub chance: Chance,
     /// What is known of keys.
     pub(crate) trust: Arc<Trust>,
 }
@@ -373,7 +375,7 @@ impl<'a> Term<'a> {
 
     /// Orders a change of the table; says whether it was done.
     async fn order(&mut self, op: MemberOp) -> bool {
-        let change = MemberChange { op: Some(op), id: Uuid::new_v4().to_string() };
+        let change = MemberChange { op: Some(op), id: self.parts.chance.id().to_string() };
         match self.parts.node.order_member(change, NOTED_WITHIN).await {
             Ok(()) => true,
             Err(failure) => {

@@ -12,6 +12,8 @@ mod bootstrap;
 mod ending;
 mod process;
 mod running;
+#[cfg(test)]
+mod whole_test;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use clock::Hlc;
 use config::seed::Seed;
 use config::{ClockMode, Config};
 use net::{CheckPeer, Link, MakeHello, PeerAddr, Port};
+use proto::Name;
 use proto::limits::{CLIENT_TURNS_KEPT, CLIENT_TURNS_MAX};
 use proto::peer::Hello;
 use proto::settings::{Configure, OnLoss};
@@ -28,6 +31,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::alarms;
+use crate::blocking::Blocking;
+use crate::chance::Chance;
 use crate::doorman::Doorman;
 use crate::events::{self, EventQueue, EventSink};
 use crate::janitor::Janitor;
@@ -48,7 +53,7 @@ use crate::tasks::Tasks;
 use crate::time::{Counter, NodeClock};
 use crate::trust::Trust;
 use crate::turns::Turns;
-use crate::witness::Witness;
+use crate::witness::{Notebook, Witness};
 
 pub use self::bootstrap::{bootstrap, store_identity};
 pub use self::process::run;
@@ -61,8 +66,8 @@ const READY_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a node is put together from.
 pub struct Parts {
-    /// Its configuration. Listen address, certificate files and log are the process's business; of the
-    /// data directory, what peers have shown of their stores is kept there.
+    /// Its configuration. Listen address, data directory, certificate files and log are the process's
+    /// business.
     pub config: Config,
     /// What it proves itself with.
     pub node_identity: NodeIdentity,
@@ -73,10 +78,69 @@ pub struct Parts {
     /// The seed of the store, also one that was put to use long ago: who the first members and
     /// administrators were. See [`bootstrap()`].
     pub seed: Option<Seed>,
-    /// Where its clock takes elapsed time from.
-    pub counter: Counter,
+    /// What it uses of the machine that it runs on.
+    pub machine: Machine,
     /// What starts its tasks, and ends them.
     pub tasks: Tasks,
+}
+
+/// What a node uses of the machine that it runs on, real or not, besides network and store.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Where its clock takes elapsed time from, and the wall clock that certificates go by.
+    pub counter: Counter,
+    /// What draws its ids and election timeouts.
+    pub chance: Chance,
+    /// Where work goes that waits for the disk.
+    pub blocking: Blocking,
+    /// Where it notes what others show of their stores.
+    pub notebook: Notebook,
+    /// How many processors there are.
+    pub processors: usize,
+}
+
+impl Machine {
+    /// The one that this process runs on.
+    #[must_use]
+    pub fn real(config: &Config) -> Self {
+        let processors = std::thread::available_parallelism();
+        Self {
+            counter: Counter::of(config.clock.mode),
+            chance: Chance::system(),
+            blocking: Blocking::Threads,
+            notebook: Notebook::beside_store(&config.data_dir),
+            processors: processors.map_or(1, std::num::NonZero::get),
+        }
+    }
+
+    fn clock(
+        &self,
+        config: &Config,
+        ceiling: Hlc,
+        events: EventSink,
+        name: &Name,
+        tasks: &Tasks,
+    ) -> NodeClock {
+        let (counter, name) = (self.counter.clone(), name.clone());
+        NodeClock::with_counter(&config.clock, ceiling, events, name, tasks, counter)
+    }
+
+    fn witness(&self, identity: &StoreIdentity, store: Option<&Store>) -> Witness {
+        let kept = (self.notebook.clone(), &self.chance, self.blocking);
+        Witness::new(kept, identity, store.cloned())
+    }
+
+    fn around(
+        &self,
+        node_clock: NodeClock,
+        link: Arc<dyn Link>,
+        members: PeerMonitor,
+        witness: Witness,
+        trust: Arc<Trust>,
+    ) -> Outside {
+        let (chance, blocking, processors) = (self.chance.clone(), self.blocking, self.processors);
+        Outside { node_clock, link, members, witness, trust, chance, blocking, processors }
+    }
 }
 
 impl Parts {
@@ -86,10 +150,11 @@ impl Parts {
     /// # Errors
     /// When the store cannot be read or written. What was started then ends with the tasks.
     pub async fn start(self) -> Result<Running, StoreError> {
-        let Self { config, node_identity, port, opened, seed, counter, tasks } = self;
+        let Self { config, node_identity, port, opened, seed, machine, tasks } = self;
+        let blocking = machine.blocking;
         let reserve_bytes = config.limits.disk_reserve_bytes;
         let (gate, starting) = (Arc::clone(&port), tasks.clone());
-        let basis = Basis { config, node_identity, port: gate, seed, counter, tasks: starting };
+        let basis = Basis { config, node_identity, port: gate, seed, machine, tasks: starting };
         let (node, exchanges) = match opened {
             Opened::Intact(store) => Box::pin(basis.start_whole(store)).await?,
             Opened::Repairing { identity, damage, lock } => {
@@ -98,7 +163,7 @@ impl Parts {
         };
         let server = start_server(&node, exchanges, &port, &tasks);
         tasks.once("disk", watch_disk(node.clone(), reserve_bytes, tasks.stop().clone()));
-        Ok(Running { node, server, port, tasks })
+        Ok(Running { node, server, port, tasks, blocking })
     }
 }
 
@@ -108,28 +173,21 @@ struct Basis {
     node_identity: NodeIdentity,
     port: Arc<dyn Port>,
     seed: Option<Seed>,
-    counter: Counter,
+    machine: Machine,
     tasks: Tasks,
 }
 
 impl Basis {
     async fn start_whole(self, store: Store) -> Result<(Node, Exchanges), StoreError> {
-        let Self { config, node_identity, port, seed, counter, tasks } = self;
+        let Self { config, node_identity, port, seed, machine, tasks } = self;
         let name = node_identity.credentials.identity().name.clone();
-        let (events, event_queue) = events::channel();
+        let (events, event_queue) = events::channel(machine.chance.clone());
         let floor = store.ceiling()?;
         let doorman = Doorman::new(name.clone(), events.clone());
-        let node_clock = NodeClock::with_counter(
-            &config.clock,
-            floor,
-            events.clone(),
-            name.clone(),
-            &tasks,
-            counter,
-        );
+        let node_clock = machine.clock(&config, floor, events.clone(), &name, &tasks);
         let ceiling = Ceiling::start(node_clock.clone(), store.clone(), &tasks);
         let trust = Arc::new(Trust::new(Some(store.clone()), doorman));
-        let witness = Witness::new(&config.data_dir, store.identity(), Some(store.clone()));
+        let witness = machine.witness(store.identity(), Some(&store));
         let hello = hello_maker(identity_of(&node_identity), store.identity(), &witness, false);
         let Dialling { link, straight, book, refused } =
             Dialling::over(port.link(hello, dialled(&trust, &witness)));
@@ -141,8 +199,15 @@ impl Basis {
         let Born { members: seed, stores, admins } = Born::of(seed.as_ref());
         let own = (store.identity().raft_id, node_identity.credentials.fingerprint());
         trust.learn_seed(&stores, admins, own);
-        let engine =
-            Handle::start(store.clone(), timing, Arc::clone(&link), observe, guard).await?;
+        let engine = Handle::start(
+            store.clone(),
+            timing,
+            Arc::clone(&link),
+            observe,
+            guard,
+            machine.chance.clone(),
+        )
+        .await?;
         take_part(&engine, &witness, !seed.is_empty(), &tasks).await;
         let parts = lead::Parts::new(&engine, &members, &store, timing.election_max_ms);
         lead.start(parts, config.clock.unsynced_start, &tasks);
@@ -170,8 +235,8 @@ impl Basis {
             refused,
             seed,
         };
-        let reconciling = reconciler_parts(&core, &node_clock, &members, &trust);
-        let outside = Outside { node_clock, link, members, witness, trust };
+        let reconciling = reconciler_parts(&core, &node_clock, &members, &trust, &machine.chance);
+        let outside = machine.around(node_clock, link, members, witness, trust);
         let node = Node::new(&config, node_identity, outside, Body::Whole(Box::new(core)));
         reconciler::start(reconciling(&node), &tasks);
         start_telling(&node, events, event_queue, &tasks);
@@ -186,17 +251,16 @@ impl Basis {
         damage: Damage,
         lock: Option<Lock>,
     ) -> (Node, Exchanges) {
-        let Self { config, node_identity, port, seed, counter, tasks } = self;
+        let Self { config, node_identity, port, seed, machine, tasks } = self;
         let name = node_identity.credentials.identity().name.clone();
         let none = EventSink::nowhere();
-        let node_clock =
-            NodeClock::with_counter(&config.clock, Hlc::ZERO, none, name.clone(), &tasks, counter);
+        let node_clock = machine.clock(&config, Hlc::ZERO, none, &name, &tasks);
         let trust = Arc::new(Trust::new(None, Doorman::new(name, EventSink::nowhere())));
         // Where the store does not say any more who it is, the seed that made it does. The others would
         // take a node without a raft id for one that was removed.
         let born = || seed.as_ref().and_then(store_identity);
         let identity = identity.or_else(born).unwrap_or_default();
-        let witness = Witness::new(&config.data_dir, &identity, None);
+        let witness = machine.witness(&identity, None);
         let hello = hello_maker(identity_of(&node_identity), &identity, &witness, true);
         let link = port.link(hello, dialled(&trust, &witness));
         tasks.keep("witness", witness.clone().keep(None, tasks.stop().clone()));
@@ -205,7 +269,7 @@ impl Basis {
         trust.learn_seed(&stores, admins, own);
         let seed = seed.as_ref().map(bootstrap::members).unwrap_or_default();
         let members = monitor(&witness);
-        let outside = Outside { node_clock, link, members, witness, trust };
+        let outside = machine.around(node_clock, link, members, witness, trust);
         let waits = arc_swap::ArcSwapOption::empty();
         let repairing = Repairing { damage, identity, seed, waits, _lock: lock };
         let node = Node::new(&config, node_identity, outside, Body::Repairing(repairing));
@@ -327,12 +391,14 @@ fn reconciler_parts(
     node_clock: &NodeClock,
     members: &PeerMonitor,
     trust: &Arc<Trust>,
+    chance: &Chance,
 ) -> impl FnOnce(&Node) -> reconciler::Parts + use<> {
     let (engine, lead, store) = (core.engine.clone(), core.lead.clone(), core.store.clone());
     let (members, node_clock, trust) = (members.clone(), node_clock.clone(), Arc::clone(trust));
+    let chance = chance.clone();
     move |node| {
         let node = Arc::new(node.clone());
-        reconciler::Parts { node, engine, members, lead, store, node_clock, trust }
+        reconciler::Parts { node, engine, members, lead, store, node_clock, chance, trust }
     }
 }
 

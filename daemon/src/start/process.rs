@@ -18,11 +18,10 @@ use crate::node_identity::NodeIdentity;
 use crate::process::Process;
 use crate::store::{Opened, Store, StoreError};
 use crate::tasks::Tasks;
-use crate::time::Counter;
 
 use super::bootstrap::{bootstrap, open_store, tell_of_vote};
 use super::ending::{ended_by, failed_on};
-use super::{Parts, READY_WITHIN, Running};
+use super::{Machine, Parts, READY_WITHIN, Running};
 
 /// A sync that takes this long will not end: the service manager may as well start anew.
 const SYNC_HUNG: Duration = Duration::from_secs(15);
@@ -94,7 +93,7 @@ async fn start(
         port: Arc::new(endpoint.clone()),
         opened,
         seed: seed.or_else(used),
-        counter: Counter::of(config.clock.mode),
+        machine: Machine::real(config),
         tasks: Tasks::until(CancellationToken::new()),
     };
     parts.start().await

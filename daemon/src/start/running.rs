@@ -6,6 +6,7 @@ use std::time::Duration;
 use net::{CloseCode, Port};
 use proto::wire::{Request, Response};
 
+use crate::blocking::Blocking;
 use crate::exit::Failed;
 use crate::node::{Body, Node, Principal};
 use crate::server::Server;
@@ -25,6 +26,7 @@ pub struct Running {
     pub(super) server: Server,
     pub(super) port: Arc<dyn Port>,
     pub(super) tasks: Tasks,
+    pub(super) blocking: Blocking,
 }
 
 impl Running {
@@ -105,7 +107,7 @@ impl Running {
             core.ceiling.finish().await;
             let store = core.store.clone();
             // Joins threads: not on a thread of the runtime.
-            drop(tokio::task::spawn_blocking(move || store.close()).await);
+            drop(self.blocking.run(move || store.close()).await);
         }
         tracing::info!("stopped");
     }

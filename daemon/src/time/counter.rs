@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use config::ClockMode;
+use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::steps::OsClock;
 
@@ -30,6 +32,96 @@ pub enum Counter {
     Boot,
     /// A test's hand.
     Manual(Arc<ManualClock>),
+    /// A machine that is not there: its clocks go by the runtime's time, which may be virtual.
+    Virtual(Arc<VirtualClock>),
+}
+
+/// The clocks of a machine that is not there. They go at a rate of their own beside the runtime's time.
+#[derive(Debug)]
+pub struct VirtualClock {
+    going: Mutex<Going>,
+    /// Counts changes of how it goes.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Going {
+    /// Since when it goes so.
+    since: Instant,
+    /// What the counter said then.
+    raw_ns: u64,
+    /// How much faster than the runtime's time, parts in a thousand million.
+    rate_ppb: i64,
+    /// The wall clock when the counter was at zero.
+    wall_ns: u64,
+    suspended_ns: u64,
+}
+
+impl Going {
+    fn now_ns(&self) -> u64 {
+        let passed = i128::try_from(self.since.elapsed().as_nanos()).unwrap_or(i128::MAX);
+        let passed = passed + passed * i128::from(self.rate_ppb) / 1_000_000_000;
+        self.raw_ns.saturating_add(u64::try_from(passed).unwrap_or(0))
+    }
+}
+
+impl VirtualClock {
+    /// A machine whose wall clock says `wall_ns` since 1970 now, and whose counter starts at one second.
+    /// To be called on a runtime.
+    #[must_use]
+    pub fn new(wall_ns: u64) -> Arc<Self> {
+        let raw_ns = ManualClock::START_NS;
+        let (since, wall_ns) = (Instant::now(), wall_ns.saturating_sub(raw_ns));
+        let going = Going { since, raw_ns, rate_ppb: 0, wall_ns, suspended_ns: 0 };
+        Arc::new(Self { going: Mutex::new(going), changes: watch::Sender::default() })
+    }
+
+    /// Lets its counter go faster than the runtime's time by so much, or slower.
+    pub fn set_rate_ppb(&self, rate_ppb: i64) {
+        self.change(|going| going.rate_ppb = rate_ppb);
+    }
+
+    /// Moves the counter, and the wall clock with it, nanoseconds: what no honest oscillator does.
+    pub fn jump(&self, by_ns: u64) {
+        self.change(|going| going.raw_ns = going.raw_ns.saturating_add(by_ns));
+    }
+
+    /// Sets the wall clock forward, or back, nanoseconds.
+    pub fn step_wall(&self, by_ns: i64) {
+        self.change(|going| going.wall_ns = going.wall_ns.saturating_add_signed(by_ns));
+    }
+
+    /// The machine was suspended for so many nanoseconds: the raw counter misses them.
+    pub fn suspend(&self, for_ns: u64) {
+        self.change(|going| going.suspended_ns += for_ns);
+    }
+
+    fn now(&self) -> Going {
+        *self.going.lock()
+    }
+
+    fn change(&self, how: impl FnOnce(&mut Going)) {
+        {
+            let mut going = self.going.lock();
+            (going.raw_ns, going.since) = (going.now_ns(), Instant::now());
+            how(&mut going);
+        }
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    async fn until(&self, at_ns: u64) {
+        let mut changes = self.changes.subscribe();
+        loop {
+            let going = self.now();
+            let left_ns = at_ns.saturating_sub(going.now_ns());
+            if left_ns == 0 {
+                return;
+            }
+            // A slower counter takes longer: the rest is waited for in the next round.
+            let left = Duration::from_nanos(left_ns).max(Duration::from_millis(1));
+            drop(tokio::time::timeout(left, changes.changed()).await);
+        }
+    }
 }
 
 /// A machine whose clocks stand still until they are moved.
@@ -58,6 +150,7 @@ impl Counter {
             Self::Raw => os_ns(ClockId::MonotonicRaw),
             Self::Boot => os_ns(ClockId::Boottime),
             Self::Manual(clock) => *clock.raw_ns.borrow(),
+            Self::Virtual(clock) => clock.now().now_ns(),
         }
     }
 
@@ -71,6 +164,7 @@ impl Counter {
             }
             Self::Boot => 0,
             Self::Manual(clock) => clock.suspended_ns.load(Ordering::SeqCst),
+            Self::Virtual(clock) => clock.now().suspended_ns,
         }
     }
 
@@ -85,6 +179,10 @@ impl Counter {
                 let passed_ns = self.raw_ns() - ManualClock::START_NS + self.suspended_ns();
                 let stepped_ns = clock.stepped_ns.load(Ordering::SeqCst);
                 (clock.wall_ns + passed_ns).saturating_add_signed(stepped_ns)
+            }
+            Self::Virtual(clock) => {
+                let going = clock.now();
+                going.wall_ns + going.now_ns() + going.suspended_ns
             }
         }
     }
@@ -122,6 +220,7 @@ impl Counter {
                 // The sender lives as long as `clock`, so this wait cannot fail.
                 drop(moved.wait_for(|raw_ns| *raw_ns >= at_ns).await);
             }
+            Self::Virtual(clock) => clock.until(at_ns).await,
         }
     }
 
@@ -134,7 +233,7 @@ impl Counter {
     fn boot_ns(&self) -> u64 {
         match self {
             Self::Raw | Self::Boot => os_ns(ClockId::Boottime),
-            Self::Manual(_) => self.raw_ns() + self.suspended_ns(),
+            Self::Manual(_) | Self::Virtual(_) => self.raw_ns() + self.suspended_ns(),
         }
     }
 }
@@ -174,4 +273,40 @@ fn os_ns(id: ClockId) -> u64 {
     let time = clock_gettime(id);
     let secs = u64::try_from(time.tv_sec).unwrap_or(0);
     secs.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seen to fail with a change that does not take along what has passed.
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_is_not_there_goes_by_the_runtimes_time() {
+        const S: u64 = 1_000_000_000;
+        let clock = VirtualClock::new(100 * S);
+        let counter = Counter::Virtual(Arc::clone(&clock));
+        let at =
+            |raw: u64, wall: u64| assert_eq!((counter.raw_ns(), counter.wall_ns()), (raw, wall));
+        at(S, 100 * S);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        at(11 * S, 110 * S);
+        clock.set_rate_ppb(-100_000_000);
+        at(11 * S, 110 * S);
+        let began = Instant::now();
+        counter.until(20 * S).await;
+        assert!(began.elapsed() >= Duration::from_secs(10), "{:?}", began.elapsed());
+        clock.set_rate_ppb(0);
+        let (raw, wall) = (counter.raw_ns(), counter.wall_ns());
+        clock.step_wall(-5_000_000_000);
+        clock.jump(S);
+        clock.suspend(2 * S);
+        at(raw + S, wall - 5 * S + S + 2 * S);
+        let waiting = counter.clone();
+        let waits = tokio::spawn(async move { waiting.until(500 * S).await });
+        tokio::task::yield_now().await;
+        clock.jump(500 * S);
+        let began = Instant::now();
+        waits.await.unwrap();
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
 }

@@ -33,7 +33,7 @@ mod sntp_test;
 #[cfg(test)]
 mod story_test;
 
-pub use counter::{Counter, ManualClock};
+pub use counter::{Counter, ManualClock, VirtualClock};
 pub use node_clock::NodeClock;
 
 use clock::TickError;

@@ -135,6 +135,12 @@ impl NodeClock {
         }
     }
 
+    /// What the machine's wall clock says, nanoseconds since 1970. Nothing of the log goes by it.
+    #[must_use]
+    pub fn wall_ns(&self) -> u64 {
+        self.inner.counter.wall_ns()
+    }
+
     /// The raw counter, nanoseconds.
     #[must_use]
     pub fn raw_ns(&self) -> u64 {

@@ -149,7 +149,8 @@ fn started(
     clock: &Arc<ManualClock>,
     cancel: &CancellationToken,
 ) -> (NodeClock, EventQueue) {
-    let ((events, queue), name) = (events::channel(), "n1".parse().unwrap());
+    let ((events, queue), name) =
+        (events::channel(crate::chance::Chance::system()), "n1".parse().unwrap());
     let (tasks, counter) = (Tasks::until(cancel.clone()), Counter::Manual(clock.clone()));
     (NodeClock::with_counter(config, Hlc::ZERO, events, name, &tasks, counter), queue)
 }

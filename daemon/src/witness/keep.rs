@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::raft::Handle;
 
 use super::file::Remembered;
-use super::{Witness, file, place};
+use super::{Witness, place};
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -54,12 +54,12 @@ impl Witness {
             let contradictions = state.contradictions.values().cloned().collect();
             Remembered { stores: state.memory.all(), contradictions }
         };
-        let path = self.inner.file.clone();
-        if !path.parent().is_some_and(std::path::Path::exists) {
+        let notebook = self.inner.notebook.clone();
+        if notebook.is_gone() {
             // Its store is gone: there is nowhere to write to, and nobody who would miss it.
             return;
         }
-        let written = tokio::task::spawn_blocking(move || file::write(&path, &content)).await;
+        let written = self.inner.blocking.run(move || notebook.write(&content)).await;
         match written {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "cannot write down what others have shown"),

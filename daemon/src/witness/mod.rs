@@ -24,7 +24,6 @@ mod lives;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,11 +34,14 @@ use proto::peer::{Hello, NodeInfo, Refusal};
 use proto::{Problem, ProblemCode};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use uuid::Uuid;
 
+use crate::blocking::Blocking;
+use crate::chance::Chance;
 use crate::raft::Member;
 use crate::store::Store;
 use crate::store::format::{Identity, LogMark};
+
+pub use self::file::Notebook;
 
 use self::file::{Contradiction, Remembered};
 use self::lives::{LifeVerdict, Lives};
@@ -61,7 +63,8 @@ struct Inner {
     me: Shown,
     /// `None` where the store is not proven intact: it shows nothing then.
     store: Option<Store>,
-    file: PathBuf,
+    notebook: Notebook,
+    blocking: Blocking,
     state: Mutex<State>,
     /// Raft ids of the nodes that were met since this process began.
     met: watch::Sender<BTreeSet<u64>>,
@@ -121,13 +124,17 @@ impl Trouble {
 }
 
 impl Witness {
-    /// The witness of a node. Without a store, or with one that is not proven intact, it remembers
+    /// The witness of a node, with what it keeps its memory in. Without a store, or with one that is not proven intact, it remembers
     /// all the same.
     #[must_use]
-    pub fn new(data_dir: &Path, identity: &Identity, store: Option<Store>) -> Self {
+    pub fn new(
+        (notebook, chance, blocking): (Notebook, &Chance, Blocking),
+        identity: &Identity,
+        store: Option<Store>,
+    ) -> Self {
         let mut lives = store.as_ref().map_or_else(Vec::new, |store| store.lives().to_vec());
         let former = lives.split_off(lives.len().min(1));
-        let drawn = || Uuid::new_v4().into_bytes().to_vec();
+        let drawn = || chance.id().into_bytes().to_vec();
         let me = Shown {
             name: identity.node.clone(),
             raft_id: identity.raft_id,
@@ -138,16 +145,15 @@ impl Witness {
             former,
             ..Shown::default()
         };
-        let file = data_dir.join("store").join(file::FILE);
-        let read = file::read(&file);
+        let read = notebook.read();
         let is_first = me.former.is_empty();
-        let lost = why_lost(&read, &file, is_first);
+        let lost = why_lost(&read, &notebook, is_first);
         if let Some(why) = &lost {
             tracing::error!(why, "what this node remembered about the others is lost");
         }
         if store.is_some() && !matches!(read, Ok(Some(_))) {
             // From the first start on there is one, so that a later one misses it.
-            file::write(&file, &Remembered::default()).unwrap_or_else(|error| {
+            notebook.write(&Remembered::default()).unwrap_or_else(|error| {
                 tracing::warn!(%error, "cannot write down what others have shown");
             });
         }
@@ -160,7 +166,8 @@ impl Witness {
         let inner = Inner {
             me,
             store,
-            file,
+            notebook,
+            blocking,
             state: Mutex::new(state),
             met: watch::Sender::default(),
             lacking: watch::Sender::default(),
@@ -448,13 +455,17 @@ impl State {
 }
 
 /// Why what was written down is not known any more; `None` where it is, or where this is the first start.
-fn why_lost(read: &io::Result<Option<Remembered>>, file: &Path, is_first: bool) -> Option<String> {
+fn why_lost(
+    read: &io::Result<Option<Remembered>>,
+    notebook: &Notebook,
+    is_first: bool,
+) -> Option<String> {
     const LEARNT: &str = "this node notes again what the others show; the next start clears this";
     match read {
         Ok(Some(_)) => None,
         // A node that takes no part knows of none.
         Ok(None) if is_first => None,
-        Ok(None) => Some(format!("{} is gone; {LEARNT}", file.display())),
+        Ok(None) => Some(format!("{notebook} is gone; {LEARNT}")),
         Err(error) => Some(format!("{error}; {LEARNT}")),
     }
 }
