@@ -1,5 +1,5 @@
 //! The log of one node ends earlier, where a group begins: it looks flawless. What is missing was
-//! acknowledged, so the node must take no part.
+//! acknowledged, so the node must take no part until it has come back with a new store.
 //!
 //! The cuts are spread over the whole log; with as many repetitions as it has groups, every one is cut.
 

@@ -6,6 +6,7 @@ use proto::ProblemCode;
 use proto::wire::Status;
 use tests::{Cluster, History, checks, until};
 
+use crate::damage::REPAIR;
 use crate::run::Stop;
 
 /// Who sends, each over a connection of its own.
@@ -79,6 +80,10 @@ fn doubt(status: &Status) -> Option<String> {
 /// Compares what the senders were told with what all nodes hold.
 pub(crate) fn compare(cluster: &Cluster, history: &History) -> Result<(), Stop> {
     cluster.wait_level().map_err(Stop::violated)?;
+    // One that was repaired and is healthy again doubted a store that nothing had happened to.
+    let events = cluster.events("n1").map_err(Stop::violated)?;
+    let repairs = events.iter().filter(|event| event.kind == REPAIR);
+    holds(repairs.map(|event| event.text.clone()).collect())?;
     let nodes = cluster.all_records().map_err(Stop::violated)?;
     holds(checks::all(history, &nodes))
 }

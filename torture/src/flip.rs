@@ -1,5 +1,5 @@
 //! One bit of a file of one node's store is another. Nothing is lost, what is read is right, and a node
-//! that has met it takes no part. A bit that nothing reads does not count.
+//! that has met it takes no part until it has come back with a new store. A bit that nothing reads does not count.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -32,7 +32,7 @@ pub(crate) fn run(order: Order, work: &Work, tally: &mut Tally) -> Result<(), St
             fs::remove_dir_all(at_rest.cluster.data(NODE))?;
             "a folder that is gone".to_owned()
         } else {
-            at_rest.put_back_node(NODE)?;
+            at_rest.put_back_store(NODE)?;
             format!("a folder {acks} messages older")
         };
         let verdict = at_rest.judge(&what)?;
@@ -40,7 +40,7 @@ pub(crate) fn run(order: Order, work: &Work, tally: &mut Tally) -> Result<(), St
             Verdict::Healthy | Verdict::Told => {
                 return Err(Stop::violated(format!("{what}: {NODE} is called intact")));
             }
-            Verdict::NoPart | Verdict::Refused(_) => {}
+            Verdict::Repaired | Verdict::Refused(_) => {}
         }
         tally.fault(true, &format!("{what}: {verdict:?}"));
     }
