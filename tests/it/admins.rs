@@ -9,7 +9,7 @@ use proto::admin::{AdminChange, AdminOp, AdminRecovery};
 use proto::wire::{Op, Read};
 use tests::forge::Forge;
 use tests::patience::{PATIENCE, when};
-use tests::{Cluster, until};
+use tests::{Cluster, until, watermark};
 
 fn texts(cluster: &Cluster, via: &str) -> Result<Vec<String>, String> {
     let events = cluster.events(via).map_err(|error| error.to_string())?;
@@ -214,4 +214,40 @@ fn a_cluster_that_was_begun_without_keys_learns_them() {
     cluster.node("n1").unwrap().start(&[]).unwrap();
     let code = cluster.node("n1").unwrap().ended().unwrap().code();
     assert_eq!(code, Some(13), "{}", cluster.node("n1").unwrap().log());
+}
+
+/// The state on a killed node's disk is older than what it had applied: it knows of the administrator, and
+/// not that it was taken out. It applies that again by itself, before anybody else is heard.
+///
+/// Seen to fail with nothing known to be committed at a start: ada was served.
+#[test]
+fn an_administrator_that_was_taken_out_stays_out_of_a_killed_node_that_is_alone() {
+    let mut cluster = Cluster::start(3).unwrap();
+    let token = tests::life::token_of(&cluster.user().ok(&["admin", "add", "ada"]).unwrap());
+    cluster.user().ok(&["register", "ada", "--token", &token.unwrap()]).unwrap();
+    let ada = ["--as", "ada", "--via", "n1", "ping"];
+    cluster.user().ok(&ada).unwrap();
+    // A stop puts the state on the disk.
+    for node in cluster.names() {
+        assert_eq!(cluster.stop(&node).unwrap(), Some(0));
+    }
+    assert!(cluster.start_and_settle().unwrap(), "the ports are taken");
+    cluster.user().ok(&["-y", "admin", "remove", "ada"]).unwrap();
+    cluster.wait_level().unwrap();
+    let status = cluster.status("n1").unwrap();
+    let applied = status.nodes.iter().find(|row| row.name == "n1").unwrap().applied;
+    until("a note of what is committed", || {
+        let noted = watermark::noted(&cluster.data("n1")).map_err(|error| error.to_string())?;
+        when(noted.committed >= applied, format!("{noted:?}, applied {applied}"))
+    })
+    .unwrap();
+    cluster.kill_together(&cluster.names()).unwrap();
+    cluster.start_node("n1").unwrap();
+    until("n1 alone", || {
+        let run = cluster.ctl(&["--via", "n1", "ping"]).map_err(|error| error.to_string())?;
+        when(run.code == 0, run.to_string())
+    })
+    .unwrap();
+    // Whom it does not know it would ask the primary about.
+    cluster.user().refused(&ada, 11).unwrap();
 }

@@ -6,7 +6,7 @@
 use proto::ProblemCode;
 use tests::patience::when;
 use tests::slow_disk::SlowDisk;
-use tests::{Cluster, Load, until};
+use tests::{Cluster, Load, until, watermark};
 
 /// Terms that a killed primary may cost: two may stand at the same moment, and the role may go on to
 /// whom it belongs.
@@ -126,4 +126,64 @@ fn a_primary_whose_backups_store_nothing_says_so() {
         cluster.records("n3", false).unwrap().into_iter().map(|record| record.id).collect();
     assert!(ids.contains(&"first".to_owned()), "what was unknown is stored after all: {ids:?}");
     assert!(!ids.contains(&"refused".to_owned()), "what was refused was not done: {ids:?}");
+}
+
+/// The log of the primary hangs, its other files do not: what the others' disks have made safe is
+/// acknowledged, applied and flushed, and then the primary is killed. Its state is ahead of its log then,
+/// like one that a snapshot brought.
+///
+/// Seen to fail with a state ahead of its log called a contradiction: n3 took no part any more.
+#[test]
+fn a_state_that_is_ahead_of_its_log_is_taken_up() {
+    let Some((mut cluster, disks)) = started() else { return };
+    let body = cluster.folder().join("body");
+    std::fs::write(&body, vec![b'x'; 1 << 20]).unwrap();
+    let send = |id: &str| {
+        let body = body.display().to_string();
+        let args = ["--as", "alice", "send", "--to", "bob", "--id", id, "--file", &body];
+        cluster.user().ok(&args).map(drop)
+    };
+    // The state is flushed after 16 MiB, so with the next one.
+    let before: Vec<String> = (0..15).map(|n| format!("before-{n}")).collect();
+    before.iter().for_each(|id| send(id).unwrap());
+    // Not so much faster that the role goes to one of them.
+    for (node, disk) in &disks {
+        disk.delay_of("/store/log/", if node == "n3" { 0 } else { 1000 }).unwrap();
+    }
+    let slow = ["slow-1", "slow-2", "slow-3"];
+    slow.iter().for_each(|id| send_small(&cluster, id));
+    let flushed = || watermark::noted(&cluster.data("n3")).unwrap().db_sequence;
+    let flushed_before = flushed();
+    for (_, disk) in disks.iter().filter(|(node, _)| node == "n3") {
+        disk.delay_of("/store/log/", 3_600_000).unwrap();
+    }
+    // What is written and not yet synced outlives a kill; what waits behind it does not.
+    send_small(&cluster, "written");
+    send("after").unwrap();
+    until("a flush of the state", || {
+        let noted = flushed();
+        when(noted > flushed_before, format!("{noted} after {flushed_before}"))
+    })
+    .unwrap();
+    cluster.kill("n3").unwrap();
+    disks.iter().for_each(|(_, disk)| disk.delay(0).unwrap());
+    cluster.start_node("n3").unwrap();
+    cluster.wait_healthy().unwrap();
+    let log = cluster.node("n3").unwrap().log();
+    assert!(log.contains("the state is ahead of the log"), "it did not come to that: {log}");
+    let wanted: Vec<&str> =
+        before.iter().map(String::as_str).chain(slow).chain(["written", "after"]).collect();
+    for (node, records) in cluster.all_records().unwrap() {
+        let ids: Vec<&str> = records.iter().map(|record| record.id.as_str()).collect();
+        let missing: Vec<_> = wanted.iter().filter(|id| !ids.contains(id)).collect();
+        assert!(missing.is_empty(), "{node} lacks {missing:?}");
+    }
+    // And it is as sound as any after the next start.
+    assert_eq!(cluster.stop("n3").unwrap(), Some(0));
+    cluster.start_node("n3").unwrap();
+    cluster.wait_healthy().unwrap();
+}
+
+fn send_small(cluster: &Cluster, id: &str) {
+    cluster.user().ok(&["--as", "alice", "send", "--to", "bob", "--id", id, "hi"]).unwrap();
 }

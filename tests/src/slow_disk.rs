@@ -49,20 +49,26 @@ ssize_t pread64(int fd, void *into, size_t count, off64_t at) {
 
 ssize_t pread(int fd, void *into, size_t count, off_t at) { return pread64(fd, into, count, at); }
 
-static long wanted(void) {
+static long wanted(int fd) {
     const char *path = getenv("SLOW_DISK_FILE");
     FILE *file = path ? fopen(path, "r") : NULL;
     long ms = 0;
+    char part[32] = "", link[64], name[4096];
     if (!file) return 0;
-    if (fscanf(file, "%ld", &ms) != 1) ms = 0;
+    if (fscanf(file, "%ld %31s", &ms, part) < 1) ms = 0;
     fclose(file);
-    return ms;
+    if (ms == 0 || part[0] == 0) return ms;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, name, sizeof name - 1);
+    if (length < 0) return 0;
+    name[length] = 0;
+    return strstr(name, part) ? ms : 0;
 }
 
 /* In steps, so that a disk that hangs can be let go. */
-static void wait_first(void) {
+static void wait_first(int fd) {
     long waited = 0, left;
-    while ((left = wanted() - waited) > 0) {
+    while ((left = wanted(fd) - waited) > 0) {
         long step = left < 100 ? left : 100;
         struct timespec pause = {0, step * 1000000};
         nanosleep(&pause, NULL);
@@ -73,14 +79,14 @@ static void wait_first(void) {
 int fdatasync(int fd) {
     static int (*next)(int);
     if (!next) next = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
-    wait_first();
+    wait_first(fd);
     return next(fd);
 }
 
 int fsync(int fd) {
     static int (*next)(int);
     if (!next) next = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
-    wait_first();
+    wait_first(fd);
     return next(fd);
 }
 "#;
@@ -139,6 +145,14 @@ impl SlowDisk {
     /// When the file cannot be written.
     pub fn delay(&self, ms: u32) -> anyhow::Result<()> {
         tell(&self.file, &ms.to_string())
+    }
+
+    /// The same for syncs of files alone whose path has this part.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn delay_of(&self, part: &str, ms: u32) -> anyhow::Result<()> {
+        tell(&self.file, &format!("{ms} {part}"))
     }
 
     /// No file whose name ends so is given back from now on: reads of it end with an error.

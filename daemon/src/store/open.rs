@@ -98,6 +98,12 @@ fn start(
     match verdict::fits(&log, &applied)? {
         Fits::Together => {}
         Fits::Ahead(place) => {
+            let (state, log_end) = (place.index + 1, log.range(SHARD).1);
+            tracing::info!(
+                state,
+                log = log_end,
+                "the state is ahead of the log, which goes on behind it"
+            );
             log.truncate_after(SHARD, log.floor(SHARD).map(|floor| floor.index))?;
             log.purge_to(SHARD, place)?;
             log.flush()?;
