@@ -351,7 +351,8 @@ fn a_second_process_with_the_same_store_does_not_pass_for_the_node() {
 /// The node itself is intact, whatever becomes of its copy.
 ///
 /// Seen to fail with every process that is heard taken for the node while the node is away: it was
-/// refused then, called itself broken for ever, and the table moved it to where the copy was.
+/// refused then, called itself broken for ever, and the table moved it to where the copy was. And with a
+/// repair that goes by who spoke last: the copy was taken back in the place of the node.
 #[test]
 fn a_node_takes_part_again_beside_its_copy_and_after_it() {
     let mut cluster = alice_and_bob();
