@@ -135,6 +135,8 @@ pub struct FileSettings {
     pub max_records: Option<u64>,
     /// `retention.max_bytes`, if it is there.
     pub max_bytes: Option<u64>,
+    /// `tls.cert_life`, if it is there, in seconds.
+    pub cert_life_s: Option<u64>,
 }
 
 impl Retention {

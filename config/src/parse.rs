@@ -42,6 +42,7 @@ pub(super) fn parse(
                 max_age_ms: config.retention.max_age.map(|_| config.retention.max_age_ms()),
                 max_records: said("retention.max_records").then_some(config.retention.max_records),
                 max_bytes: said("retention.max_bytes").then_some(config.retention.max_bytes),
+                cert_life_s: said("tls.cert_life").then_some(config.tls.cert_life.as_secs()),
             };
             Ok((config, marks))
         }

@@ -84,8 +84,9 @@ key = "pki/{name}.key"
 # 'logctl node set {name} --signer' hands the key over, to a file beside this node's key.
 {mark}ca_key = "pki/ca.key"
 
-# How long the certificates live that this node signs: a whole number and s, m, h, d or w. They are
-# renewed at two thirds of it. Default: "90d".
+# How long certificates live: a whole number and s, m, h, d or w. They are renewed at two thirds of it.
+# It holds for the whole cluster: the first primary sets it from here, then 'logctl cluster set
+# cert-life=30d' changes it. Default: "90d".
 {cert_life}
 
 [clock]

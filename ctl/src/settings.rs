@@ -3,9 +3,12 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use proto::life::{LIFE_MAX_S, LIFE_MIN_S};
 use proto::limits::RETAIN_AGE_MIN_MS;
 use proto::wire::{Configure, OnLoss};
-use views::settings::{MAX_CLOCK_ERROR, NONE, ON_LOSS, RETAIN_AGE, RETAIN_BYTES, RETAIN_COUNT};
+use views::settings::{
+    CERT_LIFE, MAX_CLOCK_ERROR, NONE, ON_LOSS, RETAIN_AGE, RETAIN_BYTES, RETAIN_COUNT,
+};
 
 /// Smallest and largest limit of the error bound that a cluster accepts.
 const ERROR_MIN: Duration = Duration::from_millis(1);
@@ -24,6 +27,8 @@ pub(crate) enum Setting {
     RetainCount(u64),
     /// How many bytes of messages stay; 0 = all.
     RetainBytes(u64),
+    /// How long new certificates live, in seconds.
+    CertLife(u64),
 }
 
 /// Why a text is no setting.
@@ -32,7 +37,7 @@ pub(crate) enum SettingError {
     /// No `=`, or a key that nobody knows.
     #[error(
         "expected max-clock-error=TIME, on-loss=degrade|refuse, retain-age=TIME|none, \
-         retain-count=N|none or retain-bytes=N|none"
+         retain-count=N|none, retain-bytes=N|none or cert-life=TIME"
     )]
     Form,
     /// No time, or one that no cluster accepts.
@@ -52,6 +57,9 @@ pub(crate) enum SettingError {
         "retain-bytes is a number of bytes from 1 on, with KiB, MiB, GiB or TiB or without, or none"
     )]
     RetainBytes,
+    /// No time, or one that no cluster accepts.
+    #[error("cert-life is a time from 20s to 730d, such as 30d, in whole seconds")]
+    CertLife,
 }
 
 impl FromStr for Setting {
@@ -87,6 +95,15 @@ impl FromStr for Setting {
                 Some(bytes @ 1..) => Ok(Self::RetainBytes(bytes)),
                 _ => Err(SettingError::RetainBytes),
             },
+            (CERT_LIFE, value) => match humantime::parse_duration(value) {
+                Ok(life)
+                    if life.subsec_nanos() == 0
+                        && (LIFE_MIN_S..=LIFE_MAX_S).contains(&life.as_secs()) =>
+                {
+                    Ok(Self::CertLife(life.as_secs()))
+                }
+                _ => Err(SettingError::CertLife),
+            },
             _ => Err(SettingError::Form),
         }
     }
@@ -119,6 +136,7 @@ pub(crate) fn change(settings: &[Setting]) -> Option<Configure> {
             Setting::RetainAge(ms) => change.retain_age_ms.replace(ms).is_some(),
             Setting::RetainCount(count) => change.retain_count.replace(count).is_some(),
             Setting::RetainBytes(bytes) => change.retain_bytes.replace(bytes).is_some(),
+            Setting::CertLife(life_s) => change.cert_life_s.replace(life_s).is_some(),
         };
         if before {
             return None;
@@ -156,6 +174,8 @@ mod tests {
             ("retain-bytes=1", Setting::RetainBytes(1)),
             ("retain-bytes=10GiB", Setting::RetainBytes(10 << 30)),
             ("retain-bytes=none", Setting::RetainBytes(0)),
+            ("cert-life=20s", Setting::CertLife(20)),
+            ("cert-life=30d", Setting::CertLife(30 * 86_400)),
         ] {
             assert_eq!(text.parse(), Ok(setting), "{text}");
         }
@@ -163,7 +183,9 @@ mod tests {
 
     #[test]
     fn anything_else_says_what_was_expected() {
-        use SettingError::{Form, MaxClockError, OnLoss, RetainAge, RetainBytes, RetainCount};
+        use SettingError::{
+            CertLife, Form, MaxClockError, OnLoss, RetainAge, RetainBytes, RetainCount,
+        };
         for (text, error) in [
             ("", Form),
             ("max-clock-error", Form),
@@ -189,6 +211,10 @@ mod tests {
             ("retain-bytes=0GiB", RetainBytes),
             ("retain-bytes=10 GB", RetainBytes),
             ("retain-bytes=99999999999TiB", RetainBytes),
+            ("cert-life=19s", CertLife),
+            ("cert-life=731d", CertLife),
+            ("cert-life=60s 1ms", CertLife),
+            ("cert-life=none", CertLife),
             ("retain=1d", Form),
         ] {
             assert_eq!(text.parse::<Setting>(), Err(error), "{text}");
@@ -231,6 +257,7 @@ mod tests {
                     retain_age_ms: Some(5_400_000),
                     retain_count: Some(0),
                     retain_bytes: Some(1 << 30),
+                    cert_life_s: Some(45),
                 };
                 let shown = SettingsView::from(settings).to_string();
                 let typed: Vec<Setting> =
@@ -241,6 +268,7 @@ mod tests {
                 assert_eq!(change.retain_age_ms, settings.retain_age_ms, "{shown}");
                 assert_eq!(change.retain_count, settings.retain_count, "{shown}");
                 assert_eq!(change.retain_bytes, settings.retain_bytes, "{shown}");
+                assert_eq!(change.cert_life_s, settings.cert_life_s, "{shown}");
             }
         }
     }

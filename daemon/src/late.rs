@@ -48,7 +48,12 @@ pub fn renew(config: &Config) -> Result<(), Failed> {
     let ended = Date(own.not_after_unix());
     let csr = certs::request_for_key_file(&tls.key).map_err(failed)?;
     let pem = match Signer::load(tls, &identity.cluster)? {
-        Some(signer) => signer.sign(&csr, identity).map_err(failed)?,
+        // What the cluster has set lies in a store that is not open yet; the old one was made by it.
+        Some(signer) => {
+            let before = u64::try_from(own.life().length_s()).ok().map(Duration::from_secs);
+            let life = before.map(|before| before.min(tls.cert_life));
+            signer.sign(&csr, identity, life).map_err(failed)?
+        }
         None => ask(config, &own, &csr)?,
     };
     own.check_renewed(&pem).map_err(failed)?;

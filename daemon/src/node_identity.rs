@@ -24,17 +24,24 @@ pub struct NodeIdentity {
 /// The cluster's authority in the hands of this node.
 pub struct Signer {
     authority: Authority,
-    /// How long a certificate lives.
+    /// How long a certificate lives where the cluster does not say.
     life: Duration,
 }
 
 impl Signer {
     /// Signs a request (PKCS #10, DER) for whom it was found to be. Returns the certificate (PEM).
+    /// It lives as long as the cluster has set, or where that is not known, as the node's file says.
     ///
     /// # Errors
     /// As [`Authority::sign_csr`].
-    pub fn sign(&self, csr: &[u8], identity: &Identity) -> Result<String, CertError> {
-        let signed = self.authority.sign_csr(csr, identity, &IssueOptions::living(self.life))?;
+    pub fn sign(
+        &self,
+        csr: &[u8],
+        identity: &Identity,
+        cluster_life: Option<Duration>,
+    ) -> Result<String, CertError> {
+        let life = IssueOptions::living(cluster_life.unwrap_or(self.life));
+        let signed = self.authority.sign_csr(csr, identity, &life)?;
         Ok(signed.cert_pem)
     }
 

@@ -30,14 +30,20 @@ pub struct Settings {
     /// At most so many bytes of messages stay; 0 = all.
     #[prost(uint64, optional, tag = "5")]
     pub retain_bytes: Option<u64>,
+    /// How long a new certificate lives, in seconds, whoever signs it. Absent like the three above.
+    #[prost(uint64, optional, tag = "6")]
+    pub cert_life_s: Option<u64>,
 }
 
 impl Settings {
     /// Whether nothing is left for a primary to set.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        let Self { retain_age_ms, retain_count, retain_bytes, .. } = self;
-        retain_age_ms.is_some() && retain_count.is_some() && retain_bytes.is_some()
+        let Self { retain_age_ms, retain_count, retain_bytes, cert_life_s, .. } = self;
+        retain_age_ms.is_some()
+            && retain_count.is_some()
+            && retain_bytes.is_some()
+            && cert_life_s.is_some()
     }
 }
 
@@ -67,4 +73,7 @@ pub struct Configure {
     /// See [`Settings::retain_bytes`].
     #[prost(uint64, optional, tag = "5")]
     pub retain_bytes: Option<u64>,
+    /// See [`Settings::cert_life_s`].
+    #[prost(uint64, optional, tag = "6")]
+    pub cert_life_s: Option<u64>,
 }

@@ -261,6 +261,28 @@ fn nobody_who_signs_is_irreplaceable() {
     assert!(ends_s(&pki.join("ca.crt"), &cert) > now_s() as i64 + 80 * DAY as i64);
 }
 
+/// Whoever signs: a node that joined has no word on it in its file. Seen to fail with signers that go by
+/// their own file: n2 signed for 90 days.
+#[test]
+fn the_cluster_says_how_long_certificates_live() {
+    let mut cluster = founder_with(&["n2", "n3"], &["--cert-life", "60m"]);
+    cluster.user().ok(&["node", "set", "n2", "--signer", "--timeout", "60s"]).unwrap();
+    cluster.wait_event("n3", "member n2: signer").unwrap();
+    cluster.kill("n1").unwrap();
+    cluster.set_away("n1");
+    cluster.wait_primary("n3").unwrap();
+    let lives = |name: &str| {
+        cluster.user().ok(&["register", name, "--via", "n3", "--timeout", "60s"]).unwrap();
+        let [ca, cert, _] = cluster.user().identity_files(name).unwrap();
+        ends_s(&ca, &cert) - now_s() as i64
+    };
+    assert!((3300..=3600).contains(&lives("carol")), "not the hour that the cluster was made with");
+    cluster.user().ok(&["cluster", "set", "cert-life=2d", "--via", "n3"]).unwrap();
+    cluster.wait_event("n3", "cert-life is 2d, was 1h").unwrap();
+    let life_s = lives("dave");
+    assert!((40 * 3600..=48 * 3600).contains(&life_s), "{life_s} s are not two days");
+}
+
 /// Seen to fail with the table of nodes not looked at. Meant to catch that of clients, too.
 #[test]
 fn a_client_is_not_called_like_a_node_nor_a_node_like_a_client() {

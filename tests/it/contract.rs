@@ -62,8 +62,14 @@ const RAFT: &[&str] = &[
     "joint",
     "membership_index",
 ];
-const SETTINGS: &[&str] =
-    &["max_clock_error_us", "on_loss", "retain_age_ms", "retain_bytes", "retain_count"];
+const SETTINGS: &[&str] = &[
+    "max_clock_error_us",
+    "on_loss",
+    "retain_age_ms",
+    "retain_bytes",
+    "retain_count",
+    "cert_life_s",
+];
 const VERIFIED: &[&str] = &["node", "verdict", "index", "digest", "records", "bytes", "problems"];
 const CERTIFICATE: &[&str] =
     &["name", "role", "not_after", "not_after_unix_s", "left_s", "state", "signs", "file"];

@@ -19,6 +19,8 @@ pub const RETAIN_AGE: &str = "retain-age";
 pub const RETAIN_COUNT: &str = "retain-count";
 /// As people write it.
 pub const RETAIN_BYTES: &str = "retain-bytes";
+/// As people write it.
+pub const CERT_LIFE: &str = "cert-life";
 /// No limit, as a value.
 pub const NONE: &str = "none";
 
@@ -31,6 +33,8 @@ pub struct SettingsView {
     retain_age_ms: Option<u64>,
     retain_count: Option<u64>,
     retain_bytes: Option<u64>,
+    /// None before a primary of this release has led.
+    cert_life_s: Option<u64>,
 }
 
 impl From<Settings> for SettingsView {
@@ -47,6 +51,7 @@ impl From<Settings> for SettingsView {
             retain_age_ms: limit(settings.retain_age_ms),
             retain_count: limit(settings.retain_count),
             retain_bytes: limit(settings.retain_bytes),
+            cert_life_s: settings.cert_life_s,
         }
     }
 }
@@ -61,7 +66,7 @@ impl fmt::Display for SettingsView {
 }
 
 impl SettingsView {
-    fn pairs(&self) -> [(&'static str, String); 5] {
+    fn pairs(&self) -> [(&'static str, String); 6] {
         let time = Duration::from_micros(self.max_clock_error_us);
         let time = humantime::format_duration(time).to_string().replace(' ', "");
         let limit = |limit: Option<u64>, text: fn(u64) -> String| {
@@ -73,13 +78,14 @@ impl SettingsView {
             (RETAIN_AGE, limit(self.retain_age_ms, age_text)),
             (RETAIN_COUNT, limit(self.retain_count, |count| count.to_string())),
             (RETAIN_BYTES, limit(self.retain_bytes, |bytes| bytes.to_string())),
+            (CERT_LIFE, limit(self.cert_life_s, |s| age_text(s.saturating_mul(1000)))),
         ]
     }
 }
 
 impl Show for SettingsView {
     fn headings() -> &'static [&'static str] {
-        &["MAX-CLOCK-ERROR", "ON-LOSS", "RETAIN-AGE", "RETAIN-COUNT", "RETAIN-BYTES"]
+        &["MAX-CLOCK-ERROR", "ON-LOSS", "RETAIN-AGE", "RETAIN-COUNT", "RETAIN-BYTES", "CERT-LIFE"]
     }
 
     fn row(&self) -> Vec<Cell> {

@@ -33,6 +33,7 @@ pub(crate) enum Cluster {
     /// 1ms to 10s. on-loss=degrade|refuse: what a primary does when no clock is good enough: go on
     /// with unknown bounds, or refuse writes. retain-age=30d, retain-count=100000,
     /// retain-bytes=10GiB: messages beyond any of these go, the oldest first; none keeps them.
+    /// cert-life=30d: how long new certificates live, whoever signs them, 20s to 730d.
     Set {
         /// What to change; what is not named stays
         #[arg(value_name = "KEY=VALUE", required = true)]

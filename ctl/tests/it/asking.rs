@@ -164,6 +164,7 @@ fn settings_are_shown_and_changed() {
         retain_age_ms: Some(0),
         retain_count: Some(7),
         retain_bytes: None,
+        cert_life_s: Some(2_592_000),
     };
     let node = FakeNode::start(&user, move |_, op| match op {
         Op::Status(_) => vec![Reply::Status(Status { settings: Some(settings), ..status() })],
@@ -175,7 +176,7 @@ fn settings_are_shown_and_changed() {
         })],
         _ => vec![failure(ErrorCode::Invalid)],
     });
-    assert_eq!(user.ok(&["cluster", "settings"]), "100ms\tdegrade\tnone\t7\tnone\n");
+    assert_eq!(user.ok(&["cluster", "settings"]), "100ms\tdegrade\tnone\t7\tnone\t30d\n");
     let shown = json(&user.ok(&["cluster", "settings", "--json"]));
     assert_eq!(
         shown,
@@ -185,13 +186,14 @@ fn settings_are_shown_and_changed() {
             "retain_age_ms": null,
             "retain_count": 7,
             "retain_bytes": null,
+            "cert_life_s": 2_592_000,
         })
     );
     let set = ["cluster", "set", "max-clock-error=50ms", "on-loss=refuse", "retain-age=90m"];
     let changed = user.run(&set);
-    assert_eq!(text(&changed.stdout), "50ms\trefuse\t90m\t7\tnone\n");
-    let said =
-        "max-clock-error=50ms on-loss=refuse retain-age=90m retain-count=7 retain-bytes=none";
+    assert_eq!(text(&changed.stdout), "50ms\trefuse\t90m\t7\tnone\t30d\n");
+    let said = "max-clock-error=50ms on-loss=refuse retain-age=90m retain-count=7 \
+                retain-bytes=none cert-life=30d";
     assert!(text(&changed.stderr).contains(said));
     let wanted = Configure {
         max_clock_error_us: Some(50_000),

@@ -47,7 +47,7 @@ pub(crate) struct Ceiling {
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// A wish to put the ceiling down, and where to say to what it was put.
+/// A request to put the ceiling down, and where to say to what it was put.
 type Lower = (Hlc, oneshot::Sender<Result<Hlc, StoreError>>);
 
 impl Ceiling {

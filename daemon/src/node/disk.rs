@@ -30,7 +30,7 @@ const WAITING: Duration = Duration::from_secs(1);
 const HELD: Duration = Duration::from_secs(1);
 /// After the role was given away for the disk, none is for so long.
 const HOLD_OFF: Duration = Duration::from_secs(15);
-/// A sync that takes this long is worth a word to people.
+/// A sync that takes this long is told to people.
 pub(super) const WORTH_SAYING: Duration = Duration::from_secs(1);
 /// For how long, so that it is one.
 const SAID_AFTER: Duration = Duration::from_secs(2);

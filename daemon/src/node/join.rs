@@ -482,6 +482,6 @@ impl Node {
             let message = format!("{identity} is not admitted with this key");
             return Err(Failure::new(ErrorCode::Denied, message));
         }
-        signer.sign(csr, identity).map_err(invalid)
+        signer.sign(csr, identity, self.cert_life()).map_err(invalid)
     }
 }

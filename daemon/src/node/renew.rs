@@ -109,7 +109,7 @@ impl Node {
         let signer = self.inner.signer.load_full().ok_or_else(|| self.no_signer())?;
         let Peer { identity, fingerprint, .. } = self.proven(renew)?;
         self.may_renew(&identity, &fingerprint)?;
-        let signed = signer.sign(&renew.csr, &identity);
+        let signed = signer.sign(&renew.csr, &identity, self.cert_life());
         let signed = signed.map_err(|error| Failure::new(ErrorCode::Invalid, error))?;
         tracing::info!(%identity, "renewed a certificate");
         Ok(signed)

@@ -37,7 +37,7 @@ struct Led {
     mints: bool,
 }
 
-/// A backup that is this many entries behind is worth a word.
+/// A backup that is this many entries behind is told to people.
 const LAG_WORTH_SAYING: u64 = 10_000;
 
 impl Node {
@@ -151,6 +151,11 @@ impl Node {
             }
             Body::Repairing(_) => None,
         }
+    }
+
+    /// How long the cluster wants certificates to live, if this node knows.
+    pub(super) fn cert_life(&self) -> Option<Duration> {
+        self.settings()?.cert_life_s.map(Duration::from_secs)
     }
 
     /// The status, once enough was heard to tell: a node that has just started knows of nobody yet, and
@@ -411,6 +416,8 @@ fn disagreements(file: &FileSettings, cluster: &Settings) -> Vec<Problem> {
     compare("max_age", file.max_age_ms, cluster.retain_age_ms, &age);
     compare("max_records", file.max_records, cluster.retain_count, &limit);
     compare("max_bytes", file.max_bytes, cluster.retain_bytes, &limit);
+    let life = |s: u64| age_text(s.saturating_mul(1000));
+    compare("cert_life", file.cert_life_s, cluster.cert_life_s, &life);
     out
 }
 
@@ -446,6 +453,7 @@ mod tests {
             max_age_ms: Some(86_400_000),
             max_records: Some(9),
             max_bytes: Some(7),
+            cert_life_s: Some(90),
             ..FileSettings::default()
         };
         assert_eq!(disagreements(&file, &same), [], "nobody has set it");
@@ -453,13 +461,15 @@ mod tests {
             retain_age_ms: Some(0),
             retain_count: Some(9),
             retain_bytes: Some(8),
+            cert_life_s: Some(60),
             ..same
         };
         assert_eq!(
             texts(&file, &set),
             [
                 "its file disagrees about max_age: the file says 1d, the cluster has none",
-                "its file disagrees about max_bytes: the file says 7, the cluster has 8"
+                "its file disagrees about max_bytes: the file says 7, the cluster has 8",
+                "its file disagrees about cert_life: the file says 90s, the cluster has 1m"
             ]
         );
     }

@@ -358,7 +358,7 @@ fn identity_of(node_identity: &NodeIdentity) -> proto::Identity {
 
 /// The settings of a configuration, for a cluster that has none yet.
 fn first_settings(config: &Config) -> Configure {
-    let Config { clock, retention, .. } = config;
+    let Config { clock, retention, tls, .. } = config;
     let on_loss = match clock.on_loss {
         clock::lead::OnLoss::Degrade => OnLoss::Degrade,
         clock::lead::OnLoss::Refuse => OnLoss::Refuse,
@@ -369,6 +369,7 @@ fn first_settings(config: &Config) -> Configure {
         retain_age_ms: Some(retention.max_age_ms()),
         retain_count: Some(retention.max_records),
         retain_bytes: Some(retention.max_bytes),
+        cert_life_s: Some(tls.cert_life.as_secs()),
     }
 }
 

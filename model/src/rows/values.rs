@@ -370,13 +370,15 @@ pub(crate) struct SettingsRow {
     pub(crate) retain_count: Option<u64>,
     #[prost(uint64, optional, tag = "5")]
     pub(crate) retain_bytes: Option<u64>,
+    #[prost(uint64, optional, tag = "6")]
+    pub(crate) cert_life_s: Option<u64>,
 }
 
 impl From<&Configure> for SettingsRow {
     fn from(change: &Configure) -> Self {
-        let &Configure { max_clock_error_us, on_loss, retain_age_ms, retain_count, retain_bytes } =
-            change;
-        Self { max_clock_error_us, on_loss, retain_age_ms, retain_count, retain_bytes }
+        let &Configure { max_clock_error_us, on_loss, retain_age_ms, .. } = change;
+        let &Configure { retain_count, retain_bytes, cert_life_s, .. } = change;
+        Self { max_clock_error_us, on_loss, retain_age_ms, retain_count, retain_bytes, cert_life_s }
     }
 }
 
@@ -394,14 +396,22 @@ impl SettingsRow {
             retain_age_ms: self.retain_age_ms.or(other.retain_age_ms),
             retain_count: self.retain_count.or(other.retain_count),
             retain_bytes: self.retain_bytes.or(other.retain_bytes),
+            cert_life_s: self.cert_life_s.or(other.cert_life_s),
         }
     }
 
     /// The settings, once a primary has set them.
     pub(crate) fn settings(self) -> Option<Settings> {
-        let Self { retain_age_ms, retain_count, retain_bytes, .. } = self;
+        let Self { retain_age_ms, retain_count, retain_bytes, cert_life_s, .. } = self;
         let (max_clock_error_us, on_loss) = (self.max_clock_error_us?, self.on_loss?);
-        Some(Settings { max_clock_error_us, on_loss, retain_age_ms, retain_count, retain_bytes })
+        Some(Settings {
+            max_clock_error_us,
+            on_loss,
+            retain_age_ms,
+            retain_count,
+            retain_bytes,
+            cert_life_s,
+        })
     }
 }
 

@@ -155,21 +155,24 @@ struct SettingsContent {
     retain_count: Option<u64>,
     #[prost(uint64, optional, tag = "5")]
     retain_bytes: Option<u64>,
+    #[prost(uint64, optional, tag = "6")]
+    cert_life_s: Option<u64>,
 }
 
 impl From<&Configure> for SettingsContent {
     fn from(change: &Configure) -> Self {
         let &Configure { max_clock_error_us, on_loss, .. } = change;
-        let &Configure { retain_age_ms, retain_count, retain_bytes, .. } = change;
-        Self { max_clock_error_us, on_loss, retain_age_ms, retain_count, retain_bytes }
+        let &Configure { retain_age_ms, retain_count, retain_bytes, cert_life_s, .. } = change;
+        Self { max_clock_error_us, on_loss, retain_age_ms, retain_count, retain_bytes, cert_life_s }
     }
 }
 
 impl From<SettingsContent> for Configure {
     fn from(content: SettingsContent) -> Self {
         let SettingsContent { max_clock_error_us, on_loss, .. } = content;
-        let SettingsContent { retain_age_ms, retain_count, retain_bytes, .. } = content;
-        Self { max_clock_error_us, on_loss, retain_age_ms, retain_count, retain_bytes }
+        let SettingsContent { retain_age_ms, retain_count, retain_bytes, cert_life_s, .. } =
+            content;
+        Self { max_clock_error_us, on_loss, retain_age_ms, retain_count, retain_bytes, cert_life_s }
     }
 }
 

@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use proto::group::{TYPE, TYPE_GROUP};
+use proto::life::{LIFE_MAX_S, LIFE_MIN_S};
 use proto::limits::{
     BODY_BYTES_MAX, CLOCK_ERROR_MAX_US, CLOCK_ERROR_MIN_US, HEADER_BYTES_MAX, HEADERS_MAX,
     NAME_BYTES_MAX, REASON_BYTES_MAX, RETAIN_AGE_MIN_MS,
@@ -107,7 +108,7 @@ pub(crate) fn check_cursor(name: &str, positions: &[Position]) -> Result<(), Fai
 }
 
 pub(crate) fn check_settings(change: &Configure) -> Result<(), Failure> {
-    let &Configure { max_clock_error_us, on_loss, retain_age_ms, .. } = change;
+    let &Configure { max_clock_error_us, on_loss, retain_age_ms, cert_life_s, .. } = change;
     if *change == Configure::default() {
         return Err(invalid("no setting is given: there is nothing to change"));
     }
@@ -121,6 +122,11 @@ pub(crate) fn check_settings(change: &Configure) -> Result<(), Failure> {
     if let Some(ms) = retain_age_ms.filter(|ms| (1..RETAIN_AGE_MIN_MS).contains(ms)) {
         return Err(invalid(format!(
             "messages that stay for {ms} ms; {RETAIN_AGE_MIN_MS} is the least, 0 says for ever"
+        )));
+    }
+    if let Some(s) = cert_life_s.filter(|s| !(LIFE_MIN_S..=LIFE_MAX_S).contains(s)) {
+        return Err(invalid(format!(
+            "certificates that live for {s} s; {LIFE_MIN_S} to {LIFE_MAX_S} are allowed"
         )));
     }
     match on_loss.map(OnLoss::try_from) {

@@ -58,9 +58,13 @@ impl Machine<'_> {
         let before = read(&self.rows)?;
         let after = before.or(SettingsRow::from(change));
         self.write_settings(&before, &after);
-        let retention = SettingsRow { max_clock_error_us: None, on_loss: None, ..after };
-        let kept = SettingsRow { max_clock_error_us: None, on_loss: None, ..before };
-        self.note(place, caller, changes(&kept, &retention))?;
+        let retention = |row: SettingsRow| SettingsRow {
+            max_clock_error_us: None,
+            on_loss: None,
+            cert_life_s: None,
+            ..row
+        };
+        self.note(place, caller, changes(&retention(before), &retention(after)))?;
         Ok(after.settings().map_or(Outcome::Done, Outcome::Configured))
     }
 
@@ -92,17 +96,24 @@ fn changes(before: &SettingsRow, after: &SettingsRow) -> Vec<Event> {
             ("retain-age", limit(row.retain_age_ms, age_text)),
             ("retain-count", limit(row.retain_count, |count| count.to_string())),
             ("retain-bytes", limit(row.retain_bytes, |bytes| bytes.to_string())),
+            ("cert-life", row.cert_life_s.map_or_else(String::new, life_text)),
         ]
     };
     let pairs = texts(before).into_iter().zip(texts(after));
     let changed = pairs.filter(|((_, was), (_, is))| was != is);
     let event = |((_, was), (setting, is)): ((_, String), (&str, String))| {
-        Event::new(SETTINGS, format!("{setting} is {is}, was {was}"))
+        // Nobody has said so far how long: each signer's file did.
+        let before = if was.is_empty() { "not set" } else { was.as_str() };
+        Event::new(SETTINGS, format!("{setting} is {is}, was {before}"))
             .with("setting", setting)
             .with("value", is)
             .with("was", was)
     };
     changed.map(event).collect()
+}
+
+fn life_text(life_s: u64) -> String {
+    age_text(life_s.saturating_mul(1000))
 }
 
 fn us_text(us: u64) -> String {

@@ -66,9 +66,17 @@ fn settings() -> impl Strategy<Value = Configure> {
     let clock = (prop::option::of(0u64..20_000_000), prop::option::of(-1i32..3));
     let age_ms = prop::option::of(prop_oneof![0u64..2000, 0u64..100_000_000]);
     let retain = (age_ms, prop::option::of(0u64..30), prop::option::of(0u64..5000));
-    (clock, retain).prop_map(|((max_clock_error_us, on_loss), retain)| {
+    let life_s = prop::option::of(0u64..70_000_000);
+    (clock, retain, life_s).prop_map(|((max_clock_error_us, on_loss), retain, cert_life_s)| {
         let (retain_age_ms, retain_count, retain_bytes) = retain;
-        Configure { max_clock_error_us, on_loss, retain_age_ms, retain_count, retain_bytes }
+        Configure {
+            max_clock_error_us,
+            on_loss,
+            retain_age_ms,
+            retain_count,
+            retain_bytes,
+            cert_life_s,
+        }
     })
 }
 

@@ -505,7 +505,7 @@ fn stats(view: &MemoryView) -> String {
     )
 }
 
-/// `error-us=50000 on-loss=refuse retain-ms=5000 retain-count=9 retain-bytes=0`.
+/// `error-us=50000 on-loss=refuse retain-ms=5000 retain-count=9 retain-bytes=0 cert-life-s=60`.
 fn settings(line: &mut Line) -> Configure {
     let on_loss = match &*line.text("on-loss") {
         "" => None,
@@ -521,6 +521,7 @@ fn settings(line: &mut Line) -> Configure {
         retain_age_ms: number("retain-ms"),
         retain_count: number("retain-count"),
         retain_bytes: number("retain-bytes"),
+        cert_life_s: number("cert-life-s"),
     }
 }
 
