@@ -6,6 +6,7 @@ use std::time::Duration;
 use model::audit::{Audit, audit};
 
 use super::db::Database;
+use super::media::Media;
 use super::watermark::DamageKind;
 use super::{Store, StoreError, view};
 
@@ -22,6 +23,14 @@ impl Store {
     /// # Errors
     /// When the disk cannot be looked at.
     pub fn audit_disk(&self) -> Result<Audit, StoreError> {
+        if let Media::Memory(_) = self.inner.media {
+            let mut found = audit(&view::freeze(&self.inner.db)?);
+            match self.inner.log.check().map_err(StoreError::from) {
+                Err(StoreError::Damaged(problem)) => found.problems.push(problem),
+                read => read?,
+            }
+            return Ok(self.judged(found));
+        }
         // What is only in memory would be left out.
         self.inner.db.flush()?;
         let kept = self.inner.db.keep_files()?;
@@ -46,10 +55,14 @@ impl Store {
                 Audit { index: 0, content: [0; 32], records: 0, bytes: 0, problems }
             }
         };
+        Ok(self.judged(found))
+    }
+
+    fn judged(&self, found: Audit) -> Audit {
         if let Some(first) = found.problems.first() {
             self.note_damage(DamageKind::Corrupt, first);
         }
-        Ok(found)
+        found
     }
 
     /// The database goes on while it is looked at: what is wrong once may be its own haste, and what

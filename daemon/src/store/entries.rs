@@ -56,7 +56,7 @@ impl Store {
 
     /// The place of an entry that was applied here, as far as it is kept.
     fn applied_at(&self, index: u64) -> Result<Option<LogMark>, StoreError> {
-        let value = self.inner.db.get(PLACES, &keys::entry(SHARD, index))?;
+        let value = self.inner.db.get(None, PLACES, &keys::entry(SHARD, index))?;
         let Some(value) = value else { return Ok(None) };
         let (place, _) = self.inner.db.noted(decode_place(index, &value))?;
         Ok(Some(place.into()))

@@ -10,7 +10,7 @@
 //!
 //! Invariant: a slot that is written after the mark carries the mark.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -18,7 +18,9 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::format::LogMark;
+use super::media::Folder;
 use super::watermark::{Damage, DamageKind, Watermark, WatermarkFile};
+use super::workers::Workers;
 use super::{StoreError, environment};
 
 /// Told of the first error that is no damage, at once and on the thread that met it.
@@ -33,6 +35,7 @@ pub(crate) struct Evidence {
     /// Whether anything has failed.
     refused: AtomicBool,
     on_failure: OnceLock<OnFailure>,
+    workers: Workers,
 }
 
 struct Held {
@@ -79,17 +82,21 @@ impl Evidence {
     ///
     /// # Errors
     /// See [`WatermarkFile::open`].
-    pub(crate) fn open(store: &Path) -> Result<(Arc<Self>, Option<Watermark>), StoreError> {
+    pub(super) fn open(
+        store: &Folder,
+        workers: Workers,
+    ) -> Result<(Arc<Self>, Option<Watermark>), StoreError> {
         let (file, found) = WatermarkFile::open(store)?;
-        Ok((Self::new(file, found.clone().unwrap_or_default()), found))
+        Ok((Self::new(file, found.clone().unwrap_or_default(), workers), found))
     }
 
     /// The evidence in a file that holds this.
-    pub(crate) fn new(file: WatermarkFile, content: Watermark) -> Arc<Self> {
+    pub(super) fn new(file: WatermarkFile, content: Watermark, workers: Workers) -> Arc<Self> {
         let (told, failed) = (watch::Sender::default(), watch::Sender::default());
         let file = Mutex::new(Held { file, content });
         let (damage, on_failure) = (OnceLock::new(), OnceLock::new());
-        Arc::new(Self { file, damage, told, refused: AtomicBool::new(false), failed, on_failure })
+        let refused = AtomicBool::new(false);
+        Arc::new(Self { file, damage, told, refused, failed, on_failure, workers })
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -156,8 +163,7 @@ impl Evidence {
             return;
         }
         let this = Arc::clone(self);
-        let thread = std::thread::Builder::new().name("store-damage".to_owned());
-        if thread.spawn(move || this.write_mark()).is_err() {
+        if self.workers.aside("store-damage", move || this.write_mark()).is_err() {
             self.write_mark();
         }
     }
@@ -194,10 +200,9 @@ impl Evidence {
             });
             otherwise();
         };
-        let thread = std::thread::Builder::new().name("store-look".to_owned()).spawn(look);
-        if let Err(error) = thread {
+        if let Err(error) = self.workers.aside("store-look", look) {
             // Nobody can look: then the disk is in doubt.
-            self.failed(&StoreError::file("store-look")(error));
+            self.failed(&error);
         }
     }
 
@@ -273,10 +278,12 @@ impl Evidence {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn opened(dir: &Path) -> (Arc<Evidence>, Watermark) {
-        let (evidence, found) = Evidence::open(dir).unwrap();
+        let (evidence, found) = Evidence::open(&Folder::files(dir), Workers::Threads).unwrap();
         (evidence, found.unwrap())
     }
 
@@ -284,7 +291,7 @@ mod tests {
     #[test]
     fn a_mark_stays_in_both_slots_and_in_all_later_ones() {
         let dir = tempfile::tempdir().unwrap();
-        drop(WatermarkFile::create(dir.path(), &Watermark::default()).unwrap());
+        drop(WatermarkFile::create(&Folder::files(dir.path()), &Watermark::default()).unwrap());
         let (evidence, before) = opened(dir.path());
         assert_eq!(before.found(), None);
         evidence.mark(Damage::new(DamageKind::Lost, "entry 7 is gone"));
@@ -305,8 +312,9 @@ mod tests {
     #[test]
     fn only_the_first_failure_acts_and_none_beside_damage() {
         let dir = tempfile::tempdir().unwrap();
-        let file = WatermarkFile::create(dir.path(), &Watermark::default()).unwrap();
-        let evidence = Evidence::new(file, Watermark::default());
+        let file =
+            WatermarkFile::create(&Folder::files(dir.path()), &Watermark::default()).unwrap();
+        let evidence = Evidence::new(file, Watermark::default(), Workers::Threads);
         let (acted, acts) = std::sync::mpsc::channel();
         let failed = evidence.failure();
         evidence.on_failure(Box::new(move |error| {

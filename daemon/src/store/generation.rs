@@ -10,18 +10,23 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use model::Table;
 use model::past::{Past, past};
+use model::{Direction, Table};
 use prost::Message as _;
 use proto::limits::SNAPSHOT_CHUNK_BYTES;
-use rocksdb::WriteBatch;
 use tokio::sync::mpsc;
 
-use super::db::Database;
+use super::db::{Batch, Database, Range};
 use super::format::{AppliedState, SNAPSHOT_FORMAT};
 use super::keys::{self, FAMILIES, META, PLACES};
 use super::view::{self, StateBatch};
+use super::workers::Workers;
 use super::{SHARD, Store, StoreError};
+
+/// Chunks that are read before somebody takes them.
+const CHUNKS_AHEAD: usize = 4;
+/// The same where they are read at once: more than a run in memory ever has.
+const CHUNKS_IN_MEMORY: usize = 4096;
 
 /// What stands at the head of a snapshot.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -105,13 +110,15 @@ impl Store {
     /// When the database fails or holds nothing applied yet.
     pub async fn read_out(&self) -> Result<ChunkReader, StoreError> {
         let (head_tx, head) = tokio::sync::oneshot::channel();
-        let (chunks_tx, chunks) = mpsc::channel(4);
+        let workers = self.inner.shared.workers();
+        // Nobody takes chunks while they are read out at once: then all of them must have room.
+        let (chunks_tx, chunks) = mpsc::channel(match workers {
+            Workers::Threads => CHUNKS_AHEAD,
+            Workers::Tasks(_) => CHUNKS_IN_MEMORY,
+        });
         let db = Arc::clone(&self.inner.db);
         let cluster = self.identity().cluster.clone();
-        std::thread::Builder::new()
-            .name("snapshot-out".to_owned())
-            .spawn(move || read_out(&db, cluster, head_tx, &chunks_tx))
-            .map_err(StoreError::file("snapshot-out"))?;
+        workers.aside("snapshot-out", move || read_out(&db, cluster, head_tx, chunks_tx))?;
         let ended = |_| StoreError::Stopped("the reader of a snapshot ended".to_owned());
         let head = head.await.map_err(ended)??;
         Ok(ChunkReader { head, chunks })
@@ -247,7 +254,7 @@ impl Incoming {
             changes.push(model::Change { table, key, value: Some(value) });
         }
         self.rows += changes.len() as u64;
-        batch.rows(changes)?;
+        batch.rows(changes);
         batch.write()?;
         Ok(false)
     }
@@ -265,13 +272,26 @@ impl Drop for Incoming {
     }
 }
 
+/// Hands a chunk over, and tells whether anybody takes more.
+fn hand_over(
+    chunks: &mpsc::Sender<Result<Chunk, StoreError>>,
+    chunk: Result<Chunk, StoreError>,
+) -> bool {
+    match chunks.try_send(chunk) {
+        Ok(()) => true,
+        // On a thread of its own; what is read out at once has room for all.
+        Err(mpsc::error::TrySendError::Full(chunk)) => chunks.blocking_send(chunk).is_ok(),
+        Err(mpsc::error::TrySendError::Closed(_)) => false,
+    }
+}
+
 type HeadSender = tokio::sync::oneshot::Sender<Result<SnapshotHead, StoreError>>;
 
 fn read_out(
     db: &Database,
     cluster: String,
     head: HeadSender,
-    chunks: &mpsc::Sender<Result<Chunk, StoreError>>,
+    chunks: mpsc::Sender<Result<Chunk, StoreError>>,
 ) {
     let (view, found) = match view::freeze(db).and_then(|view| {
         let found = read_head(&view, cluster)?;
@@ -286,8 +306,9 @@ fn read_out(
     if head.send(Ok(found)).is_err() {
         return;
     }
-    if let Err(error) = send_chunks(&view, chunks) {
-        drop(chunks.blocking_send(Err(error)));
+    let mut hand = |chunk| hand_over(&chunks, chunk);
+    if let Err(error) = send_chunks(&view, &mut hand) {
+        hand(Err(error));
     }
 }
 
@@ -307,7 +328,7 @@ fn read_head(view: &view::Snapshot<'_>, cluster: String) -> Result<SnapshotHead,
 /// Sends all rows, then the trailer. A receiver that is gone ends it quietly.
 fn send_chunks(
     view: &view::Snapshot<'_>,
-    chunks: &mpsc::Sender<Result<Chunk, StoreError>>,
+    hand: &mut dyn FnMut(Result<Chunk, StoreError>) -> bool,
 ) -> Result<(), StoreError> {
     let mut hash = blake3::Hasher::new();
     let (mut count, mut rows, mut size) = (0u64, Rows::default(), 0usize);
@@ -316,7 +337,7 @@ fn send_chunks(
         hash.update(&bytes);
         let crc = crc32c::crc32c(&bytes);
         let chunk = Chunk { crc, rows: bytes, count: 0, hash: Vec::new() };
-        chunks.blocking_send(Ok(chunk)).is_ok()
+        hand(Ok(chunk))
     };
     for table in Table::ALL {
         let mut alive = true;
@@ -341,7 +362,7 @@ fn send_chunks(
     let hash = hash.finalize().as_bytes().to_vec();
     let trailer = Chunk { crc: crc32c::crc32c(&[]), rows: Vec::new(), count, hash };
     // Nobody listens any more: nothing is lost.
-    drop(chunks.blocking_send(Ok(trailer)));
+    hand(Ok(trailer));
     Ok(())
 }
 
@@ -366,15 +387,17 @@ fn remove(db: &Database, shard: u16, generation: u32) -> Result<(), StoreError> 
 /// Range-deletes in every family of the state where something lies in the range: an empty range
 /// would only leave a tombstone for every start.
 fn remove_range(db: &Database, from: &[u8], to: &[u8]) -> Result<(), StoreError> {
-    let mut batch = WriteBatch::default();
-    for name in FAMILIES.into_iter().filter(|name| *name != PLACES && *name != META) {
-        let handle = db.family(name)?;
-        let mut iterator = db.raw().raw_iterator_cf(handle);
-        iterator.seek(from);
-        if iterator.key().is_some_and(|key| key < to) {
-            batch.delete_range_cf(handle, from, to);
+    let mut batch = Batch::default();
+    for family in FAMILIES.into_iter().filter(|name| *name != PLACES && *name != META) {
+        let range = Range { family, low: from, high: Some(to), direction: Direction::Forward };
+        let mut any = false;
+        db.walk(None, &range, |_, _| {
+            any = true;
+            false
+        })?;
+        if any {
+            batch.delete_range(family, from, to);
         }
-        iterator.status().map_err(db.failed_read("sweeping"))?;
     }
     if batch.is_empty() { Ok(()) } else { db.write(batch) }
 }

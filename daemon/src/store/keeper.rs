@@ -3,15 +3,15 @@
 //!
 //! Invariant: the log is purged only as far as the state on the disk holds what its entries did.
 
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::Upkeep;
-use rocksdb::WriteBatch;
 
-use super::db::Database;
+use super::db::{Batch, Database};
 use super::format::{AppliedState, LogMark, encode, encode_place};
 use super::keys::{self, META, MetaKind, PLACES, STATE};
+use super::workers::{Worker, Workers};
 use super::writer::{Done, Shared, answer, stands_at};
 use super::{RaftLog, SHARD, StoreError};
 
@@ -58,48 +58,58 @@ pub(super) struct Keeper {
     log: RaftLog,
     db: Arc<Database>,
     shared: Arc<Shared>,
-    tasks: mpsc::Receiver<Task>,
     /// The group of the log that the watermark file tells of.
     noted: u64,
+    /// What it is asked for now, and what came of it.
+    task: Option<Task>,
+    done: Option<Done>,
+    result: Result<(), StoreError>,
+    closes: bool,
+}
+
+impl Worker<Task> for Keeper {
+    fn patience(&self) -> Option<Duration> {
+        Some(LOOK_EVERY)
+    }
+
+    fn take(&mut self, first: Option<Task>, _: &mut dyn Iterator<Item = Task>) {
+        self.task = Some(first.unwrap_or(Task::Look));
+    }
+
+    fn work(&mut self) {
+        (self.result, self.done) = match self.task.take() {
+            None => (Ok(()), None),
+            Some(Task::Look) => (self.look(), None),
+            Some(Task::Flip(generation, applied, done)) => {
+                (self.flip(generation, &applied), Some(done))
+            }
+            Some(Task::Settle(done)) => (self.settle(), Some(done)),
+            Some(Task::Close) => {
+                self.closes = true;
+                (self.settle(), None)
+            }
+        };
+    }
+
+    fn answer(&mut self) -> bool {
+        if let Err(error) = &self.result {
+            self.shared.fail(error);
+        }
+        if let Some(done) = self.done.take() {
+            answer(done, self.result.as_ref().map(drop));
+        }
+        self.closes || self.result.is_err()
+    }
+
+    fn refuse(&mut self, late: Task) {
+        late.refuse(&self.shared.why_stopped());
+    }
 }
 
 impl Keeper {
-    pub(super) fn new(
-        log: RaftLog,
-        db: Arc<Database>,
-        shared: Arc<Shared>,
-        tasks: mpsc::Receiver<Task>,
-    ) -> Self {
-        Self { log, db, shared, tasks, noted: 0 }
-    }
-
-    pub(super) fn run(mut self) {
-        loop {
-            let task = match self.tasks.recv_timeout(LOOK_EVERY) {
-                Ok(task) => task,
-                Err(mpsc::RecvTimeoutError::Timeout) => Task::Look,
-                Err(mpsc::RecvTimeoutError::Disconnected) => return,
-            };
-            let (result, done, closes) = match task {
-                Task::Look => (self.look(), None, false),
-                Task::Flip(generation, applied, done) => {
-                    (self.flip(generation, &applied), Some(done), false)
-                }
-                Task::Settle(done) => (self.settle(), Some(done), false),
-                Task::Close => (self.settle(), None, true),
-            };
-            if let Err(error) = &result {
-                self.shared.fail(error);
-            }
-            if let Some(done) = done {
-                answer(done, result.as_ref().map(drop));
-            }
-            if closes || result.is_err() {
-                let why = self.shared.why_stopped();
-                self.tasks.try_iter().for_each(|task| task.refuse(&why));
-                return;
-            }
-        }
+    pub(super) fn new(log: RaftLog, db: Arc<Database>, shared: Arc<Shared>) -> Self {
+        let (task, done, result) = (None, None, Ok(()));
+        Self { log, db, shared, noted: 0, task, done, result, closes: false }
     }
 
     fn look(&mut self) -> Result<(), StoreError> {
@@ -149,16 +159,21 @@ impl Keeper {
         let Some(kept) = to.checked_sub(PLACES_KEPT).filter(|kept| *kept > 0) else {
             return Ok(());
         };
-        let mut batch = WriteBatch::default();
+        let mut batch = Batch::default();
         let (from, to) = (keys::entry(SHARD, 0), keys::entry(SHARD, kept));
-        batch.delete_range_cf(self.db.family(PLACES)?, from, to);
+        batch.delete_range(PLACES, from, to);
         self.db.write(batch)
     }
 
-    /// Makes the next segment ready where it is time for that, and clears away what is purged. A disk that refuses is met again by whoever needs one.
+    /// Makes the next segment ready where it is time for that, and clears away what is purged. A disk
+    /// that refuses is met again by whoever needs one.
     fn make_ready(&self) {
+        let rest = match self.shared.workers() {
+            Workers::Threads => || std::thread::sleep(PACE),
+            Workers::Tasks(_) => || {},
+        };
         while self.log.wants_upkeep() {
-            match self.log.upkeep(&mut |_| std::thread::sleep(PACE)) {
+            match self.log.upkeep(&mut |_| rest()) {
                 Ok(Upkeep::Nothing) => return,
                 Ok(Upkeep::Made | Upkeep::Reused | Upkeep::Removed) => {}
                 Err(error) => {
@@ -187,15 +202,15 @@ impl Keeper {
     fn flip(&mut self, generation: u32, applied: &AppliedState) -> Result<(), StoreError> {
         // A truncation that goes before it must not be lost behind it.
         self.log.flush()?;
-        let mut batch = WriteBatch::default();
+        let mut batch = Batch::default();
         let key = keys::meta(SHARD, MetaKind::Generation);
-        batch.put_cf(self.db.family(META)?, key, generation.to_be_bytes());
+        batch.put(META, key, generation.to_be_bytes());
         let prefix = keys::generation(SHARD, generation);
         let key = keys::state(prefix, super::APPLIED_TABLE, b"");
-        batch.put_cf(self.db.family(STATE)?, key, encode(applied));
+        batch.put(STATE, key, encode(applied));
         if let Some(place) = stands_at(applied)? {
             let key = keys::entry(SHARD, place.index);
-            batch.put_cf(self.db.family(PLACES)?, key, encode_place(&place));
+            batch.put(PLACES, key, encode_place(&place));
         }
         // Whether the log is cut, and where, is the engine's decision: it purges next.
         self.db.write(batch)?;

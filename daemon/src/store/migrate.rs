@@ -18,10 +18,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use log::{FileDisk, Mark, Place};
-use rocksdb::WriteBatch;
+use log::{Mark, Place};
+use model::Direction;
 
-use super::db::Database;
+use super::db::{Batch, Database, Range};
 use super::environment::Trouble;
 use super::evidence::Evidence;
 use super::format::{
@@ -29,6 +29,7 @@ use super::format::{
     store_id,
 };
 use super::keys::{self, LOG_IN_DB, MetaKind, PLACES};
+use super::media::Folder;
 use super::open::Owner;
 use super::verdict::{self, Fits, Refused};
 use super::watermark::{ShardMark, Watermark};
@@ -126,8 +127,9 @@ fn fill(
     watermark: &Watermark,
 ) -> Result<Mark, Refused> {
     let (id, options) = (store_id(identity), super::log_options());
-    RaftLog::create(FileDisk::new(new), id, options)?;
-    let (log, _) = RaftLog::open(FileDisk::new(new), id, options, None)?;
+    let disk = Folder::files(new).disk;
+    RaftLog::create(disk.clone(), id, options)?;
+    let (log, _) = RaftLog::open(disk, id, options, None)?;
     copy_entries(db, &log)?;
     if let Some(vote) = meta::<Vote>(db, SHARD, MetaKind::Vote)? {
         log.vote(SHARD, vote.into())?;
@@ -162,24 +164,35 @@ fn copy_entries(db: &Database, log: &RaftLog) -> Result<(), Refused> {
     }
     let first = last.map_or(0, |last| last.index + 1);
     // Beginning above the purge floor lets the iterator skip what was range-deleted.
-    let mut rows = db.raw().raw_iterator_cf(db.family(LOG_IN_DB)?);
-    rows.seek(keys::entry(SHARD, first));
-    while let (Some(key), Some(value)) = (rows.key(), rows.value()) {
-        let Some(index) = keys::entry_index(SHARD, key) else { break };
-        let (place, payload) = decode_place(index, value)?;
-        let payload = Bytes::copy_from_slice(payload);
-        let entry = LogEntry { index, term: place.term, payload };
-        follows(last.as_ref(), &entry, &place)?;
-        last = Some(place);
-        log.append(SHARD, vec![entry])?;
-        if log.queued_bytes() >= GROUP_BYTES {
-            log.flush()?;
-        }
-        rows.next();
-    }
-    // An iterator over a damaged block just ends: who forgets this sees a short log.
-    rows.status().map_err(db.failed_read("moving the log"))?;
+    let low = keys::entry(SHARD, first);
+    let direction = Direction::Forward;
+    let range = Range { family: LOG_IN_DB, low: &low, high: None, direction };
+    let mut copied = Ok(());
+    db.walk(None, &range, |key, value| {
+        let Some(index) = keys::entry_index(SHARD, key) else { return false };
+        copied = copy_entry(log, &mut last, index, value);
+        copied.is_ok()
+    })?;
+    copied?;
     log.flush()?;
+    Ok(())
+}
+
+fn copy_entry(
+    log: &RaftLog,
+    last: &mut Option<Place>,
+    index: u64,
+    value: &[u8],
+) -> Result<(), Refused> {
+    let (place, payload) = decode_place(index, value)?;
+    let payload = Bytes::copy_from_slice(payload);
+    let entry = LogEntry { index, term: place.term, payload };
+    follows(last.as_ref(), &entry, &place)?;
+    *last = Some(place);
+    log.append(SHARD, vec![entry])?;
+    if log.queued_bytes() >= GROUP_BYTES {
+        log.flush()?;
+    }
     Ok(())
 }
 
@@ -253,7 +266,7 @@ fn settle(evidence: &Evidence, db: &Database, mark: &Mark) -> Result<(), StoreEr
         content.db_sequence = sequence;
         content.starts = starts;
         content.lives = lives.unwrap_or_default().lives;
-        content.ceiling = ceiling.unwrap_or_default();
+        content.ceiling = ceiling.unwrap_or_default().to_vec();
     })
 }
 
@@ -278,21 +291,24 @@ pub(super) fn clear_db(db: &mut Database) -> Result<(), StoreError> {
 
 /// Copies the places before `end`.
 fn copy_places(db: &Database, end: u64) -> Result<(), StoreError> {
-    let family = db.family(PLACES)?;
-    let mut batch = WriteBatch::default();
-    let mut rows = db.raw().raw_iterator_cf(db.family(LOG_IN_DB)?);
-    rows.seek(keys::place_in_log(SHARD, 0));
-    while let (Some(key), Some(value)) = (rows.key(), rows.value()) {
+    let low = keys::place_in_log(SHARD, 0);
+    let direction = Direction::Forward;
+    let range = Range { family: LOG_IN_DB, low: &low, high: None, direction };
+    let (mut batch, mut count, mut copied) = (Batch::default(), 0, Ok(()));
+    db.walk(None, &range, |key, value| {
         let index = keys::index_of_place_in_log(SHARD, key).filter(|index| *index < end);
-        let Some(index) = index else { break };
-        decode_place(index, value)?;
-        batch.put_cf(family, keys::entry(SHARD, index), value);
-        if batch.len() >= PLACES_AT_ONCE {
-            db.write(std::mem::take(&mut batch))?;
-        }
-        rows.next();
-    }
-    rows.status().map_err(db.failed_read("keeping the places"))?;
+        let Some(index) = index else { return false };
+        copied = decode_place(index, value).and_then(|_| {
+            batch.put(PLACES, keys::entry(SHARD, index), value);
+            count += 1;
+            if count % PLACES_AT_ONCE == 0 {
+                db.write(std::mem::take(&mut batch))?;
+            }
+            Ok(())
+        });
+        copied.is_ok()
+    })?;
+    copied?;
     db.write(batch)
 }
 

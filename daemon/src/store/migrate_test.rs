@@ -7,6 +7,7 @@ use rocksdb::{ColumnFamily, DB, Options};
 use super::super::format::encode;
 use super::super::keys::{META, RECORDS, STATE, STREAMS};
 use super::super::watermark::{self, DamageKind, WatermarkFile};
+use super::super::workers::Workers;
 use super::super::{APPLIED_TABLE, Opened, Store};
 use super::*;
 
@@ -121,7 +122,7 @@ fn old_store() -> tempfile::TempDir {
 
 /// Writes both slots, as of format 1.
 fn write_watermark(dir: &Path, content: Watermark) {
-    let mut file = WatermarkFile::create(&dir.join("store"), &content).unwrap();
+    let mut file = WatermarkFile::create(&Folder::files(&dir.join("store")), &content).unwrap();
     file.write(content).unwrap();
     let mut bytes = fs::read(watermark_file(dir)).unwrap();
     for slot in bytes.chunks_mut(SLOT) {
@@ -197,7 +198,7 @@ enum Step {
 fn go_to(dir: &Path, last: Step) {
     let store = dir.join("store");
     let slots = fs::read(watermark_file(dir)).unwrap();
-    let (evidence, watermark) = Evidence::open(&store).unwrap();
+    let (evidence, watermark) = Evidence::open(&Folder::files(&store), Workers::Threads).unwrap();
     let watermark = watermark.unwrap();
     let db = open(&store, &evidence).unwrap();
     let mark = write_log(&store, &db, &identity(), &watermark).unwrap();

@@ -34,6 +34,7 @@ pub mod format;
 mod generation;
 mod keeper;
 mod keys;
+mod media;
 mod migrate;
 mod open;
 mod sync_times;
@@ -41,6 +42,7 @@ mod tables;
 mod verdict;
 mod view;
 pub mod watermark;
+mod workers;
 mod writer;
 
 use std::fs::File;
@@ -53,30 +55,32 @@ use std::thread::JoinHandle;
 use clock::Hlc;
 use parking_lot::Mutex;
 use proto::attest::Life;
-use rocksdb::WriteBatch;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+pub use self::db::MemoryState;
 pub use self::environment::Trouble;
 pub use self::error::StoreError;
 pub(crate) use self::error::damage_in;
 pub use self::evidence::{OnFailure, Told};
 pub use self::generation::{Chunk, ChunkReader, Incoming, SnapshotHead};
+pub use self::media::{Latency, Media, MemoryMedia};
 pub use self::view::{Snapshot, StateBatch};
 pub use self::watermark::{Damage, DamageKind};
 pub use self::writer::{Done, Writer};
 
-use self::db::Database;
+use self::db::{Batch, Database, Frozen};
 use self::evidence::Evidence;
 use self::format::{AppliedState, FORMAT, Identity, LogMark, Vote, decode, encode, store_id};
 use self::keys::{META, MetaKind};
+use self::media::{AnyDisk, Folder};
 use self::open::Opening;
 use self::tables::{Noting, Tables};
 use self::watermark::{Watermark, WatermarkFile};
 use self::writer::Shared;
 
 /// The log on the disk.
-type RaftLog = ::log::Log<::log::FileDisk>;
+type RaftLog = ::log::Log<AnyDisk>;
 
 /// The one Raft group of this version; it carries the data shard and the control shard.
 pub const SHARD: u16 = 1;
@@ -104,6 +108,7 @@ struct Inner {
     /// The processes of the last starts, this one first.
     lives: Vec<Life>,
     path: PathBuf,
+    media: Media,
     tables: Arc<Tables>,
     noting: Mutex<Option<Noting>>,
     evidence: Arc<Evidence>,
@@ -153,39 +158,20 @@ impl Store {
     /// # Errors
     /// When a store is there already, or the disk refuses.
     pub fn create_after(
-        data_dir: &Path,
+        media: impl Into<Media>,
         identity: &Identity,
         starts: u64,
     ) -> Result<(), StoreError> {
-        let (store, new) = (data_dir.join("store"), data_dir.join("store.new"));
-        if store.exists() {
-            let there = format!("{} exists already", store.display());
-            return Err(StoreError::Foreign(there));
-        }
-        if new.exists() {
-            // A creation that did not finish: no node has ever started on it.
-            std::fs::remove_dir_all(&new).map_err(StoreError::file(&new))?;
-        }
-        std::fs::create_dir_all(&new).map_err(StoreError::file(&new))?;
+        let media = media.into();
         let nonce = Uuid::new_v4().into_bytes().to_vec();
         let identity = Identity { format: FORMAT, nonce, ..identity.clone() };
-        {
-            let db = Database::create(&new.join("db"))?;
-            let mut batch = WriteBatch::default();
-            let meta = db.family(META)?;
-            batch.put_cf(meta, keys::meta(0, MetaKind::Identity), encode(&identity));
-            db.write(batch)?;
-            db.flush()?;
+        match &media {
+            Media::Files(data_dir) => create_files(data_dir, identity, starts),
+            Media::Memory(memory) => {
+                let db = Database::in_memory(memory.state.clone(), None);
+                fill(&db, media.log(), &media.folder(), identity, starts)
+            }
         }
-        let log = new.join("log");
-        std::fs::create_dir(&log).map_err(StoreError::file(&log))?;
-        let disk = ::log::FileDisk::new(&log);
-        RaftLog::create(disk, store_id(&identity), log_options())?;
-        let first = Watermark { identity: Some(identity), starts, ..Watermark::default() };
-        WatermarkFile::create(&new, &first)?;
-        std::fs::rename(&new, &store).map_err(StoreError::file(&store))?;
-        let dir = File::open(data_dir).map_err(StoreError::file(data_dir))?;
-        dir.sync_all().map_err(StoreError::file(data_dir))
     }
 
     /// Opens the store of a node and judges whether it is intact. Damage that is found is marked.
@@ -193,16 +179,19 @@ impl Store {
     /// # Errors
     /// When there is no store, or it belongs to another cluster, node or release, or something
     /// stands in the way of opening it; it is then left as it is.
-    pub fn open(data_dir: &Path, cluster: &str, node: &str) -> Result<Opened, StoreError> {
-        let path = data_dir.join("store");
-        if !Self::exists(data_dir)? {
+    pub fn open(media: impl Into<Media>, cluster: &str, node: &str) -> Result<Opened, StoreError> {
+        let media = media.into();
+        let path = media.store();
+        if let Media::Files(data_dir) = &media
+            && !Self::exists(data_dir)?
+        {
             return Err(StoreError::NotAdmitted(format!(
                 "{} holds no store, and a normal start never creates one: it may be a wrong mount \
                  or a wiped disk",
                 data_dir.display()
             )));
         }
-        let (evidence, watermark) = match Evidence::open(&path) {
+        let (evidence, watermark) = match Evidence::open(&media.folder(), media.workers()) {
             Ok(opened) => opened,
             Err(StoreError::File { path, source }) if source.kind() == ErrorKind::NotFound => {
                 let found = format!("{}, which proves what was durable, is gone", path.display());
@@ -217,7 +206,7 @@ impl Store {
             owner(identity)?;
         }
         let opening =
-            Opening { path: &path, evidence, watermark, identity: claimed, owner: &owner };
+            Opening { media: &media, evidence, watermark, identity: claimed, owner: &owner };
         opening.open()
     }
 
@@ -385,6 +374,9 @@ impl Store {
     /// # Errors
     /// When the system does not say.
     pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        if let Media::Memory(_) = self.inner.media {
+            return Ok(u64::MAX);
+        }
         let stat = rustix::fs::statvfs(&self.inner.path)
             .map_err(|error| StoreError::file(&self.inner.path)(error.into()))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
@@ -460,11 +452,55 @@ fn be_u64(what: &str, bytes: &[u8]) -> Result<u64, StoreError> {
     bytes.map(u64::from_be_bytes).map_err(|_| StoreError::Damaged(format!("{what}: not 8 bytes")))
 }
 
+/// Creates a store in a data directory, whole or not at all.
+fn create_files(data_dir: &Path, identity: Identity, starts: u64) -> Result<(), StoreError> {
+    let (store, new) = (data_dir.join("store"), data_dir.join("store.new"));
+    if store.exists() {
+        let there = format!("{} exists already", store.display());
+        return Err(StoreError::Foreign(there));
+    }
+    if new.exists() {
+        // A creation that did not finish: no node has ever started on it.
+        std::fs::remove_dir_all(&new).map_err(StoreError::file(&new))?;
+    }
+    let log = new.join("log");
+    std::fs::create_dir_all(&log).map_err(StoreError::file(&log))?;
+    let db = Database::create(&new.join("db"))?;
+    let log = (Folder::files(&log).disk, log_options());
+    fill(&db, log, &Folder::files(&new), identity, starts)?;
+    drop(db);
+    std::fs::rename(&new, &store).map_err(StoreError::file(&store))?;
+    let dir = File::open(data_dir).map_err(StoreError::file(data_dir))?;
+    dir.sync_all().map_err(StoreError::file(data_dir))
+}
+
+/// Puts the first content there, durably.
+fn fill(
+    db: &Database,
+    (log, options): (AnyDisk, ::log::Options),
+    marks: &Folder,
+    identity: Identity,
+    starts: u64,
+) -> Result<(), StoreError> {
+    let mut batch = Batch::default();
+    batch.put(META, keys::meta(0, MetaKind::Identity), encode(&identity));
+    db.write(batch)?;
+    db.flush()?;
+    RaftLog::create(log, store_id(&identity), options)?;
+    let first = Watermark { identity: Some(identity), starts, ..Watermark::default() };
+    WatermarkFile::create(marks, &first).map(drop)
+}
+
 fn live_generation(db: &Database, shard: u16) -> Result<u32, StoreError> {
-    let Some(value) = db.get_meta(keys::meta(shard, MetaKind::Generation))? else {
+    generation_at(db, None, shard)
+}
+
+/// The live generation, at a frozen moment if one is given.
+fn generation_at(db: &Database, at: Option<&Frozen<'_>>, shard: u16) -> Result<u32, StoreError> {
+    let Some(value) = db.get(at, META, &keys::meta(shard, MetaKind::Generation))? else {
         return Ok(0);
     };
-    let bytes = value.try_into();
+    let bytes = value.as_ref().try_into();
     bytes
         .map(u32::from_be_bytes)
         .map_err(|_| StoreError::Damaged("generation: not 4 bytes".to_owned()))
@@ -472,7 +508,7 @@ fn live_generation(db: &Database, shard: u16) -> Result<u32, StoreError> {
 
 fn read_applied(db: &Database, shard: u16, generation: u32) -> Result<AppliedState, StoreError> {
     let key = keys::state(keys::generation(shard, generation), APPLIED_TABLE, b"");
-    let value = db.get(keys::STATE, &key)?;
+    let value = db.get(None, keys::STATE, &key)?;
     value.map_or_else(|| Ok(AppliedState::default()), |bytes| decode("applied state", &bytes))
 }
 

@@ -2,7 +2,7 @@
 //! but for a store of format 1, which is brought to this one (`migrate`).
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::db::Database;
 use super::evidence::Evidence;
 use super::format::{FORMAT_LOG_IN_DB, Identity};
+use super::media::Media;
 use super::tables::Tables;
 use super::verdict::{self, Fits, Refused};
 use super::watermark::{Damage, DamageKind, Watermark};
@@ -31,7 +32,7 @@ pub(super) type Owner<'a> = dyn Fn(&Identity) -> Result<(), StoreError> + 'a;
 
 /// A store that nobody else has now, and whose watermark is read.
 pub(super) struct Opening<'a> {
-    pub(super) path: &'a Path,
+    pub(super) media: &'a Media,
     pub(super) evidence: Arc<Evidence>,
     pub(super) watermark: Option<Watermark>,
     /// Who the store says it is, as far as that is known.
@@ -49,7 +50,7 @@ impl Opening<'_> {
             Ok(store) => return Ok(Opened::Intact(store)),
             Err(Refused::Damaged(damage)) => (damage, true),
             Err(Refused::Unmarked(damage)) => (damage, false),
-            Err(Refused::By(error)) => match met(self.path, &error) {
+            Err(Refused::By(error)) => match met(&self.media.store(), &error) {
                 Some(damage) => (damage, true),
                 None => return Err(error),
             },
@@ -66,12 +67,7 @@ impl Opening<'_> {
         if let Some(damage) = self.watermark.as_ref().and_then(Watermark::found) {
             return Err(Refused::Unmarked(damage));
         }
-        environment::look(self.path)?;
-        if self.evidence.format() == FORMAT_LOG_IN_DB {
-            migrate::move_log(self.path, &self.evidence, self.owner)?;
-            self.watermark = Some(self.evidence.content());
-        }
-        let mut db = verdict::open(self.path, |db| Database::open(db, &self.evidence))?;
+        let mut db = self.database()?;
         let found = verdict::identity(&db)?;
         if let Some(identity) = &found {
             (self.owner)(identity)?;
@@ -79,15 +75,28 @@ impl Opening<'_> {
         self.identity = self.identity.take().or_else(|| found.clone());
         let identity = verdict::judge(&db, found.as_ref(), self.watermark.as_ref())?;
         let watermark = self.watermark.clone().unwrap_or_default();
-        let log = verdict::open_log(self.path, &identity, &watermark)?;
+        let log = verdict::open_log(self.media, &identity, &watermark)?;
         migrate::clear_db(&mut db)?;
-        start(self.path.to_owned(), Arc::new(db), log, Arc::clone(&self.evidence), identity)
+        start(self.media, Arc::new(db), log, Arc::clone(&self.evidence), identity)
+    }
+
+    fn database(&mut self) -> Result<Database, Refused> {
+        if let Media::Memory(memory) = self.media {
+            return Ok(Database::in_memory(memory.state.clone(), Some(Arc::clone(&self.evidence))));
+        }
+        let path = self.media.store();
+        environment::look(&path)?;
+        if self.evidence.format() == FORMAT_LOG_IN_DB {
+            migrate::move_log(&path, &self.evidence, self.owner)?;
+            self.watermark = Some(self.evidence.content());
+        }
+        Ok(verdict::open(&path, |db| Database::open(db, &self.evidence))?)
     }
 }
 
 /// Starts a store whose parts are all sound, if they belong together.
 fn start(
-    path: PathBuf,
+    media: &Media,
     db: Arc<Database>,
     log: RaftLog,
     evidence: Arc<Evidence>,
@@ -114,10 +123,14 @@ fn start(
     // must be there whatever happens next.
     let (starts, lives) = bump_starts(&evidence)?;
     generation::sweep(&db, SHARD, live)?;
-    let shared = Shared::new(path.clone(), Arc::clone(&evidence), applied.last);
+    let (path, workers) = (media.store(), media.workers());
+    let shared = Shared::new(path.clone(), Arc::clone(&evidence), applied.last, workers);
     let (writer, threads) = Writer::start(log.clone(), Arc::clone(&db), Arc::clone(&shared))?;
     let tables = Tables::read(&path);
-    let noting = tables.note_all(Arc::clone(&db))?;
+    let noting = match media {
+        Media::Files(_) => Some(tables.note_all(Arc::clone(&db))?),
+        Media::Memory(_) => None,
+    };
     let inner = Inner {
         db,
         writer: Mutex::new(Some(writer)),
@@ -131,7 +144,8 @@ fn start(
         lives,
         path,
         tables,
-        noting: Mutex::new(Some(noting)),
+        noting: Mutex::new(noting),
+        media: media.clone(),
         evidence,
         background_errors: AtomicU64::new(0),
         two_histories: watch::Sender::default(),

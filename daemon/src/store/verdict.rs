@@ -11,6 +11,7 @@ use log::{LogError, Place};
 use super::db::Database;
 use super::format::{AppliedState, FORMAT, Identity, decode, place, store_id};
 use super::keys::{self, MetaKind};
+use super::media::Media;
 use super::watermark::{Damage, DamageKind, Watermark, newer};
 use super::{RaftLog, SHARD, StoreError, environment};
 
@@ -90,14 +91,13 @@ pub(crate) fn open(
 /// # Errors
 /// When it is damaged, or something stands in the way. Nothing was changed then.
 pub(crate) fn open_log(
-    store: &Path,
+    media: &Media,
     identity: &Identity,
     watermark: &Watermark,
 ) -> Result<RaftLog, LogError> {
     let claimed = log::Mark::from_bytes(&watermark.mark);
-    let disk = log::FileDisk::new(store.join("log"));
-    let (log, found) =
-        log::Log::open(disk, store_id(identity), super::log_options(), claimed.as_ref())?;
+    let (disk, options) = media.log();
+    let (log, found) = log::Log::open(disk, store_id(identity), options, claimed.as_ref())?;
     if found != log::Found::default() {
         tracing::info!(
             records = found.dropped,

@@ -6,9 +6,8 @@ use bytes::Bytes;
 use log::Place;
 use model::view::Row;
 use model::{Change, Direction, StateError, Table, View, ViewError};
-use rocksdb::{DB, ReadOptions, SnapshotWithThreadMode, WriteBatch};
 
-use super::db::Database;
+use super::db::{Batch, Database, Frozen, Range};
 use super::error::damage_in;
 use super::format::{AppliedState, encode, encode_place};
 use super::keys::{self, PLACES, RECORDS, STATE, STREAMS};
@@ -35,7 +34,7 @@ pub(crate) fn row_key(prefix: [u8; 6], table: Table, key: &[u8]) -> Vec<u8> {
 /// moment for everybody else.
 pub struct Snapshot<'a> {
     db: &'a Database,
-    frozen: Option<SnapshotWithThreadMode<'a, DB>>,
+    frozen: Option<Frozen<'a>>,
     prefix: [u8; 6],
 }
 
@@ -52,19 +51,8 @@ impl Snapshot<'_> {
         self.db.noted(result)
     }
 
-    fn read_options(&self) -> ReadOptions {
-        let mut options = ReadOptions::default();
-        if let Some(frozen) = &self.frozen {
-            options.set_snapshot(frozen);
-        }
-        options
-    }
-
     fn read(&self, family: &'static str, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let handle = self.db.family(family)?;
-        let found = self.db.raw().get_pinned_cf_opt(handle, key, &self.read_options());
-        let found = found.map_err(self.db.failed_read("reading the state"))?;
-        Ok(found.map(|value| Bytes::copy_from_slice(&value)))
+        self.db.get(self.frozen.as_ref(), family, key)
     }
 
     /// Where the state machine stood at this moment.
@@ -90,20 +78,13 @@ impl Snapshot<'_> {
         mut each: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), StoreError> {
         let low = row_key(self.prefix, table, b"");
-        let mut options = self.read_options();
-        if let Some(high) = keys::after_prefix(&low) {
-            options.set_iterate_upper_bound(high);
-        }
-        let handle = self.db.family(family(table))?;
-        let mut iterator = self.db.raw().raw_iterator_cf_opt(handle, options);
-        iterator.seek(&low);
-        while let (Some(key), Some(value)) = (iterator.key(), iterator.value()) {
-            if !each(key.get(low.len()..).unwrap_or_default(), value) {
-                break;
-            }
-            iterator.next();
-        }
-        iterator.status().map_err(self.db.failed_read("walking the state"))
+        let high = keys::after_prefix(&low);
+        let family = family(table);
+        let direction = Direction::Forward;
+        let range = Range { family, low: &low, high: high.as_deref(), direction };
+        self.db.walk(self.frozen.as_ref(), &range, |key, value| {
+            each(key.get(low.len()..).unwrap_or_default(), value)
+        })
     }
 
     fn rows(
@@ -114,28 +95,18 @@ impl Snapshot<'_> {
         direction: Direction,
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
-        let name = family(table);
         let (low, high) = (row_key(self.prefix, table, from), row_key(self.prefix, table, to));
         let key_start = row_key(self.prefix, table, b"").len();
-        let mut options = self.read_options();
-        options.set_iterate_lower_bound(low);
-        options.set_iterate_upper_bound(high);
-        let mut iterator = self.db.raw().raw_iterator_cf_opt(self.db.family(name)?, options);
-        match direction {
-            Direction::Forward => iterator.seek_to_first(),
-            Direction::Backward => iterator.seek_to_last(),
-        }
+        let family = family(table);
+        let range = Range { family, low: &low, high: Some(&high), direction };
         let mut rows = Vec::new();
-        while rows.len() < limit {
-            let (Some(key), Some(value)) = (iterator.key(), iterator.value()) else { break };
-            rows.push((key.get(key_start..).unwrap_or_default().to_vec(), value.to_vec()));
-            match direction {
-                Direction::Forward => iterator.next(),
-                Direction::Backward => iterator.prev(),
-            }
+        if limit == 0 {
+            return Ok(rows);
         }
-        // An iterator over a damaged block just ends: who forgets this sees too few rows.
-        iterator.status().map_err(self.db.failed_read("scanning the state"))?;
+        self.db.walk(self.frozen.as_ref(), &range, |key, value| {
+            rows.push((key.get(key_start..).unwrap_or_default().to_vec(), value.to_vec()));
+            rows.len() < limit
+        })?;
         Ok(rows)
     }
 }
@@ -162,7 +133,7 @@ impl View for Snapshot<'_> {
 
 /// What one apply writes: rows and where the machine then stands, in one batch.
 pub struct StateBatch {
-    batch: WriteBatch,
+    batch: Batch,
     prefix: [u8; 6],
     db: Arc<Database>,
 }
@@ -170,29 +141,24 @@ pub struct StateBatch {
 impl StateBatch {
     pub(crate) fn new(db: Arc<Database>, generation: u32) -> Self {
         let prefix = keys::generation(SHARD, generation);
-        Self { batch: WriteBatch::default(), prefix, db }
+        Self { batch: Batch::default(), prefix, db }
     }
 
     /// Adds rows.
-    ///
-    /// # Errors
-    /// Never after a successful opening.
-    pub fn rows(&mut self, changes: impl IntoIterator<Item = Change>) -> Result<(), StoreError> {
+    pub fn rows(&mut self, changes: impl IntoIterator<Item = Change>) {
         for Change { table, key, value } in changes {
-            let handle = self.db.family(family(table))?;
-            let key = row_key(self.prefix, table, &key);
+            let (family, key) = (family(table), row_key(self.prefix, table, &key));
             match value {
-                Some(value) => self.batch.put_cf(handle, key, value),
-                None => self.batch.delete_cf(handle, key),
+                Some(value) => self.batch.put(family, key, value),
+                None => self.batch.delete(family, key),
             }
         }
-        Ok(())
     }
 
     /// Bytes collected so far.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.batch.size_in_bytes()
+        self.batch.bytes()
     }
 
     /// Writes the rows; they are durable with the next flush.
@@ -232,13 +198,12 @@ impl Store {
         places: &[Place],
     ) -> Result<(), StoreError> {
         let mut batch = StateBatch::new(Arc::clone(&self.inner.db), self.generation());
-        batch.rows(changes)?;
-        let family = self.inner.db.family(PLACES)?;
+        batch.rows(changes);
         for place in places {
-            batch.batch.put_cf(family, keys::entry(SHARD, place.index), encode_place(place));
+            batch.batch.put(PLACES, keys::entry(SHARD, place.index), encode_place(place));
         }
         let key = keys::state(batch.prefix, APPLIED_TABLE, b"");
-        batch.batch.put_cf(self.inner.db.family(STATE)?, key, encode(applied));
+        batch.batch.put(STATE, key, encode(applied));
         let bytes = batch.bytes();
         batch.write()?;
         self.inner.unflushed(places.len(), bytes);
@@ -253,18 +218,8 @@ pub(crate) fn of_generation(db: &Database, generation: u32) -> Snapshot<'_> {
 
 /// The state at this moment.
 pub(crate) fn freeze(db: &Database) -> Result<Snapshot<'_>, StoreError> {
-    let frozen = db.raw().snapshot();
+    let frozen = db.freeze();
     // The generation of that same moment: one that is swept later stays readable through it.
-    let key = keys::meta(SHARD, keys::MetaKind::Generation);
-    let value = frozen.get_cf(db.family(keys::META)?, key);
-    let value = value.map_err(db.failed_read("reading the generation"))?;
-    let live = match value {
-        None => 0,
-        Some(bytes) => u32::from_be_bytes(
-            bytes
-                .try_into()
-                .map_err(|_| StoreError::Damaged("generation: not 4 bytes".to_owned()))?,
-        ),
-    };
+    let live = super::generation_at(db, Some(&frozen), SHARD)?;
     Ok(Snapshot { db, frozen: Some(frozen), prefix: keys::generation(SHARD, live) })
 }

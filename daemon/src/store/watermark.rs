@@ -15,15 +15,16 @@
 //!
 //! Not here: who writes it when (`evidence`), what it proves (`verdict`).
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 
+use log::{Disk as _, DiskFile as _};
 use prost::Message as _;
 
 use super::StoreError;
 use super::environment::Trouble;
 use super::format::{FORMAT, Identity, LogMark, Vote};
+use super::media::{AnyFile, Folder};
 
 /// Name of the file in the data directory.
 pub const FILE: &str = "watermark";
@@ -138,7 +139,7 @@ impl Watermark {
 /// The open file.
 #[derive(Debug)]
 pub struct WatermarkFile {
-    file: File,
+    file: AnyFile,
     path: PathBuf,
     sequence: u64,
     /// Format of the slot that counts.
@@ -150,22 +151,15 @@ impl WatermarkFile {
     ///
     /// # Errors
     /// When the file exists already or cannot be written.
-    pub fn create(dir: &Path, first: &Watermark) -> Result<Self, StoreError> {
-        let path = dir.join(FILE);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(StoreError::file(&path))?;
-        // Written in full once, so that later writes change no metadata and fdatasync is enough.
-        file.write_all_at(&[0; 2 * SLOT_BYTES], 0).map_err(StoreError::file(&path))?;
-        file.sync_all().map_err(StoreError::file(&path))?;
+    pub(super) fn create(dir: &Folder, first: &Watermark) -> Result<Self, StoreError> {
+        let path = dir.path.join(FILE);
+        let file = dir.disk.create(FILE).map_err(StoreError::file(&path))?;
+        // Written in full once, so that later writes change no metadata and a sync of data is enough.
+        file.write_at(&[0; 2 * SLOT_BYTES], 0).map_err(StoreError::file(&path))?;
+        file.sync().map_err(StoreError::file(&path))?;
         let mut this = Self { file, path, sequence: 0, format: FORMAT };
         this.write(first.clone())?;
-        let dir_file = File::open(dir).map_err(StoreError::file(dir))?;
-        dir_file.sync_all().map_err(StoreError::file(dir))?;
+        dir.disk.sync_names().map_err(StoreError::file(&dir.path))?;
         Ok(this)
     }
 
@@ -175,15 +169,14 @@ impl WatermarkFile {
     /// # Errors
     /// When the file is missing or cannot be read or written, when another process has locked it, or
     /// when a newer release wrote it.
-    pub fn open(dir: &Path) -> Result<(Self, Option<Watermark>), StoreError> {
-        let path = dir.join(FILE);
-        let file = OpenOptions::new().read(true).write(true).open(&path);
-        let file = file.map_err(StoreError::file(&path))?;
+    pub(super) fn open(dir: &Folder) -> Result<(Self, Option<Watermark>), StoreError> {
+        let path = dir.path.join(FILE);
+        let file = dir.disk.open(FILE).map_err(StoreError::file(&path))?;
         match file.try_lock() {
             // Where files cannot be locked so, the database's own lock has to do.
             Ok(()) | Err(TryLockError::Error(_)) => {}
             Err(TryLockError::WouldBlock) => {
-                let what = format!("{} is in use by another process", dir.display());
+                let what = format!("{} is in use by another process", dir.path.display());
                 return Err(StoreError::Environment { trouble: Trouble::InUse, what });
             }
         }
@@ -218,8 +211,8 @@ impl WatermarkFile {
         watermark.sequence = self.sequence + 1;
         let slot = encode_slot(&watermark)?;
         let offset = (watermark.sequence % 2) * SLOT_BYTES as u64;
-        self.file.write_all_at(&slot, offset).map_err(StoreError::file(&self.path))?;
-        self.file.sync_data().map_err(StoreError::file(&self.path))?;
+        self.file.write_at(&slot, offset).map_err(StoreError::file(&self.path))?;
+        self.file.sync().map_err(StoreError::file(&self.path))?;
         (self.sequence, self.format) = (watermark.sequence, FORMAT);
         Ok(())
     }
@@ -261,9 +254,9 @@ enum Slot {
     Invalid,
 }
 
-fn read_slot(file: &File, slot: u64) -> std::io::Result<Slot> {
+fn read_slot(file: &AnyFile, slot: u64) -> std::io::Result<Slot> {
     let mut bytes = vec![0; SLOT_BYTES];
-    match file.read_exact_at(&mut bytes, slot * SLOT_BYTES as u64) {
+    match file.read_at(&mut bytes, slot * SLOT_BYTES as u64) {
         Ok(()) => Ok(decode_slot(&bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(Slot::Invalid),
         Err(error) => Err(error),
@@ -308,12 +301,12 @@ mod tests {
     #[test]
     fn the_newest_slot_wins_and_a_torn_one_leaves_the_older() {
         let dir = tempfile::tempdir().unwrap();
-        let mut file = WatermarkFile::create(dir.path(), &sample(0)).unwrap();
+        let mut file = WatermarkFile::create(&Folder::files(dir.path()), &sample(0)).unwrap();
         let mut second = sample(0);
         second.damaged = true;
         file.write(second).unwrap();
         drop(file);
-        let (file, newest) = WatermarkFile::open(dir.path()).unwrap();
+        let (file, newest) = WatermarkFile::open(&Folder::files(dir.path())).unwrap();
         drop(file);
         let newest = newest.unwrap();
         assert!(newest.damaged && newest.found().is_some());
@@ -323,7 +316,7 @@ mod tests {
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[20] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
-        let (_, older) = WatermarkFile::open(dir.path()).unwrap();
+        let (_, older) = WatermarkFile::open(&Folder::files(dir.path())).unwrap();
         assert_eq!(older.unwrap(), sample(1));
     }
 
@@ -332,12 +325,12 @@ mod tests {
     #[test]
     fn a_newer_format_and_a_second_process_are_no_damage() {
         let dir = tempfile::tempdir().unwrap();
-        drop(WatermarkFile::create(dir.path(), &sample(0)).unwrap());
-        let trouble = || match WatermarkFile::open(dir.path()) {
+        drop(WatermarkFile::create(&Folder::files(dir.path()), &sample(0)).unwrap());
+        let trouble = || match WatermarkFile::open(&Folder::files(dir.path())) {
             Err(StoreError::Environment { trouble, .. }) => Some(trouble),
             _ => None,
         };
-        let held = WatermarkFile::open(dir.path()).unwrap();
+        let held = WatermarkFile::open(&Folder::files(dir.path())).unwrap();
         assert_eq!(trouble(), Some(Trouble::InUse));
         drop(held);
 
@@ -352,7 +345,10 @@ mod tests {
         assert_eq!(trouble(), Some(Trouble::NewerFormat));
         bytes[SLOT_BYTES + 20] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
-        assert!(WatermarkFile::open(dir.path()).unwrap().1.is_none(), "damaged, and not newer");
+        assert!(
+            WatermarkFile::open(&Folder::files(dir.path())).unwrap().1.is_none(),
+            "damaged, and not newer"
+        );
     }
 
     #[test]

@@ -15,8 +15,8 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ use super::format::{AppliedState, LogEntry, LogMark, Vote, place};
 use super::keeper::{self, Keeper, Task};
 use super::sync_times::SyncTimes;
 use super::watermark::{Damage, DamageKind};
+use super::workers::{self, Asking, Worker, Workers};
 use super::{RaftLog, SHARD, StoreError};
 
 /// How long the log is idle before it proves by itself that its last group is durable.
@@ -52,8 +53,8 @@ enum Message {
 #[derive(Clone)]
 pub struct Writer {
     log: RaftLog,
-    messages: mpsc::Sender<Message>,
-    tasks: mpsc::Sender<Task>,
+    messages: Asking<Message>,
+    tasks: Asking<Task>,
     shared: Arc<Shared>,
 }
 
@@ -77,6 +78,7 @@ pub(super) struct Shared {
     unflushed_bytes: AtomicUsize,
     /// Whether the keeper was told that there is something to do.
     nudged: AtomicBool,
+    workers: Workers,
 }
 
 impl std::fmt::Debug for Shared {
@@ -101,19 +103,18 @@ impl Writer {
         db: Arc<Database>,
         shared: Arc<Shared>,
     ) -> Result<(Self, Vec<JoinHandle<()>>), StoreError> {
-        let (messages, received) = mpsc::channel();
-        let (tasks, asked) = mpsc::channel();
-        let thread =
-            LogThread { log: log.clone(), shared: Arc::clone(&shared), messages: received };
-        let keeper = Keeper::new(log.clone(), db, Arc::clone(&shared), asked);
-        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
-            thread.map_err(StoreError::file(name))
+        let log_worker = LogWorker {
+            log: log.clone(),
+            shared: Arc::clone(&shared),
+            waiting: VecDeque::new(),
+            closes: false,
+            synced: false,
+            result: Ok(()),
         };
-        let threads = vec![
-            spawn("store-log", Box::new(move || thread.run()))?,
-            spawn("store-keeper", Box::new(move || keeper.run()))?,
-        ];
+        let keeper = Keeper::new(log.clone(), db, Arc::clone(&shared));
+        let (messages, log_thread) = workers::start(&shared.workers, "store-log", log_worker)?;
+        let (tasks, keeper) = workers::start(&shared.workers, "store-keeper", keeper)?;
+        let threads = log_thread.into_iter().chain(keeper).collect();
         Ok((Self { log, messages, tasks, shared }, threads))
     }
 
@@ -182,12 +183,12 @@ impl Writer {
     pub async fn put_ceiling(&self, ceiling: Hlc) -> Result<(), StoreError> {
         // Not behind a flush of the state: stamps wait for it.
         let shared = Arc::clone(&self.shared);
-        let put = tokio::task::spawn_blocking(move || {
+        let put = move || {
             let ceiling = ceiling.to_bytes().to_vec();
             let put = shared.evidence.settle(|content| content.ceiling = ceiling);
             put.inspect_err(|error| shared.fail(error))
-        });
-        put.await.unwrap_or_else(|error| Err(StoreError::Stopped(error.to_string())))
+        };
+        self.shared.workers.wait_for(put).await
     }
 
     /// Returns once everything asked for before is durable, and what is to be purged is.
@@ -209,13 +210,13 @@ impl Writer {
             Ok(ticket) => Message::Wait(ticket, done),
             Err(error) => return done(Err(error.into())),
         };
-        if let Err(mpsc::SendError(Message::Wait(_, done))) = self.messages.send(message) {
+        if let Err(Message::Wait(_, done)) = self.messages.send(message) {
             done(Err(StoreError::Stopped(self.shared.why_stopped())));
         }
     }
 
     fn ask(&self, task: Task) {
-        if let Err(mpsc::SendError(task)) = self.tasks.send(task) {
+        if let Err(task) = self.tasks.send(task) {
             task.refuse(&self.shared.why_stopped());
         }
     }
@@ -277,6 +278,7 @@ impl Shared {
         store: PathBuf,
         evidence: Arc<Evidence>,
         installed: Option<LogMark>,
+        workers: Workers,
     ) -> Arc<Self> {
         let applied = installed.as_ref().map_or(0, |last| last.index + 1);
         Arc::new(Self {
@@ -291,11 +293,16 @@ impl Shared {
             unflushed: AtomicU64::new(0),
             unflushed_bytes: AtomicUsize::new(0),
             nudged: AtomicBool::new(false),
+            workers,
         })
     }
 
     fn syncs(&self) -> MutexGuard<'_, SyncTimes> {
         self.syncs.lock()
+    }
+
+    pub(super) fn workers(&self) -> &Workers {
+        &self.workers
     }
 
     pub(super) fn evidence(&self) -> &Arc<Evidence> {
@@ -400,80 +407,70 @@ impl Shared {
     }
 }
 
-struct LogThread {
+/// Makes the log durable, and tells who waits for that.
+struct LogWorker {
     log: RaftLog,
     shared: Arc<Shared>,
-    messages: mpsc::Receiver<Message>,
+    waiting: VecDeque<(Ticket, Done)>,
+    closes: bool,
+    /// Whether the last flush had anything to sync, and what came of it.
+    synced: bool,
+    result: Result<(), StoreError>,
 }
 
-impl LogThread {
-    fn run(self) {
-        let mut waiting = VecDeque::new();
-        loop {
-            let first = match self.log.wants_mark() {
-                true => self.messages.recv_timeout(MARK_AFTER),
-                false => self.messages.recv().map_err(Into::into),
-            };
-            let closes = match first {
-                Ok(message) => {
-                    let more = std::iter::once(message).chain(self.messages.try_iter());
-                    take(more, &mut waiting)
-                }
-                Err(mpsc::RecvTimeoutError::Timeout) => self.mark(),
-                Err(mpsc::RecvTimeoutError::Disconnected) => return,
-            };
-            let result = self.flush();
-            if let (Ok(durable), Some((last, _))) = (&result, waiting.back()) {
-                assert!(durable.ticket >= *last, "nobody is told before it is durable");
-            }
-            let result = result.map(drop);
-            if let Err(error) = &result {
-                self.shared.fail(error);
-            }
-            self.shared.drained.notify_waiters();
-            for (_, done) in waiting.drain(..) {
-                answer(done, result.as_ref().map(drop));
-            }
-            if closes || result.is_err() {
-                // Dropping the receiver fails what comes later; what came meanwhile is failed here.
-                let stopped = StoreError::Stopped(self.shared.why_stopped());
-                take(self.messages.try_iter(), &mut waiting);
-                waiting.drain(..).for_each(|(_, done)| answer(done, Err(&stopped)));
-                return;
+impl Worker<Message> for LogWorker {
+    fn patience(&self) -> Option<Duration> {
+        self.log.wants_mark().then_some(MARK_AFTER)
+    }
+
+    fn take(&mut self, first: Option<Message>, more: &mut dyn Iterator<Item = Message>) {
+        if first.is_none() {
+            // One that failed says so to the flush.
+            let _ = self.log.mark();
+        }
+        for message in first.into_iter().chain(more) {
+            match message {
+                Message::Wait(ticket, done) => self.waiting.push_back((ticket, done)),
+                Message::Close => self.closes = true,
             }
         }
-    }
-
-    /// Asks for a mark of what is durable. Nothing ends with it.
-    fn mark(&self) -> bool {
-        // One that failed says so to the flush.
-        let _ = self.log.mark();
-        false
-    }
-
-    fn flush(&self) -> Result<::log::Durable, StoreError> {
-        let before = self.log.durable().ticket;
         self.shared.syncs().begin(Instant::now());
-        let result = self.log.flush();
-        match &result {
-            // Somebody else has synced it before.
-            Ok(durable) if durable.ticket == before => self.shared.syncs().leave_out(),
-            Ok(_) | Err(_) => self.shared.syncs().end(Instant::now()),
-        }
-        result.map_err(StoreError::from)
     }
-}
 
-/// Takes up who waits, and tells whether the end has come.
-fn take(messages: impl Iterator<Item = Message>, waiting: &mut VecDeque<(Ticket, Done)>) -> bool {
-    let mut closes = false;
-    for message in messages {
-        match message {
-            Message::Wait(ticket, done) => waiting.push_back((ticket, done)),
-            Message::Close => closes = true,
+    fn work(&mut self) {
+        let before = self.log.durable().ticket;
+        let result = self.log.flush();
+        // Else somebody has synced it before.
+        self.synced = !matches!(&result, Ok(durable) if durable.ticket == before);
+        if let (Ok(durable), Some((last, _))) = (&result, self.waiting.back()) {
+            assert!(durable.ticket >= *last, "nobody is told before it is durable");
+        }
+        self.result = result.map(drop).map_err(StoreError::from);
+    }
+
+    fn answer(&mut self) -> bool {
+        match self.synced {
+            true => self.shared.syncs().end(Instant::now()),
+            false => self.shared.syncs().leave_out(),
+        }
+        if let Err(error) = &self.result {
+            self.shared.fail(error);
+        }
+        self.shared.drained.notify_waiters();
+        for (_, done) in self.waiting.drain(..) {
+            answer(done, self.result.as_ref().map(drop));
+        }
+        self.closes || self.result.is_err()
+    }
+
+    fn refuse(&mut self, late: Message) {
+        match late {
+            Message::Wait(_, done) => {
+                done(Err(StoreError::Stopped(self.shared.why_stopped())));
+            }
+            Message::Close => {}
         }
     }
-    closes
 }
 
 /// Tells somebody who waited how it ended.
