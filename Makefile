@@ -12,7 +12,7 @@ FLAGS := --release --locked
 BIN := $(CARGO_TARGET_DIR)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint doc deny check bench torture torture-long setup setup-test setup-torture
+.PHONY: help demo build test lint doc deny check bench sim sim-build bugs torture torture-long setup setup-test setup-torture
 
 help:
 	@echo 'make demo    a three-node cluster on this machine: messages, a killed primary, nothing lost'
@@ -20,6 +20,8 @@ help:
 	@echo 'make build   logd and logctl, in $(BIN)'
 	@echo 'make lint    format and lints'
 	@echo 'make check   everything of make test but the tests, and cargo deny where it is installed'
+	@echo 'make sim     whole clusters in virtual time under faults; N=2000 seeds, or SEED=7 again'
+	@echo 'make bugs    plants one bug after the other, and the simulator finds each'
 	@echo 'make bench   replication latency beside the disk and the network, as JSON'
 	@echo 'make torture       power cuts and kills under load, for some minutes; appends to the ledger'
 	@echo 'make torture-long  the same for hours, until the ledger has enough; can be ended and goes on'
@@ -60,6 +62,17 @@ torture: build setup-torture
 
 torture-long: build setup-torture
 	$(BIN)/torture long --ledger $(LEDGER) $(TORTURE)
+
+# The simulator has a build of its own, with bugs in it that it can switch on.
+sim-build: setup
+	@$(CARGO) build $(FLAGS) --workspace --bin sim --features sim/planted
+
+# N seeds from FROM on, or one SEED and what happens in it; more in ARGS, as in ARGS='--log'.
+sim: sim-build
+	@$(BIN)/sim $(if $(SEED),--seed $(SEED),--seeds $(or $(N),200) --from $(or $(FROM),1)) $(ARGS)
+
+bugs: sim-build
+	@$(BIN)/sim --bugs $(ARGS)
 
 setup:
 	@tools/setup

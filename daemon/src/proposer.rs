@@ -35,6 +35,7 @@ use crate::store::Store;
 use crate::tasks::Tasks;
 use crate::time::{NodeClock, clock_failure};
 use crate::unanswered::Unanswered;
+use planted::Bug;
 
 /// Commands of its own that a primary begins a term with, at most.
 const OWN_MAX: usize = 2;
@@ -384,6 +385,9 @@ impl Task {
 fn propose_failure(error: &ProposeError) -> Failure {
     match error {
         ProposeError::NotDone => Failure::new(ErrorCode::NotPrimary, error),
+        ProposeError::Unknown if planted::is(Bug::UnknownCalledNotDone) => {
+            Failure::new(ErrorCode::NotPrimary, error)
+        }
         ProposeError::Unknown | ProposeError::Stopped(_) => unknown(&error.to_string()),
     }
 }

@@ -178,9 +178,20 @@ impl MemoryDisk {
         self.lock().faults.insert(call, fault);
     }
 
+    /// Takes back every fault that has not come up yet.
+    pub fn clear_faults(&self) {
+        self.lock().faults.clear();
+    }
+
     /// How many bytes all files together may have; beyond that the disk is full.
     pub fn set_room(&self, bytes: u64) {
         self.lock().room = bytes;
+    }
+
+    /// The process is gone: all later calls fail. What it left is in [`MemoryDisk::kill`] and
+    /// [`MemoryDisk::power_cut`].
+    pub fn die(&self) {
+        self.lock().dead = true;
     }
 
     /// Sectors and names that a loss of power could take.

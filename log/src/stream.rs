@@ -8,10 +8,11 @@ use std::sync::Arc;
 use crate::disk::{Disk, DiskFile};
 use crate::format::{Body, Entry, GroupMark, Mark, Place, Position, ShardMark, Vote};
 use crate::index::Location;
-use crate::record::{self, FULL, Head, LAST, SEAL};
+use crate::record::{self, ALIGN, FULL, Head, LAST, SEAL};
 use crate::segment::{SEAL_ROOM, SECTOR, Segment};
 use crate::segments::Segments;
 use crate::verdict::LogError;
+use planted::Bug;
 
 /// Something that waits to be written.
 #[derive(Debug)]
@@ -290,17 +291,21 @@ impl<D: Disk> Stream<D> {
     /// Writes the group and makes it durable.
     fn write_buffer(&mut self) -> Result<(), LogError> {
         let start = self.next;
-        assert_eq!(start % SECTOR, 0, "a group has its sectors for itself");
+        let shares = planted::is(Bug::SectorSharedByGroups);
+        assert!(shares || start.is_multiple_of(SECTOR), "a group has its sectors for itself");
         let end = start + self.buffer.len();
         self.buffer.resize(self.buffer.len().next_multiple_of(SECTOR), 0);
         assert!(start + self.buffer.len() <= self.segment.size, "a group ends in its segment");
         let file = &self.segment.file;
         file.write_at(&self.buffer, start as u64).map_err(LogError::disk("writing the log"))?;
-        file.sync().map_err(LogError::disk("syncing the log"))?;
+        match file.sync() {
+            Err(_) if planted::is(Bug::SyncErrorIgnored) => {}
+            synced => synced.map_err(LogError::disk("syncing the log"))?,
+        }
         assert!(self.next_group > self.group, "numbers of groups only grow");
         (self.group, self.next_group) = (self.next_group, self.next_group + 1);
         self.end = Position { life: self.segment.seed.life, offset: end as u64 };
-        self.next = start + self.buffer.len();
+        self.next = if shares { end.next_multiple_of(ALIGN) } else { start + self.buffer.len() };
         Ok(())
     }
 }

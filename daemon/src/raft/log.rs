@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use proto::limits::APPEND_BYTES_MAX;
 
 use crate::store::{DamageKind, Store, StoreError, Writer};
+use planted::Bug;
 
 use super::ballots::Ballots;
 use super::codec;
@@ -121,6 +122,9 @@ impl LogStore {
     }
 
     fn tell_stamp(&self) {
+        if planted::is(Bug::FloorNotRaised) {
+            return;
+        }
         (self.shared.observe)(self.last_stamp());
     }
 
@@ -137,6 +141,7 @@ impl LogStore {
             self.store.note_damage(DamageKind::Contradicted, &found);
             Err(StoreError::Damaged(found))
         };
+        let settled = if planted::is(Bug::CutBelowCommitted) { 0 } else { settled };
         if end < settled || end < self.store.range().0 {
             // No damage: this node may hold what was acknowledged, and the primary not.
             let last = settled.saturating_sub(1);

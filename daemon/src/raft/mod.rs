@@ -38,6 +38,7 @@ use tokio::sync::watch;
 
 use crate::chance::Chance;
 use crate::store::{Store, StoreError, Writer};
+use planted::Bug;
 
 pub(crate) use self::ballots::pace;
 pub(crate) use self::ending::is_expected;
@@ -290,6 +291,11 @@ impl Handle {
             // The round of heartbeats that it takes would keep the others from electing.
             return Err(BarrierError::NoQuorum);
         }
+        if planted::is(Bug::ReadAsksNobody)
+            && let Some(barrier) = self.own_barrier()
+        {
+            return Ok(barrier);
+        }
         let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
         let linearizer = linearizer.map_err(|error| match error {
             RaftError::APIError(LinearizableReadError::ForwardToLeader(_)) => {
@@ -308,11 +314,21 @@ impl Handle {
         })
     }
 
+    /// What a primary that asks nobody would take for a barrier.
+    fn own_barrier(&self) -> Option<Barrier> {
+        let term = self.leadership()?.term();
+        let index = self.progress().borrow().index?;
+        Some(Barrier { primary: self.view().borrow().id, term, index })
+    }
+
     /// Waits until this node's state machine has reached a barrier.
     ///
     /// # Errors
     /// See [`BarrierError`].
     pub async fn reach(&self, barrier: Barrier, timeout: Duration) -> Result<(), BarrierError> {
+        if planted::is(Bug::ReadDoesNotWait) {
+            return Ok(());
+        }
         let place = LogId::new(CommittedLeader::new(barrier.term), barrier.index);
         let place = ReadLogId::from_log_id(place);
         let linearizer = Linearizer::<Types>::new(barrier.primary, place, None);
@@ -340,7 +356,7 @@ impl Handle {
     /// Whether it does.
     #[must_use]
     pub fn is_attested(&self) -> bool {
-        self.elections.attested.load(Ordering::SeqCst)
+        self.elections.attested.load(Ordering::SeqCst) || planted::is(Bug::VotesBeforeMeeting)
     }
 
     /// Notes how long a sync takes at a majority, see [`pace`]: elections take their time by it.

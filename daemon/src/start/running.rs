@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::Config;
 use net::{CloseCode, Port};
 use proto::wire::{Request, Response};
 
 use crate::blocking::Blocking;
 use crate::exit::Failed;
-use crate::node::{Body, Node, Principal};
+use crate::node::{Body, Node, Principal, taken_back};
 use crate::server::Server;
 use crate::store::StoreError;
 use crate::tasks::Tasks;
@@ -41,6 +42,13 @@ impl Running {
     /// once, a followed read or a watch, get their first answer.
     pub async fn request(&self, principal: &Principal, request: Request) -> Response {
         self.server.answer(principal, request).await
+    }
+
+    /// Completes when the cluster has taken a node back that could not prove its store: it is to start
+    /// again at once, with the new store that the seed in its data directory lets it make. Never for a
+    /// node that takes part.
+    pub async fn taken_back(&self, config: &Config) -> Failed {
+        taken_back(&self.node, config).await
     }
 
     /// Completes when the node cannot go on: it was removed, its store is damaged or refuses, or a task

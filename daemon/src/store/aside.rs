@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::format::Identity;
-use super::{Store, StoreError};
+use super::{Media, Store, StoreError};
 
 /// What the folders are called, before their number.
 const NAME: &str = "store.aside.";
@@ -34,8 +34,8 @@ impl Store {
     ///
     /// # Errors
     /// When a store is there already, or the disk refuses.
-    pub fn create(data_dir: &Path, identity: &Identity) -> Result<(), StoreError> {
-        Self::create_after(data_dir, identity, 0)
+    pub fn create(media: impl Into<Media>, identity: &Identity) -> Result<(), StoreError> {
+        Self::create_after(media, identity, 0)
     }
 
     /// Puts the store of a data directory aside, durably; returns where it is. `None` if there is none.

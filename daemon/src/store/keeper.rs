@@ -6,7 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::Upkeep;
+use log::{Mark, Upkeep};
+use planted::Bug;
 
 use super::db::{Batch, Database};
 use super::format::{AppliedState, LogMark, encode, encode_place};
@@ -149,7 +150,10 @@ impl Keeper {
 
     /// Purges the log as far as the engine wants and the state on the disk allows.
     fn purge(&mut self) -> Result<(), StoreError> {
-        let to = self.shared.purge_target().min(self.shared.flushed());
+        let to = match planted::is(Bug::PurgeBeforeFlush) {
+            true => self.shared.purge_target(),
+            false => self.shared.purge_target().min(self.shared.flushed()),
+        };
         let purged = self.log.floor(SHARD).map_or(0, |floor| floor.index + 1);
         let Some(last) = to.checked_sub(1).filter(|_| to > purged) else { return Ok(()) };
         let place = self.shared.noted(self.log.place_at(SHARD, last))?;
@@ -194,7 +198,11 @@ impl Keeper {
         let applied = super::read_applied(&self.db, SHARD, live)?.last;
         let end = durable.mark.shard(SHARD).and_then(|mark| mark.last);
         let committed = applied.filter(|last| end.is_some_and(|end| last.index <= end.index));
-        self.shared.evidence().advance(&durable.mark, committed, 0)?;
+        let mut mark = Mark::clone(&durable.mark);
+        if planted::is(Bug::WatermarkAhead) {
+            mark.group += 1;
+        }
+        self.shared.evidence().advance(&mark, committed, 0)?;
         self.noted = durable.mark.group;
         Ok(())
     }
@@ -214,6 +222,10 @@ impl Keeper {
         }
         // Whether the log is cut, and where, is the engine's decision: it purges next.
         self.db.write(batch)?;
+        if planted::is(Bug::SnapshotFlipNotFlushed) {
+            self.shared.set_flushed(applied.last.as_ref().map_or(0, |last| last.index + 1));
+            return Ok(());
+        }
         self.flush_state()
     }
 }

@@ -513,4 +513,6 @@ fn read_applied(db: &Database, shard: u16, generation: u32) -> Result<AppliedSta
 }
 
 #[cfg(test)]
+mod memory_test;
+#[cfg(test)]
 mod store_test;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use log::Place;
 use model::view::Row;
 use model::{Change, Direction, StateError, Table, View, ViewError};
+use planted::Bug;
 
 use super::db::{Batch, Database, Frozen, Range};
 use super::error::damage_in;
@@ -201,6 +202,11 @@ impl Store {
         batch.rows(changes);
         for place in places {
             batch.batch.put(PLACES, keys::entry(SHARD, place.index), encode_place(place));
+        }
+        if planted::is(Bug::StateInTwoBatches) {
+            let rest = StateBatch::new(Arc::clone(&self.inner.db), self.generation());
+            std::mem::replace(&mut batch, rest).write()?;
+            self.inner.db.flush()?;
         }
         let key = keys::state(batch.prefix, APPLIED_TABLE, b"");
         batch.batch.put(STATE, key, encode(applied));

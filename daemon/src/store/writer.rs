@@ -23,6 +23,7 @@ use std::time::Duration;
 use ::log::{LogError, Ticket};
 use clock::Hlc;
 use parking_lot::{Mutex, MutexGuard};
+use planted::Bug;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -130,7 +131,14 @@ impl Writer {
     /// # Errors
     /// When the store failed; whether it is durable is then unknown.
     pub async fn vote(&self, vote: Vote) -> Result<(), StoreError> {
+        if planted::is(Bug::VoteNotSaved) {
+            return Ok(());
+        }
         let queued = self.log.vote(SHARD, vote.into());
+        if planted::is(Bug::VoteBeforeSync) {
+            self.wait(queued, Box::new(drop));
+            return Ok(());
+        }
         self.run(|done| self.wait(queued, done)).await
     }
 
@@ -433,6 +441,9 @@ impl Worker<Message> for LogWorker {
                 Message::Wait(ticket, done) => self.waiting.push_back((ticket, done)),
                 Message::Close => self.closes = true,
             }
+        }
+        if planted::is(Bug::AckBeforeSync) {
+            self.waiting.drain(..).for_each(|(_, done)| answer(done, Ok(())));
         }
         self.shared.syncs().begin(Instant::now());
     }

@@ -16,6 +16,7 @@ use crate::rows::keys;
 use crate::rows::values::DedupRow;
 use crate::rows::view::{Direction, Table, View};
 use crate::rules::machine::Machine;
+use planted::Bug;
 
 /// Whether an entry made at `then` is forgotten at `now`.
 fn is_over(then: Hlc, now: Hlc) -> bool {
@@ -63,8 +64,10 @@ impl Machine<'_> {
         to: &str,
         content: &Hash,
     ) -> Result<Once, QueryError> {
+        let sender = if planted::is(Bug::DedupForgetsSender) { "" } else { sender };
         let key = keys::pair(sender, id);
         let over = match self.first_ack(&key)? {
+            Remembered::First(_) if planted::is(Bug::DedupOff) => None,
             Remembered::First(first) => {
                 if first.to == to && first.content_hash[..] == content[..] {
                     return Ok(Once::Before(first));

@@ -15,6 +15,7 @@ use crate::rows::view::Table;
 use crate::rules::dedup::{Fresh, Once};
 use crate::rules::input::{check_event, check_send};
 use crate::rules::machine::{Machine, Outcome, Place};
+use planted::Bug;
 
 /// What is to become a record.
 pub(crate) struct Message<'m> {
@@ -70,6 +71,10 @@ impl Machine<'_> {
         let &Message { stream, id, content, .. } = message;
         let sender = sender_key(stream, &caller.name);
         let fresh = match self.once((&sender, &caller.name), id, &stream.to_string(), content)? {
+            Once::Before(first) if planted::is(Bug::AckOfAnother) => {
+                let seq = self.state.last_seq;
+                return Ok(Outcome::Sent(DedupRow { seq, ..first }.into_ack(id, true)));
+            }
             Once::Before(first) => return Ok(Outcome::Sent(first.into_ack(id, true))),
             Once::First(fresh) => fresh,
         };

@@ -29,9 +29,13 @@ const CONFINED: &[(&[&str], &[&str])] = &[
             "ctl/src/verb/",
             "daemon/src/cli.rs",
             "daemon/src/main.rs",
+            "sim/src/main.rs",
         ],
     ),
-    (&["tokio", "tokio_util"], &["net/", "daemon/", "ctl/", "tests/", "benches/", "torture/"]),
+    (
+        &["tokio", "tokio_util"],
+        &["net/", "daemon/", "ctl/", "tests/", "benches/", "torture/", "sim/"],
+    ),
     (
         &["SystemTime::now", "Instant::now"],
         // The demo's time servers are the world that its nodes ask for the time.
@@ -41,25 +45,31 @@ const CONFINED: &[(&[&str], &[&str])] = &[
             "tests/",
             "benches/",
             "torture/",
+            "sim/",
         ],
     ),
 ];
 
 /// What each crate of ours may depend on, of ours.
 const DIRECTION: &[(&str, &[&str])] = &[
+    ("planted", &[]),
     ("clock", &[]),
     ("proto", &["clock"]),
-    ("model", &["clock", "proto"]),
-    ("logd-log", &["proto"]),
+    ("model", &["clock", "planted", "proto"]),
+    ("logd-log", &["planted", "proto"]),
     ("config", &["clock", "proto"]),
     ("views", &["clock", "proto"]),
     ("certs", &["proto"]),
     ("net", &["certs", "clock", "proto"]),
-    ("daemon", &["certs", "clock", "config", "logd-log", "model", "net", "proto"]),
+    ("daemon", &["certs", "clock", "config", "logd-log", "model", "net", "planted", "proto"]),
     ("ctl", &["certs", "clock", "config", "net", "proto", "views"]),
     ("tests", &["certs", "clock", "config", "ctl", "daemon", "model", "net", "proto"]),
     ("benches", &["certs", "clock", "ctl", "daemon", "model", "net", "proto", "tests"]),
     ("torture", &["proto", "tests"]),
+    (
+        "sim",
+        &["certs", "clock", "config", "daemon", "logd-log", "net", "planted", "proto", "tests"],
+    ),
 ];
 
 /// Crates that must not be linked into what a crate builds, not even through others.

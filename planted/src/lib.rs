@@ -1,0 +1,112 @@
+//! Bugs on purpose. The simulator plants one, and must find it: a search that has never found anything
+//! proves nothing.
+//!
+//! Where a bug can be, the code asks [`is`]. Only with the feature `compiled`, which the daemon that
+//! people run never has, can the answer be anything but no.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The bug that is planted, as its place in [`Bug::ALL`] from 1; 0 for none.
+static PLANTED: AtomicUsize = AtomicUsize::new(0);
+
+/// The bugs: each with its name, its class, and what is wrong.
+macro_rules! bugs {
+    ($($bug:ident $name:literal $class:literal $wrong:literal;)+) => {
+        /// A bug that can be planted.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Bug {
+            $(#[doc = $wrong] $bug,)+
+        }
+
+        impl Bug {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$bug,)+];
+
+            /// Its name, its class, and what is wrong.
+            #[must_use]
+            pub fn about(self) -> (&'static str, &'static str, &'static str) {
+                match self {
+                    $(Self::$bug => ($name, $class, $wrong),)+
+                }
+            }
+        }
+    };
+}
+
+bugs! {
+    AckBeforeSync "ack-before-sync" "durability" "an append is answered before its sync";
+    VoteNotSaved "vote-not-saved" "durability" "a vote is answered and never written";
+    VoteBeforeSync "vote-before-sync" "durability" "a vote is answered before its sync";
+    SyncErrorIgnored "sync-error-ignored" "durability" "a sync that failed counts as one that succeeded";
+    WatermarkAhead "watermark-ahead" "durability" "the watermark claims a group that was never written";
+    PurgeBeforeFlush "purge-before-flush" "durability" "the log is purged before the state that covers it is flushed";
+    StateInTwoBatches "state-in-two-batches" "durability" "rows and place of an apply are written in two batches";
+    AttestationSkipped "attestation-skipped" "evidence" "nobody compares a store with what it has shown before";
+    VotesBeforeMeeting "votes-before-meeting" "evidence" "a node votes before it has met those who could know better";
+    LostTailUnseen "lost-tail-unseen" "evidence" "a log that ends before the watermark's mark is taken";
+    BrokenMiddleUnseen "broken-middle-unseen" "evidence" "valid records behind a broken one are no damage";
+    CutBelowCommitted "cut-below-committed" "log" "a primary may cut off what is committed here";
+    CutNotSaved "cut-not-saved" "log" "what is cut off the log comes back at the next start";
+    FormerLifeTaken "former-life-taken" "log" "records of a segment's former life count";
+    SectorSharedByGroups "sector-shared-by-groups" "log" "a group begins in the sector where the one before it ended";
+    AppliedTwice "applied-twice" "log" "entries that are handed over again are applied again";
+    SnapshotWithoutDedup "snapshot-without-dedup" "snapshot" "a snapshot leaves out what was sent before";
+    SnapshotFlipNotFlushed "snapshot-flip-not-flushed" "snapshot" "an installed snapshot is not made durable before the log goes";
+    DedupOff "dedup-off" "once" "a message that is sent again is stored again";
+    DedupForgetsSender "dedup-forgets-sender" "once" "two senders that use one id get one answer";
+    AckOfAnother "ack-of-another" "once" "a retry is answered with the place of another message";
+    FloorNotRaised "floor-not-raised" "time" "entries that are taken do not raise the clock's floor";
+    ReadAsksNobody "read-asks-nobody" "reads" "a primary does not ask a majority before a fresh read";
+    ReadDoesNotWait "read-does-not-wait" "reads" "a node answers a fresh read from what it has applied so far";
+    PageSkipsOne "page-skips-one" "reads" "a read goes on one record too late behind a page";
+    UnknownCalledNotDone "unknown-called-not-done" "answers" "a proposal of unknown outcome is called not done";
+}
+
+impl Bug {
+    /// The bug of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|bug| bug.about().0 == name)
+    }
+}
+
+/// Whether bugs can be planted in this build.
+#[must_use]
+pub const fn compiled() -> bool {
+    cfg!(feature = "compiled")
+}
+
+/// Plants a bug in this process, in place of any other.
+pub fn plant(bug: Bug) {
+    let place = Bug::ALL.iter().position(|known| *known == bug);
+    PLANTED.store(place.map_or(0, |place| place + 1), Ordering::Relaxed);
+}
+
+/// Whether this bug is planted.
+#[must_use]
+pub fn is(bug: Bug) -> bool {
+    compiled() && {
+        let planted = PLANTED.load(Ordering::Relaxed);
+        planted.checked_sub(1).and_then(|place| Bug::ALL.get(place)) == Some(&bug)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bug_has_a_name_of_its_own() {
+        for bug in Bug::ALL {
+            assert_eq!(Bug::named(bug.about().0), Some(*bug));
+        }
+    }
+
+    #[test]
+    fn a_bug_is_there_only_where_bugs_are_compiled_in() {
+        assert!(!is(Bug::DedupOff));
+        plant(Bug::DedupOff);
+        assert_eq!(is(Bug::DedupOff), compiled());
+        assert!(!is(Bug::AckBeforeSync));
+    }
+}

@@ -1,0 +1,259 @@
+//! Senders and readers, and what they were told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use log::memory::Random;
+use net::ClientError;
+use parking_lot::Mutex;
+use proto::wire::{Empty, Op, Page, Position, Read, Reply, Request, Response, Send};
+use proto::{ErrorCode, Executed, Failure, Record};
+use tests::freshness::Seen;
+use tests::history::{Attempt, History, Outcome};
+use tokio::time::Instant;
+
+use crate::cluster::{Cluster, Who};
+use crate::machine::{Machine, pick};
+use crate::note;
+use crate::trace::Trace;
+
+/// Time for one request.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// How often a send of unknown outcome is sent again under its id.
+const TRIES: usize = 4;
+
+/// What all clients of a run share.
+#[derive(Clone)]
+pub struct Clients {
+    machines: Arc<Vec<Arc<Machine>>>,
+    cluster: Arc<Cluster>,
+    trace: Trace,
+    stop: Arc<AtomicBool>,
+    highest: Arc<AtomicU64>,
+    history: Arc<Mutex<History>>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Clients {
+    /// Clients of these machines, none of them at work.
+    #[must_use]
+    pub fn new(machines: &Arc<Vec<Arc<Machine>>>, cluster: &Arc<Cluster>, trace: &Trace) -> Self {
+        Self {
+            machines: Arc::clone(machines),
+            cluster: Arc::clone(cluster),
+            trace: trace.clone(),
+            stop: Arc::default(),
+            highest: Arc::default(),
+            history: Arc::default(),
+            seen: Arc::default(),
+        }
+    }
+
+    /// Tells all of them to end after what they are about.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// What every send was told.
+    #[must_use]
+    pub fn history(&self) -> History {
+        self.history.lock().clone()
+    }
+
+    /// What every read showed.
+    #[must_use]
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().clone()
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Asks one node. What a node that dies meanwhile has done is unknown.
+    pub async fn ask(&self, who: Who, machine: &Machine, op: Op) -> Result<Response, ClientError> {
+        let down = || {
+            let message = "nobody listens there";
+            ClientError::Failure(Failure::new(ErrorCode::Stopping, message))
+        };
+        let process = machine.process().ok_or_else(down)?;
+        let principal = self.cluster.principal(who, &machine.name);
+        let deadline_ms = u32::try_from(DEADLINE.as_millis()).unwrap_or(u32::MAX);
+        let request = Request { op: Some(op), deadline_ms, ..Request::default() };
+        let answer = process.running.request(&principal, request);
+        let answer = process.died.run_until_cancelled(answer);
+        match tokio::time::timeout(DEADLINE * 2, answer).await {
+            Ok(Some(response)) => match response.reply {
+                Some(Reply::Failure(failure)) => Err(ClientError::Failure(failure)),
+                _ => Ok(response),
+            },
+            Ok(None) => Err(unknown("the node died")),
+            Err(_) => Err(unknown("no answer")),
+        }
+    }
+
+    /// Registers a client, through this node.
+    ///
+    /// # Errors
+    /// When that is not known to be done.
+    pub async fn register(&self, number: u8, machine: &Machine) -> Result<(), ClientError> {
+        let register = self.cluster.register(number);
+        self.ask(Who::Admin, machine, Op::Register(register)).await.map(drop)
+    }
+
+    /// Sends one message after the other.
+    pub async fn send(self, who: Who, mut random: Random) {
+        let mut count = 0;
+        while !self.stopped() {
+            count += 1;
+            // Others use the same ids.
+            self.send_surely(who, &format!("m{count}"), &mut random).await;
+            self.rest(&mut random, 60).await;
+        }
+    }
+
+    /// Sends a message until it is acknowledged or that was tried often enough, through any node; now
+    /// and then once more. To the history it is one send, from the first call on.
+    async fn send_surely(&self, who: Who, id: &str, random: &mut Random) {
+        let invoked = Instant::now().into_std();
+        let mut last = None;
+        for _ in 0..TRIES {
+            let Some(machine) = pick(random, &self.machines) else { return };
+            let outcome = self.send_once(who, machine, id).await;
+            match &outcome {
+                Outcome::Acked { .. } => {
+                    self.note(who, id, invoked, outcome);
+                    if random.percent(90) {
+                        return;
+                    }
+                }
+                // What was unknown once may have been done, whatever is said later.
+                Outcome::Unknown(_) => last = Some(outcome),
+                Outcome::Refused(_) => {
+                    last.get_or_insert(outcome);
+                }
+            }
+            self.rest(random, 200).await;
+        }
+        if let Some(outcome) = last {
+            self.note(who, id, invoked, outcome);
+        }
+    }
+
+    /// Sends a message, through one node.
+    async fn send_once(&self, who: Who, machine: &Machine, id: &str) -> Outcome {
+        // Equal for all who use the id, so that nothing but the sender tells them apart.
+        let body = format!("body of {id}");
+        let send =
+            Send { to: "*".to_owned(), id: id.to_owned(), body: body.into(), ..Send::default() };
+        let outcome = Outcome::of(self.ask(who, machine, Op::Send(send)).await);
+        let name = self.cluster.name(who);
+        note!(self.trace, "{name}/{id} at {}: {}", machine.name, short(&outcome));
+        outcome
+    }
+
+    fn note(&self, who: Who, id: &str, invoked: std::time::Instant, outcome: Outcome) {
+        if let Outcome::Acked { seq, .. } = &outcome {
+            self.highest.fetch_max(*seq, Ordering::SeqCst);
+        }
+        let id = id_of(self.cluster.name(who).as_str(), id);
+        let completed = Instant::now().into_std();
+        self.history.lock().attempts.push(Attempt { id, invoked, completed, outcome });
+    }
+
+    /// Reads from the end, again and again, through any node.
+    pub async fn read(self, mut random: Random) {
+        while !self.stopped() {
+            let Some(machine) = pick(&mut random, &self.machines) else { return };
+            let acked = self.highest.load(Ordering::SeqCst);
+            if let Some(last) = self.last_from(machine, acked).await {
+                note!(self.trace, "read at {}: {last} after {acked}", machine.name);
+                self.seen.lock().push(Seen { node: machine.name.to_string(), acked, last });
+            }
+            self.rest(&mut random, 150).await;
+        }
+    }
+
+    /// Compacts a node now and then.
+    pub async fn compact(self, mut random: Random) {
+        while !self.stopped() {
+            self.rest(&mut random, 5_000).await;
+            let Some(machine) = pick(&mut random, &self.machines) else { return };
+            let done = self.ask(Who::Admin, machine, Op::Compact(Empty {})).await.is_ok();
+            note!(self.trace, "compacted {}: {done}", machine.name);
+        }
+    }
+
+    async fn rest(&self, random: &mut Random, most_ms: u64) {
+        tokio::time::sleep(Duration::from_millis(1 + random.below(most_ms))).await;
+    }
+
+    /// The highest number that a fresh read finds from `acked` on; 0 if it finds nothing there.
+    async fn last_from(&self, machine: &Machine, acked: u64) -> Option<u64> {
+        let page = self.page(machine, "", acked.saturating_sub(1)).await.ok()?;
+        Some(page.records.last().map_or(0, |record| record.seq))
+    }
+
+    /// A page of fresh records to somebody, behind a number.
+    async fn page(&self, machine: &Machine, to: &str, after: u64) -> Result<Page, ClientError> {
+        let after = vec![Position { shard: 1, seq: after }];
+        let read = Read { after, to: to.to_owned(), ..Read::default() };
+        match self.ask(Who::Admin, machine, Op::Read(read)).await?.reply {
+            Some(Reply::Page(page)) => Ok(page),
+            other => Err(unknown(&format!("not a page: {other:?}"))),
+        }
+    }
+
+    /// Reads to the end; gives the records, and how far that was.
+    async fn to_end(&self, machine: &Machine, to: &str) -> Result<(Vec<Record>, u64), ClientError> {
+        let (mut all, mut after) = (Vec::new(), 0);
+        loop {
+            let page = self.page(machine, to, after).await?;
+            all.extend(page.records.into_iter().map(named));
+            after = page.next.first().map_or(after, |next| next.seq);
+            if page.end {
+                return Ok((all, after));
+            }
+        }
+    }
+
+    /// All records of a node, events too, read fresh through it, and up to which number.
+    ///
+    /// # Errors
+    /// When a page cannot be had.
+    pub async fn records(&self, machine: &Machine) -> Result<(Vec<Record>, u64), ClientError> {
+        let (mut all, end) = self.to_end(machine, "").await?;
+        // Events that came meanwhile stand behind the end.
+        all.extend(self.to_end(machine, "$events").await?.0);
+        all.retain(|record| record.seq <= end);
+        all.sort_by_key(|record| record.seq);
+        Ok((all, end))
+    }
+}
+
+/// What tells a message from all others in a history: ids are the senders' own.
+fn id_of(sender: &str, id: &str) -> String {
+    format!("{sender}/{id}")
+}
+
+fn named(record: Record) -> Record {
+    let id = id_of(&record.from, &record.id);
+    Record { id, ..record }
+}
+
+fn unknown(why: &str) -> ClientError {
+    let failure = Failure::new(ErrorCode::Unknown, why);
+    debug_assert_eq!(failure.error_code().executed(), Executed::Unknown, "nobody knows");
+    ClientError::Failure(failure)
+}
+
+/// An outcome in a line of the trace.
+fn short(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Acked { seq, duplicate: false, .. } => format!("acked as {seq}"),
+        Outcome::Acked { seq, duplicate: true, .. } => format!("acked before as {seq}"),
+        Outcome::Unknown(why) => format!("unknown ({why})"),
+        Outcome::Refused(why) => format!("refused ({why})"),
+    }
+}

@@ -1,0 +1,396 @@
+//! One machine: its disk, its clock, and the process that runs on it.
+//!
+//! A process that is killed leaves its disk as it is, one whose machine loses power leaves what was
+//! synced and some of the rest. Whatever of the old process goes on for a while finds its disk dead
+//! and its network gone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use config::Config;
+use config::seed::Seed;
+use daemon::blocking::Blocking;
+use daemon::chance::Chance;
+use daemon::start::{Parts, Running};
+use daemon::store::{Latency, Media, MemoryMedia, MemoryState, Opened, Store, StoreError};
+use daemon::tasks::Tasks;
+use daemon::time::{Counter, VirtualClock};
+use daemon::witness::Notebook;
+use log::Disk as _;
+use log::memory::{Fault, MemoryDisk, Random};
+use net::switchboard::Switchboard;
+use parking_lot::Mutex;
+use proto::Name;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::Cluster;
+use crate::note;
+use crate::trace::Trace;
+
+/// Bytes of a segment of the log: small, so that a run goes through many.
+const SEGMENT_BYTES: usize = 64 << 10;
+
+/// A machine of a run.
+pub struct Machine {
+    /// Name of its node.
+    pub name: Name,
+    /// Its clock.
+    pub clock: Arc<VirtualClock>,
+    cluster: Arc<Cluster>,
+    board: Switchboard,
+    trace: Trace,
+    disk: Mutex<Disk>,
+    /// What its store was made from.
+    seed: Mutex<Seed>,
+    process: Mutex<Option<Process>>,
+    /// Whether a process is to run.
+    on: watch::Sender<bool>,
+    /// Longest time of a sync now, microseconds.
+    sync_max_us: Arc<AtomicU64>,
+    random: Mutex<Random>,
+    /// What the last process said that cannot run at all.
+    refused: Mutex<Option<String>>,
+}
+
+/// All that is on the disk of a machine.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    media: MemoryMedia,
+    /// What its node noted of the others.
+    notes: Arc<Mutex<Option<Vec<u8>>>>,
+}
+
+/// A process that runs.
+#[derive(Clone)]
+pub struct Process {
+    /// The node.
+    pub running: Arc<Running>,
+    /// Cancelled once it is dead.
+    pub died: CancellationToken,
+    /// Since when it runs.
+    pub since: Instant,
+    tasks: Tasks,
+    config: Config,
+}
+
+/// How a process comes to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It is killed; its disk keeps what was written.
+    Killed,
+    /// Its machine loses power; its disk keeps what was synced.
+    PowerCut,
+}
+
+impl Machine {
+    /// A machine with a new store on it, that is on.
+    ///
+    /// # Errors
+    /// When the store cannot be made.
+    pub fn new(
+        name: Name,
+        cluster: &Arc<Cluster>,
+        board: &Switchboard,
+        trace: &Trace,
+        random: &mut Random,
+        sync_max: Duration,
+    ) -> anyhow::Result<Arc<Self>> {
+        let sync_max_us = Arc::new(AtomicU64::new(micros(sync_max)));
+        let this = Self {
+            clock: VirtualClock::new(crate::world::WALL_NS),
+            cluster: Arc::clone(cluster),
+            board: board.clone(),
+            trace: trace.clone(),
+            disk: Mutex::new(empty(random, &sync_max_us)),
+            seed: Mutex::new(cluster.seed(&name)),
+            process: Mutex::new(None),
+            on: watch::Sender::new(true),
+            sync_max_us,
+            random: Mutex::new(Random::new(random.draw())),
+            refused: Mutex::new(None),
+            name,
+        };
+        this.make_store()?;
+        Ok(Arc::new(this))
+    }
+
+    /// Makes the store that the seed allows, on an empty disk.
+    fn make_store(&self) -> anyhow::Result<()> {
+        let seed = self.seed.lock().clone();
+        let identity = daemon::start::store_identity(&seed);
+        let identity = identity.ok_or_else(|| anyhow::anyhow!("a seed without its node"))?;
+        let media = Media::Memory(self.disk.lock().media.clone());
+        Ok(Store::create_after(media, &identity, seed.starts)?)
+    }
+
+    /// Makes a new store where the cluster has allowed one, in place of the one that was there.
+    fn make_new_store(&self, config: &Config) -> anyhow::Result<()> {
+        let Some(seed) = Seed::read(&config.data_dir)? else { return Ok(()) };
+        *self.disk.lock() = empty(&mut self.random.lock(), &self.sync_max_us);
+        *self.seed.lock() = seed;
+        self.make_store()?;
+        note!(self.trace, "{} has a new store", self.name);
+        Ok(Seed::put_away(&config.data_dir)?)
+    }
+
+    /// Runs one process after the other while the machine is on, as a service manager does.
+    pub async fn keep(self: Arc<Self>) {
+        let mut on = self.on.subscribe();
+        loop {
+            if on.wait_for(|on| *on).await.is_err() {
+                return;
+            }
+            match self.start().await {
+                Ok(process) => self.watch(process).await,
+                Err(why) => {
+                    note!(self.trace, "{} does not start: {why}", self.name);
+                    self.end(End::Killed);
+                    *self.refused.lock() = Some(why.to_string());
+                }
+            }
+            let rest = 100 + self.random.lock().below(900);
+            tokio::time::sleep(Duration::from_millis(rest)).await;
+        }
+    }
+
+    async fn start(&self) -> anyhow::Result<Process> {
+        let died = CancellationToken::new();
+        let config = self.cluster.config(&self.name)?;
+        self.make_new_store(&config)?;
+        let (disk, seed) = (self.disk.lock().clone(), self.seed.lock().clone());
+        let media = Media::Memory(disk.media.clone());
+        let mut opened = Store::open(media, self.cluster.id().as_str(), self.name.as_str())?;
+        match &mut opened {
+            Opened::Intact(store) => {
+                let (dying, trace, name) = (died.clone(), self.trace.clone(), self.name.clone());
+                store.on_failure(Box::new(move |error: &StoreError| {
+                    note!(trace, "{name} ends: {error}");
+                    dying.cancel();
+                }));
+            }
+            Opened::Repairing { damage, identity, .. } => {
+                note!(self.trace, "{} is repairing: {damage}", self.name);
+                // Where the store is gone, the seed that made it is known beside the node's key.
+                *identity = identity.take().or_else(|| daemon::start::store_identity(&seed));
+            }
+        }
+        let tasks = Tasks::until(CancellationToken::new());
+        let node_identity = self.cluster.node_identity(&self.name)?;
+        if let Opened::Intact(store) = &opened {
+            daemon::start::bootstrap(store, &seed).await?;
+        }
+        let credentials = &node_identity.credentials;
+        let port = self.board.port(credentials.identity().clone(), credentials.fingerprint());
+        let parts = Parts {
+            config: config.clone(),
+            node_identity,
+            port: Arc::new(port),
+            opened,
+            seed: Some(seed),
+            machine: daemon::start::Machine {
+                counter: Counter::Virtual(Arc::clone(&self.clock)),
+                chance: Chance::seeded(self.random.lock().draw()),
+                blocking: Blocking::OnTheSpot,
+                notebook: Notebook::Memory(Arc::clone(&disk.notes)),
+                processors: 2,
+            },
+            tasks: tasks.clone(),
+        };
+        let started = died.run_until_cancelled(parts.start()).await;
+        let running = match started {
+            Some(running) => Arc::new(running?),
+            None => anyhow::bail!("its disk refuses"),
+        };
+        let process = Process { running, died, since: Instant::now(), tasks, config };
+        note!(self.trace, "{} runs", self.name);
+        *self.process.lock() = Some(process.clone());
+        *self.refused.lock() = None;
+        Ok(process)
+    }
+
+    /// Waits until a process has ended, for whatever reason.
+    async fn watch(&self, process: Process) {
+        tokio::select! {
+            biased;
+            () = process.died.cancelled() => {}
+            why = process.running.ended() => note!(self.trace, "{} ends: {why}", self.name),
+            why = process.running.taken_back(&process.config) => {
+                note!(self.trace, "{} ends: {why}", self.name);
+            }
+        }
+        self.end(End::Killed);
+    }
+
+    /// Ends the process, if one runs, and tells whether its disk has lost anything by that.
+    pub fn end(&self, how: End) -> bool {
+        let process = self.process.lock().take();
+        if let Some(process) = &process {
+            process.died.cancel();
+            self.board.detach(&self.name);
+            process.tasks.stop().cancel();
+            let running = Arc::clone(&process.running);
+            // It ends its tasks; nothing that it does reaches anybody.
+            tokio::spawn(async move {
+                if let Some(engine) = running.node().engine() {
+                    engine.stop().await;
+                }
+            });
+        }
+        let mut disk = self.disk.lock();
+        let media = &mut disk.media;
+        let unsynced = media.log.unsynced() + media.marks.unsynced();
+        let (log, marks) = match how {
+            End::Killed => (media.log.kill(), media.marks.kill()),
+            End::PowerCut => {
+                let mut random = self.random.lock();
+                (media.log.power_cut(random.draw()), media.marks.power_cut(random.draw()))
+            }
+        };
+        media.log.die();
+        media.marks.die();
+        let state = media.state.end();
+        *media = MemoryMedia { log, marks, state, ..media.clone() };
+        process.is_some() && (how == End::Killed || unsynced > 0)
+    }
+
+    /// Turns the machine on or off. A process that runs is not touched.
+    pub fn turn(&self, on: bool) {
+        self.on.send_replace(on);
+    }
+
+    /// Whether it is on.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        *self.on.borrow()
+    }
+
+    /// The process that runs.
+    #[must_use]
+    pub fn process(&self) -> Option<Process> {
+        self.process.lock().clone()
+    }
+
+    /// Why no process can run on it, if the last one said so.
+    #[must_use]
+    pub fn refused(&self) -> Option<String> {
+        self.refused.lock().clone()
+    }
+
+    /// Lets a call to the disk go wrong, one of the next `within`.
+    pub fn fail_disk(&self, random: &mut Random, fault: Fault, within: u64) {
+        let media = &self.disk.lock().media;
+        media.log.fault_at(media.log.calls() + 1 + random.below(within), fault);
+    }
+
+    /// Takes back every fault of the disk that has not come up yet.
+    pub fn spare_disk(&self) {
+        self.disk.lock().media.log.clear_faults();
+    }
+
+    /// Lets syncs take up to this long.
+    pub fn set_sync_max(&self, max: Duration) {
+        self.sync_max_us.store(micros(max), Ordering::Relaxed);
+    }
+
+    /// A copy of the disk, as a backup of files has it.
+    #[must_use]
+    pub fn copy(&self) -> Disk {
+        let Disk { media, notes } = &*self.disk.lock();
+        let media = MemoryMedia {
+            log: media.log.kill(),
+            marks: media.marks.kill(),
+            state: media.state.copy(),
+            ..media.clone()
+        };
+        Disk { media, notes: Arc::new(Mutex::new(notes.lock().clone())) }
+    }
+
+    /// Puts another disk into a machine whose process has ended.
+    pub fn put(&self, disk: Disk) {
+        *self.disk.lock() = disk;
+    }
+
+    /// Raft id of the store that it has, or should have.
+    #[must_use]
+    pub fn raft_id(&self) -> u64 {
+        self.seed.lock().myself().map_or(0, |myself| myself.raft_id)
+    }
+
+    /// Puts an empty disk into it.
+    pub fn wipe(&self, random: &mut Random) {
+        let empty = empty(random, &self.sync_max_us);
+        self.put(empty);
+    }
+
+    /// Takes the last durable sectors of the log away; tells whether there were any.
+    pub fn lose_tail(&self, random: &mut Random) -> bool {
+        let media = &self.disk.lock().media;
+        let Ok(names) = media.log.list() else { return false };
+        // The newest segment that holds anything beyond its label.
+        for name in names.iter().rev() {
+            let Ok(mut bytes) = media.log.bytes(name) else { continue };
+            let Some(end) = bytes.iter().rposition(|byte| *byte != 0) else { continue };
+            let sectors = end / SECTOR;
+            if sectors < LABEL_SECTORS {
+                continue;
+            }
+            let lost = 1 + random.below(8.min(sectors as u64 - LABEL_SECTORS as u64 + 1));
+            let lost = usize::try_from(lost).unwrap_or(1);
+            let from = (sectors + 1 - lost.min(sectors + 1 - LABEL_SECTORS)) * SECTOR;
+            bytes.iter_mut().skip(from).for_each(|byte| *byte = 0);
+            media.log.put(name, &bytes);
+            return true;
+        }
+        false
+    }
+
+    /// Turns a bit over in what the log or the watermark holds; tells whether there was any.
+    pub fn flip(&self, random: &mut Random) -> bool {
+        let media = &self.disk.lock().media;
+        let disk = if random.percent(80) { &media.log } else { &media.marks };
+        let Ok(names) = disk.list() else { return false };
+        let used: Vec<(String, usize)> = names
+            .into_iter()
+            .filter_map(|name| {
+                let bytes = disk.bytes(&name).ok()?;
+                let end = bytes.iter().rposition(|byte| *byte != 0)?;
+                Some((name, end))
+            })
+            .collect();
+        let Some(chosen) = pick(random, &used) else { return false };
+        let bit = random.below(chosen.1 as u64 * 8 + 8);
+        disk.flip(&chosen.0, bit).is_ok()
+    }
+}
+
+/// A sector of a disk in memory, bytes.
+const SECTOR: usize = 512;
+/// Sectors at the head of a segment that hold no records.
+const LABEL_SECTORS: usize = 1;
+
+/// One of several.
+pub fn pick<'a, T>(random: &mut Random, from: &'a [T]) -> Option<&'a T> {
+    let at = usize::try_from(random.below(from.len() as u64)).ok()?;
+    from.get(at)
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// An empty disk.
+fn empty(random: &mut Random, sync_max_us: &Arc<AtomicU64>) -> Disk {
+    let (draws, max_us) = (Mutex::new(Random::new(random.draw())), Arc::clone(sync_max_us));
+    let latency = Latency::new(move || {
+        let most = max_us.load(Ordering::Relaxed);
+        Duration::from_micros(most / 4 + draws.lock().below(most - most / 4 + 1))
+    });
+    let options = log::Options { segment_bytes: SEGMENT_BYTES, ..log::Options::default() };
+    let state = MemoryState::default();
+    let (log, marks) = (MemoryDisk::new(random.draw()), MemoryDisk::new(random.draw()));
+    let media = MemoryMedia { log, marks, state, latency, options };
+    Disk { media, notes: Arc::default() }
+}

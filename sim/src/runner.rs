@@ -1,0 +1,249 @@
+//! Many seeds, each in a process of its own, with progress and a rate.
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+
+use anyhow::Context as _;
+use planted::Bug;
+
+/// The variable that makes a process repeatable; see `chance.c`.
+const SEED_VAR: &str = "LOGD_SIM_SEED";
+/// Longest time of one run; they take seconds.
+const RUN_MAX: Duration = Duration::from_secs(120);
+/// Between two looks whether a run has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Seconds between two lines of progress.
+const PROGRESS_S: u64 = 10;
+
+/// Prints a line.
+#[expect(clippy::print_stdout, reason = "what the program is for")]
+pub(crate) fn say(line: &str) {
+    println!("{line}");
+}
+
+/// Runs a seed in this process, which must have been started for it.
+///
+/// # Errors
+/// When the run cannot begin.
+pub(crate) fn child(seed: u64, shown: bool, log: bool, bug: Option<Bug>) -> anyhow::Result<bool> {
+    if let Some(bug) = bug {
+        planted::plant(bug);
+    }
+    anyhow::ensure!(
+        std::env::var(SEED_VAR).is_ok_and(|set| set == seed.to_string()),
+        "a run begins with {SEED_VAR}={seed}"
+    );
+    if log {
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .context("the runtime")?;
+    let report = tokio::task::LocalSet::new().block_on(&runtime, sim::run(seed, shown))?;
+    for wrong in &report.wrong {
+        say(&format!("  {wrong}"));
+    }
+    say(&report.line());
+    let ok = report.wrong.is_empty();
+    // What is left of the nodes goes with the process.
+    runtime.shutdown_background();
+    Ok(ok)
+}
+
+/// Runs one seed and shows what happens.
+///
+/// # Errors
+/// When no process can be started for it.
+pub(crate) fn one(seed: u64, log: bool, bug: Option<Bug>) -> anyhow::Result<bool> {
+    if std::env::var(SEED_VAR).is_ok_and(|set| set == seed.to_string()) {
+        return child(seed, true, log, bug);
+    }
+    let mut again = Command::new(std::env::current_exe()?);
+    again.args(["--seed", &seed.to_string()]).env(SEED_VAR, seed.to_string());
+    if log {
+        again.arg("--log");
+    }
+    again.args(bug_args(bug));
+    Ok(again.status()?.success())
+}
+
+fn bug_args(bug: Option<Bug>) -> impl Iterator<Item = String> {
+    bug.into_iter().flat_map(|bug| ["--bug".to_owned(), bug.about().0.to_owned()])
+}
+
+/// Which seeds to run, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    /// The first seed.
+    pub(crate) from: u64,
+    /// How many.
+    pub(crate) seeds: u64,
+    /// How many at once; as many as there are processors unless given.
+    pub(crate) jobs: Option<usize>,
+    /// Of so many seeds in a hundred, what happens is compared with a second run.
+    pub(crate) again: u64,
+    /// The bug that is planted.
+    pub(crate) bug: Option<Bug>,
+}
+
+impl Plan {
+    /// How many runs go on at once.
+    pub(crate) fn at_once(&self) -> usize {
+        let processors = || std::thread::available_parallelism().ok().map(Into::into);
+        self.jobs.or_else(processors).unwrap_or(1).max(1)
+    }
+}
+
+/// What a seed printed, and whether all held.
+pub(crate) struct Done {
+    /// Whether all held.
+    pub(crate) ok: bool,
+    /// What it printed.
+    pub(crate) text: String,
+}
+
+/// Runs a seed in a process of its own.
+///
+/// # Errors
+/// When it cannot be started.
+pub(crate) fn run(seed: u64, bug: Option<Bug>) -> anyhow::Result<Done> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["--child", &seed.to_string()])
+        .args(bug_args(bug))
+        .env(SEED_VAR, seed.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let began = Instant::now();
+    let mut hangs = false;
+    // What it prints is little, so it never waits for somebody to read that.
+    while child.try_wait()?.is_none() {
+        if began.elapsed() > RUN_MAX {
+            hangs = true;
+            child.kill()?;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    let out = child.wait_with_output()?;
+    let mut text = String::from_utf8_lossy(&out.stdout).into_owned();
+    if hangs {
+        text.push_str("it goes on for ever\n");
+    } else if !out.status.success() {
+        text.push_str(&String::from_utf8_lossy(&out.stderr));
+    }
+    Ok(Done { ok: out.status.success(), text })
+}
+
+/// Runs many seeds; prints those that failed, with the command that repeats them.
+///
+/// # Errors
+/// When processes cannot be started.
+pub(crate) fn many(plan: &Plan) -> anyhow::Result<bool> {
+    let &Plan { from, seeds, again, bug, .. } = plan;
+    let jobs = plan.at_once();
+    let next = AtomicU64::new(from);
+    let sum = Mutex::new(Sum::default());
+    let began = Instant::now();
+    let worker = || -> anyhow::Result<()> {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= from + seeds {
+                return Ok(());
+            }
+            let done = run(seed, bug)?;
+            let repeated = match seed % 100 < again {
+                true => Some(run(seed, bug)?.text == done.text),
+                false => None,
+            };
+            let mut sum = sum.lock().map_err(|_| anyhow::anyhow!("another worker panicked"))?;
+            sum.take(seed, &done, repeated, began);
+        }
+    };
+    std::thread::scope(|scope| -> anyhow::Result<()> {
+        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(worker)).collect();
+        for worker in workers {
+            worker.join().map_err(|_| anyhow::anyhow!("a worker panicked"))??;
+        }
+        Ok(())
+    })?;
+    let sum = sum.into_inner().map_err(|_| anyhow::anyhow!("a worker panicked"))?;
+    Ok(sum.tell(began))
+}
+
+#[derive(Default)]
+struct Sum {
+    runs: u64,
+    failed: Vec<u64>,
+    acks: u64,
+    virtual_s: f64,
+    bit: BTreeMap<String, u64>,
+    /// Runs that were made twice, and those of them that were the same.
+    twice: u64,
+    same: u64,
+    said_s: u64,
+}
+
+impl Sum {
+    fn take(&mut self, seed: u64, done: &Done, repeated: Option<bool>, began: Instant) {
+        self.runs += 1;
+        if let Some(same) = repeated {
+            self.twice += 1;
+            self.same += u64::from(same);
+        }
+        if !done.ok {
+            self.failed.push(seed);
+            say(&format!("seed {seed} failed; repeat it with: make sim SEED={seed}"));
+            say(done.text.trim_end());
+        }
+        let line = done.text.lines().rfind(|line| line.starts_with("seed=")).unwrap_or_default();
+        for (key, value) in line.split(' ').filter_map(|word| word.split_once('=')) {
+            match key {
+                "seed" | "trace" => {}
+                "acks" => self.acks += value.parse().unwrap_or(0),
+                "virtual_s" => self.virtual_s += value.parse().unwrap_or(0.0),
+                fault => {
+                    *self.bit.entry(fault.to_owned()).or_default() += value.parse().unwrap_or(0)
+                }
+            }
+        }
+        let seconds = began.elapsed().as_secs();
+        if seconds >= self.said_s + PROGRESS_S {
+            self.said_s = seconds;
+            let rate = self.rate(began);
+            let failed = self.failed.len();
+            say(&format!("{} seeds, {failed} failed, {rate:.1} seeds a second", self.runs));
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "for people to read")]
+    fn rate(&self, began: Instant) -> f64 {
+        self.runs as f64 / began.elapsed().as_secs_f64()
+    }
+
+    fn tell(&self, began: Instant) -> bool {
+        let Self { runs, acks, virtual_s, twice, same, .. } = self;
+        say(&format!(
+            "{runs} seeds in {:.0} s ({:.1} a second), {virtual_s:.0} s of virtual time, {acks} \
+             acknowledgements, {} failed",
+            began.elapsed().as_secs_f64(),
+            self.rate(began),
+            self.failed.len()
+        ));
+        let faults: Vec<_> =
+            self.bit.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+        say(&format!("faults that bit: {}", faults.join(", ")));
+        say(&format!("{same} of {twice} that ran twice were the same"));
+        if !self.failed.is_empty() {
+            say(&format!("failed: {:?}", self.failed));
+        }
+        self.failed.is_empty() && same == twice
+    }
+}

@@ -1,0 +1,63 @@
+//! What happened, in order, with the virtual time of each.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// The trace of a run. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Trace {
+    began: Instant,
+    lines: Arc<Mutex<Vec<String>>>,
+    shown: bool,
+}
+
+impl Trace {
+    /// An empty trace that begins now; `shown` prints each line at once.
+    #[must_use]
+    pub fn new(shown: bool) -> Self {
+        Self { began: Instant::now(), lines: Arc::default(), shown }
+    }
+
+    /// Virtual time since the run began.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Notes that something happened.
+    #[expect(clippy::print_stderr, reason = "asked for on the command line")]
+    pub fn note(&self, what: fmt::Arguments<'_>) {
+        let line = format!("{:10.6} {what}", self.now().as_secs_f64());
+        if self.shown {
+            eprintln!("{line}");
+        }
+        self.lines.lock().push(line);
+    }
+
+    /// All lines so far.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().clone()
+    }
+
+    /// A hash over all lines: equal for equal runs.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for line in self.lines.lock().iter() {
+            hasher.update(line.as_bytes());
+            hasher.update(b"\n");
+        }
+        hasher.finalize().to_hex().chars().take(16).collect()
+    }
+}
+
+/// Notes in a trace, as `format!` does.
+#[macro_export]
+macro_rules! note {
+    ($trace:expr, $($what:tt)*) => { $trace.note(format_args!($($what)*)) };
+}

@@ -1,0 +1,546 @@
+//! One run: a cluster, its clients, faults for a while, then none; and the verdict.
+//!
+//! *Safety*: while faults happen, nothing that is promised may be broken. *Liveness*: once they have
+//! ended, the cluster serves again within [`SERVES_WITHIN`].
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::memory::{Fault, Random};
+use net::switchboard::Switchboard;
+use proto::wire::{Op, Send};
+use tokio::time::Instant;
+
+use crate::client::Clients;
+use crate::cluster::{Cluster, Who};
+use crate::fault::{Kind, OUTAGE_MAX};
+use crate::machine::{Disk, End, Machine, Process};
+use crate::note;
+use crate::shape::{Shape, up_to};
+use crate::trace::Trace;
+use crate::verdict::{self, Held};
+
+/// What every wall clock says at the beginning, nanoseconds since 1970: 2026-06-01.
+pub const WALL_NS: u64 = 1_780_272_000_000_000_000;
+/// Virtual time in which the cluster must serve once all faults have ended.
+pub const SERVES_WITHIN: Duration = Duration::from_secs(5);
+/// Virtual time in which a damaged node is repaired once a majority of the others is well.
+pub const REPAIRS_WITHIN: Duration = Duration::from_secs(60);
+/// Virtual time in which a new cluster, or one whose clocks were set, must serve.
+const BEGINS_WITHIN: Duration = Duration::from_secs(30);
+/// How long a power cut waits for a write that it comes into.
+const WRITES_WITHIN: Duration = Duration::from_millis(100);
+/// How long another process must have run before a disk may lose what was durable: what is acknowledged
+/// is known to others at once, and written down by them within a second.
+const REMEMBERS_AFTER: Duration = Duration::from_secs(2);
+/// Virtual time for whatever is waited for at the end.
+const SETTLES_WITHIN: Duration = Duration::from_secs(30);
+
+/// What came of a run.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// Everything that does not hold; empty if all does.
+    pub wrong: Vec<String>,
+    /// Sends that were acknowledged.
+    pub acks: usize,
+    /// Faults that bit, by name.
+    pub bit: BTreeMap<&'static str, u64>,
+    /// Virtual time that it took.
+    pub took: Duration,
+    /// Hash of everything that happened.
+    pub trace: String,
+}
+
+impl Report {
+    /// One line: for the ledger, and for whoever started the run.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let mut faults = String::new();
+        for (kind, count) in &self.bit {
+            let _ = write!(faults, " {kind}={count}");
+        }
+        let verdict = if self.wrong.is_empty() { "ok" } else { "VIOLATED" };
+        let took = self.took.as_secs_f64();
+        format!(
+            "seed={} {verdict} acks={} virtual_s={took:.1} trace={}{faults}",
+            self.seed, self.acks, self.trace
+        )
+    }
+}
+
+/// Runs a seed to its end, in a local set of a runtime whose time is paused.
+///
+/// # Errors
+/// When the cluster cannot be made at all.
+pub async fn run(seed: u64, shown: bool) -> anyhow::Result<Report> {
+    let mut random = Random::new(seed);
+    let shape = Shape::draw(&mut random);
+    let trace = Trace::new(shown);
+    note!(trace, "{shape:?}");
+    let cluster = Arc::new(Cluster::new(shape.nodes)?);
+    let board = Switchboard::new();
+    let mut machines = Vec::new();
+    for name in cluster.names() {
+        let machine = Machine::new(name, &cluster, &board, &trace, &mut random, shape.sync_max)?;
+        tokio::task::spawn_local(Arc::clone(&machine).keep());
+        machines.push(machine);
+    }
+    let machines = Arc::new(machines);
+    let clients = Clients::new(&machines, &cluster, &trace);
+    let mut world = World {
+        shape,
+        random,
+        trace,
+        board,
+        machines,
+        clients,
+        copies: Vec::new(),
+        damaged: BTreeMap::new(),
+        bit: BTreeMap::new(),
+        wrong: Vec::new(),
+        until: Vec::new(),
+    };
+    world.whole().await;
+    Ok(Report {
+        seed,
+        wrong: world.wrong,
+        acks: world.clients.history().acked().count(),
+        bit: world.bit,
+        took: world.trace.now(),
+        trace: world.trace.hash(),
+    })
+}
+
+/// What is to end later.
+#[derive(Debug, Clone)]
+enum Ends {
+    Outage(usize),
+    Cut(usize, usize),
+    Isolation(usize),
+    Delay(usize, usize),
+    Slow(usize),
+    Drift(usize),
+}
+
+struct World {
+    shape: Shape,
+    random: Random,
+    trace: Trace,
+    board: Switchboard,
+    machines: Arc<Vec<Arc<Machine>>>,
+    clients: Clients,
+    /// Old copies of disks.
+    copies: Vec<(usize, Disk)>,
+    /// Machines whose disk has lost something that was durable, by number; with the raft id of the
+    /// store that has.
+    damaged: BTreeMap<usize, u64>,
+    bit: BTreeMap<&'static str, u64>,
+    wrong: Vec<String>,
+    until: Vec<(Instant, Ends)>,
+}
+
+impl World {
+    async fn whole(&mut self) {
+        if !self.serves("at the beginning", BEGINS_WITHIN).await {
+            return;
+        }
+        let mut at_work = Vec::new();
+        for number in 0..self.shape.senders {
+            let registered = self.clients.register(number, self.machine(0)).await;
+            if let Err(error) = registered {
+                return self.wrong.push(format!("a client cannot be registered: {error}"));
+            }
+            let random = Random::new(self.random.draw());
+            at_work.push(tokio::spawn(self.clients.clone().send(Who::Client(number), random)));
+        }
+        let random = Random::new(self.random.draw());
+        at_work.push(tokio::spawn(self.clients.clone().read(random)));
+        let random = Random::new(self.random.draw());
+        at_work.push(tokio::spawn(self.clients.clone().compact(random)));
+        self.faulty().await;
+        self.heal();
+        self.serves("after all faults", SERVES_WITHIN).await;
+        self.repairs().await;
+        self.clients.stop();
+        for work in at_work {
+            if work.await.is_err() {
+                self.wrong.push("a client panicked".to_owned());
+            }
+        }
+        let held = self.held().await;
+        let found = verdict::judge(&self.clients.history(), &self.clients.seen(), &held);
+        self.wrong.extend(found);
+    }
+
+    /// Lets faults happen, for as long as the seed says.
+    async fn faulty(&mut self) {
+        let end = Instant::now() + self.shape.faulty;
+        while Instant::now() < end {
+            let rest = up_to(&mut self.random, self.shape.rest_max);
+            tokio::time::sleep(rest).await;
+            self.end_what_is_due(Instant::now());
+            self.note_repaired();
+            if self.random.percent(20) {
+                let at = self.any();
+                let copy = self.machine(at).copy();
+                self.copies.push((at, copy));
+            }
+            let kind = self.shape.fault(&mut self.random);
+            if self.fault(kind).await {
+                *self.bit.entry(kind.name()).or_default() += 1;
+            }
+        }
+    }
+
+    /// Does a fault, and tells whether it bit.
+    async fn fault(&mut self, kind: Kind) -> bool {
+        let at = self.any();
+        if kind.damages() && !self.may_damage(at) {
+            return false;
+        }
+        match kind {
+            Kind::Kill => self.outage(at, End::Killed),
+            Kind::PowerCut => self.power_cut(&[at]).await,
+            Kind::KillAll => self.outage_of_all(End::Killed),
+            Kind::PowerCutAll => {
+                let all: Vec<usize> = (0..self.machines.len()).collect();
+                self.power_cut(&all).await
+            }
+            Kind::DieInCall => self.fail_disk(at, Fault::Death),
+            Kind::DiskError => self.fail_disk(at, Fault::Error),
+            Kind::DiskSlow => {
+                let most = up_to(&mut self.random, Duration::from_millis(1_500));
+                self.machine(at).set_sync_max(most);
+                note!(self.trace, "syncs of {} take up to {most:?}", self.machine(at).name);
+                self.later(Ends::Slow(at));
+                true
+            }
+            Kind::LostTail | Kind::SetBack | Kind::Wiped | Kind::Flipped => self.damage(at, kind),
+            Kind::Cut => self.between(|board, one, other| board.cut(one, other), Ends::Cut),
+            Kind::CutOneWay => {
+                self.between(|board, one, other| board.cut_one_way(one, other), Ends::Cut)
+            }
+            Kind::Delay => {
+                let by = up_to(&mut self.random, Duration::from_millis(500));
+                let delay = |board: &Switchboard, one: &_, other: &_| {
+                    board.delay(one, other, by);
+                    board.delay(other, one, by);
+                };
+                self.between(delay, Ends::Delay)
+            }
+            Kind::Reset => {
+                let (one, other) = self.pair();
+                self.board.reset(&self.machine(one).name, &self.machine(other).name);
+                true
+            }
+            Kind::Isolate => {
+                note!(self.trace, "{} reaches nobody", self.machine(at).name);
+                self.board.isolate(&self.machine(at).name);
+                self.later(Ends::Isolation(at));
+                true
+            }
+            Kind::ClockStep => {
+                let far = i64::try_from(self.random.below(4_000)).unwrap_or(0) - 2_000;
+                note!(self.trace, "the wall clock of {} steps by {far} ms", self.machine(at).name);
+                self.machine(at).clock.step_wall(far * 1_000_000);
+                true
+            }
+            Kind::ClockDrift => {
+                let ppb = i64::try_from(self.random.below(400_000)).unwrap_or(0) - 200_000;
+                note!(self.trace, "the clock of {} drifts by {ppb} ppb", self.machine(at).name);
+                self.machine(at).clock.set_rate_ppb(ppb);
+                self.later(Ends::Drift(at));
+                true
+            }
+            Kind::Stop => self.stop(at).await,
+        }
+    }
+
+    /// Forgets damages that were repaired: their machines take part with new stores.
+    fn note_repaired(&mut self) {
+        let (machines, trace) = (Arc::clone(&self.machines), self.trace.clone());
+        self.damaged.retain(|at, raft_id| {
+            let machine = machines.get(*at).filter(|machine| machine.raft_id() != *raft_id);
+            let votes = machine.is_some_and(|machine| {
+                let process = machine.process();
+                let engine = process.as_ref().and_then(|process| process.running.node().engine());
+                engine.is_some_and(|engine| {
+                    let view = engine.view();
+                    let view = view.borrow();
+                    view.voters.contains(&view.id)
+                })
+            });
+            if let Some(machine) = machine.filter(|_| votes) {
+                note!(trace, "{} is repaired", machine.name);
+            }
+            !votes
+        });
+    }
+
+    /// Whether a machine's disk may lose what was durable: no other has, and somebody remembers.
+    fn may_damage(&self, at: usize) -> bool {
+        let others = self.machines.iter().enumerate().filter(|(other, _)| *other != at);
+        let remembers = |machine: &Machine| {
+            machine.process().is_some_and(|process| process.since.elapsed() >= REMEMBERS_AFTER)
+        };
+        self.damaged.is_empty() && others.into_iter().any(|(_, machine)| remembers(machine))
+    }
+
+    /// A machine by its number, which is that of one.
+    fn machine(&self, at: usize) -> &Arc<Machine> {
+        #[expect(clippy::indexing_slicing, reason = "numbers are drawn below their count")]
+        &self.machines[at]
+    }
+
+    fn any(&mut self) -> usize {
+        usize::try_from(self.random.below(self.machines.len() as u64)).unwrap_or(0)
+    }
+
+    /// Two machines.
+    fn pair(&mut self) -> (usize, usize) {
+        let one = self.any();
+        let rest = self.machines.len() - 1;
+        let by = 1 + usize::try_from(self.random.below(rest as u64)).unwrap_or(0);
+        (one, (one + by) % self.machines.len())
+    }
+
+    fn later(&mut self, ends: Ends) {
+        let after = up_to(&mut self.random, OUTAGE_MAX);
+        self.until.push((Instant::now() + after, ends));
+    }
+
+    fn between(
+        &mut self,
+        act: impl FnOnce(&Switchboard, &proto::Name, &proto::Name),
+        ends: impl FnOnce(usize, usize) -> Ends,
+    ) -> bool {
+        let (one, other) = self.pair();
+        let ends = ends(one, other);
+        let (from, to) = (&self.machine(one).name, &self.machine(other).name);
+        note!(self.trace, "{ends:?} begins between {from} and {to}");
+        act(&self.board, from, to);
+        self.later(ends);
+        true
+    }
+
+    fn fail_disk(&mut self, at: usize, fault: Fault) -> bool {
+        note!(self.trace, "{fault:?} waits in the disk of {}", self.machine(at).name);
+        let machine = Arc::clone(self.machine(at));
+        machine.fail_disk(&mut self.random, fault, 40);
+        true
+    }
+
+    /// Ends a process and keeps its machine off for a while.
+    fn outage(&mut self, at: usize, how: End) -> bool {
+        let bit = self.machine(at).end(how);
+        note!(self.trace, "{how:?}: {} (bit: {bit})", self.machine(at).name);
+        // Most start again at once; some stay away.
+        if self.random.percent(50) {
+            self.machine(at).turn(false);
+            self.later(Ends::Outage(at));
+        }
+        bit
+    }
+
+    fn outage_of_all(&mut self, how: End) -> bool {
+        let mut bit = false;
+        for at in 0..self.machines.len() {
+            bit |= self.outage(at, how);
+        }
+        bit
+    }
+
+    /// Cuts the power of machines at once, in the middle of a write of one of them if one comes soon.
+    async fn power_cut(&mut self, machines: &[usize]) -> bool {
+        let running: Vec<_> =
+            machines.iter().filter_map(|at| self.machine(*at).process()).collect();
+        for at in machines {
+            let machine = Arc::clone(self.machine(*at));
+            machine.fail_disk(&mut self.random, Fault::Death, 6);
+        }
+        let first = running.iter().map(|process| Box::pin(process.died.cancelled()));
+        if !running.is_empty() {
+            let first = futures::future::select_all(first);
+            let _ = tokio::time::timeout(WRITES_WITHIN, first).await;
+        }
+        let mut bit = false;
+        for at in machines {
+            bit |= self.outage(*at, End::PowerCut);
+        }
+        bit
+    }
+
+    async fn stop(&mut self, at: usize) -> bool {
+        let Some(process) = self.machine(at).process() else { return false };
+        note!(self.trace, "{} is told to stop", self.machine(at).name);
+        let stopped = process.died.run_until_cancelled(process.running.stop()).await.is_some();
+        self.machine(at).end(End::Killed);
+        note!(self.trace, "{} has stopped: {stopped}", self.machine(at).name);
+        stopped
+    }
+
+    /// Takes away what a machine had made durable.
+    fn damage(&mut self, at: usize, kind: Kind) -> bool {
+        let machine = Arc::clone(self.machine(at));
+        let copy = self.copies.iter().rposition(|(of, _)| *of == at);
+        if kind == Kind::SetBack && copy.is_none() {
+            return false;
+        }
+        machine.end(End::Killed);
+        let bit = match (kind, copy) {
+            (Kind::LostTail, _) => machine.lose_tail(&mut self.random),
+            (Kind::Flipped, _) => machine.flip(&mut self.random),
+            (Kind::SetBack, Some(copy)) => {
+                machine.put(self.copies.remove(copy).1);
+                true
+            }
+            _ => {
+                machine.wipe(&mut self.random);
+                true
+            }
+        };
+        note!(self.trace, "{}: {} (bit: {bit})", kind.name(), machine.name);
+        if bit {
+            self.damaged.insert(at, machine.raft_id());
+            // Of another life: nothing of it may come back.
+            self.copies.retain(|(of, _)| *of != at);
+        }
+        bit
+    }
+
+    fn end_what_is_due(&mut self, now: Instant) {
+        let (due, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.until).into_iter().partition(|(at, _)| *at <= now);
+        self.until = rest;
+        for (_, ends) in due {
+            note!(self.trace, "{ends:?} ends");
+            match ends {
+                Ends::Outage(at) => self.machine(at).turn(true),
+                Ends::Cut(one, other) => {
+                    self.board.heal(&self.machine(one).name, &self.machine(other).name);
+                }
+                Ends::Isolation(at) => {
+                    for other in self.machines.iter() {
+                        self.board.heal(&self.machine(at).name, &other.name);
+                    }
+                }
+                Ends::Delay(one, other) => {
+                    let (one, other) = (&self.machine(one).name, &self.machine(other).name);
+                    self.board.delay(one, other, Duration::ZERO);
+                    self.board.delay(other, one, Duration::ZERO);
+                }
+                Ends::Slow(at) => self.machine(at).set_sync_max(self.shape.sync_max),
+                Ends::Drift(at) => self.machine(at).clock.set_rate_ppb(0),
+            }
+        }
+    }
+
+    /// Ends all faults.
+    fn heal(&mut self) {
+        note!(self.trace, "all faults end");
+        self.until.iter_mut().for_each(|(at, _)| *at = Instant::now());
+        self.end_what_is_due(Instant::now());
+        self.board.heal_all();
+        for machine in self.machines.iter() {
+            machine.spare_disk();
+            machine.turn(true);
+        }
+    }
+
+    /// Waits until every node that can take part has taken a send, and says so if that takes too long.
+    async fn serves(&mut self, when: &str, within: Duration) -> bool {
+        let began = Instant::now();
+        let machines: Vec<_> = (0..self.machines.len())
+            .filter(|at| !self.damaged.contains_key(at))
+            .map(|at| Arc::clone(self.machine(at)))
+            .collect();
+        for machine in machines {
+            for tries in 1.. {
+                let id = format!("probe-{when}-{}-{tries}", machine.name).replace(' ', "-");
+                let send = Send { to: "*".to_owned(), id, ..Send::default() };
+                let Err(last) = self.clients.ask(Who::Admin, &machine, Op::Send(send)).await else {
+                    break;
+                };
+                if began.elapsed() > within {
+                    let took = began.elapsed();
+                    let name = &machine.name;
+                    self.wrong
+                        .push(format!("{when}, {name} does not serve after {took:?}: {last}"));
+                    return false;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        note!(self.trace, "served {when} after {:?}", began.elapsed());
+        true
+    }
+
+    /// Waits until every damaged node that knows of it is repaired, and says so if that takes too long.
+    async fn repairs(&mut self) {
+        let began = Instant::now();
+        loop {
+            self.note_repaired();
+            let late = self.damaged.keys().map(|at| self.machine(*at)).find(|machine| {
+                let process = machine.process();
+                !process.is_some_and(|process| verdict::is_whole(process.running.node()))
+            });
+            let Some(machine) = late else { return };
+            if began.elapsed() > REPAIRS_WITHIN {
+                let name = &machine.name;
+                let refused = machine.refused().unwrap_or_default();
+                return self.wrong.push(format!("{name} is not repaired: {refused}"));
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// The process of a machine, once it takes part.
+    async fn whole_process(&self, machine: &Machine) -> Option<Process> {
+        let began = Instant::now();
+        loop {
+            let process = machine.process();
+            let whole = process.filter(|process| verdict::is_whole(process.running.node()));
+            if whole.is_some() || began.elapsed() >= SERVES_WITHIN {
+                return whole;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// What every node holds that can take part.
+    async fn held(&mut self) -> Vec<Held> {
+        let mut all = Vec::new();
+        let machines = Arc::clone(&self.machines);
+        for (at, machine) in machines.iter().enumerate() {
+            let name = &machine.name;
+            let whole = self.whole_process(machine).await;
+            let Some(process) = whole else {
+                if !self.damaged.contains_key(&at) {
+                    let why = machine.refused().unwrap_or_default();
+                    self.wrong.push(format!("{name} lost nothing and takes no part: {why}"));
+                }
+                continue;
+            };
+            let read = tokio::time::timeout(SETTLES_WITHIN, self.clients.records(machine)).await;
+            match read {
+                Ok(Ok((records, end))) => {
+                    let engine = process.running.node().engine();
+                    let (digests, ratcheted) = engine
+                        .map(|engine| (engine.digests(), engine.ratcheted()))
+                        .unwrap_or_default();
+                    note!(self.trace, "{name} holds {} records", records.len());
+                    all.push(Held { node: name.to_string(), records, end, digests, ratcheted });
+                }
+                // A damaged one that was not found out yet may not be served.
+                _ if self.damaged.contains_key(&at) => {}
+                Ok(Err(error)) => self.wrong.push(format!("{name} cannot be read: {error}")),
+                Err(_) => self.wrong.push(format!("{name} does not answer a read")),
+            }
+        }
+        all
+    }
+}
