@@ -349,7 +349,7 @@ pub struct Notice {
     /// `Joined`, `Suspect` or `Left`.
     #[prost(enumeration = "MemberState", tag = "3")]
     pub state: i32,
-    /// Why, see [`reason`].
+    /// Why, see [`LeftReason`].
     #[prost(string, tag = "4")]
     pub reason: String,
     /// Number of starts of its store; 0 if nothing new is known.

@@ -14,7 +14,7 @@
 //! - [`chronyd`] and [`faketime`]: a time server of others, and steps of the machine's clock
 //! - [`slow_disk`]: a disk whose syncs take as long as the test wants
 //! - [`checks`]: one property a file, each naming the promise it protects
-//! - [`forge`], [`raw`] and [`wal`]: what only an attacker or a broken disk does
+//! - [`forge`], [`raw`], [`segments`] and [`watermark`]: what only an attacker or a broken disk does
 //!
 //! Waiting is asking again, with bounded patience, until something is so; nothing here sleeps for a
 //! time that is hoped to be long enough, and nothing asserts how long anything took.
