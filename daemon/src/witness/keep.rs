@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::raft::Handle;
 
 use super::file::Remembered;
-use super::{Witness, place};
+use super::{State, Witness, place};
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -23,11 +23,10 @@ const PATIENCE: Duration = Duration::from_millis(1200);
 impl Witness {
     /// Keeps the memory until `stop`.
     pub(crate) async fn keep(self, engine: Option<Handle>, stop: CancellationToken) {
+        *self.inner.engine.lock() = engine;
         let mut saved = Instant::now();
         while !stop.is_cancelled() {
-            if let Some(engine) = &engine {
-                self.note_acknowledged(engine);
-            }
+            self.note_acknowledged();
             let (unsaved, urgent) = {
                 let state = self.lock();
                 (state.unsaved, state.urgent)
@@ -41,6 +40,8 @@ impl Witness {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
         }
+        // The engine's links ask this witness: they would hold each other for ever.
+        *self.inner.engine.lock() = None;
     }
 
     /// Writes down what is not yet. A disk that refuses is told of; the next news is tried anew.
@@ -68,29 +69,35 @@ impl Witness {
     }
 
     /// On the primary: what it has committed and another node's log is known to hold, that node has
-    /// acknowledged, whether or not it knows yet that it is committed.
-    fn note_acknowledged(&self, engine: &Handle) {
+    /// acknowledged, whether or not it knows yet that it is committed. Looked at ten times a second, and
+    /// before a node that comes back is judged: it may have lost what it acknowledged last.
+    pub(super) fn note_acknowledged(&self) {
+        let Some(engine) = self.inner.engine.lock().clone() else { return };
         let matched = engine.matched();
         let members = engine.view();
         let members = members.borrow();
-        let mut state = self.lock();
-        if !members.members.is_empty() && members.members.contains_key(&self.inner.me.raft_id) {
-            state.forget_strangers(&members.members);
-        }
-        if matched.is_empty() {
-            return;
-        }
-        let Some(Ok(durable)) = self.inner.store.as_ref().map(|store| store.durable()) else {
-            return;
+        let forget = |state: &mut State| {
+            if members.members.contains_key(&self.inner.me.raft_id) {
+                state.forget_strangers(&members.members);
+            }
         };
-        let Some(committed) = durable.committed.map(place) else { return };
-        for (raft_id, index) in matched {
-            let held = index.is_some_and(|index| index >= committed.index);
-            let known = state.memory.get(raft_id).filter(|_| held);
-            if let Some(known) = known {
-                let committed = Some(committed.clone());
-                let acknowledged = proto::attest::Shown { committed, ..known.clone() };
-                state.note(&acknowledged);
+        let committed = self.inner.store.as_ref().and_then(|store| store.durable().ok());
+        let committed = committed.and_then(|durable| durable.committed).map(place);
+        let Some(committed) = committed.filter(|_| !matched.is_empty()) else {
+            return forget(&mut self.lock());
+        };
+        // Before the memory is locked: a place may have to be read from the disk.
+        let held = |index: u64| match index >= committed.index {
+            true => Some(committed.clone()),
+            false => self.place_at(index),
+        };
+        let acknowledged: Vec<_> =
+            matched.into_iter().filter_map(|(id, index)| Some((id, held(index?)?))).collect();
+        let mut state = self.lock();
+        forget(&mut state);
+        for (raft_id, place) in acknowledged {
+            if let Some(known) = state.memory.get(raft_id).cloned() {
+                state.note(&proto::attest::Shown { committed: Some(place), ..known });
             }
         }
     }

@@ -37,7 +37,7 @@ use tokio::time::Instant;
 
 use crate::blocking::Blocking;
 use crate::chance::Chance;
-use crate::raft::Member;
+use crate::raft::{Handle, Member};
 use crate::store::Store;
 use crate::store::format::{Identity, LogMark};
 use planted::Bug;
@@ -64,6 +64,8 @@ struct Inner {
     me: Shown,
     /// `None` where the store is not proven intact: it shows nothing then.
     store: Option<Store>,
+    /// While it runs: it knows what the others have acknowledged.
+    engine: Mutex<Option<Handle>>,
     notebook: Notebook,
     blocking: Blocking,
     state: Mutex<State>,
@@ -167,6 +169,7 @@ impl Witness {
         let inner = Inner {
             me,
             store,
+            engine: Mutex::new(None),
             notebook,
             blocking,
             state: Mutex::new(state),
@@ -248,6 +251,7 @@ impl Witness {
             self.met(they.raft_id);
             return Ok(());
         }
+        self.note_acknowledged();
         let (me, mut state) = (self.shown(), self.lock());
         self.check_life(&mut state, shown, called_from)?;
         if let Some(known) = state.contradictions.get(&they.raft_id) {
