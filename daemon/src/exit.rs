@@ -212,8 +212,8 @@ impl From<&StoreError> for Failed {
             ),
             StoreError::Damaged(_) | StoreError::Unreadable(_) | StoreError::Incomplete(_) => (
                 Exit::Store,
-                "look at the disk and keep data_dir aside; then logctl node remove NAME --force on \
-                 another node, and join again with a new token",
+                "start it again: it asks the others to take it back with a new store; if this \
+                 comes again, the disk of data_dir is bad",
             ),
             StoreError::Environment { trouble, .. } => (Exit::Other, trouble.hint()),
             StoreError::File { source, .. } | StoreError::Log { source, .. } => {

@@ -6,9 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Set when the user has ended everything: what fails from then on fails because of that.
 static SILENT: AtomicBool = AtomicBool::new(false);
 
-/// Says nothing more.
-pub(crate) fn be_silent() {
-    SILENT.store(true, Ordering::SeqCst);
+/// Says this, and nothing more.
+pub(crate) fn be_silent(last: &str) {
+    if !SILENT.swap(true, Ordering::SeqCst) {
+        // Nobody can be told that the terminal is gone.
+        let _ = writeln!(std::io::stderr().lock(), "{last}");
+    }
+}
+
+/// Whether the user has ended everything.
+pub(crate) fn is_silent() -> bool {
+    SILENT.load(Ordering::SeqCst)
 }
 
 /// A line for people, on standard error.

@@ -118,6 +118,12 @@ pub(crate) fn run(order: Order, ledger: Option<&Path>) -> anyhow::Result<Ended> 
         Err(Stop::Unavailable(reason)) => return Ok(Ended::Skipped(reason)),
         Err(Stop::Broken(error)) => return Err(error.context(order.command())),
     };
+    if report::is_silent() {
+        // Its nodes were ended with it: whoever releases them ends the process, too.
+        loop {
+            std::thread::park();
+        }
+    }
     let verdict = if stop.is_some() { Verdict::Violated } else { Verdict::Held };
     let line = Line {
         commit: commit.unwrap_or_default(),

@@ -216,8 +216,8 @@ pub(crate) fn end_on_signals() -> anyhow::Result<()> {
                 _ = hangup.recv() => {}
             }
         });
-        report::say("ending: mounts and processes are released");
-        report::be_silent();
+        // What fails from here on fails because of this: it is no verdict.
+        report::be_silent("ending: mounts and processes are released");
         // It goes on for a moment in the other thread: what it starts is ended, too.
         let _ = end(children);
         folders(|pid| pid == std::process::id()).iter().for_each(|path| remove(path));

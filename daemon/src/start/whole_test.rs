@@ -201,7 +201,7 @@ fn config_of(folder: PathBuf, id: u64) -> Config {
     Config::parse(&text, &folder.join(format!("n{id}.toml"))).unwrap()
 }
 
-/// Seen to fail with the port of a node never accepting, and with a forward that nobody answers.
+/// Meant to catch a port that never accepts, and a forward that nobody answers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whole_nodes_serve_through_a_backup_and_outlive_their_primary() {
     let mut cluster = Cluster::start().await;
@@ -226,9 +226,9 @@ async fn whole_nodes_serve_through_a_backup_and_outlive_their_primary() {
     cluster.stop_all().await;
 }
 
-/// Its own state may never say so: the others refuse its hellos.
+/// It learns so from its own table, or from the others, who refuse its hellos.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_was_removed_from_the_table_is_told_so_by_the_others() {
+async fn a_node_that_was_removed_from_the_table_ends_and_says_why() {
     let mut cluster = Cluster::start().await;
     let primary = cluster.primary().await;
     let gone = primary % 3 + 1;
@@ -257,8 +257,8 @@ async fn a_node_that_was_removed_from_the_table_is_told_so_by_the_others() {
     cluster.stop_all().await;
 }
 
-/// The hellos over the switchboard are those of QUIC. Meant to catch a switchboard that exchanges none:
-/// the node then votes with what it has forgotten.
+/// The hellos over the switchboard are those of QUIC. Seen to fail with
+/// neither side judging them: the node then votes with what it has forgotten.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_whose_store_was_set_back_hears_of_it_and_takes_no_part() {
     let mut cluster = Cluster::start().await;
