@@ -49,7 +49,7 @@ bugs! {
     CutNotSaved "cut-not-saved" "log" "what is cut off the log comes back at the next start";
     FormerLifeTaken "former-life-taken" "log" "records of a segment's former life count";
     SectorSharedByGroups "sector-shared-by-groups" "log" "a group begins in the sector where the one before it ended";
-    AppliedTwice "applied-twice" "log" "entries that are handed over again are applied again";
+    RowLost "row-lost" "log" "one node loses a row of an apply now and then";
     SnapshotWithoutDedup "snapshot-without-dedup" "snapshot" "a snapshot leaves out what was sent before";
     SnapshotFlipNotFlushed "snapshot-flip-not-flushed" "snapshot" "an installed snapshot is not made durable before the log goes";
     DedupOff "dedup-off" "once" "a message that is sent again is stored again";
@@ -80,6 +80,19 @@ pub const fn compiled() -> bool {
 pub fn plant(bug: Bug) {
     let place = Bug::ALL.iter().position(|known| *known == bug);
     PLANTED.store(place.map_or(0, |place| place + 1), Ordering::Relaxed);
+}
+
+/// Whether one of these is planted that the comparison of stores would find: so that the bug itself can
+/// be seen, nobody compares then.
+#[must_use]
+pub fn hides_from_attestation() -> bool {
+    const HIDDEN: [Bug; 4] = [
+        Bug::AttestationSkipped,
+        Bug::LostTailUnseen,
+        Bug::BrokenMiddleUnseen,
+        Bug::CutBelowCommitted,
+    ];
+    HIDDEN.into_iter().any(is)
 }
 
 /// Whether this bug is planted.

@@ -20,6 +20,8 @@ use crate::trace::Trace;
 
 /// Time for one request.
 const DEADLINE: Duration = Duration::from_secs(2);
+/// Records of a page of whoever reads everything: few, so that a run goes over many pages.
+const PAGE: u64 = 40;
 /// How often a send of unknown outcome is sent again under its id.
 const TRIES: usize = 4;
 
@@ -178,7 +180,7 @@ impl Clients {
     /// Compacts a node now and then.
     pub async fn compact(self, mut random: Random) {
         while !self.stopped() {
-            self.rest(&mut random, 5_000).await;
+            self.rest(&mut random, 2_000).await;
             let Some(machine) = pick(&mut random, &self.machines) else { return };
             let done = self.ask(Who::Admin, machine, Op::Compact(Empty {})).await.is_ok();
             note!(self.trace, "compacted {}: {done}", machine.name);
@@ -191,14 +193,20 @@ impl Clients {
 
     /// The highest number that a fresh read finds from `acked` on; 0 if it finds nothing there.
     async fn last_from(&self, machine: &Machine, acked: u64) -> Option<u64> {
-        let page = self.page(machine, "", acked.saturating_sub(1)).await.ok()?;
+        let page = self.page(machine, "", acked.saturating_sub(1), 0).await.ok()?;
         Some(page.records.last().map_or(0, |record| record.seq))
     }
 
-    /// A page of fresh records to somebody, behind a number.
-    async fn page(&self, machine: &Machine, to: &str, after: u64) -> Result<Page, ClientError> {
+    /// A page of fresh records to somebody, behind a number; so many at most, 0 for what a page holds.
+    async fn page(
+        &self,
+        machine: &Machine,
+        to: &str,
+        after: u64,
+        limit: u64,
+    ) -> Result<Page, ClientError> {
         let after = vec![Position { shard: 1, seq: after }];
-        let read = Read { after, to: to.to_owned(), ..Read::default() };
+        let read = Read { after, to: to.to_owned(), limit, ..Read::default() };
         match self.ask(Who::Admin, machine, Op::Read(read)).await?.reply {
             Some(Reply::Page(page)) => Ok(page),
             other => Err(unknown(&format!("not a page: {other:?}"))),
@@ -209,10 +217,12 @@ impl Clients {
     async fn to_end(&self, machine: &Machine, to: &str) -> Result<(Vec<Record>, u64), ClientError> {
         let (mut all, mut after) = (Vec::new(), 0);
         loop {
-            let page = self.page(machine, to, after).await?;
+            let page = self.page(machine, to, after, PAGE).await?;
+            let full = page.records.len() as u64 == PAGE;
             all.extend(page.records.into_iter().map(named));
             after = page.next.first().map_or(after, |next| next.seq);
-            if page.end {
+            // One that is full ends by its own limit.
+            if page.end && !full {
                 return Ok((all, after));
             }
         }

@@ -31,7 +31,7 @@ use crate::note;
 use crate::trace::Trace;
 
 /// Bytes of a segment of the log: small, so that a run goes through many.
-const SEGMENT_BYTES: usize = 64 << 10;
+const SEGMENT_BYTES: usize = 16 << 10;
 
 /// A machine of a run.
 pub struct Machine {

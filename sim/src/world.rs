@@ -124,6 +124,8 @@ enum Ends {
     Delay(usize, usize),
     Slow(usize),
     Drift(usize),
+    /// What a failed sync has lost shows.
+    Power(usize),
 }
 
 struct World {
@@ -331,6 +333,9 @@ impl World {
         note!(self.trace, "{fault:?} waits in the disk of {}", self.machine(at).name);
         let machine = Arc::clone(self.machine(at));
         machine.fail_disk(&mut self.random, fault, 40);
+        if fault == Fault::Error && self.random.percent(50) {
+            self.later(Ends::Power(at));
+        }
         true
     }
 
@@ -404,6 +409,12 @@ impl World {
             }
         };
         note!(self.trace, "{}: {} (bit: {bit})", kind.name(), machine.name);
+        if bit && self.random.percent(50) {
+            // Whoever holds what was lost may be away.
+            let others = self.machines.len() - 1;
+            let by = 1 + usize::try_from(self.random.below(others as u64)).unwrap_or(0);
+            self.outage((at + by) % self.machines.len(), End::Killed);
+        }
         if bit {
             self.damaged.insert(at, machine.raft_id());
             // Of another life: nothing of it may come back.
@@ -435,6 +446,9 @@ impl World {
                 }
                 Ends::Slow(at) => self.machine(at).set_sync_max(self.shape.sync_max),
                 Ends::Drift(at) => self.machine(at).clock.set_rate_ppb(0),
+                Ends::Power(at) => {
+                    self.outage(at, End::PowerCut);
+                }
             }
         }
     }

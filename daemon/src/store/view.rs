@@ -199,6 +199,11 @@ impl Store {
         places: &[Place],
     ) -> Result<(), StoreError> {
         let mut batch = StateBatch::new(Arc::clone(&self.inner.db), self.generation());
+        let mut changes = changes;
+        let second = self.identity().raft_id == 2;
+        if planted::is(Bug::RowLost) && second && places.iter().any(|at| at.index % 20 == 0) {
+            changes.pop();
+        }
         batch.rows(changes);
         for place in places {
             batch.batch.put(PLACES, keys::entry(SHARD, place.index), encode_place(place));
