@@ -31,8 +31,8 @@ pub(crate) struct Events {
     /// End with exit code 0 even if retention removed events before they were read here
     #[arg(long)]
     pub(crate) allow_gap: bool,
-    /// Show only these types: join, suspect, leave, leader, member, clock, shard, alarm, admin, refused,
-    /// settings, ceiling
+    /// Show only these types: join, suspect, leave, leader, member, repair, clock, shard, alarm, admin,
+    /// refused, settings, ceiling
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_type)]
     pub(crate) types: Vec<&'static str>,
 }
