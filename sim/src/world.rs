@@ -283,13 +283,25 @@ impl World {
         });
     }
 
-    /// Whether a machine's disk may lose what was durable: no other has, and somebody remembers.
+    /// Whether a machine's disk may lose what was durable: no other has, and all others hold what was
+    /// acknowledged and remember it. Where one of two holders is damaged while the other is away, and the
+    /// third lacks what they held, nothing can tell (README, P6).
     fn may_damage(&self, at: usize) -> bool {
-        let others = self.machines.iter().enumerate().filter(|(other, _)| *other != at);
+        let mut others = self.machines.iter().enumerate().filter(|(other, _)| *other != at);
         let remembers = |machine: &Machine| {
             machine.process().is_some_and(|process| process.since.elapsed() >= REMEMBERS_AFTER)
         };
-        self.damaged.is_empty() && others.into_iter().any(|(_, machine)| remembers(machine))
+        let lags = |(_, ends): &(Instant, Ends)| match ends {
+            Ends::Outage(_)
+            | Ends::Cut(..)
+            | Ends::Isolation(_)
+            | Ends::Delay(..)
+            | Ends::Slow(_) => true,
+            Ends::Drift(_) | Ends::Power(_) => false,
+        };
+        self.damaged.is_empty()
+            && others.all(|(_, machine)| remembers(machine))
+            && !self.until.iter().any(lags)
     }
 
     /// A machine by its number, which is that of one.
@@ -456,6 +468,7 @@ impl World {
     /// Ends all faults.
     fn heal(&mut self) {
         note!(self.trace, "all faults end");
+        self.until.retain(|(_, ends)| !matches!(ends, Ends::Power(_)));
         self.until.iter_mut().for_each(|(at, _)| *at = Instant::now());
         self.end_what_is_due(Instant::now());
         self.board.heal_all();
