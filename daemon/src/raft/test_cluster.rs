@@ -359,13 +359,14 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 pub(crate) async fn primary<'n>(nodes: &'n [TestNode], not: Option<&Name>) -> &'n TestNode {
     let found = tokio::time::timeout(PATIENCE, async {
         loop {
-            let leading = nodes.iter().filter(|node| Some(&node.name) != not);
-            for node in leading {
-                if node.is_primary() {
-                    return node;
-                }
-            }
+            // Before the look: what changes after it is not missed.
             let mut changes: Vec<_> = nodes.iter().map(|node| node.engine.view()).collect();
+            let leading = nodes.iter().filter(|node| Some(&node.name) != not);
+            let leading = leading.filter(|node| node.is_primary());
+            // One that was cut off believes in itself for a while.
+            if let Some(node) = leading.max_by_key(|node| node.engine.view().borrow().term) {
+                return node;
+            }
             let changed = changes.iter_mut().map(|view| Box::pin(view.changed()));
             drop(futures::future::select_all(changed).await);
         }
