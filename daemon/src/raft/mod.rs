@@ -441,10 +441,7 @@ impl Handle {
     pub async fn purge(&self) -> Result<(), StoreError> {
         let stopped =
             |error: openraft::errors::Fatal<Types>| StoreError::Stopped(error.to_string());
-        let store = self.store.clone();
-        let rolled = tokio::task::spawn_blocking(move || store.roll()).await;
-        let end = rolled.map_err(|error| StoreError::Stopped(error.to_string()))??;
-        let Some(applied) = end.checked_sub(1) else { return Ok(()) };
+        let Some(applied) = self.store.roll().await?.checked_sub(1) else { return Ok(()) };
         let mut progress = self.progress();
         let reached = progress.wait_for(|progress| progress.index >= Some(applied));
         let waited = tokio::time::timeout(Duration::from_secs(10), reached).await;

@@ -387,10 +387,14 @@ impl Store {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn roll(&self) -> Result<u64, StoreError> {
-        let rolled = self.inner.log.roll().map_err(StoreError::from);
-        rolled.inspect_err(|error| self.inner.shared.fail(error))?;
-        Ok(self.inner.log.range(SHARD).1)
+    pub async fn roll(&self) -> Result<u64, StoreError> {
+        let (log, shared) = (self.inner.log.clone(), Arc::clone(&self.inner.shared));
+        let roll = move || {
+            let rolled = log.roll().map_err(StoreError::from);
+            rolled.inspect_err(|error| shared.fail(error))?;
+            Ok(log.range(SHARD).1)
+        };
+        self.inner.shared.workers().wait_for(roll).await
     }
 
     /// Moves everything to sorted files and drops what is deleted, expired or purged. Slow; runs

@@ -6,6 +6,8 @@ use std::thread::JoinHandle;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::blocking::Blocking;
+
 use super::StoreError;
 use super::media::Latency;
 
@@ -50,7 +52,7 @@ impl Workers {
     ) -> Result<T, StoreError> {
         match self {
             Self::Threads => {
-                let done = tokio::task::spawn_blocking(work).await;
+                let done = Blocking::Threads.run(work).await;
                 done.unwrap_or_else(|error| Err(StoreError::Stopped(error.to_string())))
             }
             Self::Tasks(latency) => {
