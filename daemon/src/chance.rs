@@ -4,16 +4,14 @@
 //! Not here: keys and tokens, whose randomness is the system's alone (`certs`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use log::memory::Random;
+use parking_lot::Mutex;
 use uuid::{Builder, Uuid};
-
-/// What is added to the state for each number: the golden ratio's fraction, as `SplitMix64` has it.
-const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A source of random numbers. Clones draw from the same.
 #[derive(Debug, Clone, Default)]
-pub struct Chance(Option<Arc<AtomicU64>>);
+pub struct Chance(Option<Arc<Mutex<Random>>>);
 
 impl Chance {
     /// The system's.
@@ -25,17 +23,16 @@ impl Chance {
     /// One that gives the same numbers for the same seed. For nothing that must not be guessed.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
-        Self(Some(Arc::new(AtomicU64::new(seed))))
+        Self(Some(Arc::new(Mutex::new(Random::new(seed)))))
     }
 
     /// The next number.
     #[must_use]
     pub fn number(&self) -> u64 {
-        let Some(state) = &self.0 else { return Uuid::new_v4().as_u64_pair().1 };
-        let mut mixed = state.fetch_add(STEP, Ordering::SeqCst).wrapping_add(STEP);
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        match &self.0 {
+            None => Uuid::new_v4().as_u64_pair().1,
+            Some(seeded) => seeded.lock().draw(),
+        }
     }
 
     /// The next id: unlike any other.

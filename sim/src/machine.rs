@@ -261,12 +261,6 @@ impl Machine {
         self.on.send_replace(on);
     }
 
-    /// Whether it is on.
-    #[must_use]
-    pub fn is_on(&self) -> bool {
-        *self.on.borrow()
-    }
-
     /// The process that runs.
     #[must_use]
     pub fn process(&self) -> Option<Process> {

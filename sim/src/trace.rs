@@ -38,12 +38,6 @@ impl Trace {
         self.lines.lock().push(line);
     }
 
-    /// All lines so far.
-    #[must_use]
-    pub fn lines(&self) -> Vec<String> {
-        self.lines.lock().clone()
-    }
-
     /// A hash over all lines: equal for equal runs.
     #[must_use]
     pub fn hash(&self) -> String {

@@ -1,21 +1,15 @@
 //! Numbers that are the same for the same seed, in every version of every library.
 
-/// A stream of numbers (SplitMix64).
+use log::memory::Random;
+
+/// A stream of numbers.
 #[derive(Debug, Clone)]
-pub(crate) struct Draw(u64);
+pub(crate) struct Draw(Random);
 
 impl Draw {
     /// The stream of a seed.
-    pub(crate) const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(Random::new(seed))
     }
 
     /// A number from `low` to `high`, both included.
@@ -24,7 +18,7 @@ impl Draw {
     /// When `high` is below `low`.
     pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
         assert!(low <= high, "nothing lies between {low} and {high}");
-        low + self.next() % (high - low + 1)
+        low + self.0.draw() % (high - low + 1)
     }
 
     /// Takes one out of a list; `None` if it is empty.

@@ -65,7 +65,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("ctl", &["certs", "clock", "config", "net", "proto", "views"]),
     ("tests", &["certs", "clock", "config", "ctl", "daemon", "model", "net", "proto"]),
     ("benches", &["certs", "clock", "ctl", "daemon", "model", "net", "proto", "tests"]),
-    ("torture", &["proto", "tests"]),
+    ("torture", &["logd-log", "proto", "tests"]),
     (
         "sim",
         &["certs", "clock", "config", "daemon", "logd-log", "net", "planted", "proto", "tests"],
