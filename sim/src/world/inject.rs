@@ -1,0 +1,125 @@
+//! What each fault does to the machines.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::memory::Fault;
+use net::switchboard::Switchboard;
+
+use super::{Ends, World};
+use crate::fault::Kind;
+use crate::machine::End;
+use crate::note;
+
+/// How long a power cut waits for a write that it comes into.
+const WRITES_WITHIN: Duration = Duration::from_millis(100);
+
+impl World {
+    pub(super) fn between(
+        &mut self,
+        act: impl FnOnce(&Switchboard, &proto::Name, &proto::Name),
+        ends: impl FnOnce(usize, usize) -> Ends,
+    ) -> bool {
+        let (one, other) = self.pair();
+        let ends = ends(one, other);
+        let (from, to) = (&self.machine(one).name, &self.machine(other).name);
+        note!(self.trace, "{ends:?} begins between {from} and {to}");
+        act(&self.board, from, to);
+        self.later(ends);
+        true
+    }
+
+    pub(super) fn fail_disk(&mut self, at: usize, fault: Fault) -> bool {
+        note!(self.trace, "{fault:?} waits in the disk of {}", self.machine(at).name);
+        let machine = Arc::clone(self.machine(at));
+        machine.fail_disk(&mut self.random, fault, 40);
+        if fault == Fault::Error && self.random.percent(50) {
+            self.later(Ends::Power(at));
+        }
+        true
+    }
+
+    /// Ends a process and keeps its machine off for a while.
+    pub(super) fn outage(&mut self, at: usize, how: End) -> bool {
+        let bit = self.machine(at).end(how);
+        note!(self.trace, "{how:?}: {} (bit: {bit})", self.machine(at).name);
+        // Most start again at once; some stay away.
+        if self.random.percent(50) {
+            self.machine(at).turn(false);
+            self.later(Ends::Outage(at));
+        }
+        bit
+    }
+
+    pub(super) fn outage_of_all(&mut self, how: End) -> bool {
+        let mut bit = false;
+        for at in 0..self.machines.len() {
+            bit |= self.outage(at, how);
+        }
+        bit
+    }
+
+    /// Cuts the power of machines at once, in the middle of a write of one of them if one comes soon.
+    pub(super) async fn power_cut(&mut self, machines: &[usize]) -> bool {
+        let running: Vec<_> =
+            machines.iter().filter_map(|at| self.machine(*at).process()).collect();
+        for at in machines {
+            let machine = Arc::clone(self.machine(*at));
+            machine.fail_disk(&mut self.random, Fault::Death, 6);
+        }
+        let first = running.iter().map(|process| Box::pin(process.died.cancelled()));
+        if !running.is_empty() {
+            let first = futures::future::select_all(first);
+            let _ = tokio::time::timeout(WRITES_WITHIN, first).await;
+        }
+        let mut bit = false;
+        for at in machines {
+            bit |= self.outage(*at, End::PowerCut);
+        }
+        bit
+    }
+
+    pub(super) async fn stop(&mut self, at: usize) -> bool {
+        let Some(process) = self.machine(at).process() else { return false };
+        note!(self.trace, "{} is told to stop", self.machine(at).name);
+        let stopped = process.died.run_until_cancelled(process.running.stop()).await.is_some();
+        self.machine(at).end(End::Killed);
+        note!(self.trace, "{} has stopped: {stopped}", self.machine(at).name);
+        stopped
+    }
+
+    /// Takes away what a machine had made durable.
+    pub(super) fn damage(&mut self, at: usize, kind: Kind) -> bool {
+        let machine = Arc::clone(self.machine(at));
+        let copy = self.copies.iter().rposition(|(of, _)| *of == at);
+        if kind == Kind::SetBack && copy.is_none() {
+            return false;
+        }
+        machine.end(End::Killed);
+        let bit = match (kind, copy) {
+            (Kind::LostTail, _) => machine.lose_tail(&mut self.random),
+            (Kind::Flipped, _) => machine.flip(&mut self.random),
+            (Kind::SetBack, Some(copy)) => {
+                machine.put(self.copies.remove(copy).1);
+                true
+            }
+            _ => {
+                machine.wipe(&mut self.random);
+                true
+            }
+        };
+        note!(self.trace, "{}: {} (bit: {bit})", kind.name(), machine.name);
+        if bit && self.random.percent(50) {
+            // Whoever holds what was lost may be away.
+            let others = self.machines.len() - 1;
+            let by = 1 + usize::try_from(self.random.below(others as u64)).unwrap_or(0);
+            self.outage((at + by) % self.machines.len(), End::Killed);
+        }
+        if bit {
+            self.damaged.insert(at, machine.raft_id());
+            // Of another life: nothing of it may come back.
+            self.copies.retain(|(of, _)| *of != at);
+        }
+        bit
+    }
+}
