@@ -24,7 +24,7 @@ fn refused(timed: &mut Timed, section: &str, part: &str) {
 #[test]
 fn a_wrong_clock_section_is_2_and_says_why() {
     let mut timed = Timed::create(1, "").unwrap();
-    let one = |keys: &str| section(keys, ["127.0.0.1:10123".to_owned()]);
+    let one = |keys: &str| section(keys, ["10.0.0.1:123".to_owned()]);
     let own = timed.cluster.address("n1").unwrap();
     let server =
         |keys: &str| format!("mode = \"sntp\"\n[[clock.server]]\naddress = \"10.0.0.1\"\n{keys}\n");

@@ -144,7 +144,6 @@ fn waiting_ends_when_the_clock_is_as_wanted() {
 #[test]
 fn waiting_in_vain_says_what_is_lacking() {
     let user = User::with_cluster();
-    // Nothing listens there.
     let errors = user.fails(&["clock", "wait", "--timeout", "2500ms"], 7);
     assert!(errors.contains("not synced after 2.5s: no node answers"), "{errors}");
     let _node = clock_node(&user, "holdover");

@@ -71,14 +71,7 @@ impl FakeNode {
         };
         let thread = std::thread::spawn(serve);
         let list: List = told.recv().unwrap();
-        let context = user.home.path().join("contexts/admin.toml");
-        let text = std::fs::read_to_string(&context).unwrap();
-        let head = text.split("[[node]]").next().unwrap();
-        let entry = |(name, address): &(&str, SocketAddr)| {
-            format!("[[node]]\nname = \"{name}\"\naddress = \"{address}\"\n")
-        };
-        let text = format!("{head}{}", list.iter().map(entry).collect::<String>());
-        std::fs::write(&context, text).unwrap();
+        user.point_to(&list);
         Self { seen, stop: Some(stop), thread: Some(thread) }
     }
 

@@ -1,15 +1,18 @@
 //! A user of the binary, with a home of its own.
 
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::{Command, Output, Stdio};
 
 /// A user with an empty home.
 pub(crate) struct User {
     pub(crate) home: tempfile::TempDir,
+    /// Held so that nobody else takes these ports, and never read: no node answers there.
+    _silent: Vec<UdpSocket>,
 }
 
 impl User {
     pub(crate) fn new() -> Self {
-        Self { home: tempfile::tempdir().unwrap() }
+        Self { home: tempfile::tempdir().unwrap(), _silent: Vec::new() }
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
@@ -46,11 +49,30 @@ impl User {
         errors
     }
 
-    /// A user whose current context is the admin's of a new cluster in `cluster/`.
+    /// A user whose current context is the admin's of a new cluster in `cluster/`. No node of it
+    /// runs, whatever else runs on this machine.
     pub(crate) fn with_cluster() -> Self {
-        let user = Self::new();
+        let mut user = Self::new();
         user.ok(&["-q", "cluster", "create", "cluster"]);
+        let silent = ["n1", "n2", "n3"]
+            .map(|name| (name, UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()));
+        let address =
+            |(name, socket): &(&'static str, UdpSocket)| (*name, socket.local_addr().unwrap());
+        user.point_to(&silent.iter().map(address).collect::<Vec<_>>());
+        user._silent = silent.map(|(_, socket)| socket).into();
         user
+    }
+
+    /// Makes the admin's context name these nodes and no others.
+    pub(crate) fn point_to(&self, nodes: &[(&str, SocketAddr)]) {
+        let context = self.home.path().join("contexts/admin.toml");
+        let text = std::fs::read_to_string(&context).unwrap();
+        let head = text.split("[[node]]").next().unwrap();
+        let entry = |(name, address): &(&str, SocketAddr)| {
+            format!("[[node]]\nname = \"{name}\"\naddress = \"{address}\"\n")
+        };
+        let text = format!("{head}{}", nodes.iter().map(entry).collect::<String>());
+        std::fs::write(&context, text).unwrap();
     }
 }
 
