@@ -77,11 +77,12 @@ impl Credentials {
         let private = read_key(key)?;
         let seed = sha256(private.secret_der());
         let own = CertifiedKey::from_der(chain, private, &provider);
-        let own = own.map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => {
+        let own = own.map_err(|error| {
+            if matches!(error, rustls::Error::InconsistentKeys(_)) {
                 CertError::KeyMismatch { key: key.to_owned(), cert: cert.to_owned() }
+            } else {
+                content(key, error)
             }
-            other => content(key, other),
         })?;
         Ok(Self { own: Arc::new(own), roots, ca_pem: Arc::new(ca_pem), peer, seed })
     }

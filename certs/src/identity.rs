@@ -50,9 +50,9 @@ fn identity_of(cert: &X509Certificate<'_>) -> Result<Identity, CertError> {
     let names = cert
         .subject_alternative_name()
         .map_err(|_| CertError::Identity("its names cannot be read".to_owned()))?;
-    let ours = |name: &GeneralName<'_>| match name {
-        GeneralName::DNSName(text) if is_ours(text) => Some((*text).to_owned()),
-        _ => None,
+    let ours = |name: &GeneralName<'_>| {
+        let GeneralName::DNSName(text) = name else { return None };
+        is_ours(text).then(|| (*text).to_owned())
     };
     let mut ours = names.iter().flat_map(|san| san.value.general_names.iter()).filter_map(ours);
     let name = ours.next().ok_or_else(|| {

@@ -53,6 +53,7 @@ pub(crate) fn refuse(sentence: String) -> Error {
 }
 
 /// What a refused certificate is, in words; `own` is the cluster of the side that refuses.
+#[expect(clippy::wildcard_enum_match_arm, reason = "rustls may add reasons at any time")]
 pub(crate) fn explain(cert: &CertificateDer<'_>, error: Error, own: &ClusterId) -> Error {
     let Error::InvalidCertificate(reason) = &error else { return error };
     let peer = match peer_of(std::slice::from_ref(cert)) {

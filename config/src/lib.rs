@@ -10,6 +10,9 @@
 //! Not here: whether the certificates fit together (`certs`), whether the data directory belongs to
 //! this node (`store`), and settings that all nodes must agree on (the replicated state).
 
+// What is done for one more variant is decided where it is added, not by whoever comes by.
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -131,13 +131,7 @@ impl CtlError {
     pub(crate) fn hint(&self) -> String {
         match self {
             Self::Refused { hint, .. } => hint.clone(),
-            Self::File { source, .. } => match source.kind() {
-                io::ErrorKind::NotFound => "check the path".to_owned(),
-                io::ErrorKind::PermissionDenied => {
-                    "check the owner and the mode of the file: ls -l".to_owned()
-                }
-                _ => "free space and permissions of the folder: df -h, ls -ld".to_owned(),
-            },
+            Self::File { source, .. } => file_hint(source.kind()).to_owned(),
             Self::Output(_) => "choose another place for the output".to_owned(),
             Self::Told(_) => "read what was said before".to_owned(),
             Self::Cert(error) => error.hint().to_owned(),
@@ -158,5 +152,18 @@ impl CtlError {
             cause = error.source();
         }
         line
+    }
+}
+
+/// What to try where a file could not be read or written.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the standard library may add kinds at any time"
+)]
+fn file_hint(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::NotFound => "check the path",
+        io::ErrorKind::PermissionDenied => "check the owner and the mode of the file: ls -l",
+        _ => "free space and permissions of the folder: df -h, ls -ld",
     }
 }

@@ -185,24 +185,24 @@ impl Session {
     /// refused, and nobody would know why.
     fn explain(&self, error: ClientError) -> CtlError {
         let ahead = |failure: &proto::Failure| failure.error_code() == ErrorCode::ClockAhead;
-        match error {
-            ClientError::Failure(failure) if ahead(&failure) && self.floor == self.kept => {
-                let path = self.seen_stamp.path().display();
-                CtlError::refused(
-                    failure.error_code().exit_code(),
-                    format!(
-                        "{}; the stamp {} is the highest that this context has seen, kept in \
-                         {path}",
-                        failure.message, self.kept
-                    ),
-                    format!(
-                        "run the same later; or rm {path}, and give up the order after what was \
-                         seen before"
-                    ),
-                )
-            }
-            other => other.into(),
+        if let ClientError::Failure(failure) = &error
+            && ahead(failure)
+            && self.floor == self.kept
+        {
+            let path = self.seen_stamp.path().display();
+            return CtlError::refused(
+                failure.error_code().exit_code(),
+                format!(
+                    "{}; the stamp {} is the highest that this context has seen, kept in {path}",
+                    failure.message, self.kept
+                ),
+                format!(
+                    "run the same later; or rm {path}, and give up the order after what was seen \
+                     before"
+                ),
+            );
         }
+        error.into()
     }
 
     /// The certificate's name: as whom this session talks.

@@ -115,7 +115,16 @@ impl Found {
                 // Not a matter of one node: the caller may not, or the command is no good.
                 Err(error) => match error.exit_code() {
                     ExitCode::Usage | ExitCode::Denied | ExitCode::Conflict => return Err(error),
-                    code => Err((code, error.line())),
+                    code @ (ExitCode::Other
+                    | ExitCode::Unreachable
+                    | ExitCode::NotFound
+                    | ExitCode::Unknown
+                    | ExitCode::Degraded
+                    | ExitCode::NoQuorum
+                    | ExitCode::Clock
+                    | ExitCode::Integrity
+                    | ExitCode::Interrupted
+                    | ExitCode::ReaderGone) => Err((code, error.line())),
                 },
             };
             // What found damage takes no part from then on; what it found is the answer.

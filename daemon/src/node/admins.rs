@@ -7,7 +7,7 @@ use proto::{ErrorCode, Failure};
 use crate::doorman::Door;
 use crate::reader::store_failure;
 
-use super::{Core, Deadline, Node, Principal};
+use super::{Core, Deadline, Node, Principal, own};
 
 /// The command that an administrator's request stands for. Apply refuses others as well; here it costs
 /// no log entry.
@@ -105,10 +105,8 @@ impl Node {
     ) -> Result<(), Failure> {
         let op = CommandOp::Admin(AdminChange { op: Some(AdminOp::First(first)) });
         model::check(&op)?;
-        match self.order_own(self.core()?, self.name(), op, deadline).await? {
-            Outcome::Refused(failure) => Err(failure),
-            _ => Ok(()),
-        }
+        let outcome = self.order_own(self.core()?, self.name(), op, deadline).await?;
+        if let Outcome::Admins(_) = outcome { Ok(()) } else { Err(own::instead(outcome)) }
     }
 }
 

@@ -29,7 +29,7 @@ use crate::reader::{answered, store_failure};
 use crate::reconciler;
 
 use super::primary::{GaveUp, Patience, primary_may_change_that};
-use super::{Core, DEADLINE, Deadline, Node, Principal};
+use super::{Core, DEADLINE, Deadline, Node, Principal, own};
 
 /// Time for one joiner, call-back and admission included.
 const JOIN_WITHIN: Duration = Duration::from_secs(30);
@@ -326,10 +326,11 @@ impl Node {
     ) -> Result<Registered, Failure> {
         let op = CommandOp::Token(TokenChange { op: Some(TokenOp::AdmitClient(admit)) });
         model::check(&op)?;
-        match self.order_own(self.core()?, node, op, deadline).await? {
-            Outcome::Registered { home } => Ok(Registered { home, ..Registered::default() }),
-            Outcome::Refused(failure) => Err(failure),
-            _ => Err(Failure::new(ErrorCode::Internal, "an admission had an unexpected outcome")),
+        let outcome = self.order_own(self.core()?, node, op, deadline).await?;
+        if let Outcome::Registered { home } = outcome {
+            Ok(Registered { home, ..Registered::default() })
+        } else {
+            Err(own::instead(outcome))
         }
     }
 

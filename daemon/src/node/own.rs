@@ -77,11 +77,8 @@ impl Node {
             let message = format!("the data disk of {} has no room for events", self.inner.name);
             return Err(Failure::new(ErrorCode::DiskFull, message));
         }
-        match self.order_own(self.core()?, node, op, Deadline::within(DEADLINE)).await? {
-            Outcome::Sent(ack) => Ok(ack),
-            Outcome::Refused(failure) => Err(failure),
-            _ => Err(Failure::new(ErrorCode::Internal, "an event had an unexpected outcome")),
-        }
+        let outcome = self.order_own(self.core()?, node, op, Deadline::within(DEADLINE)).await?;
+        if let Outcome::Sent(ack) = outcome { Ok(ack) } else { Err(instead(outcome)) }
     }
 
     /// Orders a change of members of `node`'s own on this primary.
@@ -93,14 +90,8 @@ impl Node {
     ) -> Result<Members, Failure> {
         let op = CommandOp::Member(change);
         model::check(&op)?;
-        match self.order_own(self.core()?, node, op, deadline).await? {
-            Outcome::Members(members) => Ok(members),
-            Outcome::Refused(failure) => Err(failure),
-            _ => Err(Failure::new(
-                ErrorCode::Internal,
-                "a change of members had an unexpected outcome",
-            )),
-        }
+        let outcome = self.order_own(self.core()?, node, op, deadline).await?;
+        if let Outcome::Members(members) = outcome { Ok(members) } else { Err(instead(outcome)) }
     }
 
     /// Brings a change of members of this node's own to the primary, once.
@@ -146,4 +137,25 @@ impl Node {
         let late = || Failure::new(ErrorCode::Unknown, "the majority did not confirm it in time");
         tokio::time::timeout_at(deadline.at(), proposed).await.unwrap_or_else(|_| Err(late()))
     }
+}
+
+/// What a command came to that did not have the outcome of its kind: it was refused, or this program
+/// is wrong.
+pub(super) fn instead(outcome: Outcome) -> Failure {
+    let kind = match outcome {
+        Outcome::Refused(failure) => return failure,
+        Outcome::Sent(_) => "sent",
+        Outcome::Deleted(_) => "deleted",
+        Outcome::Registered { .. } => "registered",
+        Outcome::CursorSet => "cursor set",
+        Outcome::Expired { .. } => "expired",
+        Outcome::Configured(_) => "configured",
+        Outcome::Members(_) => "members",
+        Outcome::Tokens(_) => "tokens",
+        Outcome::Groups(_) => "groups",
+        Outcome::Kv(_) => "kv",
+        Outcome::Admins(_) => "admins",
+        Outcome::Done => "done",
+    };
+    Failure::new(ErrorCode::Internal, format!("a command had an outcome of another kind: {kind}"))
 }

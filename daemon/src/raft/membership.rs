@@ -15,7 +15,7 @@ use std::time::Duration;
 use openraft::ChangeMembers;
 use openraft::Precondition;
 use openraft::async_runtime::WatchReceiver as _;
-use openraft::errors::{ClientWriteError, RaftError};
+use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::raft::ChangeMembershipRequest;
 
 use super::types::{CommittedLeader, LogId, Member, Types};
@@ -211,11 +211,16 @@ fn refusal(error: &ClientWriteError<Types>) -> ChangeError {
         }
         ClientWriteError::PreconditionFailed(error) => ChangeError::Overtaken(error.to_string()),
         ClientWriteError::ChangeMembershipError(error) => match error {
-            openraft::errors::ChangeMembershipError::InProgress(_)
-            | openraft::errors::ChangeMembershipError::UncommittedLeaderLog(_) => {
+            ChangeMembershipError::InProgress(_)
+            | ChangeMembershipError::UncommittedLeaderLog(_) => {
                 ChangeError::Overtaken(error.to_string())
             }
-            _ => ChangeError::Refused(error.to_string()),
+            ChangeMembershipError::EmptyMembership(_)
+            | ChangeMembershipError::LearnerNotFound(_)
+            | ChangeMembershipError::UnsupportedMembershipTransition(_)
+            | ChangeMembershipError::NodeMetadataChanged(_) => {
+                ChangeError::Refused(error.to_string())
+            }
         },
     }
 }

@@ -164,8 +164,12 @@ impl Peer {
             }
         };
         match answer? {
-            ResponseKind::Refused(why) => Err(codec_error(&CodecError(why))),
-            kind => Ok(kind),
+            ResponseKind::Refused(why) => Err(refused(why)),
+            kind @ (ResponseKind::Appended(_)
+            | ResponseKind::Voted(_)
+            | ResponseKind::Transferred(_)
+            | ResponseKind::Installed(_)
+            | ResponseKind::StampInFuture(_)) => Ok(kind),
         }
     }
 
@@ -174,12 +178,9 @@ impl Peer {
         kind: RequestKind,
         option: &RPCOption,
     ) -> Result<VoteResponse<Types>, RpcError> {
-        match self.ask(kind, option.hard_ttl(), || self.ballots.patience()).await? {
-            ResponseKind::Voted(voted) => {
-                codec::decode_voted(voted).map_err(|error| codec_error(&error))
-            }
-            _ => Err(unexpected()),
-        }
+        let answer = self.ask(kind, option.hard_ttl(), || self.ballots.patience()).await?;
+        let ResponseKind::Voted(voted) = answer else { return Err(unexpected()) };
+        codec::decode_voted(voted).map_err(|error| codec_error(&error))
     }
 
     async fn send_snapshot(
@@ -209,8 +210,11 @@ impl Peer {
             .unwrap_or_else(|_| Err(self.timed_out(RPCTypes::InstallSnapshot, SNAPSHOT_IDLE)))?
         {
             ResponseKind::Installed(vote) => Ok(SnapshotResponse::new(codec::vote(vote))),
-            ResponseKind::Refused(why) => Err(codec_error(&CodecError(why))),
-            _ => Err(unexpected()),
+            ResponseKind::Refused(why) => Err(refused(why)),
+            ResponseKind::Appended(_)
+            | ResponseKind::Voted(_)
+            | ResponseKind::Transferred(_)
+            | ResponseKind::StampInFuture(_) => Err(unexpected()),
         }
     }
 }
@@ -220,6 +224,11 @@ async fn send_chunk(tx: &mut FrameTx, frame: Bytes) -> Result<(), RpcError> {
         Ok(sent) => sent.map_err(|error| unreachable(&error)),
         Err(_) => Err(codec_error(&CodecError("the receiver takes no more chunks".to_owned()))),
     }
+}
+
+/// The other side says why not.
+fn refused(why: String) -> RpcError {
+    codec_error(&CodecError(why))
 }
 
 fn unexpected() -> RpcError {
@@ -348,11 +357,9 @@ impl RaftNetworkV2<Types> for Peer {
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RpcError> {
         let kind = RequestKind::Transfer(codec::encode_transfer(&req));
-        match self.ask(kind, option.hard_ttl(), || self.ballots.patience()).await? {
-            ResponseKind::Transferred(why) if why.is_empty() => Ok(Ok(())),
-            ResponseKind::Transferred(why) => Err(codec_error(&CodecError(why))),
-            _ => Err(unexpected()),
-        }
+        let answer = self.ask(kind, option.hard_ttl(), || self.ballots.patience()).await?;
+        let ResponseKind::Transferred(why) = answer else { return Err(unexpected()) };
+        if why.is_empty() { Ok(Ok(())) } else { Err(refused(why)) }
     }
 }
 

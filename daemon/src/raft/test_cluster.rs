@@ -327,11 +327,12 @@ impl TestNode {
             headers: Vec::new(),
             body: "hello".into(),
         };
-        match self.order(op).await? {
-            Outcome::Sent(ack) => Ok(ack),
-            Outcome::Refused(failure) => Err(failure),
-            other => panic!("{other:?}"),
+        let outcome = self.order(op).await?;
+        if let Outcome::Refused(failure) = outcome {
+            return Err(failure);
         }
+        let Outcome::Sent(ack) = outcome else { panic!("{outcome:?}") };
+        Ok(ack)
     }
 
     /// Orders an admin's command, as primary.

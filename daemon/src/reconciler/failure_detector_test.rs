@@ -239,7 +239,8 @@ proptest! {
             match state {
                 MemberState::Left => prop_assert!(silent(4000), "{quiet_ms} {ran_ms}"),
                 MemberState::Suspect => prop_assert!(silent(1000), "{quiet_ms} {ran_ms}"),
-                _ => {
+                MemberState::Admitted | MemberState::Removed => prop_assert!(false, "{state:?}"),
+                MemberState::Joined => {
                     let (at, since, life) = link.voice.unwrap();
                     prop_assert!(at - since >= 300 && now_ms - at < 1000 && life == notice.starts);
                     link.row.starts = notice.starts;

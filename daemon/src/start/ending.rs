@@ -18,13 +18,11 @@ const ENGINE_SEEN_WITHIN: Duration = Duration::from_secs(1);
 /// How the process ends over an error of a store that is open: the database does not tell in a type
 /// what it lacks.
 pub(super) fn failed_on(disk: &Path, error: &StoreError) -> Failed {
-    match error {
-        StoreError::Database { .. } => {
-            let said = anyhow::Error::msg(error.to_string());
-            Failed::new(Exit::Other, said, Trouble::of_disk(disk).hint())
-        }
-        error => Failed::from(error),
+    if matches!(error, StoreError::Database { .. }) {
+        let said = anyhow::Error::msg(error.to_string());
+        return Failed::new(Exit::Other, said, Trouble::of_disk(disk).hint());
     }
+    Failed::from(error)
 }
 
 /// How a node ends over an error of its store that is open. Damage is remembered first; with that on

@@ -78,11 +78,12 @@ impl StoreError {
     /// Wraps a database error with what was attempted. A block, a log or a table that is not what
     /// was written is damage; all else is a disk or a database that refuses.
     pub(crate) fn database(doing: &'static str) -> impl FnOnce(rocksdb::Error) -> Self {
-        move |source| match source.kind() {
-            ErrorKind::Corruption => {
+        move |source| {
+            if matches!(source.kind(), ErrorKind::Corruption) {
                 Self::Damaged(format!("the database failed while {doing}: {source}"))
+            } else {
+                Self::Database { doing, source }
             }
-            _ => Self::Database { doing, source },
         }
     }
 

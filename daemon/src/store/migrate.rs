@@ -81,15 +81,13 @@ pub(super) fn move_log(
 
 fn open(store: &Path, evidence: &Arc<Evidence>) -> Result<Database, StoreError> {
     let opened = verdict::open(store, |db| Database::open_with_log(db, evidence));
-    opened.map_err(|error| match error {
-        StoreError::Damaged(found) => {
-            let what = format!(
-                "{} has format {FORMAT_LOG_IN_DB}, and does not open cleanly: {found}",
-                store.display()
-            );
-            StoreError::Environment { trouble: Trouble::EarlierFormat, what }
-        }
-        other => other,
+    opened.map_err(|error| {
+        let StoreError::Damaged(found) = &error else { return error };
+        let what = format!(
+            "{} has format {FORMAT_LOG_IN_DB}, and does not open cleanly: {found}",
+            store.display()
+        );
+        StoreError::Environment { trouble: Trouble::EarlierFormat, what }
     })
 }
 

@@ -41,10 +41,10 @@ impl Refused {
 
 impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Incomplete(_) => Self::Unmarked(Damage::new(DamageKind::Lost, error)),
-            _ => Self::By(error),
+        if matches!(error, StoreError::Incomplete(_)) {
+            return Self::Unmarked(Damage::new(DamageKind::Lost, error));
         }
+        Self::By(error)
     }
 }
 

@@ -19,15 +19,35 @@ pub(crate) fn family(table: Table) -> &'static str {
     match table {
         Table::Records => RECORDS,
         Table::Streams => STREAMS,
-        _ => STATE,
+        Table::Clients
+        | Table::Ids
+        | Table::Dedup
+        | Table::DedupAge
+        | Table::Cursors
+        | Table::Slots
+        | Table::Meta
+        | Table::Senders
+        | Table::CursorOwners
+        | Table::Blocks
+        | Table::Settings
+        | Table::Members
+        | Table::Tokens
+        | Table::Groups
+        | Table::GroupMembers
+        | Table::ClientGroups
+        | Table::Kv
+        | Table::Admins
+        | Table::FormerAdmins
+        | Table::Floors => STATE,
     }
 }
 
 /// The stored key of a row.
 pub(crate) fn row_key(prefix: [u8; 6], table: Table, key: &[u8]) -> Vec<u8> {
-    match table {
-        Table::Records | Table::Streams => [prefix.as_slice(), key].concat(),
-        _ => keys::state(prefix, table.number(), key),
+    if family(table) == STATE {
+        keys::state(prefix, table.number(), key)
+    } else {
+        [prefix.as_slice(), key].concat()
     }
 }
 

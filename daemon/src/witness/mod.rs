@@ -257,20 +257,11 @@ impl Witness {
             return Err(Refused::new(Refusal::TwoHistories, known.found.clone()));
         }
         let place_at = |index| self.place_at(index);
-        let mut finding = state.memory.meet(&me, place_at, shown, &they.remembers);
-        if let Some(refusal) = &refused {
-            finding = match refusal.why {
-                Refusal::TwoHistories if !matches!(finding, Finding::Fork(_)) => {
-                    return Err(state.contradicted(they.raft_id, &they.name, refusal.clone()));
-                }
-                Refusal::Lacks | Refusal::TwoLives
-                    if they_saw_me && !matches!(finding, Finding::Fork(_)) =>
-                {
-                    self.is_lacking(format!("{} says: {}", they.name, refusal.reason));
-                    return Err(refusal.clone());
-                }
-                _ => finding,
-            };
+        let finding = state.memory.meet(&me, place_at, shown, &they.remembers);
+        if let Some(refusal) = &refused
+            && !matches!(finding, Finding::Fork(_))
+        {
+            self.heed(&mut state, they, refusal, they_saw_me)?;
         }
         match finding {
             Finding::Fork(fork) => {
@@ -303,6 +294,38 @@ impl Witness {
                 self.met(they.raft_id);
                 Ok(())
             }
+        }
+    }
+
+    /// Takes a refusal of theirs for what it says where this node finds no fork itself.
+    ///
+    /// # Errors
+    /// The refusal, where it settles that the two have nothing to say to each other.
+    fn heed(
+        &self,
+        state: &mut State,
+        they: &Hello,
+        refusal: &Refused,
+        they_saw_me: bool,
+    ) -> Result<(), Refused> {
+        match refusal.why {
+            Refusal::TwoHistories => {
+                Err(state.contradicted(they.raft_id, &they.name, refusal.clone()))
+            }
+            Refusal::Lacks | Refusal::TwoLives if they_saw_me => {
+                self.is_lacking(format!("{} says: {}", they.name, refusal.reason));
+                Err(refusal.clone())
+            }
+            Refusal::Lacks
+            | Refusal::TwoLives
+            | Refusal::Other
+            | Refusal::Cluster
+            | Refusal::Name
+            | Refusal::Store
+            | Refusal::Unknown
+            | Refusal::Removed
+            | Refusal::LacksItself
+            | Refusal::NotYet => Ok(()),
         }
     }
 

@@ -80,8 +80,8 @@ pub(super) async fn run(whose: Whose, globals: &Globals, out: &mut Out) -> Resul
 }
 
 fn view(reply: Reply) -> Result<LoweredView, CtlError> {
-    match reply {
-        Reply::CeilingLowered(lowered) => LoweredView::of(&lowered),
-        _ => Err(CtlError::unexpected("no ceiling")),
-    }
+    let Reply::CeilingLowered(lowered) = reply else {
+        return Err(CtlError::unexpected("no ceiling"));
+    };
+    LoweredView::of(&lowered)
 }

@@ -130,10 +130,10 @@ fn refuse_via(globals: &Globals) -> Result<(), CtlError> {
 }
 
 fn view(reply: Reply) -> Result<ClockView, CtlError> {
-    match reply {
-        Reply::Clock(report) => Ok(report.into()),
-        _ => Err(CtlError::unexpected("no clock report")),
-    }
+    let Reply::Clock(report) = reply else {
+        return Err(CtlError::unexpected("no clock report"));
+    };
+    Ok(report.into())
 }
 
 impl Clocks {

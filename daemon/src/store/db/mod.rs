@@ -198,11 +198,10 @@ impl Database {
         move |source| {
             let error = said(doing, source);
             if let Some(evidence) = &self.evidence {
-                match &error {
-                    StoreError::Damaged(found) => {
-                        evidence.damaged(Damage::new(DamageKind::Corrupt, found))
-                    }
-                    error => evidence.failed(error),
+                if let StoreError::Damaged(found) = &error {
+                    evidence.damaged(Damage::new(DamageKind::Corrupt, found));
+                } else {
+                    evidence.failed(&error);
                 }
             }
             error
