@@ -32,8 +32,11 @@ demo: build
 build: setup
 	$(CARGO) build $(FLAGS) --workspace --bins
 
+# So many seeds are part of every `make test`.
+SEEDS ?= 2000
 test: lint doc build
 	$(CARGO) test $(FLAGS) --workspace
+	@$(MAKE) --no-print-directory sim N=$(SEEDS)
 
 lint: setup-test
 	$(CARGO) fmt --all --check

@@ -73,18 +73,23 @@ pub(crate) fn known_members(config: &Config, me: &NodeIdentity) -> Result<Option
     if exists || Seed::read(&config.data_dir)?.is_some() {
         return Ok(None);
     }
+    Ok(noted_members(config, me))
+}
+
+/// The members as this node noted them beside its key, if that is still the key of then.
+pub(crate) fn noted_members(config: &Config, me: &NodeIdentity) -> Option<Seed> {
     let known = Seed::read_members(&config.tls).unwrap_or_else(|error| {
         tracing::warn!(%error, "what this node knew of the members cannot be read");
         None
     });
     let identity = me.credentials.identity();
     let own = me.credentials.fingerprint();
-    Ok(known.filter(|known| {
+    known.filter(|known| {
         let key = known.myself().and_then(|myself| myself.key);
         known.cluster == identity.cluster
             && known.node == identity.name
             && key.is_some_and(|key| key.0 == own)
-    }))
+    })
 }
 
 /// The token of the command line, else that of the configuration's file.

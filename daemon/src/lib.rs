@@ -34,6 +34,7 @@ pub mod proposer;
 mod queue;
 pub mod reader;
 pub mod reconciler;
+mod seeded;
 pub mod sessions;
 pub mod tasks;
 mod throttle;

@@ -32,6 +32,10 @@ pub struct Rejoined {
     /// The same, for a person.
     #[prost(string, tag = "3")]
     pub text: String,
+    /// While it waits: the members as the node that is asked knows them. The one that asks may know those
+    /// of long ago only, and the primary may be a newer one.
+    #[prost(message, optional, tag = "4")]
+    pub known: Option<crate::member::Members>,
 }
 
 /// What a repair waits for. The numbers are the wire format.

@@ -28,7 +28,8 @@ const TRIES: usize = 4;
 /// What all clients of a run share.
 #[derive(Clone)]
 pub struct Clients {
-    machines: Arc<Vec<Arc<Machine>>>,
+    /// Those that clients go to: of members.
+    machines: Arc<Mutex<Vec<Arc<Machine>>>>,
     cluster: Arc<Cluster>,
     trace: Trace,
     stop: Arc<AtomicBool>,
@@ -38,11 +39,11 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Clients of these machines, none of them at work.
+    /// Clients that know no machine yet, none of them at work.
     #[must_use]
-    pub fn new(machines: &Arc<Vec<Arc<Machine>>>, cluster: &Arc<Cluster>, trace: &Trace) -> Self {
+    pub fn new(cluster: &Arc<Cluster>, trace: &Trace) -> Self {
         Self {
-            machines: Arc::clone(machines),
+            machines: Arc::default(),
             cluster: Arc::clone(cluster),
             trace: trace.clone(),
             stop: Arc::default(),
@@ -50,6 +51,16 @@ impl Clients {
             history: Arc::default(),
             seen: Arc::default(),
         }
+    }
+
+    /// Tells all of them which machines there are.
+    pub fn go_to(&self, machines: Vec<Arc<Machine>>) {
+        *self.machines.lock() = machines;
+    }
+
+    /// One of the machines, if there is any.
+    fn any(&self, random: &mut Random) -> Option<Arc<Machine>> {
+        pick(random, &self.machines.lock()).cloned()
     }
 
     /// Tells all of them to end after what they are about.
@@ -121,8 +132,8 @@ impl Clients {
         let invoked = Instant::now().into_std();
         let mut last = None;
         for _ in 0..TRIES {
-            let Some(machine) = pick(random, &self.machines) else { return };
-            let outcome = self.send_once(who, machine, id).await;
+            let Some(machine) = self.any(random) else { return };
+            let outcome = self.send_once(who, &machine, id).await;
             match &outcome {
                 Outcome::Acked { .. } => {
                     self.note(who, id, invoked, outcome);
@@ -167,9 +178,9 @@ impl Clients {
     /// Reads from the end, again and again, through any node.
     pub async fn read(self, mut random: Random) {
         while !self.stopped() {
-            let Some(machine) = pick(&mut random, &self.machines) else { return };
+            let Some(machine) = self.any(&mut random) else { return };
             let acked = self.highest.load(Ordering::SeqCst);
-            if let Some(last) = self.last_from(machine, acked).await {
+            if let Some(last) = self.last_from(&machine, acked).await {
                 note!(self.trace, "read at {}: {last} after {acked}", machine.name);
                 self.seen.lock().push(Seen { node: machine.name.to_string(), acked, last });
             }
@@ -181,8 +192,8 @@ impl Clients {
     pub async fn compact(self, mut random: Random) {
         while !self.stopped() {
             self.rest(&mut random, 2_000).await;
-            let Some(machine) = pick(&mut random, &self.machines) else { return };
-            let done = self.ask(Who::Admin, machine, Op::Compact(Empty {})).await.is_ok();
+            let Some(machine) = self.any(&mut random) else { return };
+            let done = self.ask(Who::Admin, &machine, Op::Compact(Empty {})).await.is_ok();
             note!(self.trace, "compacted {}: {done}", machine.name);
         }
     }

@@ -52,7 +52,7 @@ impl Cluster {
     pub fn new(nodes: u64) -> anyhow::Result<Self> {
         let id: ClusterId = CLUSTER.parse()?;
         let authority = Authority::create(&id)?;
-        let pki = tempfile::tempdir()?;
+        let pki = folder()?;
         certs::write_public(&pki.path().join("ca.crt"), authority.cert_pem())?;
         certs::write_private(&pki.path().join("ca.key"), &authority.key_pem())?;
         let mut clients = Vec::new();
@@ -76,7 +76,25 @@ impl Cluster {
         Ok(this)
     }
 
-    /// Names of the nodes, in order.
+    /// Makes a key for a node that is to join, and the request for its certificate.
+    ///
+    /// # Errors
+    /// When it cannot be made or written.
+    pub fn request(&self, node: &Name) -> anyhow::Result<Vec<u8>> {
+        let (key, request) = certs::new_request()?;
+        certs::write_private(&self.file(node, "key"), &key)?;
+        Ok(request)
+    }
+
+    /// Takes the certificate that a node has got.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn take_certificate(&self, node: &Name, pem: &str) -> anyhow::Result<()> {
+        Ok(certs::write_public(&self.file(node, "crt"), pem)?)
+    }
+
+    /// Names of the first nodes, in order.
     #[must_use]
     pub fn names(&self) -> Vec<Name> {
         self.members.iter().map(|member| member.name.clone()).collect()
@@ -171,6 +189,11 @@ impl Cluster {
         let ca: &Path = &self.pki.path().join("ca.crt");
         Ok(Credentials::load(ca, &self.file(node, "crt"), &self.file(node, "key"))?)
     }
+}
+
+/// A folder that no disk waits for, where there is one: a run writes many small files.
+fn folder() -> std::io::Result<TempDir> {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())
 }
 
 #[expect(clippy::expect_used, reason = "a constant")]

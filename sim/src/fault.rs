@@ -22,6 +22,8 @@ pub enum Kind {
     DiskError,
     /// A disk takes very long.
     DiskSlow,
+    /// A disk does not answer for a while.
+    DiskHang,
     /// A disk lost the end of a log that was durable, while its machine was off.
     LostTail,
     /// An old copy of a disk is put back.
@@ -46,11 +48,15 @@ pub enum Kind {
     ClockDrift,
     /// A node is stopped in order, and starts again.
     Stop,
+    /// A new node joins.
+    Join,
+    /// A node is removed.
+    Remove,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::Kill,
         Self::KillAll,
         Self::DieInCall,
@@ -58,6 +64,7 @@ impl Kind {
         Self::PowerCutAll,
         Self::DiskError,
         Self::DiskSlow,
+        Self::DiskHang,
         Self::LostTail,
         Self::SetBack,
         Self::Wiped,
@@ -70,6 +77,8 @@ impl Kind {
         Self::ClockStep,
         Self::ClockDrift,
         Self::Stop,
+        Self::Join,
+        Self::Remove,
     ];
 
     /// Its name on the command line and in the ledger.
@@ -83,6 +92,7 @@ impl Kind {
             Self::PowerCutAll => "power-cut-all",
             Self::DiskError => "disk-error",
             Self::DiskSlow => "disk-slow",
+            Self::DiskHang => "disk-hang",
             Self::LostTail => "lost-tail",
             Self::SetBack => "set-back",
             Self::Wiped => "wiped",
@@ -95,6 +105,8 @@ impl Kind {
             Self::ClockStep => "clock-step",
             Self::ClockDrift => "clock-drift",
             Self::Stop => "stop",
+            Self::Join => "join",
+            Self::Remove => "remove",
         }
     }
 
@@ -111,6 +123,7 @@ impl Kind {
             // A sync that failed was not acknowledged.
             | Self::DiskError
             | Self::DiskSlow
+            | Self::DiskHang
             | Self::Cut
             | Self::CutOneWay
             | Self::Isolate
@@ -118,7 +131,9 @@ impl Kind {
             | Self::Reset
             | Self::ClockStep
             | Self::ClockDrift
-            | Self::Stop => false,
+            | Self::Stop
+            | Self::Join
+            | Self::Remove => false,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! and its network gone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use config::Config;
@@ -48,11 +48,12 @@ pub struct Machine {
     process: Mutex<Option<Process>>,
     /// Whether a process is to run.
     on: watch::Sender<bool>,
-    /// Longest time of a sync now, microseconds.
-    sync_max_us: Arc<AtomicU64>,
+    pace: Pace,
     random: Mutex<Random>,
     /// What the last process said that cannot run at all.
     refused: Mutex<Option<String>>,
+    /// Whether its node is a member, as far as the world knows.
+    member: AtomicBool,
 }
 
 /// All that is on the disk of a machine.
@@ -86,32 +87,33 @@ pub enum End {
 }
 
 impl Machine {
-    /// A machine with a new store on it, that is on.
+    /// A machine with the new store on it that this seed makes, that is on.
     ///
     /// # Errors
     /// When the store cannot be made.
     pub fn new(
-        name: Name,
+        seed: Seed,
         cluster: &Arc<Cluster>,
         board: &Switchboard,
         trace: &Trace,
         random: &mut Random,
         sync_max: Duration,
     ) -> anyhow::Result<Arc<Self>> {
-        let sync_max_us = Arc::new(AtomicU64::new(micros(sync_max)));
+        let pace = Pace::new(trace, sync_max);
         let this = Self {
-            clock: VirtualClock::new(crate::world::WALL_NS),
+            clock: VirtualClock::new(crate::world::WALL_NS + trace.now_ns()),
             cluster: Arc::clone(cluster),
             board: board.clone(),
             trace: trace.clone(),
-            disk: Mutex::new(empty(random, &sync_max_us)),
-            seed: Mutex::new(cluster.seed(&name)),
+            disk: Mutex::new(empty(random, &pace)),
+            name: seed.node.clone(),
+            seed: Mutex::new(seed),
             process: Mutex::new(None),
             on: watch::Sender::new(true),
-            sync_max_us,
+            pace,
             random: Mutex::new(Random::new(random.draw())),
             refused: Mutex::new(None),
-            name,
+            member: AtomicBool::new(true),
         };
         this.make_store()?;
         Ok(Arc::new(this))
@@ -129,7 +131,7 @@ impl Machine {
     /// Makes a new store where the cluster has allowed one, in place of the one that was there.
     fn make_new_store(&self, config: &Config) -> anyhow::Result<()> {
         let Some(seed) = Seed::read(&config.data_dir)? else { return Ok(()) };
-        *self.disk.lock() = empty(&mut self.random.lock(), &self.sync_max_us);
+        *self.disk.lock() = empty(&mut self.random.lock(), &self.pace);
         *self.seed.lock() = seed;
         self.make_store()?;
         note!(self.trace, "{} has a new store", self.name);
@@ -261,6 +263,17 @@ impl Machine {
         self.on.send_replace(on);
     }
 
+    /// Whether its node is a member, as far as the world knows.
+    #[must_use]
+    pub fn is_member(&self) -> bool {
+        self.member.load(Ordering::Relaxed)
+    }
+
+    /// Its node was removed. The machine goes on as it likes.
+    pub fn is_removed(&self) {
+        self.member.store(false, Ordering::Relaxed);
+    }
+
     /// The process that runs.
     #[must_use]
     pub fn process(&self) -> Option<Process> {
@@ -286,7 +299,19 @@ impl Machine {
 
     /// Lets syncs take up to this long.
     pub fn set_sync_max(&self, max: Duration) {
-        self.sync_max_us.store(micros(max), Ordering::Relaxed);
+        self.pace.sync_max_us.store(micros(max), Ordering::Relaxed);
+    }
+
+    /// Lets no sync that begins from now on end before this has passed.
+    pub fn hang_disk(&self, time: Duration) {
+        let until = self.trace.now_ns().saturating_add(nanos(time));
+        self.pace.hangs_until_ns.store(until, Ordering::Relaxed);
+    }
+
+    /// How long the disk still hangs.
+    #[must_use]
+    pub fn hangs(&self) -> Duration {
+        self.pace.hangs()
     }
 
     /// A copy of the disk, as a backup of files has it.
@@ -315,7 +340,7 @@ impl Machine {
 
     /// Puts an empty disk into it.
     pub fn wipe(&self, random: &mut Random) {
-        let empty = empty(random, &self.sync_max_us);
+        let empty = empty(random, &self.pace);
         self.put(empty);
     }
 
@@ -371,17 +396,48 @@ pub fn pick<'a, T>(random: &mut Random, from: &'a [T]) -> Option<&'a T> {
     from.get(at)
 }
 
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// How fast a disk is. Clones are the same.
+#[derive(Clone)]
+struct Pace {
+    /// Longest time of a sync, microseconds.
+    sync_max_us: Arc<AtomicU64>,
+    /// Until when it hangs, nanoseconds of the run.
+    hangs_until_ns: Arc<AtomicU64>,
+    trace: Trace,
+}
+
+impl Pace {
+    fn new(trace: &Trace, sync_max: Duration) -> Self {
+        let sync_max_us = Arc::new(AtomicU64::new(micros(sync_max)));
+        Self { sync_max_us, hangs_until_ns: Arc::default(), trace: trace.clone() }
+    }
+
+    fn hangs(&self) -> Duration {
+        let until = self.hangs_until_ns.load(Ordering::Relaxed);
+        Duration::from_nanos(until.saturating_sub(self.trace.now_ns()))
+    }
+
+    /// How long a sync takes that begins now.
+    fn draw(&self, random: &mut Random) -> Duration {
+        let most = self.sync_max_us.load(Ordering::Relaxed);
+        let usual = Duration::from_micros(most / 4 + random.below(most - most / 4 + 1));
+        // Its halves are waited for one after the other.
+        usual.max(2 * self.hangs())
+    }
+}
+
 /// An empty disk.
-fn empty(random: &mut Random, sync_max_us: &Arc<AtomicU64>) -> Disk {
-    let (draws, max_us) = (Mutex::new(Random::new(random.draw())), Arc::clone(sync_max_us));
-    let latency = Latency::new(move || {
-        let most = max_us.load(Ordering::Relaxed);
-        Duration::from_micros(most / 4 + draws.lock().below(most - most / 4 + 1))
-    });
+fn empty(random: &mut Random, pace: &Pace) -> Disk {
+    let (draws, pace) = (Mutex::new(Random::new(random.draw())), pace.clone());
+    let latency = Latency::new(move || pace.draw(&mut draws.lock()));
     let options = log::Options { segment_bytes: SEGMENT_BYTES, ..log::Options::default() };
     let state = MemoryState::default();
     let (log, marks) = (MemoryDisk::new(random.draw()), MemoryDisk::new(random.draw()));

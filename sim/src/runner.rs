@@ -185,6 +185,8 @@ struct Sum {
     acks: u64,
     virtual_s: f64,
     bit: BTreeMap<String, u64>,
+    /// Runs in which a fault bit.
+    bitten: u64,
     /// Runs that were made twice, and those of them that were the same.
     twice: u64,
     same: u64,
@@ -204,6 +206,7 @@ impl Sum {
             say(done.text.trim_end());
         }
         let line = done.text.lines().rfind(|line| line.starts_with("seed=")).unwrap_or_default();
+        let faults_before = self.faults();
         for (key, value) in line.split(' ').filter_map(|word| word.split_once('=')) {
             match key {
                 "seed" | "trace" => {}
@@ -214,6 +217,7 @@ impl Sum {
                 }
             }
         }
+        self.bitten += u64::from(self.faults() > faults_before);
         let seconds = began.elapsed().as_secs();
         if seconds >= self.said_s + PROGRESS_S {
             self.said_s = seconds;
@@ -221,6 +225,11 @@ impl Sum {
             let failed = self.failed.len();
             say(&format!("{} seeds, {failed} failed, {rate:.1} seeds a second", self.runs));
         }
+    }
+
+    /// How many faults bit so far.
+    fn faults(&self) -> u64 {
+        self.bit.values().sum()
     }
 
     #[expect(clippy::cast_precision_loss, reason = "for people to read")]
@@ -244,6 +253,9 @@ impl Sum {
         if !self.failed.is_empty() {
             say(&format!("failed: {:?}", self.failed));
         }
+        // For programs.
+        let (failed, bitten) = (self.failed.len(), self.bitten);
+        say(&format!("sum seeds={runs} failed={failed} bit={bitten} acks={acks}"));
         self.failed.is_empty() && same == twice
     }
 }

@@ -28,6 +28,12 @@ impl Trace {
         self.began.elapsed()
     }
 
+    /// The same in nanoseconds.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        u64::try_from(self.now().as_nanos()).unwrap_or(u64::MAX)
+    }
+
     /// Notes that something happened.
     #[expect(clippy::print_stderr, reason = "asked for on the command line")]
     pub fn note(&self, what: fmt::Arguments<'_>) {

@@ -4,6 +4,7 @@
 //! ended, the cluster serves again within [`SERVES_WITHIN`].
 
 mod inject;
+mod membership;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,13 +13,14 @@ use std::time::Duration;
 
 use log::memory::{Fault, Random};
 use net::switchboard::Switchboard;
+use proto::member::MemberChange;
 use proto::wire::{Op, Send};
 use tokio::time::Instant;
 
 use crate::client::Clients;
 use crate::cluster::{Cluster, Who};
 use crate::fault::{Kind, OUTAGE_MAX};
-use crate::machine::{Disk, End, Machine, Process};
+use crate::machine::{Disk, End, Machine, Process, pick};
 use crate::note;
 use crate::shape::{Shape, up_to};
 use crate::trace::Trace;
@@ -85,18 +87,28 @@ pub async fn run(seed: u64, shown: bool) -> anyhow::Result<Report> {
     let board = Switchboard::new();
     let mut machines = Vec::new();
     for name in cluster.names() {
-        let machine = Machine::new(name, &cluster, &board, &trace, &mut random, shape.sync_max)?;
+        let machine = Machine::new(
+            cluster.seed(&name),
+            &cluster,
+            &board,
+            &trace,
+            &mut random,
+            shape.sync_max,
+        )?;
         tokio::task::spawn_local(Arc::clone(&machine).keep());
         machines.push(machine);
     }
-    let machines = Arc::new(machines);
-    let clients = Clients::new(&machines, &cluster, &trace);
+    let clients = Clients::new(&cluster, &trace);
+    clients.go_to(machines.clone());
     let mut world = World {
+        names: shape.nodes,
         shape,
         random,
         trace,
+        cluster,
         board,
         machines,
+        leaving: Vec::new(),
         clients,
         copies: Vec::new(),
         damaged: BTreeMap::new(),
@@ -133,7 +145,13 @@ struct World {
     random: Random,
     trace: Trace,
     board: Switchboard,
-    machines: Arc<Vec<Arc<Machine>>>,
+    cluster: Arc<Cluster>,
+    /// All that there ever were; see [`World::members`].
+    machines: Vec<Arc<Machine>>,
+    /// Number in the name of the newest node.
+    names: u64,
+    /// Removals of unknown outcome.
+    leaving: Vec<(usize, MemberChange)>,
     clients: Clients,
     /// Old copies of disks.
     copies: Vec<(usize, Disk)>,
@@ -164,8 +182,10 @@ impl World {
         let random = Random::new(self.random.draw());
         at_work.push(tokio::spawn(self.clients.clone().compact(random)));
         self.faulty().await;
+        self.let_disks_answer().await;
         self.heal();
         self.serves("after all faults", SERVES_WITHIN).await;
+        self.settle_removals().await;
         self.repairs().await;
         self.clients.stop();
         for work in at_work {
@@ -209,7 +229,7 @@ impl World {
             Kind::PowerCut => self.power_cut(&[at]).await,
             Kind::KillAll => self.outage_of_all(End::Killed),
             Kind::PowerCutAll => {
-                let all: Vec<usize> = (0..self.machines.len()).collect();
+                let all = self.members();
                 self.power_cut(&all).await
             }
             Kind::DieInCall => self.fail_disk(at, Fault::Death),
@@ -221,6 +241,7 @@ impl World {
                 self.later(Ends::Slow(at));
                 true
             }
+            Kind::DiskHang => self.hang_disk(at),
             Kind::LostTail | Kind::SetBack | Kind::Wiped | Kind::Flipped => self.damage(at, kind),
             Kind::Cut => self.between(|board, one, other| board.cut(one, other), Ends::Cut),
             Kind::CutOneWay => {
@@ -259,12 +280,14 @@ impl World {
                 true
             }
             Kind::Stop => self.stop(at).await,
+            Kind::Join => self.join().await,
+            Kind::Remove => self.remove(at).await,
         }
     }
 
     /// Forgets damages that were repaired: their machines take part with new stores.
     fn note_repaired(&mut self) {
-        let (machines, trace) = (Arc::clone(&self.machines), self.trace.clone());
+        let (machines, trace) = (self.machines.clone(), self.trace.clone());
         self.damaged.retain(|at, raft_id| {
             let machine = machines.get(*at).filter(|machine| machine.raft_id() != *raft_id);
             let votes = machine.is_some_and(|machine| {
@@ -287,7 +310,7 @@ impl World {
     /// acknowledged and remember it. Where one of two holders is damaged while the other is away, and the
     /// third lacks what they held, nothing can tell (README, P6).
     fn may_damage(&self, at: usize) -> bool {
-        let mut others = self.machines.iter().enumerate().filter(|(other, _)| *other != at);
+        let mut others = self.members().into_iter().filter(|other| *other != at);
         let remembers = |machine: &Machine| {
             machine.process().is_some_and(|process| process.since.elapsed() >= REMEMBERS_AFTER)
         };
@@ -300,7 +323,8 @@ impl World {
             Ends::Drift(_) | Ends::Power(_) => false,
         };
         self.damaged.is_empty()
-            && others.all(|(_, machine)| remembers(machine))
+            && self.leaving.is_empty()
+            && others.all(|other| remembers(self.machine(other)))
             && !self.until.iter().any(lags)
     }
 
@@ -310,16 +334,28 @@ impl World {
         &self.machines[at]
     }
 
-    fn any(&mut self) -> usize {
-        usize::try_from(self.random.below(self.machines.len() as u64)).unwrap_or(0)
+    /// The machines of members, by number.
+    fn members(&self) -> Vec<usize> {
+        let all = self.machines.iter().enumerate();
+        all.filter(|(_, machine)| machine.is_member()).map(|(at, _)| at).collect()
     }
 
-    /// Two machines.
+    /// The machine of a member.
+    fn any(&mut self) -> usize {
+        let members = self.members();
+        pick(&mut self.random, &members).copied().unwrap_or(0)
+    }
+
+    /// The machine of another member.
+    fn other_than(&mut self, at: usize) -> usize {
+        let others: Vec<_> = self.members().into_iter().filter(|other| *other != at).collect();
+        pick(&mut self.random, &others).copied().unwrap_or(at)
+    }
+
+    /// The machines of two members.
     fn pair(&mut self) -> (usize, usize) {
         let one = self.any();
-        let rest = self.machines.len() - 1;
-        let by = 1 + usize::try_from(self.random.below(rest as u64)).unwrap_or(0);
-        (one, (one + by) % self.machines.len())
+        (one, self.other_than(one))
     }
 
     fn later(&mut self, ends: Ends) {
@@ -357,6 +393,12 @@ impl World {
         }
     }
 
+    /// Waits until no disk hangs any more.
+    async fn let_disks_answer(&self) {
+        let longest = self.machines.iter().map(|machine| machine.hangs()).max();
+        tokio::time::sleep(longest.unwrap_or_default()).await;
+    }
+
     /// Ends all faults.
     fn heal(&mut self) {
         note!(self.trace, "all faults end");
@@ -373,8 +415,11 @@ impl World {
     /// Waits until every node that can take part has taken a send, and says so if that takes too long.
     async fn serves(&mut self, when: &str, within: Duration) -> bool {
         let began = Instant::now();
-        let machines: Vec<_> = (0..self.machines.len())
-            .filter(|at| !self.damaged.contains_key(at))
+        let leaves = |at: &usize| self.leaving.iter().any(|(leaving, _)| leaving == at);
+        let machines: Vec<_> = self
+            .members()
+            .into_iter()
+            .filter(|at| !self.damaged.contains_key(at) && !leaves(at))
             .map(|at| Arc::clone(self.machine(at)))
             .collect();
         for machine in machines {
@@ -433,8 +478,8 @@ impl World {
     /// What every node holds that can take part.
     async fn held(&mut self) -> Vec<Held> {
         let mut all = Vec::new();
-        let machines = Arc::clone(&self.machines);
-        for (at, machine) in machines.iter().enumerate() {
+        for at in self.members() {
+            let machine = &Arc::clone(self.machine(at));
             let name = &machine.name;
             let whole = self.whole_process(machine).await;
             let Some(process) = whole else {

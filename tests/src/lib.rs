@@ -51,7 +51,7 @@ pub use freshness::Readers;
 pub use history::{Attempt, History, Outcome};
 pub use life::Event;
 pub use load::Load;
-pub use logd::Logd;
+pub use logd::{Logd, binary};
 pub use netns::Hosts;
 pub use patience::until;
 pub use timed::Timed;

@@ -30,7 +30,8 @@ long            each row until it has reached its bar in the ledger; goes on whe
 Exit code: 0 nothing was violated; 1 something was, or the run could not be carried out; 2 wrong
 arguments; 3 this machine cannot run the row.";
 
-const REPETITIONS_MAX: u32 = 10_000;
+/// Faults of a run at most.
+pub(crate) const REPETITIONS_MAX: u32 = 10_000;
 const SECONDS_USUAL: u64 = 180;
 const SECONDS_MAX: u64 = 86_400;
 

@@ -4,7 +4,7 @@
 //! ```text
 //! args      the command line               row        kinds of faults, and how many are enough
 //! run       one run of a row               campaign   many runs: `short` and `long`
-//! power_cut kill flip boundary set_back    the rows
+//! power_cut kill flip boundary set_back seeds    the rows
 //! images    file systems in files          evidence   what a cut took away
 //! cluster   what all rows do with one      damage     a cluster at rest, and one node's disk
 //! work      folders, mounts and processes that must not outlive a run
@@ -15,8 +15,8 @@
 //! node's log had bytes that no disk had, damage if the node has met it. The seed fixes what is done to whom and after how many
 //! acknowledgements, not how the threads of three processes interleave.
 //!
-//! Not here: what a simulator can do better. These rows are for what only a kernel and a file system
-//! know.
+//! The rows are for what only a kernel and a file system know; what a simulator can do better it does
+//! itself, and has a row here so that one ledger knows all.
 
 mod args;
 mod boundary;
@@ -33,6 +33,7 @@ mod power_cut;
 mod report;
 mod row;
 mod run;
+mod seeds;
 mod set_back;
 mod work;
 

@@ -13,6 +13,8 @@ pub(crate) enum Row {
     Boundary,
     /// One node's folder is gone, or an older copy.
     SetBack,
+    /// Whole clusters in virtual time, one a seed, under all faults that the simulator knows.
+    Seeds,
 }
 
 /// What a row must have reached, without a violation.
@@ -25,8 +27,8 @@ pub(crate) struct Bar {
 }
 
 impl Row {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::PowerCut, Self::Kill, Self::Flip, Self::Boundary, Self::SetBack];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::PowerCut, Self::Kill, Self::Flip, Self::Boundary, Self::SetBack, Self::Seeds];
 
     /// Name on the command line and in the ledger.
     pub(crate) const fn name(self) -> &'static str {
@@ -36,6 +38,7 @@ impl Row {
             Self::Flip => "flip",
             Self::Boundary => "boundary",
             Self::SetBack => "set-back",
+            Self::Seeds => "seeds",
         }
     }
 
@@ -54,6 +57,7 @@ impl Row {
             Self::Flip => "one bit in any file of one node's store",
             Self::Boundary => "one node's log ends at a group; spread over a log of 300 entries",
             Self::SetBack => "one node's folder is gone, or an older copy is put back",
+            Self::Seeds => "simulated clusters, one a seed; a run has seeds of its own",
         }
     }
 
@@ -63,6 +67,7 @@ impl Row {
             Self::PowerCut | Self::Kill | Self::SetBack => 10,
             Self::Flip => 35,
             Self::Boundary => 40,
+            Self::Seeds => 2_000,
         }
     }
 
@@ -73,6 +78,7 @@ impl Row {
             Self::Flip => 7,
             Self::Boundary => 6,
             Self::SetBack => 3,
+            Self::Seeds => 200,
         }
     }
 
@@ -83,6 +89,7 @@ impl Row {
             Self::Kill => Bar { faults: 300, acks: 500_000 },
             Self::Flip => Bar { faults: 500, acks: 0 },
             Self::SetBack => Bar { faults: 50, acks: 0 },
+            Self::Seeds => Bar { faults: 100_000, acks: 0 },
         }
     }
 }

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use crate::ledger::{self, Line, Verdict};
 use crate::row::Row;
 use crate::work::Work;
-use crate::{boundary, flip, kill, power_cut, report, set_back};
+use crate::{boundary, flip, kill, power_cut, report, seeds, set_back};
 
 /// Violations that are shown of one run.
 const SHOWN: usize = 20;
@@ -76,6 +76,12 @@ pub(crate) struct Tally {
 impl Tally {
     fn new(order: Order) -> Self {
         Self { order, since: Instant::now(), done: 0, bit: 0, acks: 0 }
+    }
+
+    /// Notes many faults that were told of already.
+    pub(crate) fn faults(&mut self, done: u32, bit: u32) {
+        self.done += done;
+        self.bit += bit;
     }
 
     /// Notes a fault, and says what it was.
@@ -155,6 +161,7 @@ fn carry_out(order: Order, work: &Work, tally: &mut Tally) -> Result<(), Stop> {
         Row::Flip => flip::run(order, work, tally),
         Row::Boundary => boundary::run(order, work, tally),
         Row::SetBack => set_back::run(order, work, tally),
+        Row::Seeds => seeds::run(order, tally),
     };
     std::thread::scope(|scope| scope.spawn(row).join())
         .unwrap_or_else(|_| Err(Stop::violated("the run panicked, see above")))

@@ -115,7 +115,7 @@ impl Node {
             let name = ask.name.clone();
             let renews = matches!(ask.role, Some(JoinAs::Renew(_)));
             let token = if renews { "none, a renewal".to_owned() } else { id_text(&ask.token) };
-            match self.admit(ask, &mut joiner).await {
+            match self.admit(ask, Some(&mut joiner)).await {
                 Ok(joined) => {
                     let what = if renews { "renewed a certificate" } else { "admitted a joiner" };
                     tracing::info!(%remote, name, token, "{what}");
@@ -161,7 +161,13 @@ impl Node {
         self.core().err()
     }
 
-    async fn admit(&self, ask: JoinAsk, joiner: &mut JoinConn) -> Result<Joined, Failure> {
+    /// Admits a joiner, after calling it back over its connection; one without is known to listen where
+    /// it says.
+    pub(crate) async fn admit(
+        &self,
+        ask: JoinAsk,
+        joiner: Option<&mut JoinConn>,
+    ) -> Result<Joined, Failure> {
         if let Some(JoinAs::Renew(JoinRenew { certificate })) = ask.role {
             let renew = Renew { certificate, csr: ask.csr };
             let certificate = self.renewed(&renew, Deadline::within(DEADLINE)).await?;
@@ -174,7 +180,7 @@ impl Node {
         // The token may have been made through another node a moment ago.
         self.barrier(core, deadline).await?;
         let standing = self.check_admission(core, &asked)?;
-        if let Admit::Node(node) = &asked.admit {
+        if let (Admit::Node(node), Some(joiner)) = (&asked.admit, joiner) {
             let heard = joiner.call_back(&node.address).await;
             let heard = heard.map_err(|error| Failure::new(ErrorCode::Unknown, error))?;
             heard.map_err(|why| self.unheard(&node.address, &why))?;

@@ -139,8 +139,8 @@ pub(crate) struct Repairing {
     pub(crate) damage: Damage,
     /// Who the store was, as far as anything says.
     pub(crate) identity: StoreIdentity,
-    /// The members as the seed knew them.
-    pub(crate) seed: Vec<(u64, crate::raft::Member)>,
+    /// The members as the seed knew them, or as others have named them since.
+    pub(crate) known: parking_lot::Mutex<Vec<(u64, crate::raft::Member)>>,
     /// What its repair waits for.
     pub(crate) waits: arc_swap::ArcSwapOption<Problem>,
     /// Keeps a second process away from the store.

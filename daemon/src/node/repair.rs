@@ -31,9 +31,9 @@ use uuid::Uuid;
 
 use crate::exit::{Exit, Failed};
 use crate::reader::{answered, store_failure};
-use crate::reconciler;
 use crate::store::Store;
 use crate::tasks::Tasks;
+use crate::{reconciler, seeded};
 
 use super::{Body, Core, DEADLINE, Deadline, Node, Repairing};
 
@@ -146,6 +146,9 @@ impl Node {
                 silent.push(peer.name.to_string());
                 continue;
             };
+            if let Some(known) = &answer.known {
+                self.learn_members(repairing, known);
+            }
             let wait = answer.why_waiting();
             match answer.members {
                 Some(members) => return Ok(members),
@@ -165,13 +168,23 @@ impl Node {
         }
     }
 
+    /// Takes over the members that another one knows: those that came since this node last looked are asked
+    /// next time.
+    fn learn_members(&self, repairing: &Repairing, known: &Members) {
+        let (cluster, name) = (self.inner.identity.cluster.clone(), self.name().clone());
+        let Some(seed) = Seed::of_admitted(cluster, name, &known.members) else { return };
+        self.inner.trust.learn_members(&seeded::stores(&seed));
+        *repairing.known.lock() = seeded::members(&seed);
+    }
+
     /// Serves a node that wants to be taken back.
     pub(crate) async fn peer_rejoin(&self, peer: &Peer, ask: Rejoin) -> Rejoined {
         let name = &peer.identity.name;
         let taken = self.take_back(peer, ask).await;
         let waits = |(wait, text): Wait| {
             tracing::info!(%name, waits_for = wait.as_str(), text, "a node cannot be taken back yet");
-            Rejoined { members: None, wait: wait.into(), text }
+            let known = self.core().ok().and_then(|core| Self::everybody(core).ok());
+            Rejoined { members: None, wait: wait.into(), text, known }
         };
         match taken {
             Ok(Ok(members)) => {

@@ -58,7 +58,7 @@ impl Node {
                 }
                 list.into_iter().collect()
             }
-            Body::Repairing(repairing) => repairing.seed.clone(),
+            Body::Repairing(repairing) => repairing.known.lock().clone(),
         }
     }
 

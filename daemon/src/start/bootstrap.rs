@@ -13,6 +13,7 @@ use crate::exit::Failed;
 use crate::node::Node;
 use crate::node_identity::NodeIdentity;
 use crate::raft::{self, Member};
+use crate::seeded::{self, members};
 use crate::store::format::Identity as StoreIdentity;
 use crate::store::{Damage, DamageKind, Opened, Store, StoreError};
 
@@ -68,15 +69,6 @@ pub fn store_identity(seed: &Seed) -> Option<StoreIdentity> {
     })
 }
 
-/// The members that a seed names, as the engine knows them.
-pub(super) fn members(seed: &Seed) -> Vec<(u64, Member)> {
-    let member = |member: &seed::Member| {
-        let (name, address) = (member.name.to_string(), member.address.clone());
-        (member.raft_id, Member { name, address, incarnation: *member.incarnation.as_bytes() })
-    };
-    seed.members.iter().map(member).collect()
-}
-
 /// What a store knows of the cluster from its seed.
 pub(super) struct Born {
     /// The members that the seed of a node that joined names.
@@ -93,14 +85,6 @@ impl Born {
         let Some(seed) = seed else {
             return Self { members: Vec::new(), stores: Vec::new(), admins: Vec::new() };
         };
-        let store = |member: &seed::Member| {
-            Some(StoreKey {
-                name: member.name.to_string(),
-                raft_id: member.raft_id,
-                incarnation: member.incarnation.as_bytes().to_vec(),
-                fingerprint: member.key?.0.to_vec(),
-            })
-        };
         let admin = |admin: &seed::Admin| AdminRow {
             name: admin.name.to_string(),
             fingerprint: admin.key.0.to_vec(),
@@ -108,7 +92,7 @@ impl Born {
         };
         Self {
             members: if seed.joined { members(seed) } else { Vec::new() },
-            stores: seed.members.iter().filter_map(store).collect(),
+            stores: seeded::stores(seed),
             admins: seed.admins.iter().map(admin).collect(),
         }
     }

@@ -267,11 +267,12 @@ impl Basis {
         let Born { stores, admins, .. } = Born::of(seed.as_ref());
         let own = (identity.raft_id, node_identity.credentials.fingerprint());
         trust.learn_seed(&stores, admins, own);
-        let seed = seed.as_ref().map(bootstrap::members).unwrap_or_default();
+        let known = seed.as_ref().map(crate::seeded::members).unwrap_or_default();
         let members = monitor(&witness);
         let outside = machine.around(node_clock, link, members, witness, trust);
         let waits = arc_swap::ArcSwapOption::empty();
-        let repairing = Repairing { damage, identity, seed, waits, _lock: lock };
+        let known = parking_lot::Mutex::new(known);
+        let repairing = Repairing { damage, identity, known, waits, _lock: lock };
         let node = Node::new(&config, node_identity, outside, Body::Repairing(repairing));
         let exchanges = exchanges_of(&node);
         (node, exchanges)

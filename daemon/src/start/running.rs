@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use config::Config;
 use net::{CloseCode, Port};
+use proto::Failure;
+use proto::join::{JoinAsk, Joined};
 use proto::wire::{Request, Response};
 
 use crate::blocking::Blocking;
@@ -42,6 +44,14 @@ impl Running {
     /// once, a followed read or a watch, get their first answer.
     pub async fn request(&self, principal: &Principal, request: Request) -> Response {
         self.server.answer(principal, request).await
+    }
+
+    /// Admits somebody as if it had come over a connection of its own, and been called back.
+    ///
+    /// # Errors
+    /// As it would be told.
+    pub async fn admit(&self, ask: JoinAsk) -> Result<Joined, Failure> {
+        self.node.admit(ask, None).await
     }
 
     /// Completes when the cluster has taken a node back that could not prove its store: it is to start

@@ -77,6 +77,14 @@ impl Trust {
 
     /// Takes over what the seed says, and this node's own key.
     pub(crate) fn learn_seed(&self, stores: &[StoreKey], admins: Vec<AdminRow>, own: (u64, Key)) {
+        self.learn_members(stores);
+        let mut learned = self.learned();
+        learned.proven.insert(own.0, own.1);
+        learned.admins = admins;
+    }
+
+    /// Takes over what a member says of the members and their keys.
+    pub(crate) fn learn_members(&self, stores: &[StoreKey]) {
         let mut learned = self.learned();
         for store in stores {
             if let Ok(key) = store.fingerprint.as_slice().try_into() {
@@ -84,8 +92,6 @@ impl Trust {
                 learned.proven.insert(store.raft_id, key);
             }
         }
-        learned.proven.insert(own.0, own.1);
-        learned.admins = admins;
     }
 
     /// The administrators that the seed names.

@@ -10,9 +10,12 @@ use super::{Ends, World};
 use crate::fault::Kind;
 use crate::machine::End;
 use crate::note;
+use crate::shape::up_to;
 
 /// How long a power cut waits for a write that it comes into.
 const WRITES_WITHIN: Duration = Duration::from_millis(100);
+/// Longest time for which a disk does not answer.
+const HANGS_MAX: Duration = Duration::from_secs(12);
 
 impl World {
     pub(super) fn between(
@@ -39,6 +42,13 @@ impl World {
         true
     }
 
+    pub(super) fn hang_disk(&mut self, at: usize) -> bool {
+        let time = up_to(&mut self.random, HANGS_MAX);
+        note!(self.trace, "the disk of {} does not answer for {time:?}", self.machine(at).name);
+        self.machine(at).hang_disk(time);
+        true
+    }
+
     /// Ends a process and keeps its machine off for a while.
     pub(super) fn outage(&mut self, at: usize, how: End) -> bool {
         let bit = self.machine(at).end(how);
@@ -53,7 +63,7 @@ impl World {
 
     pub(super) fn outage_of_all(&mut self, how: End) -> bool {
         let mut bit = false;
-        for at in 0..self.machines.len() {
+        for at in self.members() {
             bit |= self.outage(at, how);
         }
         bit
@@ -111,9 +121,8 @@ impl World {
         note!(self.trace, "{}: {} (bit: {bit})", kind.name(), machine.name);
         if bit && self.random.percent(50) {
             // Whoever holds what was lost may be away.
-            let others = self.machines.len() - 1;
-            let by = 1 + usize::try_from(self.random.below(others as u64)).unwrap_or(0);
-            self.outage((at + by) % self.machines.len(), End::Killed);
+            let other = self.other_than(at);
+            self.outage(other, End::Killed);
         }
         if bit {
             self.damaged.insert(at, machine.raft_id());
