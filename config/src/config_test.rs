@@ -1,21 +1,13 @@
 //! Golden scripts for the configuration: what a person writes and what is answered.
 //!
-//! `LOGD_GOLDEN=write` records the answers anew; the difference is then reviewed like code.
+//! `REGENERATE=1` records the answers again; the difference is reviewed like code.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::*;
 
 const FILE: &str = "cluster/node.toml";
-
-fn scripts() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts/config");
-    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
-    files.sort();
-    assert!(!files.is_empty());
-    files
-}
 
 /// A script is prose with examples between `<<<` and `>>>`; what follows up to the next empty line
 /// is the answer.
@@ -41,15 +33,8 @@ fn replay(script: &str) -> String {
 
 #[test]
 fn configurations_are_answered_as_the_scripts_say() {
-    for file in scripts() {
-        let script = fs::read_to_string(&file).unwrap();
-        let replayed = replay(&script);
-        if std::env::var("LOGD_GOLDEN").is_ok_and(|value| value == "write") {
-            fs::write(&file, replayed).unwrap();
-            continue;
-        }
-        assert_eq!(replayed, script, "{}", file.display());
-    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts/config");
+    golden::replay(&folder, 2, |_, script| replay(script));
 }
 
 fn good(folder: &Path) -> String {

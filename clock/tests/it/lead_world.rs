@@ -6,8 +6,9 @@
 
 use clock::ClockState;
 use clock::lead::{ClockFitness, Decision, Mint, OnLoss, Policy, Situation, UnsyncedStart};
+use golden::Line;
 
-use crate::script::{Line, span_ns};
+use crate::script::{span, span_ns};
 
 const ELECTION_MS: u64 = 400;
 const STEP_MS: u64 = 100;
@@ -51,8 +52,8 @@ impl LeadWorld {
         let mut line = Line::parse(text);
         match line.verb.as_str() {
             "node" => {
-                let start = line.text("start").map(|text| text.parse().unwrap());
-                line.done();
+                let start = line.option("start").map(|text| text.parse().unwrap());
+                line.end();
                 *self = Self::default();
                 self.policy = Policy::new(0, ELECTION_MS, start.unwrap_or_default());
                 None
@@ -71,7 +72,7 @@ impl LeadWorld {
     fn change(&mut self, mut line: Line) {
         let situation = &mut self.situation;
         let mut flag = |key: &str, old: &mut bool| {
-            if let Some(text) = line.text(key) {
+            if let Some(text) = line.option(key) {
                 *old = text == "yes";
             }
         };
@@ -81,23 +82,23 @@ impl LeadWorld {
         flag("successor", &mut situation.successor);
         flag("refused", &mut situation.refused);
         situation.has_primary |= situation.is_primary;
-        if let Some(text) = line.text("clock") {
+        if let Some(text) = line.option("clock") {
             situation.standing.state = text.parse().unwrap();
         }
-        if let Some(text) = line.text("error") {
+        if let Some(text) = line.option("error") {
             let known = (text != "unknown").then(|| span_ns(&text).unsigned_abs());
             situation.standing.error_ns = known;
         }
-        if let Some(ns) = line.span("ahead") {
+        if let Some(ns) = span(&mut line, "ahead") {
             situation.standing.ahead_ns = ns.unsigned_abs();
         }
-        if let Some(text) = line.text("behind") {
+        if let Some(text) = line.option("behind") {
             situation.standing.behind = text == "yes";
         }
-        if let Some(text) = line.text("on_loss") {
+        if let Some(text) = line.option("on_loss") {
             situation.on_loss = text.parse().unwrap();
         }
-        line.done();
+        line.end();
     }
 
     fn until(&mut self, until_ms: u64) -> String {

@@ -1,80 +1,15 @@
-//! The text of a golden script: blocks apart by blank lines. A block is prose (lines with `#`),
-//! commands, `---`, and what they print. Durations are written `1.5ms`, `-20us`, `3s`, `7ns`.
-//! Places on the clock are durations since the start of the script; a stamp is `1.5ms~3`.
-
-use std::collections::BTreeMap;
+//! What golden scripts say of time. Durations are written `1.5ms`, `-20us`, `3s`, `7ns`. Places on the
+//! clock are durations since the start of the script; a stamp is `1.5ms~3`.
 
 use clock::{Hlc, Interval, Stamp};
+use golden::Line;
 
 /// What a script's zero is: 2026-11-21T00:00:00Z.
 pub(crate) const START_NS: u64 = 1_795_219_200_000_000_000;
 
-#[derive(Debug)]
-pub(crate) struct Block {
-    pub(crate) prose: Vec<String>,
-    pub(crate) commands: Vec<String>,
-}
-
-pub(crate) fn parse(text: &str) -> Vec<Block> {
-    let blocks = text.split("\n\n").filter(|block| !block.trim().is_empty());
-    blocks
-        .map(|block| {
-            let lines = block.lines().filter(|line| !line.trim().is_empty());
-            let input = lines.take_while(|line| *line != "---").map(str::to_owned);
-            let (prose, commands) = input.partition(|line| line.starts_with('#'));
-            Block { prose, commands }
-        })
-        .collect()
-}
-
-/// One command: a verb, words, and options `key=value`. Every option must be used.
-#[derive(Debug)]
-pub(crate) struct Line {
-    pub(crate) verb: String,
-    pub(crate) words: Vec<String>,
-    options: BTreeMap<String, String>,
-}
-
-impl Line {
-    pub(crate) fn parse(text: &str) -> Self {
-        let mut line = Self { verb: String::new(), words: Vec::new(), options: BTreeMap::new() };
-        for token in text.split_whitespace() {
-            match token.split_once('=') {
-                Some((key, value)) => {
-                    let old = line.options.insert(key.to_owned(), value.to_owned());
-                    assert!(old.is_none(), "option {key} twice in {text}");
-                }
-                None if line.verb.is_empty() => token.clone_into(&mut line.verb),
-                None => line.words.push(token.to_owned()),
-            }
-        }
-        line
-    }
-
-    pub(crate) fn text(&mut self, key: &str) -> Option<String> {
-        self.options.remove(key)
-    }
-
-    pub(crate) fn span(&mut self, key: &str) -> Option<i64> {
-        self.text(key).map(|text| span_ns(&text))
-    }
-
-    pub(crate) fn number(&mut self, key: &str) -> Option<i64> {
-        self.text(key).map(|text| text.parse().unwrap())
-    }
-
-    /// All options that are left, in the order of their names.
-    pub(crate) fn rest(&mut self) -> BTreeMap<String, String> {
-        std::mem::take(&mut self.options)
-    }
-
-    pub(crate) fn word(&self, at: usize) -> &str {
-        self.words.get(at).unwrap_or_else(|| panic!("word {at} is missing in {self:?}"))
-    }
-
-    pub(crate) fn done(self) {
-        assert!(self.options.is_empty(), "unknown options in {self:?}");
-    }
+/// Takes an option that is a duration, nanoseconds.
+pub(crate) fn span(line: &mut Line, key: &str) -> Option<i64> {
+    line.option(key).map(|text| span_ns(&text))
 }
 
 /// Reads a duration, nanoseconds.

@@ -8,10 +8,11 @@ use clock::packet::{NtpShort, NtpTime, Packet};
 use clock::sample::{Limits, RELEASE_NS};
 use clock::select::{Selection, is_falseticker, select};
 use clock::{Hlc, HlcClock, Interval, RawExchange, Reading, Sample, Scale, TickError};
+use golden::Line;
 
 use crate::script::{
-    Line, START_NS, hlc, interval, place_ns, show_hlc, show_interval, show_place, show_span,
-    show_stamp, span_ns,
+    START_NS, hlc, interval, place_ns, show_hlc, show_interval, show_place, show_span, show_stamp,
+    span, span_ns,
 };
 
 const PHI_PPB: u64 = 50_000;
@@ -195,16 +196,16 @@ impl World {
     fn heard(&mut self, mut line: Line) -> String {
         let sample = Sample {
             raw_ns: span_ns(line.word(1)).unsigned_abs(),
-            theta_ns: line.span("theta").unwrap(),
+            theta_ns: span(&mut line, "theta").unwrap(),
             delta_ns: 0,
-            lambda_ns: line.span("lambda").unwrap().unsigned_abs(),
+            lambda_ns: span(&mut line, "lambda").unwrap().unsigned_abs(),
             stratum: 1,
             leap: 0,
             refid: [0; 4],
             stale_reference: false,
         };
         let name = line.word(0).to_owned();
-        line.done();
+        line.end();
         let drift = self.drifts.entry(name.clone()).or_default();
         drift.add(sample);
         let bound_ppb = drift.measure().map(|measure| measure.bound_ppb);
@@ -213,7 +214,7 @@ impl World {
 
     /// From the servers that are named, or from all.
     fn allowance(&self, mut line: Line) -> String {
-        let configured: usize = line.text("of").unwrap().parse().unwrap();
+        let configured: usize = line.option("of").unwrap().parse().unwrap();
         let named = |name: &String| line.words.is_empty() || line.words.contains(name);
         let drifts = self.drifts.iter().filter(|(name, _)| named(name));
         let bounds: Vec<u64> =
@@ -225,9 +226,9 @@ impl World {
 
     fn round(&mut self, mut line: Line) -> String {
         let at_ns = span_ns(line.word(0)).unsigned_abs();
-        let new_sample = line.text("new").is_none_or(|text| text != "no");
-        let settled = line.text("settled").is_none_or(|text| text != "no");
-        let majority = line.text("majority");
+        let new_sample = line.option("new").is_none_or(|text| text != "no");
+        let settled = line.option("settled").is_none_or(|text| text != "no");
+        let majority = line.option("majority");
         let selection = match line.word(1) {
             "silence" => Selection::NotEnough,
             "disagree" => Selection::Disagree,
@@ -241,7 +242,7 @@ impl World {
                 Selection::Hull { hull, majority }
             }
         };
-        line.done();
+        line.end();
         let fresh_until_ns = at_ns + 1024 * 1_000_000_000;
         let round = Round { selection, phi_ppb: PHI_PPB, fresh_until_ns, new_sample, settled };
         let outcome = self.discipline.round(at_ns, &round);
@@ -280,11 +281,12 @@ fn show_refusal(error: TickError) -> String {
 /// An honest server's answer unless an option says otherwise: its clock is `offset` ahead of ours,
 /// the request takes `there`, the answer `back`, and it holds the request for `held`.
 fn exchange(mut line: Line) -> String {
-    let offset_ns = line.span("offset").unwrap_or(0);
-    let there_ns = line.span("there").unwrap_or(0);
-    let back_ns = line.span("back").unwrap_or(0);
-    let held_ns = line.span("held").unwrap_or(0);
-    let elapsed_ns = line.span("elapsed").unwrap_or_else(|| there_ns + held_ns.max(0) + back_ns);
+    let offset_ns = span(&mut line, "offset").unwrap_or(0);
+    let there_ns = span(&mut line, "there").unwrap_or(0);
+    let back_ns = span(&mut line, "back").unwrap_or(0);
+    let held_ns = span(&mut line, "held").unwrap_or(0);
+    let elapsed_ns =
+        span(&mut line, "elapsed").unwrap_or_else(|| there_ns + held_ns.max(0) + back_ns);
     let t1_raw_ns = 10_000_000_000_u64;
     let sent_ns = SCALE.local_ns(t1_raw_ns);
     let receive_ns = sent_ns.checked_add_signed(offset_ns + there_ns).unwrap();
@@ -293,31 +295,31 @@ fn exchange(mut line: Line) -> String {
         NtpShort(u32::try_from(units).unwrap())
     };
     let mut packet = Packet {
-        leap: u8::try_from(line.number("leap").unwrap_or(0)).unwrap(),
+        leap: u8::try_from(line.option_as("leap").unwrap_or(0)).unwrap(),
         version: 4,
         mode: 4,
-        stratum: u8::try_from(line.number("stratum").unwrap_or(2)).unwrap(),
-        precision: i8::try_from(line.number("precision").unwrap_or(-20)).unwrap(),
-        root_delay: short(line.span("rootdelay")),
-        root_dispersion: short(line.span("rootdisp")),
+        stratum: u8::try_from(line.option_as("stratum").unwrap_or(2)).unwrap(),
+        precision: i8::try_from(line.option_as("precision").unwrap_or(-20)).unwrap(),
+        root_delay: short(span(&mut line, "rootdelay")),
+        root_dispersion: short(span(&mut line, "rootdisp")),
         reference: NtpTime::from_unix_ns(sent_ns),
         receive: NtpTime::from_unix_ns(receive_ns),
         transmit: NtpTime::from_unix_ns(receive_ns.checked_add_signed(held_ns).unwrap()),
         ..Packet::default()
     };
-    if let Some(age_ns) = line.span("reference") {
+    if let Some(age_ns) = span(&mut line, "reference") {
         packet.reference = NtpTime::from_unix_ns(sent_ns.checked_add_signed(-age_ns).unwrap());
     }
-    if line.text("t2").is_some_and(|text| text == "0") {
+    if line.option("t2").is_some_and(|text| text == "0") {
         packet.receive = NtpTime(0);
     }
-    if line.text("era").is_some_and(|text| text == "release") {
+    if line.option("era").is_some_and(|text| text == "release") {
         packet.receive = NtpTime::from_unix_ns(RELEASE_NS - 2 * 86_400_000_000_000);
         packet.transmit = packet.receive;
     }
     let mut limits = Limits::new(PHI_PPB);
-    limits.own_refid = line.text("self").map(|_| packet.refid);
-    line.done();
+    limits.own_refid = line.option("self").map(|_| packet.refid);
+    line.end();
     let t4_raw_ns = t1_raw_ns.checked_add_signed(elapsed_ns).unwrap();
     let exchange = RawExchange { t1_raw_ns, t4_raw_ns, packet: packet.to_bytes() };
     match exchange.judge(&SCALE, &limits) {
@@ -332,7 +334,7 @@ fn exchange(mut line: Line) -> String {
 }
 
 fn show_selection(mut line: Line) -> String {
-    let configured: usize = line.text("of").unwrap().parse().unwrap();
+    let configured: usize = line.option("of").unwrap().parse().unwrap();
     let servers: Vec<(String, Interval)> =
         line.rest().into_iter().map(|(name, text)| (name, interval(&text))).collect();
     let fresh: Vec<Interval> = servers.iter().map(|(_, interval)| *interval).collect();

@@ -7,8 +7,6 @@ mod golden;
 #[cfg(test)]
 mod history;
 #[cfg(test)]
-mod script;
-#[cfg(test)]
 mod world;
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use golden::Line;
 use log::memory::MemoryDisk;
 use log::{Disk, Entry, Log, LogError, Mark, Options, Upkeep, Vote};
 
 use crate::history::{STORE, records};
-use crate::script::Line;
 
 fn options() -> Options {
     Options { segment_bytes: 8 << 10, group_bytes: 2 << 10, recent_bytes: 1 << 10 }
@@ -31,30 +31,30 @@ impl World {
 
     /// Does what the command says; what it prints.
     pub(crate) fn run(&mut self, command: &str) -> Vec<String> {
-        let line = Line::parse(command);
+        let mut line = Line::parse(command);
         let asks = ["append", "vote", "truncate", "purge", "mark", "flush", "upkeep", "note"];
-        if self.log.is_none() && asks.contains(&line.word(0)) {
+        if self.log.is_none() && asks.contains(&line.verb.as_str()) {
             return vec!["the log is not open".to_owned()];
         }
-        match line.word(0) {
+        match line.verb.as_str() {
             "create" => Log::create(self.disk.clone(), STORE, options()).unwrap(),
             "open" => return self.open(),
-            "append" => self.append(&line),
+            "append" => self.append(&mut line),
             "vote" => {
-                let (term, node) = (line.number(2), line.option("node").unwrap_or(1));
+                let (term, node) = (line.word_as(1), line.option_as("node").unwrap_or(1));
                 let vote = Vote { term, node, committed: line.has("committed") };
                 {
                     let _ = self.log().vote(shard(&line), vote).unwrap();
                 }
             }
             "truncate" => {
-                let after = (!line.has("all")).then(|| line.number(2));
+                let after = (!line.has("all")).then(|| line.word_as(1));
                 {
                     let _ = self.log().truncate_after(shard(&line), after).unwrap();
                 }
             }
             "purge" => {
-                let floor = self.log().place_at(shard(&line), line.number(2)).unwrap().unwrap();
+                let floor = self.log().place_at(shard(&line), line.word_as(1)).unwrap().unwrap();
                 {
                     let _ = self.log().purge_to(shard(&line), floor).unwrap();
                 }
@@ -69,13 +69,14 @@ impl World {
             "records" => return self.records(),
             _ => self.harm(&line),
         }
+        line.end();
         Vec::new()
     }
 
-    fn append(&self, line: &Line<'_>) {
-        let (first, end) = line.word(2).split_once("..").unwrap();
-        let size = usize::try_from(line.option("bytes").unwrap_or(20)).unwrap();
-        let term = line.option("term").unwrap_or(1);
+    fn append(&self, line: &mut Line) {
+        let size = line.option_as("bytes").unwrap_or(20);
+        let term = line.option_as("term").unwrap_or(1);
+        let (first, end) = line.word(1).split_once("..").unwrap();
         let entries = (first.parse().unwrap()..end.parse().unwrap()).map(|index| Entry {
             index,
             term,
@@ -85,23 +86,23 @@ impl World {
     }
 
     /// What a bad disk or a person does to the files.
-    fn harm(&mut self, line: &Line<'_>) {
-        let file = |at| format!("{:016}.segment", line.number(at));
-        match line.word(0) {
-            "flip" => self.disk.flip(&file(1), line.number(2) * 8 + 1).unwrap(),
+    fn harm(&mut self, line: &Line) {
+        let file = |at| format!("{:016}.segment", line.word_as::<u64>(at));
+        match line.verb.as_str() {
+            "flip" => self.disk.flip(&file(0), line.word_as::<u64>(1) * 8 + 1).unwrap(),
             "zero" => {
-                let mut bytes = self.disk.bytes(&file(1)).unwrap();
-                let at = |at| usize::try_from(line.number(at)).unwrap();
-                bytes[at(2)..at(3)].fill(0);
-                self.disk.put(&file(1), &bytes);
+                let mut bytes = self.disk.bytes(&file(0)).unwrap();
+                let at = |at| line.word_as::<usize>(at);
+                bytes[at(1)..at(2)].fill(0);
+                self.disk.put(&file(0), &bytes);
             }
-            "cut" => self.disk.cut(&file(1), line.number(2)).unwrap(),
-            "take" => self.disk.take(&file(1)),
-            "copy" => drop(self.copies.insert(line.word(1).to_owned(), self.disk.kill())),
-            "back" => self.disk = self.copies[line.word(1)].kill(),
+            "cut" => self.disk.cut(&file(0), line.word_as(1)).unwrap(),
+            "take" => self.disk.take(&file(0)),
+            "copy" => drop(self.copies.insert(line.word(0).to_owned(), self.disk.kill())),
+            "back" => self.disk = self.copies[line.word(0)].kill(),
             "bring" => {
-                let old = self.copies[line.word(2)].bytes(&file(1)).unwrap();
-                self.disk.put(&file(1), &old);
+                let old = self.copies[line.word(1)].bytes(&file(0)).unwrap();
+                self.disk.put(&file(0), &old);
             }
             other => panic!("unknown command {other}"),
         }
@@ -167,6 +168,6 @@ impl World {
     }
 }
 
-fn shard(line: &Line<'_>) -> u16 {
-    line.number(1).try_into().unwrap()
+fn shard(line: &Line) -> u16 {
+    line.word_as(0)
 }

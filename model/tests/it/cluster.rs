@@ -3,6 +3,7 @@
 //! Names stand for what they name: a token `t1` has the id and the secret that belong to that text,
 //! a key and a store likewise.
 
+use golden::Line;
 use model::{CommandOp, MemoryView, query};
 use proto::admin::{AdminChange, AdminKey, AdminName, AdminOp, AdminRecovery, AdminRow, Admins};
 use proto::member::{
@@ -13,7 +14,6 @@ use proto::token::{AdmitClient, CreateToken, TokenId, TokenOp, TokenProof, Token
 use proto::wire::{MemberChange, Members, Plan, TokenChange, Tokens};
 use proto::{Role, overview};
 
-use crate::script::Line;
 use crate::world::{SECOND_NS, fingerprint, refused, short};
 
 #[derive(Debug, Clone, Copy)]
@@ -215,7 +215,7 @@ impl Verb {
                 vec![format!("epoch {}: {}", slots.epoch, shares.join(", "))]
             }
             Self::Route => {
-                let routed = query::route(view, line.word(1)).unwrap();
+                let routed = query::route(view, line.word(0)).unwrap();
                 let overview::Routed { slot, shard, home, epoch, .. } = routed;
                 vec![format!("slot {slot}, shard {shard}, home {home:?}, epoch {epoch}")]
             }

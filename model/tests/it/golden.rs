@@ -1,67 +1,17 @@
 //! Runs every script in `testscripts/` and compares what it prints with what it records.
 //! `REGENERATE=1 cargo test --release -p model` rewrites the scripts; review the diff.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::script::{Block, parse};
+use golden::{printed, replay};
+
 use crate::world::World;
-
-fn scripts(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(scripts(&path));
-        } else if path.extension().is_some_and(|extension| extension == "txt") {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
-}
-
-fn run(text: &str) -> String {
-    let mut world = World::default();
-    let mut out = Vec::new();
-    for Block { prose, commands } in parse(text) {
-        let mut lines = prose;
-        if !commands.is_empty() {
-            lines.extend(commands.iter().cloned());
-            lines.push("---".to_owned());
-            lines.extend(world.run(&commands));
-        }
-        out.push(lines.join("\n"));
-    }
-    out.join("\n\n") + "\n"
-}
 
 #[test]
 fn scripts_print_what_they_record() {
-    let scripts = scripts(&Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts"));
-    assert!(scripts.len() >= 10, "scripts are missing");
-    let mut wrong = Vec::new();
-    for path in scripts {
-        let recorded = fs::read_to_string(&path).unwrap();
-        let printed = run(&recorded);
-        if std::env::var_os("REGENERATE").is_some() {
-            fs::write(&path, &printed).unwrap();
-        } else if printed != recorded {
-            wrong.push(format!("{}:\n{}", path.display(), difference(&recorded, &printed)));
-        }
-    }
-    assert!(wrong.is_empty(), "{}\nREGENERATE=1 rewrites them", wrong.join("\n"));
-}
-
-/// The first line that differs, with its number.
-fn difference(recorded: &str, printed: &str) -> String {
-    let (mut recorded, mut printed) = (recorded.lines(), printed.lines());
-    for number in 1.. {
-        let (old, new) = (recorded.next(), printed.next());
-        if old != new || old.is_none() {
-            let (old, new) = (old.unwrap_or("(end)"), new.unwrap_or("(end)"));
-            return format!("  line {number}\n  recorded: {old}\n  printed:  {new}");
-        }
-    }
-    String::new()
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts");
+    replay(&folder, 10, |_, text| {
+        let mut world = World::default();
+        printed(text, |commands| world.run(commands))
+    });
 }

@@ -11,7 +11,6 @@ mod audit;
 mod cluster;
 mod cluster_history;
 mod golden;
-mod script;
 mod world;
 
 mod damage;

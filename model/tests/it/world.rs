@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use clock::{Hlc, Stamp};
+use golden::Line;
 use model::{
     Batch, Caller, Command, CommandOp, Found, Machine, MemoryView, Outcome, Page, Query, Reader,
     Table, query,
@@ -12,7 +13,6 @@ use proto::wire::{Configure, GroupChange, KvChange, OnLoss, Position, TimeMode};
 use proto::{Header, Record};
 
 use crate::cluster;
-use crate::script::Line;
 
 /// Second 0 of every script: 2026-11-21T01:00:00Z.
 const START_NS: u64 = 1_795_222_800_000_000_000;
@@ -136,9 +136,11 @@ impl World {
     pub(crate) fn run(&mut self, commands: &[String]) -> Vec<String> {
         let (mut out, mut batch) = (Vec::new(), Vec::new());
         for text in commands {
-            let mut line = Line::parse(text);
-            let verb = Verb::parse(line.word(0));
-            if !line.joins {
+            // `+ ` in front puts a command into the entry of the one before.
+            let joined = text.strip_prefix("+ ");
+            let mut line = Line::parse(joined.unwrap_or(text));
+            let verb = Verb::parse(&line.verb);
+            if joined.is_none() {
                 self.apply(std::mem::take(&mut batch), &mut out);
             }
             match self.command(verb, &mut line) {
@@ -188,18 +190,18 @@ impl World {
             Verb::Tick => CommandOp::Tick,
             Verb::Term => {
                 self.term = line.number("of");
-                CommandOp::TermStart { node: line.word(1).to_owned(), term: self.term }
+                CommandOp::TermStart { node: line.word(0).to_owned(), term: self.term }
             }
             Verb::Cluster(verb) => verb.command(line)?,
             _ => return None,
         };
-        let name = line.words.get(1).map_or("n1", String::as_str).to_owned();
-        let key = line.options.remove("key").unwrap_or_else(|| name.clone());
+        let name = line.words.first().map_or("n1", String::as_str).to_owned();
+        let key = line.option("key").unwrap_or_else(|| name.clone());
         let role = line.text("role");
         let admin = role == "admin" || name == "admin";
         let fingerprint = if role == "node" { [0; 32] } else { fingerprint(&key) };
         let caller = Caller { name, admin, fingerprint };
-        let gateway = line.options.remove("via").unwrap_or_else(|| "n2".to_owned());
+        let gateway = line.option("via").unwrap_or_else(|| "n2".to_owned());
         Some(Command { caller, gateway, op })
     }
 
@@ -239,11 +241,11 @@ impl World {
                 self.entry(None, out);
                 out.push(format!("last stamp {}", short(self.last)));
             }
-            Verb::Clock => self.clock_ns = nanos(line.word(1)),
+            Verb::Clock => self.clock_ns = nanos(line.word(0)),
             Verb::Bounds => {
-                (self.early_us, self.late_us) = (micros(line.word(1)), micros(line.word(2)));
+                (self.early_us, self.late_us) = (micros(line.word(0)), micros(line.word(1)));
             }
-            Verb::Propose => self.proposed = Some(Hlc::from_ns(START_NS + nanos(line.word(1)))),
+            Verb::Propose => self.proposed = Some(Hlc::from_ns(START_NS + nanos(line.word(0)))),
             _ => self.read(verb, line, out),
         }
     }
@@ -267,30 +269,30 @@ impl World {
             })),
             Verb::CursorOf => {
                 let name = line.text("name");
-                out.push(match query::cursor(view, line.word(1), &name) {
+                out.push(match query::cursor(view, line.word(0), &name) {
                     Ok(positions) => format!("{positions:?}"),
                     Err(error) => refused(&error.into_failure()),
                 });
             }
             Verb::Head => {
-                let head = query::head(view, &line.word(1).parse().unwrap()).unwrap();
+                let head = query::head(view, &line.word(0).parse().unwrap()).unwrap();
                 out.push(format!("{head:?}"));
             }
             Verb::Settings => out.push(format!("{:?}", query::settings(view).unwrap())),
             Verb::Stats => out.push(stats(view)),
             Verb::Rows => {
-                let table = Table::ALL.into_iter().find(|t| format!("{t:?}") == line.word(1));
+                let table = Table::ALL.into_iter().find(|t| format!("{t:?}") == line.word(0));
                 let keys = view.rows(table.unwrap());
                 out.extend(keys.map(|(key, _)| key.escape_ascii().to_string()));
             }
             Verb::Slot => {
-                let slot = model::slot_of(&line.word(1).parse().unwrap());
+                let slot = model::slot_of(&line.word(0).parse().unwrap());
                 let table = query::slot_table(view).unwrap();
                 let shard = table.shard_of(slot).unwrap();
                 out.push(format!("slot {slot}, shard {shard}, epoch {}", table.epoch));
             }
             Verb::Home => {
-                let home = query::home_of(view, &line.word(1).parse().unwrap()).unwrap();
+                let home = query::home_of(view, &line.word(0).parse().unwrap()).unwrap();
                 out.push(home.unwrap_or_else(|| "none".to_owned()));
             }
             _ => self.read_tables(verb, line, out),
@@ -305,11 +307,11 @@ impl World {
             Verb::Groups => {
                 out.extend(query::groups(view, &reader(line)).unwrap().iter().map(describe_group));
             }
-            Verb::GroupOf => out.push(match query::group(view, &reader(line), line.word(2)) {
+            Verb::GroupOf => out.push(match query::group(view, &reader(line), line.word(1)) {
                 Ok(group) => describe_group(&group),
                 Err(error) => refused(&error.into_failure()),
             }),
-            Verb::KvGet => out.push(match query::kv_get(view, line.word(1)) {
+            Verb::KvGet => out.push(match query::kv_get(view, line.word(0)) {
                 Ok(Some(row)) => describe_kv(&row),
                 Ok(None) => "nothing".to_owned(),
                 Err(error) => refused(&error.into_failure()),
@@ -329,12 +331,12 @@ impl World {
 
 /// `group bob add @ops members=carol,dan id=g2 history=yes`.
 fn group_change(line: &mut Line) -> GroupChange {
-    let name = line.words.get(3).map_or("", String::as_str).trim_start_matches('@').to_owned();
+    let name = line.words.get(2).map_or("", String::as_str).trim_start_matches('@').to_owned();
     let members = line.text("members");
     let members: Vec<String> =
         members.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
     let history = line.text("history") == "yes";
-    let op = match line.word(2) {
+    let op = match line.word(1) {
         "create" => Some(GroupOp::Create(GroupName { name })),
         "delete" => Some(GroupOp::Delete(GroupName { name })),
         "add" => Some(GroupOp::Add(GroupMembers { name, members, history })),
@@ -347,7 +349,7 @@ fn group_change(line: &mut Line) -> GroupChange {
 /// `kv bob put k value=v expect=3 id=k1 shared=@ops`, `kv bob delete k id=k2`; `value-bytes=N` makes
 /// a value of N.
 fn kv_change(line: &mut Line) -> KvChange {
-    let value = match line.word(2) {
+    let value = match line.word(1) {
         "put" => match line.number("value-bytes") {
             0 => Some(line.text("value").into_bytes()),
             len => Some(vec![b'x'; len]),
@@ -358,7 +360,7 @@ fn kv_change(line: &mut Line) -> KvChange {
     let expect = line.text("expect");
     let expect = (!expect.is_empty()).then(|| expect.parse().unwrap());
     let key = match line.number("key-bytes") {
-        0 => line.words.get(3).cloned().unwrap_or_default(),
+        0 => line.words.get(2).cloned().unwrap_or_default(),
         len => "k".repeat(len),
     };
     // `shared=nobody`: the owner's alone.
@@ -413,7 +415,7 @@ fn page(view: &MemoryView, line: &mut Line) -> Vec<String> {
         from: line.text("from"),
         to: line.text("to"),
         with: line.text("with"),
-        resumes: line.options.contains_key("after"),
+        resumes: line.has_option("after"),
         after: line.number("after"),
         limit: line.number("limit"),
     };
@@ -429,7 +431,7 @@ fn page(view: &MemoryView, line: &mut Line) -> Vec<String> {
 }
 
 fn reader(line: &Line) -> Reader {
-    let name = line.word(1).to_owned();
+    let name = line.word(0).to_owned();
     Reader { admin: name == "admin", name }
 }
 
