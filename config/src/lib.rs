@@ -227,6 +227,8 @@ pub struct Limits {
     pub client_connections: usize,
     /// Free space on the data disk below which sends are refused, in bytes.
     pub disk_reserve_bytes: u64,
+    /// How fast the disk is read again in search of damage, in bytes a second; 0 = all of it in a day.
+    pub scrub_bytes_per_s: u64,
 }
 
 impl Config {

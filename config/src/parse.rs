@@ -284,7 +284,9 @@ fn limits(section: &Section<'_>) -> Limits {
     let most = u32::try_from(CLIENT_CONNECTIONS_MAX).unwrap_or(u32::MAX);
     let connections = section.number32("client_connections", "connections", 1..=most, most).value;
     let reserve = section.number("disk_reserve_mib", "MiB", 0..=1 << 20, DISK_RESERVE_BYTES >> 20);
+    let scrub = section.number("scrub_kib_per_s", "KiB a second", 0..=1 << 30, 0);
     Limits {
+        scrub_bytes_per_s: scrub.value << 10,
         client_connections: usize::try_from(connections).unwrap_or(CLIENT_CONNECTIONS_MAX),
         disk_reserve_bytes: reserve.value << 20,
     }

@@ -195,6 +195,10 @@ const TAIL: &str = r#"
 # Free space on the data disk, in MiB, below which new messages are refused, so that the node can
 # still free what it holds. Default: 128.
 #disk_reserve_mib = 128
+
+# How fast this node reads its whole disk again, in search of damage, in KiB a second: one round
+# follows the other. Default: 0, a round a day, at 256 or as fast as that takes.
+#scrub_kib_per_s = 0
 "#;
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ impl<D: Disk> Log<D> {
             (stream.mark(), end, self.shared.segments.read_all(end.0))
         };
         let store = self.shared.segments.store();
-        let mut replay = Replay::new(store, Some(&mark));
+        let mut replay = Replay::new(*store, Some(&mark));
         for segment in &reading.segments {
             let life = segment.seed.life;
             let mut bytes = self.read_again(segment)?;

@@ -7,7 +7,7 @@
 //! replay    the rule of recovery            verdict  what it can find
 //! stream    writing groups                  front    what is queued, and the newest entries
 //! open      creating and opening            read     entries and places
-//! check     all of the disk, again
+//! check     all of the disk, again         scrub     the same in small pieces
 //! log       what can be asked, and group commit
 //! ```
 //!
@@ -54,6 +54,7 @@ mod open;
 mod read;
 mod record;
 mod replay;
+mod scrub;
 mod segment;
 mod segments;
 mod stream;
@@ -62,5 +63,6 @@ mod verdict;
 pub use self::disk::{Disk, DiskFile, FileDisk};
 pub use self::format::{Entry, FORMAT, Mark, Place, Position, ShardMark, StoreId, Vote};
 pub use self::log::{Durable, Found, Log, Options, Ticket};
+pub use self::scrub::{Piece, Scrub};
 pub use self::segments::Upkeep;
 pub use self::verdict::{DamageKind, Finding, LogError, Rule};

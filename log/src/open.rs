@@ -57,7 +57,7 @@ pub(crate) fn open<D: Disk>(
     let mut lives: Vec<u64> = names.iter().filter_map(|name| life_of(name)).collect();
     lives.sort_unstable();
     let mut found: BTreeMap<u64, Opened<D::File>> = BTreeMap::new();
-    let mut replay = Replay::new(&store, claimed);
+    let mut replay = Replay::new(store, claimed);
     let sealed = lives.len().saturating_sub(1 + READY_MAX);
     for (at, life) in lives.into_iter().enumerate() {
         let (opened, bytes) = read_segment(&disk, &store, life, at >= sealed)?;

@@ -134,9 +134,9 @@ struct Group {
 
 /// Reads segments, one after the other in the order of their lives.
 #[derive(Debug)]
-pub(crate) struct Replay<'a> {
-    store: &'a StoreId,
-    claimed: Option<&'a Mark>,
+pub(crate) struct Replay {
+    store: StoreId,
+    claimed: Option<Mark>,
     claim_met: bool,
     shards: BTreeMap<u16, Shard>,
     /// `None` until the first mark is read.
@@ -151,10 +151,10 @@ pub(crate) struct Replay<'a> {
     dropped: usize,
 }
 
-impl<'a> Replay<'a> {
+impl Replay {
     /// Begins with nothing. `claimed` is what was durable by a note elsewhere.
-    pub(crate) fn new(store: &'a StoreId, claimed: Option<&'a Mark>) -> Self {
-        let claimed = claimed.filter(|_| !planted::is(Bug::LostTailUnseen));
+    pub(crate) fn new(store: StoreId, claimed: Option<&Mark>) -> Self {
+        let claimed = claimed.filter(|_| !planted::is(Bug::LostTailUnseen)).cloned();
         Self {
             store,
             claimed,
@@ -182,7 +182,7 @@ impl<'a> Replay<'a> {
         }
         let first = self.last_life == 0;
         self.last_life = life;
-        let seed = Seed::new(self.store, life);
+        let seed = Seed::new(&self.store, life);
         if !self.open {
             // Nothing was written here before the segment before it was closed.
             return self.rest(bytes, seed, SECTOR, None);
@@ -330,9 +330,21 @@ impl<'a> Replay<'a> {
         result.map_err(|rule| Finding::Rule { at, shard: number, rule })
     }
 
+    /// Whether the segments so far end with the group of this mark, and come to what it says.
+    ///
+    /// # Errors
+    /// When they do not: the log is damaged.
+    pub(crate) fn comes_to(&self, mark: &Mark) -> Result<(), Finding> {
+        let found = self.group.map_or(0, |group| group.number - u64::from(!group.complete));
+        if found != mark.group {
+            return Err(Finding::MarkBeyondEnd { marked: mark.group, found });
+        }
+        self.compare(mark.group, &mark.shards, true)
+    }
+
     /// A group is whole: if it is the one that was marked elsewhere, it must come to the same.
     fn group_ends(&mut self) -> Result<(), Finding> {
-        let (Some(claimed), Some(group)) = (self.claimed, self.group) else { return Ok(()) };
+        let (Some(claimed), Some(group)) = (&self.claimed, self.group) else { return Ok(()) };
         if group.number == claimed.group {
             self.claim_met = true;
             return self.compare(claimed.group, &claimed.shards, true);
@@ -380,7 +392,7 @@ impl<'a> Replay<'a> {
             // The last segment is sealed, which it never is before the next one is in its place.
             return Err(Finding::SegmentMissing { life: self.last_life + 1 });
         }
-        if let Some(claimed) = self.claimed {
+        if let Some(claimed) = &self.claimed {
             let found = group.number - u64::from(!group.complete);
             if claimed.group >= self.first_group && !self.claim_met {
                 return Err(Finding::MarkBeyondEnd { marked: claimed.group, found });

@@ -50,7 +50,7 @@ impl Hand {
     }
 
     fn replay(&self) -> Result<Recovered, Finding> {
-        let mut replay = Replay::new(&STORE, None);
+        let mut replay = Replay::new(STORE, None);
         replay.segment(self.life, &self.bytes)?;
         replay.finish()
     }
@@ -212,5 +212,5 @@ fn what_this_release_does_not_know_is_no_end() {
 
     let empty = Hand::new(4).replay().unwrap_err();
     assert_eq!(empty, Finding::NoBeginning { life: 4 });
-    assert_eq!(Replay::new(&STORE, None).finish().unwrap_err(), Finding::Nothing);
+    assert_eq!(Replay::new(STORE, None).finish().unwrap_err(), Finding::Nothing);
 }

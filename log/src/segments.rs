@@ -248,6 +248,25 @@ impl<D: Disk> Segments<D> {
         Reading { segments: held.collect(), of: self }
     }
 
+    /// The segment of this life, if it is held; it stays as it is until the value is dropped.
+    pub(crate) fn read_one(&self, life: u64) -> Reading<'_, D> {
+        let mut state = self.lock();
+        state.readers += 1;
+        let held = state.held.get(&life).map(|held| Arc::clone(&held.segment));
+        Reading { segments: held.into_iter().collect(), of: self }
+    }
+
+    /// Life of the oldest segment.
+    pub(crate) fn first_life(&self) -> Option<u64> {
+        self.lock().held.keys().next().copied()
+    }
+
+    /// Bytes of the segments that hold something.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        let state = self.lock();
+        state.held.range(..=state.active).map(|(_, held)| held.segment.size as u64).sum()
+    }
+
     /// Waits for the segment behind the active one, and makes it if nobody does.
     ///
     /// # Errors

@@ -181,6 +181,9 @@ pub struct NodeInfo {
     /// How long a sync of its disk takes now, in microseconds; 0 if there was none lately.
     #[prost(uint64, tag = "22")]
     pub sync_us: u64,
+    /// How far it has read its disk again; absent where it takes no part.
+    #[prost(message, optional, tag = "24")]
+    pub scrub: Option<crate::wire::Scrubbing>,
     /// Last second of its certificate's validity, since 1970; 0 if it does not say.
     #[prost(int64, tag = "40")]
     pub not_after_unix_s: i64,

@@ -418,4 +418,24 @@ pub struct NodeRow {
     /// First second of its certificate's validity.
     #[prost(int64, tag = "42")]
     pub not_before_unix_s: i64,
+    /// How far it has read its disk again; absent where it takes no part, or does not answer.
+    #[prost(message, optional, tag = "43")]
+    pub scrub: Option<Scrubbing>,
+}
+
+/// How far a node has read its disk again, in search of damage.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Scrubbing {
+    /// Bytes of this round.
+    #[prost(uint64, tag = "1")]
+    pub read_bytes: u64,
+    /// Bytes that this round will have, about.
+    #[prost(uint64, tag = "2")]
+    pub of_bytes: u64,
+    /// Rounds that came to their end since the node started.
+    #[prost(uint64, tag = "3")]
+    pub rounds: u64,
+    /// Seconds since the last one did; absent before the first.
+    #[prost(uint64, optional, tag = "4")]
+    pub last_round_age_s: Option<u64>,
 }

@@ -78,6 +78,8 @@ mod retention;
 #[cfg(test)]
 mod round_robin;
 #[cfg(test)]
+mod scrubber;
+#[cfg(test)]
 mod security;
 #[cfg(test)]
 mod set_back;

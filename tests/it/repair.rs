@@ -25,7 +25,7 @@ fn repairs(events: &[Event]) -> Vec<String> {
 }
 
 /// Waits until a node was repaired so many times and votes again, and checks what is said of it.
-fn is_repaired(cluster: &Cluster, node: &str, times: usize) {
+pub(crate) fn is_repaired(cluster: &Cluster, node: &str, times: usize) {
     let (begins, ends) = (format!("repairing {node} ("), format!("repaired {node} (incarnation "));
     until(&format!("{node} repaired {times} times"), || {
         let events = cluster.events("n1").map_err(|error| error.to_string())?;
@@ -46,7 +46,7 @@ fn is_repaired(cluster: &Cluster, node: &str, times: usize) {
 }
 
 /// Nobody else ever doubted its own store.
-fn others_are_intact(cluster: &mut Cluster, but: &[&str]) {
+pub(crate) fn others_are_intact(cluster: &mut Cluster, but: &[&str]) {
     for node in cluster.names() {
         if !but.contains(&node.as_str()) {
             let log = cluster.node(&node).unwrap().log();
@@ -56,7 +56,7 @@ fn others_are_intact(cluster: &mut Cluster, but: &[&str]) {
 }
 
 /// What a node holds itself, without asking anybody.
-fn own(cluster: &Cluster, node: &str) -> Vec<Record> {
+pub(crate) fn own(cluster: &Cluster, node: &str) -> Vec<Record> {
     cluster.records(node, true).unwrap()
 }
 

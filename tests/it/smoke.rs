@@ -51,6 +51,7 @@ pub(crate) const MEMBER: &[&str] = &[
     "clock",
     "certificate",
     "signs",
+    "scrub",
 ];
 pub(crate) const CLOCK: &[&str] = &["state", "error_bound_us"];
 pub(crate) const CLIENT: &[&str] = &["name", "home", "via", "connected", "last_seen"];

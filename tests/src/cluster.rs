@@ -229,6 +229,18 @@ impl Cluster {
         Ok(fs::write(&config, text.replace("\nrejoin = true\n", "\nrejoin = false\n"))?)
     }
 
+    /// From its next start on a node reads its whole disk again and again, fast.
+    ///
+    /// # Errors
+    /// When the file cannot be changed.
+    pub fn scrub_fast(&mut self, node: &str) -> anyhow::Result<()> {
+        let config = self.node(node)?.config().to_owned();
+        let text = fs::read_to_string(&config)?;
+        let (slow, fast) = ("\n#scrub_kib_per_s = 0\n", "\nscrub_kib_per_s = 65536\n");
+        anyhow::ensure!(text.contains(slow), "no scrub_kib_per_s in {}", config.display());
+        Ok(fs::write(&config, text.replace(slow, fast))?)
+    }
+
     /// Says that a node is there again that was not restarted.
     pub fn set_present(&mut self, node: &str) {
         self.away.remove(node);

@@ -119,11 +119,21 @@ fn node_families(status: &Status, nodes: &[NodeFacts]) -> Vec<Family> {
         let now_s = i64::try_from(facts.clock.as_ref()?.now_ns / 1_000_000_000).ok()?;
         Some((of(&row.name), row.not_after_unix_s.saturating_sub(now_s).to_string()))
     });
+    let scrubbed = || status.nodes.iter().filter_map(|row| Some((row, row.scrub?)));
     vec![
         Family::gauge("logd_cert_expiry_timestamp_seconds", "Last moment of the certificate.")
             .with(ends),
         Family::gauge("logd_cert_left_seconds", "What is left of it; below 0 once it has expired.")
             .with(left),
+        Family::gauge(
+            "logd_scrub_rounds",
+            "Times that the node has read its whole disk again since it started.",
+        )
+        .with(scrubbed().map(|(row, scrub)| (of(&row.name), scrub.rounds.to_string()))),
+        Family::gauge("logd_scrub_age_seconds", "Time since it last came to the end of that.")
+            .with(scrubbed().filter_map(|(row, scrub)| {
+                Some((of(&row.name), scrub.last_round_age_s?.to_string()))
+            })),
         Family::gauge("logd_up", "Whether the node answers logctl.").with(up),
         Family::gauge("logd_build_info", "Release of the node.").with(build),
         Family::gauge("logd_is_primary", "Whether the node is the primary.")

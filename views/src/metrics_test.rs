@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::wire::{ClockPeer, ClockSource, Refused, Settings};
+use proto::wire::{ClockPeer, ClockSource, Refused, Scrubbing, Settings};
 
 use super::*;
 
@@ -42,6 +42,7 @@ fn sample() -> String {
         lag,
         version: "0.1.0".into(),
         not_after_unix_s: 100,
+        scrub: Some(Scrubbing { rounds: 3, last_round_age_s: Some(70), ..Scrubbing::default() }),
         ..NodeRow::default()
     };
     let status = Status {
@@ -67,6 +68,8 @@ fn every_value_is_there_in_base_units() {
         "logd_clock_error_limit_seconds 0.100000000",
         "logd_cert_expiry_timestamp_seconds{node=\"n2\"} 100",
         "logd_cert_left_seconds{node=\"n1\"} 98",
+        "logd_scrub_rounds{node=\"n2\"} 3",
+        "logd_scrub_age_seconds{node=\"n1\"} 70",
         "logd_up{node=\"n1\"} 1",
         "logd_up{node=\"n2\"} 0",
         "logd_is_primary{node=\"n1\"} 1",

@@ -1,6 +1,6 @@
 //! The nodes as the live list has them, in the forms that are shown.
 
-use proto::wire::NodeRow;
+use proto::wire::{NodeRow, Scrubbing};
 use serde::Serialize;
 
 use crate::certificate::CertLeft;
@@ -30,6 +30,23 @@ pub struct NodeLine {
     clock: Clock,
     certificate: Option<CertLeft>,
     signs: bool,
+    scrub: Option<Scrub>,
+}
+
+/// How far its disk was read again, in search of damage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Scrub {
+    read_bytes: u64,
+    of_bytes: u64,
+    rounds: u64,
+    last_round_age_s: Option<u64>,
+}
+
+impl From<Scrubbing> for Scrub {
+    fn from(told: Scrubbing) -> Self {
+        let Scrubbing { read_bytes, of_bytes, rounds, last_round_age_s } = told;
+        Self { read_bytes, of_bytes, rounds, last_round_age_s }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -64,6 +81,7 @@ impl NodeLine {
             clock,
             certificate: CertLeft::of(row, now_unix_s),
             signs: row.signs,
+            scrub: row.scrub.map(Scrub::from),
         }
     }
 

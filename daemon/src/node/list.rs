@@ -135,6 +135,7 @@ fn row_of(info: &NodeInfo, known: &Known<'_>, up: bool, rtt_us: u64) -> NodeRow 
         not_after_unix_s: info.not_after_unix_s,
         not_before_unix_s: info.not_before_unix_s,
         signs: info.signs,
+        scrub: info.scrub,
     }
 }
 

@@ -23,6 +23,7 @@ mod primary;
 mod reach;
 mod renew;
 mod repair;
+mod scrubber;
 mod settings;
 mod signers;
 mod status;
@@ -73,6 +74,7 @@ pub(crate) use self::feeding::Feeding;
 pub(crate) use self::moved::{Book, Roaming, follow as follow_moved};
 pub(crate) use self::renew::start as keep_certificate;
 pub(crate) use self::repair::{note_members, taken_back};
+pub(crate) use self::scrubber::run as scrub;
 
 /// Time that a request gets if it names none.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -117,6 +119,8 @@ struct Inner {
     began: Instant,
     /// Held while all of the store is read again: one reader at a time is enough for a disk.
     auditing: tokio::sync::Mutex<()>,
+    /// How far the scrubber is.
+    scrubbing: parking_lot::Mutex<scrubber::Progress>,
     /// Pages that are read from the store, by who asked.
     pages: Turns,
     /// Requests of clients that were answered.
@@ -287,6 +291,7 @@ impl Node {
             disk_slow: AtomicBool::new(false),
             began: Instant::now(),
             auditing: tokio::sync::Mutex::default(),
+            scrubbing: parking_lot::Mutex::default(),
             pages: Turns::new(page_turns(processors), 0),
             requests: AtomicU64::new(0),
             chance,
@@ -525,6 +530,7 @@ impl Node {
             info.last_index = view.last_index.unwrap_or(0);
             info.applied = core.engine.progress().borrow().index.unwrap_or(0);
             info.starts = core.store.starts();
+            info.scrub = Some(self.inner.scrubbing.lock().told());
             let sync = core.store.writer().ok().and_then(|writer| writer.sync_time());
             info.sync_us =
                 sync.map_or(0, |sync| u64::try_from(sync.as_micros()).unwrap_or(u64::MAX).max(1));

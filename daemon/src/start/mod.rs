@@ -39,7 +39,7 @@ use crate::janitor::Janitor;
 use crate::lead::{self, Lead};
 use crate::node::{
     Body, Book, Ceiling, Closer, Core, Feeding, Node, Outside, Repairing, Roaming, VERSION,
-    follow_moved, watch_disk,
+    follow_moved, scrub, watch_disk,
 };
 use crate::node_identity::NodeIdentity;
 use crate::peer_monitor::{Exchanges, PeerMonitor};
@@ -153,6 +153,7 @@ impl Parts {
         let Self { config, node_identity, port, opened, seed, machine, tasks } = self;
         let blocking = machine.blocking;
         let reserve_bytes = config.limits.disk_reserve_bytes;
+        let scrub_bytes_per_s = config.limits.scrub_bytes_per_s;
         let (gate, starting) = (Arc::clone(&port), tasks.clone());
         let basis = Basis { config, node_identity, port: gate, seed, machine, tasks: starting };
         let (node, exchanges) = match opened {
@@ -163,6 +164,7 @@ impl Parts {
         };
         let server = start_server(&node, exchanges, &port, &tasks);
         tasks.once("disk", watch_disk(node.clone(), reserve_bytes, tasks.stop().clone()));
+        tasks.keep_until_stop("scrubber", scrub(node.clone(), scrub_bytes_per_s));
         Ok(Running { node, server, port, tasks, blocking })
     }
 }

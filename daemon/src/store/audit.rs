@@ -67,7 +67,7 @@ impl Store {
 
     /// The database goes on while it is looked at: what is wrong once may be its own haste, and what
     /// is damaged is so every time.
-    fn look_past_caches(&self) -> Result<Database, StoreError> {
+    pub(super) fn look_past_caches(&self) -> Result<Database, StoreError> {
         let path = self.inner.path.join("db");
         let mut looked = Database::look_past_caches(&path);
         for _ in 1..TRIES {

@@ -4,7 +4,7 @@
 //! again, or does without when they are broken. A table never changes, so its checksum as a whole
 //! says all. Tables are noted some seconds after they were made, by a thread of their own.
 //!
-//! Not here: what follows from a table that has changed (`audit`).
+//! Not here: what follows from a table that has changed (`audit`, `scrub`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -50,6 +50,15 @@ struct List {
 pub(super) struct Tables {
     store: PathBuf,
     noted: Mutex<BTreeMap<String, Table>>,
+}
+
+/// A table that is being read again.
+#[derive(Debug)]
+pub(super) struct Look {
+    name: String,
+    file: File,
+    bytes: u64,
+    crc: u32,
 }
 
 /// The thread that notes new tables; ends when it is dropped.
@@ -110,7 +119,7 @@ impl Tables {
             return false;
         }
         for name in live.difference(&known) {
-            match checksum(&self.store.join("db").join(name), false) {
+            match checksum(&self.path(name), false) {
                 Ok((bytes, crc)) => {
                     let table = Table { name: name.clone(), bytes, crc };
                     self.noted().insert(name.clone(), table);
@@ -139,6 +148,61 @@ impl Tables {
         fs::rename(new, path)
     }
 
+    /// Begins to read a table again, past what the system keeps of it; `None` if the database does not
+    /// have it any more.
+    ///
+    /// # Errors
+    /// When the database has it and the disk has not, or the system refuses.
+    pub(super) fn look_at(&self, db: &Database, name: String) -> Result<Option<Look>, StoreError> {
+        let path = self.path(&name);
+        match File::open(&path) {
+            Ok(file) => {
+                let forgotten = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
+                forgotten.map_err(io::Error::from).map_err(StoreError::file(path))?;
+                Ok(Some(Look { name, file, bytes: 0, crc: 0 }))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // The database lets a table go before it removes it.
+                let gone = db.tables()?.contains(&name);
+                let found = || StoreError::Damaged(format!("table {name} is gone"));
+                if gone { Err(found()) } else { Ok(None) }
+            }
+            Err(error) => Err(StoreError::file(path)(error)),
+        }
+    }
+
+    /// Reads so many bytes more of a table; gives how many, and whether that was the end.
+    ///
+    /// # Errors
+    /// When the disk does not give them back.
+    pub(super) fn read_on(&self, look: &mut Look, most: usize) -> Result<(u64, bool), StoreError> {
+        let mut chunk = vec![0; most];
+        let path = || self.path(&look.name);
+        let read = look.file.read(&mut chunk).map_err(|error| StoreError::file(path())(error))?;
+        let read = chunk.get(..read).unwrap_or_default();
+        look.crc = crc32c::crc32c_append(look.crc, read);
+        look.bytes += read.len() as u64;
+        Ok((read.len() as u64, read.is_empty()))
+    }
+
+    /// Judges a table that was read to its end.
+    ///
+    /// # Errors
+    /// When the database has it and it is not what was noted.
+    pub(super) fn judge(&self, db: &Database, look: Look) -> Result<(), StoreError> {
+        let Look { name, bytes, crc, .. } = look;
+        let Some(table) = self.noted().get(&name).cloned() else { return Ok(()) };
+        match differs(&table, bytes, crc) {
+            // What was merged into another meanwhile was checked by that.
+            Some(found) if db.tables()?.contains(&name) => Err(StoreError::Damaged(found)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.store.join("db").join(name)
+    }
+
     /// Reads the tables again that the database has and that were noted, from the disk, and tells
     /// which have changed. No table may be deleted meanwhile.
     ///
@@ -148,17 +212,23 @@ impl Tables {
         let mut changed = Vec::new();
         for name in db.tables()? {
             let Some(table) = self.noted().get(&name).cloned() else { continue };
-            match checksum(&self.store.join("db").join(&name), true) {
-                Ok(found) if found == (table.bytes, table.crc) => {}
-                Ok((bytes, _)) if bytes != table.bytes => {
-                    changed.push(format!("table {name} had {} bytes, not {bytes}", table.bytes));
-                }
-                Ok(_) => changed.push(format!("table {name} is not what it was when it was made")),
+            match checksum(&self.path(&name), true) {
+                Ok((bytes, crc)) => changed.extend(differs(&table, bytes, crc)),
                 Err(error) => changed.push(format!("table {name} cannot be read: {error}")),
             }
         }
         Ok(changed)
     }
+}
+
+/// How what is read of a table is not what was noted.
+fn differs(noted: &Table, bytes: u64, crc: u32) -> Option<String> {
+    let Table { name, .. } = noted;
+    if bytes != noted.bytes {
+        return Some(format!("table {name} had {} bytes, not {bytes}", noted.bytes));
+    }
+    let changed = || format!("table {name} is not what it was when it was made");
+    (crc != noted.crc).then(changed)
 }
 
 fn decode(bytes: &[u8]) -> Option<List> {

@@ -27,4 +27,6 @@ mod reads;
 #[cfg(test)]
 mod real_disk;
 #[cfg(test)]
+mod scrubbed;
+#[cfg(test)]
 mod segments;

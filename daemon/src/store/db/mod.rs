@@ -383,6 +383,26 @@ impl Database {
         }
     }
 
+    /// Reads rows of a family from this key on, about so many bytes; gives how many, and the key to go on
+    /// from, or `None` at the end.
+    ///
+    /// # Errors
+    /// At a block that is not what was written.
+    pub(crate) fn read_piece(
+        &self,
+        family: &'static str,
+        from: &[u8],
+        most: usize,
+    ) -> Result<(u64, Option<Vec<u8>>), StoreError> {
+        match &self.backend {
+            Backend::Rocks(rocks) => {
+                rocks.read_piece(family, from, most).map_err(self.failed_read("reading everything"))
+            }
+            // It has no blocks.
+            Backend::Memory(_) => Ok((0, None)),
+        }
+    }
+
     /// Reads every row of every family to the end.
     ///
     /// # Errors

@@ -201,11 +201,29 @@ impl Rocks {
         Ok(self.0.live_files()?.into_iter().map(name).collect())
     }
 
+    pub(super) fn read_piece(
+        &self,
+        family: &'static str,
+        from: &[u8],
+        most: usize,
+    ) -> Result<(u64, Option<Vec<u8>>), Error> {
+        let mut rows = self.0.raw_iterator_cf_opt(self.family(family)?, checking_options());
+        let mut bytes = 0;
+        rows.seek(from);
+        while let Some((key, value)) = rows.item() {
+            if bytes >= most {
+                return Ok((bytes as u64, Some(key.to_vec())));
+            }
+            bytes += key.len() + value.len();
+            rows.next();
+        }
+        rows.status()?;
+        Ok((bytes as u64, None))
+    }
+
     pub(super) fn read_all(&self) -> Result<(), Error> {
         for name in FAMILIES {
-            let mut options = ReadOptions::default();
-            options.fill_cache(false);
-            options.set_verify_checksums(true);
+            let options = checking_options();
             let mut rows = self.0.raw_iterator_cf_opt(self.family(name)?, options);
             rows.seek_to_first();
             while rows.valid() {
@@ -234,6 +252,14 @@ fn read_options(at: Option<&Moment<'_>>) -> ReadOptions {
     if let Some(moment) = at {
         options.set_snapshot(moment);
     }
+    options
+}
+
+/// Options for who reads everything: it would push out of memory what others need.
+fn checking_options() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.fill_cache(false);
+    options.set_verify_checksums(true);
     options
 }
 
