@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use anyhow::Context as _;
 use planted::Bug;
 
-use crate::runner::{Plan, run, say};
+use crate::runner::{Plan, Run, run, say};
 
 /// The bug of this name.
 ///
@@ -54,7 +54,7 @@ fn find(bug: Bug, plan: &Plan) -> anyhow::Result<bool> {
     let (name, class, wrong) = bug.about();
     let began = Instant::now();
     for seed in plan.from..plan.from + plan.seeds {
-        let done = run(seed, Some(bug))?;
+        let done = run(&Run { bug: Some(bug), ..Run::of(seed) })?;
         if !done.ok {
             let seeds = seed - plan.from + 1;
             let seconds = began.elapsed().as_secs_f64();

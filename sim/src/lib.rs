@@ -34,4 +34,4 @@ pub mod verdict;
 pub mod world;
 
 pub use log::memory::Random;
-pub use world::{Report, run};
+pub use world::{Order, Report, run};

@@ -8,6 +8,7 @@ use clap::Parser;
 
 mod bugs;
 mod runner;
+mod shrink;
 
 /// Runs whole clusters under faults, in virtual time, from seeds.
 #[derive(Parser)]
@@ -16,6 +17,9 @@ struct Cli {
     /// Runs one seed, and shows what happens.
     #[arg(long, conflicts_with_all = ["seeds", "child"])]
     seed: Option<u64>,
+    /// With --seed: lets only these of its faults happen, by number.
+    #[arg(long, value_delimiter = ',')]
+    only: Option<Vec<u64>>,
     /// Runs so many seeds.
     #[arg(long, default_value_t = 100)]
     seeds: u64,
@@ -59,9 +63,11 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
     let bug = cli.bug.as_deref().map(bugs::named).transpose()?;
     let plan =
         runner::Plan { from: cli.from, seeds: cli.seeds, jobs: cli.jobs, again: cli.again, bug };
+    let only = cli.only.as_ref().map(|only| only.iter().copied().collect());
+    let run = |seed| runner::Run { seed, bug, only };
     match (cli.child, cli.seed) {
-        (Some(seed), _) => runner::child(seed, false, cli.log, bug),
-        (None, Some(seed)) => runner::one(seed, cli.log, bug),
+        (Some(seed), _) => runner::child(run(seed), false, cli.log),
+        (None, Some(seed)) => runner::one(&run(seed), cli.log),
         (None, None) if cli.bugs => bugs::find_all(&plan),
         (None, None) => runner::many(&plan),
     }

@@ -1,6 +1,6 @@
 //! Many seeds, each in a process of its own, with progress and a rate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +10,8 @@ use tokio::time::Instant;
 use anyhow::Context as _;
 use planted::Bug;
 
+use crate::shrink::shrink;
+
 /// The variable that makes a process repeatable; see `chance.c`.
 const SEED_VAR: &str = "LOGD_SIM_SEED";
 /// Longest time of one run; they take seconds.
@@ -18,6 +20,49 @@ const RUN_MAX: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Seconds between two lines of progress.
 const PROGRESS_S: u64 = 10;
+/// Of so many failed seeds of many, the faults are looked through.
+const SHRUNK_MAX: u64 = 3;
+/// What begins the line with the faults of a run that failed.
+pub(crate) const FAULTS: &str = "  faults that bit: ";
+
+/// A run to be done.
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    /// Its seed.
+    pub(crate) seed: u64,
+    /// The bug that is planted.
+    pub(crate) bug: Option<Bug>,
+    /// The faults that happen; see [`sim::Order::only`].
+    pub(crate) only: Option<BTreeSet<u64>>,
+}
+
+impl Run {
+    /// A whole seed.
+    pub(crate) fn of(seed: u64) -> Self {
+        Self { seed, bug: None, only: None }
+    }
+
+    /// What asks for the rest on the command line.
+    fn args(&self) -> impl Iterator<Item = String> {
+        let bug = self.bug.map(|bug| ["--bug".to_owned(), bug.about().0.to_owned()]);
+        let only = self.only.as_ref().map(|only| ["--only".to_owned(), listed(only)]);
+        bug.into_iter().chain(only).flatten()
+    }
+
+    /// The command that repeats it.
+    pub(crate) fn command(&self) -> String {
+        let args: Vec<_> = self.args().collect();
+        let args = args.join(" ");
+        let args = if args.is_empty() { args } else { format!(" ARGS='{args}'") };
+        format!("make sim SEED={}{args}", self.seed)
+    }
+}
+
+/// Numbers as the command line takes them.
+fn listed(numbers: &BTreeSet<u64>) -> String {
+    let numbers: Vec<_> = numbers.iter().map(u64::to_string).collect();
+    numbers.join(",")
+}
 
 /// Prints a line.
 #[expect(clippy::print_stdout, reason = "what the program is for")]
@@ -29,7 +74,8 @@ pub(crate) fn say(line: &str) {
 ///
 /// # Errors
 /// When the run cannot begin.
-pub(crate) fn child(seed: u64, shown: bool, log: bool, bug: Option<Bug>) -> anyhow::Result<bool> {
+pub(crate) fn child(run: Run, shown: bool, log: bool) -> anyhow::Result<bool> {
+    let Run { seed, bug, only } = run;
     if let Some(bug) = bug {
         planted::plant(bug);
     }
@@ -46,9 +92,14 @@ pub(crate) fn child(seed: u64, shown: bool, log: bool, bug: Option<Bug>) -> anyh
         .start_paused(true)
         .build()
         .context("the runtime")?;
-    let report = tokio::task::LocalSet::new().block_on(&runtime, sim::run(seed, shown))?;
+    let report = tokio::task::LocalSet::new()
+        .block_on(&runtime, sim::run(sim::Order { seed, shown, only }))?;
     for wrong in &report.wrong {
         say(&format!("  {wrong}"));
+    }
+    if !report.wrong.is_empty() {
+        let faults = report.faults.iter().map(|(number, kind)| format!("{number} {}", kind.name()));
+        say(&format!("{FAULTS}{}", faults.collect::<Vec<_>>().join(", ")));
     }
     say(&report.line());
     let ok = report.wrong.is_empty();
@@ -61,21 +112,22 @@ pub(crate) fn child(seed: u64, shown: bool, log: bool, bug: Option<Bug>) -> anyh
 ///
 /// # Errors
 /// When no process can be started for it.
-pub(crate) fn one(seed: u64, log: bool, bug: Option<Bug>) -> anyhow::Result<bool> {
+pub(crate) fn one(run: &Run, log: bool) -> anyhow::Result<bool> {
+    let seed = run.seed;
     if std::env::var(SEED_VAR).is_ok_and(|set| set == seed.to_string()) {
-        return child(seed, true, log, bug);
+        return child(run.clone(), true, log);
     }
     let mut again = Command::new(std::env::current_exe()?);
     again.args(["--seed", &seed.to_string()]).env(SEED_VAR, seed.to_string());
     if log {
         again.arg("--log");
     }
-    again.args(bug_args(bug));
-    Ok(again.status()?.success())
-}
-
-fn bug_args(bug: Option<Bug>) -> impl Iterator<Item = String> {
-    bug.into_iter().flat_map(|bug| ["--bug".to_owned(), bug.about().0.to_owned()])
+    again.args(run.args());
+    let ok = again.status()?.success();
+    if !ok && run.only.is_none() {
+        shrink(run)?;
+    }
+    Ok(ok)
 }
 
 /// Which seeds to run, and how.
@@ -105,6 +157,8 @@ impl Plan {
 pub(crate) struct Done {
     /// Whether all held.
     pub(crate) ok: bool,
+    /// Whether it had not come to its end.
+    pub(crate) hangs: bool,
     /// What it printed.
     pub(crate) text: String,
 }
@@ -113,10 +167,11 @@ pub(crate) struct Done {
 ///
 /// # Errors
 /// When it cannot be started.
-pub(crate) fn run(seed: u64, bug: Option<Bug>) -> anyhow::Result<Done> {
+pub(crate) fn run(run: &Run) -> anyhow::Result<Done> {
+    let seed = run.seed;
     let mut child = Command::new(std::env::current_exe()?)
         .args(["--child", &seed.to_string()])
-        .args(bug_args(bug))
+        .args(run.args())
         .env(SEED_VAR, seed.to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -139,7 +194,7 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>) -> anyhow::Result<Done> {
     } else if !out.status.success() {
         text.push_str(&String::from_utf8_lossy(&out.stderr));
     }
-    Ok(Done { ok: out.status.success(), text })
+    Ok(Done { ok: out.status.success(), hangs, text })
 }
 
 /// Runs many seeds; prints those that failed, with the command that repeats them.
@@ -149,7 +204,7 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>) -> anyhow::Result<Done> {
 pub(crate) fn many(plan: &Plan) -> anyhow::Result<bool> {
     let &Plan { from, seeds, again, bug, .. } = plan;
     let jobs = plan.at_once();
-    let next = AtomicU64::new(from);
+    let (next, shrunk) = (AtomicU64::new(from), AtomicU64::new(0));
     let sum = Mutex::new(Sum::default());
     let began = Instant::now();
     let worker = || -> anyhow::Result<()> {
@@ -158,13 +213,19 @@ pub(crate) fn many(plan: &Plan) -> anyhow::Result<bool> {
             if seed >= from + seeds {
                 return Ok(());
             }
-            let done = run(seed, bug)?;
+            let whole = Run { bug, ..Run::of(seed) };
+            let done = run(&whole)?;
             let repeated = match seed % 100 < again {
-                true => Some(run(seed, bug)?.text == done.text),
+                true => Some(run(&whole)?.text == done.text),
                 false => None,
             };
+            let shrunk = !done.ok && shrunk.fetch_add(1, Ordering::Relaxed) < SHRUNK_MAX;
             let mut sum = sum.lock().map_err(|_| anyhow::anyhow!("another worker panicked"))?;
             sum.take(seed, &done, repeated, began);
+            if shrunk && !done.hangs {
+                drop(sum);
+                shrink(&whole)?;
+            }
         }
     };
     std::thread::scope(|scope| -> anyhow::Result<()> {
@@ -209,7 +270,7 @@ impl Sum {
         let faults_before = self.faults();
         for (key, value) in line.split(' ').filter_map(|word| word.split_once('=')) {
             match key {
-                "seed" | "trace" => {}
+                "seed" | "trace" | "drawn" => {}
                 "acks" => self.acks += value.parse().unwrap_or(0),
                 "virtual_s" => self.virtual_s += value.parse().unwrap_or(0.0),
                 fault => {

@@ -6,7 +6,7 @@
 mod inject;
 mod membership;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +55,21 @@ pub struct Report {
     pub took: Duration,
     /// Hash of everything that happened.
     pub trace: String,
+    /// Number of faults that were drawn, whether they happened and bit or not.
+    pub drawn: u64,
+    /// Those that bit, by number, from 1.
+    pub faults: Vec<(u64, Kind)>,
+}
+
+/// What to run.
+#[derive(Debug, Clone, Default)]
+pub struct Order {
+    /// What everything is drawn from.
+    pub seed: u64,
+    /// Whether each line of the trace is shown at once.
+    pub shown: bool,
+    /// The faults that happen, by number; all that are drawn unless given.
+    pub only: Option<BTreeSet<u64>>,
 }
 
 impl Report {
@@ -68,8 +83,8 @@ impl Report {
         let verdict = if self.wrong.is_empty() { "ok" } else { "VIOLATED" };
         let took = self.took.as_secs_f64();
         format!(
-            "seed={} {verdict} acks={} virtual_s={took:.1} trace={}{faults}",
-            self.seed, self.acks, self.trace
+            "seed={} {verdict} acks={} virtual_s={took:.1} trace={} drawn={}{faults}",
+            self.seed, self.acks, self.trace, self.drawn
         )
     }
 }
@@ -78,7 +93,8 @@ impl Report {
 ///
 /// # Errors
 /// When the cluster cannot be made at all.
-pub async fn run(seed: u64, shown: bool) -> anyhow::Result<Report> {
+pub async fn run(order: Order) -> anyhow::Result<Report> {
+    let Order { seed, shown, only } = order;
     let mut random = Random::new(seed);
     let shape = Shape::draw(&mut random);
     let trace = Trace::new(shown);
@@ -112,18 +128,26 @@ pub async fn run(seed: u64, shown: bool) -> anyhow::Result<Report> {
         clients,
         copies: Vec::new(),
         damaged: BTreeMap::new(),
-        bit: BTreeMap::new(),
+        only,
+        drawn: 0,
+        faults: Vec::new(),
         wrong: Vec::new(),
         until: Vec::new(),
     };
     world.whole().await;
+    let mut bit = BTreeMap::new();
+    for (_, kind) in &world.faults {
+        *bit.entry(kind.name()).or_default() += 1;
+    }
     Ok(Report {
         seed,
         wrong: world.wrong,
         acks: world.clients.history().acked().count(),
-        bit: world.bit,
+        bit,
         took: world.trace.now(),
         trace: world.trace.hash(),
+        drawn: world.drawn,
+        faults: world.faults,
     })
 }
 
@@ -158,7 +182,9 @@ struct World {
     /// Machines whose disk has lost something that was durable, by number; with the raft id of the
     /// store that has.
     damaged: BTreeMap<usize, u64>,
-    bit: BTreeMap<&'static str, u64>,
+    only: Option<BTreeSet<u64>>,
+    drawn: u64,
+    faults: Vec<(u64, Kind)>,
     wrong: Vec<String>,
     until: Vec<(Instant, Ends)>,
 }
@@ -212,8 +238,10 @@ impl World {
                 self.copies.push((at, copy));
             }
             let kind = self.shape.fault(&mut self.random);
-            if self.fault(kind).await {
-                *self.bit.entry(kind.name()).or_default() += 1;
+            self.drawn += 1;
+            let wanted = self.only.as_ref().is_none_or(|only| only.contains(&self.drawn));
+            if wanted && self.fault(kind).await {
+                self.faults.push((self.drawn, kind));
             }
         }
     }
