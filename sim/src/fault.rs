@@ -24,6 +24,8 @@ pub enum Kind {
     DiskSlow,
     /// A disk does not answer for a while.
     DiskHang,
+    /// A disk is full for a while.
+    DiskFull,
     /// A disk lost the end of a log that was durable, while its machine was off.
     LostTail,
     /// An old copy of a disk is put back.
@@ -56,7 +58,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Kill,
         Self::KillAll,
         Self::DieInCall,
@@ -65,6 +67,7 @@ impl Kind {
         Self::DiskError,
         Self::DiskSlow,
         Self::DiskHang,
+        Self::DiskFull,
         Self::LostTail,
         Self::SetBack,
         Self::Wiped,
@@ -93,6 +96,7 @@ impl Kind {
             Self::DiskError => "disk-error",
             Self::DiskSlow => "disk-slow",
             Self::DiskHang => "disk-hang",
+            Self::DiskFull => "disk-full",
             Self::LostTail => "lost-tail",
             Self::SetBack => "set-back",
             Self::Wiped => "wiped",
@@ -124,6 +128,7 @@ impl Kind {
             | Self::DiskError
             | Self::DiskSlow
             | Self::DiskHang
+            | Self::DiskFull
             | Self::Cut
             | Self::CutOneWay
             | Self::Isolate

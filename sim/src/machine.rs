@@ -295,6 +295,15 @@ impl Machine {
     /// Takes back every fault of the disk that has not come up yet.
     pub fn spare_disk(&self) {
         self.disk.lock().media.log.clear_faults();
+        self.fill_disk(false);
+    }
+
+    /// Lets the disk be full, or have room again.
+    pub fn fill_disk(&self, full: bool) {
+        let media = &self.disk.lock().media;
+        for disk in [&media.log, &media.marks] {
+            disk.set_room(if full { 0 } else { u64::MAX });
+        }
     }
 
     /// Lets syncs take up to this long.

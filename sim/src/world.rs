@@ -159,6 +159,7 @@ enum Ends {
     Isolation(usize),
     Delay(usize, usize),
     Slow(usize),
+    Full(usize),
     Drift(usize),
     /// What a failed sync has lost shows.
     Power(usize),
@@ -270,6 +271,7 @@ impl World {
                 true
             }
             Kind::DiskHang => self.hang_disk(at),
+            Kind::DiskFull => self.fill_disk(at),
             Kind::LostTail | Kind::SetBack | Kind::Wiped | Kind::Flipped => self.damage(at, kind),
             Kind::Cut => self.between(|board, one, other| board.cut(one, other), Ends::Cut),
             Kind::CutOneWay => {
@@ -347,7 +349,8 @@ impl World {
             | Ends::Cut(..)
             | Ends::Isolation(_)
             | Ends::Delay(..)
-            | Ends::Slow(_) => true,
+            | Ends::Slow(_)
+            | Ends::Full(_) => true,
             Ends::Drift(_) | Ends::Power(_) => false,
         };
         self.damaged.is_empty()
@@ -412,6 +415,7 @@ impl World {
                     self.board.delay(one, other, Duration::ZERO);
                     self.board.delay(other, one, Duration::ZERO);
                 }
+                Ends::Full(at) => self.machine(at).fill_disk(false),
                 Ends::Slow(at) => self.machine(at).set_sync_max(self.shape.sync_max),
                 Ends::Drift(at) => self.machine(at).clock.set_rate_ppb(0),
                 Ends::Power(at) => {

@@ -49,6 +49,13 @@ impl World {
         true
     }
 
+    pub(super) fn fill_disk(&mut self, at: usize) -> bool {
+        note!(self.trace, "the disk of {} is full", self.machine(at).name);
+        self.machine(at).fill_disk(true);
+        self.later(Ends::Full(at));
+        true
+    }
+
     /// Ends a process and keeps its machine off for a while.
     pub(super) fn outage(&mut self, at: usize, how: End) -> bool {
         let bit = self.machine(at).end(how);
