@@ -69,7 +69,7 @@ fn an_authority_survives_its_files() {
     let credentials = files.load().unwrap();
     assert_eq!(credentials.identity(), &identity(Role::Node, "n1"));
     assert!(credentials.server_config(&[b"x"]).is_ok());
-    assert!(credentials.client_config(b"x").is_ok());
+    assert!(credentials.client_config(&[b"x"]).is_ok());
 }
 
 #[test]

@@ -170,11 +170,12 @@ impl Credentials {
         Ok(Arc::new(config))
     }
 
-    /// The side that dials. Whoever answers must be a node of this cluster, and the one dialled.
+    /// The side that dials. Whoever answers must be a node of this cluster, and the one dialled. It
+    /// picks one of the protocols.
     ///
     /// # Errors
     /// When the TLS library refuses the configuration.
-    pub fn client_config(&self, alpn: &[u8]) -> Result<Arc<ClientConfig>, CertError> {
+    pub fn client_config(&self, alpns: &[&[u8]]) -> Result<Arc<ClientConfig>, CertError> {
         let roots = Arc::clone(&self.roots);
         let inner = WebPkiServerVerifier::builder_with_provider(roots, provider())
             .build()
@@ -185,7 +186,7 @@ impl Credentials {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Nodes { inner, cluster: self.cluster() }))
             .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.own))));
-        config.alpn_protocols = vec![alpn.to_vec()];
+        config.alpn_protocols = alpns.iter().map(|alpn| alpn.to_vec()).collect();
         config.resumption = Resumption::disabled();
         config.enable_early_data = false;
         Ok(Arc::new(config))

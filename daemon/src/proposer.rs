@@ -19,6 +19,7 @@ use std::time::Duration;
 use clock::{Hlc, Stamp};
 use model::query;
 use model::{Batch, Caller, Command, CommandOp, Outcome};
+use net::Flushes;
 use proto::limits::{
     BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, ENTRY_COMMANDS_MAX, ENTRY_COMMANDS_SHARED,
     PROPOSER_ENTRIES_FRESH, PROPOSER_ENTRIES_MAX,
@@ -29,7 +30,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::lead::{Lead, Stamping};
-use crate::queue::{Answer, Cost, NotQueued, Proposal, Queue, Shares};
+use crate::queue::{Answer, Cost, NotQueued, Proposal, Queue, Shares, unknown};
 use crate::raft::{Handle, Leadership, Payload, ProposeError};
 use crate::store::Store;
 use crate::tasks::Tasks;
@@ -106,19 +107,33 @@ impl Proposer {
             self.node_clock.admit(token).map_err(clock_failure)?;
         }
         let (answer, outcome) = oneshot::channel();
-        self.queue.push(command, answer).map_err(|why| match why {
-            NotQueued::Full => {
-                let message = "the caller has as much waiting as its share of the primary allows";
-                Failure::new(ErrorCode::Busy, message).retry_after_ms(BUSY_MS)
-            }
-            NotQueued::Closed => Failure::new(ErrorCode::Stopping, "the node is stopping"),
-        })?;
+        let answer = Answer::new(move |outcome| {
+            // Whoever asked may have given up; the command is done all the same.
+            drop(answer.send(outcome));
+            None
+        });
+        self.queue.push(command, answer).map_err(not_queued)?;
         outcome.await.unwrap_or_else(|_| Err(unknown("the node is stopping")))
+    }
+
+    /// Proposes commands, in this order. What they have seen is admitted already.
+    pub(crate) fn propose_all(&self, several: Vec<(Command, Answer)>) {
+        let mut flushes = Flushes::default();
+        for (why, answer) in self.queue.push_all(several) {
+            answer.give(Err(not_queued(why))).into_iter().for_each(|flush| flushes.add(flush));
+        }
+        flushes.now();
     }
 }
 
-fn unknown(why: &str) -> Failure {
-    Failure::new(ErrorCode::Unknown, format!("nobody can say whether it was done: {why}"))
+fn not_queued(why: NotQueued) -> Failure {
+    match why {
+        NotQueued::Full => {
+            let message = "the caller has as much waiting as its share of the primary allows";
+            Failure::new(ErrorCode::Busy, message).retry_after_ms(BUSY_MS)
+        }
+        NotQueued::Closed => Failure::new(ErrorCode::Stopping, "the node is stopping"),
+    }
 }
 
 /// Entries after which a lone caller counts as alone.
@@ -330,12 +345,8 @@ impl Task {
             drop(noted);
             match result {
                 Ok(outcomes) => {
-                    for ((answer, _cost), outcome) in
-                        waiting.into_iter().zip(outcomes.into_iter().skip(skip))
-                    {
-                        // Whoever asked may have given up; the command is done all the same.
-                        let _ = answer.send(Ok(outcome));
-                    }
+                    let outcomes = outcomes.into_iter().skip(skip).map(Ok);
+                    give_all(waiting.into_iter().zip(outcomes));
                 }
                 Err(error) => {
                     if skip > 0 {
@@ -397,10 +408,16 @@ fn fail(batch: impl IntoIterator<Item = Proposal>, failure: &Failure) {
 }
 
 fn answer_all(waiting: impl IntoIterator<Item = (Answer, Cost)>, failure: &Failure) {
-    for (answer, _cost) in waiting {
-        // Whoever asked may have given up.
-        let _ = answer.send(Err(failure.clone()));
+    give_all(waiting.into_iter().map(|waits| (waits, Err(failure.clone()))));
+}
+
+/// Gives outcomes to those who wait for them; what goes to one client goes out together.
+fn give_all(given: impl Iterator<Item = ((Answer, Cost), Result<Outcome, Failure>)>) {
+    let mut flushes = Flushes::default();
+    for ((answer, _cost), outcome) in given {
+        answer.give(outcome).into_iter().for_each(|flush| flushes.add(flush));
     }
+    flushes.now();
 }
 
 #[cfg(test)]

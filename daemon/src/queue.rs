@@ -5,17 +5,50 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use model::{Caller, Command, Outcome};
+use net::Flush;
 use parking_lot::{Mutex, MutexGuard};
-use proto::Failure;
 use proto::limits::{
     PROPOSER_BYTES_KEPT, PROPOSER_BYTES_MAX, PROPOSER_QUEUE_KEPT, PROPOSER_QUEUE_MAX,
 };
 use proto::share::{Ledger, Rank, Ring};
-use tokio::sync::{Notify, oneshot};
+use proto::{ErrorCode, Failure};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Where the outcome goes.
-pub(crate) type Answer = oneshot::Sender<Result<Outcome, Failure>>;
+/// Where the outcome goes. One that is dropped says that nobody can know it.
+pub(crate) struct Answer(Option<Settle>);
+
+/// Takes an outcome; whatever that leaves to be written goes out later, with what others leave.
+type Settle = Box<dyn FnOnce(Result<Outcome, Failure>) -> Option<Flush> + Send>;
+
+impl Answer {
+    /// Does this with the outcome.
+    pub(crate) fn new(
+        settle: impl FnOnce(Result<Outcome, Failure>) -> Option<Flush> + Send + 'static,
+    ) -> Self {
+        Self(Some(Box::new(settle)))
+    }
+
+    /// Gives the outcome to whoever asked.
+    pub(crate) fn give(mut self, outcome: Result<Outcome, Failure>) -> Option<Flush> {
+        self.0.take().and_then(|settle| settle(outcome))
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(settle) = self.0.take()
+            && let Some(flush) = settle(Err(unknown("the node is stopping")))
+        {
+            flush.now();
+        }
+    }
+}
+
+/// What is said where an outcome will not be known.
+pub(crate) fn unknown(why: &str) -> Failure {
+    Failure::new(ErrorCode::Unknown, format!("nobody can say whether it was done: {why}"))
+}
 
 /// Whose turn it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -140,24 +173,29 @@ impl Queue {
 
     /// Queues a command behind those of the same caller.
     pub(crate) fn push(&self, command: Command, answer: Answer) -> Result<(), NotQueued> {
-        let (who, bytes) = (Who::of(&command.caller), command.size());
+        let mut refused = self.push_all(vec![(command, answer)]);
+        refused.pop().map_or(Ok(()), |(why, _)| Err(why))
+    }
+
+    /// Queues commands in this order. Returns the answers of those that it does not take.
+    pub(crate) fn push_all(&self, several: Vec<(Command, Answer)>) -> Vec<(NotQueued, Answer)> {
+        let (mut refused, queued) = (Vec::new(), Instant::now());
         {
             let mut books = self.books();
-            if books.closed {
-                return Err(NotQueued::Closed);
+            for (command, answer) in several {
+                let (who, bytes) = (Who::of(&command.caller), command.size());
+                match books.place(&who, bytes) {
+                    Ok(()) => {
+                        let cost =
+                            Cost { queue: self.clone(), who: who.clone(), bytes, taken: false };
+                        books.waiting.push(who, Proposal { command, answer, cost, queued });
+                    }
+                    Err(why) => refused.push((why, answer)),
+                }
             }
-            let rank = who.rank();
-            if !books.places.may_take(&who, rank, 1) || !books.bytes.take(&who, rank, bytes) {
-                return Err(NotQueued::Full);
-            }
-            let placed = books.places.take(&who, rank, 1);
-            assert!(placed, "there was a place a moment ago");
-            let cost = Cost { queue: self.clone(), who: who.clone(), bytes, taken: false };
-            let queued = Instant::now();
-            books.waiting.push(who, Proposal { command, answer, cost, queued });
         }
         self.0.news.notify_one();
-        Ok(())
+        refused
     }
 
     /// What is next of callers of whom the entry takes more, if anything is.
@@ -189,6 +227,22 @@ impl Queue {
     pub(crate) fn close(&self) {
         self.books().closed = true;
         drop(self.drain());
+    }
+}
+
+impl Books {
+    /// Takes a place and these bytes, if the caller may have both.
+    fn place(&mut self, who: &Who, bytes: usize) -> Result<(), NotQueued> {
+        if self.closed {
+            return Err(NotQueued::Closed);
+        }
+        let rank = who.rank();
+        if !self.places.may_take(who, rank, 1) || !self.bytes.take(who, rank, bytes) {
+            return Err(NotQueued::Full);
+        }
+        let placed = self.places.take(who, rank, 1);
+        assert!(placed, "there was a place a moment ago");
+        Ok(())
     }
 }
 
@@ -224,7 +278,7 @@ mod tests {
     }
 
     fn push(queue: &Queue, caller: Caller, len: usize) -> Result<(), NotQueued> {
-        queue.push(command(caller, len), oneshot::channel().0)
+        queue.push(command(caller, len), Answer::new(|_| None))
     }
 
     #[test]
@@ -275,6 +329,28 @@ mod tests {
         assert_eq!(names(&take(Shares::of_the_fresh())), ["greedy"]);
         assert_eq!(names(&take(Shares::of_all(8))), ["greedy"; 2]);
         assert!(queue.books().under_way.is_empty());
+    }
+
+    /// Seen to fail with an answer that says nothing when it is dropped.
+    #[test]
+    fn what_nobody_answers_is_unknown() {
+        let (queue, told) = (Queue::default(), Arc::new(Mutex::new(Vec::new())));
+        let asked = |n: usize| {
+            let told = Arc::clone(&told);
+            let answer = Answer::new(move |outcome: Result<Outcome, Failure>| {
+                told.lock().push((n, outcome.map_err(|failure| failure.error_code())));
+                None
+            });
+            (command(client("alice"), n), answer)
+        };
+        assert!(queue.push_all((0..3).map(asked).collect()).is_empty());
+        let first = queue.pop(&Shares::of_all(1)).unwrap();
+        assert!(first.answer.give(Ok(Outcome::CursorSet)).is_none());
+        queue.close();
+        let unknown = |n| (n, Err(ErrorCode::Unknown));
+        assert_eq!(*told.lock(), [(0, Ok(Outcome::CursorSet)), unknown(1), unknown(2)]);
+        let late = queue.push_all(vec![asked(3)]);
+        assert!(matches!(late[..], [(NotQueued::Closed, _)]));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How requests arrive: connections from clients and from other nodes, told apart in the TLS
-//! handshake, one task per connection and one per request.
+//! handshake, one task per connection and one per request. A client's messages at the primary have no
+//! task each: they are ordered as they come, see `node`.
 //!
 //! Not here: what requests mean (`node`).
 
@@ -7,8 +8,8 @@ use std::sync::Arc;
 
 use certs::Peer;
 use net::{
-    Accepted, ClientConn, CloseCode, Incoming, Lane, LinkError, MakeHello, PeerConn, PeerStream,
-    Port, Refused, ReplyTx,
+    Accepted, ClientConn, CloseCode, Incoming, Lane, LinkError, MakeHello, Numbered, PeerConn,
+    PeerStream, Port, Refused, ReplyTx,
 };
 use prost::Message as _;
 use proto::limits::PAGE_BYTES_MAX;
@@ -18,7 +19,7 @@ use proto::{Answering, ErrorCode, Failure, Role};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::node::{Deadline, Node, Principal};
+use crate::node::{Deadline, Direct, Node, Principal};
 use crate::peer_monitor::Exchanges;
 use crate::raft::URGENT_RAFT;
 use crate::trust::Entry;
@@ -78,6 +79,7 @@ impl Server {
         let watched = principal.identity.role == Role::Admin;
         let mut is_admin = false;
         self.node.was_admin(&principal, &mut is_admin);
+        let direct = Direct::new(self.node.clone(), principal.clone(), self.requests.clone());
         loop {
             let incoming = tokio::select! {
                 () = changes.next(), if watched => None,
@@ -90,10 +92,22 @@ impl Server {
                 client.close(CloseCode::Revoked, "this administrator was removed");
                 break;
             }
-            let Some(Incoming { request, reply }) = incoming else { continue };
+            let asked: Vec<_> = match incoming {
+                Some(Incoming::One(asked)) => vec![*asked],
+                Some(Incoming::Many(batch)) => {
+                    direct.order(batch).into_iter().map(Numbered::alone).collect()
+                }
+                Some(Incoming::Late(late)) => {
+                    direct.late(late);
+                    continue;
+                }
+                None => continue,
+            };
             self.node.sessions().seen(&name, now());
-            let (this, principal) = (self.clone(), principal.clone());
-            self.requests.spawn(async move { this.one(&principal, request, reply).await });
+            for (request, reply) in asked {
+                let (this, principal) = (self.clone(), principal.clone());
+                self.requests.spawn(async move { this.one(&principal, request, reply).await });
+            }
         }
         self.node.sessions().disconnected(&name, now());
     }

@@ -10,7 +10,7 @@ use proto::identity::DOMAIN;
 use proto::join::JOIN_ALPN;
 use proto::limits::{CLIENT_CONNECTIONS_MAX, HANDSHAKES_MAX, HANDSHAKES_PROVEN_MAX, JOINS_MAX};
 use proto::peer::{Hello, PEER_ALPN};
-use proto::wire::CLIENT_ALPN;
+use proto::wire::{CLIENT_ALPN, CLIENT_NUMBERED_ALPN};
 use proto::{Identity, Role};
 use quinn::crypto::rustls::HandshakeData;
 use quinn::rustls::pki_types::CertificateDer;
@@ -28,8 +28,8 @@ use crate::{ClientConn, CloseCode, NetError, PeerConn, QuicLink, Refused, tune};
 /// Time for a handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 
-/// What is spoken here.
-const ALPNS: [&[u8]; 3] = [CLIENT_ALPN, PEER_ALPN, JOIN_ALPN];
+/// What is spoken here, the best first.
+const ALPNS: [&[u8]; 4] = [CLIENT_NUMBERED_ALPN, CLIENT_ALPN, PEER_ALPN, JOIN_ALPN];
 
 /// A node's UDP port.
 #[derive(Debug, Clone)]
@@ -316,7 +316,8 @@ pub(crate) fn certified(connection: &Connection) -> Result<Peer, String> {
     certs::peer_of(&chain).map_err(|error| error.to_string())
 }
 
-fn protocol(connection: &Connection) -> Option<Vec<u8>> {
+/// The protocol that both sides have agreed on.
+pub(crate) fn protocol(connection: &Connection) -> Option<Vec<u8>> {
     connection.handshake_data()?.downcast::<HandshakeData>().ok()?.protocol
 }
 

@@ -4,11 +4,12 @@
 //! wrong byte nothing on the stream can be trusted, so every error is final for its stream.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use proto::frame::{HEADER_BYTES, header, payload_len};
+use proto::frame::{HEADER_BYTES, VERSION, header, payload_len};
 use quinn::{ReadError, RecvStream, SendStream, WriteError};
 
 use crate::LinkError;
 use crate::error::CloseCode;
+use crate::numbered::NumberedRx;
 use crate::reason::end_of;
 use crate::switchboard::{PipeRx, PipeTx};
 
@@ -228,6 +229,28 @@ impl FrameRx {
         }
     }
 
+    /// Waits for the next frame's header and returns its version without taking it; `None` at the end
+    /// of the stream.
+    pub(crate) async fn peek_version(&mut self) -> Result<Option<u8>, LinkError> {
+        let Rx::Quic(quic) = &mut self.0 else { return Ok(Some(VERSION)) };
+        loop {
+            if let Some([.., version]) = quic.buffer.0.first_chunk::<HEADER_BYTES>() {
+                return Ok(Some(*version));
+            }
+            if !quic.fill().await? {
+                return quic.buffer.end().map(|()| None);
+            }
+        }
+    }
+
+    /// The stream goes on with numbered frames, of at most so many bytes. `None` if it is no QUIC stream.
+    pub(crate) fn into_numbered(self, most: usize) -> Option<NumberedRx> {
+        match self.0 {
+            Rx::Quic(quic) => Some(NumberedRx::new(quic.stream, quic.buffer.0, most)),
+            Rx::Pipe(_) => None,
+        }
+    }
+
     /// Takes one byte that stands before the first frame.
     pub(crate) async fn first_byte(&mut self) -> Result<Option<u8>, LinkError> {
         let Rx::Quic(quic) = &mut self.0 else { return Ok(None) };
@@ -419,7 +442,7 @@ mod tests {
             prop_assume!(claimed as usize > FRAME_BYTES_MAX);
             let mut buffer = Buffer::default();
             buffer.push(&claimed.to_be_bytes());
-            buffer.push(&[proto::frame::VERSION]);
+            buffer.push(&[VERSION]);
             prop_assert!(buffer.take().is_err());
             prop_assert!(buffer.0.capacity() < 4096);
         }

@@ -1,7 +1,8 @@
 //! QUIC endpoints, framing, peer links and the client.
 //!
 //! One UDP port per node carries three protocols, told apart in the TLS handshake: clients ask one
-//! request per stream and get one answer (or, when they follow, many); nodes keep streams open to
+//! request per stream and get one answer (or, when they follow, many), and send small messages with a
+//! number each on one long stream, where many are read and answered at once; nodes keep streams open to
 //! each other, in lanes; and whoever has no certificate yet may ask for one, see [`join`], and for
 //! nothing else. Everybody else shows a certificate, and 0-RTT is off.
 //!
@@ -22,6 +23,7 @@
 // What is done for one more variant is decided where it is added, not by whoever comes by.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod answers;
 mod client;
 mod client_conn;
 mod crowd;
@@ -31,6 +33,7 @@ mod frames;
 mod hello;
 pub mod join;
 mod link;
+mod numbered;
 mod peer_conn;
 mod port;
 mod quic_link;
@@ -41,11 +44,12 @@ pub mod switchboard;
 pub mod time_server;
 mod tune;
 
+pub use answers::{Flush, Flushes, Late, Ticket};
 pub use client::{
     Answer, Client, ClientConfig, ClientError, Follow, LiveNode, MemoryRing, Ring, Spread, Turns,
     kept_addresses,
 };
-pub use client_conn::{ClientConn, Incoming, ReplyTx};
+pub use client_conn::{ClientConn, Incoming, Numbered, ReplyTx, decode_numbered};
 pub use endpoint::{Accepted, Endpoint};
 pub use error::{CloseCode, LinkError, NetError, Refused};
 pub use frames::{FrameRx, FrameTx};

@@ -80,7 +80,17 @@ impl Seat {
     /// A place for one request more; `None` if that is more than the client's share.
     pub(crate) fn request(self: &Arc<Self>) -> Option<Held> {
         let taken = self.shares.books().requests.take(&self.who, self.rank, 1);
-        taken.then(|| Held { seat: Arc::clone(self), bytes: 0 })
+        taken.then(|| Held { seat: Arc::clone(self), bytes: 0, is_given: false })
+    }
+
+    /// Places for so many requests, or for as many of them as the client's share allows.
+    pub(crate) fn requests(self: &Arc<Self>, wanted: usize) -> Vec<Held> {
+        let mut books = self.shares.books();
+        let places = std::iter::from_fn(|| {
+            let taken = books.requests.take(&self.who, self.rank, 1);
+            taken.then(|| Held { seat: Arc::clone(self), bytes: 0, is_given: false })
+        });
+        places.take(wanted).collect()
     }
 
     /// Counts a refusal. Beyond what is decent it says until when not to listen to this client.
@@ -111,6 +121,7 @@ impl Drop for Seat {
 pub(crate) struct Held {
     seat: Arc<Seat>,
     bytes: usize,
+    is_given: bool,
 }
 
 impl Held {
@@ -137,6 +148,24 @@ impl Held {
         }
     }
 
+    /// Gives back what several requests of one node hold, at once.
+    pub(crate) fn give_all(several: Vec<Self>) {
+        let Some(shares) = several.first().map(|held| held.seat.shares.clone()) else { return };
+        let mut several = several;
+        {
+            let mut books = shares.books();
+            several.iter_mut().for_each(|held| held.give_to(&mut books));
+        }
+        // Seats may end with them, and those take the books themselves.
+        drop(several);
+    }
+
+    fn give_to(&mut self, books: &mut Books) {
+        assert!(!std::mem::replace(&mut self.is_given, true), "a place is given back once");
+        books.bytes.give(&self.seat.who, self.bytes);
+        books.requests.give(&self.seat.who, 1);
+    }
+
     /// Gives back so many of the bytes.
     pub(crate) fn give(&mut self, bytes: usize) {
         self.seat.shares.books().bytes.give(&self.seat.who, bytes);
@@ -146,9 +175,10 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let mut books = self.seat.shares.books();
-        books.bytes.give(&self.seat.who, self.bytes);
-        books.requests.give(&self.seat.who, 1);
+        if !self.is_given {
+            let shares = self.seat.shares.clone();
+            self.give_to(&mut shares.books());
+        }
     }
 }
 
@@ -169,8 +199,12 @@ mod tests {
         let seats: Vec<_> = std::iter::from_fn(|| shares.connect(&alice)).collect();
         assert_eq!(seats.len(), 37, "half of what is not kept");
         let bobs = shares.connect(&bob).unwrap();
-        let many: Vec<_> = std::iter::from_fn(|| seats[0].request()).collect();
+        let mut many: Vec<_> = std::iter::from_fn(|| seats[0].request()).collect();
         assert!(seats[1].request().is_none(), "another connection is no other client");
+        Held::give_all(many.split_off(many.len() - 3));
+        many.extend(seats[1].requests(2));
+        many.extend(seats[0].requests(9));
+        assert!(seats[1].request().is_none() && seats[1].requests(1).is_empty());
         let mut own = bobs.request().unwrap();
         assert!(own.grow_to(CLIENT_BYTES_FREE) && own.bytes == 0);
         assert!(own.grow_to(CLIENT_BYTES_FREE + 9) && own.grow_to(9) && own.bytes == 9);

@@ -9,6 +9,7 @@ use certs::{Credentials, hmac_sha256};
 use proto::limits::{
     CLIENT_REQUESTS_MAX, CLIENT_STREAMS_MAX, CLIENT_WINDOWS_BYTES, PEER_REQUESTS_KEPT,
 };
+use proto::wire::{CLIENT_ALPN, CLIENT_NUMBERED_ALPN};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{ConnectionId, ConnectionIdGenerator, EndpointConfig, TransportConfig, VarInt};
@@ -185,17 +186,14 @@ pub(crate) fn peer(
         .keep_alive_interval(Some(PEER_KEEP_ALIVE))
         .receive_window(PEER_WINDOW.into())
         .send_window(PEER_SEND_WINDOW);
-    dialer(credentials, alpn, transport)
+    dialer(credentials, &[alpn], transport)
 }
 
-/// A client.
-pub(crate) fn client(
-    credentials: &Credentials,
-    alpn: &[u8],
-) -> Result<quinn::ClientConfig, NetError> {
+/// A client, of this release's protocol or of the one before.
+pub(crate) fn client(credentials: &Credentials) -> Result<quinn::ClientConfig, NetError> {
     let mut transport = base(SERVER_IDLE)?;
     transport.keep_alive_interval(Some(CLIENT_KEEP_ALIVE)).receive_window(PEER_WINDOW.into());
-    dialer(credentials, alpn, transport)
+    dialer(credentials, &[CLIENT_NUMBERED_ALPN, CLIENT_ALPN], transport)
 }
 
 /// Somebody without a certificate who wants one.
@@ -211,10 +209,10 @@ pub(crate) fn joiner(alpn: &[u8]) -> Result<quinn::ClientConfig, NetError> {
 
 fn dialer(
     credentials: &Credentials,
-    alpn: &[u8],
+    alpns: &[&[u8]],
     transport: TransportConfig,
 ) -> Result<quinn::ClientConfig, NetError> {
-    let tls = QuicClientConfig::try_from(credentials.client_config(alpn)?)
+    let tls = QuicClientConfig::try_from(credentials.client_config(alpns)?)
         .map_err(|error| NetError::Config(error.to_string()))?;
     let mut config = quinn::ClientConfig::new(Arc::new(tls));
     config.transport_config(Arc::new(transport));

@@ -1,4 +1,7 @@
 //! Frames: `length: u32 BE ‖ version: u8 ‖ payload`, where length counts the payload alone.
+//!
+//! On a stream that carries many requests, of version 2, each frame has a number by which its answer is
+//! told: `length: u32 BE ‖ 2 ‖ number: u64 BE ‖ payload`.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -8,6 +11,10 @@ use crate::limits::FRAME_BYTES_MAX;
 pub const VERSION: u8 = 1;
 /// Bytes in front of every payload.
 pub const HEADER_BYTES: usize = 5;
+/// Version of a frame with a number.
+pub const NUMBERED_VERSION: u8 = 2;
+/// Bytes in front of the payload of a frame with a number.
+pub const NUMBERED_HEADER_BYTES: usize = HEADER_BYTES + 8;
 
 /// Why a frame header was refused; the stream is closed then, nothing after it can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +50,30 @@ pub fn header(len: usize) -> Result<[u8; HEADER_BYTES], FrameError> {
     Ok([a, b, c, d, VERSION])
 }
 
+/// Reads the header of a frame with a number: that, and the length of the payload that follows.
+///
+/// # Errors
+/// See [`FrameError`].
+pub fn numbered(header: [u8; NUMBERED_HEADER_BYTES]) -> Result<(u64, usize), FrameError> {
+    let [a, b, c, d, version, number @ ..] = header;
+    let len = u32::from_be_bytes([a, b, c, d]) as usize;
+    if version != NUMBERED_VERSION {
+        return Err(FrameError::Version(version));
+    }
+    let number = u64::from_be_bytes(number);
+    if len > FRAME_BYTES_MAX { Err(FrameError::TooLong(len)) } else { Ok((number, len)) }
+}
+
+/// The header of a payload of `len` bytes with a number.
+///
+/// # Errors
+/// When the payload is longer than a frame may be.
+pub fn numbered_header(number: u64, len: usize) -> Result<[u8; NUMBERED_HEADER_BYTES], FrameError> {
+    let [a, b, c, d, _] = header(len)?;
+    let [n0, n1, n2, n3, n4, n5, n6, n7] = number.to_be_bytes();
+    Ok([a, b, c, d, NUMBERED_VERSION, n0, n1, n2, n3, n4, n5, n6, n7])
+}
+
 /// Encodes a message as one frame.
 ///
 /// # Errors
@@ -75,5 +106,18 @@ mod tests {
             Err(FrameError::TooLong(0xffff_ffff))
         );
         assert_eq!(payload_len([0, 0, 0, 1, 9]), Err(FrameError::Version(9)));
+    }
+
+    #[test]
+    fn a_number_is_told_from_a_payload() {
+        let header = numbered_header(u64::MAX - 7, 300).unwrap();
+        assert_eq!(numbered(header), Ok((u64::MAX - 7, 300)));
+        // Neither kind of stream takes the frames of the other.
+        let head = *header.first_chunk().unwrap();
+        assert_eq!(payload_len(head), Err(FrameError::Version(NUMBERED_VERSION)));
+        let mut plain = header;
+        plain[4] = VERSION;
+        assert_eq!(numbered(plain), Err(FrameError::Version(VERSION)));
+        assert!(numbered_header(1, FRAME_BYTES_MAX + 1).is_err());
     }
 }

@@ -57,6 +57,15 @@ pub const CLIENT_CONNECTIONS_MAX: usize = 1024;
 pub const CLIENT_CONNECTIONS_KEPT: usize = 64;
 /// Requests that one client connection may have open: each costs a stream and a task.
 pub const CLIENT_STREAMS_MAX: u32 = 256;
+/// Requests that one client connection may have open on its long stream: each costs a place in a table.
+/// What is beyond them waits on the client's side.
+pub const CLIENT_NUMBERED_MAX: usize = 1024;
+/// Largest request on the long stream of a connection. Larger ones have a stream each, so that no
+/// small one waits for their bytes.
+pub const NUMBERED_BYTES_MAX: usize = 16 << 10;
+/// Bytes of answers on the long stream of a connection that its client has not taken. Beyond it no
+/// request is read there.
+pub const NUMBERED_UNREAD_MAX: usize = 256 << 10;
 /// Requests that one node has open for clients at a time, waiting, in flight or being answered,
 /// fairly shared. Each may take memory that is not counted, see [`CLIENT_BYTES_FREE`].
 pub const CLIENT_REQUESTS_MAX: usize = 4096;
@@ -195,6 +204,8 @@ pub const JOIN_CLOCK_MAX_NS: u64 = 60 * 1_000_000_000;
 /// Slots of the placement table: many more than nodes, so that shares come out even.
 pub const SLOTS: usize = 4096;
 
+const _: () = assert!(CLIENT_BYTES_FREE <= NUMBERED_BYTES_MAX);
+const _: () = assert!(CLIENT_NUMBERED_MAX < (CLIENT_REQUESTS_MAX - CLIENT_REQUESTS_KEPT) / 2);
 const _: () = assert!(BODY_BYTES_MAX + HEADER_BYTES_MAX + (64 << 10) < FRAME_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX + BODY_BYTES_MAX + (64 << 10) < FRAME_BYTES_MAX);
 const _: () = assert!(APPEND_BYTES_MAX <= FRAME_BYTES_MAX / 2);

@@ -130,6 +130,46 @@ impl Op {
         }
     }
 
+    /// Whether it comes often, and has one small answer: while small itself, it shares a long stream with
+    /// others of its kind.
+    #[must_use]
+    pub const fn shares_a_stream(&self) -> bool {
+        match self {
+            Self::Send(_) => true,
+            Self::Delete(_)
+            | Self::Register(_)
+            | Self::SetCursor(_)
+            | Self::Configure(_)
+            | Self::Member(_)
+            | Self::Token(_)
+            | Self::Group(_)
+            | Self::Kv(_)
+            | Self::Admin(_)
+            | Self::Read(_)
+            | Self::Get(_)
+            | Self::Clients(_)
+            | Self::Nodes(_)
+            | Self::Status(_)
+            | Self::Clock(_)
+            | Self::Ping(_)
+            | Self::Compact(_)
+            | Self::Tokens(_)
+            | Self::Groups(_)
+            | Self::KvRead(_)
+            | Self::WatchNodes(_)
+            | Self::Members(_)
+            | Self::Route(_)
+            | Self::Plan(_)
+            | Self::Slots(_)
+            | Self::Distribution(_)
+            | Self::Raft(_)
+            | Self::Verify(_)
+            | Self::Admins(_)
+            | Self::Renew(_)
+            | Self::LowerCeiling(_) => false,
+        }
+    }
+
     /// How it is answered.
     #[must_use]
     pub fn answering(&self) -> Answering<'_> {

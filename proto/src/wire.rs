@@ -1,5 +1,5 @@
 //! What clients and nodes say to each other: one request, one answer (or, for a followed read, many
-//! pages) per QUIC stream.
+//! pages) per QUIC stream; and many small requests with a number on one long stream, see [`crate::frame`].
 
 use crate::error::Failure;
 use crate::record::{Header, Record};
@@ -20,6 +20,9 @@ pub use crate::token::{TokenChange, Tokens};
 
 /// Name of the client protocol in the TLS handshake.
 pub const CLIENT_ALPN: &[u8] = b"logd-client/1";
+/// Name of the same protocol with a long stream. Who offers both names, and is answered with the first,
+/// talks to an earlier release.
+pub const CLIENT_NUMBERED_ALPN: &[u8] = b"logd-client/2";
 
 /// One request.
 #[derive(Clone, PartialEq, prost::Message)]

@@ -161,7 +161,7 @@ fn config(
     alpn: &[u8],
     transport: TransportConfig,
 ) -> anyhow::Result<ClientConfig> {
-    let tls = QuicClientConfig::try_from(credentials.client_config(alpn)?)?;
+    let tls = QuicClientConfig::try_from(credentials.client_config(&[alpn])?)?;
     let mut config = ClientConfig::new(Arc::new(tls));
     config.transport_config(Arc::new(transport));
     Ok(config)

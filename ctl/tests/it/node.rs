@@ -144,20 +144,23 @@ async fn serve(
     seen: Arc<Mutex<Vec<Request>>>,
     list: List,
 ) {
-    while let Some(mut incoming) = client.next().await {
-        seen.lock().push(incoming.request.clone());
-        let identity = client.peer().identity.clone();
-        let op = incoming.request.op.unwrap();
-        let replies = match &op {
-            Op::Nodes(_) => vec![Reply::Nodes(nodes(&identity, &list))],
-            _ => script(name, &identity, &op),
-        };
-        for reply in replies {
-            let response = Response { gateway: name.into(), members_epoch: 1, reply: Some(reply) };
-            // A client that has enough closes the stream; that is its right.
-            let _ = incoming.reply.send(response).await;
+    while let Some(incoming) = client.next().await {
+        for (request, mut answers) in incoming.alone() {
+            seen.lock().push(request.clone());
+            let identity = client.peer().identity.clone();
+            let op = request.op.unwrap();
+            let replies = match &op {
+                Op::Nodes(_) => vec![Reply::Nodes(nodes(&identity, &list))],
+                _ => script(name, &identity, &op),
+            };
+            for reply in replies {
+                let reply = Some(reply);
+                let response = Response { gateway: name.into(), members_epoch: 1, reply };
+                // A client that has enough closes the stream; that is its right.
+                let _ = answers.send(response).await;
+            }
+            answers.finish();
         }
-        incoming.reply.finish();
     }
 }
 

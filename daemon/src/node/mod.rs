@@ -7,6 +7,7 @@ mod admins;
 mod answer;
 mod ceiling;
 mod close;
+mod direct;
 mod disk;
 mod feeding;
 mod groups;
@@ -69,6 +70,7 @@ use crate::witness::Witness;
 
 pub(crate) use self::ceiling::Ceiling;
 pub(crate) use self::close::Closer;
+pub(crate) use self::direct::Direct;
 pub(crate) use self::disk::watch as watch_disk;
 pub(crate) use self::feeding::Feeding;
 pub(crate) use self::moved::{Book, Roaming, follow as follow_moved};
@@ -388,7 +390,12 @@ impl Node {
 
     /// Counts an answered request of a client.
     pub(crate) fn count_request(&self) {
-        self.inner.requests.fetch_add(1, Ordering::Relaxed);
+        self.count_requests(1);
+    }
+
+    /// Counts answered requests of clients.
+    fn count_requests(&self, several: usize) {
+        self.inner.requests.fetch_add(several as u64, Ordering::Relaxed);
     }
 
     fn core(&self) -> Result<&Core, Failure> {
@@ -449,7 +456,7 @@ impl Node {
             | Op::Token(_)
             | Op::Group(_)
             | Op::Kv(_)
-            | Op::Admin(_) => self.write(principal, request, deadline).await,
+            | Op::Admin(_) => self.write(principal, request, deadline, None).await,
             Op::Read(read) => self.read(principal, read, deadline).await.map(Reply::Page),
             Op::Get(get) => self.get(principal, get, deadline).await.map(Reply::Record),
             Op::Clients(Empty {}) => self.clients(principal, deadline).await.map(Reply::Clients),

@@ -27,16 +27,22 @@ const PATIENCE: Patience = Patience {
 };
 
 impl Node {
+    /// Has a change ordered. `first` is what a first try came to, if there was one.
     pub(super) async fn write(
         &self,
         principal: &Principal,
         request: Request,
         deadline: Deadline,
+        first: Option<Failure>,
     ) -> Result<Reply, Failure> {
         let core = self.core()?;
         let op = self.command_op(principal, request.op.as_ref())?;
         model::check(&op)?;
         let mut tries = self.tries(core, PATIENCE, deadline);
+        if let Some(failure) = first {
+            let again = Box::pin(tries.again_after(failure)).await;
+            again.map_err(|gave_up| self.verdict(gave_up))?;
+        }
         loop {
             let tried = match tries.primary() {
                 Ok(Primary::Here) => {
@@ -58,7 +64,7 @@ impl Node {
     }
 
     /// What the client is told in the end, given that some try may have taken effect.
-    fn verdict(&self, gave_up: GaveUp) -> Failure {
+    pub(super) fn verdict(&self, gave_up: GaveUp) -> Failure {
         let failure = gave_up.or_unknown();
         let code = failure.error_code();
         if code == ErrorCode::NotPrimary {
@@ -290,7 +296,7 @@ impl Node {
 }
 
 /// The highest stamp that the client has seen, if it says so.
-fn token_of(request: &Request) -> Result<Option<Hlc>, Failure> {
+pub(super) fn token_of(request: &Request) -> Result<Option<Hlc>, Failure> {
     match request.causal_token.as_slice() {
         [] => Ok(None),
         bytes => {

@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clock::Hlc;
-use prost::Message;
+use prost::{DecodeError, Message};
+use proto::frame::HEADER_BYTES;
+use proto::limits::NUMBERED_BYTES_MAX;
 use proto::wire::{Empty, Instant as At, Op, Read, Reply, Request, Response, TimePoint};
 use quinn::WriteError;
+use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout};
 
 use super::dial::Gateway;
+use super::long_stream::LongStream;
 use super::probe::is_closed;
 use super::{Inner, SILENCE, SILENT_MAX};
 use crate::frames::{FrameRx, encode};
@@ -43,6 +47,34 @@ impl Miss {
 }
 
 impl Inner {
+    /// As [`Inner::ask`], together with others of its kind if it is small, and the gateway knows how.
+    pub(super) async fn ask_sharing(
+        &self,
+        gateway: &Gateway,
+        frame: Bytes,
+        limit: Duration,
+    ) -> Result<Response, Miss> {
+        let long = match &gateway.long {
+            Some(long) if frame.len() <= HEADER_BYTES + NUMBERED_BYTES_MAX => long,
+            Some(_) | None => return self.ask(gateway, frame, limit).await,
+        };
+        let _room = self.room_for(&frame).await;
+        let open = timeout(limit, long.get_or_try_init(|| LongStream::open(gateway)));
+        let full = |_| Miss::unsent(End::Lost("it takes no more streams".to_owned()));
+        let long = open.await.map_err(full)?.map_err(Miss::unsent)?;
+        let payload = frame.get(HEADER_BYTES..).unwrap_or_default();
+        let answer = long.ask(payload, limit).await?;
+        Response::decode(answer).map_err(garbled)
+    }
+
+    /// Room for a large request, until it is dropped.
+    async fn room_for(&self, frame: &Bytes) -> Option<SemaphorePermit<'_>> {
+        match u32::try_from(frame.len()) {
+            Ok(bytes) if frame.len() > SMALL_BYTES => self.room.acquire_many(bytes).await.ok(),
+            _ => None,
+        }
+    }
+
     /// Asks and waits for the one answer.
     pub(super) async fn ask(
         &self,
@@ -50,10 +82,7 @@ impl Inner {
         frame: Bytes,
         limit: Duration,
     ) -> Result<Response, Miss> {
-        let _room = match u32::try_from(frame.len()) {
-            Ok(bytes) if frame.len() > SMALL_BYTES => self.room.acquire_many(bytes).await.ok(),
-            _ => None,
-        };
+        let _room = self.room_for(&frame).await;
         let sent = AtomicBool::new(false);
         let answer = async {
             let mut rx = begin(gateway, frame).await.map_err(Miss::unsent)?;
@@ -62,7 +91,6 @@ impl Inner {
             let gone = || Miss::sent(End::Lost("the answer was cut off".to_owned()));
             let answer = answer.ok_or_else(gone)?;
             rx.close();
-            let garbled = |_| Miss::sent(End::Lost("the answer cannot be decoded".to_owned()));
             Response::decode(answer).map_err(garbled)
         };
         let mut answer = std::pin::pin!(answer);
@@ -112,9 +140,13 @@ impl Inner {
     }
 }
 
+fn garbled(_: DecodeError) -> Miss {
+    Miss::sent(End::Lost("the answer cannot be decoded".to_owned()))
+}
+
 impl Gateway {
     /// Sends something that a living gateway acknowledges, unless another call just has.
-    async fn prod(&self) {
+    pub(super) async fn prod(&self) {
         let now = Instant::now();
         {
             let mut prodded = self.prodded.lock();
@@ -179,7 +211,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Whether its process is gone, as its host says, and nothing has come meanwhile.
-    async fn is_dead(&mut self) -> bool {
+    pub(super) async fn is_dead(&mut self) -> bool {
         is_closed(self.gateway.connection.remote_address()).await && self.is_silent()
     }
 

@@ -33,6 +33,8 @@ pub(super) struct Attempts {
     due: Option<Instant>,
     /// Wait until the next gateway is asked too; `None` if the request must not be out twice.
     hedge: Option<Duration>,
+    /// Whether the request goes with others of its kind, if it is small.
+    shares: bool,
 }
 
 /// One that has ended.
@@ -63,6 +65,7 @@ impl Attempts {
             asked: Vec::new(),
             due: Some(Instant::now()),
             hedge,
+            shares: op.shares_a_stream(),
         }
     }
 
@@ -79,10 +82,13 @@ impl Attempts {
         frame: Bytes,
         limit: Duration,
     ) {
-        let inner = Arc::clone(inner);
+        let (inner, shares) = (Arc::clone(inner), self.shares);
         self.asked.push(gateway.clone());
         let asking = async move {
-            let result = inner.ask(&gateway, frame, limit).await;
+            let result = match shares {
+                true => inner.ask_sharing(&gateway, frame, limit).await,
+                false => inner.ask(&gateway, frame, limit).await,
+            };
             Ended { gateway, result }
         };
         self.under_way.push(asking.boxed());

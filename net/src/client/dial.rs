@@ -7,15 +7,17 @@ use std::time::Duration;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
-use proto::wire::{Empty, Op, Reply};
+use proto::wire::{CLIENT_NUMBERED_ALPN, Empty, Op, Reply};
 use proto::{Identity, Name, Role};
 use quinn::Connection;
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::directory::Node;
+use super::long_stream::LongStream;
 use super::probe::is_closed;
 use super::{ClientError, Inner};
-use crate::endpoint::certified;
+use crate::endpoint::{certified, protocol};
 use crate::reason::{End, end_of};
 use crate::{CloseCode, quic_link};
 
@@ -33,6 +35,8 @@ pub(super) struct Gateway {
     pub(super) connection: Connection,
     /// No other node is preferred to this one.
     pub(super) at_home: bool,
+    /// What small calls share, once one was made; `None` if the gateway is of an earlier release.
+    pub(super) long: Option<Arc<OnceCell<LongStream>>>,
     /// When a call last looked for a sign of life.
     pub(super) prodded: Arc<Mutex<Option<Instant>>>,
 }
@@ -195,7 +199,10 @@ impl Inner {
                 let name = peer.identity.name;
                 tracing::info!(gateway = %name, address = node.address, "connected");
                 let (address, prodded) = (node.address, Arc::default());
-                Ok(Gateway { name, address, connection, at_home, prodded })
+                let agreed = protocol(&connection);
+                let long = agreed.as_deref() == Some(CLIENT_NUMBERED_ALPN);
+                let long = long.then(Arc::default);
+                Ok(Gateway { name, address, connection, at_home, long, prodded })
             }
             Err(reason) => {
                 connection.close(CloseCode::Refused.code(), reason.as_bytes());

@@ -1,7 +1,7 @@
 //! The client: finds a node that serves, asks it, and asks another one when that is of no use.
 //!
-//! One connection carries all calls at a time, one stream each; calls that are spread have one to each
-//! gateway in use. A call that gets no answer is
+//! One connection carries all calls at a time, one stream each, or one long stream for the small ones
+//! that come often (`long_stream`); calls that are spread have one to each gateway in use. A call that gets no answer is
 //! repeated as it is, through another gateway if need be: a send carries its message id, so a
 //! repetition cannot double it. Repetitions end with the call's time; what then cannot be known is
 //! reported as unknown, never as failed.
@@ -19,6 +19,7 @@ mod dial;
 mod directory;
 mod error;
 mod follow;
+mod long_stream;
 mod probe;
 mod pulse;
 mod ring;
@@ -36,7 +37,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use parking_lot::{Mutex, MutexGuard};
 use proto::record::read_stamp;
-use proto::wire::{CLIENT_ALPN, Nodes, Op, Read, Reply, Response};
+use proto::wire::{Nodes, Op, Read, Reply, Response};
 use proto::{Identity, Name, Record};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
@@ -151,7 +152,7 @@ impl Client {
     /// # Errors
     /// When there is no address, a name is malformed, or the certificates cannot be used.
     pub fn new(config: ClientConfig) -> Result<Self, ClientError> {
-        let dialing = tune::client(&config.credentials, CLIENT_ALPN)?;
+        let dialing = tune::client(&config.credentials)?;
         let own = config.credentials.identity().clone();
         let directory = Directory::new(&config, &own.cluster)?;
         Ok(Self(Arc::new(Inner {
@@ -176,7 +177,7 @@ impl Client {
     /// # Errors
     /// When it cannot be used.
     pub fn set_credentials(&self, credentials: &Credentials) -> Result<(), ClientError> {
-        let dialing = tune::client(credentials, CLIENT_ALPN)?;
+        let dialing = tune::client(credentials)?;
         *self.0.dialing.lock() = dialing;
         Ok(())
     }

@@ -9,10 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use certs::{Authority, Credentials, IssueOptions, write_private, write_public};
-use net::{Accepted, Client, ClientConfig, ClientConn, Endpoint, Incoming};
+use net::{Accepted, Client, ClientConfig, ClientConn, Endpoint, ReplyTx};
 use parking_lot::Mutex;
 use proto::peer::Hello;
-use proto::wire::{Ack, Instant, NodeRow, Nodes, Op, Page, Position, Read, Reply, Response, Slots};
+use proto::wire::{
+    Ack, Instant, NodeRow, Nodes, Op, Page, Position, Read, Reply, Request, Response, Slots,
+};
 use proto::{ClusterId, ErrorCode, Failure, Identity, Record, Role};
 use rustls::pki_types::UnixTime;
 use tempfile::TempDir;
@@ -317,20 +319,21 @@ impl Drop for Node {
 async fn serve(connection: ClientConn, world: Arc<World>, node: String, cluster: ClusterId) {
     let connection = Arc::new(connection);
     while let Some(incoming) = connection.next().await {
-        let (world, node, cluster) = (Arc::clone(&world), node.clone(), cluster.clone());
-        let connection = Arc::clone(&connection);
-        tokio::spawn(async move { answer(&connection, incoming, &world, &node, &cluster).await });
+        for asked in incoming.alone() {
+            let (world, node, cluster) = (Arc::clone(&world), node.clone(), cluster.clone());
+            let connection = Arc::clone(&connection);
+            tokio::spawn(async move { answer(&connection, asked, &world, &node, &cluster).await });
+        }
     }
 }
 
 async fn answer(
     connection: &ClientConn,
-    incoming: Incoming,
+    (request, mut reply): (Request, ReplyTx),
     world: &World,
     node: &str,
     cluster: &ClusterId,
 ) {
-    let Incoming { request, mut reply } = incoming;
     let op = request.op.unwrap();
     if !matches!(op, Op::Nodes(_) | Op::WatchNodes(_)) {
         *world.served.lock().entry(node.to_owned()).or_default() += 1;
@@ -366,7 +369,7 @@ async fn answer(
     reply.stopped().await;
 }
 
-async fn lists(reply: &mut net::ReplyTx, world: &World, node: &str, cluster: &ClusterId) {
+async fn lists(reply: &mut ReplyTx, world: &World, node: &str, cluster: &ClusterId) {
     let mut changes = world.rows.subscribe();
     loop {
         changes.borrow_and_update();
@@ -377,7 +380,7 @@ async fn lists(reply: &mut net::ReplyTx, world: &World, node: &str, cluster: &Cl
     }
 }
 
-async fn pages(reply: &mut net::ReplyTx, world: &World, node: &str, read: &Read) {
+async fn pages(reply: &mut ReplyTx, world: &World, node: &str, read: &Read) {
     let mut changes = world.log.subscribe();
     let mut after = read.after.first().map_or(0, |after| after.seq);
     loop {

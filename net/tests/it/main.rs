@@ -12,6 +12,7 @@ mod harness;
 mod client;
 mod follow;
 mod join;
+mod long_stream;
 mod peers;
 mod refusals;
 mod spread;

@@ -72,11 +72,14 @@ impl Local {
 }
 
 async fn pong(connection: net::ClientConn) {
-    while let Some(mut incoming) = connection.next().await {
-        let reply = Reply::Pong(proto::wire::Empty {});
-        let response = Response { gateway: "n1".to_owned(), members_epoch: 1, reply: Some(reply) };
-        let _ = incoming.reply.send(response).await;
-        incoming.reply.finish();
+    while let Some(incoming) = connection.next().await {
+        for (_, mut answer) in incoming.alone() {
+            let reply = Reply::Pong(proto::wire::Empty {});
+            let response =
+                Response { gateway: "n1".to_owned(), members_epoch: 1, reply: Some(reply) };
+            let _ = answer.send(response).await;
+            answer.finish();
+        }
     }
 }
 
@@ -103,7 +106,7 @@ async fn raw(
 
 async fn raw_client(pki: &Pki, node: &Local) -> Connection {
     let credentials = pki.issue(Role::Client, "bob");
-    let tls = credentials.client_config(CLIENT_ALPN).unwrap();
+    let tls = credentials.client_config(&[CLIENT_ALPN]).unwrap();
     raw(node, tls, &certs::any_node(&pki.cluster)).await.unwrap()
 }
 
@@ -177,7 +180,7 @@ async fn a_client_certificate_on_the_peer_protocol() {
     let pki = Pki::new(1);
     let node = Local::start(&pki);
     for role in [Role::Client, Role::Admin] {
-        let tls = pki.issue(role, "eve").client_config(PEER_ALPN).unwrap();
+        let tls = pki.issue(role, "eve").client_config(&[PEER_ALPN]).unwrap();
         let connection = raw(&node, tls, &certs::any_node(&pki.cluster)).await.unwrap();
         let closed = within(connection.closed()).await.to_string();
         let reason = format!("the certificate of {} eve is not a node's", role.label());
@@ -198,7 +201,7 @@ async fn a_node_certificate_on_the_client_protocol() {
 async fn a_protocol_that_nobody_speaks() {
     let pki = Pki::new(1);
     let node = Local::start(&pki);
-    let tls = pki.issue(Role::Client, "bob").client_config(b"h3").unwrap();
+    let tls = pki.issue(Role::Client, "bob").client_config(&[b"h3"]).unwrap();
     assert!(raw(&node, tls, &certs::any_node(&pki.cluster)).await.is_err());
     node.logged("the two sides speak different protocols").await;
 }
@@ -371,7 +374,7 @@ async fn garbage_datagrams_disturb_nobody() {
 async fn a_crowd_proves_its_addresses_and_is_served() {
     let pki = Pki::new(1);
     let node = Local::start(&pki);
-    let tls = pki.issue(Role::Client, "bob").client_config(CLIENT_ALPN).unwrap();
+    let tls = pki.issue(Role::Client, "bob").client_config(&[CLIENT_ALPN]).unwrap();
     let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
     let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     let name = certs::any_node(&pki.cluster);
