@@ -15,6 +15,7 @@ use x509_parser::prelude::FromDer;
 
 use crate::CertError;
 use crate::identity::{peer_of, sha256};
+use crate::provider::provider;
 
 const DAY_S: u64 = 24 * 3600;
 /// Clocks are expected to be wrong by up to this when a certificate is made, but by no more than a
@@ -303,7 +304,7 @@ fn serial() -> Result<SerialNumber, CertError> {
 /// When the machine has no randomness to give.
 pub fn random<const N: usize>() -> Result<[u8; N], CertError> {
     let mut bytes = [0; N];
-    rustls::crypto::ring::default_provider()
+    provider()
         .secure_random
         .fill(&mut bytes)
         .map_err(|_| CertError::crypto("draw random bytes")("no randomness"))?;

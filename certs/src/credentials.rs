@@ -6,7 +6,6 @@ use std::sync::Arc;
 use proto::life::{Date, Life};
 use proto::{ClusterId, Identity};
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
@@ -19,6 +18,7 @@ use crate::CertError;
 use crate::files::{content, read_certs, read_certs_text, read_key};
 use crate::identity::{Peer, hmac_sha256, peer_of, sha256};
 use crate::pin;
+use crate::provider::provider;
 use crate::verify::{Callers, Nodes};
 
 /// What a member proves itself with. Cheap to clone; the key is never shown.
@@ -225,9 +225,4 @@ fn callers(roots: &Arc<RootCertStore>) -> Result<Arc<dyn ClientCertVerifier>, Ce
     WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), provider())
         .build()
         .map_err(CertError::crypto("trust the cluster's authority"))
-}
-
-/// The one provider of cryptography, named here and nowhere taken from a process-wide default.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
 }

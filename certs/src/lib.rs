@@ -20,7 +20,7 @@ mod error;
 mod files;
 mod identity;
 pub mod pin;
-
+mod provider;
 mod recovery;
 mod renewal;
 mod request;

@@ -19,7 +19,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-use crate::credentials::provider;
+use crate::provider::provider;
 use crate::verify::{explain, refusal, refuse};
 use crate::{CertError, Peer, peer_of, sha256};
 

@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::CertError;
 use crate::authority::Authority;
-use crate::credentials::provider;
+use crate::provider::provider;
 
 /// Longest signature that is looked at: ours have at most 72 bytes.
 const SIGNATURE_BYTES_MAX: usize = 512;
