@@ -98,7 +98,7 @@ pub(crate) struct Args {
 
 /// What the user wants.
 #[derive(Debug)]
-pub(crate) enum Wish {
+pub(crate) enum Asked {
     Help,
     /// To be the greedy client, of whom is said which: what another process of ours starts.
     BeGreedy(Vec<String>),
@@ -109,14 +109,14 @@ pub(crate) enum Wish {
 ///
 /// # Errors
 /// When it is not one of ours.
-pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> anyhow::Result<Wish> {
+pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> anyhow::Result<Asked> {
     let (mut seconds, mut dir, mut out, mut quick) = (None, None, None, false);
     let (mut what, mut records, mut rounds) = (None, None, None);
     while let Some(word) = words.next() {
         let mut value = || words.next().with_context(|| format!("{word} needs a value"));
         match word.as_str() {
-            "--help" | "-h" => return Ok(Wish::Help),
-            "be-greedy" if what.is_none() => return Ok(Wish::BeGreedy(words.collect())),
+            "--help" | "-h" => return Ok(Asked::Help),
+            "be-greedy" if what.is_none() => return Ok(Asked::BeGreedy(words.collect())),
             "--quick" => quick = true,
             "--dir" => dir = Some(PathBuf::from(value()?)),
             "--out" => out = Some(PathBuf::from(value()?)),
@@ -155,7 +155,7 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> anyhow::Result<W
     };
     let records = records.unwrap_or(if quick { RECORDS_QUICK } else { RECORDS_USUAL });
     let rounds = rounds.unwrap_or(if quick { 1 } else { ROUNDS_USUAL });
-    Ok(Wish::Run(Args { what, window, ramp, rounds, records, dir, out, quick }))
+    Ok(Asked::Run(Args { what, window, ramp, rounds, records, dir, out, quick }))
 }
 
 /// The folder of the build: on a disk, unlike the usual folder for temporary files.

@@ -10,6 +10,8 @@ use tests::{Logd, User, ports, until};
 
 use crate::machine;
 
+/// Nodes of a cluster.
+pub(crate) const NODES: u16 = 3;
 /// Who sends, and to whom.
 pub(crate) const SENDER: &str = "sender";
 pub(crate) const RECEIVER: &str = "receiver";

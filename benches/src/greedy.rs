@@ -20,11 +20,10 @@ use serde_json::{Value, json};
 use tests::User;
 
 use crate::args::Args;
-use crate::cluster::{self, Cluster, RECEIVER, SENDER};
+use crate::cluster::{self, Cluster, NODES, RECEIVER, SENDER};
 use crate::figures::{Figures, Tally};
 use crate::load::{self, Level, Work, body};
 use crate::machine::Machine;
-use crate::replication::NODES;
 use crate::report;
 
 /// Who is greedy.

@@ -22,23 +22,23 @@ mod verify;
 
 use std::process::ExitCode;
 
-use crate::args::{What, Wish};
+use crate::args::{Asked, What};
 
 fn main() -> ExitCode {
-    let wish = match args::parse(std::env::args().skip(1)) {
-        Ok(wish) => wish,
+    let asked = match args::parse(std::env::args().skip(1)) {
+        Ok(asked) => asked,
         Err(error) => {
             report::say(&format!("error: {error:#}\ntry: benches --help"));
             return ExitCode::from(2);
         }
     };
-    let args = match wish {
-        Wish::Help => {
+    let args = match asked {
+        Asked::Help => {
             report::say(args::HELP);
             return ExitCode::SUCCESS;
         }
-        Wish::BeGreedy(order) => return ended(greedy::be(&order)),
-        Wish::Run(args) => args,
+        Asked::BeGreedy(order) => return ended(greedy::be(&order)),
+        Asked::Run(args) => args,
     };
     ended(match args.what {
         What::Replication => replication::run(&args),

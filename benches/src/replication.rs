@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Args;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, NODES};
 use crate::figures::Figures;
 use crate::load::{Level, Work};
 use crate::machine::{Machine, Usage};
@@ -29,8 +29,6 @@ const SENDS: [usize; 4] = [1, 16, 64, 256];
 const QUICK_SENDS: [usize; 2] = [1, 64];
 /// Pings in flight at each level.
 const ECHOES: [usize; 2] = [1, 64];
-/// Nodes of the cluster.
-pub(crate) const NODES: u16 = 3;
 
 /// Measures, shows what was measured, and only then says whether it can be believed.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {

@@ -125,7 +125,7 @@ impl Report {
         let _ = writeln!(
             out,
             "{} nodes, bodies of {BODY_BYTES} bytes, {} s a level; load {before} -> {}\n",
-            crate::replication::NODES,
+            crate::cluster::NODES,
             self.seconds,
             load.1
         );
@@ -178,7 +178,7 @@ impl Report {
             "version": env!("CARGO_PKG_VERSION"),
             "machine": self.machine.json(),
             "load_after": self.load_after,
-            "nodes": crate::replication::NODES,
+            "nodes": crate::cluster::NODES,
             "body_bytes": BODY_BYTES,
             "seconds": self.seconds,
             "ramp_seconds": self.ramp_seconds,

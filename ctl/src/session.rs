@@ -16,7 +16,7 @@ use crate::home::Home;
 use crate::out;
 use crate::renewal::{self, Files};
 use crate::seen_stamp_file::SeenStampFile;
-use crate::turn_file::CursorFile;
+use crate::turn_file::TurnFile;
 
 /// A client of one cluster, as one identity.
 pub(crate) struct Session {
@@ -120,7 +120,7 @@ impl Session {
         let cursor = home.state_path(name, &context, "cursor");
         let cache = Some(home.state_path(name, &context, renewal::NODES));
         let name = credentials.identity().name.clone();
-        let ring: Arc<dyn Ring> = Arc::new(CursorFile::new(cursor, context.cluster.clone()));
+        let ring: Arc<dyn Ring> = Arc::new(TurnFile::new(cursor, context.cluster.clone()));
         let client = Client::new(ClientConfig {
             addresses: context
                 .nodes

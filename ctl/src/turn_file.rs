@@ -22,7 +22,7 @@ const BYTES_MAX: u64 = 64 << 10;
 
 /// The cursor of one context of one cluster.
 #[derive(Debug)]
-pub(crate) struct CursorFile {
+pub(crate) struct TurnFile {
     path: PathBuf,
     cluster: ClusterId,
     /// What is used where the file cannot be.
@@ -36,7 +36,7 @@ struct Kept {
     turns: Turns,
 }
 
-impl CursorFile {
+impl TurnFile {
     /// The file at `path`; it need not exist.
     pub(crate) fn new(path: PathBuf, cluster: ClusterId) -> Self {
         Self { path, cluster, own: Mutex::default() }
@@ -98,7 +98,7 @@ fn now_ms() -> u64 {
     u64::try_from(now.tv_sec).unwrap_or(0).saturating_mul(1000).saturating_add(ms)
 }
 
-impl Ring for CursorFile {
+impl Ring for TurnFile {
     fn next(&self, live: &[LiveNode]) -> Option<String> {
         self.with(|turns, now_ms| turns.next(live, now_ms))
     }
@@ -119,9 +119,9 @@ mod tests {
 
     use super::*;
 
-    fn cursor(dir: &tempfile::TempDir, cluster: u8) -> CursorFile {
+    fn cursor(dir: &tempfile::TempDir, cluster: u8) -> TurnFile {
         let path = dir.path().join("state/alice.cursor");
-        CursorFile::new(path, ClusterId::from_bytes([cluster; 16]))
+        TurnFile::new(path, ClusterId::from_bytes([cluster; 16]))
     }
 
     fn live(names: &[&str]) -> Vec<LiveNode> {

@@ -116,6 +116,20 @@ pub struct ClockSource {
     pub asked: String,
 }
 
+impl ClockSource {
+    /// Whether it takes part and agrees with the majority.
+    #[must_use]
+    pub fn is_selected(&self) -> bool {
+        self.verdict == clock::Verdict::Selected.to_string()
+    }
+
+    /// Whether a majority contradicts it.
+    #[must_use]
+    pub fn is_falseticker(&self) -> bool {
+        self.verdict == clock::Verdict::Falseticker.to_string()
+    }
+}
+
 /// How many answers of a time server were refused for one reason.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Refused {

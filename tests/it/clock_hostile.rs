@@ -130,11 +130,11 @@ fn liars_are_named_and_move_nothing() {
         }
         let [.., of_third] = &reports[..] else { unreachable!() };
         let (of_first, of_second) = (&reports[19], &reports[39]);
-        let found = source(of_first, liar).verdict == "falseticker";
+        let found = source(of_first, liar).is_falseticker();
         patience::when(found, format!("{:?}", source(of_first, liar)))?;
         for server in &of_n2 {
             let source = source(of_second, server);
-            patience::when(source.verdict == "falseticker", format!("{source:?}"))?;
+            patience::when(source.is_falseticker(), format!("{source:?}"))?;
         }
         // A verdict is that of the last answer, and a silent server becomes an unreachable one: each
         // must have been named once.
@@ -147,7 +147,7 @@ fn liars_are_named_and_move_nothing() {
     .unwrap();
     // The others are still believed.
     let report = timed.clock("n1").unwrap();
-    let honest = report.sources.iter().filter(|source| source.verdict == "selected");
+    let honest = report.sources.iter().filter(|source| source.is_selected());
     assert_eq!(honest.count(), 2, "{report:?}");
     assert!(liar.asked() > before);
 
@@ -191,7 +191,7 @@ fn reformed(timed: &Timed, of_n2: &[TimeServer], of_n3: &[TimeServer]) {
         timed
             .wait_clock(node, "servers that are believed again", |report| {
                 let bad = servers.iter().map(|server| source(report, server));
-                let mut bad = bad.filter(|source| source.verdict != "selected");
+                let mut bad = bad.filter(|source| !source.is_selected());
                 bad.next().map_or(Ok(()), |source| Err(format!("{source:?}")))
             })
             .unwrap();

@@ -81,7 +81,7 @@ fn true_time_lies_in_the_bounds_of_every_reading() {
         let report = timed.wait_state(&node, "synced").unwrap();
         assert_eq!(report.sources.len(), 3);
         let all_selected = |report: &ClockReport| {
-            let bad = report.sources.iter().find(|source| source.verdict != "selected");
+            let bad = report.sources.iter().find(|source| !source.is_selected());
             bad.map_or(Ok(()), |source| Err(source.verdict.clone()))
         };
         timed.wait_clock(&node, "three selected servers", all_selected).unwrap();

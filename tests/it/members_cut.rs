@@ -36,7 +36,7 @@ impl Spread {
         spread.run(1, dir.join("node1.toml"));
         for host in 2..=count {
             spread.join(host).unwrap();
-            // Whoever is cut off, or leads, before everybody votes is another story.
+            // Whoever is cut off, or leads, before everybody votes is another matter.
             spread.wait(1, &["node", &format!("n{host}"), "--state", "voter"]);
         }
         let last = format!("n{count}");

@@ -227,7 +227,7 @@ fn source_families(clocks: &[(&str, &ClockReport)]) -> Vec<Family> {
             "logd_clock_source_selected",
             "Whether the server takes part and agrees with the majority.",
         )
-        .with(sources().map(|(labels, s)| (labels, flag(s.verdict == "selected")))),
+        .with(sources().map(|(labels, s)| (labels, flag(s.is_selected())))),
         Family::counter(
             "logd_clock_sample_rejected_total",
             "Answers of the server that were refused, by reason.",

@@ -61,8 +61,8 @@ impl Ceiling {
     }
 
     fn with_disk(node_clock: NodeClock, write: Write, tasks: &Tasks) -> Self {
-        let (lower, wishes) = mpsc::channel(1);
-        let task = persist(node_clock.clone(), Arc::clone(&write), wishes, tasks.stop().clone());
+        let (lower, requests) = mpsc::channel(1);
+        let task = persist(node_clock.clone(), Arc::clone(&write), requests, tasks.stop().clone());
         let task = tasks.keep("ceiling", task);
         Self { node_clock, write, lower, task: Mutex::new(Some(task)) }
     }
@@ -95,13 +95,13 @@ impl Ceiling {
 async fn persist(
     node_clock: NodeClock,
     write: Write,
-    mut wishes: mpsc::Receiver<Lower>,
+    mut requests: mpsc::Receiver<Lower>,
     stop: CancellationToken,
 ) {
     loop {
         let ceiling = tokio::select! {
             () = stop.cancelled() => return,
-            Some((highest, tell)) = wishes.recv() => {
+            Some((highest, tell)) = requests.recv() => {
                 let ceiling = node_clock.release(highest);
                 let written = write(ceiling).await.map(|()| ceiling);
                 // Whoever asked may have given up; it is lowered all the same.

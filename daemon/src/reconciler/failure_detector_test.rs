@@ -166,9 +166,9 @@ fn the_primary_notes_itself() {
 
 #[tokio::test]
 async fn silence_counts_anew_after_a_pause_of_this_node() {
-    let mut noticing = FailureDetector::default();
+    let mut detector = FailureDetector::default();
     let start = Instant::now();
-    let mut watched = |at_ms: u32| noticing.watching_at(start + MS * at_ms).as_millis();
+    let mut watched = |at_ms: u32| detector.watching_at(start + MS * at_ms).as_millis();
     for (at_ms, expected) in
         [(0, 0), (100, 100), (600, 600), (1100, 1100), (1601, 0), (1700, 99), (2201, 0)]
     {
@@ -205,7 +205,7 @@ proptest! {
     #[test]
     fn nothing_is_noted_without_its_time(steps in steps()) {
         let start = Instant::now();
-        let mut noticing = FailureDetector::default();
+        let mut detector = FailureDetector::default();
         let mut link = Link { row: row("n4", MemberState::Joined), voice: None };
         let (mut starts, mut ran, mut now_ms) = (2, None::<(u32, u32)>, 0_u32);
         for (heard, runs, born) in steps {
@@ -226,7 +226,7 @@ proptest! {
                 Voice { starts, ..voice(now_ms - at, at - since) }
             };
             let voices = link.voice.map(|voice| ("n4", of(voice))).into_iter().collect();
-            let watching = noticing.watching_at(start + MS * now_ms);
+            let watching = detector.watching_at(start + MS * now_ms);
             let rows = [link.row.clone()];
             let look = Look { name: "n1", starts: 1, nonce: &[7; 16], rows: &rows, voices: &voices, watching };
             let notices = transitions(&look);

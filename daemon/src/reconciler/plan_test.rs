@@ -214,12 +214,12 @@ proptest! {
     /// and with removed learners left in.
     #[test]
     fn every_table_is_reached_from_everywhere(
-        wishes in prop::collection::vec(0_u8..4, 6),
+        wanted in prop::collection::vec(0_u8..4, 6),
         takeovers in prop::collection::vec((any::<bool>(), 0_usize..6), 0..12),
     ) {
         let mut table: Vec<MemberRow> = (1..=6).map(row).collect();
-        for (row, wish) in table.iter_mut().zip(&wishes) {
-            match wish {
+        for (row, wants) in table.iter_mut().zip(&wanted) {
+            match wants {
                 0 => row.state = MemberState::Removed.into(),
                 1 => row.wants = MemberWants::Learner.into(),
                 _ => {}

@@ -344,12 +344,12 @@ fn timing_of(config: &Config) -> Timing {
 
 /// Follows what the others show of their stores, and waits for the membership: peers are let in by it,
 /// so it has to be known before they knock.
-async fn take_part(engine: &Handle, witness: &Witness, newcomer: bool, tasks: &Tasks) {
+async fn take_part(engine: &Handle, witness: &Witness, just_joined: bool, tasks: &Tasks) {
     let stop = tasks.stop();
     tasks.keep("witness", witness.clone().keep(Some(engine.clone()), stop.clone()));
     tasks.once("elections", witness.clone().open_elections(engine.clone(), stop.clone()));
     let mut view = engine.view();
-    let known = view.wait_for(|view| newcomer || !view.members.is_empty());
+    let known = view.wait_for(|view| just_joined || !view.members.is_empty());
     if !matches!(tokio::time::timeout(READY_WITHIN, known).await, Ok(Ok(_))) {
         tracing::warn!("the membership is not known yet: no peer can be let in");
     }

@@ -31,7 +31,7 @@ impl NodeClock {
         tracker.set_own_refid(asked.own_refid());
         let outcome = tracker.answered(index, &asked.answer, raw_ns);
         self.publish(&tracker);
-        let news = match outcome {
+        let happened = match outcome {
             Outcome::Contradicted => {
                 tracing::warn!("time servers contradict the clock's bounds");
                 None
@@ -54,7 +54,7 @@ impl NodeClock {
         // Where the network has no way to go, another address may be reached at once.
         let no_way = asked.answer == Answer::Failed(Failure::Network) && source.reach() == 0;
         let lost = source.is_lost() || no_way;
-        self.after_change(&tracker, raw_ns, news);
+        self.after_change(&tracker, raw_ns, happened);
         drop(tracker);
 
         if let (Some(server), Some(next_ns)) = (self.inner.servers.get(index), next_ns) {
@@ -107,7 +107,7 @@ impl NodeClock {
         if before.as_deref() == why.as_ref() {
             return;
         }
-        let news = match (&before, &why) {
+        let happened = match (&before, &why) {
             (None, Some(why)) => Some(why.clone()),
             (Some(_), None) => Some("its peers and its clock agree again".to_owned()),
             // Other figures of the same contradiction.
@@ -116,7 +116,7 @@ impl NodeClock {
         let raw_ns = self.raw_ns();
         self.before_change(raw_ns);
         inner.fenced.store(why.map(Arc::new));
-        self.after_change(&tracker, raw_ns, news.map(|text| (ClockCause::Peers, text)));
+        self.after_change(&tracker, raw_ns, happened.map(|text| (ClockCause::Peers, text)));
     }
 
     /// Takes which servers all nodes have turned against. Nothing follows but that it is told.
@@ -143,13 +143,13 @@ impl NodeClock {
         self.inner.view.store(Arc::new(tracker.view()));
     }
 
-    /// Tells those who wait, and the history. `news` is what happened, if it was more than the
+    /// Tells those who wait, and the history. `happened` is what happened, if it was more than the
     /// passing of time.
     pub(super) fn after_change(
         &self,
         tracker: &Tracker,
         raw_ns: u64,
-        news: Option<(ClockCause, String)>,
+        happened: Option<(ClockCause, String)>,
     ) {
         let inner = &self.inner;
         let (reading, state) = self.look_at(raw_ns);
@@ -174,7 +174,7 @@ impl NodeClock {
         let moment = Moment { raw_ns, now_ns: reading.now_ns, state, error_us: reading.error_us() };
         let mut history = history.lock();
         history.servers(&self.server_troubles(tracker));
-        if let Some((cause, text)) = news {
+        if let Some((cause, text)) = happened {
             history.note(cause, text);
         }
         for entry in history.due(&moment, progress.decided, describe) {
@@ -222,7 +222,7 @@ impl NodeClock {
         self.refresh_with(Some((cause, text.into())));
     }
 
-    fn refresh_with(&self, news: Option<(ClockCause, String)>) {
+    fn refresh_with(&self, happened: Option<(ClockCause, String)>) {
         if self.inner.mode == ClockMode::Local {
             return;
         }
@@ -232,6 +232,6 @@ impl NodeClock {
         tracker.set_max_error(self.max_error_ns());
         tracker.pass(raw_ns);
         self.publish(&tracker);
-        self.after_change(&tracker, raw_ns, news);
+        self.after_change(&tracker, raw_ns, happened);
     }
 }

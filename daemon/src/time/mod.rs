@@ -21,6 +21,8 @@ mod servers;
 mod sntp;
 
 #[cfg(test)]
+mod clock_events_test;
+#[cfg(test)]
 mod fake;
 #[cfg(test)]
 mod history_test;
@@ -30,8 +32,6 @@ mod node_clock_test;
 mod servers_test;
 #[cfg(test)]
 mod sntp_test;
-#[cfg(test)]
-mod story_test;
 
 pub use counter::{Counter, ManualClock, VirtualClock};
 pub use node_clock::NodeClock;

@@ -9,9 +9,9 @@ use super::{MAX_ERROR_NS, SKEW_NS};
 
 /// What nodes report.
 #[derive(Debug)]
-pub(crate) enum News {
+pub(crate) enum Observation {
     Minted { node: usize, first: Hlc, count: u32 },
-    Applied(Applied),
+    Applied(AppliedEntry),
     Elected { node: usize },
     Waited { stamp: Hlc },
     Happened(Happening),
@@ -34,7 +34,7 @@ pub(crate) enum Happening {
 
 /// One entry applied at one node.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Applied {
+pub(crate) struct AppliedEntry {
     pub(crate) now_ns: u64,
     pub(crate) index: u64,
     pub(crate) entry: Entry,
@@ -90,13 +90,13 @@ impl Audit {
         Self { issued: vec![HashSet::new(); nodes], ..Self::default() }
     }
 
-    pub(crate) fn note(&mut self, now_ns: u64, news: News) {
-        match news {
-            News::Minted { node, first, count } => self.minted(node, first, count),
-            News::Applied(applied) => self.applied(&applied),
-            News::Waited { stamp } => self.waited.push((now_ns, stamp)),
-            News::Happened(what) => *self.happened.entry(what).or_default() += 1,
-            News::Elected { node } => self.elections.push((now_ns, node)),
+    pub(crate) fn note(&mut self, now_ns: u64, observation: Observation) {
+        match observation {
+            Observation::Minted { node, first, count } => self.minted(node, first, count),
+            Observation::Applied(applied) => self.applied(&applied),
+            Observation::Waited { stamp } => self.waited.push((now_ns, stamp)),
+            Observation::Happened(what) => *self.happened.entry(what).or_default() += 1,
+            Observation::Elected { node } => self.elections.push((now_ns, node)),
         }
     }
 
@@ -110,8 +110,8 @@ impl Audit {
         }
     }
 
-    fn applied(&mut self, applied: &Applied) {
-        let Applied { now_ns, index, entry, before, first, stamp } = *applied;
+    fn applied(&mut self, applied: &AppliedEntry) {
+        let AppliedEntry { now_ns, index, entry, before, first, stamp } = *applied;
         if first <= before {
             self.broken(Broken::Order, || format!("{first} follows {before} at index {index}"));
         }

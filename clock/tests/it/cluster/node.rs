@@ -5,7 +5,7 @@ use clock::lead::{ClockFitness, Decision, Policy, Situation, UnsyncedStart};
 use clock::peer::{Claim, Exchange, Fence, PeerClock, PeerVerdict, fence};
 use clock::{ClockState, Hlc, HlcClock, Reading};
 
-use super::audit::{Happening, News};
+use super::audit::{Happening, Observation};
 use super::clocks::Wall;
 use super::log::{Entry, Log, Place};
 use super::proposer::Proposer;
@@ -93,7 +93,7 @@ pub(crate) enum Moment {
 
 /// What a node wants done.
 #[derive(Debug)]
-pub(crate) enum Wish {
+pub(crate) enum Effect {
     Say(usize, Message),
     Later(u64, Moment),
 }
@@ -148,8 +148,8 @@ pub(crate) struct Node {
     pub(crate) decision: Option<Decision>,
     next_ask_ns: u64,
 
-    pub(crate) wishes: Vec<Wish>,
-    pub(crate) news: Vec<News>,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) observed: Vec<Observation>,
 }
 
 impl Peer {
@@ -190,8 +190,8 @@ impl Node {
             policy: Policy::new(0, 1, UnsyncedStart::Wait),
             decision: None,
             next_ask_ns: 0,
-            wishes: Vec::new(),
-            news: Vec::new(),
+            effects: Vec::new(),
+            observed: Vec::new(),
         };
         node.start(START_NS, START_NS);
         node
@@ -224,7 +224,7 @@ impl Node {
         self.wait_for_primary(now_ns);
         // Nobody votes against a cluster of one.
         self.patience_ns *= u64::from(self.plan.nodes > 1);
-        self.wishes.push(Wish::Later(self.rng.between(0, 10 * MS), Moment::Tick));
+        self.effects.push(Effect::Later(self.rng.between(0, 10 * MS), Moment::Tick));
     }
 
     /// Everything that was not synced is gone.
@@ -233,7 +233,7 @@ impl Node {
         self.boot += 1;
         self.role = Role::Backup;
         self.log.cut_after(self.log.durable.max(self.log.base().index));
-        self.wishes.clear();
+        self.effects.clear();
     }
 
     pub(crate) fn quorum(&self) -> usize {
@@ -246,11 +246,11 @@ impl Node {
     }
 
     pub(crate) fn say(&mut self, to: usize, message: Message) {
-        self.wishes.push(Wish::Say(to, message));
+        self.effects.push(Effect::Say(to, message));
     }
 
     pub(crate) fn tick(&mut self, now_ns: u64) {
-        self.wishes.push(Wish::Later(10 * MS, Moment::Tick));
+        self.effects.push(Effect::Later(10 * MS, Moment::Tick));
         if now_ns >= self.next_ask_ns {
             self.next_ask_ns += EXCHANGE_NS;
             let (sent, _) = self.wall.look(now_ns);
@@ -280,7 +280,7 @@ impl Node {
         let fresh: Vec<usize> = self.others().filter(|peer| self.is_fresh(*peer, now_ns)).collect();
         self.fence = fence(self.fence, fresh.iter().map(|peer| self.peers[*peer].clock.verdict()));
         if self.fence != Fence::Clear {
-            self.news.push(News::Happened(Happening::Contradicted));
+            self.observed.push(Observation::Happened(Happening::Contradicted));
         }
         let situation = self.situation(now_ns, &fresh);
         let decision = self.policy.decide(now_ns / MS, &situation);

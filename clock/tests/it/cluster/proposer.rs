@@ -4,9 +4,9 @@ use clock::generator::CEILING_LEAD_NS;
 use clock::lead::Mint as MayMint;
 use clock::{Hlc, HlcClock, Reading, Stamp, TickError};
 
-use super::audit::News;
+use super::audit::Observation;
 use super::log::{Entry, Mint, Proposed};
-use super::node::{Moment, Node, Role, Wish};
+use super::node::{Effect, Moment, Node, Role};
 use super::{MAX_ERROR_NS, MS, US};
 
 #[derive(Debug, Default)]
@@ -36,13 +36,13 @@ impl Node {
             Ok(stamp) => {
                 let honest = !self.wall.is_bad(now_ns);
                 let mint = Mint { by: self.me, true_ns: now_ns, reading, honest };
-                self.news.push(News::Minted { node: self.me, first: stamp.hlc, count });
+                self.observed.push(Observation::Minted { node: self.me, first: stamp.hlc, count });
                 let stamp = self.stored_bounds(stamp, &reading);
                 let think_ns = self.rng.between(0, self.plan.think_ns);
                 self.proposer.submit_ns = self.proposer.submit_ns.max(now_ns + think_ns);
                 let after_ns = self.proposer.submit_ns - now_ns;
                 let proposed = Proposed { stamp, count, mint };
-                self.wishes.push(Wish::Later(after_ns, Moment::Submit { term, proposed }));
+                self.effects.push(Effect::Later(after_ns, Moment::Submit { term, proposed }));
             }
             Err(TickError::Ceiling { .. }) => self.persist_ceiling(now_ns),
             Err(_) => {}
@@ -79,7 +79,7 @@ impl Node {
         let more_ns = if self.rules().full_wait { MAX_ERROR_NS } else { 0 };
         let over = |stamp: &Hlc| earliest_ns > stamp.ns + more_ns;
         for stamp in self.proposer.waits.iter().filter(|stamp| over(stamp)) {
-            self.news.push(News::Waited { stamp: *stamp });
+            self.observed.push(Observation::Waited { stamp: *stamp });
         }
         self.proposer.waits.retain(|stamp| !over(stamp));
     }
@@ -90,7 +90,7 @@ impl Node {
         self.hlc.observe(self.log.tail());
         let (index, term) = (self.log.last_index(), entry.term);
         let after_ns = self.rng.between(100 * US, 3 * MS);
-        self.wishes.push(Wish::Later(after_ns, Moment::Synced { index, term, answer_to: None }));
+        self.effects.push(Effect::Later(after_ns, Moment::Synced { index, term, answer_to: None }));
     }
 
     /// Writes a new ceiling, if one is wanted. It counts once the write has been reported.
@@ -108,7 +108,7 @@ impl Node {
         if let Some(ceiling) = self.hlc.ceiling_needed(soon_ns) {
             self.proposer.ceiling_in_flight = true;
             let after_ns = self.rng.between(100 * US, 3 * MS);
-            self.wishes.push(Wish::Later(after_ns, Moment::CeilingWritten(ceiling)));
+            self.effects.push(Effect::Later(after_ns, Moment::CeilingWritten(ceiling)));
         }
     }
 
@@ -116,7 +116,7 @@ impl Node {
         assert!(ceiling > self.ceiling, "a ceiling rises");
         self.ceiling = ceiling;
         let after_ns = self.rng.between(10 * US, 2 * MS);
-        self.wishes.push(Wish::Later(after_ns, Moment::CeilingTold(ceiling)));
+        self.effects.push(Effect::Later(after_ns, Moment::CeilingTold(ceiling)));
     }
 
     pub(crate) fn ceiling_told(&mut self, ceiling: Hlc) {

@@ -1,8 +1,8 @@
 //! The replicated log, as far as stamps can tell.
 
-use super::audit::{Applied, Happening, News};
+use super::audit::{AppliedEntry, Happening, Observation};
 use super::log::{Entry, Place};
-use super::node::{Message, Moment, Node, Outcome, Role, Wish};
+use super::node::{Effect, Message, Moment, Node, Outcome, Role};
 use super::{ELECTION_MAX_NS, ELECTION_MIN_NS, HEARTBEAT_NS, LEASE_NS, MS, US};
 
 /// Entries in one append.
@@ -20,7 +20,7 @@ impl Node {
             Message::Append { term, prev, entries, commit } => {
                 // In front of the engine: to it, a refused request is one that never came.
                 if self.is_from_the_future(now_ns, prev.0, &entries, commit) {
-                    self.news.push(News::Happened(Happening::Refused));
+                    self.observed.push(Observation::Happened(Happening::Refused));
                     self.say(from, Message::Appended { term, outcome: Outcome::StampInFuture });
                 } else if self.follows(now_ns, from, term) {
                     self.on_append(now_ns, from, prev, &entries, commit);
@@ -176,11 +176,11 @@ impl Node {
         for peer in &mut self.peers {
             (peer.next, peer.stored, peer.sent_ns, peer.refuses) = (next, 0, None, false);
         }
-        self.news.push(News::Elected { node: self.me });
+        self.observed.push(Observation::Elected { node: self.me });
         // The engine's blank entry, then the term's first stamped one.
         self.append(Entry { term: self.term, proposed: None });
         self.judge_clock(now_ns);
-        self.wishes.push(Wish::Later(0, Moment::Send { count: 1, token: None }));
+        self.effects.push(Effect::Later(0, Moment::Send { count: 1, token: None }));
         self.tick_raft(now_ns);
     }
 
@@ -221,7 +221,7 @@ impl Node {
                 Some(_) => {
                     assert!(index > self.commit, "a committed entry is overwritten");
                     self.log.cut_after(index - 1);
-                    self.news.push(News::Happened(Happening::Overwritten));
+                    self.observed.push(Observation::Happened(Happening::Overwritten));
                 }
                 None => {}
             }
@@ -231,7 +231,7 @@ impl Node {
         let index = prev.0 + entries.len() as u64;
         let answer =
             Moment::Synced { index, term: self.log.term_at(index).unwrap(), answer_to: Some(from) };
-        self.wishes.push(Wish::Later(self.rng.between(100 * US, 3 * MS), answer));
+        self.effects.push(Effect::Later(self.rng.between(100 * US, 3 * MS), answer));
         self.commit_up_to(now_ns, commit.min(index));
     }
 
@@ -338,7 +338,7 @@ impl Node {
         if self.role == Role::Primary {
             self.wait(self.last);
         }
-        self.news.push(News::Applied(Applied {
+        self.observed.push(Observation::Applied(AppliedEntry {
             now_ns,
             index: self.applied,
             entry,
@@ -353,7 +353,7 @@ impl Node {
             return;
         }
         self.hlc.observe(base.last);
-        self.news.push(News::Happened(Happening::Installed));
+        self.observed.push(Observation::Happened(Happening::Installed));
         if self.log.term_at(base.index) == Some(base.term) {
             self.log.durable = self.log.durable.max(base.index);
             self.log.compact(base.index);

@@ -5,9 +5,9 @@ use std::collections::BinaryHeap;
 
 use clock::Hlc;
 
-use super::audit::{Audit, Happening, News};
+use super::audit::{Audit, Happening, Observation};
 use super::clocks::Wall;
-use super::node::{Message, Moment, Node, Peer, Role, Wish};
+use super::node::{Effect, Message, Moment, Node, Peer, Role};
 use super::{MS, Plan, START_NS, US};
 use crate::sim::Random;
 
@@ -187,7 +187,7 @@ impl World {
                 node.ceiling_written(ceiling);
                 if self.dies_at_ceiling == Some(at) {
                     self.dies_at_ceiling = None;
-                    node.news.push(News::Happened(Happening::DiedAtCeiling));
+                    node.observed.push(Observation::Happened(Happening::DiedAtCeiling));
                     self.crash(at);
                 }
             }
@@ -199,16 +199,16 @@ impl World {
 
     /// Does what a node wished for.
     fn grant(&mut self, node: usize) {
-        for news in std::mem::take(&mut self.nodes[node].news) {
-            self.audit.note(self.now_ns, news);
+        for observation in std::mem::take(&mut self.nodes[node].observed) {
+            self.audit.note(self.now_ns, observation);
         }
         let boot = self.nodes[node].boot;
-        for wish in std::mem::take(&mut self.nodes[node].wishes) {
-            match wish {
-                Wish::Later(after_ns, moment) => {
+        for effect in std::mem::take(&mut self.nodes[node].effects) {
+            match effect {
+                Effect::Later(after_ns, moment) => {
                     self.push(self.now_ns + after_ns, What::Happen { node, boot, moment });
                 }
-                Wish::Say(to, message) => {
+                Effect::Say(to, message) => {
                     let slow = self.rng.one_in(50);
                     let most_ns = if slow { 20 * MS } else { MS };
                     let at_ns = self.now_ns + self.rng.between(50 * US, most_ns);

@@ -24,7 +24,7 @@ use super::node_clock_test::{SECOND_NS, burst, feed};
 use crate::events::{self, EventQueue};
 
 /// A clock, its servers and what it told.
-struct Story {
+struct WatchedClock {
     clock: Arc<ManualClock>,
     talks: Arc<AtomicBool>,
     node_clock: NodeClock,
@@ -33,7 +33,7 @@ struct Story {
     _fakes: Vec<Fake>,
 }
 
-impl Story {
+impl WatchedClock {
     /// Three good servers, synced.
     async fn begin(max_error_ms: u32) -> Self {
         let clock = ManualClock::new(WALL_NS);
@@ -97,50 +97,50 @@ fn brief(event: &ClockEvent) -> (ClockCause, &str, &str) {
 
 #[tokio::test]
 async fn each_state_is_told_once_and_recovery_does_not_jump_back() {
-    let story = Story::begin(1000).await;
-    let start = story.told();
+    let watched = WatchedClock::begin(1000).await;
+    let start = watched.told();
     assert_eq!(
         start.iter().map(brief).collect::<Vec<_>>(),
         [(ClockCause::Start, "unsynced", "synced")]
     );
-    story.talk(false);
-    story.clock.advance(1025 * SECOND_NS);
-    let held = story.tells().await;
+    watched.talk(false);
+    watched.clock.advance(1025 * SECOND_NS);
+    let held = watched.tells().await;
     assert_eq!(brief(&held[0]), (ClockCause::State, "synced", "holdover"));
     assert_eq!(held[0].since_ns, start[0].until_ns);
     assert!(held[0].worst_error_us >= Some(512_000), "{held:?}");
     assert!(held[0].text.starts_with("clock holdover, error bound 51"), "{}", held[0].text);
     assert!(held[0].text.ends_with("0 of 3 servers answer; 2 are needed"), "{}", held[0].text);
-    story.holds_the_truth();
-    assert_eq!(story.told(), []);
-    let problem = story.node_clock.problem().unwrap();
+    watched.holds_the_truth();
+    assert_eq!(watched.told(), []);
+    let problem = watched.node_clock.problem().unwrap();
     assert!(
         problem
             .text()
             .starts_with("clock holdover: 0 of 3 servers answer; 2 are needed, refusal in 9")
     );
 
-    story.clock.advance(1000 * SECOND_NS);
-    let expired = story.tells().await;
+    watched.clock.advance(1000 * SECOND_NS);
+    let expired = watched.tells().await;
     assert_eq!(brief(&expired[0]), (ClockCause::State, "holdover", "expired"));
-    story.holds_the_truth();
-    let before = story.node_clock.reading();
+    watched.holds_the_truth();
+    let before = watched.node_clock.reading();
 
-    story.talk(true);
-    let mut states = story.node_clock.states();
-    while story.node_clock.state() != ClockState::Synced {
-        story.clock.advance(SECOND_NS);
+    watched.talk(true);
+    let mut states = watched.node_clock.states();
+    while watched.node_clock.state() != ClockState::Synced {
+        watched.clock.advance(SECOND_NS);
         let synced = states.wait_for(|state| *state == ClockState::Synced);
         drop(tokio::time::timeout(std::time::Duration::from_millis(20), synced).await);
     }
-    let back = story.tells().await;
+    let back = watched.tells().await;
     assert_eq!(brief(&back[0]), (ClockCause::State, "expired", "synced"));
     // The bound that a sample narrowed is the worst of the time before it.
     assert!(back[0].worst_error_us >= Some(1_012_000), "{back:?}");
     assert!(back[0].error_us < Some(100_000), "{back:?}");
-    assert!(story.node_clock.reading().now_ns >= before.now_ns);
-    story.holds_the_truth();
-    story.end().await;
+    assert!(watched.node_clock.reading().now_ns >= before.now_ns);
+    watched.holds_the_truth();
+    watched.end().await;
 }
 
 /// The clock of n1, and where its history goes.
@@ -207,72 +207,72 @@ async fn a_disruption_is_told_once_and_no_bound_counts_until_it_is_over() {
 
 #[tokio::test]
 async fn the_history_goes_on_when_nothing_happens() {
-    let story = Story::begin(1000).await;
-    story.told();
+    let watched = WatchedClock::begin(1000).await;
+    watched.told();
     let mut until_ns = None;
     for _ in 0..3 {
-        story.clock.advance(61 * SECOND_NS);
-        let entries = story.tells().await;
+        watched.clock.advance(61 * SECOND_NS);
+        let entries = watched.tells().await;
         assert_eq!(brief(&entries[0]), (ClockCause::History, "synced", "synced"));
         assert!(until_ns.is_none_or(|until_ns| until_ns == entries[0].since_ns));
         until_ns = Some(entries[0].until_ns);
     }
-    story.end().await;
+    watched.end().await;
 }
 
 #[tokio::test]
 async fn a_step_of_the_wall_clock_is_told_and_not_followed() {
-    let story = Story::begin(1000).await;
-    story.told();
+    let watched = WatchedClock::begin(1000).await;
+    watched.told();
     for (by_ns, words) in
         [(3_600_000_000_000, "forward by 3600.000 s"), (-7_200_000_000_000, "back by 7200.000 s")]
     {
-        let before = story.node_clock.reading();
-        story.clock.step_wall(by_ns);
-        assert_eq!(story.node_clock.reading(), before);
-        story.clock.advance(SECOND_NS);
-        let told = story.tells().await;
+        let before = watched.node_clock.reading();
+        watched.clock.step_wall(by_ns);
+        assert_eq!(watched.node_clock.reading(), before);
+        watched.clock.advance(SECOND_NS);
+        let told = watched.tells().await;
         assert_eq!(brief(&told[0]), (ClockCause::OsStep, "synced", "synced"));
         assert!(told[0].text.contains(words), "{}", told[0].text);
-        let passed_ns = story.node_clock.reading().now_ns - before.now_ns;
+        let passed_ns = watched.node_clock.reading().now_ns - before.now_ns;
         assert!(passed_ns.abs_diff(SECOND_NS) <= 500_000, "{passed_ns}");
-        story.clock.advance(SECOND_NS);
-        story.node_clock.refresh();
-        assert_eq!(story.told(), [], "once per step");
+        watched.clock.advance(SECOND_NS);
+        watched.node_clock.refresh();
+        assert_eq!(watched.told(), [], "once per step");
     }
-    story.end().await;
+    watched.end().await;
 }
 
 #[tokio::test]
 async fn no_reading_spans_a_suspension() {
-    let story = Story::begin(100).await;
-    story.told();
-    let before = story.node_clock.reading();
-    story.clock.suspend(3600 * SECOND_NS);
+    let watched = WatchedClock::begin(100).await;
+    watched.told();
+    let before = watched.node_clock.reading();
+    watched.clock.suspend(3600 * SECOND_NS);
     // Nobody has looked yet: the reading itself notices.
-    let reading = story.node_clock.reading();
+    let reading = watched.node_clock.reading();
     assert_eq!((reading.earliest_ns, reading.latest_ns), (None, None));
-    assert_eq!(story.node_clock.state(), ClockState::Suspect);
-    let told = story.told();
+    assert_eq!(watched.node_clock.state(), ClockState::Suspect);
+    let told = watched.told();
     assert_eq!(brief(&told[0]), (ClockCause::Suspend, "synced", "suspect"));
     assert_eq!((told.len(), told[0].worst_error_us), (1, None));
     assert!(told[0].text.contains("suspended for 3600.000 s"), "{}", told[0].text);
-    let report = story.node_clock.report("n1");
+    let report = watched.node_clock.report("n1");
     assert_eq!((&*report.state, report.earliest_ns, report.refusal_in_ms), ("suspect", None, None));
 
-    story.node_clock.reached(ClockState::Synced).await;
-    story.holds_the_truth();
-    assert!(story.node_clock.reading().now_ns >= before.now_ns + 3600 * SECOND_NS);
-    assert_eq!(brief(&story.tells().await[0]), (ClockCause::State, "suspect", "synced"));
-    story.end().await;
+    watched.node_clock.reached(ClockState::Synced).await;
+    watched.holds_the_truth();
+    assert!(watched.node_clock.reading().now_ns >= before.now_ns + 3600 * SECOND_NS);
+    assert_eq!(brief(&watched.tells().await[0]), (ClockCause::State, "suspect", "synced"));
+    watched.end().await;
 }
 
 #[tokio::test]
 async fn the_peers_verdict_lies_over_the_claim() {
-    let story = Story::begin(100).await;
-    story.told();
-    assert_eq!(story.node_clock.problem(), None);
-    let (node_clock, states) = (&story.node_clock, story.node_clock.states());
+    let watched = WatchedClock::begin(100).await;
+    watched.told();
+    assert_eq!(watched.node_clock.problem(), None);
+    let (node_clock, states) = (&watched.node_clock, watched.node_clock.states());
     node_clock.ceiling_persisted(Hlc::from_ns(WALL_NS + 100 * SECOND_NS));
     let why = "2 of 2 peers contradict it (n1 +5.001 s, n3 +5.002 s)";
     node_clock.set_fenced(Some(why.to_owned()));
@@ -284,32 +284,32 @@ async fn the_peers_verdict_lies_over_the_claim() {
     let report = node_clock.report("n1");
     assert_eq!((&*report.state, &*report.reason), ("suspect", why));
     assert_eq!((report.earliest_ns, report.latest_ns), (claim.earliest_ns, claim.latest_ns));
-    let told = story.told();
+    let told = watched.told();
     assert_eq!(brief(&told[0]), (ClockCause::Peers, "synced", "suspect"));
     assert_eq!((&*told[0].text, told[0].error_us), (why, None));
 
     // Other figures of the same contradiction are no news.
     node_clock.set_fenced(Some("2 of 2 peers contradict it (n1 +5.101 s, n3 +5.002 s)".to_owned()));
-    assert_eq!(story.told(), []);
+    assert_eq!(watched.told(), []);
     node_clock.set_fenced(None);
     assert_eq!((node_clock.state(), *states.borrow()), (ClockState::Synced, ClockState::Synced));
     assert!(node_clock.tick().unwrap().earliest_ns().is_some());
-    assert_eq!(brief(&story.told()[0]), (ClockCause::Peers, "suspect", "synced"));
-    story.end().await;
+    assert_eq!(brief(&watched.told()[0]), (ClockCause::Peers, "suspect", "synced"));
+    watched.end().await;
 }
 
 #[tokio::test]
 async fn the_limit_can_be_changed_and_says_when_it_is_reached() {
-    let story = Story::begin(1000).await;
-    let node_clock = &story.node_clock;
+    let watched = WatchedClock::begin(1000).await;
+    let node_clock = &watched.node_clock;
     let error_ns = node_clock.reading().error_ns().unwrap();
     let refusal_ms = node_clock.report("n1").refusal_in_ms.unwrap();
     // 500 parts per million of it have to come together.
     let want_ms = (1_000_000_000 - error_ns) * 2000 / 1_000_000;
     assert!(refusal_ms.abs_diff(want_ms) <= 2, "{refusal_ms} against {want_ms}");
     node_clock.set_max_error_ns(1_000_000_000 / 1000);
-    story.talk(false);
-    story.clock.advance(3 * SECOND_NS);
+    watched.talk(false);
+    watched.clock.advance(3 * SECOND_NS);
     node_clock.refresh();
     assert_eq!(node_clock.state(), ClockState::Expired);
     assert_eq!(node_clock.report("n1").refusal_in_ms, None);
@@ -318,13 +318,13 @@ async fn the_limit_can_be_changed_and_says_when_it_is_reached() {
         (node_clock.state(), node_clock.max_error_ns()),
         (ClockState::Synced, 1_000_000_000)
     );
-    story.end().await;
+    watched.end().await;
 }
 
 #[tokio::test]
 async fn whoever_waits_for_an_instant_is_woken_when_it_has_passed() {
-    let story = Story::begin(100).await;
-    let node_clock = story.node_clock.clone();
+    let watched = WatchedClock::begin(100).await;
+    let node_clock = watched.node_clock.clone();
     let reading = node_clock.reading();
     let until_ns = reading.now_ns + SECOND_NS;
     let passed = tokio::spawn({
@@ -339,16 +339,16 @@ async fn whoever_waits_for_an_instant_is_woken_when_it_has_passed() {
         async move { (node_clock.certainly_passes(until_ns).await, node_clock.reading()) }
     });
     while !certain.is_finished() {
-        story.clock.advance(10_000_000);
+        watched.clock.advance(10_000_000);
         tokio::task::yield_now().await;
     }
     assert!(passed.await.unwrap().now_ns > until_ns);
     let (answer, reading) = certain.await.unwrap();
     assert_eq!(answer, Ok(()));
-    assert!(reading.earliest_ns.unwrap() > until_ns && utc_ns(&story.clock, 0) > until_ns);
+    assert!(reading.earliest_ns.unwrap() > until_ns && utc_ns(&watched.clock, 0) > until_ns);
     node_clock.set_fenced(Some("peers".to_owned()));
     assert_eq!(node_clock.certainly_passes(0).await, Err(TickError::Unsynced), "nobody can say");
-    story.end().await;
+    watched.end().await;
 }
 
 #[tokio::test]
