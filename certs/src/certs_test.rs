@@ -246,7 +246,7 @@ fn two_authorities_are_trusted_while_one_replaces_the_other() {
     }
 }
 
-/// Meant to catch the first certificate of the file taken for the authority.
+/// Seen to fail with: the first certificate of the file taken for the authority.
 #[test]
 fn a_bundle_of_authorities_works_in_any_order() {
     let (old, new) =
@@ -350,7 +350,7 @@ fn a_request_tells_the_key_that_it_is_for() {
     assert!(request_fingerprint(&damaged).is_err());
 }
 
-/// Meant to catch each of the checks left out.
+/// Seen to fail with: each of the seven checks left out in turn.
 #[test]
 fn a_renewal_is_for_the_same_name_and_key_or_refused() {
     let authority = Authority::create(&cluster(7)).unwrap();
@@ -400,7 +400,7 @@ fn a_renewal_is_for_the_same_name_and_key_or_refused() {
     assert!(own.check_renewed(&forged.cert_pem).is_err());
 }
 
-/// Meant to catch an hour whatever the life: much of a short one would be over at its beginning.
+/// Seen to fail with: an hour whatever the life. Much of a short one would be over at its beginning.
 #[test]
 fn a_short_life_begins_shortly_before() {
     let authority = Authority::create(&cluster(7)).unwrap();

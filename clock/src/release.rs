@@ -40,7 +40,7 @@ pub fn highest(voters: usize, answers: &[Hlc]) -> Result<Hlc, NoMajority> {
 mod tests {
     use super::*;
 
-    /// Meant to catch half of the voters taken for a majority, and the lowest answer taken.
+    /// Seen to fail with: half of the voters taken for a majority, and the lowest answer taken.
     #[test]
     fn it_takes_a_majority_and_the_highest_of_it_counts() {
         let at = Hlc::from_ns;

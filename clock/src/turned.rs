@@ -63,7 +63,7 @@ pub fn doubtful(own: &BTreeSet<String>, others: &[BTreeSet<String>]) -> BTreeSet
 
 #[cfg(test)]
 mod tests {
-    //! Meant to catch a server called turned that was believed for a moment only, and one called
+    //! Seen to fail with: a server called turned that was believed for a moment only, and one called
     //! doubtful that another node still believes.
 
     use super::*;

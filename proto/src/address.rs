@@ -194,7 +194,7 @@ fn is_host_name(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Meant to catch a final dot refused, or a zone.
+    /// Seen to fail with: a final dot refused, and each zone.
     #[test]
     fn good_addresses_become_canonical() {
         for (text, want) in [

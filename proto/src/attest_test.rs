@@ -1,5 +1,5 @@
-//! Meant to catch any comparison of `lacks` left out, places compared before they are committed, and
-//! a memory that takes less than it had.
+//! Seen to fail with: each comparison of `lacks` left out in turn, places compared before they are
+//! committed, and a memory that takes an earlier start than it had.
 
 use super::*;
 

@@ -125,7 +125,7 @@ mod tests {
         Life { from_unix_s: from * DAY, until_unix_s: until * DAY }
     }
 
-    /// Meant to catch the last fifth instead of the last third.
+    /// Seen to fail with: the last fifth instead of the last third.
     #[test]
     fn it_is_due_at_two_thirds_give_or_take_a_tenth() {
         let life = days(10, 100);

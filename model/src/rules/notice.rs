@@ -84,7 +84,7 @@ fn rejoined(row: &MemberRow, notice: &Notice) -> String {
 mod tests {
     use super::*;
 
-    /// Meant to catch a later nonce taken, and the comparison left out.
+    /// Seen to fail with: the nonce of each notice taken, and the comparison left out.
     #[test]
     fn the_first_nonce_of_a_store_is_kept() {
         let row = MemberRow {
