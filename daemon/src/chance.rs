@@ -52,7 +52,7 @@ mod tests {
 
     use super::*;
 
-    /// Meant to catch the state not moved, and with a clone that counts for itself.
+    /// Seen to fail with: the state not moved, and a clone that counts for itself.
     #[test]
     fn a_seed_gives_the_same_again_and_no_id_twice() {
         let drawn = |chance: Chance| -> Vec<Uuid> {

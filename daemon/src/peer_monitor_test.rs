@@ -133,7 +133,7 @@ fn long_ago() -> Instant {
     Instant::now().checked_sub(DOWN_AFTER).unwrap()
 }
 
-/// Meant to catch the comparison of starts left out.
+/// Seen to fail with: the comparison of starts left out.
 #[tokio::test]
 async fn a_late_word_of_an_old_life_is_not_heard() {
     let members = node(1, &Arc::new(AtomicU64::new(WALL_NS)), 0).monitor;
@@ -149,7 +149,7 @@ async fn a_late_word_of_an_old_life_is_not_heard() {
     assert!(members.note(said(1, false), None), "another node of that name");
 }
 
-/// Meant to catch runs that outlive a pause, and runs that outlive a start.
+/// Seen to fail with: runs that outlive a pause, and runs that outlive a start.
 #[tokio::test]
 async fn a_run_ends_with_a_pause_and_with_a_start() {
     let members = node(1, &Arc::new(AtomicU64::new(WALL_NS)), 0).monitor;
@@ -163,7 +163,7 @@ async fn a_run_ends_with_a_pause_and_with_a_start() {
     }
 }
 
-/// Meant to catch leaving peers counted, and the age of a word or of an answer left out.
+/// Seen to fail with: leaving peers counted, and the age of what was heard left out.
 #[tokio::test]
 async fn the_others_are_told_who_is_heard_by_question_or_answer() {
     let members = node(1, &Arc::new(AtomicU64::new(WALL_NS)), 0).monitor;
@@ -184,7 +184,7 @@ fn from(address: &str) -> NodeInfo {
     NodeInfo { address: address.to_owned(), ..said(1, false) }
 }
 
-/// Meant to catch a peer called up for its questions alone.
+/// Seen to fail with: a peer called up for its questions alone.
 #[tokio::test]
 async fn who_only_asks_is_heard_and_not_up() {
     let members = node(1, &Arc::new(AtomicU64::new(WALL_NS)), 0).monitor;
@@ -204,7 +204,7 @@ async fn who_only_asks_is_heard_and_not_up() {
     assert_eq!(members.reaches(), ["n2"]);
 }
 
-/// Meant to catch the last word believed, whoever said it.
+/// Seen to fail with: a question taken for an answer, too.
 #[tokio::test]
 async fn one_who_asks_in_the_name_of_one_who_answers_is_told_apart() {
     let members = node(1, &Arc::new(AtomicU64::new(WALL_NS)), 0).monitor;

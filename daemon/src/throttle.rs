@@ -182,7 +182,7 @@ fn push_without_figures(to: &mut String, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    //! Meant to catch every line let through, kinds never forgotten, and figures told apart.
+    //! Seen to fail with: every line let through, kinds never forgotten, and figures told apart.
 
     use std::io::{self, Write};
 

@@ -176,8 +176,8 @@ mod tests {
             .collect()
     }
 
-    /// Meant to catch the comparison left out, and the second that it must last, and the pause after
-    /// a hand-over.
+    /// Seen to fail with: the comparison left out, the second that it must last, and the pause after a
+    /// hand-over.
     #[test]
     fn the_role_leaves_a_slow_disk_for_a_fast_one_and_not_to_and_fro() {
         const NEVER: [u32; 0] = [];

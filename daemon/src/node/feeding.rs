@@ -191,7 +191,7 @@ mod tests {
         out
     }
 
-    /// Meant to catch the age of the last heartbeat taken alone: a voter whose appends go nowhere
+    /// Seen to fail with: the age of the last heartbeat taken alone. A voter whose appends go nowhere
     /// would be healthy.
     #[test]
     fn who_takes_nothing_for_seconds_gets_nothing() {

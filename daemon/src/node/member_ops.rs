@@ -109,7 +109,7 @@ mod tests {
         Principal { identity, fingerprint: [1; 32], gateway: "n1".parse().unwrap() }
     }
 
-    /// Meant to catch the role not looked at, and with what nodes say let through for admins.
+    /// Seen to fail with: the role not looked at, and what nodes say let through for admins.
     #[test]
     fn admins_change_what_is_wanted_and_nobody_says_what_nodes_say() {
         let wanted = [

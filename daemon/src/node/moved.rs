@@ -282,8 +282,8 @@ mod tests {
         PeerAddr { name, raft_id: 1, address, incarnation: [1; 16] }
     }
 
-    /// Meant to catch the old addresses forgotten once the table knows: the engine's links keep
-    /// theirs for as long as they live.
+    /// Seen to fail with: older addresses forgotten at each move. The engine's links keep theirs for as
+    /// long as they live.
     #[test]
     fn a_node_is_dialled_where_it_has_proven_to_be() {
         let book = Book::default();
@@ -312,7 +312,7 @@ mod tests {
         assert_eq!(book.elsewhere(&other), None, "another store of that name");
     }
 
-    /// Meant to catch proofs of this node's own alone: the engine of a primary that learned of it by
+    /// Seen to fail with: proofs of this node's own alone. The engine of a primary that learned of it by
     /// the table would go on dialling where nobody is.
     #[test]
     fn what_others_have_proven_is_learned_from_the_table() {

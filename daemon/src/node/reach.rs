@@ -150,7 +150,7 @@ mod tests {
         problems(nodes, "n3", "n1").iter().map(Problem::to_string).collect()
     }
 
-    /// Meant to catch everybody who speaks called well, as the code before this rule did.
+    /// Seen to fail with: everybody who speaks called well, as the code before this rule did.
     #[test]
     fn who_speaks_and_cannot_be_reached_takes_no_part() {
         assert_eq!(said(&all_well()), [""; 0]);

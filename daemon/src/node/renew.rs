@@ -254,7 +254,7 @@ impl Node {
 mod tests {
     use super::*;
 
-    /// Meant to catch sixteen bits in between: a third of all nodes would never ask.
+    /// Seen to fail with: sixteen bits in between. A third of all nodes would never ask.
     #[test]
     fn every_node_has_a_spread() {
         let spreads: Vec<i16> = (0..=u8::MAX).map(spread_of).collect();

@@ -183,7 +183,7 @@ mod tests {
 
     use super::*;
 
-    /// Meant to catch the fingerprint not compared, and an empty one taken for every key.
+    /// Seen to fail with: the fingerprint not compared, and an empty one taken for every key.
     #[test]
     fn the_key_goes_to_the_one_connection_of_a_member_that_signs() {
         let row = |signs, state: MemberState, fingerprint: &[u8]| MemberRow {

@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(of(&again, "n4", 17), (true, false));
     }
 
-    /// Meant to catch any nonce let in.
+    /// Seen to fail with: any nonce let in.
     #[test]
     fn a_store_made_anew_is_refused_by_the_log() {
         let noted = MemberRow { nonce: vec![1; 16], ..row("n1", 1, MemberState::Joined) };

@@ -201,7 +201,7 @@ fn config_of(folder: PathBuf, id: u64) -> Config {
     Config::parse(&text, &folder.join(format!("n{id}.toml"))).unwrap()
 }
 
-/// Meant to catch a port that never accepts, and a forward that nobody answers.
+/// Seen to fail with: a forward that nobody answers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whole_nodes_serve_through_a_backup_and_outlive_their_primary() {
     let mut cluster = Cluster::start().await;

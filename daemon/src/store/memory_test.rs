@@ -104,8 +104,8 @@ fn apply(store: &Store, random: &mut Random, promised: &mut Promised) {
     }
 }
 
-/// Meant to catch: entries acknowledged before the flush of the log, votes kept in memory, and a purge
-/// that did not wait for the flush of the state (the last as "those up to … are purged").
+/// Seen to fail with: entries acknowledged before the sync of the log, votes that are never written or
+/// answered before their sync, and a purge that does not wait for the flush of the state.
 #[tokio::test(start_paused = true)]
 async fn what_is_durable_survives_processes_disks_and_power() {
     for seed in 0..300 {

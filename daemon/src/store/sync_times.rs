@@ -61,7 +61,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// Meant to catch the longer of the two taken, and the running one left out.
+    /// Seen to fail with: the longer of the two taken, and the running one left out.
     #[test]
     fn one_slow_sync_is_an_accident() {
         let (mut times, mut now) = (SyncTimes::default(), Instant::now());

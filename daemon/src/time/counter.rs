@@ -279,7 +279,7 @@ fn os_ns(id: ClockId) -> u64 {
 mod tests {
     use super::*;
 
-    /// Meant to catch a change that does not take along what has passed.
+    /// Seen to fail with: a change that does not take along what has passed.
     #[tokio::test(start_paused = true)]
     async fn a_machine_that_is_not_there_goes_by_the_runtimes_time() {
         const S: u64 = 1_000_000_000;
