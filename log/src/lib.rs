@@ -45,6 +45,7 @@
 
 mod check;
 pub mod disk;
+pub mod facts;
 mod format;
 mod front;
 mod index;

@@ -31,6 +31,18 @@ pub enum Fault {
     Death,
 }
 
+/// Told what became durable: whole sectors of a file, in one piece.
+#[derive(Clone, Default)]
+struct Watcher(Option<Arc<Tell>>);
+
+type Tell = dyn Fn(&[u8]) + Send + Sync;
+
+impl std::fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watcher")
+    }
+}
+
 /// A folder of files in memory. Clones are the same folder.
 #[derive(Debug, Clone)]
 pub struct MemoryDisk {
@@ -59,6 +71,7 @@ struct World {
     /// Bytes that all files together may have.
     room: u64,
     random: Random,
+    watcher: Watcher,
 }
 
 #[derive(Debug, Clone)]
@@ -123,6 +136,13 @@ impl World {
         self.content(id)
     }
 
+    /// Tells whoever watches of sectors that are durable now.
+    fn tell(&self, stored: &[Vec<u8>]) {
+        if let Watcher(Some(watcher)) = &self.watcher {
+            stored.iter().for_each(|bytes| watcher(bytes));
+        }
+    }
+
     fn naming(&mut self, naming: Naming) {
         naming.apply(&mut self.names);
         self.unsynced.push(naming);
@@ -153,6 +173,7 @@ impl MemoryDisk {
             dead: false,
             room: u64::MAX,
             random: Random::new(seed),
+            watcher: Watcher::default(),
         };
         Self { world: Arc::new(Mutex::new(world)) }
     }
@@ -181,6 +202,22 @@ impl MemoryDisk {
     /// Takes back every fault that has not come up yet.
     pub fn clear_faults(&self) {
         self.lock().faults.clear();
+    }
+
+    /// Lets somebody know, from now on and over restarts, of all that a sync makes durable. What a loss of
+    /// power happens to keep is not told.
+    pub fn watch(&self, watcher: impl Fn(&[u8]) + Send + Sync + 'static) {
+        self.lock().watcher = Watcher(Some(Arc::new(watcher)));
+    }
+
+    /// Shows each file, by its name, as a loss of power that keeps nothing else would leave it.
+    pub fn each_durable(&self, mut look: impl FnMut(&str, &[u8])) {
+        let world = self.lock();
+        for (name, id) in &world.names {
+            if let Some(content) = world.files.get(id) {
+                look(name, content.on_disk());
+            }
+        }
     }
 
     /// How many bytes all files together may have; beyond that the disk is full.
@@ -368,16 +405,20 @@ impl DiskFile for MemoryFile {
         let mut world = self.world.lock();
         world.syncs += 1;
         match world.call()? {
-            None => world.content(self.id)?.sync(),
+            None => {
+                let stored = world.content(self.id)?.sync();
+                world.tell(&stored);
+            }
             Some(fault) => {
                 let mut random = world.random.clone();
                 let content = world.content(self.id)?;
-                match fault {
+                let stored = match fault {
                     Fault::Error => content.fail_sync(&mut random),
                     // The next loss of power decides what was done of it.
-                    Fault::Death => {}
-                }
+                    Fault::Death => Vec::new(),
+                };
                 world.random = random;
+                world.tell(&stored);
                 return Err(failed("an error of the disk in a sync"));
             }
         }

@@ -172,12 +172,12 @@ pub(crate) fn read(bytes: &[u8], seed: Seed) -> Option<Record<'_>> {
     let crc = reader.u32()?;
     let rest = reader.0;
     // Before the checksum: whoever looks for records at every place has to be fast.
-    if reader.u64()? != seed.life {
+    if reader.u64()? != seed.life && !planted::is(Bug::FormerLifeTaken) {
         return None;
     }
     let length = HEADER.checked_add(usize::try_from(u32::from_be_bytes(*length_bytes)).ok()?)?;
     let covered = rest.get(..length.checked_sub(8)?)?;
-    if seed.checksum(length_bytes, covered) != crc {
+    if seed.checksum(length_bytes, covered) != crc && !planted::is(Bug::ChecksumIgnored) {
         return None;
     }
     let group = reader.u64()?;

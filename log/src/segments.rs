@@ -19,6 +19,7 @@ use crate::format::StoreId;
 use crate::record::Seed;
 use crate::segment::{MAKING, Segment, file_name, label};
 use crate::verdict::LogError;
+use planted::Bug;
 
 /// Bytes of zeros that are written at once.
 const ZEROS: usize = 256 << 10;
@@ -367,9 +368,13 @@ impl<D: Disk> Segments<D> {
     /// Writes the label of a segment that is being made, and puts it into its place.
     fn place(&self, file: D::File, life: u64) -> io::Result<Segment<D::File>> {
         file.write_at(&label(&self.store, life, self.size), 0)?;
-        file.sync()?;
+        if !planted::is(Bug::SegmentNotSynced) {
+            file.sync()?;
+        }
         self.disk.rename(MAKING, &file_name(life))?;
-        self.disk.sync_names()?;
+        if !planted::is(Bug::SegmentNameNotSynced) {
+            self.disk.sync_names()?;
+        }
         Ok(Segment { seed: Seed::new(&self.store, life), size: self.size, file })
     }
 

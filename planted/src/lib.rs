@@ -41,14 +41,25 @@ bugs! {
     WatermarkAhead "watermark-ahead" "durability" "the watermark claims a group that was never written";
     PurgeBeforeFlush "purge-before-flush" "durability" "the log is purged before the state that covers it is flushed";
     StateInTwoBatches "state-in-two-batches" "durability" "rows and place of an apply are written in two batches";
+    OpenDoesNotSync "open-does-not-sync" "durability" "a start takes what the system keeps in memory for durable";
+    SegmentNotSynced "segment-not-synced" "durability" "a new segment is put to use before it is on the disk";
+    SegmentNameNotSynced "segment-name-not-synced" "durability" "the name of a new segment is not made durable";
+    WatermarkOneSlot "watermark-one-slot" "durability" "every watermark is written over the one before";
+    RefusedVoteCounts "refused-vote-counts" "counting" "a ballot that was refused counts as a vote";
+    BallotOverstated "ballot-overstated" "counting" "a candidate says that its log goes further than it does";
+    AckOverstated "ack-overstated" "counting" "a heartbeat is answered with the end of the log, durable or not";
     AttestationSkipped "attestation-skipped" "evidence" "nobody compares a store with what it has shown before";
     VotesBeforeMeeting "votes-before-meeting" "evidence" "a node votes before it has met those who could know better";
+    MemoryNotSaved "memory-not-saved" "evidence" "what others have shown is forgotten at the end of a process";
     LostTailUnseen "lost-tail-unseen" "evidence" "a log that ends before the watermark's mark is taken";
     BrokenMiddleUnseen "broken-middle-unseen" "evidence" "valid records behind a broken one are no damage";
     CutBelowCommitted "cut-below-committed" "log" "a primary may cut off what is committed here";
     CutNotSaved "cut-not-saved" "log" "what is cut off the log comes back at the next start";
     FormerLifeTaken "former-life-taken" "log" "records of a segment's former life count";
+    ChecksumIgnored "checksum-ignored" "log" "a record counts whatever its checksum";
     SectorSharedByGroups "sector-shared-by-groups" "log" "a group begins in the sector where the one before it ended";
+    CommittedOverstated "committed-overstated" "log" "a start takes all of its log for committed";
+    AppliedAgain "applied-again" "log" "what was applied before a start is applied again";
     RowLost "row-lost" "log" "one node loses a row of an apply now and then";
     SnapshotWithoutDedup "snapshot-without-dedup" "snapshot" "a snapshot leaves out what was sent before";
     SnapshotFlipNotFlushed "snapshot-flip-not-flushed" "snapshot" "an installed snapshot is not made durable before the log goes";
@@ -56,8 +67,11 @@ bugs! {
     DedupForgetsSender "dedup-forgets-sender" "once" "two senders that use one id get one answer";
     AckOfAnother "ack-of-another" "once" "a retry is answered with the place of another message";
     FloorNotRaised "floor-not-raised" "time" "entries that are taken do not raise the clock's floor";
+    FloorWithoutLogical "floor-without-logical" "time" "of a stamp that is taken only the nanoseconds raise the floor";
+    CeilingNotSaved "ceiling-not-saved" "time" "the ceiling of stamps is kept in memory only";
     ReadAsksNobody "read-asks-nobody" "reads" "a primary does not ask a majority before a fresh read";
     ReadDoesNotWait "read-does-not-wait" "reads" "a node answers a fresh read from what it has applied so far";
+    ReadOneBehind "read-one-behind" "reads" "a fresh read waits for the entry before the last one";
     PageSkipsOne "page-skips-one" "reads" "a read goes on one record too late behind a page";
     UnknownCalledNotDone "unknown-called-not-done" "answers" "a proposal of unknown outcome is called not done";
 }

@@ -86,17 +86,28 @@ impl Clients {
 
     /// Asks one node. What a node that dies meanwhile has done is unknown.
     pub async fn ask(&self, who: Who, machine: &Machine, op: Op) -> Result<Response, ClientError> {
+        self.ask_within(who, machine, op, DEADLINE).await
+    }
+
+    /// Asks one node, which is told how long it may take.
+    async fn ask_within(
+        &self,
+        who: Who,
+        machine: &Machine,
+        op: Op,
+        deadline: Duration,
+    ) -> Result<Response, ClientError> {
         let down = || {
             let message = "nobody listens there";
             ClientError::Failure(Failure::new(ErrorCode::Stopping, message))
         };
         let process = machine.process().ok_or_else(down)?;
         let principal = self.cluster.principal(who, &machine.name);
-        let deadline_ms = u32::try_from(DEADLINE.as_millis()).unwrap_or(u32::MAX);
+        let deadline_ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
         let request = Request { op: Some(op), deadline_ms, ..Request::default() };
         let answer = process.running.request(&principal, request);
         let answer = process.died.run_until_cancelled(answer);
-        match tokio::time::timeout(DEADLINE * 2, answer).await {
+        match tokio::time::timeout(deadline + DEADLINE, answer).await {
             Ok(Some(response)) => match response.reply {
                 Some(Reply::Failure(failure)) => Err(ClientError::Failure(failure)),
                 _ => Ok(response),
@@ -131,9 +142,15 @@ impl Clients {
     async fn send_surely(&self, who: Who, id: &str, random: &mut Random) {
         let invoked = Instant::now().into_std();
         let mut last = None;
-        for _ in 0..TRIES {
+        // Some are in a hurry, and some try once.
+        let deadline = match random.percent(70) {
+            true => DEADLINE,
+            false => Duration::from_millis(100 + random.below(900)),
+        };
+        let tries = if random.percent(75) { TRIES } else { 1 };
+        for _ in 0..tries {
             let Some(machine) = self.any(random) else { return };
-            let outcome = self.send_once(who, &machine, id).await;
+            let outcome = self.send_once(who, &machine, id, deadline).await;
             match &outcome {
                 Outcome::Acked { .. } => {
                     self.note(who, id, invoked, outcome);
@@ -155,12 +172,18 @@ impl Clients {
     }
 
     /// Sends a message, through one node.
-    async fn send_once(&self, who: Who, machine: &Machine, id: &str) -> Outcome {
+    async fn send_once(
+        &self,
+        who: Who,
+        machine: &Machine,
+        id: &str,
+        deadline: Duration,
+    ) -> Outcome {
         // Equal for all who use the id, so that nothing but the sender tells them apart.
         let body = format!("body of {id}");
         let send =
             Send { to: "*".to_owned(), id: id.to_owned(), body: body.into(), ..Send::default() };
-        let outcome = Outcome::of(self.ask(who, machine, Op::Send(send)).await);
+        let outcome = Outcome::of(self.ask_within(who, machine, Op::Send(send), deadline).await);
         let name = self.cluster.name(who);
         note!(self.trace, "{name}/{id} at {}: {}", machine.name, short(&outcome));
         outcome

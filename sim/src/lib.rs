@@ -8,7 +8,8 @@
 //! cluster  names, keys and configurations of the nodes
 //! client   senders and readers, and what they were told
 //! fault    the faults, and how each is done and ends
-//! verdict  what must hold, shared with the tests of real processes
+//! audit    what must hold at every moment, by what lies on all disks and passes all wires
+//! verdict  what must hold at the end, shared with the tests of real processes
 //! trace    what happened, in order: the same for the same seed
 //! chance.c where all chance and the date of the process come from
 //! ```
@@ -24,6 +25,7 @@
 // Whole nodes are deep: a request passes all of their layers in one future.
 #![recursion_limit = "256"]
 
+pub mod audit;
 pub mod client;
 pub mod cluster;
 pub mod fault;

@@ -26,8 +26,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::Auditor;
 use crate::cluster::Cluster;
 use crate::note;
+use crate::shape::Shape;
 use crate::trace::Trace;
 
 /// Bytes of a segment of the log: small, so that a run goes through many.
@@ -42,10 +44,14 @@ pub struct Machine {
     cluster: Arc<Cluster>,
     board: Switchboard,
     trace: Trace,
+    auditor: Auditor,
+    shape: Shape,
     disk: Mutex<Disk>,
     /// What its store was made from.
     seed: Mutex<Seed>,
     process: Mutex<Option<Process>>,
+    /// When the last process ended.
+    ended: Mutex<Option<Instant>>,
     /// Whether a process is to run.
     on: watch::Sender<bool>,
     pace: Pace,
@@ -95,20 +101,23 @@ impl Machine {
         seed: Seed,
         cluster: &Arc<Cluster>,
         board: &Switchboard,
-        trace: &Trace,
+        (auditor, trace): (&Auditor, &Trace),
         random: &mut Random,
-        sync_max: Duration,
+        shape: &Shape,
     ) -> anyhow::Result<Arc<Self>> {
-        let pace = Pace::new(trace, sync_max);
+        let pace = Pace::new(trace, shape.sync_max);
         let this = Self {
             clock: VirtualClock::new(crate::world::WALL_NS + trace.now_ns()),
             cluster: Arc::clone(cluster),
             board: board.clone(),
             trace: trace.clone(),
-            disk: Mutex::new(empty(random, &pace)),
+            auditor: auditor.clone(),
+            disk: Mutex::new(empty(random, &pace, shape.flush_entries)),
+            shape: shape.clone(),
             name: seed.node.clone(),
             seed: Mutex::new(seed),
             process: Mutex::new(None),
+            ended: Mutex::new(None),
             on: watch::Sender::new(true),
             pace,
             random: Mutex::new(Random::new(random.draw())),
@@ -131,9 +140,10 @@ impl Machine {
     /// Makes a new store where the cluster has allowed one, in place of the one that was there.
     fn make_new_store(&self, config: &Config) -> anyhow::Result<()> {
         let Some(seed) = Seed::read(&config.data_dir)? else { return Ok(()) };
-        *self.disk.lock() = empty(&mut self.random.lock(), &self.pace);
+        *self.disk.lock() = self.empty(&mut self.random.lock());
         *self.seed.lock() = seed;
         self.make_store()?;
+        self.auditor.is_renewed(self.name.as_str());
         note!(self.trace, "{} has a new store", self.name);
         Ok(Seed::put_away(&config.data_dir)?)
     }
@@ -164,9 +174,11 @@ impl Machine {
         self.make_new_store(&config)?;
         let (disk, seed) = (self.disk.lock().clone(), self.seed.lock().clone());
         let media = Media::Memory(disk.media.clone());
+        self.auditor.begins(self.name.as_str(), self.raft_id(), &disk.media.log);
         let mut opened = Store::open(media, self.cluster.id().as_str(), self.name.as_str())?;
         match &mut opened {
             Opened::Intact(store) => {
+                self.auditor.opened(self.name.as_str(), store.range().1);
                 let (dying, trace, name) = (died.clone(), self.trace.clone(), self.name.clone());
                 store.on_failure(Box::new(move |error: &StoreError| {
                     note!(trace, "{name} ends: {error}");
@@ -175,6 +187,7 @@ impl Machine {
             }
             Opened::Repairing { damage, identity, .. } => {
                 note!(self.trace, "{} is repairing: {damage}", self.name);
+                self.auditor.is_repairing(self.name.as_str(), &damage.to_string());
                 // Where the store is gone, the seed that made it is known beside the node's key.
                 *identity = identity.take().or_else(|| daemon::start::store_identity(&seed));
             }
@@ -198,6 +211,7 @@ impl Machine {
                 blocking: Blocking::OnTheSpot,
                 notebook: Notebook::Memory(Arc::clone(&disk.notes)),
                 processors: 2,
+                log_kept: self.shape.log_kept,
             },
             tasks: tasks.clone(),
         };
@@ -208,6 +222,7 @@ impl Machine {
         };
         let process = Process { running, died, since: Instant::now(), tasks, config };
         note!(self.trace, "{} runs", self.name);
+        self.auditor.runs(self.name.as_str(), process.running.node());
         *self.process.lock() = Some(process.clone());
         *self.refused.lock() = None;
         Ok(process)
@@ -229,7 +244,9 @@ impl Machine {
     /// Ends the process, if one runs, and tells whether its disk has lost anything by that.
     pub fn end(&self, how: End) -> bool {
         let process = self.process.lock().take();
+        self.auditor.ends(self.name.as_str());
         if let Some(process) = &process {
+            *self.ended.lock() = Some(Instant::now());
             process.died.cancel();
             self.board.detach(&self.name);
             process.tasks.stop().cancel();
@@ -256,6 +273,12 @@ impl Machine {
         let state = media.state.end();
         *media = MemoryMedia { log, marks, state, ..media.clone() };
         process.is_some() && (how == End::Killed || unsynced > 0)
+    }
+
+    /// When its last process ended.
+    #[must_use]
+    pub fn ended(&self) -> Option<Instant> {
+        *self.ended.lock()
     }
 
     /// Turns the machine on or off. A process that runs is not touched.
@@ -289,12 +312,17 @@ impl Machine {
     /// Lets a call to the disk go wrong, one of the next `within`.
     pub fn fail_disk(&self, random: &mut Random, fault: Fault, within: u64) {
         let media = &self.disk.lock().media;
-        media.log.fault_at(media.log.calls() + 1 + random.below(within), fault);
+        let disk = if random.percent(85) { &media.log } else { &media.marks };
+        disk.fault_at(disk.calls() + 1 + random.below(within), fault);
     }
 
     /// Takes back every fault of the disk that has not come up yet.
     pub fn spare_disk(&self) {
-        self.disk.lock().media.log.clear_faults();
+        {
+            let media = &self.disk.lock().media;
+            media.log.clear_faults();
+            media.marks.clear_faults();
+        }
         self.fill_disk(false);
     }
 
@@ -347,10 +375,25 @@ impl Machine {
         self.seed.lock().myself().map_or(0, |myself| myself.raft_id)
     }
 
+    /// Tells the auditor that its disk has lost what was durable.
+    pub fn is_damaged(&self, quiet: bool) {
+        let disk = self.disk.lock().media.log.clone();
+        self.auditor.is_damaged(self.name.as_str(), &disk, quiet);
+    }
+
     /// Puts an empty disk into it.
     pub fn wipe(&self, random: &mut Random) {
-        let empty = empty(random, &self.pace);
+        let empty = self.empty(random);
         self.put(empty);
+    }
+
+    fn empty(&self, random: &mut Random) -> Disk {
+        empty(random, &self.pace, self.shape.flush_entries)
+    }
+
+    /// Lets the state go to the disk, as a database does when it likes.
+    pub fn flush_state(&self) {
+        self.disk.lock().media.state.flush_by_itself();
     }
 
     /// Takes the last durable sectors of the log away; tells whether there were any.
@@ -365,7 +408,8 @@ impl Machine {
             if sectors < LABEL_SECTORS {
                 continue;
             }
-            let lost = 1 + random.below(8.min(sectors as u64 - LABEL_SECTORS as u64 + 1));
+            let most = if random.percent(70) { 8 } else { u64::MAX };
+            let lost = 1 + random.below(most.min(sectors as u64 - LABEL_SECTORS as u64 + 1));
             let lost = usize::try_from(lost).unwrap_or(1);
             let from = (sectors + 1 - lost.min(sectors + 1 - LABEL_SECTORS)) * SECTOR;
             bytes.iter_mut().skip(from).for_each(|byte| *byte = 0);
@@ -444,12 +488,12 @@ impl Pace {
 }
 
 /// An empty disk.
-fn empty(random: &mut Random, pace: &Pace) -> Disk {
+fn empty(random: &mut Random, pace: &Pace, flush_entries: u64) -> Disk {
     let (draws, pace) = (Mutex::new(Random::new(random.draw())), pace.clone());
     let latency = Latency::new(move || pace.draw(&mut draws.lock()));
     let options = log::Options { segment_bytes: SEGMENT_BYTES, ..log::Options::default() };
     let state = MemoryState::default();
     let (log, marks) = (MemoryDisk::new(random.draw()), MemoryDisk::new(random.draw()));
-    let media = MemoryMedia { log, marks, state, latency, options };
+    let media = MemoryMedia { log, marks, state, latency, options, flush_entries };
     Disk { media, notes: Arc::default() }
 }

@@ -14,7 +14,7 @@ use crate::shrink::shrink;
 
 /// The variable that makes a process repeatable; see `chance.c`.
 const SEED_VAR: &str = "LOGD_SIM_SEED";
-/// Longest time of one run; they take seconds.
+/// Longest time of one run; they take seconds, and those that talk without end are noticed before.
 const RUN_MAX: Duration = Duration::from_secs(120);
 /// Between two looks whether a run has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(5);

@@ -3,9 +3,13 @@
 
 use std::time::Duration;
 
+use daemon::raft::LogKept;
 use log::memory::Random;
 
 use crate::fault::Kind;
+
+/// Virtual time in which a cluster must serve once all faults have ended.
+pub const SERVES_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a run is like.
 #[derive(Debug, Clone)]
@@ -20,6 +24,15 @@ pub struct Shape {
     pub rest_max: Duration,
     /// How long a sync usually takes at most.
     pub sync_max: Duration,
+    /// How far clocks are set at most, milliseconds.
+    pub step_max_ms: u64,
+    /// How much of the log stays.
+    pub log_kept: LogKept,
+    /// The state is flushed after so many entries.
+    pub flush_entries: u64,
+    /// Whether disks lose what was durable whoever else holds it: then anything may be lost, but nothing
+    /// silently.
+    pub reckless: bool,
     /// Faults and their weights; those that are not there do not happen.
     pub weights: Vec<(Kind, u64)>,
 }
@@ -39,14 +52,35 @@ impl Shape {
         if weights.is_empty() {
             weights.push((Kind::Kill, 1));
         }
+        let longest = if random.percent(85) { 8 } else { 40 };
+        let reckless = random.percent(7);
+        if reckless {
+            weights.extend([(Kind::SetBack, 8), (Kind::Isolate, 6), (Kind::Kill, 6)]);
+        }
+        let log_kept = match random.percent(60) {
+            true => LogKept { every: 10 + random.below(80), entries: random.below(40) },
+            false => LogKept::default(),
+        };
         Self {
             nodes,
             senders: 1 + u8::try_from(random.below(3)).unwrap_or(0),
-            faulty: Duration::from_secs(4 + random.below(8)),
+            faulty: Duration::from_secs(4 + random.below(longest)),
             rest_max: Duration::from_millis(200 + random.below(1_500)),
             sync_max: Duration::from_micros(200 + random.below(8_000)),
+            step_max_ms: if random.percent(75) { 2_000 } else { 20_000 },
+            log_kept,
+            flush_entries: if random.percent(60) { 5 + random.below(60) } else { u64::MAX },
+            reckless,
             weights,
         }
+    }
+
+    /// Virtual time in which a cluster of this shape must serve once all faults have ended: where clocks
+    /// were set further than others believe, when they have caught up.
+    #[must_use]
+    pub fn serves_within(&self) -> Duration {
+        let far = Duration::from_millis(self.step_max_ms.saturating_sub(2_000));
+        SERVES_WITHIN + far * 3
     }
 
     /// Draws a fault.

@@ -17,19 +17,18 @@ use proto::member::MemberChange;
 use proto::wire::{Op, Send};
 use tokio::time::Instant;
 
+use crate::audit::Auditor;
 use crate::client::Clients;
 use crate::cluster::{Cluster, Who};
 use crate::fault::{Kind, OUTAGE_MAX};
 use crate::machine::{Disk, End, Machine, Process, pick};
 use crate::note;
-use crate::shape::{Shape, up_to};
+use crate::shape::{SERVES_WITHIN, Shape, up_to};
 use crate::trace::Trace;
 use crate::verdict::{self, Held};
 
 /// What every wall clock says at the beginning, nanoseconds since 1970: 2026-06-01.
 pub const WALL_NS: u64 = 1_780_272_000_000_000_000;
-/// Virtual time in which the cluster must serve once all faults have ended.
-pub const SERVES_WITHIN: Duration = Duration::from_secs(5);
 /// Virtual time in which a damaged node is repaired once a majority of the others is well.
 pub const REPAIRS_WITHIN: Duration = Duration::from_secs(60);
 /// Virtual time in which a new cluster, or one whose clocks were set, must serve.
@@ -101,18 +100,22 @@ pub async fn run(order: Order) -> anyhow::Result<Report> {
     note!(trace, "{shape:?}");
     let cluster = Arc::new(Cluster::new(shape.nodes)?);
     let board = Switchboard::new();
+    let auditor = Auditor::new(&board, &trace);
     let mut machines = Vec::new();
     for name in cluster.names() {
         let machine = Machine::new(
             cluster.seed(&name),
             &cluster,
             &board,
-            &trace,
+            (&auditor, &trace),
             &mut random,
-            shape.sync_max,
+            &shape,
         )?;
         tokio::task::spawn_local(Arc::clone(&machine).keep());
         machines.push(machine);
+    }
+    if shape.reckless {
+        auditor.is_reckless();
     }
     let clients = Clients::new(&cluster, &trace);
     clients.go_to(machines.clone());
@@ -133,8 +136,16 @@ pub async fn run(order: Order) -> anyhow::Result<Report> {
         faults: Vec::new(),
         wrong: Vec::new(),
         until: Vec::new(),
+        lags: Vec::new(),
+        auditor: auditor.clone(),
     };
-    world.whole().await;
+    tokio::select! {
+        biased;
+        // What comes of it would only hide what broke.
+        () = auditor.broken() => {}
+        () = world.whole() => {}
+    }
+    world.wrong.extend(auditor.wrong());
     let mut bit = BTreeMap::new();
     for (_, kind) in &world.faults {
         *bit.entry(kind.name()).or_default() += 1;
@@ -160,9 +171,26 @@ enum Ends {
     Delay(usize, usize),
     Slow(usize),
     Full(usize),
+    Hang(usize),
     Drift(usize),
     /// What a failed sync has lost shows.
     Power(usize),
+}
+
+impl Ends {
+    /// Whether it keeps a node from what the others do, until it ends.
+    fn lags(&self) -> bool {
+        match self {
+            Self::Outage(_)
+            | Self::Cut(..)
+            | Self::Isolation(_)
+            | Self::Delay(..)
+            | Self::Slow(_)
+            | Self::Full(_)
+            | Self::Hang(_) => true,
+            Self::Drift(_) | Self::Power(_) => false,
+        }
+    }
 }
 
 struct World {
@@ -188,6 +216,9 @@ struct World {
     faults: Vec<(u64, Kind)>,
     wrong: Vec<String>,
     until: Vec<(Instant, Ends)>,
+    /// From when to when something kept a node from what the others do.
+    lags: Vec<(Instant, Instant)>,
+    auditor: Auditor,
 }
 
 impl World {
@@ -211,7 +242,12 @@ impl World {
         self.faulty().await;
         self.let_disks_answer().await;
         self.heal();
-        self.serves("after all faults", SERVES_WITHIN).await;
+        if self.shape.reckless {
+            // What the nodes say to each other then is what counts: nothing goes silently.
+            tokio::time::sleep(SERVES_WITHIN).await;
+            return;
+        }
+        self.serves("after all faults", self.shape.serves_within()).await;
         self.settle_removals().await;
         self.repairs().await;
         self.clients.stop();
@@ -233,6 +269,10 @@ impl World {
             tokio::time::sleep(rest).await;
             self.end_what_is_due(Instant::now());
             self.note_repaired();
+            if self.random.percent(20) {
+                let at = self.any();
+                self.machine(at).flush_state();
+            }
             if self.random.percent(20) {
                 let at = self.any();
                 let copy = self.machine(at).copy();
@@ -297,7 +337,12 @@ impl World {
                 true
             }
             Kind::ClockStep => {
-                let far = i64::try_from(self.random.below(4_000)).unwrap_or(0) - 2_000;
+                let most = match self.random.percent(60) {
+                    true => self.shape.step_max_ms,
+                    false => 500,
+                };
+                let far = i64::try_from(self.random.below(2 * most)).unwrap_or(0);
+                let far = far - i64::try_from(most).unwrap_or(0);
                 note!(self.trace, "the wall clock of {} steps by {far} ms", self.machine(at).name);
                 self.machine(at).clock.step_wall(far * 1_000_000);
                 true
@@ -344,19 +389,23 @@ impl World {
         let remembers = |machine: &Machine| {
             machine.process().is_some_and(|process| process.since.elapsed() >= REMEMBERS_AFTER)
         };
-        let lags = |(_, ends): &(Instant, Ends)| match ends {
-            Ends::Outage(_)
-            | Ends::Cut(..)
-            | Ends::Isolation(_)
-            | Ends::Delay(..)
-            | Ends::Slow(_)
-            | Ends::Full(_) => true,
-            Ends::Drift(_) | Ends::Power(_) => false,
-        };
-        self.damaged.is_empty()
-            && self.leaving.is_empty()
-            && others.all(|other| remembers(self.machine(other)))
-            && !self.until.iter().any(lags)
+        let alone = self.damaged.is_empty() && self.leaving.is_empty();
+        if self.shape.reckless {
+            return alone;
+        }
+        alone && others.all(|other| remembers(self.machine(other))) && !self.others_lag(at)
+    }
+
+    /// Whether something keeps another node than this from what the others do.
+    fn others_lag(&self, at: usize) -> bool {
+        let own = |ends: &Ends| matches!(ends, Ends::Outage(off) if *off == at);
+        self.until.iter().any(|(_, ends)| ends.lags() && !own(ends))
+    }
+
+    /// Whether nothing kept a node from what the others do for a while before this moment.
+    fn was_quiet(&self, before: Instant) -> bool {
+        let from = before.checked_sub(REMEMBERS_AFTER).unwrap_or(before);
+        !self.lags.iter().any(|(began, ended)| *began < before && *ended > from)
     }
 
     /// A machine by its number, which is that of one.
@@ -391,7 +440,16 @@ impl World {
 
     fn later(&mut self, ends: Ends) {
         let after = up_to(&mut self.random, OUTAGE_MAX);
-        self.until.push((Instant::now() + after, ends));
+        self.ends_after(after, ends);
+    }
+
+    fn ends_after(&mut self, after: Duration, ends: Ends) {
+        let now = Instant::now();
+        if ends.lags() {
+            // It ends at the next fault behind that, and what it held up comes then.
+            self.lags.push((now, now + after + self.shape.rest_max + REMEMBERS_AFTER));
+        }
+        self.until.push((now + after, ends));
     }
 
     fn end_what_is_due(&mut self, now: Instant) {
@@ -417,6 +475,8 @@ impl World {
                 }
                 Ends::Full(at) => self.machine(at).fill_disk(false),
                 Ends::Slow(at) => self.machine(at).set_sync_max(self.shape.sync_max),
+                // By itself.
+                Ends::Hang(_) => {}
                 Ends::Drift(at) => self.machine(at).clock.set_rate_ppb(0),
                 Ends::Power(at) => {
                     self.outage(at, End::PowerCut);

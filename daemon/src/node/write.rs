@@ -9,6 +9,7 @@ use std::time::Duration;
 use clock::Hlc;
 use model::{Command, CommandOp, Outcome};
 use net::PeerAddr;
+use planted::Bug;
 use proto::peer::{Forward, PeerOp};
 use proto::wire::{Delete, Empty, Op, Register, Registered, Reply, Request, Response, Send};
 use proto::{ErrorCode, Failure, Identity, Role};
@@ -109,7 +110,11 @@ impl Node {
         let proposed = core.proposer.propose(command, token);
         let outcome = tokio::time::timeout_at(deadline.at(), proposed).await;
         let outcome = outcome.unwrap_or_else(|_| {
-            Err(Failure::new(ErrorCode::Unknown, "the majority did not confirm it in time"))
+            let code = match planted::is(Bug::UnknownCalledNotDone) {
+                true => ErrorCode::NoQuorum,
+                false => ErrorCode::Unknown,
+            };
+            Err(Failure::new(code, "the majority did not confirm it in time"))
         })?;
         match outcome {
             Outcome::Sent(ack) if commit_wait => {

@@ -8,6 +8,7 @@ use openraft::EntryPayload;
 use openraft::entry::RaftPayload as _;
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult};
 use openraft::raft::{TransferLeaderRequest, VoteRequest, VoteResponse};
+use planted::Bug;
 use prost::Message as _;
 
 use crate::store::SnapshotHead;
@@ -362,9 +363,13 @@ pub(crate) fn decode_appended(wire: &Appended) -> StreamAppendResult<Types> {
 }
 
 pub(crate) fn encode_ballot(request: &VoteRequest<Types>) -> Ballot {
+    let mut last = request.last_log_id.as_ref().map(wire_log_id);
+    if let Some(last) = last.as_mut().filter(|_| planted::is(Bug::BallotOverstated)) {
+        (last.term, last.index) = (request.vote.leader_id().term, last.index + 100);
+    }
     Ballot {
         vote: Some(stored_vote(&request.vote)),
-        last: request.last_log_id.as_ref().map(wire_log_id),
+        last,
         leadership_transfer: request.leadership_transfer,
     }
 }
@@ -386,7 +391,8 @@ pub(crate) fn encode_voted(response: &VoteResponse<Types>) -> Voted {
 
 pub(crate) fn decode_voted(voted: Voted) -> Result<VoteResponse<Types>, CodecError> {
     let vote = vote(voted.vote.ok_or_else(|| missing("the vote"))?);
-    Ok(VoteResponse::new(vote, voted.last.map(log_id), voted.granted))
+    let granted = voted.granted || planted::is(Bug::RefusedVoteCounts);
+    Ok(VoteResponse::new(vote, voted.last.map(log_id), granted))
 }
 
 pub(crate) fn encode_transfer(request: &TransferLeaderRequest<Types>) -> Transfer {

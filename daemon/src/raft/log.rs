@@ -125,7 +125,11 @@ impl LogStore {
         if planted::is(Bug::FloorNotRaised) {
             return;
         }
-        (self.shared.observe)(self.last_stamp());
+        let mut stamp = self.last_stamp();
+        if planted::is(Bug::FloorWithoutLogical) {
+            stamp.logical = 0;
+        }
+        (self.shared.observe)(stamp);
     }
 
     fn cached_vote(&self) -> Option<Vote> {
@@ -264,6 +268,9 @@ impl RaftLogStorage<Types> for LogStore {
     /// What was known once a second before the last end, if the log holds it. A start applies up to
     /// there by itself: the state on the disk is older, and so are the certificates that it has revoked.
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        if planted::is(Bug::CommittedOverstated) {
+            return Ok(self.get_log_state().await?.last_log_id);
+        }
         let Some(noted) = self.store.noted_committed() else { return Ok(None) };
         let held = self.store.place_at(noted.index)?;
         Ok(held.filter(|held| *held == noted).as_ref().map(codec::mark_log_id))

@@ -18,6 +18,7 @@ mod log;
 mod machine;
 mod membership;
 mod network;
+pub mod overheard;
 mod runtime;
 mod server;
 mod types;
@@ -73,6 +74,23 @@ pub struct Timing {
     /// Whether this node may stand for election before [`Handle::allow_elections`] says so, once it
     /// is [`Handle::attested`].
     pub from_the_start: bool,
+    /// How much of the log is kept.
+    pub kept: LogKept,
+}
+
+/// How much of the log is kept for nodes that were away; whoever lacks more gets a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogKept {
+    /// After so many entries the log may be purged anew.
+    pub every: u64,
+    /// Entries that stay.
+    pub entries: u64,
+}
+
+impl Default for LogKept {
+    fn default() -> Self {
+        Self { every: 5_000, entries: 20_000 }
+    }
 }
 
 /// Proof of leadership at one moment: a proposal under it is refused once it is over.
@@ -329,7 +347,8 @@ impl Handle {
         if planted::is(Bug::ReadDoesNotWait) {
             return Ok(());
         }
-        let place = LogId::new(CommittedLeader::new(barrier.term), barrier.index);
+        let index = barrier.index.saturating_sub(u64::from(planted::is(Bug::ReadOneBehind)));
+        let place = LogId::new(CommittedLeader::new(barrier.term), index);
         let place = ReadLogId::from_log_id(place);
         let linearizer = Linearizer::<Types>::new(barrier.primary, place, None);
         match linearizer.try_await_ready(&self.raft, Some(timeout)).await {
@@ -548,9 +567,9 @@ fn engine_config(timing: Timing) -> Result<Config, openraft::ConfigError> {
         // Lets a connected majority elect past a leader that only a bridge node still hears.
         quorum_loss_probe_interval: Some(2 * timing.election_max_ms),
         max_payload_entries: 512,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(5_000),
-        max_in_snapshot_log_to_keep: 20_000,
-        purge_batch_size: 1024,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(timing.kept.every),
+        max_in_snapshot_log_to_keep: timing.kept.entries,
+        purge_batch_size: timing.kept.every.clamp(1, 1024),
         replication_lag_threshold: 64,
         // Our own idle limit per chunk is the one that counts.
         install_snapshot_timeout: 600_000,

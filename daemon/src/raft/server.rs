@@ -9,6 +9,7 @@ use futures::StreamExt as _;
 use net::{FrameRx, FrameTx, Lane};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendError};
 use parking_lot::Mutex;
+use planted::Bug;
 use prost::Message as _;
 use proto::limits::WRITER_BYTES_MAX;
 use tokio::task::AbortHandle;
@@ -19,7 +20,7 @@ use super::Handle;
 use super::codec::{self, CodecError, Request, RequestKind, Response, ResponseKind, SnapshotOpen};
 use super::machine::SnapshotData;
 use super::network::frame;
-use super::types::{Snapshot, SnapshotMeta, Types};
+use super::types::{CommittedLeader, LogId, Snapshot, SnapshotMeta, Types};
 
 /// How long the next chunk of a snapshot may take before the transfer is given up.
 const SNAPSHOT_IDLE: Duration = Duration::from_secs(30);
@@ -169,7 +170,7 @@ impl Handle {
         let answer = tokio::select! {
             biased;
             answer = answered => answer,
-            () = follows => Ok(AppendEntriesResponse::PartialSuccess(None)),
+            () = follows => Ok(AppendEntriesResponse::PartialSuccess(self.overstated())),
         };
         let result = match answer {
             Ok(AppendEntriesResponse::Success) => Ok(prev),
@@ -182,6 +183,16 @@ impl Handle {
             Err(error) => return refused(&error),
         };
         ResponseKind::Appended(codec::appended(&result))
+    }
+
+    /// Nothing, but for a bug.
+    fn overstated(&self) -> Option<LogId> {
+        if !planted::is(Bug::AckOverstated) {
+            return None;
+        }
+        let last = self.store.range().1.checked_sub(1)?;
+        let term = self.store.logged(last).ok()?.term;
+        Some(LogId::new(CommittedLeader::new(term), last))
     }
 
     async fn take_over(&self, transfer: codec::Transfer) -> Result<ResponseKind, CodecError> {

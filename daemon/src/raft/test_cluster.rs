@@ -28,7 +28,9 @@ use crate::store::{Opened, Store, StoreError, Trouble};
 use crate::tasks::Tasks;
 use crate::time::{Counter, NodeClock};
 
-use super::{EngineState, Guard, Handle, Member, Timing, URGENT_RAFT, bootstrap, peer_address};
+use super::{
+    EngineState, Guard, Handle, LogKept, Member, Timing, URGENT_RAFT, bootstrap, peer_address,
+};
 
 const CLUSTER: &str = "cccccccccccccccccccccccccccccccc";
 /// Patience of every wait; far beyond what any of them takes.
@@ -162,8 +164,13 @@ pub(crate) async fn start_undecided(
     let lead = Lead::new(node_clock.clone(), &clock);
     let known = PeerMonitor::new();
     let observing = node_clock.clone();
-    let timing =
-        Timing { heartbeat_ms: 50, election_min_ms: 200, election_max_ms: 400, from_the_start };
+    let timing = Timing {
+        heartbeat_ms: 50,
+        election_min_ms: 200,
+        election_max_ms: 400,
+        from_the_start,
+        kept: LogKept::default(),
+    };
     if founds {
         bootstrap(&store, members(count)).await.unwrap();
     }

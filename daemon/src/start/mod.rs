@@ -44,7 +44,7 @@ use crate::node::{
 use crate::node_identity::NodeIdentity;
 use crate::peer_monitor::{Exchanges, PeerMonitor};
 use crate::proposer::{self, Proposer};
-use crate::raft::{self, Handle, Timing};
+use crate::raft::{self, Handle, LogKept, Timing};
 use crate::reconciler;
 use crate::server::Server;
 use crate::store::format::Identity as StoreIdentity;
@@ -97,6 +97,8 @@ pub struct Machine {
     pub notebook: Notebook,
     /// How many processors there are.
     pub processors: usize,
+    /// How much of the log it keeps.
+    pub log_kept: LogKept,
 }
 
 impl Machine {
@@ -110,6 +112,7 @@ impl Machine {
             blocking: Blocking::Threads,
             notebook: Notebook::beside_store(&config.data_dir),
             processors: processors.map_or(1, std::num::NonZero::get),
+            log_kept: LogKept::default(),
         }
     }
 
@@ -193,7 +196,7 @@ impl Basis {
         let hello = hello_maker(identity_of(&node_identity), store.identity(), &witness, false);
         let Dialling { link, straight, book, refused } =
             Dialling::over(port.link(hello, dialled(&trust, &witness)));
-        let timing = timing_of(&config);
+        let timing = timing_of(&config, machine.log_kept);
         let members = monitor(&witness);
         let lead = Lead::new(node_clock.clone(), &config.clock);
         let guard = lead.guard(members.clone());
@@ -332,13 +335,14 @@ fn start_writing(parts: proposer::Parts, tasks: &Tasks) -> Proposer {
     proposer
 }
 
-fn timing_of(config: &Config) -> Timing {
+fn timing_of(config: &Config, kept: LogKept) -> Timing {
     Timing {
         heartbeat_ms: u64::from(config.raft.heartbeat_ms),
         election_min_ms: u64::from(config.raft.election_min_ms),
         election_max_ms: u64::from(config.raft.election_max_ms),
         // A clock that asks nobody is as good at the first moment as ever.
         from_the_start: config.clock.mode == ClockMode::Local,
+        kept,
     }
 }
 

@@ -19,18 +19,13 @@ use super::{RaftLog, SHARD, StoreError};
 /// Between two looks at what is to be done, without being told.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The state is flushed after so many entries, or bytes: a start applies at most that much again.
-const FLUSH_ENTRIES: u64 = 65_536;
-const FLUSH_BYTES: usize = 16 << 20;
+pub(super) const FLUSH_ENTRIES: u64 = 65_536;
+pub(super) const FLUSH_BYTES: usize = 16 << 20;
 /// Places of applied entries that are kept when the log is purged: with them a node that was away is
 /// compared, before it takes a snapshot. About 60 bytes each.
 const PLACES_KEPT: u64 = 1_000_000;
 /// A rest after each piece of a segment that is made, so that writes come in between.
 const PACE: Duration = Duration::from_millis(1);
-
-/// Whether the state is to be flushed after so many entries and bytes.
-pub(super) fn wants_flush(entries: u64, bytes: usize) -> bool {
-    entries >= FLUSH_ENTRIES || bytes >= FLUSH_BYTES
-}
 
 /// What the keeper is asked for.
 pub(super) enum Task {

@@ -35,6 +35,8 @@ pub struct MemoryMedia {
     pub latency: Latency,
     /// Sizes of the log.
     pub options: log::Options,
+    /// The state is flushed after so many entries.
+    pub flush_entries: u64,
 }
 
 /// A folder, by name and by what it can do.
@@ -97,6 +99,14 @@ impl Media {
                 (AnyDisk::Files(FileDisk::new(folder)), super::log_options())
             }
             Self::Memory(memory) => (AnyDisk::Memory(memory.log.clone()), memory.options),
+        }
+    }
+
+    /// After how many entries the state is flushed.
+    pub(super) fn flush_entries(&self) -> u64 {
+        match self {
+            Self::Files(_) => super::keeper::FLUSH_ENTRIES,
+            Self::Memory(memory) => memory.flush_entries,
         }
     }
 

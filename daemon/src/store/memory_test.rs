@@ -24,6 +24,7 @@ fn media(seed: u64) -> MemoryMedia {
         state: MemoryState::default(),
         latency: Latency::new(|| Duration::from_millis(2)),
         options: log::Options { segment_bytes: 16 << 10, ..log::Options::default() },
+        flush_entries: 65_536,
     };
     Store::create(Media::Memory(media.clone()), &identity).unwrap();
     media

@@ -124,7 +124,13 @@ fn start(
     let (starts, lives) = bump_starts(&evidence)?;
     generation::sweep(&db, SHARD, live)?;
     let (path, workers) = (media.store(), media.workers());
-    let shared = Shared::new(path.clone(), Arc::clone(&evidence), applied.last, workers);
+    let shared = Shared::new(
+        path.clone(),
+        Arc::clone(&evidence),
+        applied.last,
+        media.flush_entries(),
+        workers,
+    );
     let (writer, threads) = Writer::start(log.clone(), Arc::clone(&db), Arc::clone(&shared))?;
     let tables = Tables::read(&path);
     let noting = match media {

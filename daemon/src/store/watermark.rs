@@ -19,6 +19,7 @@ use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 
 use log::{Disk as _, DiskFile as _};
+use planted::Bug;
 use prost::Message as _;
 
 use super::StoreError;
@@ -210,7 +211,8 @@ impl WatermarkFile {
     pub fn write(&mut self, mut watermark: Watermark) -> Result<(), StoreError> {
         watermark.sequence = self.sequence + 1;
         let slot = encode_slot(&watermark)?;
-        let offset = (watermark.sequence % 2) * SLOT_BYTES as u64;
+        let slots = if planted::is(Bug::WatermarkOneSlot) { 1 } else { 2 };
+        let offset = (watermark.sequence % slots) * SLOT_BYTES as u64;
         self.file.write_at(&slot, offset).map_err(StoreError::file(&self.path))?;
         self.file.sync().map_err(StoreError::file(&self.path))?;
         (self.sequence, self.format) = (watermark.sequence, FORMAT);

@@ -33,6 +33,10 @@ impl Content {
         &self.seen
     }
 
+    pub(super) fn on_disk(&self) -> &[u8] {
+        &self.disk
+    }
+
     pub(super) fn unsynced(&self) -> usize {
         self.dirty.len()
     }
@@ -52,23 +56,44 @@ impl Content {
         self.dirty.extend(offset / SECTOR..=(end - 1) / SECTOR);
     }
 
-    pub(super) fn sync(&mut self) {
-        for sector in std::mem::take(&mut self.dirty) {
-            let new = self.sector(sector);
-            self.store(sector, &new);
+    /// Gives what it made durable, in pieces.
+    pub(super) fn sync(&mut self) -> Vec<Vec<u8>> {
+        let sectors = std::mem::take(&mut self.dirty);
+        for sector in &sectors {
+            let new = self.sector(*sector);
+            self.store(*sector, &new);
         }
         // A length that no byte was written for does not exist here.
         debug_assert!(self.disk.len() <= self.seen.len(), "the disk has more than was written");
+        self.pieces(&sectors)
+    }
+
+    /// What the disk holds in these sectors, each neighbour behind the other.
+    fn pieces(&self, sectors: &BTreeSet<u64>) -> Vec<Vec<u8>> {
+        let mut pieces: Vec<Vec<u8>> = Vec::new();
+        let mut last = None;
+        for sector in sectors {
+            let start = sector * SECTOR;
+            let end = (start + SECTOR).min(self.disk.len() as u64);
+            let bytes = self.disk.get(as_range(start, end)).unwrap_or_default();
+            match pieces.last_mut().filter(|_| last.is_some_and(|last: u64| last + 1 == *sector)) {
+                Some(piece) => piece.extend_from_slice(bytes),
+                None => pieces.push(bytes.to_vec()),
+            }
+            last = Some(*sector);
+        }
+        pieces
     }
 
     /// Some sectors are lost, and none waits any more: the next sync succeeds and writes nothing.
-    pub(super) fn fail_sync(&mut self, random: &mut Random) {
-        for sector in std::mem::take(&mut self.dirty) {
-            if random.percent(50) {
-                let new = self.sector(sector);
-                self.store(sector, &new);
-            }
+    pub(super) fn fail_sync(&mut self, random: &mut Random) -> Vec<Vec<u8>> {
+        let mut stored = std::mem::take(&mut self.dirty);
+        stored.retain(|_| random.percent(50));
+        for sector in &stored {
+            let new = self.sector(*sector);
+            self.store(*sector, &new);
         }
+        self.pieces(&stored)
     }
 
     /// Reads come from the disk again, but for what waits to be synced.

@@ -8,8 +8,8 @@ use proto::peer::Hello;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::timeout;
 
-use super::Board;
 use super::pipe::{PipeRx, PipeTx};
+use super::{Board, Heard};
 use crate::{FrameRx, FrameTx, Lane, LinkError, PeerStream};
 
 /// A connection.
@@ -67,6 +67,13 @@ impl Line {
 
     pub(super) fn delay(&self, (from, to): &(String, String), lane: Lane) -> Duration {
         self.board.lock().delay_of(from, to, lane)
+    }
+
+    /// Tells whoever listens.
+    pub(super) fn heard(&self, heard: &Heard<'_>) {
+        if let Some(listener) = self.board.listener.get() {
+            (listener.0)(heard);
+        }
     }
 
     pub(super) fn patience(&self) -> Duration {

@@ -17,7 +17,7 @@ mod port;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use certs::Peer;
@@ -49,6 +49,43 @@ struct Board {
     reach: Duration,
     /// How long a stream survives a cut.
     patience: Duration,
+    /// Who hears all that passes.
+    listener: OnceLock<Listener>,
+}
+
+/// What a frame is a part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passing {
+    /// Number of the stream, counted over all of the switchboard.
+    pub stream: u64,
+    /// Its lane.
+    pub lane: Lane,
+    /// Whether it is said by whoever opened the stream.
+    pub asks: bool,
+    /// Whether the stream is the one that the hellos of a connection pass on.
+    pub hello: bool,
+}
+
+/// A frame that is under way.
+#[derive(Debug, Clone, Copy)]
+pub struct Heard<'a> {
+    /// What it is a part of.
+    pub passing: Passing,
+    /// The node that says it.
+    pub from: &'a str,
+    /// The node that it is for.
+    pub to: &'a str,
+    /// Its bytes.
+    pub frame: &'a [u8],
+}
+
+/// Who hears all that passes.
+struct Listener(Box<dyn Fn(&Heard<'_>) + Send + Sync>);
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Listener")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +93,8 @@ struct Wires {
     nodes: BTreeMap<String, Attached>,
     /// How many nodes were attached so far.
     attached: u64,
+    /// How many streams were opened so far.
+    streams: u64,
     /// Directions that nothing passes.
     cut: BTreeSet<(String, String)>,
     delays: BTreeMap<(String, String, Option<Lane>), Duration>,
@@ -92,7 +131,20 @@ impl Switchboard {
     #[must_use]
     pub fn with_times(reach: Duration, patience: Duration) -> Self {
         let (changes, _) = watch::channel(0);
-        Self(Arc::new(Board { wires: Mutex::default(), changes, reach, patience }))
+        Self(Arc::new(Board {
+            wires: Mutex::default(),
+            changes,
+            reach,
+            patience,
+            listener: OnceLock::new(),
+        }))
+    }
+
+    /// Lets somebody hear every frame, at the moment when it is sent and before anybody gets it. Once;
+    /// a second listener hears nothing.
+    pub fn overhear(&self, listener: impl Fn(&Heard<'_>) + Send + Sync + 'static) {
+        // The first one stays.
+        let _ = self.0.listener.set(Listener(Box::new(listener)));
     }
 
     /// Connects a node that proves to be this one with this key (its SHA-256). A node of the same name
@@ -227,6 +279,13 @@ impl Board {
             peer: to.to_owned(),
             reason: "no answer".to_owned(),
         })
+    }
+
+    /// Number of a stream that is opened.
+    fn count_stream(&self) -> u64 {
+        let mut wires = self.lock();
+        wires.streams += 1;
+        wires.streams
     }
 
     /// How long a connection may take to come about between two that reach each other.

@@ -8,13 +8,18 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::line::Line;
-use crate::{Lane, LinkError};
+use super::{Heard, Passing};
+use crate::LinkError;
 
 /// Frames that one direction of a stream holds.
 const PIPE_FRAMES: usize = 64;
 
 /// One direction of a stream.
-pub(super) fn pipe(line: &Arc<Line>, from: &str, to: &str, lane: Lane) -> (PipeTx, PipeRx) {
+pub(super) fn pipe(
+    line: &Arc<Line>,
+    (from, to): (&str, &str),
+    passing: Passing,
+) -> (PipeTx, PipeRx) {
     let (tx, rx) = mpsc::channel(PIPE_FRAMES);
     let (reads, read) = mpsc::channel(1);
     let end = || End {
@@ -26,7 +31,7 @@ pub(super) fn pipe(line: &Arc<Line>, from: &str, to: &str, lane: Lane) -> (PipeT
     let (sender, mut receiver) = (end(), end());
     receiver.aborted = Arc::clone(&sender.aborted);
     (
-        PipeTx { end: sender, lane, frames: Some(tx), reads },
+        PipeTx { end: sender, passing, frames: Some(tx), reads },
         PipeRx { end: receiver, frames: rx, held: None, reads: Some(read) },
     )
 }
@@ -60,7 +65,7 @@ impl End {
 #[derive(Debug)]
 pub(crate) struct PipeTx {
     end: End,
-    lane: Lane,
+    passing: Passing,
     frames: Option<mpsc::Sender<(Instant, Bytes)>>,
     /// Open as long as the other side reads.
     reads: mpsc::Sender<()>,
@@ -71,7 +76,7 @@ impl PipeTx {
         let lost = || LinkError::Lost("the other side stopped reading".to_owned());
         self.end.check()?;
         let Some(frames) = &self.frames else { return Err(lost()) };
-        let delay = self.end.line.delay(&self.end.way, self.lane);
+        let delay = self.end.line.delay(&self.end.way, self.passing.lane);
         let place = loop {
             tokio::select! {
                 place = frames.reserve() => break place,
@@ -79,7 +84,10 @@ impl PipeTx {
             }
             self.end.check()?;
         };
-        place.map_err(|_| lost())?.send((Instant::now() + delay, frame));
+        let place = place.map_err(|_| lost())?;
+        let (from, to) = &self.end.way;
+        self.end.line.heard(&Heard { passing: self.passing, from, to, frame: &frame });
+        place.send((Instant::now() + delay, frame));
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::line::{Called, Line, Stream};
 use super::pipe::pipe;
-use super::{ARRIVALS, Attached, Board};
+use super::{ARRIVALS, Attached, Board, Passing};
 use crate::{
     Accepted, CheckPeer, CloseCode, FrameRx, FrameTx, Lane, Link, LinkError, MakeHello, PeerAddr,
     PeerConn, Port, hello,
@@ -150,7 +150,7 @@ impl Dialer {
                 }
             }
         };
-        self.stream(&line, &streams, other, lane).await
+        self.stream(&line, &streams, other, (lane, false)).await
     }
 
     /// Connects and says hello.
@@ -168,7 +168,8 @@ impl Dialer {
         let dialled = Dialled { to: to.clone(), line, streams };
         let exchange = async {
             theirs.calls.send(conn).await.map_err(|_| gone(other))?;
-            let stream = self.stream(&dialled.line, &dialled.streams, other, Lane::Urgent).await?;
+            let stream =
+                self.stream(&dialled.line, &dialled.streams, other, (Lane::Urgent, true)).await?;
             let own = &self.me.identity;
             let who = Identity { name: to.name.clone(), role: Role::Node, ..own.clone() };
             let certified = || Ok(theirs.me.clone());
@@ -186,11 +187,13 @@ impl Dialer {
         line: &Arc<Line>,
         streams: &mpsc::Sender<Stream>,
         other: &str,
-        lane: Lane,
+        (lane, hello): (Lane, bool),
     ) -> Result<(FrameTx, FrameRx), LinkError> {
         let own = self.me.identity.name.as_str();
-        let (my_tx, their_rx) = pipe(line, own, other, lane);
-        let (their_tx, my_rx) = pipe(line, other, own, lane);
+        let stream = self.board.count_stream();
+        let passing = Passing { stream, lane, asks: true, hello };
+        let (my_tx, their_rx) = pipe(line, (own, other), passing);
+        let (their_tx, my_rx) = pipe(line, (other, own), Passing { asks: false, ..passing });
         let stream = Stream { lane, tx: their_tx, rx: their_rx };
         match timeout(self.board.dial_time(), streams.send(stream)).await {
             Ok(Ok(())) => Ok((FrameTx::pipe(my_tx), FrameRx::pipe(my_rx))),

@@ -46,6 +46,7 @@ impl World {
         let time = up_to(&mut self.random, HANGS_MAX);
         note!(self.trace, "the disk of {} does not answer for {time:?}", self.machine(at).name);
         self.machine(at).hang_disk(time);
+        self.ends_after(time, Ends::Hang(at));
         true
     }
 
@@ -132,6 +133,8 @@ impl World {
             self.outage(other, End::Killed);
         }
         if bit {
+            let quiet = machine.ended().is_some_and(|ended| self.was_quiet(ended));
+            machine.is_damaged(quiet && !self.shape.reckless);
             self.damaged.insert(at, machine.raft_id());
             // Of another life: nothing of it may come back.
             self.copies.retain(|(of, _)| *of != at);

@@ -94,8 +94,8 @@ impl World {
         let seed = Seed::of_admitted(self.cluster.id().clone(), name.clone(), &rows);
         let seed = seed.ok_or_else(|| anyhow::anyhow!("the members make no sense"))?;
         let (board, trace) = (self.board.clone(), self.trace.clone());
-        let sync_max = self.shape.sync_max;
-        Machine::new(seed, &self.cluster, &board, &trace, &mut self.random, sync_max)
+        let eyes = (&self.auditor, &trace);
+        Machine::new(seed, &self.cluster, &board, eyes, &mut self.random, &self.shape)
     }
 
     /// Asks to be let in, through one node after the other.

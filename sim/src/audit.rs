@@ -1,0 +1,473 @@
+//! An eye on all disks and all wires at once: it names a broken promise at the moment when it breaks,
+//! whatever comes of that later.
+//!
+//! * A vote that is given, and an entry that is acknowledged, is on the disk of whoever says so.
+//! * Nobody gives two votes in a term, nobody votes before it has met those who could know more of it,
+//!   and a term has one primary.
+//! * What is committed lies on the disks of a majority, every later primary holds it, no other entry is
+//!   committed in its place, and nobody cuts it off.
+//! * Whoever has lost what it acknowledged takes no part; whoever has lost nothing is not repaired.
+//! * Whoever has taken an entry stamps above it from then on.
+//!
+//! What the nodes say of themselves is used only where it makes a check milder.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clock::Hlc;
+use daemon::node::Node;
+use daemon::raft::overheard::{self, Overheard};
+use log::facts::{Fact, What, facts};
+use log::memory::MemoryDisk;
+use net::Lane;
+use net::switchboard::{Heard, Switchboard};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::note;
+use crate::trace::Trace;
+
+mod disk;
+
+use self::disk::{At, Ever, OnDisk, TOLD_AFTER};
+
+/// A node that was started waits so long for all others before it votes, or a little more.
+const MEETS_WITHIN: Duration = Duration::from_millis(1_150);
+/// Frames that nodes say to each other in a second of virtual time at most; a busy second has hundreds.
+const FRAMES_MAX: u64 = 20_000;
+
+/// Watches a run. Clones are the same.
+#[derive(Clone)]
+pub struct Auditor {
+    state: Arc<Mutex<State>>,
+    broken: CancellationToken,
+    trace: Trace,
+}
+
+#[derive(Default)]
+struct State {
+    nodes: BTreeMap<String, Watched>,
+    /// What the opener of a stream has asked, by the stream's number.
+    asked: BTreeMap<u64, Overheard>,
+    /// Whom a store voted for, by its raft id and the term.
+    votes: BTreeMap<(u64, u64), u64>,
+    /// Raft ids of primaries, by term.
+    primaries: BTreeMap<u64, u64>,
+    /// Terms of entries that a primary has said are committed, by index.
+    committed: BTreeMap<u64, u64>,
+    stamps: BTreeMap<At, Hlc>,
+    /// What every store has ever made durable, by raft id.
+    ever: BTreeMap<u64, Ever>,
+    /// The second of virtual time, and the frames in it.
+    flow: (u64, u64),
+    /// Whether disks are damaged so that nobody may know: then two histories may come about.
+    reckless: bool,
+    wrong: Vec<String>,
+}
+
+/// What is known of a node.
+#[derive(Default)]
+struct Watched {
+    raft_id: u64,
+    /// While its process runs.
+    node: Option<Node>,
+    /// When its last process began, and how far its log went then.
+    began: Duration,
+    began_with: u64,
+    /// Whether its store is being opened: where the state is ahead of the log, that is cut then.
+    opens: bool,
+    /// How far it had applied at its last syncs, the later one first.
+    applied: [Option<u64>; 2],
+    /// The highest stamp that it has sent as a primary.
+    minted: Hlc,
+    /// When its last process ended.
+    ended: Option<Duration>,
+    /// Whom that process has met.
+    met: BTreeSet<String>,
+    disk: OnDisk,
+    /// Whether its disk was damaged.
+    damaged: bool,
+    /// What its disk has lost that it must miss.
+    owes: Option<String>,
+}
+
+impl Auditor {
+    /// One that listens to a switchboard.
+    #[must_use]
+    pub fn new(board: &Switchboard, trace: &Trace) -> Self {
+        let this =
+            Self { state: Arc::default(), broken: CancellationToken::new(), trace: trace.clone() };
+        let listener = this.clone();
+        board.overhear(move |heard| listener.look(|state, now| state.heard(heard, now)));
+        this
+    }
+
+    /// From now on disks may be damaged whoever knows of it.
+    pub fn is_reckless(&self) {
+        self.state.lock().reckless = true;
+    }
+
+    fn look(&self, look: impl FnOnce(&mut State, Duration)) {
+        let mut state = self.state.lock();
+        let before = state.wrong.len();
+        look(&mut state, self.trace.now());
+        for wrong in state.wrong.iter().skip(before) {
+            note!(self.trace, "WRONG: {wrong}");
+            self.broken.cancel();
+        }
+    }
+
+    /// Completes when a promise is broken.
+    pub async fn broken(&self) {
+        self.broken.cancelled().await;
+    }
+
+    /// Everything that was seen to be wrong.
+    #[must_use]
+    pub fn wrong(&self) -> Vec<String> {
+        self.state.lock().wrong.clone()
+    }
+
+    /// A process begins on a disk.
+    pub fn begins(&self, name: &str, raft_id: u64, disk: &MemoryDisk) {
+        self.look(|state, now| {
+            let node = state.nodes.entry(name.to_owned()).or_default();
+            let scanned = OnDisk::scan(disk, &node.disk, now);
+            (node.raft_id, node.began, node.ended) = (raft_id, now, None);
+            (node.disk, node.node) = (scanned, None);
+            node.met.clear();
+            (node.opens, node.applied) = (true, [None; 2]);
+            let ever = state.ever.entry(raft_id).or_default();
+            ever.entries.extend(node.disk.now.iter().map(|(index, kept)| (kept.term, *index)));
+        });
+        let (this, name) = (self.clone(), name.to_owned());
+        disk.watch(move |bytes| this.look(|state, now| state.durable(&name, bytes, now)));
+    }
+
+    /// Its store proves intact, and its log ends before this entry.
+    pub fn opened(&self, name: &str, end: u64) {
+        self.look(|state, _| {
+            if let Some(node) = state.nodes.get_mut(name) {
+                node.disk.cut(end);
+                (node.began_with, node.opens) = (end, false);
+            }
+        });
+    }
+
+    /// Its store does not prove intact.
+    pub fn is_repairing(&self, name: &str, damage: &str) {
+        self.look(|state, _| {
+            if state.nodes.get(name).is_some_and(|node| !node.damaged) {
+                state.wrong.push(format!("{name} has lost nothing and is repaired: {damage}"));
+            }
+        });
+    }
+
+    /// Its process runs.
+    pub fn runs(&self, name: &str, node: &Node) {
+        self.look(|state, _| {
+            let Some(watched) = state.nodes.get_mut(name) else { return };
+            watched.node = Some(node.clone());
+            let (floor, minted) = (node.node_clock().hlc().floor(), watched.minted);
+            if node.engine().is_some() && floor < minted {
+                let wrong =
+                    format!("{name} begins anew, and could stamp below what it has stamped");
+                state.say(wrong);
+            }
+        });
+    }
+
+    /// Its process is dead.
+    pub fn ends(&self, name: &str) {
+        self.look(|state, now| {
+            if let Some(node) = state.nodes.get_mut(name) {
+                node.node = None;
+                node.ended.get_or_insert(now);
+            }
+        });
+    }
+
+    /// What was durable on its disk is gone. `quiet` if all others have heard for a while what it did.
+    pub fn is_damaged(&self, name: &str, disk: &MemoryDisk, quiet: bool) {
+        self.look(|state, now| {
+            let Some(node) = state.nodes.get_mut(name) else { return };
+            let after = OnDisk::scan(disk, &node.disk, now);
+            let told = node.ended.unwrap_or(now).checked_sub(TOLD_AFTER);
+            let told = told.filter(|told| quiet && node.began <= *told);
+            node.owes = node.disk.owes(&after, told);
+            (node.damaged, node.disk) = (true, after);
+            if let Some(owes) = &node.owes {
+                note!(self.trace, "{name} has lost {owes}, and must notice");
+            }
+        });
+    }
+
+    /// It has a new store, which holds nothing.
+    pub fn is_renewed(&self, name: &str) {
+        self.look(|state, _| drop(state.nodes.remove(name)));
+    }
+}
+
+impl State {
+    fn say(&mut self, wrong: String) {
+        self.wrong.push(wrong);
+    }
+
+    /// Something became durable on the disk of a node.
+    fn durable(&mut self, name: &str, bytes: &[u8], now: Duration) {
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        let Some(store) = node.disk.store else { return };
+        for fact in facts(&store, bytes, None) {
+            if let What::Cut(last) = fact.what {
+                self.cut(name, last.map_or(0, |last| last.index + 1));
+            }
+            self.add(name, &fact, now);
+        }
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        let engine = node.node.as_ref().and_then(Node::engine);
+        let applied = engine.and_then(|engine| engine.progress().borrow().index);
+        node.applied = [applied, node.applied[0]];
+    }
+
+    fn add(&mut self, name: &str, fact: &Fact, now: Duration) {
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        node.disk.add(fact, now);
+        let ever = self.ever.entry(node.raft_id).or_default();
+        match fact.what {
+            What::Entry(place) => {
+                ever.entries.insert((place.term, place.index));
+            }
+            What::Floor(floor) => ever.snapshot = ever.snapshot.max(floor.index),
+            What::Vote(_) | What::Cut(_) | What::Began => {}
+        }
+    }
+
+    /// A node cuts its log off before this entry.
+    fn cut(&mut self, name: &str, end: u64) {
+        let Some(node) = self.nodes.get(name).filter(|node| !node.opens) else { return };
+        // What is applied now may have come behind the cut, which was only now made durable. What was
+        // applied when the sync before this one began had not.
+        let [_, applied] = node.applied;
+        let settled = node.disk.now.range(end..).find(|(index, kept)| {
+            let committed = self.committed.get(*index) == Some(&kept.term) && !self.reckless;
+            Some(**index) <= applied || committed
+        });
+        if let Some((index, kept)) = settled {
+            let term = kept.term;
+            self.say(format!("{name} cuts off entry {index} of term {term}, which is committed"));
+        }
+    }
+
+    fn heard(&mut self, heard: &Heard<'_>, now: Duration) {
+        let (second, frames) = &mut self.flow;
+        *frames = if *second == now.as_secs() { *frames + 1 } else { 1 };
+        *second = now.as_secs();
+        if *frames == FRAMES_MAX {
+            let (from, to) = (heard.from, heard.to);
+            self.say(format!("the nodes talk without end: {from} to {to} at last"));
+        }
+        let passing = heard.passing;
+        if passing.hello {
+            if !passing.asks {
+                self.meet(heard.from, heard.to);
+                self.meet(heard.to, heard.from);
+            }
+            return;
+        }
+        if passing.asks {
+            let goes_on =
+                passing.lane == Lane::Snapshot && self.asked.contains_key(&passing.stream);
+            let asked = if goes_on { None } else { overheard::asked(passing.lane, heard.frame) };
+            if let Some(asked) = asked {
+                self.asked(heard.from, &asked, now);
+                self.asked.insert(passing.stream, asked);
+            }
+        } else if let Some(asked) = self.asked.get(&passing.stream).cloned()
+            && let Some(answer) = overheard::answered(heard.frame)
+        {
+            self.answered(heard.from, &asked, &answer, now);
+        }
+    }
+
+    fn meet(&mut self, one: &str, other: &str) {
+        if let Some(node) = self.nodes.get_mut(one) {
+            node.met.insert(other.to_owned());
+        }
+    }
+
+    fn asked(&mut self, from: &str, asked: &Overheard, now: Duration) {
+        match asked {
+            Overheard::Append { term, primary, committed, entries } => {
+                self.takes_part(from, "is primary");
+                let stamped = entries.iter().filter_map(|(at, stamp)| Some((*at, (*stamp)?)));
+                let stamped: Vec<_> = stamped.collect();
+                let highest = stamped.iter().map(|(_, stamp)| *stamp).max();
+                if let Some(node) = self.nodes.get_mut(from) {
+                    node.minted = node.minted.max(highest.unwrap_or_default());
+                }
+                self.stamps.extend(stamped);
+                let known = self.primaries.insert(*term, *primary);
+                if known.is_some_and(|known| known != *primary) {
+                    self.say(format!("term {term} has two primaries: {known:?} and {primary}"));
+                }
+                if known.is_none() {
+                    self.leads(from, *term);
+                }
+                if let Some(committed) = committed {
+                    self.commits(from, *committed);
+                }
+            }
+            Overheard::Ballot { term, candidate, pre } => {
+                self.takes_part(from, "stands for election");
+                self.may_vote(from, now);
+                if !pre {
+                    self.votes(from, *term, *candidate);
+                }
+            }
+            Overheard::Snapshot(_)
+            | Overheard::Appended(_)
+            | Overheard::Voted { .. }
+            | Overheard::Installed
+            | Overheard::Other => {}
+        }
+    }
+
+    fn answered(&mut self, from: &str, asked: &Overheard, answer: &Overheard, now: Duration) {
+        match (asked, answer) {
+            (Overheard::Ballot { term, candidate, pre }, Overheard::Voted { granted: true }) => {
+                self.takes_part(from, "votes");
+                self.may_vote(from, now);
+                if !pre {
+                    self.votes(from, *term, *candidate);
+                    let node = self.nodes.get(from);
+                    if node.is_some_and(|node| !node.disk.has_voted((*term, *candidate))) {
+                        let wrong = "which its disk does not hold";
+                        self.say(format!(
+                            "{from} gives {candidate} a vote in term {term}, {wrong}"
+                        ));
+                    }
+                }
+            }
+            (Overheard::Append { .. }, Overheard::Appended(matched)) => {
+                self.takes_part(from, "takes entries");
+                if let Some(matched) = matched {
+                    self.acknowledges(from, *matched);
+                }
+            }
+            (Overheard::Snapshot(Some((_, index))), Overheard::Installed) => {
+                if let Some(node) = self.nodes.get(from) {
+                    let ever = self.ever.entry(node.raft_id).or_default();
+                    ever.snapshot = ever.snapshot.max(*index);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A node does something that one may not do that has lost what it acknowledged.
+    fn takes_part(&mut self, name: &str, what: &str) {
+        let owes = self.nodes.get(name).and_then(|node| node.owes.clone());
+        if let Some(owes) = owes {
+            self.say(format!("{name} has lost {owes}, and {what}"));
+        }
+    }
+
+    fn votes(&mut self, name: &str, term: u64, candidate: u64) {
+        let Some(node) = self.nodes.get(name) else { return };
+        let known = *self.votes.entry((node.raft_id, term)).or_insert(candidate);
+        if known != candidate {
+            self.say(format!("{name} votes twice in term {term}: for {known} and for {candidate}"));
+        }
+    }
+
+    /// A node takes part in an election.
+    fn may_vote(&mut self, name: &str, now: Duration) {
+        let Some(node) = self.nodes.get(name) else { return };
+        let age = now.saturating_sub(node.began);
+        let Some(engine) = node.node.as_ref().and_then(Node::engine) else { return };
+        if age >= MEETS_WITHIN {
+            return;
+        }
+        let view = engine.view();
+        let view = view.borrow();
+        // Who is a voter only since it runs was none when it opened its elections.
+        if view.membership_at.is_none_or(|(_, index)| index >= node.began_with) {
+            return;
+        }
+        let stranger = self.nodes.iter().find(|(other, watched)| {
+            let votes = view.voters.contains(&watched.raft_id);
+            votes && other.as_str() != name && !node.met.contains(*other)
+        });
+        if let Some((stranger, _)) = stranger {
+            let wrong = format!("{name} votes {age:?} after its start, and has not met {stranger}");
+            drop(view);
+            self.say(wrong);
+        }
+    }
+
+    /// A node acknowledges all entries up to this one.
+    fn acknowledges(&mut self, name: &str, at: At) {
+        let Some(node) = self.nodes.get(name) else { return };
+        let (term, index) = at;
+        let snapshot = self.ever.get(&node.raft_id).map_or(0, |ever| ever.snapshot);
+        if !node.disk.holds(at) && index > snapshot {
+            let wrong = "which its disk does not hold";
+            return self.say(format!("{name} acknowledges entry {index} of term {term}, {wrong}"));
+        }
+        let Some((stamp, running)) = self.stamps.get(&at).zip(node.node.as_ref()) else { return };
+        let clock = running.node_clock();
+        if clock.hlc().floor() < *stamp {
+            let wrong = "its clock, set back, would stamp below it";
+            let wrong = format!("{name} has taken entry {index} of term {term}, and {wrong}");
+            self.say(wrong);
+        }
+    }
+
+    /// A node is primary in a term that had none.
+    fn leads(&mut self, name: &str, term: u64) {
+        let (Some(node), Some((index, old))) =
+            (self.nodes.get(name), self.committed.last_key_value())
+        else {
+            return;
+        };
+        let (index, old) = (*index, *old);
+        let snapshot = self.ever.get(&node.raft_id).map_or(0, |ever| ever.snapshot);
+        if !node.disk.holds((old, index)) && index > snapshot && !self.reckless {
+            let wrong = format!("entry {index} of term {old}, which is committed");
+            self.say(format!("{name} is primary of term {term}, and lacks {wrong}"));
+        }
+    }
+
+    /// A primary says that an entry is committed.
+    fn commits(&mut self, name: &str, at: At) {
+        let (term, index) = at;
+        match self.committed.insert(index, term) {
+            Some(known) if known != term => {
+                if !self.reckless {
+                    let wrong = format!("of term {known} and of term {term}");
+                    self.say(format!("two entries {index} are committed: {wrong}"));
+                }
+                return;
+            }
+            Some(_) => return,
+            None => {}
+        }
+        let Some(engine) = self.nodes.get(name).and_then(|node| node.node.as_ref()?.engine())
+        else {
+            return;
+        };
+        let view = engine.view();
+        let view = view.borrow();
+        if view.joint || !view.is_primary() || view.voters.is_empty() {
+            return;
+        }
+        let holds = |id: &&u64| self.ever.get(id).is_some_and(|ever| ever.held(at));
+        let (holders, voters) = (view.voters.iter().filter(holds).count(), view.voters.len());
+        drop(view);
+        if holders * 2 <= voters {
+            let wrong = format!("{holders} of {voters} disks hold it");
+            self.say(format!("{name} commits entry {index} of term {term}, and {wrong}"));
+        }
+    }
+}
