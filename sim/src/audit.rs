@@ -30,12 +30,12 @@ use crate::trace::Trace;
 
 mod disk;
 
-use self::disk::{At, Ever, OnDisk, TOLD_AFTER};
+use self::disk::{At, Ever, OnDisk, Owed, TOLD_AFTER};
 
 /// A node that was started waits so long for all others before it votes, or a little more.
 const MEETS_WITHIN: Duration = Duration::from_millis(1_150);
 /// Frames that nodes say to each other in a second of virtual time at most; a busy second has hundreds.
-const FRAMES_MAX: u64 = 20_000;
+const FRAMES_MAX: u64 = 10_000;
 
 /// Watches a run. Clones are the same.
 #[derive(Clone)]
@@ -89,7 +89,7 @@ struct Watched {
     /// Whether its disk was damaged.
     damaged: bool,
     /// What its disk has lost that it must miss.
-    owes: Option<String>,
+    owes: Option<Owed>,
 }
 
 impl Auditor {
@@ -151,6 +151,10 @@ impl Auditor {
             if let Some(node) = state.nodes.get_mut(name) {
                 node.disk.cut(end);
                 (node.began_with, node.opens) = (end, false);
+                if let Some(Owed { what, shows: true }) = node.owes.as_ref() {
+                    let wrong = format!("{name} has lost {what}, and takes its disk for intact");
+                    state.say(wrong);
+                }
             }
         });
     }
@@ -188,17 +192,18 @@ impl Auditor {
         });
     }
 
-    /// What was durable on its disk is gone. `quiet` if all others have heard for a while what it did.
-    pub fn is_damaged(&self, name: &str, disk: &MemoryDisk, quiet: bool) {
+    /// What was durable on its disk is gone. `quiet` if all others have heard for a while what it did;
+    /// `is_same` unless another disk took its place, watermark and all.
+    pub fn is_damaged(&self, name: &str, disk: &MemoryDisk, quiet: bool, is_same: bool) {
         self.look(|state, now| {
             let Some(node) = state.nodes.get_mut(name) else { return };
             let after = OnDisk::scan(disk, &node.disk, now);
             let told = node.ended.unwrap_or(now).checked_sub(TOLD_AFTER);
             let told = told.filter(|told| quiet && node.began <= *told);
-            node.owes = node.disk.owes(&after, told);
+            node.owes = node.disk.owes(&after, told, is_same);
             (node.damaged, node.disk) = (true, after);
             if let Some(owes) = &node.owes {
-                note!(self.trace, "{name} has lost {owes}, and must notice");
+                note!(self.trace, "{name} has lost {}, and must notice", owes.what);
             }
         });
     }
@@ -368,8 +373,8 @@ impl State {
     /// A node does something that one may not do that has lost what it acknowledged.
     fn takes_part(&mut self, name: &str, what: &str) {
         let owes = self.nodes.get(name).and_then(|node| node.owes.clone());
-        if let Some(owes) = owes {
-            self.say(format!("{name} has lost {owes}, and {what}"));
+        if let Some(Owed { what: lost, .. }) = owes {
+            self.say(format!("{name} has lost {lost}, and {what}"));
         }
     }
 

@@ -316,6 +316,12 @@ impl Machine {
         disk.fault_at(disk.calls() + 1 + random.below(within), fault);
     }
 
+    /// Lets the process die in the next write of its watermark, or in the sync behind it.
+    pub fn fail_marks(&self, random: &mut Random) {
+        let marks = &self.disk.lock().media.marks;
+        marks.fault_at(marks.calls() + 1 + random.below(2), Fault::Death);
+    }
+
     /// Takes back every fault of the disk that has not come up yet.
     pub fn spare_disk(&self) {
         {
@@ -376,9 +382,9 @@ impl Machine {
     }
 
     /// Tells the auditor that its disk has lost what was durable.
-    pub fn is_damaged(&self, quiet: bool) {
+    pub fn is_damaged(&self, quiet: bool, is_same: bool) {
         let disk = self.disk.lock().media.log.clone();
-        self.auditor.is_damaged(self.name.as_str(), &disk, quiet);
+        self.auditor.is_damaged(self.name.as_str(), &disk, quiet, is_same);
     }
 
     /// Puts an empty disk into it.

@@ -116,6 +116,7 @@ pub async fn run(order: Order) -> anyhow::Result<Report> {
     }
     if shape.reckless {
         auditor.is_reckless();
+        planted::let_histories_meet();
     }
     let clients = Clients::new(&cluster, &trace);
     clients.go_to(machines.clone());
@@ -171,7 +172,7 @@ enum Ends {
     Delay(usize, usize),
     Slow(usize),
     Full(usize),
-    Hang(usize),
+    Hang,
     Drift(usize),
     /// What a failed sync has lost shows.
     Power(usize),
@@ -187,7 +188,7 @@ impl Ends {
             | Self::Delay(..)
             | Self::Slow(_)
             | Self::Full(_)
-            | Self::Hang(_) => true,
+            | Self::Hang => true,
             Self::Drift(_) | Self::Power(_) => false,
         }
     }
@@ -476,7 +477,7 @@ impl World {
                 Ends::Full(at) => self.machine(at).fill_disk(false),
                 Ends::Slow(at) => self.machine(at).set_sync_max(self.shape.sync_max),
                 // By itself.
-                Ends::Hang(_) => {}
+                Ends::Hang => {}
                 Ends::Drift(at) => self.machine(at).clock.set_rate_ppb(0),
                 Ends::Power(at) => {
                     self.outage(at, End::PowerCut);

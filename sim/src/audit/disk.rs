@@ -28,6 +28,14 @@ pub(super) struct Kept {
     pub(super) at: Duration,
 }
 
+/// What a disk has lost.
+#[derive(Debug, Clone)]
+pub(super) struct Owed {
+    pub(super) what: String,
+    /// Whether the disk itself shows that.
+    pub(super) shows: bool,
+}
+
 /// The log of a disk.
 #[derive(Debug, Clone, Default)]
 pub(super) struct OnDisk {
@@ -105,21 +113,24 @@ impl OnDisk {
         self.votes.contains_key(&vote)
     }
 
-    /// What is gone that its node must miss, by what lies behind it, by its watermark or by what others
-    /// remember. `told` is until when they heard of all; `None` if they may not have.
-    pub(super) fn owes(&self, after: &Self, told: Option<Duration>) -> Option<String> {
+    /// What is gone that its node must miss, by what lies behind it, by its watermark (if `is_same` disk
+    /// has that still) or by what others remember. `told` is until when all of these were told; `None` if
+    /// they may not have been.
+    pub(super) fn owes(&self, after: &Self, told: Option<Duration>, is_same: bool) -> Option<Owed> {
         let heard = |at: Duration| told.is_some_and(|told| at <= told);
         let lost = self.now.iter().find(|(index, kept)| {
             !after.holds((kept.term, **index)) && (kept.group < after.group || heard(kept.at))
         });
         if let Some((index, kept)) = lost {
-            return Some(format!("entry {index} of term {}", kept.term));
+            let what = format!("entry {index} of term {}", kept.term);
+            return Some(Owed { what, shows: is_same || kept.group < after.group });
         }
         let term = |votes: &mut dyn Iterator<Item = u64>| votes.max().unwrap_or(0);
         let before = self.votes.iter().filter(|(_, at)| heard(**at));
         let before = term(&mut before.map(|((term, _), _)| *term));
         let left = term(&mut after.votes.keys().map(|(term, _)| *term));
-        (left < before).then(|| format!("its vote in term {before}"))
+        let owed = || Owed { what: format!("its vote in term {before}"), shows: is_same };
+        (left < before).then(owed)
     }
 }
 

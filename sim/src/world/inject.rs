@@ -46,7 +46,7 @@ impl World {
         let time = up_to(&mut self.random, HANGS_MAX);
         note!(self.trace, "the disk of {} does not answer for {time:?}", self.machine(at).name);
         self.machine(at).hang_disk(time);
-        self.ends_after(time, Ends::Hang(at));
+        self.ends_after(time, Ends::Hang);
         true
     }
 
@@ -81,14 +81,19 @@ impl World {
     pub(super) async fn power_cut(&mut self, machines: &[usize]) -> bool {
         let running: Vec<_> =
             machines.iter().filter_map(|at| self.machine(*at).process()).collect();
+        // The watermark is written once a second.
+        let mark = self.random.percent(30);
         for at in machines {
             let machine = Arc::clone(self.machine(*at));
-            machine.fail_disk(&mut self.random, Fault::Death, 6);
+            match mark {
+                true => machine.fail_marks(&mut self.random),
+                false => machine.fail_disk(&mut self.random, Fault::Death, 6),
+            }
         }
         let first = running.iter().map(|process| Box::pin(process.died.cancelled()));
         if !running.is_empty() {
             let first = futures::future::select_all(first);
-            let _ = tokio::time::timeout(WRITES_WITHIN, first).await;
+            let _ = tokio::time::timeout(WRITES_WITHIN * if mark { 12 } else { 1 }, first).await;
         }
         let mut bit = false;
         for at in machines {
@@ -134,7 +139,8 @@ impl World {
         }
         if bit {
             let quiet = machine.ended().is_some_and(|ended| self.was_quiet(ended));
-            machine.is_damaged(quiet && !self.shape.reckless);
+            let is_same = matches!(kind, Kind::LostTail | Kind::Flipped);
+            machine.is_damaged(quiet && !self.shape.reckless, is_same);
             self.damaged.insert(at, machine.raft_id());
             // Of another life: nothing of it may come back.
             self.copies.retain(|(of, _)| *of != at);
