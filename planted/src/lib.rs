@@ -61,7 +61,6 @@ bugs! {
     ChecksumIgnored "checksum-ignored" "log" "a record counts whatever its checksum";
     SectorSharedByGroups "sector-shared-by-groups" "log" "a group begins in the sector where the one before it ended";
     CommittedOverstated "committed-overstated" "log" "a start takes all of its log for committed";
-    AppliedAgain "applied-again" "log" "what was applied before a start is applied again";
     RowLost "row-lost" "log" "one node loses a row of an apply now and then";
     SnapshotWithoutDedup "snapshot-without-dedup" "snapshot" "a snapshot leaves out what was sent before";
     SnapshotFlipNotFlushed "snapshot-flip-not-flushed" "snapshot" "an installed snapshot is not made durable before the log goes";

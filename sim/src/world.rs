@@ -4,6 +4,7 @@
 //! ended, the cluster serves again within [`SERVES_WITHIN`].
 
 mod inject;
+mod lags;
 mod membership;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +21,7 @@ use tokio::time::Instant;
 use crate::audit::Auditor;
 use crate::client::Clients;
 use crate::cluster::{Cluster, Who};
-use crate::fault::{Kind, OUTAGE_MAX};
+use crate::fault::Kind;
 use crate::machine::{Disk, End, Machine, Process, pick};
 use crate::note;
 use crate::shape::{SERVES_WITHIN, Shape, up_to};
@@ -178,22 +179,6 @@ enum Ends {
     Power(usize),
 }
 
-impl Ends {
-    /// Whether it keeps a node from what the others do, until it ends.
-    fn lags(&self) -> bool {
-        match self {
-            Self::Outage(_)
-            | Self::Cut(..)
-            | Self::Isolation(_)
-            | Self::Delay(..)
-            | Self::Slow(_)
-            | Self::Full(_)
-            | Self::Hang => true,
-            Self::Drift(_) | Self::Power(_) => false,
-        }
-    }
-}
-
 struct World {
     shape: Shape,
     random: Random,
@@ -290,10 +275,7 @@ impl World {
 
     /// Does a fault, and tells whether it bit.
     async fn fault(&mut self, kind: Kind) -> bool {
-        let at = self.any();
-        if kind.damages() && !self.may_damage(at) {
-            return false;
-        }
+        let Some(at) = self.victim(kind) else { return false };
         match kind {
             Kind::Kill => self.outage(at, End::Killed),
             Kind::PowerCut => self.power_cut(&[at]).await,
@@ -382,33 +364,6 @@ impl World {
         });
     }
 
-    /// Whether a machine's disk may lose what was durable: no other has, and all others hold what was
-    /// acknowledged and remember it. Where one of two holders is damaged while the other is away, and the
-    /// third lacks what they held, nothing can tell (README, P6).
-    fn may_damage(&self, at: usize) -> bool {
-        let mut others = self.members().into_iter().filter(|other| *other != at);
-        let remembers = |machine: &Machine| {
-            machine.process().is_some_and(|process| process.since.elapsed() >= REMEMBERS_AFTER)
-        };
-        let alone = self.damaged.is_empty() && self.leaving.is_empty();
-        if self.shape.reckless {
-            return alone;
-        }
-        alone && others.all(|other| remembers(self.machine(other))) && !self.others_lag(at)
-    }
-
-    /// Whether something keeps another node than this from what the others do.
-    fn others_lag(&self, at: usize) -> bool {
-        let own = |ends: &Ends| matches!(ends, Ends::Outage(off) if *off == at);
-        self.until.iter().any(|(_, ends)| ends.lags() && !own(ends))
-    }
-
-    /// Whether nothing kept a node from what the others do for a while before this moment.
-    fn was_quiet(&self, before: Instant) -> bool {
-        let from = before.checked_sub(REMEMBERS_AFTER).unwrap_or(before);
-        !self.lags.iter().any(|(began, ended)| *began < before && *ended > from)
-    }
-
     /// A machine by its number, which is that of one.
     fn machine(&self, at: usize) -> &Arc<Machine> {
         #[expect(clippy::indexing_slicing, reason = "numbers are drawn below their count")]
@@ -437,20 +392,6 @@ impl World {
     fn pair(&mut self) -> (usize, usize) {
         let one = self.any();
         (one, self.other_than(one))
-    }
-
-    fn later(&mut self, ends: Ends) {
-        let after = up_to(&mut self.random, OUTAGE_MAX);
-        self.ends_after(after, ends);
-    }
-
-    fn ends_after(&mut self, after: Duration, ends: Ends) {
-        let now = Instant::now();
-        if ends.lags() {
-            // It ends at the next fault behind that, and what it held up comes then.
-            self.lags.push((now, now + after + self.shape.rest_max + REMEMBERS_AFTER));
-        }
-        self.until.push((now + after, ends));
     }
 
     fn end_what_is_due(&mut self, now: Instant) {
@@ -582,7 +523,17 @@ impl World {
                 }
                 continue;
             };
-            let read = tokio::time::timeout(SETTLES_WITHIN, self.clients.records(machine)).await;
+            let read = async {
+                let began = Instant::now();
+                loop {
+                    // One whose disk was slow has to catch up first.
+                    let read = self.clients.records(machine).await;
+                    if read.is_ok() || began.elapsed() > SERVES_WITHIN {
+                        return read;
+                    }
+                }
+            };
+            let read = tokio::time::timeout(SETTLES_WITHIN, read).await;
             match read {
                 Ok(Ok((records, end))) => {
                     let engine = process.running.node().engine();

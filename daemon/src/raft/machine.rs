@@ -21,7 +21,6 @@ use openraft::entry::RaftEntry as _;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
-use planted::Bug;
 use proto::limits::DIGESTS_KEPT;
 use tokio::sync::watch;
 
@@ -155,13 +154,10 @@ impl StateMachine {
         let mut digests = Vec::with_capacity(entries.len());
         let mut places = Vec::with_capacity(entries.len());
         let mut applied = self.applied.clone();
-        let again = planted::is(Bug::AppliedAgain);
         for entry in entries {
             let id = entry.log_id();
             // After a crash, entries whose effects survived are handed over again.
-            if let Some(last) =
-                applied.last.as_ref().filter(|last| last.index >= id.index()).filter(|_| !again)
-            {
+            if let Some(last) = applied.last.as_ref().filter(|last| last.index >= id.index()) {
                 self.check_applied(last, &id)?;
                 results.push(ApplyResult::default());
                 continue;

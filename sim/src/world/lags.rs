@@ -1,0 +1,81 @@
+//! What keeps a node from what the others do, for how long; and whose disk may be damaged meanwhile.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Ends, REMEMBERS_AFTER, World};
+use crate::fault::{Kind, OUTAGE_MAX};
+use crate::machine::Machine;
+use crate::shape::up_to;
+
+impl Ends {
+    /// Whether it keeps a node from what the others do, until it ends.
+    fn lags(&self) -> bool {
+        match self {
+            Self::Outage(_)
+            | Self::Cut(..)
+            | Self::Isolation(_)
+            | Self::Delay(..)
+            | Self::Slow(_)
+            | Self::Full(_)
+            | Self::Hang => true,
+            Self::Drift(_) | Self::Power(_) => false,
+        }
+    }
+}
+
+impl World {
+    /// Whom a fault is for; nobody where it may not be.
+    pub(super) fn victim(&mut self, kind: Kind) -> Option<usize> {
+        let any = self.any();
+        if !kind.damages() {
+            return Some(any);
+        }
+        // A disk is often found damaged where its machine was off.
+        let off = self.members().into_iter().find(|at| self.machine(*at).process().is_none());
+        let at = off.filter(|_| self.random.percent(50)).unwrap_or(any);
+        self.may_damage(at).then_some(at)
+    }
+
+    /// Whether a machine's disk may lose what was durable: no other has, and all others hold what was
+    /// acknowledged and remember it. Where one of two holders is damaged while the other is away, and the
+    /// third lacks what they held, nothing can tell (README, P6).
+    fn may_damage(&self, at: usize) -> bool {
+        let mut others = self.members().into_iter().filter(|other| *other != at);
+        let remembers = |machine: &Machine| {
+            machine.process().is_some_and(|process| process.since.elapsed() >= REMEMBERS_AFTER)
+        };
+        let alone = self.damaged.is_empty() && self.leaving.is_empty();
+        if self.shape.reckless {
+            return alone;
+        }
+        alone && others.all(|other| remembers(self.machine(other))) && !self.others_lag(at)
+    }
+
+    /// Whether something keeps another node than this from what the others do.
+    fn others_lag(&self, at: usize) -> bool {
+        let own = |ends: &Ends| matches!(ends, Ends::Outage(off) if *off == at);
+        self.until.iter().any(|(_, ends)| ends.lags() && !own(ends))
+    }
+
+    /// Whether nothing kept a node from what the others do for a while before this moment.
+    pub(super) fn was_quiet(&self, before: Instant) -> bool {
+        let from = before.checked_sub(REMEMBERS_AFTER).unwrap_or(before);
+        !self.lags.iter().any(|(began, ended)| *began < before && *ended > from)
+    }
+
+    pub(super) fn later(&mut self, ends: Ends) {
+        let after = up_to(&mut self.random, OUTAGE_MAX);
+        self.ends_after(after, ends);
+    }
+
+    pub(super) fn ends_after(&mut self, after: Duration, ends: Ends) {
+        let now = Instant::now();
+        if ends.lags() {
+            // It ends at the next fault behind that, and what it held up comes then.
+            self.lags.push((now, now + after + self.shape.rest_max + REMEMBERS_AFTER));
+        }
+        self.until.push((now + after, ends));
+    }
+}
