@@ -393,6 +393,7 @@ impl Server {
             Some(PeerOp::Rejoin(ask)) => {
                 tx.send_message(&self.node.peer_rejoin(peer, ask).await).await
             }
+            Some(PeerOp::States(_)) => tx.send_message(&self.node.peer_states()).await,
             Some(PeerOp::SignerKey(_)) => tx.send_message(&self.node.peer_signer_key(peer)).await,
             None => {
                 tracing::warn!(%from, "a peer asked for something that this release does not know");

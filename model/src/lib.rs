@@ -19,7 +19,7 @@ pub mod query;
 mod rows;
 mod rules;
 
-pub use query::{audit, past};
+pub use query::{audit, past, replicas};
 pub use rows::{command, error, hash, slots, view};
 pub use rules::{check, machine, retention};
 

@@ -32,10 +32,12 @@ pub const SETTINGS: &str = "settings";
 pub const CEILING: &str = "ceiling";
 /// A node is taken back with a new store, or is again what it was.
 pub const REPAIR: &str = "repair";
+/// All nodes read their whole state as it is behind this event, and compare what they hold.
+pub const AUDIT: &str = "audit";
 /// Every type of event.
-pub const TYPES: [&str; 13] = [
+pub const TYPES: [&str; 14] = [
     JOIN, SUSPECT, LEAVE, LEADER, MEMBER, REPAIR, CLOCK, SHARD, ALARM, ADMIN, REFUSED, SETTINGS,
-    CEILING,
+    CEILING, AUDIT,
 ];
 
 /// Whether events of a type are written by applying the change that they tell of, and by nobody else.
@@ -46,6 +48,10 @@ pub fn is_of_the_log(kind: &str) -> bool {
 
 /// Header that names the node that an event is about.
 pub const NODE: &str = "node";
+/// Header that says why states are compared.
+pub const WHY: &str = "why";
+/// Somebody asks for it; else it is time for it.
+pub const ASKED: &str = "asked";
 
 /// Why a clock event was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

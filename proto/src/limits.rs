@@ -228,3 +228,10 @@ pub const PLACES_MAX: usize = 64;
 /// Digests of its state that a node remembers, one an entry. Two nodes are compared at an entry that
 /// both remember: far more than a follower is behind while anything works.
 pub const DIGESTS_KEPT: usize = 1024;
+
+/// Replicas compare the digests of their histories behind every entry whose index is a multiple of this:
+/// seldom beside what an entry costs, and soon after they have gone different ways.
+pub const STATES_COMPARED_EVERY: u64 = 256;
+/// Places at which a node remembers what its state was like, of each kind: a node that is so many times
+/// behind is compared later.
+pub const STATES_KEPT: usize = 16;

@@ -210,6 +210,9 @@ pub struct Verified {
     /// whatever way a node came by its state.
     #[prost(message, optional, tag = "6")]
     pub content: Option<DigestAt>,
+    /// The same at entries behind which all nodes read their states, the newest last.
+    #[prost(message, repeated, tag = "7")]
+    pub contents: Vec<DigestAt>,
     /// The places that were asked for, where its log reaches, in the order of their indexes.
     #[prost(message, repeated, tag = "10")]
     pub places: Vec<Place>,

@@ -19,6 +19,7 @@
 //! | what to sign | [`Sign`] | the signer's own table: that name with that key |
 //! | `signs` | [`NodeInfo`] | the certificate that comes back |
 //! | the clock | [`NodeInfo`] | compared by who asks; it fences, and never widens a bound |
+//! | my state's digest | [`States`] | nothing: a majority that says the same about its own makes the node that hears it doubt itself |
 //! | everything else | [`NodeInfo`], [`Sessions`] | nothing: shown, and used to prefer or to suspect, never to count a vote or an ack |
 //! | address, key, name | `JoinAsk` | the call-back, the request's own signature, the table |
 //! | wants, priority, clock | `JoinAsk` | nothing: who gave the token answers for them |
@@ -196,7 +197,7 @@ pub struct NodeInfo {
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PeerRequest {
     /// What to do.
-    #[prost(oneof = "PeerOp", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 21, 22")]
+    #[prost(oneof = "PeerOp", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 21, 22, 23")]
     pub op: Option<PeerOp>,
 }
 
@@ -245,6 +246,42 @@ pub enum PeerOp {
     /// Take the asking node back, with a new store. Answered with `repair::Rejoined`.
     #[prost(message, tag = "22")]
     Rejoin(crate::repair::Rejoin),
+    /// What the state was like at places that all replicas share. Answered with `States`.
+    #[prost(message, tag = "23")]
+    States(crate::wire::Empty),
+}
+
+/// What a node's own state was like, by its own word.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct States {
+    /// Of each kind the newest last.
+    #[prost(message, repeated, tag = "1")]
+    pub claims: Vec<StateClaim>,
+}
+
+/// What a node's state was like behind an entry.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct StateClaim {
+    /// The entry. Where two nodes hold another one at an index their histories are two, and their states
+    /// say nothing.
+    #[prost(message, optional, tag = "1")]
+    pub place: Option<crate::attest::Place>,
+    /// What was digested.
+    #[prost(enumeration = "Digested", tag = "2")]
+    pub digested: i32,
+    /// 32 bytes.
+    #[prost(bytes = "vec", tag = "3")]
+    pub digest: Vec<u8>,
+}
+
+/// What a digest of a state is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum Digested {
+    /// All that was ever changed, in order.
+    History = 0,
+    /// All rows, as they were read.
+    Content = 1,
 }
 
 /// A store and the key of the node that says it has it.

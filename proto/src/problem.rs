@@ -80,6 +80,9 @@ pub enum ProblemCode {
     RepairWaits = 35,
     /// The node was taken back with a new store, and has no vote again yet.
     Repairing = 36,
+    /// The states of the nodes differ behind the same entry, and no majority holds the same: a person has
+    /// to decide.
+    StatesDiffer = 37,
     /// The certificate of the node should have been renewed by now.
     CertificateLate = 40,
     /// The certificate of the node is over: no new connection of it is taken.
@@ -200,6 +203,7 @@ impl Problem {
             | ProblemCode::MemoryLost
             | ProblemCode::RepairWaits
             | ProblemCode::Repairing
+            | ProblemCode::StatesDiffer
             | ProblemCode::AheadOfPrimary
             | ProblemCode::ClockBehind
             | ProblemCode::DoesNotHear
@@ -229,6 +233,7 @@ impl Problem {
             | ProblemCode::Damaged
             | ProblemCode::RepairWaits
             | ProblemCode::Repairing
+            | ProblemCode::StatesDiffer
             | ProblemCode::DiskFull
             | ProblemCode::ClockBehind
             | ProblemCode::DoesNotHear
@@ -287,6 +292,7 @@ impl Problem {
             | ProblemCode::MemoryLost
             | ProblemCode::RepairWaits
             | ProblemCode::Repairing
+            | ProblemCode::StatesDiffer
             | ProblemCode::AheadOfPrimary
             | ProblemCode::ClockBehind
             | ProblemCode::DoesNotHear
@@ -338,6 +344,7 @@ impl Problem {
             }
             ProblemCode::RepairWaits => "its repair has to wait",
             ProblemCode::Repairing => "it is being repaired",
+            ProblemCode::StatesDiffer => "its state differs, and no majority of the voters agrees",
             ProblemCode::TwoHistories => {
                 return with_detail(&format!("its history differs from that of {about}"), detail);
             }

@@ -15,7 +15,7 @@ use crate::out::{Cell, Out, Show, Tone};
 use super::histories::{self, Histories};
 
 /// Rounds until two nodes are seen at the same entry. Under load they remember enough to be seen at
-/// once; what they hold as a whole only shows while nothing is written.
+/// once; what they hold as a whole they read behind an entry that the primary orders for that.
 const ROUNDS: usize = 3;
 
 /// What was found at one node.
@@ -151,7 +151,7 @@ impl Found {
 
     /// The entry at which most were read as a whole.
     fn content(&self) -> Option<At> {
-        self.best(|node| node.content.iter().cloned().collect())
+        self.best(|node| node.contents.iter().chain(&node.content).cloned().collect())
     }
 
     fn best(&self, of: impl Fn(&Verified) -> Vec<DigestAt>) -> Option<At> {
@@ -200,8 +200,8 @@ impl Found {
         let read = self.content().map_or(0, |(_, nodes)| nodes.len());
         if deep && read < answered {
             out.note(&format!(
-                "{read} of {asked} nodes were read as a whole at the same entry: the whole is \
-                 compared only where nothing is written meanwhile"
+                "{read} of {asked} nodes were read as a whole at the same entry: without a primary \
+                 that orders it, the whole is compared only where nothing is written meanwhile"
             ));
         }
     }

@@ -27,6 +27,7 @@ mod repair;
 mod scrubber;
 mod settings;
 mod signers;
+mod states;
 mod status;
 mod trust;
 mod verify;
@@ -77,6 +78,7 @@ pub(crate) use self::moved::{Book, Roaming, follow as follow_moved};
 pub(crate) use self::renew::start as keep_certificate;
 pub(crate) use self::repair::{note_members, taken_back};
 pub(crate) use self::scrubber::run as scrub;
+pub(crate) use self::states::run as compare_states;
 
 /// Time that a request gets if it names none.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -121,6 +123,8 @@ struct Inner {
     began: Instant,
     /// Held while all of the store is read again: one reader at a time is enough for a disk.
     auditing: tokio::sync::Mutex<()>,
+    /// Where the states of the nodes differ and no majority agrees.
+    undecided: arc_swap::ArcSwapOption<String>,
     /// How far the scrubber is.
     scrubbing: parking_lot::Mutex<scrubber::Progress>,
     /// Pages that are read from the store, by who asked.
@@ -293,6 +297,7 @@ impl Node {
             disk_slow: AtomicBool::new(false),
             began: Instant::now(),
             auditing: tokio::sync::Mutex::default(),
+            undecided: arc_swap::ArcSwapOption::empty(),
             scrubbing: parking_lot::Mutex::default(),
             pages: Turns::new(page_turns(processors), 0),
             requests: AtomicU64::new(0),

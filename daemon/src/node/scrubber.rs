@@ -107,6 +107,7 @@ impl Node {
     async fn scrub_once(&self, core: &Core, set_bytes_per_s: u64) -> Result<Pace, StoreError> {
         let of_bytes = core.store.scrub_bytes()?;
         let pace = Pace::of(set_bytes_per_s, of_bytes);
+        core.engine.set_audit_pace(pace.bytes_per_s);
         {
             let mut progress = self.inner.scrubbing.lock();
             (progress.read_bytes, progress.of_bytes) = (0, of_bytes);

@@ -91,6 +91,9 @@ impl Node {
         if let Body::Repairing(repairing) = &self.inner.body {
             problems.extend(repairing.waits.load().as_deref().cloned());
         }
+        if let Some(detail) = self.inner.undecided.load().as_deref() {
+            problems.push(Problem::new(ProblemCode::StatesDiffer).detail(detail));
+        }
         if self.is_disk_full() {
             problems.push(Problem::new(ProblemCode::DiskFull));
         }

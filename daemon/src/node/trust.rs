@@ -136,7 +136,8 @@ impl Node {
             | PeerOp::Sign(_)
             | PeerOp::Highest(_)
             | PeerOp::Renew(_)
-            | PeerOp::SignerKey(_) => {
+            | PeerOp::SignerKey(_)
+            | PeerOp::States(_) => {
                 let why = "a node whose store has ended is to be taken back first";
                 Some(Failure::new(ErrorCode::Repairing, why))
             }
@@ -159,6 +160,7 @@ impl Node {
             | PeerOp::Highest(_)
             | PeerOp::Renew(_)
             | PeerOp::SignerKey(_)
+            | PeerOp::States(_)
             | PeerOp::Rejoin(_) => return None,
             PeerOp::Event(event) => ("event", event_refusal(event, peer.identity.name.as_str())?),
             PeerOp::Member(change) => match &change.op {

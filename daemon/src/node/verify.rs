@@ -6,6 +6,7 @@ use model::audit::Audit;
 use proto::attest::Place;
 use proto::limits::PLACES_MAX;
 use proto::overview::DigestAt;
+use proto::peer::Digested;
 use proto::wire::{Verified, Verify};
 use proto::{ErrorCode, Failure};
 
@@ -28,6 +29,9 @@ impl Node {
     ) -> Result<Verified, Failure> {
         principal.require_admin("check a node's state")?;
         let core = self.core()?;
+        if verify.deep {
+            Box::pin(self.ask_for_audit(core, &principal.identity.name)).await;
+        }
         let audit = if verify.deep { Some(self.audit(core.store.clone()).await?) } else { None };
         let at = |(index, digest): (u64, [u8; 32])| DigestAt { index, digest: digest.to_vec() };
         let mut verified = Verified {
@@ -35,6 +39,11 @@ impl Node {
             digests: core.engine.digests().into_iter().map(at).collect(),
             ..Verified::default()
         };
+        let contents = core.engine.states().into_iter();
+        let contents = contents.filter(|claim| claim.digested() == Digested::Content);
+        let contents = contents.filter_map(|claim| Some((claim.place?.index, claim.digest)));
+        let content_at = |(index, digest)| DigestAt { index, digest };
+        verified.contents = contents.map(content_at).collect();
         let told = places(&core.store, &verify.places).map_err(store_failure)?;
         (verified.places, verified.committed, verified.first) = told;
         if let Some(Audit { index, content, records, bytes, problems }) = audit {

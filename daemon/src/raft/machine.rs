@@ -28,6 +28,7 @@ use crate::store::format::{AppliedState, LogMark};
 use crate::store::{ChunkReader, DamageKind, Incoming, SnapshotHead, Store, StoreError, damage_in};
 
 use super::codec;
+use super::states::States;
 use super::types::{ApplyResult, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
 
 /// Entries that one batch of the state machine takes at most.
@@ -92,6 +93,7 @@ pub(super) struct StateMachine {
     members_epoch: watch::Sender<u64>,
     ratcheted: Arc<AtomicU64>,
     digests: Digests,
+    states: States,
     /// Whether an entry must be in the log before it is applied: always, but in the engine's own
     /// test suite, which feeds the state machine without a log.
     log_first: bool,
@@ -108,6 +110,8 @@ pub(super) struct Watch {
     pub ratcheted: Arc<AtomicU64>,
     /// What it was like after each of its last entries.
     pub digests: Digests,
+    /// The same at places that all replicas share.
+    pub states: States,
 }
 
 impl StateMachine {
@@ -124,14 +128,17 @@ impl StateMachine {
         let ratcheted = Arc::new(AtomicU64::new(0));
         let digests = Digests::default();
         digests.restart(&store)?;
+        let states = States::default();
         let watch = Watch {
             progress: progress.subscribe(),
             members_epoch: members_epoch.subscribe(),
             ratcheted: Arc::clone(&ratcheted),
             digests: digests.clone(),
+            states: states.clone(),
         };
         let log_first = true;
-        let this = Self { store, applied, progress, members_epoch, ratcheted, digests, log_first };
+        let this =
+            Self { store, applied, progress, members_epoch, ratcheted, digests, states, log_first };
         Ok((this, watch))
     }
 
@@ -146,7 +153,19 @@ impl StateMachine {
         self.applied.last.as_ref().map(|last| last.index)
     }
 
-    /// Applies entries and returns what each gave. Synchronous: reads and one unsynced write.
+    /// Applies entries, and returns what each gave.
+    fn apply_all(&mut self, entries: &[Entry]) -> Result<Vec<ApplyResult>, io::Error> {
+        let mut results = Vec::with_capacity(entries.len());
+        while let Some(left) = entries.get(results.len()..).filter(|left| !left.is_empty()) {
+            let done = self.apply_chunk(left)?;
+            assert!(!done.is_empty(), "every call applies something");
+            results.extend(done);
+        }
+        Ok(results)
+    }
+
+    /// Applies entries, up to one behind which all replicas read their states, and returns what each gave.
+    /// Synchronous: reads and one unsynced write.
     fn apply_chunk(&mut self, entries: &[Entry]) -> Result<Vec<ApplyResult>, io::Error> {
         let view = self.store.live();
         let mut machine = model::Machine::new(&view).map_err(io::Error::other)?;
@@ -154,7 +173,11 @@ impl StateMachine {
         let mut digests = Vec::with_capacity(entries.len());
         let mut places = Vec::with_capacity(entries.len());
         let mut applied = self.applied.clone();
+        let mut audit = None;
         for entry in entries {
+            if audit.is_some() {
+                break;
+            }
             let id = entry.log_id();
             // After a crash, entries whose effects survived are handed over again.
             if let Some(last) = applied.last.as_ref().filter(|last| last.index >= id.index()) {
@@ -178,7 +201,10 @@ impl StateMachine {
             let outcomes = outcomes.map_err(|error| self.cannot_apply(error))?;
             results.push(ApplyResult { outcomes });
             digests.push((id.index(), machine.digest()));
-            applied.last = Some(self.place(&id, &mut places)?);
+            let place = self.place(&id, &mut places)?;
+            self.states.note_history(&place, machine.digest());
+            applied.last = Some(place);
+            audit = batch.as_ref().and_then(Batch::asks_for_audit);
         }
         if applied == self.applied {
             return Ok(results);
@@ -191,6 +217,9 @@ impl StateMachine {
         self.applied = applied;
         self.digests.push(digests);
         self.note(stamp, ratcheted, members_epoch);
+        if let (Some(pace), Some(place)) = (audit, &self.applied.last) {
+            self.states.read(&self.store, place, pace);
+        }
         Ok(results)
     }
 
@@ -318,7 +347,7 @@ impl RaftStateMachine<Types> for StateMachine {
             if chunk.is_empty() {
                 return Ok(());
             }
-            let results = blocking(|| self.apply_chunk(&chunk)).inspect_err(|error| {
+            let results = blocking(|| self.apply_all(&chunk)).inspect_err(|error| {
                 if let Some(found) = damage_in(error) {
                     self.store.note_damage(DamageKind::Corrupt, found);
                 }

@@ -39,7 +39,7 @@ use crate::janitor::Janitor;
 use crate::lead::{self, Lead};
 use crate::node::{
     Body, Book, Ceiling, Closer, Core, Feeding, Node, Outside, Repairing, Roaming, VERSION,
-    follow_moved, scrub, watch_disk,
+    compare_states, follow_moved, scrub, watch_disk,
 };
 use crate::node_identity::NodeIdentity;
 use crate::peer_monitor::{Exchanges, PeerMonitor};
@@ -167,6 +167,7 @@ impl Parts {
         };
         let server = start_server(&node, exchanges, &port, &tasks);
         tasks.once("disk", watch_disk(node.clone(), reserve_bytes, tasks.stop().clone()));
+        tasks.keep_until_stop("states", compare_states(node.clone()));
         tasks.keep_until_stop("scrubber", scrub(node.clone(), scrub_bytes_per_s));
         Ok(Running { node, server, port, tasks, blocking })
     }

@@ -15,6 +15,9 @@ use super::*;
 use crate::node::Principal;
 use crate::store::Trouble;
 
+#[path = "states_test.rs"]
+mod states_test;
+
 /// Patience of every wait; far beyond what any of them takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The key of the administrator.

@@ -1,14 +1,67 @@
 //! Reading a whole store again from its disk, past every cache: what a running node answers from
 //! memory says nothing of what lies below.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use bytes::Bytes;
 use model::audit::{Audit, audit};
+use model::view::Row;
+use model::{Direction, Table, View, ViewError};
 
 use super::db::Database;
 use super::media::Media;
 use super::watermark::DamageKind;
-use super::{Store, StoreError, view};
+use super::{Snapshot, Store, StoreError, view};
+
+/// A view that is read slowly.
+struct Paced<'a> {
+    view: &'a Snapshot<'a>,
+    store: &'a Store,
+    bytes_per_s: Arc<AtomicU64>,
+}
+
+impl Paced<'_> {
+    /// Rests for as long as so many bytes take.
+    fn rest(&self, bytes: usize) -> Result<(), ViewError> {
+        let mut rested = Duration::ZERO;
+        loop {
+            let pace = self.bytes_per_s.load(Ordering::Relaxed);
+            let us = (bytes as u64).saturating_mul(1_000_000).checked_div(pace);
+            let left = Duration::from_micros(us.unwrap_or(0)).saturating_sub(rested);
+            if left.is_zero() || self.store.is_closed() {
+                break;
+            }
+            let nap = left.min(PAUSE);
+            std::thread::sleep(nap);
+            rested += nap;
+        }
+        match self.store.is_closed() {
+            true => Err(ViewError::new(StoreError::Stopped("it is closed".to_owned()))),
+            false => Ok(()),
+        }
+    }
+}
+
+impl View for Paced<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, ViewError> {
+        self.view.get(table, key)
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<Row>, ViewError> {
+        let rows = self.view.scan(table, from, to, direction, limit)?;
+        self.rest(rows.iter().map(|(key, value)| key.len() + value.len()).sum())?;
+        Ok(rows)
+    }
+}
 
 /// How often a look is begun before it counts that it cannot be.
 const TRIES: usize = 5;
@@ -56,6 +109,42 @@ impl Store {
             }
         };
         Ok(self.judged(found))
+    }
+
+    /// Freezes the state as it is, and reads all of it aside, at so many bytes a second, or at once while
+    /// that is 0. `done` gets what was found; what is wrong is damage, and is noted before. A store that
+    /// is closed meanwhile tells nothing.
+    ///
+    /// # Errors
+    /// When the system has no thread for it.
+    pub fn audit_aside(
+        &self,
+        bytes_per_s: Arc<AtomicU64>,
+        done: impl FnOnce(&Audit) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let (freezing, frozen) = mpsc::channel();
+        let (store, db) = (self.clone(), Arc::clone(&self.inner.db));
+        if let Media::Memory(_) = self.inner.media {
+            bytes_per_s.store(0, Ordering::Relaxed);
+        }
+        let read = move || {
+            let view = view::freeze(&db);
+            // Nobody waits for it any more only where the process ends.
+            drop(freezing);
+            let Ok(view) = view else { return };
+            let found = audit(&Paced { view: &view, store: &store, bytes_per_s });
+            if !store.is_closed() {
+                done(&store.judged(found));
+            }
+        };
+        self.inner.shared.workers().aside("store-audit", read)?;
+        // What is applied next must not be seen.
+        let _: Result<(), mpsc::RecvError> = frozen.recv();
+        Ok(())
+    }
+
+    fn is_closed(&self) -> bool {
+        self.inner.writer.lock().is_none()
     }
 
     fn judged(&self, found: Audit) -> Audit {

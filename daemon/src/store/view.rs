@@ -192,6 +192,17 @@ impl StateBatch {
 }
 
 impl Store {
+    /// Writes a row that no entry of the log has asked for.
+    ///
+    /// # Errors
+    /// When the database fails.
+    #[cfg(test)]
+    pub(crate) fn change_behind_its_back(&self, change: Change) -> Result<(), StoreError> {
+        let mut batch = StateBatch::new(Arc::clone(&self.inner.db), self.generation());
+        batch.rows([change]);
+        batch.write()
+    }
+
     /// The live state, for the one task that applies.
     #[must_use]
     pub fn live(&self) -> Snapshot<'_> {

@@ -9,6 +9,7 @@
 pub mod audit;
 mod page;
 pub mod past;
+pub mod replicas;
 mod skipper;
 mod source;
 

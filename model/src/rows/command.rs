@@ -13,6 +13,7 @@
 use bytes::Bytes;
 use clock::Stamp;
 use prost::Message as _;
+use proto::event::{ASKED, AUDIT, TYPE, WHY};
 use proto::limits::BATCH_COMMANDS_MAX;
 use proto::wire::{
     AdminChange, Configure, GroupChange, KvChange, MemberChange, Position, TokenChange,
@@ -194,6 +195,48 @@ pub enum DecodeError {
     /// It parses, but not all of its bytes have a meaning.
     #[error("the commands hold fields that this release does not know")]
     Surplus,
+}
+
+impl Batch {
+    /// Whether a node asks in it that all replicas read their whole state as it is behind this entry, and
+    /// compare what they hold.
+    #[must_use]
+    pub fn asks_for_audit(&self) -> Option<AuditPace> {
+        let asks = |command: &Command| match &command.op {
+            CommandOp::Event { headers, .. } if command.caller.is_node() => {
+                let is = |key: &str, value: &str| {
+                    headers.iter().any(|header| header.key == key && header.value == value)
+                };
+                let pace = if is(WHY, ASKED) { AuditPace::AtOnce } else { AuditPace::Slow };
+                is(TYPE, AUDIT).then_some(pace)
+            }
+            CommandOp::Event { .. }
+            | CommandOp::Send { .. }
+            | CommandOp::Delete { .. }
+            | CommandOp::Register { .. }
+            | CommandOp::SetCursor { .. }
+            | CommandOp::Configure(_)
+            | CommandOp::InitSettings(_)
+            | CommandOp::Expire { .. }
+            | CommandOp::TermStart { .. }
+            | CommandOp::Tick
+            | CommandOp::Member(_)
+            | CommandOp::Token(_)
+            | CommandOp::Group(_)
+            | CommandOp::Kv(_)
+            | CommandOp::Admin(_) => None,
+        };
+        self.commands.iter().find_map(asks)
+    }
+}
+
+/// How fast a state is to be read that is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuditPace {
+    /// Beside everything else.
+    Slow,
+    /// Somebody waits for it.
+    AtOnce,
 }
 
 impl Command {
