@@ -15,6 +15,9 @@ pub struct Cli {
     /// Check the configuration and the certificates, say what is wrong, and exit.
     #[arg(long)]
     pub check_config: bool,
+    /// Read all of the stopped node's store, say what is wrong, and exit; nothing is changed.
+    #[arg(long, conflicts_with = "check_config")]
+    pub check_store: bool,
     /// Serve on this address and port instead of the configuration's.
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
@@ -32,7 +35,7 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-   0  stopped as asked, or the configuration is right
+   0  stopped as asked, or what was to be checked is right
    1  any other error; a second signal before the end
    2  the command line or the configuration is wrong
    3  the address is in use or not of this machine

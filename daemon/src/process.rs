@@ -27,6 +27,7 @@ use crate::logging::Logging;
 use crate::node_identity::{NodeIdentity, ProofError};
 use crate::notify::Notifier;
 use crate::signals::Signals;
+use crate::store::{StoreError, check_stopped};
 
 /// Between two looks at the files that others may rotate.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -55,13 +56,16 @@ where
     Run: FnOnce(Config, NodeIdentity, Process) -> Running,
     Running: Future<Output = Result<(), Failed>>,
 {
-    if !cli.check_config {
+    if !cli.check_config && !cli.check_store {
         join::if_wanted(cli)?;
     }
     let config = Config::load(&cli.config, cli.listen)?;
     if cli.check_config {
         NodeIdentity::load(&config)?;
         return say_right(&config).map_err(Failed::other("write to stdout"));
+    }
+    if cli.check_store {
+        return check_store(&config);
     }
     let logging = Logging::start(&config.log.filter)?;
     let node_identity = prove(&config).inspect_err(|failed| {
@@ -250,6 +254,30 @@ fn same_but_reloadable(old: &Config, fresh: &Config) -> bool {
     let mut rest = Config { tls: old.tls.clone(), log: old.log.clone(), ..fresh.clone() };
     rest.clock.servers.clone_from(&old.clock.servers);
     *old == rest
+}
+
+/// Reads the store of a node that is stopped, and says what was found.
+fn check_store(config: &Config) -> Result<(), Failed> {
+    let cluster = NodeIdentity::load(config)?.credentials.identity().cluster.clone();
+    crate::exit::before_database();
+    let checked = check_stopped(&config.data_dir, cluster.as_str(), config.node.as_str());
+    let found = checked.map_err(|error| Failed::from(&error))?;
+    let mut out = io::stdout().lock();
+    let mut say = |text: String| writeln!(out, "{text}").map_err(Failed::other("write to stdout"));
+    for problem in &found.problems {
+        say(format!("{}: {problem}", config.data_dir.display()))?;
+    }
+    if let Some(first) = found.problems.first() {
+        return Err(Failed::from(&StoreError::Damaged(first.clone())));
+    }
+    let digest: String = found.content.iter().map(|byte| format!("{byte:02x}")).collect();
+    say(format!(
+        "{}: intact; {} records, {} bytes, after entry {} the digest {digest}",
+        config.data_dir.display(),
+        found.records,
+        found.bytes,
+        found.index
+    ))
 }
 
 fn say_right(config: &Config) -> io::Result<()> {

@@ -51,17 +51,51 @@ pub(crate) fn open<D: Disk>(
     claimed: Option<&Mark>,
 ) -> Result<(Log<D>, Found), LogError> {
     options.check();
-    let failed = |source| LogError::disk("listing the log")(source);
     // A renaming that a process did before it died counts only once it is durable.
-    disk.sync_names().map_err(failed)?;
+    disk.sync_names().map_err(LogError::disk("listing the log"))?;
+    let (recovered, mut found) = recover(&disk, store, claimed)?;
+    let next = recovered.next.life;
+    // Nothing was changed so far, and all that follows can be done again.
+    discard(&disk).map_err(LogError::disk("clearing away a segment that was being made"))?;
+    drop_unusable(&disk, &mut found, next, options.segment_bytes)?;
+    let segments = Segments::new(disk, store, options.segment_bytes);
+    for (life, opened) in found {
+        let highest = recovered.highest.get(&life).cloned().unwrap_or_default();
+        segments.hold(opened.segment, highest);
+    }
+    assemble(segments, recovered, options)
+}
+
+/// Reads a log that nobody has open, as an opening does, and changes nothing.
+///
+/// # Errors
+/// When it is damaged, or something stands in the way of reading it.
+pub fn check_stopped<D: Disk>(
+    disk: &D,
+    store: StoreId,
+    claimed: Option<&Mark>,
+) -> Result<(), LogError> {
+    recover(disk, store, claimed).map(drop)
+}
+
+/// Segments by their lives.
+type ByLife<F> = BTreeMap<u64, Opened<F>>;
+
+/// What the segments come to.
+fn recover<D: Disk>(
+    disk: &D,
+    store: StoreId,
+    claimed: Option<&Mark>,
+) -> Result<(Recovered, ByLife<D::File>), LogError> {
+    let failed = |source| LogError::disk("listing the log")(source);
     let names = disk.list().map_err(failed)?;
     let mut lives: Vec<u64> = names.iter().filter_map(|name| life_of(name)).collect();
     lives.sort_unstable();
-    let mut found: BTreeMap<u64, Opened<D::File>> = BTreeMap::new();
+    let mut found = ByLife::new();
     let mut replay = Replay::new(store, claimed);
     let sealed = lives.len().saturating_sub(1 + READY_MAX);
     for (at, life) in lives.into_iter().enumerate() {
-        let (opened, bytes) = read_segment(&disk, &store, life, at >= sealed)?;
+        let (opened, bytes) = read_segment(disk, &store, life, at >= sealed)?;
         replay.segment(life, &bytes)?;
         found.insert(life, opened);
     }
@@ -73,15 +107,7 @@ pub(crate) fn open<D: Disk>(
     if !found.contains_key(&next) {
         return Err(Finding::SegmentMissing { life: next }.into());
     }
-    // Nothing was changed so far, and all that follows can be done again.
-    discard(&disk).map_err(LogError::disk("clearing away a segment that was being made"))?;
-    drop_unusable(&disk, &mut found, next, options.segment_bytes)?;
-    let segments = Segments::new(disk, store, options.segment_bytes);
-    for (life, opened) in found {
-        let highest = recovered.highest.get(&life).cloned().unwrap_or_default();
-        segments.hold(opened.segment, highest);
-    }
-    assemble(segments, recovered, options)
+    Ok((recovered, found))
 }
 
 /// Opens and reads one segment, past what the system keeps of it, if it may be the last one.
@@ -117,7 +143,7 @@ fn read_segment<D: Disk>(
 /// to them.
 fn drop_unusable<D: Disk>(
     disk: &D,
-    found: &mut BTreeMap<u64, Opened<D::File>>,
+    found: &mut ByLife<D::File>,
     active: u64,
     size: usize,
 ) -> Result<(), LogError> {
