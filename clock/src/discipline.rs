@@ -124,6 +124,7 @@ impl Discipline {
             Selection::NotEnough => self.coast(ClockState::Holdover),
             Selection::Disagree => self.coast(ClockState::Disagree),
         };
+        assert!(self.view.epoch >= before.epoch, "the clock was set less often than before");
         if before.epoch > 0 {
             let now_ns = |view: ClockView| view.now(view.raw_at_ns).now_ns;
             assert!(now_ns(self.view) >= now_ns(before), "a round sets the reading forward only");
@@ -147,13 +148,17 @@ impl Discipline {
     /// After a disruption: takes in what another hull says, and another allowance. What made the
     /// disruption may have been a drift that was not allowed for.
     pub fn doubt(&mut self, hull: Interval, phi_ppb: u64) {
+        let width_ns = |view: &ClockView| view.bound.map(Interval::width_ns);
+        let before = width_ns(&self.view);
         self.view.phi_ppb = phi_ppb;
         self.view.bound = self.view.bound.map(|bound| bound.cover(hull));
+        assert!(width_ns(&self.view) >= before, "a doubt makes nothing more certain");
     }
 
     /// Moves the view to `raw_ns`: the reading and the bound are what the old view says there.
     fn advance(&mut self, raw_ns: u64) {
         let raw_ns = raw_ns.max(self.view.raw_at_ns);
+        let before = self.view.now(self.view.raw_at_ns);
         self.view = ClockView {
             raw_at_ns: raw_ns,
             base_ns: self.scale.local_ns(raw_ns),
@@ -162,6 +167,8 @@ impl Discipline {
             leap: self.view.leap.filter(|leap| !leap.may_have_come(raw_ns)),
             ..self.view
         };
+        let now = self.view.now(raw_ns);
+        assert!(now.now_ns >= before.now_ns, "the reading went back from {before:?} to {now:?}");
     }
 
     /// A hull with a new sample in it.
@@ -189,6 +196,7 @@ impl Discipline {
             }
             Outcome::Kept | Outcome::Coasting => {}
         }
+        assert!(self.contradictions < DISRUPTION_ROUNDS, "contradicted, and nothing came of it");
         self.view.epoch += u64::from(sets(outcome));
         self.view.bound = Some(bound);
         self.aim(bound, majority, outcome);
@@ -215,6 +223,7 @@ impl Discipline {
             None => self.view.target_ns,
         };
         let target_ns = bound.clamp(wanted_ns);
+        assert!(bound.contains(target_ns), "the reading aims at {target_ns}, outside of {bound:?}");
         self.view.target_ns = target_ns;
         if outcome == Outcome::FirstSync {
             self.view.c_ns = target_ns;
@@ -252,3 +261,4 @@ fn sets(outcome: Outcome) -> bool {
 }
 
 const _: () = assert!(SLEW_PPB < 1_000_000_000);
+const _: () = assert!(DISRUPTION_ROUNDS > 1, "one round alone never sets a clock again");

@@ -91,7 +91,9 @@ impl Measure {
             let exact = (ns * 1_000_000_000).div_ceil(u128::from(base_ns));
             u64::try_from(exact).unwrap_or(u64::MAX)
         };
-        Some(Self { rate_ppb: ppb(moved_ns), bound_ppb: ppb(moved_ns + error_ns) })
+        let (rate_ppb, bound_ppb) = (ppb(moved_ns), ppb(moved_ns + error_ns));
+        assert!(rate_ppb <= bound_ppb, "a rate of {rate_ppb} beyond its bound of {bound_ppb}");
+        Some(Self { rate_ppb, bound_ppb })
     }
 }
 
@@ -109,3 +111,7 @@ pub fn measured_ppb(each_ppb: &[u64], configured: usize) -> Option<u64> {
 pub fn allowance_ppb(measured_ppb: Option<u64>) -> u64 {
     measured_ppb.map_or(PHI_MAX_PPB, |ppb| ppb.clamp(PHI_MIN_PPB, PHI_MAX_PPB))
 }
+
+const _: () = assert!(WANDER_PPB < PHI_MIN_PPB && PHI_MIN_PPB < PHI_MAX_PPB);
+const _: () = assert!(BASE_MIN_NS < BASE_MAX_NS, "what is too short to measure over is kept");
+const _: () = assert!(SPACING_NS < BASE_MAX_NS, "two places lie within one base");

@@ -35,6 +35,7 @@ impl Filter {
         while self.samples.len() > SAMPLES_MAX {
             self.samples.pop_front();
         }
+        assert!(self.newest() == Some(&sample), "the newest sample is always kept");
     }
 
     /// Forgets everything.

@@ -193,6 +193,7 @@ impl HlcClock {
             return Err(TickError::Ceiling { needed_ns: last.ns });
         }
         assert!(first > inner.floor.hlc(), "a minted stamp lies above the floor");
+        assert!(first <= last, "the stamps of a batch ascend");
         inner.floor = Packed::of(last);
         inner.reach(last);
         // Others may mint while this one's bounds are worked out.
@@ -220,6 +221,7 @@ impl HlcClock {
         inner.floor = Packed::of(highest);
         inner.log_floor = Packed::of(highest);
         inner.ceiling = Packed::of(highest);
+        assert!(inner.reach.hlc() <= highest, "what was given out lies below the ceiling");
         highest
     }
 
@@ -237,6 +239,7 @@ impl HlcClock {
         let mut inner = self.lock();
         inner.floor = Packed::of(inner.floor.hlc().max(seen));
         inner.log_floor = Packed::of(inner.log_floor.hlc().max(seen));
+        assert!(inner.log_floor.hlc() <= inner.floor.hlc(), "stamps lie above the whole log");
     }
 
     /// Raises the floor to a client's token, so that what it sends is later than what it saw.
@@ -252,6 +255,7 @@ impl HlcClock {
             return Err(TickError::Ahead { by_ns: token.ns - cap_ns });
         }
         inner.floor = Packed::of(inner.floor.hlc().max(token));
+        assert!(token.ns <= cap_ns && token <= inner.floor.hlc(), "what comes next follows it");
         if token.ns > log_floor.ns {
             inner.reach(token);
         }
@@ -301,7 +305,9 @@ impl HlcClock {
         let (ceiling, sealed) = (inner.ceiling.hlc(), inner.sealed);
         if inner.counts && reach.ns >= soon_ns {
             let near = reach.advance(COUNT_MARGIN) > ceiling;
-            return (near && !sealed).then(|| reach.advance(COUNT_LEAD));
+            let needed = reach.advance(COUNT_LEAD);
+            assert!(!near || needed > ceiling, "a ceiling is only ever raised");
+            return (near && !sealed).then_some(needed);
         }
         let reach_ns = reach.ns.max(soon_ns);
         let near = reach_ns.saturating_add(CEILING_MARGIN_NS) > ceiling.ns;
@@ -324,7 +330,9 @@ impl HlcClock {
         // While only the count grows, or the log alone has come so far, a whole nanosecond would leave
         // the next start no room.
         let exact = inner.counts || floor == inner.log_floor.hlc() || floor == Hlc::ZERO;
-        if exact { floor } else { whole(floor.ns) }
+        let ceiling = if exact { floor } else { whole(floor.ns) };
+        assert!(ceiling >= floor, "the next start goes on above what was given out");
+        ceiling
     }
 
     /// Whether minting has ended.
@@ -383,3 +391,6 @@ fn ceil_us(ns: u64) -> u32 {
 }
 
 const _: () = assert!(size_of::<HlcClock>() == 64, "one cache line");
+const _: () = assert!(CEILING_MARGIN_NS < CEILING_LEAD_NS, "a new ceiling is not near at once");
+const _: () = assert!(COUNT_MARGIN < COUNT_LEAD, "nor one that only the count has moved");
+const _: () = assert!(CEILING_LEAD_NS <= WAIT_MAX_NS, "a start waits for its own ceiling");

@@ -198,6 +198,7 @@ fn within(standing: &ClockFitness, limit_ns: u64) -> bool {
 }
 
 fn share_ns(of_ns: u64, percent: u64) -> u64 {
+    assert!(percent <= 100, "a share of {percent} %");
     u64::try_from(u128::from(of_ns) * u128::from(percent) / 100).unwrap_or(u64::MAX)
 }
 
@@ -225,6 +226,7 @@ impl Limit {
             self.kept = true;
             self.lost = false;
         }
+        assert!(!(self.kept && self.lost), "a limit is kept or lost");
         self.kept
     }
 }
@@ -282,11 +284,15 @@ impl Policy {
     pub fn decide(&mut self, now_ms: u64, situation: &Situation) -> Decision {
         let kept = self.limits(now_ms, situation);
         self.watch_primary(now_ms, situation);
-        if situation.is_primary {
+        let decision = if situation.is_primary {
             self.as_primary(now_ms, situation, kept)
         } else {
             self.as_backup(now_ms, situation, kept)
-        }
+        };
+        let Decision { hand_over, heartbeats, degraded, .. } = decision;
+        assert!(!hand_over || heartbeats, "whoever is silent hands nothing over");
+        assert!(situation.is_primary || !(hand_over || degraded), "a primary's matters alone");
+        decision
     }
 
     fn limits(&mut self, now_ms: u64, situation: &Situation) -> Kept {
@@ -301,6 +307,7 @@ impl Policy {
         );
         let stay =
             self.stay.update(now_ms, may_stay(&error, *max_error_ns), may_stay(&error, well_ns));
+        assert!(!campaign || stay, "whoever may stand for election may stay primary");
         Kept { campaign: campaign && may_campaign(standing, *max_error_ns), stay }
     }
 
@@ -539,3 +546,6 @@ fn span_ms(text: &str) -> Option<u64> {
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     plain.then(|| digits.parse::<u64>().ok()).flatten()?.checked_mul(per)
 }
+
+const _: () = assert!(CAMPAIGN_PERCENT <= REGAIN_PERCENT, "whoever may stand has regained all");
+const _: () = assert!(LAST_RESORT_ELECTIONS < HOPELESS_ELECTIONS, "a better one stands first");

@@ -147,6 +147,7 @@ impl Leap {
         let per = 1_000_000_000 + u128::from(view.phi_ppb);
         let wait_ns = ns(u128::from(missing_ns) * 1_000_000_000 / per).saturating_sub(GRAIN_NS);
         let from_raw_ns = view.raw_at_ns.saturating_add(wait_ns);
+        assert!(from_raw_ns >= view.raw_at_ns, "a leap second that is ahead has not come");
         Some(Self { notice, midnight_ns, from_raw_ns })
     }
 
@@ -181,6 +182,7 @@ impl Leap {
 
 /// What rounding may hide, nanoseconds.
 const GRAIN_NS: u64 = 2;
+const _: () = assert!(LEAP_NS < SETTLE_NS, "no server is asked before it is over");
 
 fn ns(exact: u128) -> u64 {
     u64::try_from(exact).unwrap_or(u64::MAX)

@@ -148,7 +148,9 @@ impl Exchange {
         // Two slewed clocks measure one span: they differ by no more than this.
         let most_ns = elapsed_ns.saturating_add(elapsed_ns / 500);
         let held_ns = self.peer.now_ns.checked_sub(self.received_ns);
-        held_ns.filter(|held_ns| *held_ns <= most_ns).map_or(0, |held_ns| held_ns.min(elapsed_ns))
+        let held_ns = held_ns.filter(|held_ns| *held_ns <= most_ns).unwrap_or(0).min(elapsed_ns);
+        assert!(held_ns <= elapsed_ns, "held longer than the exchange took");
+        held_ns
     }
 }
 
@@ -164,6 +166,7 @@ impl PeerClock {
         }
         self.kept
             .push_back(Measured { offset_ns: exchange.offset_ns(), delay_ns: exchange.delay_ns() });
+        assert!(self.kept.len() <= KEPT, "{} exchanges kept", self.kept.len());
         self.gap_ns = exchange.gap_ns().unwrap_or(0);
         let says = exchange.verdict();
         self.running = if says == self.last { self.running.saturating_add(1) } else { 1 };
@@ -243,6 +246,7 @@ pub fn fence(before: Fence, verdicts: impl IntoIterator<Item = PeerVerdict>) -> 
             PeerVerdict::Unknown => {}
         }
     }
+    assert!(disjoint + compatible <= voters, "each voter has one verdict");
     let majority = disjoint >= 2 && disjoint * 2 > voters;
     let unrefuted = before == Fence::Suspect && (voters == 0 || disjoint > compatible);
     if majority || unrefuted {
@@ -284,3 +288,5 @@ impl fmt::Display for Fence {
         })
     }
 }
+
+const _: () = assert!(1 < IN_A_ROW, "one exchange alone decides nothing");

@@ -6,6 +6,7 @@ pub const BURST_QUERIES: u8 = 4;
 pub const POLL_MIN_MS: u64 = 4_000;
 /// See [`POLL_MIN_MS`].
 pub const POLL_MAX_MS: u64 = 1_024_000;
+const _: () = assert!(POLL_MIN_MS < POLL_MAX_MS);
 
 /// The schedule of one server.
 #[derive(Debug, Clone)]
@@ -58,6 +59,7 @@ impl Poll {
     /// The server said that it is asked too often: half as often from now on, for good.
     pub fn slow_down(&mut self) {
         self.interval_ms = (self.interval_ms * 2).min(POLL_MAX_MS);
+        assert!(self.interval_ms >= POLL_MIN_MS, "asked to slow down, and faster than before");
         self.burst_left = 0;
         self.settle();
     }

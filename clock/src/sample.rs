@@ -218,6 +218,7 @@ impl RawExchange {
             .saturating_add(packet.root_dispersion.to_ns())
             .saturating_add(rho_ns + RHO_LOCAL_NS)
             .saturating_add(drift_ns(round_ns, limits.phi_ppb));
+        assert!(lambda_ns >= delta_ns.div_ceil(2), "the delay may lie on one side alone");
         if lambda_ns > limits.distance_max_ns {
             return Err(Reject::Distance);
         }

@@ -56,11 +56,15 @@ pub fn select(fresh: &[Interval], configured: usize) -> Selection {
     }
     let cover = fresh.len() - liars;
     let sweep = Sweep::over(fresh, cover);
+    assert!((1..=fresh.len()).contains(&sweep.depth), "{} of {} agree", sweep.depth, fresh.len());
     match (sweep.first_ns, sweep.last_ns) {
         (Some(lo_ns), Some(hi_ns)) => match Interval::new(lo_ns, hi_ns) {
             Some(hull) => {
                 let outvotes = sweep.depth * 2 > fresh.len() && sweep.depth > liars;
-                Selection::Hull { hull, majority: sweep.majority().filter(|_| outvotes) }
+                let majority = sweep.majority().filter(|_| outvotes);
+                let within = |of: Majority| hull.intersect(of.all) == Some(of.all);
+                assert!(majority.is_none_or(within), "{majority:?} beyond {hull:?}");
+                Selection::Hull { hull, majority }
             }
             None => Selection::Disagree,
         },
@@ -128,6 +132,7 @@ impl Sweep {
     fn majority(&self) -> Option<Majority> {
         let first = self.deepest?;
         let all = Interval::new(first.lo_ns(), self.deepest_end_ns)?;
+        assert_eq!(all.cover(first), all, "the first place of a majority is one of all");
         Some(Majority { first, all })
     }
 }

@@ -66,7 +66,9 @@ impl Stamp {
     /// Applied to every record, it makes log order and stamp order one.
     #[must_use]
     pub fn ratcheted(self, last: Hlc) -> Self {
-        if self.hlc > last { self } else { self.raised_to(last.succ()) }
+        let stamp = if self.hlc > last { self } else { self.raised_to(last.succ()) };
+        assert!(stamp.hlc > last || last == Hlc::MAX, "{stamp} does not follow {last}");
+        stamp
     }
 
     /// Big-endian bytes: clock value, `early_us`, `late_us`.
@@ -103,3 +105,5 @@ impl fmt::Display for Stamp {
         }
     }
 }
+
+const _: () = assert!(Stamp::BYTES == Hlc::BYTES + 2 * size_of::<u32>());

@@ -178,6 +178,7 @@ impl Tracker {
         let agree = matches!(selection, Selection::Hull { .. });
         let inconsistent = estimates.iter().flatten().filter(|e| e.inconsistent).count();
         let rates: Vec<u64> = measures.iter().flatten().map(|m| m.rate_ppb).collect();
+        assert!(phi_ppb <= PHI_MAX_PPB, "an allowance of {phi_ppb} ppb");
         self.tally.count(agree, inconsistent, measured_ppb(&rates, self.sources.len()));
         Vote { phi_ppb, estimates, selection }
     }
@@ -233,6 +234,8 @@ impl Tracker {
     }
 
     fn judge(&mut self, vote: &Vote, raw_ns: u64) {
+        assert_eq!(self.sources.len(), self.verdicts.len(), "each server has a verdict");
+        assert_eq!(self.sources.len(), vote.estimates.len(), "and was looked at");
         let majority = match &vote.selection {
             Selection::Hull { majority, .. } => *majority,
             Selection::NotEnough | Selection::Disagree => None,

@@ -27,7 +27,7 @@ fn imports(files: &[TextFile], source: &str) -> BTreeMap<String, BTreeSet<String
 }
 
 /// Code without what is compiled for tests alone.
-fn shipped(code: &str) -> String {
+pub(super) fn shipped(code: &str) -> String {
     let mut parts = code.split("#[cfg(test)]");
     let first = parts.next().unwrap_or_default().to_owned();
     first + &parts.map(after_item).collect::<String>()
