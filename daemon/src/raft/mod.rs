@@ -41,7 +41,6 @@ use tokio::sync::watch;
 use crate::chance::Chance;
 use crate::store::{Store, StoreError, Writer};
 use planted::Bug;
-use proto::peer::StateClaim;
 
 pub(crate) use self::ballots::pace;
 pub(crate) use self::ending::is_expected;
@@ -265,17 +264,6 @@ impl Handle {
     #[must_use]
     pub fn digests(&self) -> Vec<(u64, [u8; 32])> {
         self.machine.digests.list()
-    }
-
-    /// How fast a state is read that is compared, in bytes a second, where nobody waits for it.
-    pub(crate) fn set_audit_pace(&self, bytes_per_s: u64) {
-        self.machine.states.set_pace(bytes_per_s);
-    }
-
-    /// What the state was like at places that all replicas share.
-    #[must_use]
-    pub fn states(&self) -> Vec<StateClaim> {
-        self.machine.states.claims()
     }
 
     /// How many stamps had to be raised at apply; expected to stay 0.

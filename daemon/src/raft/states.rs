@@ -18,6 +18,7 @@ use proto::attest::Place;
 use proto::limits::{STATES_COMPARED_EVERY, STATES_KEPT};
 use proto::peer::{Digested, StateClaim};
 
+use super::Handle;
 use crate::store::Store;
 use crate::store::format::LogMark;
 
@@ -36,6 +37,19 @@ struct Inner {
     /// while they are not.
     reading: Option<Arc<AtomicU64>>,
     bytes_per_s: Option<u64>,
+}
+
+impl Handle {
+    /// How fast a state is read that is compared, in bytes a second, where nobody waits for it.
+    pub(crate) fn set_audit_pace(&self, bytes_per_s: u64) {
+        self.machine.states.set_pace(bytes_per_s);
+    }
+
+    /// What the state was like at places that all replicas share.
+    #[must_use]
+    pub fn states(&self) -> Vec<StateClaim> {
+        self.machine.states.claims()
+    }
 }
 
 impl States {
