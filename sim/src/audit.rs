@@ -176,7 +176,7 @@ impl Auditor {
             let (floor, minted) = (node.node_clock().hlc().floor(), watched.minted);
             if node.engine().is_some() && floor < minted {
                 let wrong =
-                    format!("{name} begins anew, and could stamp below what it has stamped");
+                    format!("{name} starts again, and could stamp below what it has stamped");
                 state.say(wrong);
             }
         });
