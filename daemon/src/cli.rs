@@ -3,11 +3,58 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// The daemon of a logd cluster: serves clients and replicates with its peers.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
 #[command(name = "logd", version, about, after_help = EXIT_CODES)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct CommandLine {
+    /// What to do instead of running the node.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+    /// How to run the node.
+    #[command(flatten)]
+    pub serve: Option<Cli>,
+}
+
+/// What `logd` does besides running a node.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Verb {
+    /// Go on with what this node holds, after the majority of the voters was lost for ever.
+    Recover(Recover),
+}
+
+/// Says what this node can prove; and makes the cluster go on with this node alone, if that is asked for.
+/// Records that only the lost nodes have acknowledged are lost then. The old store is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Recover {
+    /// The node's configuration.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Yes: a majority of the voters will never come back, and what they alone hold is given up.
+    #[arg(long, required_unless_present = "dry_run")]
+    pub i_have_lost_the_majority: bool,
+    /// Only say what this node can prove, and which other nodes answer. Changes nothing but the count of
+    /// starts.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How to say it.
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// Whom the output is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// People.
+    Text,
+    /// Programs.
+    Json,
+}
+
+/// How to run the node.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Cli {
     /// The node's configuration, as `logctl cluster create` writes it.
     #[arg(long, value_name = "FILE")]
@@ -40,6 +87,7 @@ Exit codes:
    2  the command line or the configuration is wrong
    3  the address is in use or not of this machine
    4  the certificates do not fit
+   6  recover: a majority of the voters answers, or could
   13  the store is not proven intact, not this node's, or not admitted
 
 Signals:
@@ -57,11 +105,25 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
-        assert!(Cli::try_parse_from(["logd"]).is_err(), "--config is not optional");
-        let cli =
-            Cli::try_parse_from(["logd", "--config", "n.toml", "--listen", "[::1]:1"]).unwrap();
+        CommandLine::command().debug_assert();
+        let parse = |args: &[&str]| CommandLine::try_parse_from(args);
+        assert!(parse(&["logd"]).is_err(), "--config is not optional");
+        let cli = parse(&["logd", "--config", "n.toml", "--listen", "[::1]:1"]).unwrap();
+        let cli = cli.serve.unwrap();
         assert_eq!(cli.listen, Some("[::1]:1".parse().unwrap()));
         assert!(!cli.check_config);
+    }
+
+    #[test]
+    fn nothing_is_given_up_by_mistake() {
+        let parse =
+            |args: &[&str]| CommandLine::try_parse_from([&["logd", "recover"], args].concat());
+        assert!(parse(&["--config", "n.toml"]).is_err());
+        assert!(parse(&["--dry-run"]).is_err());
+        let line = parse(&["--config", "n.toml", "--dry-run", "-o", "json"]).unwrap();
+        let Some(Verb::Recover(recover)) = line.verb else { panic!("no verb") };
+        assert!(recover.dry_run && !recover.i_have_lost_the_majority);
+        assert_eq!((recover.output, line.serve), (Output::Json, None));
+        assert!(parse(&["--config", "n.toml", "--i-have-lost-the-majority"]).is_ok());
     }
 }

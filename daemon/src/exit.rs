@@ -34,7 +34,8 @@ pub enum Exit {
     /// The certificates do not fit: to each other, to the node's name, or in time. Or the token
     /// with which it would join is not good, or of another cluster.
     Certificates = 4,
-    /// It may not join: its name is taken, or its release and the cluster's do not fit.
+    /// It may not join: its name is taken, or its release and the cluster's do not fit. Or it is to go on
+    /// alone, while a majority answers.
     Conflict = 6,
     /// Whether it joined is not known; the same command again is safe.
     Unknown = 7,

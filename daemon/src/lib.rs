@@ -34,6 +34,7 @@ pub mod proposer;
 mod queue;
 pub mod reader;
 pub mod reconciler;
+pub mod recover;
 mod seeded;
 pub mod sessions;
 pub mod tasks;

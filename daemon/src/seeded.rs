@@ -4,6 +4,22 @@ use config::seed::{self, Seed};
 use proto::peer::StoreKey;
 
 use crate::raft::Member;
+use crate::store::format::Identity as StoreIdentity;
+
+/// Who a store is that a seed makes; `None` where the seed does not name its own node.
+#[must_use]
+pub fn store_identity(seed: &Seed) -> Option<StoreIdentity> {
+    let myself = seed.myself()?;
+    Some(StoreIdentity {
+        format: 0,
+        cluster: seed.cluster.to_string(),
+        node: seed.node.to_string(),
+        raft_id: myself.raft_id,
+        incarnation: myself.incarnation.as_bytes().to_vec(),
+        // Drawn where it is made.
+        nonce: Vec::new(),
+    })
+}
 
 /// The members, by raft id.
 pub(crate) fn members(seed: &Seed) -> Vec<(u64, Member)> {

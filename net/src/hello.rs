@@ -35,13 +35,15 @@ pub(crate) async fn say(
         return Err(refuses(theirs.why_refused(), &theirs.refusal).by(name));
     }
     check_hello(&theirs, who, own).map_err(|refused| refused.by(name))?;
-    // Who cannot prove its store may come with one that has ended; it takes no part anyway.
-    if theirs.raft_id != to.raft_id && !theirs.repairing {
+    // Who cannot prove its store may come with one that has ended; it takes no part anyway. And who wants
+    // to be taken back asks whatever became of those that it knew.
+    let any_store = theirs.repairing || hello.repairing;
+    if theirs.raft_id != to.raft_id && !any_store {
         let (got, want) = (theirs.raft_id, to.raft_id);
         let reason = format!("its raft id is {got}, the membership says {want}");
         return Err(unexpected(Refusal::Store, reason));
     }
-    if theirs.incarnation != to.incarnation && !theirs.repairing {
+    if theirs.incarnation != to.incarnation && !any_store {
         let reason = "its store is another incarnation than the member's".to_owned();
         return Err(unexpected(Refusal::Store, reason));
     }
@@ -84,6 +86,8 @@ pub(crate) async fn answer<E: Into<Refused>>(
         return Err(refused.by(name));
     }
     if !theirs.refusal.is_empty() {
+        // It asked who is here, all the same: closing at once could overtake the answer.
+        tx.stopped().await;
         return Err(Refused::new(theirs.why_refused(), theirs.refusal).by(name));
     }
     Ok(theirs)

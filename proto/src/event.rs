@@ -34,16 +34,18 @@ pub const CEILING: &str = "ceiling";
 pub const REPAIR: &str = "repair";
 /// All nodes read their whole state as it is behind this event, and compare what they hold.
 pub const AUDIT: &str = "audit";
+/// The cluster goes on with what one node holds, after the majority was lost.
+pub const LINEAGE: &str = "lineage";
 /// Every type of event.
-pub const TYPES: [&str; 14] = [
+pub const TYPES: [&str; 15] = [
     JOIN, SUSPECT, LEAVE, LEADER, MEMBER, REPAIR, CLOCK, SHARD, ALARM, ADMIN, REFUSED, SETTINGS,
-    CEILING, AUDIT,
+    CEILING, AUDIT, LINEAGE,
 ];
 
 /// Whether events of a type are written by applying the change that they tell of, and by nobody else.
 #[must_use]
 pub fn is_of_the_log(kind: &str) -> bool {
-    [JOIN, SUSPECT, LEAVE, LEADER, MEMBER, REPAIR, SHARD, ADMIN, SETTINGS].contains(&kind)
+    [JOIN, SUSPECT, LEAVE, LEADER, MEMBER, REPAIR, SHARD, ADMIN, SETTINGS, LINEAGE].contains(&kind)
 }
 
 /// Header that names the node that an event is about.

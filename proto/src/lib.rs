@@ -25,6 +25,7 @@ pub mod join;
 pub mod kv;
 pub mod life;
 pub mod limits;
+pub mod lineage;
 pub mod member;
 pub mod name;
 mod op;

@@ -250,7 +250,7 @@ impl LeftReason {
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct MemberChange {
     /// Which.
-    #[prost(oneof = "MemberOp", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "MemberOp", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub op: Option<MemberOp>,
     /// Id of the change, drawn once and kept across every retry, so that a retry of what was done is
     /// answered as done and not as a conflict.
@@ -298,6 +298,10 @@ pub enum MemberOp {
     /// Let a node come back with a new store, once, whatever its file says and however often it did.
     #[prost(message, tag = "12")]
     Recover(RecoverNode),
+    /// Go on with one node, after the majority of the voters was lost: the stores of all nodes end.
+    /// Nobody asks for it: `logd recover` writes it into the log of the node that goes on.
+    #[prost(message, tag = "13")]
+    NewLineage(NewLineage),
 }
 
 /// Rows.
@@ -483,6 +487,26 @@ pub struct RecoverNode {
     /// The node.
     #[prost(string, tag = "1")]
     pub name: String,
+}
+
+/// See [`MemberOp::NewLineage`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct NewLineage {
+    /// The node that goes on.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Raft id of its new store: the first of the new lineage.
+    #[prost(uint64, tag = "2")]
+    pub raft_id: u64,
+    /// Incarnation of its new store, 16 bytes.
+    #[prost(bytes = "vec", tag = "3")]
+    pub incarnation: Vec<u8>,
+    /// Index of the last entry that it held.
+    #[prost(uint64, tag = "4")]
+    pub last_index: u64,
+    /// Up to which entry it knew the log to be committed.
+    #[prost(uint64, tag = "5")]
+    pub committed_index: u64,
 }
 
 /// The priority of a node that was given none: the number at the end of its name, 0 without one.

@@ -191,6 +191,12 @@ pub struct NodeInfo {
     /// First second of it.
     #[prost(int64, tag = "41")]
     pub not_before_unix_s: i64,
+    /// How many stores lie aside in its data directory.
+    #[prost(uint64, tag = "42")]
+    pub stores_aside: u64,
+    /// Bytes of all of them.
+    #[prost(uint64, tag = "43")]
+    pub aside_bytes: u64,
 }
 
 /// A request that a gateway hands to the primary, and others that nodes ask of each other.

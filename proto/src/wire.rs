@@ -421,6 +421,12 @@ pub struct NodeRow {
     /// First second of its certificate's validity.
     #[prost(int64, tag = "42")]
     pub not_before_unix_s: i64,
+    /// How many stores lie aside in its data directory: they could not be proven, or were recovered from.
+    #[prost(uint64, tag = "50")]
+    pub stores_aside: u64,
+    /// Bytes of all of them.
+    #[prost(uint64, tag = "51")]
+    pub aside_bytes: u64,
     /// How far it has read its disk again; absent where it takes no part, or does not answer.
     #[prost(message, optional, tag = "43")]
     pub scrub: Option<Scrubbing>,

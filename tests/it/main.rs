@@ -58,6 +58,8 @@ mod hostile;
 #[cfg(test)]
 mod joining;
 #[cfg(test)]
+mod lost_majority;
+#[cfg(test)]
 mod members_bad_input;
 #[cfg(test)]
 mod members_cut;

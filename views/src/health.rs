@@ -22,6 +22,16 @@ pub struct NodeView {
     version: String,
     clock: ClockView,
     certificate: Option<CertLeft>,
+    /// Stores that lie aside on its disk, if any do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aside: Option<AsideView>,
+}
+
+/// Stores that could not be proven, or were gone on from, and are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+struct AsideView {
+    stores: u64,
+    bytes: u64,
 }
 
 /// Whether a node answers.
@@ -50,7 +60,22 @@ impl NodeView {
             version: row.version.clone(),
             clock: ClockView { state: row.clock_state.clone(), error_bound_us: row.error_bound_us },
             certificate: CertLeft::of(row, now_unix_s),
+            aside: (row.stores_aside > 0)
+                .then_some(AsideView { stores: row.stores_aside, bytes: row.aside_bytes }),
         }
+    }
+
+    /// What there is to say of it that is no problem.
+    #[must_use]
+    pub fn note(&self) -> Option<String> {
+        let AsideView { stores, bytes } = self.aside?;
+        let (those, s) = if stores == 1 { ("it", "") } else { ("them", "s") };
+        Some(format!(
+            "{} keeps {stores} old store{s}, {} MiB: once nobody needs {those}, remove store.aside.* from its \
+             data_dir",
+            self.id,
+            bytes.div_ceil(1 << 20)
+        ))
     }
 
     /// Whether it answers.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proto::member::NodeRole;
 use proto::wire::{Empty, Op, Reply, Status as StatusReply};
 use proto::{ExitCode, Name, Problem, ProblemCode};
-use views::health::{HealthView, StatusView, nagios};
+use views::health::{HealthView, NodeView, StatusView, nagios};
 use views::metrics::{self, NodeFacts};
 
 use crate::cli::{Globals, Health, Status};
@@ -120,6 +120,9 @@ fn show(status: &StatusView, out: &mut Out) -> Result<(), CtlError> {
             out.line("")?;
             out.list(status.nodes())?;
             out.line("")?;
+            for note in status.nodes().iter().filter_map(NodeView::note) {
+                out.line(&note)?;
+            }
             let (text, tone) = if status.is_healthy() {
                 ("healthy", Tone::Good)
             } else {

@@ -136,6 +136,8 @@ fn row_of(info: &NodeInfo, known: &Known<'_>, up: bool, rtt_us: u64) -> NodeRow 
         not_before_unix_s: info.not_before_unix_s,
         signs: info.signs,
         scrub: info.scrub,
+        stores_aside: info.stores_aside,
+        aside_bytes: info.aside_bytes,
     }
 }
 

@@ -34,7 +34,8 @@ pub(super) fn command_op(
             | MemberOp::Bind(_)
             | MemberOp::Move(_)
             | MemberOp::Readmit(_)
-            | MemberOp::Repaired(_),
+            | MemberOp::Repaired(_)
+            | MemberOp::NewLineage(_),
         ) => denied(format!("only nodes say this, and {} is none", principal.identity)),
         Some(
             MemberOp::Remove(_) | MemberOp::Set(_) | MemberOp::StepDown(_) | MemberOp::Recover(_),

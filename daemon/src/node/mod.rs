@@ -62,6 +62,7 @@ use crate::proposer::Proposer;
 use crate::raft::Handle;
 use crate::reconciler::OwnMembership;
 use crate::sessions::SessionTable;
+use crate::store::Aside;
 use crate::store::format::Identity as StoreIdentity;
 use crate::store::{Damage, Lock, Store};
 use crate::time::NodeClock;
@@ -117,6 +118,8 @@ struct Inner {
     /// What is remembered of the other nodes' stores.
     witness: Witness,
     disk_full: AtomicBool,
+    /// The stores that lie aside, as they were looked at last.
+    aside: parking_lot::Mutex<Aside>,
     /// Whether syncs have been taking long for a while.
     disk_slow: AtomicBool,
     /// When the node began.
@@ -294,6 +297,7 @@ impl Node {
             leaving: AtomicBool::new(false),
             witness,
             disk_full: AtomicBool::new(false),
+            aside: parking_lot::Mutex::default(),
             disk_slow: AtomicBool::new(false),
             began: Instant::now(),
             auditing: tokio::sync::Mutex::default(),
@@ -505,7 +509,7 @@ impl Node {
     #[must_use]
     pub fn info(&self) -> NodeInfo {
         let inner = &self.inner;
-        let life = self.certificate_life();
+        let (life, aside) = (self.certificate_life(), *inner.aside.lock());
         let mut info = NodeInfo {
             name: inner.name.to_string(),
             role: NodeRole::Repairing.as_str().to_owned(),
@@ -520,6 +524,8 @@ impl Node {
             not_after_unix_s: life.until_unix_s,
             not_before_unix_s: life.from_unix_s,
             requests: self.requests_served(),
+            stores_aside: aside.count,
+            aside_bytes: aside.bytes,
             shown: Some(inner.witness.in_brief()),
             ..NodeInfo::default()
         };

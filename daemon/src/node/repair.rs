@@ -44,6 +44,9 @@ const ASK_WITHIN: Duration = Duration::from_secs(5);
 /// Between two looks at who the members are.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Between two looks at the stores that lie aside.
+const LOOK_ASIDE_EVERY: Duration = Duration::from_secs(30);
+
 /// Why a node is not taken back yet.
 type Wait = (RepairWait, String);
 
@@ -230,7 +233,11 @@ impl Node {
             Readmission::Not(what, text) => return wait(what, text),
             Readmission::May => {
                 if !self.answers_in_place(name, &ask.life) {
-                    let text = format!("{own} does not reach it at {}", row.address);
+                    let text = format!(
+                        "{own} does not reach it at {}: let it listen there, or, if it has moved for good, \
+                         replace it: logctl node remove {name} --force, then join again",
+                        row.address
+                    );
                     return wait(RepairWait::Address, text);
                 }
                 let id = self.inner.chance.id().to_string();
@@ -248,8 +255,23 @@ impl Node {
     }
 }
 
+/// Looks now and then what the stores take that lie aside, for everybody who asks how the node is.
+fn follow_aside(node: &Node, config: &Config, tasks: &Tasks) {
+    let (node, data_dir) = (node.clone(), config.data_dir.clone());
+    tasks.keep_until_stop("stores aside", async move {
+        loop {
+            let data_dir = data_dir.clone();
+            if let Ok(aside) = node.inner.blocking.run(move || Store::aside(&data_dir)).await {
+                *node.inner.aside.lock() = aside;
+            }
+            tokio::time::sleep(LOOK_ASIDE_EVERY).await;
+        }
+    });
+}
+
 /// Keeps a note of the members beside this node's key, for the day on which its store is gone.
 pub(crate) fn note_members(node: &Node, config: &Config, tasks: &Tasks) {
+    follow_aside(node, config, tasks);
     let (node, tls) = (node.clone(), config.tls.clone());
     let aside = Store::aside(&config.data_dir);
     if aside.count > 0 {

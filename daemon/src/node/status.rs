@@ -23,6 +23,8 @@ use super::{Body, Node};
 
 /// How long after its start a node may wait for the others' first words before it tells how they are.
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
+/// A node that is missing for this long may be missing for ever.
+const LOST_AFTER: Duration = Duration::from_secs(300);
 /// Between two looks for that.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -170,6 +172,30 @@ impl Node {
         self.status()
     }
 
+    /// Who of a majority has been missing for long, and what a person can do; empty before.
+    fn lost_majority(&self) -> String {
+        let Body::Whole(core) = &self.inner.body else { return String::new() };
+        let view = core.engine.view().borrow().clone();
+        let own = view.id;
+        let silent = |id: &u64| {
+            let name = view.members.get(id).map(|member| member.name.clone()).unwrap_or_default();
+            let heard = self.inner.members.heard(&name);
+            let silence = heard.map_or_else(|| self.inner.began.elapsed(), |it| it.silence());
+            (silence >= LOST_AFTER).then_some(name)
+        };
+        let missing: Vec<String> =
+            view.voters.iter().filter(|id| **id != own).filter_map(silent).collect();
+        if missing.len() * 2 < view.voters.len() {
+            return String::new();
+        }
+        format!(
+            "; {} did not answer for {} min or longer: start them. If they never come back: logd recover \
+             --dry-run on each node that is left",
+            missing.join(", "),
+            LOST_AFTER.as_secs() / 60
+        )
+    }
+
     fn status(&self) -> Status {
         let table = self.table();
         let mut nodes = self.rows_of(&table);
@@ -185,8 +211,10 @@ impl Node {
         let takes_part = matches!(self.inner.body, Body::Whole(_));
         if !quorum && mints {
             let detail = match takes_part {
-                true => "writes are refused, reads work with --stale",
-                false => "as far as a node that takes no part can tell",
+                true => {
+                    format!("writes are refused, reads work with --stale{}", self.lost_majority())
+                }
+                false => "as far as a node that takes no part can tell".to_owned(),
             };
             problems.push(Problem::new(ProblemCode::NoQuorum).detail(detail));
         }

@@ -177,7 +177,8 @@ impl Node {
                     | MemberOp::StepDown(_)
                     | MemberOp::Readmit(_)
                     | MemberOp::Repaired(_)
-                    | MemberOp::Recover(_),
+                    | MemberOp::Recover(_)
+                    | MemberOp::NewLineage(_),
                 ) => (
                     "members",
                     "only a primary or an administrator may make that change of members",

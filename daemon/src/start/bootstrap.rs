@@ -13,8 +13,7 @@ use crate::exit::Failed;
 use crate::node::Node;
 use crate::node_identity::NodeIdentity;
 use crate::raft::{self, Member};
-use crate::seeded::{self, members};
-use crate::store::format::Identity as StoreIdentity;
+use crate::seeded::{self, members, store_identity};
 use crate::store::{Damage, DamageKind, Opened, Store, StoreError};
 
 /// Opens the store, after creating it if a seed allows that.
@@ -52,21 +51,6 @@ pub(super) fn open_store(
     }
     let opened = Store::open(&config.data_dir, identity.cluster.as_str(), identity.name.as_str());
     Ok((opened.map_err(|error| Failed::from(&error))?, seed))
-}
-
-/// Who a store is that a seed makes; `None` where the seed does not name its own node.
-#[must_use]
-pub fn store_identity(seed: &Seed) -> Option<StoreIdentity> {
-    let myself = seed.myself()?;
-    Some(StoreIdentity {
-        format: 0,
-        cluster: seed.cluster.to_string(),
-        node: seed.node.to_string(),
-        raft_id: myself.raft_id,
-        incarnation: myself.incarnation.as_bytes().to_vec(),
-        // Drawn where it is made.
-        nonce: Vec::new(),
-    })
 }
 
 /// What a store knows of the cluster from its seed.

@@ -55,9 +55,10 @@ use crate::trust::Trust;
 use crate::turns::Turns;
 use crate::witness::{Notebook, Witness};
 
-pub use self::bootstrap::{bootstrap, store_identity};
+pub use self::bootstrap::bootstrap;
 pub use self::process::run;
 pub use self::running::Running;
+pub use crate::seeded::store_identity;
 
 use self::bootstrap::Born;
 
@@ -415,6 +416,9 @@ fn reconciler_parts(
 fn dialled(trust: &Arc<Trust>, witness: &Witness) -> CheckPeer {
     let (trust, witness) = (Arc::clone(trust), witness.clone());
     Arc::new(move |peer, hello| {
+        if trust.knows(peer) {
+            witness.outlived_by(hello)?;
+        }
         trust.dialled(peer, hello).and_then(|()| witness.answered_by(hello))
     })
 }

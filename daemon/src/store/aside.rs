@@ -46,13 +46,47 @@ impl Store {
         if !Self::exists(data_dir)? {
             return Ok(None);
         }
-        let free = |number: &u32| !data_dir.join(format!("{NAME}{number}")).exists();
-        let number = (1..u32::MAX).find(free).unwrap_or(u32::MAX);
-        let (from, to) = (data_dir.join("store"), data_dir.join(format!("{NAME}{number}")));
+        let (from, to) = (data_dir.join("store"), free_name(data_dir));
         fs::rename(&from, &to).map_err(StoreError::file(&to))?;
         let folder = File::open(data_dir).map_err(StoreError::file(data_dir))?;
         folder.sync_all().map_err(StoreError::file(data_dir))?;
         Ok(Some(to))
+    }
+
+    /// Puts the store of a folder of its own in the place of that of a data directory, in one step that
+    /// is durable, and the one that was there aside; returns where that is. Interrupted, the store is the
+    /// one or the other.
+    ///
+    /// # Errors
+    /// When the disk refuses. Where its file system cannot exchange two folders, and the process is killed
+    /// in the middle, there is no store, and the old one lies aside.
+    pub(crate) fn exchange(data_dir: &Path, new: &Path) -> Result<PathBuf, StoreError> {
+        let sync = || {
+            let folder = File::open(data_dir).map_err(StoreError::file(data_dir))?;
+            folder.sync_all().map_err(StoreError::file(data_dir))
+        };
+        let (store, aside) = (data_dir.join("store"), free_name(data_dir));
+        // The new one takes the name that the old one shall have: then they change places.
+        fs::rename(new.join("store"), &aside).map_err(StoreError::file(&aside))?;
+        sync()?;
+        let exchange = || {
+            let flags = rustix::fs::RenameFlags::EXCHANGE;
+            rustix::fs::renameat_with(rustix::fs::CWD, &aside, rustix::fs::CWD, &store, flags)
+        };
+        let kept = match exchange() {
+            Ok(()) => aside,
+            Err(
+                rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP,
+            ) => {
+                let kept = free_name(data_dir);
+                fs::rename(&store, &kept).map_err(StoreError::file(&kept))?;
+                fs::rename(&aside, &store).map_err(StoreError::file(&store))?;
+                kept
+            }
+            Err(error) => return Err(StoreError::file(&store)(error.into())),
+        };
+        sync()?;
+        Ok(kept)
     }
 
     /// What the stores take that were put aside. Those that cannot be looked into count as nothing.
@@ -65,6 +99,15 @@ impl Store {
             }
         }
         aside
+    }
+
+    /// The store that was put aside last, if one was.
+    pub(crate) fn last_aside(data_dir: &Path) -> Option<PathBuf> {
+        let entries = fs::read_dir(data_dir).into_iter().flatten().flatten();
+        let numbers = entries.filter_map(|entry| {
+            entry.file_name().to_str()?.strip_prefix(NAME)?.parse::<u32>().ok()
+        });
+        numbers.max().map(|number| data_dir.join(format!("{NAME}{number}")))
     }
 
     /// Whether there is room for a store as large as the one that is there, beside it.
@@ -87,6 +130,13 @@ impl Store {
             data_dir.display()
         ))
     }
+}
+
+/// The first name for a store that is put aside that is not taken.
+fn free_name(data_dir: &Path) -> PathBuf {
+    let free = |number: &u32| !data_dir.join(format!("{NAME}{number}")).exists();
+    let number = (1..u32::MAX).find(free).unwrap_or(u32::MAX);
+    data_dir.join(format!("{NAME}{number}"))
 }
 
 fn bytes_in(folder: &Path) -> io::Result<u64> {

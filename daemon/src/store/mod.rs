@@ -60,6 +60,7 @@ use proto::attest::Life;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+pub(crate) use self::aside::Aside;
 pub use self::db::MemoryState;
 pub use self::environment::Trouble;
 pub use self::error::StoreError;
@@ -152,7 +153,21 @@ pub enum Opened {
 /// Keeps other processes away from a store, until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _evidence: Arc<Evidence>,
+    evidence: Arc<Evidence>,
+}
+
+impl Lock {
+    /// What the store's watermark says was durable about a second before its end. A damaged store proves
+    /// no more than that.
+    #[must_use]
+    pub(crate) fn marked(&self) -> (Durable, u64) {
+        let content = self.evidence.content();
+        let mark = ::log::Mark::from_bytes(&content.mark);
+        let shard = mark.as_ref().and_then(|mark| mark.shard(SHARD).cloned());
+        let last = shard.as_ref().and_then(|shard| shard.last).map(LogMark::from);
+        let vote = shard.and_then(|shard| shard.vote).map(Vote::from);
+        (Durable { last, committed: content.committed, vote }, content.starts)
+    }
 }
 
 impl Store {
@@ -409,6 +424,12 @@ impl Store {
     pub fn compact(&self) -> Result<(), StoreError> {
         self.inner.db.compact()?;
         Ok(self.inner.log.erase()?)
+    }
+
+    /// Closes it and keeps others away from it all the same.
+    pub(crate) fn into_lock(self) -> Lock {
+        self.close();
+        Lock { evidence: Arc::clone(&self.inner.evidence) }
     }
 
     /// Lets the queue run dry and joins the threads. Later calls of [`Store::writer`] fail.

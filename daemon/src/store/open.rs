@@ -59,7 +59,7 @@ impl Opening<'_> {
         if is_new && self.watermark.is_some() {
             self.evidence.mark(damage.clone());
         }
-        let lock = Some(Lock { _evidence: self.evidence });
+        let lock = Some(Lock { evidence: self.evidence });
         Ok(Opened::Repairing { identity: self.identity, damage, lock })
     }
 

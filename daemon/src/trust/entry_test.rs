@@ -185,3 +185,35 @@ fn before_the_table_the_seed_says_who_is_a_member() {
     assert_eq!(table.entry(2, &hello("n2", 2, 2)), Ok(Entry::Unbound), "a seed without keys");
     assert_eq!(table.entry(9, &hello("n9", 900, 9)), Err(Refusal::Unknown));
 }
+
+/// Seen to fail with raft ids compared as numbers alone: of two nodes that had both gone on alone, the one
+/// with the lower number was told that its store had ended, and put it aside.
+#[test]
+fn nobody_mixes_with_another_lineage() {
+    let one = Lineage::FIRST.next(5).unwrap().first_raft_id();
+    let other = Lineage::FIRST.next(6).unwrap().first_raft_id();
+    let two = Lineage::of(one).next(1).unwrap().first_raft_id();
+    let in_lineage = |id: u64| {
+        let mut table = Table::new();
+        table.bindings[0].removed = true;
+        table.bindings[0].replaced = true;
+        let (raft_id, fingerprint) = (id, key(1).to_vec());
+        table.bindings.push(Binding { raft_id, fingerprint, ..bound("n1", 20, false) });
+        table
+    };
+    for (mine, theirs, verdict) in [
+        (one, 1, Refusal::Lacks),
+        (two, 1, Refusal::Lacks),
+        (two, one, Refusal::Lacks),
+        (one, two, Refusal::Store),
+        (one, other, Refusal::Store),
+        (other, one, Refusal::Store),
+    ] {
+        let entry = in_lineage(mine).entry(1, &hello("n1", theirs, 9));
+        assert_eq!(entry, Err(verdict), "{mine} {theirs}");
+    }
+    assert_eq!(Table::new().entry(1, &hello("n1", one, 9)), Err(Refusal::Store));
+    // Whoever cannot prove its store may ask, of whatever lineage that was.
+    let returning = Hello { repairing: true, ..hello("n1", other, 1) };
+    assert_eq!(in_lineage(one).entry(1, &returning), Ok(Entry::Returning));
+}

@@ -54,6 +54,13 @@ struct Learned {
     admins: Vec<AdminRow>,
 }
 
+impl Learned {
+    /// Whether somebody has vouched for this key as that of the node.
+    fn knows(&self, key: &Key, name: &str) -> bool {
+        self.vouched.get(key).is_some_and(|known| known.name == name)
+    }
+}
+
 /// What decides about connections that stand.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Seen {
@@ -111,6 +118,10 @@ impl Trust {
     ) -> Result<Entry, Refused> {
         let bindings = self.bindings()?;
         let mut learned = self.learned();
+        if self.store.is_none() && learned.knows(&peer.fingerprint, &hello.name) {
+            // This node only wants to be taken back, by whatever became of those that it knew.
+            return Ok(Entry::Member);
+        }
         let known = Known { engine, bindings: &bindings, vouched: &learned.vouched };
         let entry = known.entry(&peer.fingerprint, hello)?;
         if entry == Entry::Unbound {
@@ -134,6 +145,15 @@ impl Trust {
         let Ok(bindings) = self.bindings() else { return false };
         let vouched = BTreeMap::new();
         Known { engine, bindings: &bindings, vouched: &vouched }.is_younger(hello)
+    }
+
+    /// Whether a node of this name is, or was, a member with this key.
+    pub(crate) fn knows(&self, peer: &Peer) -> bool {
+        let name = peer.identity.name.as_str();
+        let bindings = self.bindings().unwrap_or_default();
+        let mut bound = bindings.iter().filter(|bound| bound.name == name && !bound.removed);
+        bound.any(|bound| bound.fingerprint == peer.fingerprint)
+            || self.learned().knows(&peer.fingerprint, name)
     }
 
     /// Whether members are to be asked about a key now; from then on they were.

@@ -74,6 +74,19 @@ impl Notebook {
         }
     }
 
+    /// Begins anew, with nothing.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) fn begin(&self) -> io::Result<()> {
+        self.write(&Remembered::default())
+    }
+
+    /// What others have shown of their stores, as far as that can be read.
+    pub(crate) fn stores(&self) -> Vec<Shown> {
+        self.read().ok().flatten().unwrap_or_default().stores
+    }
+
     /// Reads what was written last; `None` where nothing was.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::raft::Handle;
 
 use super::file::Remembered;
-use super::{State, Witness, place};
+use super::{OUTLIVED_FOR, State, Witness, place};
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -110,7 +110,11 @@ impl Witness {
         let (mut view, mut met) = (engine.view(), self.inner.met.subscribe());
         loop {
             let over = began.elapsed() >= PATIENCE;
-            let doubts = !self.lock().doubts.is_empty();
+            let doubts = {
+                let state = self.lock();
+                let outlived = state.outlived.is_some_and(|(_, at)| at.elapsed() < OUTLIVED_FOR);
+                outlived || !state.doubts.is_empty()
+            };
             let may = {
                 let (view, met) = (view.borrow_and_update(), met.borrow_and_update());
                 may_vote(view.id, &view.voters, |id| met.contains(&id), over)

@@ -30,6 +30,8 @@ use std::time::Duration;
 use net::Refused;
 use parking_lot::{Mutex, MutexGuard};
 use proto::attest::{Finding, Fork, Lack, Memory, Place, Shown};
+use proto::lineage::{Kinship, Lineage};
+use proto::member::NodeRole;
 use proto::peer::{Hello, NodeInfo, Refusal};
 use proto::{Problem, ProblemCode};
 use tokio::sync::watch;
@@ -48,6 +50,13 @@ use self::lives::{LifeVerdict, Lives};
 
 /// How long a process that is refused is told of after it came last.
 const SHOWN_FOR: Duration = Duration::from_secs(60);
+
+/// A primary that was heard so lately leads.
+const LED_FOR: Duration = Duration::from_secs(2);
+/// Who has heard of none for so long, while a member says that the cluster went on without it, believes it.
+const OUTLIVED_AFTER: Duration = Duration::from_secs(2);
+/// A member that said so and is not heard any more holds up no election.
+const OUTLIVED_FOR: Duration = Duration::from_secs(6);
 
 /// What a second process of a node is told, and everybody of it.
 const SECOND: &str = "a second process runs with a copy of its store and its key";
@@ -91,6 +100,10 @@ struct State {
     contradictions: BTreeMap<u64, Contradiction>,
     /// Nodes that remember more of this one than it has, and have not heard yet what it shows.
     doubts: BTreeSet<u64>,
+    /// When a primary of this lineage was last heard that a majority follows.
+    led_at: Option<Instant>,
+    /// Since when, and when last, a member has said that the cluster went on without this node.
+    outlived: Option<(Instant, Instant)>,
 }
 
 /// What is wrong between this node and another.
@@ -233,6 +246,38 @@ impl Witness {
     /// Why the two have nothing to say to each other.
     pub fn answered_by(&self, they: &Hello) -> Result<(), Refused> {
         self.meet(they, None)
+    }
+
+    /// Whether a member, known by its key, says in its answer that the cluster went on without this node,
+    /// after the majority was lost (`recover`). Then this node's store has ended; but not where a majority
+    /// follows this node, or a primary that it hears: then that was done by mistake, and a person has to
+    /// decide. A node that has just started waits a moment for the word of such a primary.
+    ///
+    /// # Errors
+    /// That it is so.
+    pub fn outlived_by(&self, they: &Hello) -> Result<(), Refused> {
+        let mine = Lineage::of(self.inner.me.raft_id);
+        let later = mine.kinship(Lineage::of(they.raft_id)) == Kinship::Later;
+        if they.refusal.is_empty() || they.why_refused() != Refusal::Lacks || !later {
+            return Ok(());
+        }
+        let engine = self.inner.engine.lock().clone();
+        let leads = engine.is_some_and(|it| it.is_attested() && it.view().borrow().is_primary());
+        let refusal = Refused::new(Refusal::Lacks, format!("{} says: {}", they.name, they.refusal));
+        let mut state = self.lock();
+        if leads || state.led_at.is_some_and(|at| at.elapsed() < LED_FOR) {
+            state.outlived = None;
+            let reason = format!("{}. But a majority is here: stop one of the two", refusal.reason);
+            return Err(state.told(&they.name, Refused { reason, ..refusal }));
+        }
+        let now = Instant::now();
+        let since = state.outlived.map_or(now, |(since, _)| since);
+        state.outlived = Some((since, now));
+        drop(state);
+        if since.elapsed() >= OUTLIVED_AFTER {
+            self.is_lacking(refusal.reason.clone());
+        }
+        Err(refusal)
     }
 
     fn meet(&self, they: &Hello, called_from: Option<SocketAddr>) -> Result<(), Refused> {
@@ -380,6 +425,10 @@ impl Witness {
         let Some(shown) = &info.shown else { return true };
         let mut state = self.lock();
         let counts = state.lives.heard(shown, info.leaving, asked, Instant::now());
+        let ours = Lineage::of(shown.raft_id) == Lineage::of(self.inner.me.raft_id);
+        if counts && ours && info.followed && NodeRole::read(&info.role) == NodeRole::Primary {
+            state.led_at = Some(Instant::now());
+        }
         if counts {
             state.note(shown);
         }

@@ -54,6 +54,13 @@ pub(crate) fn check(change: &MemberChange) -> Result<(), Failure> {
         MemberOp::Readmit(ask) => check_readmit(ask),
         MemberOp::Repaired(done) => check_name(&done.name),
         MemberOp::Recover(recover) => check_name(&recover.name),
+        MemberOp::NewLineage(begin) => {
+            check_name(&begin.name)?;
+            if begin.incarnation.len() != 16 {
+                return Err(invalid("an incarnation has 16 bytes"));
+            }
+            Ok(())
+        }
     }
 }
 

@@ -72,6 +72,7 @@ impl Machine<'_> {
             MemberOp::Readmit(ask) => self.readmit(ask, now)?,
             MemberOp::Repaired(done) => self.end_repair(done)?,
             MemberOp::Recover(recover) => self.let_return(recover)?,
+            MemberOp::NewLineage(begin) => self.begin_lineage(begin, now)?,
         };
         self.write_members(place, caller, changed)
     }
@@ -476,7 +477,8 @@ fn is_of_nodes(op: &MemberOp) -> bool {
         | MemberOp::Bind(_)
         | MemberOp::Move(_)
         | MemberOp::Readmit(_)
-        | MemberOp::Repaired(_) => true,
+        | MemberOp::Repaired(_)
+        | MemberOp::NewLineage(_) => true,
         MemberOp::Remove(_) | MemberOp::Set(_) | MemberOp::StepDown(_) | MemberOp::Recover(_) => {
             false
         }

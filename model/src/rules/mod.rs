@@ -16,6 +16,7 @@ pub(crate) mod homes;
 pub(crate) mod input;
 pub(crate) mod keep_blocks;
 pub(crate) mod kv;
+pub(crate) mod lineage;
 pub mod machine;
 pub(crate) mod member_check;
 pub(crate) mod members;

@@ -195,9 +195,9 @@ impl Machine<'_> {
     }
 }
 
-/// Puts a node's present store to those that it had. Of stores that ended by a repair only the last are
+/// Puts a node's present store to those that it had, as one that a later store takes the place of. Of stores that ended by a repair only the last are
 /// remembered: their key is known, and every smaller raft id of it is over.
-fn put_away(node: &mut Node) -> Result<(), Failure> {
+pub(crate) fn put_away(node: &mut Node) -> Result<(), Failure> {
     if node.gone.len() + 1 >= NODE_STORES_MAX {
         let Some(oldest) = node.gone.iter().position(|gone| gone.repaired) else {
             let name = &node.row.name;

@@ -7,8 +7,8 @@ use golden::Line;
 use model::{CommandOp, MemoryView, query};
 use proto::admin::{AdminChange, AdminKey, AdminName, AdminOp, AdminRecovery, AdminRow, Admins};
 use proto::member::{
-    AdmitNode, BindKey, Lead, MemberOp, MemberRow, MemberState, MemberWants, MoveNode, Notice,
-    ReadmitNode, RecoverNode, RemoveNodes, RepairedNode, SetNode, StepDown,
+    AdmitNode, BindKey, Lead, MemberOp, MemberRow, MemberState, MemberWants, MoveNode, NewLineage,
+    Notice, ReadmitNode, RecoverNode, RemoveNodes, RepairedNode, SetNode, StepDown,
 };
 use proto::token::{AdmitClient, CreateToken, TokenId, TokenOp, TokenProof, TokenView};
 use proto::wire::{MemberChange, Members, Plan, TokenChange, Tokens};
@@ -29,6 +29,7 @@ pub(crate) enum Verb {
     Moved,
     Readmit,
     Repaired,
+    NewLineage,
     // Commands of admins.
     Recover,
     AddAdmin,
@@ -74,6 +75,7 @@ impl Verb {
             "moved" => Self::Moved,
             "readmit" => Self::Readmit,
             "repaired" => Self::Repaired,
+            "new-lineage" => Self::NewLineage,
             "recover" => Self::Recover,
             "check-readmission" => Self::CheckReadmission,
             "remove" => Self::Remove,
@@ -141,6 +143,7 @@ impl Verb {
             }
             Self::Readmit => member(MemberOp::Readmit(readmit(line)), line),
             Self::Repaired => member(MemberOp::Repaired(repaired(line)), line),
+            Self::NewLineage => member(MemberOp::NewLineage(new_lineage(line)), line),
             Self::Recover => {
                 member(MemberOp::Recover(RecoverNode { name: line.text("name") }), line)
             }
@@ -314,6 +317,19 @@ fn readmit(line: &mut Line) -> ReadmitNode {
         incarnation: store(&line.text("store")),
         why: line.text("why"),
         permitted: line.text("permitted") != "no",
+    }
+}
+
+/// The lineage of that number, with 7 drawn.
+fn new_lineage(line: &mut Line) -> NewLineage {
+    let before = (1..line.number("lineage"))
+        .fold(proto::lineage::Lineage::FIRST, |lineage, _| lineage.next(9).unwrap());
+    NewLineage {
+        name: line.text("name"),
+        raft_id: before.next(7).unwrap().first_raft_id(),
+        incarnation: store(&line.text("store")),
+        last_index: line.number("last"),
+        committed_index: line.number("committed"),
     }
 }
 
