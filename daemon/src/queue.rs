@@ -331,7 +331,6 @@ mod tests {
         assert!(queue.books().under_way.is_empty());
     }
 
-    /// Seen to fail with an answer that says nothing when it is dropped.
     #[test]
     fn what_nobody_answers_is_unknown() {
         let (queue, told) = (Queue::default(), Arc::new(Mutex::new(Vec::new())));

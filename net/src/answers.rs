@@ -302,7 +302,6 @@ mod tests {
         out
     }
 
-    /// Seen to fail with answers taken by their number alone.
     #[tokio::test(start_paused = true)]
     async fn the_first_answer_counts() {
         let (answers, seat) = (Answers::new(), seat());

@@ -131,7 +131,6 @@ mod tests {
     }
 
     proptest! {
-        /// Seen to fail with the number left out of the frame's length.
         #[test]
         fn frames_survive_any_cut(
             frames: Vec<(u64, Vec<u8>)>,

@@ -275,7 +275,6 @@ mod tests {
         (calls.begin(b"hello", answer, limit).unwrap().0, answered)
     }
 
-    /// Seen to fail with every call taken for sent, and with none.
     #[tokio::test(start_paused = true)]
     async fn what_has_not_gone_out_was_not_done() {
         let calls = Calls::default();

@@ -77,7 +77,6 @@ async fn streams_of(alpns: &[&[u8]], ops: impl Iterator<Item = Op>) -> usize {
     within(serves).await.unwrap()
 }
 
-/// Seen to fail with a client that opens a stream for each, and with one that knows no other way.
 #[tokio::test]
 async fn small_messages_share_a_stream_where_the_node_knows_how() {
     let many = || (0..50).map(|n| send(&format!("m{n}")));
@@ -140,7 +139,6 @@ async fn what_is_no_message_is_refused_and_disturbs_no_other() {
     assert!(matches!(answer(&mut rx).await, (9, Reply::Ack(_))));
 }
 
-/// Seen to fail with the check of each left out.
 #[tokio::test]
 async fn what_breaks_the_protocol_ends_the_connection() {
     let (pki, world) = (Pki::new(1), World::new());
