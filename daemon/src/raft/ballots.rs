@@ -31,9 +31,17 @@ const SYNCS: u32 = 4;
 /// The longest wait for anybody's vote.
 pub(super) const PATIENCE_MAX: Duration = Duration::from_secs(10);
 
+const _: () = assert!(
+    SLOW.as_millis() * (SYNCS as u128) < PATIENCE_MAX.as_millis(),
+    "patience grows with the disk before it ends"
+);
+
 /// How long an election may take where syncs take this long; zero where they are fast.
 fn patience(sync: Duration) -> Duration {
-    if sync < SLOW { Duration::ZERO } else { sync.saturating_mul(SYNCS).min(PATIENCE_MAX) }
+    let patience =
+        if sync < SLOW { Duration::ZERO } else { sync.saturating_mul(SYNCS).min(PATIENCE_MAX) };
+    assert!(patience <= PATIENCE_MAX, "no disk holds an election up for {patience:?}");
+    patience
 }
 
 /// How long a sync takes at the slowest node of the fastest majority, of `voters`, as far as they say.
@@ -41,6 +49,7 @@ fn patience(sync: Duration) -> Duration {
 pub(crate) fn pace(mut syncs: Vec<Duration>, voters: usize) -> Duration {
     syncs.sort_unstable();
     let majority = voters / 2 + 1;
+    assert!(2 * majority > voters, "{majority} of {voters} is no majority");
     syncs.get(majority - 1).or_else(|| syncs.last()).copied().unwrap_or_default()
 }
 

@@ -252,7 +252,11 @@ pub(crate) fn stored_vote(vote: &Vote) -> StoredVote {
 pub(crate) fn stored_entry(entry: &Entry) -> LogEntry {
     let payload = match &entry.payload {
         EntryPayload::Blank => Bytes::from_static(&[KIND_BLANK]),
-        EntryPayload::Normal(payload) => payload.stored().clone(),
+        EntryPayload::Normal(payload) => {
+            let stored = payload.stored();
+            assert_eq!(stored.first(), Some(&KIND_NORMAL), "an entry that is read as another kind");
+            stored.clone()
+        }
         EntryPayload::Membership(membership) => {
             let mut bytes = vec![KIND_MEMBERSHIP];
             bytes.extend_from_slice(&encode_membership(membership));
@@ -280,6 +284,8 @@ pub(crate) fn entry(stored: LogEntry) -> Result<Entry, CodecError> {
 pub(crate) fn encode_membership(membership: &Membership) -> Vec<u8> {
     let configs = membership.get_joint_config().iter();
     let configs = configs.map(|ids| WireConfig { voters: ids.iter().copied().collect() });
+    let is_member = |id: u64| membership.nodes().any(|(member, _)| *member == id);
+    assert!(membership.voter_ids().all(is_member), "a voter that is no member: {membership}");
     let members = membership.nodes().map(|(raft_id, member)| WireMember {
         raft_id: *raft_id,
         name: member.name.clone(),
@@ -314,6 +320,10 @@ pub(crate) fn applied_membership(
 }
 
 pub(crate) fn encode_append(request: AppendEntriesRequest<Types>) -> Request {
+    let next = request.prev_log_id.as_ref().map_or(0, |previous| previous.index() + 1);
+    for (index, entry) in (next..).zip(&request.entries) {
+        assert_eq!(entry.log_id.index(), index, "entries do not follow what they are sent after");
+    }
     let entries = request.entries.iter().map(|entry| {
         let stored = stored_entry(entry);
         WireEntry { id: Some(wire_log_id(&entry.log_id)), payload: stored.payload }

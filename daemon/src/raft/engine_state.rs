@@ -111,6 +111,8 @@ pub(crate) fn follow(raft: &Raft) -> watch::Receiver<EngineState> {
         while metrics.changed().await.is_ok() {
             let view = read(&metrics.borrow_and_update());
             tx.send_if_modified(|old| {
+                assert_eq!(old.id, view.id, "the engine is another node's");
+                assert!(old.term <= view.term, "term {} after {}", view.term, old.term);
                 let changed = *old != view;
                 *old = view;
                 changed
@@ -127,6 +129,8 @@ pub(crate) fn follow(raft: &Raft) -> watch::Receiver<EngineState> {
 
 fn read(metrics: &openraft::RaftMetrics<Types>) -> EngineState {
     let membership = &metrics.membership_config;
+    let is_member = |id: u64| membership.nodes().any(|(member, _)| *member == id);
+    assert!(membership.voter_ids().all(is_member), "a voter that is no member: {membership}");
     EngineState {
         id: metrics.id,
         role: match metrics.state {

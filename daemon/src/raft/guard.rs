@@ -28,22 +28,27 @@ const EPISODE: Duration = Duration::from_secs(10);
 /// Judges what other nodes send, by this node's clock.
 pub struct Guard {
     limit_ns: Box<dyn Fn() -> Option<u64> + Send + Sync>,
-    hears: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    may_be_elected: Box<dyn Fn(&str) -> bool + Send + Sync>,
     refused: AtomicU64,
     last_refusal: Mutex<Option<Instant>>,
 }
 
 impl Guard {
     /// A guard. `limit_ns` gives the highest stamp, in nanoseconds since 1970, that a live entry
-    /// may have, or `None` while this node's clock is no judge; `hears` says whether a node, given
+    /// may have, or `None` while this node's clock is no judge; `may_be_elected` says whether a node, given
     /// by its name, may stand for election as far as clocks are concerned.
     #[must_use]
     pub fn new(
         limit_ns: impl Fn() -> Option<u64> + Send + Sync + 'static,
-        hears: impl Fn(&str) -> bool + Send + Sync + 'static,
+        may_be_elected: impl Fn(&str) -> bool + Send + Sync + 'static,
     ) -> Self {
         let (refused, last_refusal) = (AtomicU64::new(0), Mutex::new(None));
-        Self { limit_ns: Box::new(limit_ns), hears: Box::new(hears), refused, last_refusal }
+        Self {
+            limit_ns: Box::new(limit_ns),
+            may_be_elected: Box::new(may_be_elected),
+            refused,
+            last_refusal,
+        }
     }
 
     /// A guard that lets everything pass.
@@ -58,8 +63,8 @@ impl Guard {
         self.refused.load(Ordering::Relaxed)
     }
 
-    pub(super) fn hears(&self, candidate: &str) -> bool {
-        (self.hears)(candidate)
+    pub(super) fn may_be_elected(&self, candidate: &str) -> bool {
+        (self.may_be_elected)(candidate)
     }
 
     /// Looks through a request in front of the engine.
@@ -71,6 +76,8 @@ impl Guard {
         let commit_index = request.leader_commit.as_ref().map_or(0, |commit| commit.index());
         let stamps = request.entries.iter().filter_map(stamp_of);
         check(stamps, commit_index, limit_ns).inspect_err(|refusal| {
+            assert!(refusal.index > commit_index, "what is committed was refused: {refusal}");
+            assert!(refusal.stamp_ns > limit_ns, "a stamp within the limit was refused: {refusal}");
             self.refused.fetch_add(1, Ordering::Relaxed);
             let last = self.last_refusal.lock().replace(Instant::now());
             if last.is_none_or(|last| last.elapsed() > EPISODE) {

@@ -17,6 +17,7 @@ use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 use proto::limits::APPEND_BYTES_MAX;
 
+use crate::store::format::LogEntry;
 use crate::store::{DamageKind, Store, StoreError, Writer};
 use planted::Bug;
 
@@ -35,14 +36,17 @@ pub(super) struct LogStore {
     shared: Arc<Shared>,
 }
 
+/// One past the highest entry that this node knows to be committed. Shared with the state machine, which
+/// applies none beyond it.
+pub(super) type Committed = Arc<AtomicU64>;
+
 struct Shared {
     observe: Observe,
     /// The stamp that the log's last entry will have when it is applied.
     last_stamp: Mutex<Hlc>,
     vote: Mutex<Option<Vote>>,
     ballots: Arc<Ballots>,
-    /// One past the highest entry that this node knows to be committed.
-    committed: AtomicU64,
+    committed: Committed,
 }
 
 /// The highest stamp that log and state of a store hold, or a little more; what was cut off the log
@@ -78,7 +82,7 @@ impl LogStore {
         let vote = store.vote().map(codec::vote);
         let (last_stamp, vote) = (Mutex::new(last_stamp), Mutex::new(vote));
         let ballots = Arc::new(Ballots::new(writer.clone()));
-        let committed = AtomicU64::new(0);
+        let committed = Committed::default();
         let shared = Shared { observe, last_stamp, vote, ballots, committed };
         Ok(Self { store, writer, shared: Arc::new(shared) })
     }
@@ -86,6 +90,11 @@ impl LogStore {
     /// What votes cost here, and whether one is out.
     pub(super) fn ballots(&self) -> Arc<Ballots> {
         Arc::clone(&self.shared.ballots)
+    }
+
+    /// How far the log is known to be committed, as it grows.
+    pub(super) fn committed(&self) -> Committed {
+        Arc::clone(&self.shared.committed)
     }
 
     /// Notes the stamps of all entries from this index on.
@@ -105,6 +114,7 @@ impl LogStore {
     /// Moves the last stamp on as the state machine will when it applies the entry.
     fn note_stamp(&self, entry: &Entry) {
         let mut last = self.shared.last_stamp.lock();
+        let before = *last;
         *last = match &entry.payload {
             EntryPayload::Normal(payload) => match model::stamps_of(payload.batch()) {
                 Ok((base, count)) => {
@@ -115,6 +125,7 @@ impl LogStore {
             },
             EntryPayload::Blank | EntryPayload::Membership(_) => last.succ(),
         };
+        assert!(*last >= before, "the stamps of the log went back from {before} to {last}");
     }
 
     fn last_stamp(&self) -> Hlc {
@@ -134,6 +145,12 @@ impl LogStore {
 
     fn cached_vote(&self) -> Option<Vote> {
         *self.shared.vote.lock()
+    }
+
+    fn note_committed(&self, committed: Option<&LogId>) {
+        if let Some(committed) = committed {
+            self.shared.committed.fetch_max(committed.index() + 1, Ordering::Relaxed);
+        }
     }
 
     /// Whether the log may be cut behind this entry: nothing that is settled may go, and the entry
@@ -178,7 +195,19 @@ impl LogStore {
 
     fn read(&self, from: u64, to: u64, bytes: usize) -> Result<Vec<Entry>, io::Error> {
         let stored = self.store.entries(from, to, bytes)?;
+        if let (Some(first), Some(last)) = (stored.first(), stored.last()) {
+            assert!(from <= first.index && last.index < to, "entries beyond what was asked for");
+        }
+        assert_in_order(&stored);
         stored.into_iter().map(|entry| codec::entry(entry).map_err(io::Error::other)).collect()
+    }
+}
+
+/// What stands in the log one after the other has no gap, and no term before that of its predecessor.
+fn assert_in_order(entries: &[LogEntry]) {
+    for (before, after) in entries.iter().zip(entries.iter().skip(1)) {
+        assert_eq!(after.index, before.index + 1, "a gap in the log");
+        assert!(after.term >= before.term, "the terms of the log went back at {}", after.index);
     }
 }
 
@@ -223,6 +252,7 @@ impl RaftLogStorage<Types> for LogStore {
             Some(entry) => Some(entry.log_id()),
             None => floor,
         };
+        assert!(floor <= last, "the log is purged up to {floor:?} and ends at {last:?}");
         Ok(LogState { last_purged_log_id: floor, last_log_id: last })
     }
 
@@ -231,6 +261,8 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        let before = self.cached_vote();
+        assert!(before.is_none_or(|before| *vote >= before), "{vote} after {before:?}");
         self.shared.ballots.note(vote);
         self.writer.vote(codec::stored_vote(vote)).await?;
         *self.shared.vote.lock() = Some(*vote);
@@ -247,6 +279,7 @@ impl RaftLogStorage<Types> for LogStore {
             self.note_stamp(&entry);
             stored.push(codec::stored_entry(&entry));
         }
+        assert_in_order(&stored);
         // Before the engine may act on the entries: what is stamped here next lies above them.
         self.tell_stamp();
         if stored.is_empty() {
@@ -262,6 +295,8 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         let end = self.check_cut(last_log_id.as_ref())?;
+        let applied = self.store.applied_end().min(self.store.range().1);
+        assert!(end >= applied, "what is applied, up to {applied}, would be cut from {end} on");
         Ok(self.writer.truncate(end)?)
     }
 
@@ -273,14 +308,15 @@ impl RaftLogStorage<Types> for LogStore {
         }
         let Some(noted) = self.store.noted_committed() else { return Ok(None) };
         let held = self.store.place_at(noted.index)?;
-        Ok(held.filter(|held| *held == noted).as_ref().map(codec::mark_log_id))
+        let held = held.filter(|held| *held == noted);
+        let held = held.as_ref().map(codec::mark_log_id);
+        self.note_committed(held.as_ref());
+        Ok(held)
     }
 
     /// Kept in memory, for [`Self::truncate_after`].
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
-        if let Some(committed) = committed {
-            self.shared.committed.fetch_max(committed.index() + 1, Ordering::Relaxed);
-        }
+        self.note_committed(committed.as_ref());
         Ok(())
     }
 

@@ -28,6 +28,7 @@ use crate::store::format::{AppliedState, LogMark};
 use crate::store::{ChunkReader, DamageKind, Incoming, SnapshotHead, Store, StoreError, damage_in};
 
 use super::codec;
+use super::log::Committed;
 use super::states::States;
 use super::types::{ApplyResult, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
 
@@ -35,6 +36,8 @@ use super::types::{ApplyResult, Entry, LogId, Snapshot, SnapshotMeta, StoredMemb
 const CHUNK_ENTRIES: usize = 64;
 /// Bytes of entries that one batch of the state machine takes at most, but never less than one.
 const CHUNK_BYTES: usize = 1 << 20;
+
+const _: () = assert!(CHUNK_ENTRIES <= DIGESTS_KEPT, "the digests of one batch are all remembered");
 
 /// Data of a snapshot, by where it comes from.
 #[derive(Debug)]
@@ -68,9 +71,14 @@ impl Digests {
 
     fn push(&self, new: impl IntoIterator<Item = (u64, Hash)>) {
         let mut kept = self.0.lock();
-        kept.extend(new);
+        for (index, digest) in new {
+            let before = kept.back().map(|(index, _)| *index);
+            assert!(before < Some(index), "a digest after entry {index} behind {before:?}");
+            kept.push_back((index, digest));
+        }
         let surplus = kept.len().saturating_sub(DIGESTS_KEPT);
         kept.drain(..surplus);
+        assert!(kept.len() <= DIGESTS_KEPT, "{} digests", kept.len());
     }
 
     /// Begins anew: the state came from elsewhere.
@@ -94,6 +102,7 @@ pub(super) struct StateMachine {
     ratcheted: Arc<AtomicU64>,
     digests: Digests,
     states: States,
+    committed: Committed,
     /// Whether an entry must be in the log before it is applied: always, but in the engine's own
     /// test suite, which feeds the state machine without a log.
     log_first: bool,
@@ -119,7 +128,7 @@ impl StateMachine {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub(super) fn new(store: Store) -> Result<(Self, Watch), StoreError> {
+    pub(super) fn new(store: Store, committed: Committed) -> Result<(Self, Watch), StoreError> {
         let applied = store.applied()?;
         let stamp = last_stamp(&store)?;
         let progress =
@@ -137,15 +146,24 @@ impl StateMachine {
             states: states.clone(),
         };
         let log_first = true;
-        let this =
-            Self { store, applied, progress, members_epoch, ratcheted, digests, states, log_first };
+        let this = Self {
+            store,
+            applied,
+            progress,
+            members_epoch,
+            ratcheted,
+            digests,
+            states,
+            committed,
+            log_first,
+        };
         Ok((this, watch))
     }
 
     /// A state machine that is fed without a log.
     #[cfg(test)]
     pub(crate) fn without_log(store: Store) -> Result<Self, StoreError> {
-        let (this, _) = Self::new(store)?;
+        let (this, _) = Self::new(store, Committed::default())?;
         Ok(Self { log_first: false, ..this })
     }
 
@@ -197,6 +215,7 @@ impl StateMachine {
                 }
             };
             let term = id.committed_leader_id().term;
+            self.assert_next(applied.last.as_ref(), id.index(), term);
             let outcomes = machine.apply(id.index(), term, batch.as_ref());
             let outcomes = outcomes.map_err(|error| self.cannot_apply(error))?;
             results.push(ApplyResult { outcomes });
@@ -213,6 +232,8 @@ impl StateMachine {
         let (stamp, members_epoch) = (machine.last_stamp(), machine.members_epoch());
         let changes = machine.into_changes();
         drop(view);
+        let index = |applied: &AppliedState| applied.last.as_ref().map(|last| last.index);
+        assert!(index(&applied) > index(&self.applied), "applied, and no further than before");
         self.store.apply(changes, &applied, &places)?;
         self.applied = applied;
         self.digests.push(digests);
@@ -223,12 +244,24 @@ impl StateMachine {
         Ok(results)
     }
 
+    /// Only what is committed is applied, and in the order of the log.
+    fn assert_next(&self, last: Option<&LogMark>, index: u64, term: u64) {
+        let last_term = last.map_or(0, |last| last.term);
+        assert!(last_term <= term, "entry {index} of term {term} after one of term {last_term}");
+        let committed = self.committed.load(Ordering::Relaxed);
+        assert!(
+            !self.log_first || index < committed,
+            "entry {index}, committed before {committed}"
+        );
+    }
+
     /// The place of an entry that is applied, as the log has it; it is added to `places`.
     fn place(&self, id: &LogId, places: &mut Vec<Place>) -> Result<LogMark, io::Error> {
         if !self.log_first {
             return Ok(mark(id, Vec::new()));
         }
         let place = self.store.logged(id.index())?;
+        assert_eq!(place.index, id.index(), "the log gave the place of another entry");
         if place.term != id.committed_leader_id().term {
             return Err(self.contradicted(id.index(), id.committed_leader_id().term, place.term));
         }
@@ -279,12 +312,17 @@ impl StateMachine {
             self.ratcheted.fetch_add(ratcheted, Ordering::Relaxed);
             tracing::warn!(ratcheted, up_to_index = index, "stamps were raised at apply");
         }
+        let before = *self.progress.borrow();
+        assert!(index >= before.index, "applied up to {index:?} after {before:?}");
+        assert!(stamp >= before.stamp, "the last stamp is {stamp} after {before:?}");
         if let Some(index) = index {
             self.store.set_applied(index + 1);
         }
         self.progress.send_replace(Progress { index, stamp });
-        self.members_epoch
-            .send_if_modified(|last| std::mem::replace(last, members_epoch) != members_epoch);
+        self.members_epoch.send_if_modified(|last| {
+            assert!(*last <= members_epoch, "epoch {members_epoch} of the members after {last}");
+            std::mem::replace(last, members_epoch) != members_epoch
+        });
     }
 
     fn meta(applied: &AppliedState) -> Result<SnapshotMeta, io::Error> {
@@ -352,6 +390,7 @@ impl RaftStateMachine<Types> for StateMachine {
                     self.store.note_damage(DamageKind::Corrupt, found);
                 }
             })?;
+            assert_eq!(responders.len(), results.len(), "each entry has one answer");
             for (responder, result) in responders.into_iter().zip(results) {
                 if let Some(responder) = responder {
                     responder.send(result);
@@ -386,6 +425,7 @@ impl RaftStateMachine<Types> for StateMachine {
             return Err(io::Error::other(format!("a snapshot of {found:?} announced as {meta}")));
         }
         self.store.flip(*incoming).await?;
+        assert_eq!(self.store.applied()?.last, applied.last, "the state is not the snapshot's");
         self.applied = applied;
         self.digests.restart(&self.store)?;
         self.note(last_stamp(&self.store)?, 0, members_epoch(&self.store)?);

@@ -206,7 +206,7 @@ impl Handle {
         let id = store.identity().raft_id;
         let last_stamp = machine::last_stamp(&store)?;
         let log = LogStore::new(store.clone(), last_stamp, Arc::clone(&observe))?;
-        let (state_machine, machine) = StateMachine::new(store.clone())?;
+        let (state_machine, machine) = StateMachine::new(store.clone(), log.committed())?;
         let config = engine_config(timing);
         let config = config.map_err(|error| StoreError::Foreign(error.to_string()))?;
         let refusals: Arc<Refusals> = Arc::default();
@@ -223,6 +223,7 @@ impl Handle {
         let raft = runtime::drawing(chance, starting).await;
         let raft = raft.map_err(|error| StoreError::Damaged(error.to_string()))?;
         let writer = store.writer()?;
+        ending::has_begun();
         let view = engine_state::follow(&raft);
         let (receiving, guard) = (Arc::default(), Arc::new(guard));
         let elections = Arc::<Elections>::default();
@@ -355,7 +356,11 @@ impl Handle {
         let place = ReadLogId::from_log_id(place);
         let linearizer = Linearizer::<Types>::new(barrier.primary, place, None);
         match linearizer.try_await_ready(&self.raft, Some(timeout)).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) => {
+                let reached = self.progress().borrow().index;
+                assert!(reached >= Some(barrier.index), "a read before {barrier:?}: {reached:?}");
+                Ok(())
+            }
             Ok(Err(_)) => Err(BarrierError::Behind),
             Err(error) => Err(BarrierError::Stopped(error.to_string())),
         }
@@ -491,8 +496,9 @@ impl Handle {
 
     /// Stops the engine. Whoever waits for that may go away meanwhile.
     pub async fn stop(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
-        ending::begins();
+        if !self.stopping.swap(true, Ordering::SeqCst) {
+            ending::ends();
+        }
         let raft = self.raft.clone();
         // In a task of its own: if whoever waits first for the engine's end is dropped, all others
         // that wait for it panic.
@@ -513,7 +519,10 @@ impl Handle {
     /// # Errors
     /// When the store cannot be read.
     pub fn highest_stamp(&self) -> Result<Hlc, StoreError> {
-        log::highest_stamp(&self.store)
+        let applied = self.last_stamp();
+        let highest = log::highest_stamp(&self.store)?;
+        assert!(highest >= applied, "the highest stamp is {highest}, and {applied} is applied");
+        Ok(highest)
     }
 
     /// Final stamp of the last applied entry.

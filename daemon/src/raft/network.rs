@@ -37,6 +37,8 @@ pub(crate) const URGENT_RAFT: u8 = 1;
 /// First byte of a frame on the urgent lane that carries how a node is.
 pub(crate) const URGENT_INFO: u8 = 2;
 
+const _: () = assert!(URGENT_RAFT != URGENT_INFO, "the two protocols of the lane are told apart");
+
 type RpcError = RPCError<Types>;
 
 /// Makes the engine's clients.
@@ -65,6 +67,7 @@ impl Network {
     }
 
     fn client(&self, target: u64, member: &Member, lane: Lane) -> Peer {
+        assert_ne!(target, self.id, "a node sends itself nothing");
         let address = peer_address(target, member);
         let (link, refusals) = (Arc::clone(&self.link), Arc::clone(&self.refusals));
         let (silent, ballots) = (Arc::clone(&self.silent), Arc::clone(&self.ballots));

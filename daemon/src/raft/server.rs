@@ -94,7 +94,7 @@ impl Handle {
                 return;
             }
             RequestKind::Vote(ballot) | RequestKind::PreVote(ballot)
-                if !self.hears(ballot.candidate()) =>
+                if !self.may_be_elected(ballot.candidate()) =>
             {
                 return;
             }
@@ -105,7 +105,9 @@ impl Handle {
             RequestKind::Vote(ballot) => self.vote(ballot).await,
             RequestKind::PreVote(ballot) => self.pre_vote(ballot).await,
             // Whoever gives the role away may have a bad clock; who gets it counts.
-            RequestKind::Transfer(transfer) if !self.hears(Some(transfer.successor())) => return,
+            RequestKind::Transfer(transfer) if !self.may_be_elected(Some(transfer.successor())) => {
+                return;
+            }
             RequestKind::Transfer(transfer) => self.take_over(transfer).await,
             RequestKind::Snapshot(_) => Err(CodecError("a snapshot on the urgent lane".to_owned())),
         };
@@ -114,14 +116,14 @@ impl Handle {
     }
 
     /// Whether a node may get the primary role, as far as its clock is concerned.
-    fn hears(&self, candidate: Option<u64>) -> bool {
+    fn may_be_elected(&self, candidate: Option<u64>) -> bool {
         let view = self.view.borrow();
         let member = candidate.and_then(|id| view.members.get(&id));
-        let hears = member.is_none_or(|member| self.guard.hears(&member.name));
-        if !hears {
+        let may = member.is_none_or(|member| self.guard.may_be_elected(&member.name));
+        if !may {
             tracing::debug!(?candidate, "its clock and this node's contradict each other: no vote");
         }
-        hears
+        may
     }
 
     async fn vote(&self, ballot: codec::Ballot) -> Result<ResponseKind, CodecError> {

@@ -15,6 +15,11 @@ pub(crate) const KIND_NORMAL: u8 = 1;
 /// See `KIND_BLANK`.
 pub(crate) const KIND_MEMBERSHIP: u8 = 2;
 
+const _: () = assert!(
+    KIND_BLANK != KIND_NORMAL && KIND_NORMAL != KIND_MEMBERSHIP && KIND_MEMBERSHIP != KIND_BLANK,
+    "the kinds of entries are told apart"
+);
+
 /// The engine's configuration of types.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Types;
