@@ -94,7 +94,7 @@ impl std::fmt::Display for Lineage {
 mod tests {
     use super::*;
 
-    /// Seen to fail with the drawn bits left out of the raft id: two that began apart were the same.
+    /// Two that began apart differ by their drawn bits.
     #[test]
     fn a_raft_id_says_which_lineage_it_is_of() {
         for id in [0, 1, 3, 16, 70_000] {

@@ -96,8 +96,8 @@ fn wipe(cluster: &Cluster, node: &str) {
     fs::remove_dir_all(cluster.data(node)).unwrap();
 }
 
-/// Seen to fail with the stores of the others left as they were in the table: n1 and n3 were refused for
-/// their raft ids, and never came back.
+/// The others come back with new stores. Seen to fail with a dialler that knew only raft ids of before: n1
+/// and n3 were refused, and never came back.
 #[test]
 fn the_cluster_goes_on_with_what_one_node_held() {
     let (mut cluster, before) = only_n2_is_left();
@@ -137,8 +137,8 @@ fn the_cluster_goes_on_with_what_one_node_held() {
     send(&cluster, "later", 1);
 }
 
-/// Both others come back with what they had, which is a majority of what the cluster was. Seen to fail with
-/// the lineage of a raft id not compared: they elected one of them.
+/// Both others come back with what they had, which is a majority of what the cluster was. Seen to fail where
+/// they met each other before they were told that their stores had ended: they elected one of them.
 #[test]
 fn old_stores_neither_win_nor_bring_anything_back() {
     let (mut cluster, before) = only_n2_is_left();
@@ -183,8 +183,8 @@ fn nothing_is_given_up_that_a_majority_could_have() {
     assert_eq!(held(&cluster, "n1", "before", false), SENT);
 }
 
-/// It was done by mistake: the others run, and had only been out of reach. Seen to fail with the word of a
-/// later lineage believed by who has a majority: both put their stores aside.
+/// It was done by mistake: the others run, and had only been out of reach. Who has a majority does not
+/// believe the word of a later lineage.
 #[test]
 fn a_majority_that_was_not_lost_goes_on() {
     let mut cluster = alice_and_bob();
@@ -221,7 +221,7 @@ fn a_majority_that_was_not_lost_goes_on() {
     assert_eq!(held(&cluster, "n1", "more", false), SENT);
 }
 
-/// Seen to fail with the new store made where the old one is.
+/// The old store is not touched before the new one is whole.
 #[test]
 fn it_can_be_killed_at_any_moment() {
     let (mut cluster, before) = only_n2_is_left();

@@ -94,6 +94,8 @@ mod smoke;
 #[cfg(test)]
 mod startup;
 #[cfg(test)]
+mod states;
+#[cfg(test)]
 mod stopping;
 #[cfg(test)]
 mod tidy;

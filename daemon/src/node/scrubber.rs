@@ -140,7 +140,6 @@ impl Node {
 mod tests {
     use super::*;
 
-    /// Seen to fail with the floor left out, and with a set rate that waits for the next day.
     #[test]
     fn everything_is_read_within_a_day_and_a_small_store_within_minutes() {
         const GIB: u64 = 1 << 30;

@@ -186,8 +186,8 @@ fn before_the_table_the_seed_says_who_is_a_member() {
     assert_eq!(table.entry(9, &hello("n9", 900, 9)), Err(Refusal::Unknown));
 }
 
-/// Seen to fail with raft ids compared as numbers alone: of two nodes that had both gone on alone, the one
-/// with the lower number was told that its store had ended, and put it aside.
+/// Of two nodes that have both gone on alone neither is told that its store has ended, whatever the order of
+/// their raft ids.
 #[test]
 fn nobody_mixes_with_another_lineage() {
     let one = Lineage::FIRST.next(5).unwrap().first_raft_id();
