@@ -98,6 +98,8 @@ impl Alone {
     pub(crate) async fn begin(self, store: &Store) -> Result<(), StoreError> {
         let Self { member, term, batch } = self;
         let (id, index) = (store.identity().raft_id, store.range().1);
+        assert_eq!(member.name, store.identity().node, "a node goes on alone as itself");
+        assert!(term > 0, "a lineage begins in a term of its own");
         let entry = |index, payload| {
             let log_id = LogId::new(CommittedLeader::new(term), index);
             codec::stored_entry(&Entry { log_id, payload })

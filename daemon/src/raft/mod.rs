@@ -23,6 +23,7 @@ pub mod overheard;
 mod runtime;
 mod server;
 mod states;
+mod timing;
 mod types;
 
 use std::collections::BTreeMap;
@@ -33,10 +34,10 @@ use std::time::Duration;
 use clock::Hlc;
 use model::Outcome;
 use net::Link;
+use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::raft::linearizable_read::{Linearizer, ReadLogId};
-use openraft::{Config, ReadPolicy, SnapshotPolicy};
 use tokio::sync::watch;
 
 use crate::chance::Chance;
@@ -53,6 +54,7 @@ pub use self::machine::Progress;
 pub use self::membership::{Change, ChangeError, EngineInternals, Follower};
 pub use self::network::peer_address;
 pub(crate) use self::network::{URGENT_INFO, URGENT_RAFT};
+pub use self::timing::{LogKept, Timing};
 pub use self::types::{Member, Payload};
 
 use self::ballots::Ballots;
@@ -63,38 +65,6 @@ use self::server::Receiving;
 use self::types::{CommittedLeader, Entry, LogId, Membership, Reply, Types};
 
 type Raft = openraft::Raft<Types, StateMachine>;
-
-/// When elections are held; times in milliseconds. The lower limit of the election timeout must exceed the
-/// time to connect and to answer, else every vote comes too late.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timing {
-    /// Between heartbeats.
-    pub heartbeat_ms: u64,
-    /// Lower limit of the random election timeout.
-    pub election_min_ms: u64,
-    /// Upper limit; also how long a leader is believed in without a heartbeat.
-    pub election_max_ms: u64,
-    /// Whether this node may stand for election before [`Handle::allow_elections`] says so, once it
-    /// is [`Handle::attested`].
-    pub from_the_start: bool,
-    /// How much of the log is kept.
-    pub kept: LogKept,
-}
-
-/// How much of the log is kept for nodes that were away; whoever lacks more gets a snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogKept {
-    /// After so many entries the log may be purged anew.
-    pub every: u64,
-    /// Entries that stay.
-    pub entries: u64,
-}
-
-impl Default for LogKept {
-    fn default() -> Self {
-        Self { every: 5_000, entries: 20_000 }
-    }
-}
 
 /// Proof of leadership at one moment: a proposal under it is refused once it is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,7 +177,7 @@ impl Handle {
         let last_stamp = machine::last_stamp(&store)?;
         let log = LogStore::new(store.clone(), last_stamp, Arc::clone(&observe))?;
         let (state_machine, machine) = StateMachine::new(store.clone(), log.committed())?;
-        let config = engine_config(timing);
+        let config = timing.engine_config();
         let config = config.map_err(|error| StoreError::Foreign(error.to_string()))?;
         let refusals: Arc<Refusals> = Arc::default();
         let silent = Arc::<AtomicBool>::default();
@@ -562,35 +532,6 @@ async fn look<V: Send + 'static>(
     let asked = raft.external_request(move |state| drop(seen.send(see(state)))).await;
     asked.ok()?;
     wait.await.ok()
-}
-
-fn engine_config(timing: Timing) -> Result<Config, openraft::ConfigError> {
-    Config {
-        cluster_name: "logd".to_owned(),
-        // Not before it is attested.
-        enable_elect: false,
-        heartbeat_interval: timing.heartbeat_ms,
-        election_timeout_min: timing.election_min_ms,
-        election_timeout_max: timing.election_max_ms,
-        enable_pre_vote: Some(true),
-        // Else a restarted leader leads without an election and can serve old state.
-        enable_leader_restore: Some(false),
-        allow_log_reversion: None,
-        // Lets a connected majority elect past a leader that only a bridge node still hears.
-        quorum_loss_probe_interval: Some(2 * timing.election_max_ms),
-        max_payload_entries: 512,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(timing.kept.every),
-        max_in_snapshot_log_to_keep: timing.kept.entries,
-        purge_batch_size: timing.kept.every.clamp(1, 1024),
-        replication_lag_threshold: 64,
-        // Our own idle limit per chunk is the one that counts.
-        install_snapshot_timeout: 600_000,
-        // The longest is what a peer that is back may wait for.
-        backoff: "50ms 100ms 200ms ...200ms".to_owned(),
-        broadcast_submitted_on_append: Some(true),
-        ..Config::default()
-    }
-    .validate()
 }
 
 #[cfg(test)]

@@ -113,4 +113,5 @@ fn keep(kept: &mut VecDeque<StateClaim>, new: StateClaim) {
         kept.pop_front();
     }
     kept.push_back(new);
+    assert!(kept.len() <= STATES_KEPT, "what is remembered is bounded");
 }
