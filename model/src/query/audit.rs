@@ -79,6 +79,7 @@ impl Reading {
         } else {
             self.untold += 1;
         }
+        assert!(self.problems.len() <= PROBLEMS_MAX, "what is told is bounded");
     }
 
     fn table(&mut self, view: &dyn View, table: Table) {

@@ -137,6 +137,7 @@ pub fn get(view: &dyn View, reader: &Reader, id: &str, from: &str) -> Result<Fou
         let full = found.len() == SENDERS_SHOWN_MAX;
         Ok(if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
+    assert!(found.len() <= SENDERS_SHOWN_MAX, "no more are listed than are shown");
     Ok(match (found.pop(), &found[..]) {
         (None, _) => Found::Nothing,
         (Some(only), []) => Found::One(Box::new(only)),
@@ -201,10 +202,12 @@ pub fn stats(view: &dyn View) -> Result<Stats, StateError> {
 /// # Errors
 /// When the state cannot be read.
 pub fn closing(view: &dyn View, until: Hlc, mode: TimeMode) -> Result<Hlc, StateError> {
-    Ok(match mode {
+    let closing = match mode {
         TimeMode::Nominal | TimeMode::Definite => until,
         TimeMode::Possible => Hlc { ns: until.ns.saturating_add(reach_back_ns(view)?), ..until },
-    })
+    };
+    assert!(closing >= until, "nothing is closed before its end");
+    Ok(closing)
 }
 
 /// The cluster's settings; `None` until a primary has set them.

@@ -111,7 +111,10 @@ pub fn page(view: &dyn View, reader: &Reader, query: &Query) -> Result<Page, Que
         Some(next) => (next, record_hlc(&record_row(view, next)?)?),
         None => (query.after.max(last), state.last),
     };
+    assert!(records.len() <= limit, "a page holds no more than it may");
+    assert!(next >= query.after, "the next page never begins before this one");
     let safe = until.into_iter().fold(complete_until(view, mode, looked)?, Hlc::min);
+    assert!(until.is_none_or(|until| safe <= until), "no page speaks for what it was not asked");
     let next = next + u64::from(planted::is(Bug::PageSkipsOne) && stopped.is_some());
     Ok(Page { records, next, end: stopped.is_none(), safe, gap })
 }
@@ -144,6 +147,7 @@ fn missed(
         floor.seq >= from_seq && !before
     };
     let highest = own.into_iter().chain([untold]).filter(lost).max();
+    assert!(highest.is_none_or(|highest| highest.seq >= from_seq), "a gap is not empty");
     Ok(highest.map(|Floor { seq: to_seq, .. }| Gap { shard: u32::from(SHARD), from_seq, to_seq }))
 }
 
@@ -339,7 +343,8 @@ fn range(
     query: &Query,
     window: &Window,
 ) -> Result<(u64, u64), StateError> {
-    let mut first = query.after.saturating_add(1).max(state.first_seq);
+    let lowest = query.after.saturating_add(1).max(state.first_seq);
+    let mut first = lowest;
     let mut last = state.last_seq;
     match window.mode {
         TimeMode::Nominal | TimeMode::Definite => {
@@ -355,6 +360,8 @@ fn range(
         // A stamp far from the range may have bounds that reach into it.
         TimeMode::Possible => {}
     }
+    assert!(first >= lowest, "what was read is not read again");
+    assert!(last <= state.last_seq.max(lowest), "a range ends with the log");
     Ok((first, last))
 }
 
@@ -375,5 +382,8 @@ fn seq_at(view: &dyn View, state: &State, hlc: Hlc, low: u64) -> Result<u64, Sta
         }
         probe = low + (high - low) / 2;
     }
+    assert_eq!(low, high, "halving ends at one place");
     Ok(low)
 }
+
+const _: () = assert!(PAGE_STEPS_MAX > PAGE_RECORDS_MAX, "the steps suffice for a full page");

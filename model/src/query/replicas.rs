@@ -43,10 +43,13 @@ pub fn judge(
     }
     let told_by: usize = holders.values().map(Vec::len).sum();
     let votes = usize::from(voters.contains(myself));
+    assert!(told_by + votes <= voters.len(), "each voter tells once");
     let silent = voters.len().saturating_sub(told_by + votes);
     let same = holders.get(mine).map_or(0, Vec::len) + votes;
     let other = holders.iter().filter(|(digest, _)| **digest != mine);
     let other = other.map(|(_, names)| names).max_by_key(|names| names.len());
+    let most = other.map_or(0, Vec::len);
+    assert!(most < majority || same < majority, "there are no two majorities");
     match other {
         Some(names) if names.len() >= majority => {
             Verdict::Differs(names.iter().map(ToString::to_string).collect())

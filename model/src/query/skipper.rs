@@ -32,7 +32,9 @@ impl<'v> Skipper<'v> {
             for level in ALL.into_iter().rev() {
                 let block = level.block_of(seq);
                 if !self.may_hold(level, block)? {
-                    seq = level.first_of(block + 1);
+                    let next = level.first_of(block + 1);
+                    assert!(next > seq, "a block that is passed over leads on");
+                    seq = next;
                     if !steps.take() {
                         return Ok(seq);
                     }
@@ -41,6 +43,7 @@ impl<'v> Skipper<'v> {
             }
             return Ok(seq);
         }
+        assert!(seq >= from, "a way leads forward only");
         Ok(seq)
     }
 

@@ -167,6 +167,7 @@ impl<'v> Index<'v> {
                 Some(_) | None => break,
             }
         }
+        assert!(seq <= Some(highest.seq), "a reader misses no more than is gone");
         Ok(seq.map(|seq| Floor { seq, ..highest }))
     }
 
@@ -202,6 +203,7 @@ impl<'v> Index<'v> {
         if self.ahead.is_empty() && !self.exhausted {
             let (first, end) = (keys::indexed(&self.text, from), keys::after(&self.text));
             let rows = self.view.scan(self.table, &first, &end, Direction::Forward, CHUNK)?;
+            assert!(rows.len() <= CHUNK, "a view gives no more than was asked for");
             self.exhausted = rows.len() < CHUNK;
             for (key, _) in rows {
                 let seq = keys::seq_of(&key)

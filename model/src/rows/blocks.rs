@@ -28,6 +28,8 @@ const FINEST_BITS: u32 = 7;
 /// Bits that each further level adds.
 const FURTHER_BITS: u32 = 5;
 
+const _: () = assert!(ALL[LEVELS - 1].bits() < 32, "blocks are far shorter than seqs reach");
+
 /// A level of blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Level(pub(crate) u8);
@@ -54,8 +56,8 @@ struct BlockRow {
 
 impl Level {
     /// How many bits of a seq lie inside a block.
-    fn bits(self) -> u32 {
-        FINEST_BITS + u32::from(self.0) * FURTHER_BITS
+    const fn bits(self) -> u32 {
+        FINEST_BITS + self.0 as u32 * FURTHER_BITS
     }
 
     /// The block that holds a seq.
@@ -76,6 +78,7 @@ impl Level {
     /// The block that ends with a seq, if one does.
     pub(crate) fn ended_by(self, seq: u64) -> Option<u64> {
         let block = self.block_of(seq);
+        assert!(self.first_of(block + 1) > seq, "a seq lies in its block");
         (self.first_of(block + 1) == seq + 1).then_some(block)
     }
 

@@ -13,16 +13,23 @@ const GATHER_BYTES: usize = 64 << 10;
 pub(crate) struct EntryDigest {
     hasher: blake3::Hasher,
     gathered: Vec<u8>,
+    /// Whether an entry has begun and not ended.
+    open: bool,
+    /// Rows that were written or removed so far.
+    changes: u64,
 }
 
 impl EntryDigest {
     pub(crate) fn new() -> Self {
-        Self { hasher: blake3::Hasher::new(), gathered: Vec::with_capacity(1024) }
+        let gathered = Vec::with_capacity(1024);
+        Self { hasher: blake3::Hasher::new(), gathered, open: false, changes: 0 }
     }
 
     /// Begins an entry: the digest so far, then what identifies the entry.
     pub(crate) fn begin(&mut self, previous: &Hash, index: u64, term: u64) {
-        assert!(self.gathered.is_empty(), "the entry before was ended");
+        assert!(!self.open, "the entry before was ended");
+        assert!(self.gathered.is_empty(), "what was gathered is hashed");
+        self.open = true;
         self.gathered.extend_from_slice(previous);
         self.number(index);
         self.number(term);
@@ -30,6 +37,8 @@ impl EntryDigest {
 
     /// A row is written, or removed. For a record `value` is what its leaf hash covers not yet.
     pub(crate) fn change(&mut self, table: Table, key: &[u8], value: Option<&[u8]>) {
+        assert!(self.open, "rows change within an entry");
+        self.changes += 1;
         self.gathered.push(table.number());
         self.number(key.len() as u64);
         self.gathered.extend_from_slice(key);
@@ -47,6 +56,8 @@ impl EntryDigest {
 
     /// Ends the entry with the counters it leaves and returns the new digest.
     pub(crate) fn end(&mut self, state: &State) -> Hash {
+        assert!(self.open, "an entry ends once");
+        self.open = false;
         self.gathered.extend_from_slice(&state.last.to_bytes());
         for number in
             [state.first_seq, state.last_seq, state.bytes, state.clients, state.dedup_floor_ns]
@@ -64,6 +75,11 @@ impl EntryDigest {
         let digest = self.hasher.finalize().into();
         self.hasher.reset();
         digest
+    }
+
+    /// How many rows were written or removed so far.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
     }
 
     fn number(&mut self, number: u64) {

@@ -257,6 +257,7 @@ pub(crate) fn can_do_without(
             "without {listed} only {fit} of {before} voters would take part: do one after the other"
         )));
     }
+    assert!(fit > 0, "somebody stays who takes part and votes");
     Ok(())
 }
 

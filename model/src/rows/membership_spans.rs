@@ -64,6 +64,14 @@ impl MembershipSpans {
         Some((span.from.max(from), span.to))
     }
 
+    /// Whether they are in order, and none meets the next.
+    fn ascend(&self) -> bool {
+        self.0.windows(2).all(|pair| match pair {
+            [one, next] => one.from < next.from && one.ends_at_or_before(next.from),
+            _ => true,
+        })
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
@@ -76,6 +84,8 @@ impl MembershipSpans {
             last.to = Some(from);
         }
         self.0.push(Span { from, to: None });
+        assert!(self.ascend(), "spans are in order, and none meets the next");
+        assert_eq!(self.member_from(), Some(from), "who begins is a member");
     }
 
     /// Ends the open span below `to`.
@@ -100,12 +110,7 @@ impl MembershipSpans {
             .map_err(|_| StateError::corrupt(table, "spans do not parse"))?;
         let span = |row: &SpanRow| Span { from: row.from, to: (row.to != 0).then_some(row.to) };
         let spans = Self(row.spans.iter().map(span).collect());
-        let ascend = |pair: &[Span]| match pair {
-            [one, next] => one.from < next.from && one.ends_at_or_before(next.from),
-            _ => true,
-        };
-        if !spans.0.windows(2).all(ascend) || spans.0.iter().any(|span| span.to == Some(span.from))
-        {
+        if !spans.ascend() || spans.0.iter().any(|span| span.to == Some(span.from)) {
             return Err(StateError::corrupt(table, "spans are not in order"));
         }
         Ok(spans)

@@ -85,6 +85,7 @@ impl Overlay<'_> {
             let wanted = limit - out.len();
             let stored = self.view.scan(table, &from, &to, direction, wanted)?;
             let last_chunk = stored.len() < wanted;
+            assert!(stored.len() <= wanted, "a view gives no more than was asked for");
             for (key, value) in stored {
                 let mut hidden = false;
                 while let Some((changed_key, new)) =
@@ -109,6 +110,10 @@ impl Overlay<'_> {
             }
         }
         out.truncate(limit);
+        debug_assert!(
+            out.is_sorted_by(|one, next| order(direction, &one.0, &next.0).is_lt()),
+            "rows come in order, each once"
+        );
         Ok(out)
     }
 }

@@ -35,6 +35,7 @@ impl SlotTable {
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
+        assert_eq!(self.shards.len(), SLOTS, "every slot points at a shard");
         let mut out = Vec::with_capacity(8 + 2 * SLOTS);
         out.extend_from_slice(&self.epoch.to_be_bytes());
         out.extend(self.shards.iter().flat_map(|shard| shard.to_be_bytes()));

@@ -243,6 +243,28 @@ impl State {
         None
     }
 
+    /// Every counter that a command may change, but for the stamp that each command gets.
+    pub(crate) fn counters(&self) -> [u64; 11] {
+        let seqs = [self.first_seq, self.last_seq, self.bytes];
+        let members = [self.members_epoch, self.last_raft_id, self.led_term, self.own_stamps];
+        let [first, last, bytes] = seqs;
+        let [epoch, raft_id, term, own] = members;
+        let (clients, groups) = (self.clients, self.groups);
+        [
+            first,
+            last,
+            bytes,
+            epoch,
+            raft_id,
+            term,
+            own,
+            clients,
+            groups,
+            self.kv_version,
+            self.kv_keys,
+        ]
+    }
+
     /// Number of kept records.
     pub(crate) fn records(&self) -> u64 {
         self.last_seq + 1 - self.first_seq
@@ -418,6 +440,7 @@ impl SettingsRow {
 /// The row of a record: its stamp, then the record without it.
 pub(crate) fn encode_record(record: &mut Record) -> Vec<u8> {
     let stamp = std::mem::take(&mut record.stamp);
+    assert_eq!(stamp.len(), Stamp::BYTES, "a record begins with a whole stamp");
     let mut row = Vec::with_capacity(stamp.len() + record.encoded_len());
     row.extend_from_slice(&stamp);
     record.encode_raw(&mut row);

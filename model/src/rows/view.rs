@@ -98,6 +98,8 @@ impl Table {
     }
 }
 
+const _: () = assert!(Table::Floors.number() as usize == Table::ALL.len(), "numbers are dense");
+
 /// Which end of a range a scan begins at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {

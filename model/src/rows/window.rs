@@ -82,6 +82,7 @@ impl Span {
             Some((earliest_ns, latest_ns)) => {
                 self.earliest_ns = self.earliest_ns.min(earliest_ns);
                 self.latest_ns = self.latest_ns.max(latest_ns);
+                assert!(self.earliest_ns <= self.latest_ns, "a span with a record is not empty");
             }
             None => self.unknown += 1,
         }
@@ -90,7 +91,10 @@ impl Span {
 
 /// Where true time of a stamp lies. With one bound unknown it is unknown as a whole, as it is shown.
 fn interval(stamp: Stamp) -> Option<(u64, u64)> {
-    Some((stamp.earliest_ns()?, stamp.latest_ns()?))
+    let (earliest_ns, latest_ns) = (stamp.earliest_ns()?, stamp.latest_ns()?);
+    let around = earliest_ns..=latest_ns;
+    assert!(around.contains(&stamp.hlc.ns), "{stamp} lies outside of its own bounds");
+    Some((earliest_ns, latest_ns))
 }
 
 #[cfg(test)]

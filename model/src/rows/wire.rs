@@ -252,6 +252,7 @@ impl Batch {
         out.put_u8(FORMAT);
         out.put_slice(&self.base.to_bytes());
         out.put_u32(u32::try_from(self.commands.len()).unwrap_or(u32::MAX));
+        assert_eq!(out.len(), HEAD_BYTES, "the head has one length");
         content.encode_raw(&mut out);
         out.freeze()
     }

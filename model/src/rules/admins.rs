@@ -149,6 +149,7 @@ impl Machine<'_> {
             return Err(conflict(message).into());
         }
         self.remove(Table::Admins, name);
+        assert!(!is_empty(&self.rows)?, "somebody stays who may do something");
         self.put(Table::FormerAdmins, row.fingerprint.clone(), Vec::new());
         let text = format!("administrator {name} was taken out");
         let text = text + &with_tokens(self.revoke_tokens_of(place, name)?);
@@ -181,6 +182,7 @@ impl Machine<'_> {
         name: &str,
         fingerprint: &[u8],
     ) -> AdminRow {
+        assert_eq!(fingerprint.len(), 32, "an administrator has a key");
         let row = AdminRow {
             name: name.to_owned(),
             fingerprint: fingerprint.to_vec(),

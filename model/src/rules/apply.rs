@@ -9,6 +9,7 @@ use crate::rows::command::{Batch, Command, CommandOp};
 use crate::rows::error::{ApplyError, QueryError, StateError};
 use crate::rows::keys;
 use crate::rows::slots::SlotTable;
+use crate::rows::values::State;
 use crate::rows::view::Table;
 use crate::rules::machine::{Machine, Outcome, Place};
 
@@ -25,6 +26,7 @@ impl Machine<'_> {
         batch: Option<&Batch>,
     ) -> Result<Vec<Outcome>, ApplyError> {
         self.begin(index, term)?;
+        let State { last, first_seq, last_seq, .. } = self.state;
         let mut outcomes = Vec::new();
         match batch {
             None => {
@@ -38,12 +40,16 @@ impl Machine<'_> {
                     let place = Place { index, primary: &batch.primary, stamp };
                     outcomes.push(self.command(&place, command)?);
                 }
+                assert_eq!(outcomes.len(), batch.commands.len(), "one outcome per command");
                 self.retire_dedup(batch.commands.len() * DEDUP_RETIRE_PER_COMMAND)?;
             }
         }
         if let Some(flaw) = self.state.flaw() {
             return Err(StateError::corrupt(Table::Meta, flaw).into());
         }
+        assert!(self.state.last >= last, "log time never goes back");
+        assert!(self.state.last_seq >= last_seq, "a seq is given once");
+        assert!(self.state.first_seq >= first_seq, "what is gone stays gone");
         self.state.digest = self.digest.end(&self.state);
         Ok(outcomes)
     }
@@ -67,6 +73,7 @@ impl Machine<'_> {
     fn stamp(&mut self, index: u64, base: Stamp, i: u64) -> Result<Stamp, ApplyError> {
         let proposed = Stamp { hlc: base.hlc.advance(i), ..base };
         let stamp = proposed.ratcheted(self.state.last);
+        assert!(stamp.hlc >= proposed.hlc, "a stamp is raised and never lowered");
         if stamp.hlc == proposed.hlc {
             self.state.own_stamps = 0;
         } else if stamp.hlc > proposed.hlc.advance(self.state.own_stamps) {
@@ -78,6 +85,7 @@ impl Machine<'_> {
 
     fn command(&mut self, place: &Place<'_>, command: &Command) -> Result<Outcome, StateError> {
         let Command { caller, gateway, op } = command;
+        let before = (self.digest.changes(), self.state.counters());
         // Before anything else: what an administrator may do depends on its key and on no word.
         let result = self.require_proven(caller, op).and_then(|()| match op {
             CommandOp::Send { to, id, headers, body } => {
@@ -105,7 +113,11 @@ impl Machine<'_> {
         });
         match result {
             Ok(outcome) => Ok(outcome),
-            Err(QueryError::Refused(failure)) => Ok(Outcome::Refused(failure)),
+            Err(QueryError::Refused(failure)) => {
+                let after = (self.digest.changes(), self.state.counters());
+                assert_eq!(after, before, "a refused command changes nothing: {failure}");
+                Ok(Outcome::Refused(failure))
+            }
             Err(QueryError::State(error)) => Err(error),
         }
     }

@@ -38,6 +38,7 @@ impl Machine<'_> {
             None => self.count_cursor(&caller.name)?,
         }
         let row = CursorRow { owner: caller.name.clone(), positions: positions.to_vec() };
+        assert_eq!(row.positions.len(), 1, "a cursor stands at one place per shard");
         self.put(Table::Cursors, name, row.encode_to_vec());
         Ok(Outcome::CursorSet)
     }
@@ -54,6 +55,7 @@ impl Machine<'_> {
             ))
             .into());
         }
+        assert!(count < CURSORS_PER_CLIENT_MAX as u64, "an owner within its limit");
         self.put(Table::CursorOwners, owner, (count + 1).to_be_bytes().to_vec());
         Ok(())
     }

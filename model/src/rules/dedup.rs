@@ -6,7 +6,7 @@
 //! the dictionary have their own (see [`kv_sender`]).
 
 use clock::Hlc;
-use proto::limits::DEDUP_WINDOW_NS;
+use proto::limits::{DEDUP_RETIRE_PER_COMMAND, DEDUP_WINDOW_NS};
 
 use prost::Message as _;
 
@@ -107,8 +107,11 @@ impl Machine<'_> {
 
     /// Remembers what was done under a key that was claimed.
     pub(crate) fn remember(&mut self, key: Vec<u8>, first: &DedupRow) {
+        let now = self.state.last;
+        assert!(first.stamp.starts_with(&now.to_bytes()), "an ack is queued under its stamp");
+        assert!(now.ns >= self.state.dedup_floor_ns, "and above all that is forgotten");
         self.put(Table::Dedup, key.clone(), first.encode_to_vec());
-        self.put(Table::DedupAge, keys::age(self.state.last), key);
+        self.put(Table::DedupAge, keys::age(now), key);
     }
 
     /// What is remembered of a dedup key.
@@ -145,3 +148,5 @@ impl Machine<'_> {
         Ok(())
     }
 }
+
+const _: () = assert!(DEDUP_RETIRE_PER_COMMAND > 1, "the queue is emptied faster than it fills");

@@ -11,6 +11,7 @@ use crate::rows::error::{QueryError, denied, not_found};
 use crate::rows::find::{
     Reader, SENDERS_SHOWN_MAX, ambiguous, each_with_id, record, seq_of, sized_record, visible,
 };
+use crate::rows::hash::leaf_hash;
 use crate::rows::keys::EVENTS;
 use crate::rules::input::check_delete;
 use crate::rules::input::says_change;
@@ -42,6 +43,7 @@ impl Machine<'_> {
             self.release(before)?;
             self.state.bytes += after;
         }
+        assert!(record.deleted.is_some(), "what is answered is deleted");
         Ok(Outcome::Deleted(Box::new(record)))
     }
 
@@ -85,6 +87,7 @@ impl Machine<'_> {
 }
 
 fn erase(record: &mut Record, place: &Place<'_>, caller: &Caller, reason: &str) {
+    let leaf = leaf_hash(record);
     record.headers = Vec::new();
     record.body = Bytes::new();
     record.deleted = Some(Tombstone {
@@ -92,4 +95,5 @@ fn erase(record: &mut Record, place: &Place<'_>, caller: &Caller, reason: &str) 
         stamp: place.stamp.to_bytes().to_vec(),
         reason: reason.to_owned(),
     });
+    assert_eq!(leaf_hash(record), leaf, "a tombstone changes no proof");
 }

@@ -23,6 +23,7 @@ pub(crate) struct Event {
 
 impl Event {
     pub(crate) fn new(kind: &'static str, text: impl Into<String>) -> Self {
+        assert!(event::is_of_the_log(kind), "'{kind}' is written where it is seen");
         let headers = vec![Header { key: event::TYPE.to_owned(), value: kind.to_owned() }];
         Self { kind, text: text.into(), headers }
     }
@@ -53,6 +54,7 @@ impl Machine<'_> {
         };
         let node = Caller { name: from.to_owned(), admin: false, fingerprint: [0; 32] };
         let mut stamp = place.stamp;
+        let end = self.state.last_seq + events.len() as u64;
         for (i, event) in events.into_iter().enumerate() {
             if i > 0 {
                 stamp = stamp.ratcheted(self.state.last);
@@ -69,6 +71,7 @@ impl Machine<'_> {
             let place = Place { stamp, ..*place };
             self.append(&place, &node, from, &message, (fresh, content));
         }
+        assert_eq!(self.state.last_seq, end, "an event is one record");
         Ok(())
     }
 }

@@ -28,7 +28,9 @@ impl Floor {
     const BYTES: usize = 8 + Hlc::BYTES;
 
     fn encode(self) -> Vec<u8> {
-        [&self.seq.to_be_bytes()[..], &self.stamp.to_bytes()].concat()
+        let bytes = [&self.seq.to_be_bytes()[..], &self.stamp.to_bytes()].concat();
+        assert_eq!(bytes.len(), Self::BYTES, "a floor has one length");
+        bytes
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, StateError> {
@@ -58,7 +60,8 @@ impl Raised {
     /// Notes a record that is removed; later ones lie higher.
     pub(crate) fn note(&mut self, stream: &Stream, record: &Record, stamp: Hlc) {
         let floor = Floor { seq: record.seq, stamp };
-        self.0.insert(key(Table::Streams, &stream_key(stream)), floor);
+        let before = self.0.insert(key(Table::Streams, &stream_key(stream)), floor);
+        assert!(before.is_none_or(|before| before.seq < floor.seq), "a floor only rises");
         self.0.insert(key(Table::Senders, &sender_key(stream, &record.from)), floor);
         if *stream != Stream::Events {
             self.0.insert(ALL.to_vec(), floor);
@@ -72,6 +75,8 @@ impl Raised {
             machine.put(Table::Floors, UNTOLD, untold.encode());
         }
         for (key, floor) in self.0 {
+            assert!(floor.seq >= first.seq, "nothing goes that was gone");
+            assert!(floor.seq < machine.state.first_seq, "a floor lies below what is kept");
             machine.put(Table::Floors, key, floor.encode());
         }
         Ok(())

@@ -248,6 +248,7 @@ impl Machine<'_> {
             .into());
         }
         row.members += coming.len() as u64;
+        assert!(row.members <= GROUP_MEMBERS_MAX as u64, "a group within its limit");
         Ok(self.moved(name, &row, "added", coming, add.history))
     }
 
@@ -331,12 +332,14 @@ impl Machine<'_> {
             ))
             .into());
         }
+        assert_eq!(spans.member_from(), Some(from), "who comes is a member");
         forgotten.sort_unstable();
         Ok(Moved { client: client.to_owned(), spans, forgotten })
     }
 
     fn write(&mut self, name: &str, moved: Moved) {
         let Moved { client, spans, forgotten } = moved;
+        assert!(spans.len() > 0, "who comes or goes has been there");
         for group in forgotten {
             self.remove(Table::GroupMembers, keys::pair(&group, &client));
             self.remove(Table::ClientGroups, keys::pair(&client, &group));

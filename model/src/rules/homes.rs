@@ -4,7 +4,7 @@
 //! A node has its share from its first joining until it is removed: one that is away keeps it,
 //! because a home is a preference and its clients come back to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use prost::Message;
@@ -58,10 +58,15 @@ impl Homes {
         if row.homes.iter().any(|home| usize::from(*home) >= row.nodes.len()) {
             return Err(corrupt("a home is no node"));
         }
+        if row.nodes.iter().collect::<BTreeSet<_>>().len() != row.nodes.len() {
+            return Err(corrupt("a node has two shares"));
+        }
         Ok(Self { epoch: row.epoch, nodes: row.nodes, homes: row.homes.to_vec() })
     }
 
     fn encode(&self) -> Vec<u8> {
+        let due = if self.nodes.is_empty() { 0 } else { SLOTS };
+        assert_eq!(self.homes.len(), due, "every slot has one home");
         let homes = Bytes::copy_from_slice(&self.homes);
         HomesRow { epoch: self.epoch, nodes: self.nodes.clone(), homes }.encode_to_vec()
     }
@@ -100,6 +105,7 @@ impl Homes {
         let due: BTreeMap<&str, usize> =
             (0..).zip(most).map(|(i, name)| (name, floor + usize::from(i < ceilings))).collect();
 
+        assert_eq!(due.values().sum::<usize>(), SLOTS, "the shares are all slots");
         let mut free: Vec<u16> = if self.homes.is_empty() { all_slots() } else { Vec::new() };
         for (name, slots) in &mut shares {
             slots.sort_by_cached_key(|slot| rank(name, *slot));
@@ -120,6 +126,7 @@ impl Homes {
                 }
             }
         }
+        assert_eq!(free.next(), None, "no slot is left over");
         Self { epoch, nodes: names, homes }
     }
 
@@ -169,9 +176,11 @@ impl Machine<'_> {
         }
         let before = Homes::load(&self.rows)?;
         let Some(after) = before.after(come, go) else { return Ok(None) };
+        assert!(after.epoch > before.epoch, "another table has another epoch");
         self.put(Table::Slots, keys::HOMES, after.encode());
         let moves = before.moves(&after);
         let slots: u32 = moves.values().sum();
+        assert!(slots as usize <= SLOTS, "a slot moves once");
         if slots == 0 {
             return Ok(None);
         }
@@ -285,6 +294,9 @@ pub fn plan(view: &dyn View, plan: &Plan) -> Result<Planned, QueryError> {
         slots,
     };
     let mut moves: Vec<Move> = before.moves(&after).into_iter().map(one).collect();
+    let is_home = |homes: &Homes, name: &String| name.is_empty() || homes.nodes.contains(name);
+    let between = |one: &Move| is_home(&before, &one.from) && is_home(&after, &one.to);
+    assert!(moves.iter().all(between), "slots move between nodes that are known");
     moves.sort_by(|a, b| ring_order(&a.from, &b.from).then(ring_order(&a.to, &b.to)));
     Ok(Planned { before: shares(&before), after: shares(&after), moves })
 }

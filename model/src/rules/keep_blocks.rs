@@ -18,6 +18,7 @@ impl Machine<'_> {
     pub(crate) fn extend_blocks(&mut self, seq: u64, stamp: Stamp) {
         let Some(mut blocks) = self.state.blocks else { return };
         for (level, open) in ALL.into_iter().zip(&mut blocks) {
+            assert!(open.since <= seq, "a block is open from a record on that is there");
             open.span.add(stamp);
             let Some(block) = level.ended_by(seq) else { continue };
             if open.since <= level.first_of(block) {
@@ -25,6 +26,8 @@ impl Machine<'_> {
             }
             *open = OpenBlock::at(seq + 1);
         }
+        let starts = |open: &OpenBlock| open.since <= seq + 1;
+        assert!(blocks.iter().all(starts), "no block begins beyond the next record");
         self.state.blocks = Some(blocks);
     }
 

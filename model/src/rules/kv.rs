@@ -199,6 +199,7 @@ impl Machine<'_> {
             self.add_key_of(caller)?;
         }
         self.state.kv_keys += u64::from(new);
+        assert!(!new || self.state.kv_keys <= KV_KEYS_MAX as u64, "keys within their limit");
         self.state.kv_version += 1;
         let owner = before.map_or_else(|| caller.owner().to_owned(), |before| before.owner);
         // Whoever says with whom a key of nobody is shared has taken it over.
@@ -242,6 +243,7 @@ impl Machine<'_> {
             return Err(conflict(message).into());
         }
         row.kv_keys += 1;
+        assert!(row.kv_keys <= KV_KEYS_PER_CLIENT_MAX as u64, "an owner within its limit");
         self.put_client(&caller.name, row);
         Ok(())
     }
@@ -365,7 +367,7 @@ pub fn kv_list(view: &dyn View, prefix: &str, after: &str) -> Result<KvRows, Que
     }
     let to = end_of(prefix);
     let (mut page, mut bytes) = (KvRows::default(), 0);
-    loop {
+    'page: loop {
         let rows = view.scan(Table::Kv, &from, &to, Direction::Forward, CHUNK)?;
         let last_chunk = rows.len() < CHUNK;
         for (key, row) in rows {
@@ -373,7 +375,7 @@ pub fn kv_list(view: &dyn View, prefix: &str, after: &str) -> Result<KvRows, Que
             let full = page.rows.len() == KV_PAGE_ROWS || bytes > KV_PAGE_BYTES;
             if full && !page.rows.is_empty() {
                 page.more = true;
-                return Ok(page);
+                break 'page;
             }
             let corrupt = |_| StateError::corrupt(Table::Kv, "a key is not text");
             let name = std::str::from_utf8(&key).map_err(corrupt)?;
@@ -381,10 +383,16 @@ pub fn kv_list(view: &dyn View, prefix: &str, after: &str) -> Result<KvRows, Que
             from = [&key[..], &[0]].concat();
         }
         if last_chunk {
-            return Ok(page);
+            break;
         }
     }
+    assert!(page.rows.len() <= KV_PAGE_ROWS, "a page holds no more than it may");
+    assert!(!page.more || !page.rows.is_empty(), "a page that is not the last leads on");
+    Ok(page)
 }
+
+const _: () = assert!(KV_KEYS_PER_CLIENT_MAX < KV_KEYS_MAX, "no client alone takes all keys");
+const _: () = assert!(KV_VALUE_BYTES_MAX + KV_KEY_BYTES_MAX < KV_PAGE_BYTES, "a row fits a page");
 
 /// The first key after all that begin with a prefix. No byte of UTF-8 is 0xff.
 fn end_of(prefix: &str) -> Vec<u8> {
@@ -393,6 +401,7 @@ fn end_of(prefix: &str) -> Vec<u8> {
         Some(last) => *last = last.saturating_add(1),
         None => end.push(0xff),
     }
+    assert!(&end[..] > prefix.as_bytes(), "a prefix ends behind its beginning");
     end
 }
 

@@ -43,7 +43,7 @@ impl Machine<'_> {
             return Err(conflict(format!("{id} does not begin a lineage after {before}")).into());
         }
         let mut changed = Changed { answer, ..Changed::default() };
-        self.state.last_raft_id = begin.raft_id;
+        let mut last_id = begin.raft_id;
         for node in all.values().filter(|node| !node.is_removed()) {
             let mut node = node.clone();
             put_away(&mut node)?;
@@ -65,11 +65,10 @@ impl Machine<'_> {
                 let event = event.with("last_index", begin.last_index);
                 changed.events.push(event.with("committed_index", begin.committed_index));
             } else {
-                self.state.last_raft_id += 1;
-                let id = self.state.last_raft_id;
-                node.row.raft_id = id;
+                last_id += 1;
+                node.row.raft_id = last_id;
                 // Of a store that nobody ever makes: the node brings one when it comes back.
-                let id = id.to_be_bytes();
+                let id = last_id.to_be_bytes();
                 let unlike = begin.incarnation.iter().zip(id.iter().cycle());
                 node.row.incarnation = unlike.map(|(byte, id)| byte ^ id ^ 0x55).collect();
                 node.row.state = MemberState::Admitted.into();
@@ -78,7 +77,48 @@ impl Machine<'_> {
             }
             changed.rows.push(node);
         }
-        assert!(self.state.last_raft_id >= begin.raft_id, "raft ids only grow");
+        assert!(last_id > self.state.last_raft_id, "raft ids only grow");
+        assert_eq!(Lineage::of(last_id), lineage, "the stores of a lineage are of one");
+        let given = last_id - begin.raft_id + 1;
+        assert_eq!(given, changed.rows.len() as u64, "each store has an id of its own");
+        self.state.last_raft_id = last_id;
         Ok(changed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clock::Stamp;
+    use proto::limits::NODE_STORES_MAX;
+    use proto::member::{MemberOp, MemberRow};
+    use proto::wire::MemberChange;
+
+    use super::*;
+    use crate::rows::member_rows::{GoneStore, Node};
+    use crate::{Batch, Caller, Change, Command, CommandOp, MemoryView, Outcome, Table};
+
+    /// Seen to fail with the ids taken before it was known that every store can be put away.
+    #[test]
+    fn a_lineage_that_is_refused_takes_no_ids() {
+        let state = MemberState::Joined.into();
+        let row = MemberRow { name: "n1".into(), raft_id: 1, state, ..MemberRow::default() };
+        let mut node = Node::new(row);
+        node.gone = vec![GoneStore::default(); NODE_STORES_MAX - 1];
+        let mut view = MemoryView::default();
+        let (table, key, value) = (Table::Members, b"n1".to_vec(), Some(node.encode()));
+        view.write([Change { table, key, value }]);
+        let raft_id = Lineage::FIRST.next(7).unwrap().first_raft_id();
+        let (name, incarnation) = ("n1".to_owned(), vec![7; 16]);
+        let begin = NewLineage { name, raft_id, incarnation, ..NewLineage::default() };
+        let op = Some(MemberOp::NewLineage(begin));
+        let op = CommandOp::Member(MemberChange { op, ..MemberChange::default() });
+        let caller = Caller::node(&"n1".parse().unwrap());
+        let commands = vec![Command { caller, gateway: "n1".into(), op }];
+        let base = Stamp::unbounded(Hlc::from_ns(1));
+        let batch = Batch { base, primary: "n1".into(), commands };
+        let mut machine = Machine::new(&view).unwrap();
+        let outcomes = machine.apply(1, 1, Some(&batch)).unwrap();
+        assert!(matches!(outcomes[..], [Outcome::Refused(_)]), "{outcomes:?}");
+        assert_eq!(machine.state.last_raft_id, 0);
     }
 }

@@ -131,6 +131,7 @@ impl<'v> Machine<'v> {
         if !self.applied {
             return Vec::new();
         }
+        assert_eq!(self.state.flaw(), None, "no state is written that could not be read");
         self.rows.set(Table::Meta, keys::ONLY.to_vec(), Some(self.state.encode()));
         self.rows.into_changes().collect()
     }
@@ -157,12 +158,16 @@ impl<'v> Machine<'v> {
 /// What commands have in common.
 impl Machine<'_> {
     pub(crate) fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: Vec<u8>) {
+        let whole = table != Table::Meta && table != Table::Records;
+        assert!(whole, "{table:?} has its own way to be written");
         let key = key.into();
         self.digest.change(table, &key, Some(&value));
         self.rows.set(table, key, Some(value));
     }
 
     pub(crate) fn remove(&mut self, table: Table, key: impl Into<Vec<u8>>) {
+        let single = matches!(table, Table::Meta | Table::Slots | Table::Settings);
+        assert!(!single, "{table:?} is never empty again");
         let key = key.into();
         self.digest.change(table, &key, None);
         self.rows.set(table, key, None);

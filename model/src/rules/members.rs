@@ -87,6 +87,8 @@ impl Machine<'_> {
         let Changed { rows, mut events, shares, answer } = changed;
         let gone = rows.iter().filter(|node| node.is_removed());
         let gone: Vec<String> = gone.map(|node| node.row.name.clone()).collect();
+        let names: BTreeSet<&str> = rows.iter().map(|node| node.row.name.as_str()).collect();
+        assert_eq!(names.len(), rows.len(), "a change writes each node once");
         if !rows.is_empty() {
             self.state.members_epoch += 1;
         }
@@ -158,6 +160,7 @@ impl Machine<'_> {
             return Ok(Changed { rows, answer, ..Changed::default() });
         }
         let id = (self.state.last_raft_id + 1).max(RAFT_ID_JOINED_MIN);
+        assert!(id > self.state.last_raft_id, "an id is given once");
         self.state.last_raft_id = id;
         node.row.raft_id = id;
         tokens::use_up(self, &node.token, &ask.name)?;
@@ -189,6 +192,7 @@ impl Machine<'_> {
             let event = Event::new(LEADER, text).with(NODE, &caller.name);
             changed.events.push(event.with("term", lead.term));
         }
+        assert!(self.state.led_term >= lead.term, "a term is noted once");
         changed
     }
 
@@ -255,6 +259,7 @@ impl Machine<'_> {
             id.clone_into(&mut node.removed_by);
             changed.rows.push(node);
         }
+        assert_eq!(changed.rows.len(), changed.events.len(), "whoever goes is told of");
         Ok(changed)
     }
 
@@ -438,6 +443,7 @@ fn successor(name: &str, before: Option<&Node>) -> Result<Node, Failure> {
         incarnation: Bytes::copy_from_slice(&before.row.incarnation),
         repaired: false,
     });
+    assert!(node.gone.len() < NODE_STORES_MAX, "a name has a bounded number of stores");
     Ok(node)
 }
 
@@ -466,6 +472,9 @@ fn room_for_a_voter(all: &BTreeMap<String, Node>) -> Result<(), Failure> {
         "the cluster has {voters} voters; at most {VOTERS_MAX} are allowed: demote one first"
     )))
 }
+
+const _: () = assert!(VOTERS_MAX <= NODES_MAX && NODES_MAX <= NODE_NAMES_MAX);
+const _: () = assert!(VOTERS_MAX % 2 == 1, "one voter more would help nobody");
 
 /// Whether nodes alone say this; everything else is an admin's to say.
 fn is_of_nodes(op: &MemberOp) -> bool {

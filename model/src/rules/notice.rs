@@ -55,6 +55,8 @@ pub(crate) fn noticed(row: &MemberRow, notice: &Notice) -> Option<(MemberRow, Ev
         nonce: if row.nonce.is_empty() { notice.nonce.clone() } else { row.nonce.clone() },
         ..row.clone()
     };
+    assert!(after.starts >= row.starts, "starts only grow");
+    assert!(row.nonce.is_empty() || after.nonce == row.nonce, "the first nonce is kept");
     let event = about(kind, text, &after)
         .with("state", to.as_str())
         .with("reason", why)

@@ -57,6 +57,7 @@ impl Machine<'_> {
             )));
         }
         self.state.clients += 1;
+        assert!(self.state.clients <= CLIENTS_MAX as u64, "clients within their limit");
         Ok(ClientRow {
             fingerprint: Bytes::copy_from_slice(fingerprint),
             home: String::new(),
@@ -109,6 +110,7 @@ impl Machine<'_> {
             return Err(conflict(message).into());
         }
         row.groups += 1;
+        assert!(row.groups <= GROUPS_PER_OWNER_MAX as u64, "an owner within its limit");
         self.put_client(&caller.name, row);
         Ok(())
     }

@@ -135,11 +135,13 @@ impl Machine<'_> {
         put_away(&mut node)?;
         let id = (self.state.last_raft_id + 1).max(RAFT_ID_JOINED_MIN);
         assert!(id > node.row.raft_id, "raft ids only grow");
+        assert!(id > self.state.last_raft_id, "an id is given once");
         self.state.last_raft_id = id;
         if is_counted(&node) {
             node.row.repairs_ns.push(now.ns);
             let surplus = node.row.repairs_ns.len().saturating_sub(REPAIRS_MAX);
             node.row.repairs_ns.drain(..surplus);
+            assert!(node.row.repairs_ns.len() <= REPAIRS_MAX, "only the last repairs count");
         }
         let since = now.to_bytes().to_vec();
         node.row.raft_id = id;
@@ -198,6 +200,7 @@ impl Machine<'_> {
 /// Puts a node's present store to those that it had, as one that a later store takes the place of. Of stores that ended by a repair only the last are
 /// remembered: their key is known, and every smaller raft id of it is over.
 pub(crate) fn put_away(node: &mut Node) -> Result<(), Failure> {
+    let most = node.gone.len().max(NODE_STORES_MAX - 1);
     if node.gone.len() + 1 >= NODE_STORES_MAX {
         let Some(oldest) = node.gone.iter().position(|gone| gone.repaired) else {
             let name = &node.row.name;
@@ -213,5 +216,8 @@ pub(crate) fn put_away(node: &mut Node) -> Result<(), Failure> {
         incarnation: Bytes::copy_from_slice(&node.row.incarnation),
         repaired: true,
     });
+    assert!(node.gone.len() <= most, "a name has a bounded number of stores");
     Ok(())
 }
+
+const _: () = assert!(REPAIRS_MAX < NODE_STORES_MAX, "what slows repairs down is remembered");

@@ -105,6 +105,7 @@ impl Machine<'_> {
         if let Some(first) = first {
             raised.write(self, first)?;
         }
+        assert!(records <= EXPIRE_RECORDS_MAX as u64, "one command removes no more than it may");
         Ok(Outcome::Expired { records, bytes, more })
     }
 
@@ -114,6 +115,7 @@ impl Machine<'_> {
             .stream()
             .map_err(|_| StateError::corrupt(Table::Records, "a record has no recipient"))?;
         let seq = record.seq;
+        assert_eq!(seq, self.state.first_seq, "the oldest record goes first");
         self.remove(Table::Records, keys::seq(seq));
         self.remove(Table::Streams, keys::indexed(&stream_key(&stream), seq));
         let sender = sender_key(&stream, &record.from);
@@ -128,6 +130,7 @@ impl Machine<'_> {
             self.drop_group(name.as_str(), seq)?;
         }
         self.state.first_seq = seq + 1;
+        assert!(self.state.first_seq <= self.state.last_seq + 1, "only what was there goes");
         self.release(len)?;
         Ok(stream)
     }

@@ -82,6 +82,7 @@ impl Machine<'_> {
             self.require_recipient(caller, stream)?;
         }
         let first = self.append(place, caller, gateway, message, (fresh, content));
+        assert_eq!(first.seq, self.state.last_seq, "what is acknowledged was stored last");
         Ok(Outcome::Sent(first.into_ack(id, false)))
     }
 
@@ -95,6 +96,7 @@ impl Machine<'_> {
         (fresh, asked): (Fresh, &Hash),
     ) -> DedupRow {
         let &Message { stream, id, headers, body, content } = message;
+        assert_eq!(place.stamp.hlc, self.state.last, "a record has the last stamp there is");
         let mut record = Record {
             shard: u32::from(SHARD),
             seq: self.state.last_seq + 1,

@@ -70,6 +70,7 @@ impl Machine<'_> {
 
     fn write_settings(&mut self, before: &SettingsRow, after: &SettingsRow) {
         self.begin_blocks();
+        assert!(self.state.blocks.is_some(), "with settings there are blocks");
         if before != after {
             self.put(Table::Settings, keys::ONLY, after.encode_to_vec());
         }

@@ -158,6 +158,7 @@ impl Machine<'_> {
             }
             return self.answer(proof.id.as_slice(), before, now);
         }
+        assert!(token.expires_ns >= now.ns, "a token lives from now on");
         self.require_of_use(create)?;
         self.make_room(now)?;
         self.put(Table::Tokens, keys::token(&proof.id), token.encode_to_vec());
@@ -192,6 +193,7 @@ impl Machine<'_> {
             ))
             .into());
         };
+        assert_ne!(token.state(now), "live", "no token goes that could be used");
         for number in 0..token.used {
             self.remove(Table::Tokens, keys::token_use(&id, number));
         }
