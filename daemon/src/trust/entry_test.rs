@@ -72,9 +72,11 @@ fn the_key_decides_and_the_rest_must_fit_it() {
         assert_eq!(said, Err(Refusal::Store), "{name} {id} {incarnation}");
     }
     // It may have been taken back while this node was away.
-    for id in [900, u64::MAX] {
+    for id in [900, 70_000] {
         assert_eq!(table.entry(1, &hello("n1", id, 1)), Err(Refusal::Unknown), "{id}");
     }
+    // Of another lineage.
+    assert_eq!(table.entry(1, &hello("n1", u64::MAX, 1)), Err(Refusal::Store));
     for stranger in [hello("n1", 1, 1), hello("n5", 17, 17), hello("n3", 18, 18)] {
         assert_eq!(table.entry(99, &stranger), Err(Refusal::Unknown), "{}", stranger.name);
     }
