@@ -12,8 +12,9 @@ pub struct Timing {
     pub election_min_ms: u64,
     /// Upper limit; also how long a leader is believed in without a heartbeat.
     pub election_max_ms: u64,
-    /// Whether this node may stand for election before [`Handle::allow_elections`] says so, once it
-    /// is [`Handle::attested`].
+    /// Whether this node may stand for election before
+    /// [`Handle::allow_elections`](super::Handle::allow_elections) says so, once it is
+    /// [attested](super::Handle::attested).
     pub from_the_start: bool,
     /// How much of the log is kept.
     pub kept: LogKept,
