@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use model::{MemoryView, Outcome, Table, query};
 use proptest::prelude::*;
 use proto::Record;
+use proto::wire::Configure;
 
 use crate::arbitrary::{apply_all, every, history};
 
@@ -25,8 +26,20 @@ fn sender(record: &Record) -> String {
     if record.to == "$events" { format!("${}", record.from) } else { record.from.clone() }
 }
 
-/// How many settings there are.
-const SETTINGS: u64 = 5;
+/// How many settings there are. A new one does not compile here.
+fn settings() -> u64 {
+    let Configure {
+        max_clock_error_us,
+        on_loss,
+        retain_age_ms,
+        retain_count,
+        retain_bytes,
+        cert_life_s,
+    } = Configure::default();
+    let clock = [max_clock_error_us.is_some(), on_loss.is_some()].len();
+    let retain = [retain_age_ms.is_some(), retain_count.is_some(), retain_bytes.is_some()].len();
+    (clock + retain + [cert_life_s.is_some()].len()) as u64
+}
 
 proptest! {
     #[test]
@@ -43,7 +56,7 @@ proptest! {
                         (next, events) = (ack.seq + 1, 0);
                     }
                 }
-                Outcome::Configured(_) | Outcome::Done => events += SETTINGS,
+                Outcome::Configured(_) | Outcome::Done => events += settings(),
                 _ => {}
             }
         }
