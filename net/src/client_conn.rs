@@ -13,13 +13,14 @@ use futures::{FutureExt, StreamExt};
 use prost::Message;
 use proto::frame::NUMBERED_VERSION;
 use proto::limits::{CLIENT_BYTES_FREE, NUMBERED_BYTES_MAX};
-use proto::wire::{Op, Reply, Request, Response};
+use proto::wire::{CLIENT_NUMBERED_ALPN, Op, Reply, Request, Response};
 use proto::{ErrorCode, Failure};
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::answers::{Answers, Late, Ticket};
+use crate::endpoint::protocol;
 use crate::frames::{FrameRx, FrameTx, encode};
 use crate::numbered::NumberedRx;
 use crate::reason::end_of;
@@ -44,6 +45,8 @@ pub struct ClientConn {
     connection: Connection,
     peer: Arc<Peer>,
     seat: Arc<Seat>,
+    /// Whether the client may open a long stream: it has agreed on the protocol that has one.
+    numbered: bool,
     reading: Mutex<Reading>,
 }
 
@@ -161,7 +164,8 @@ struct OwnStream {
 impl ClientConn {
     pub(crate) fn new(connection: Connection, peer: Peer, seat: Arc<Seat>) -> Self {
         tune::raise_for_client(&connection, seat.nth());
-        Self { connection, peer: Arc::new(peer), seat, reading: Mutex::default() }
+        let numbered = protocol(&connection).as_deref() == Some(CLIENT_NUMBERED_ALPN);
+        Self { connection, peer: Arc::new(peer), seat, numbered, reading: Mutex::default() }
     }
 
     /// What the client's certificate says.
@@ -322,12 +326,12 @@ impl ClientConn {
     }
 
     fn request(&self, tx: SendStream, rx: RecvStream, mut held: Held) -> BoxFuture<'static, Came> {
-        let peer = Arc::clone(&self.peer);
+        let (peer, numbered) = (Arc::clone(&self.peer), self.numbered);
         async move {
             let mut rx = FrameRx::quic(rx);
             let read = timeout(REQUEST_TIME, async {
                 match rx.peek_version().await.map_err(invalid)? {
-                    Some(NUMBERED_VERSION) => Ok(Begun::Long),
+                    Some(NUMBERED_VERSION) if numbered => Ok(Begun::Long),
                     Some(_) | None => read(&mut rx, &mut held).await,
                 }
             });
