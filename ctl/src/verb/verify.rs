@@ -280,7 +280,7 @@ fn verdict(lines: &[NodeLine], histories: Option<&Histories>) -> Result<(), CtlE
         return Err(CtlError::refused(
             ExitCode::Integrity,
             format!("not what the others hold, or not what was written: {damaged}"),
-            "look at its log; then logctl node remove NODE, and join it again with an empty folder",
+            "it steps back and is repaired by the others: see logctl status, and its log",
         ));
     }
     if let Some(histories) = histories {
