@@ -1,6 +1,7 @@
 //! Many seeds, each in a process of its own, with progress and a rate.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -179,22 +180,39 @@ pub(crate) fn run(run: &Run) -> anyhow::Result<Done> {
         .spawn()?;
     let began = Instant::now();
     let mut hangs = false;
-    // What it prints is little, so it never waits for somebody to read that.
-    while child.try_wait()?.is_none() {
+    // Read while it runs: it would wait for room in a pipe for ever.
+    let (out, err) = (whole(child.stdout.take()), whole(child.stderr.take()));
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
         if began.elapsed() > RUN_MAX {
             hangs = true;
             child.kill()?;
         }
         std::thread::sleep(LOOK_EVERY);
-    }
-    let out = child.wait_with_output()?;
-    let mut text = String::from_utf8_lossy(&out.stdout).into_owned();
+    };
+    let read = |reader: std::thread::JoinHandle<Vec<u8>>| {
+        reader.join().map_err(|_| anyhow::anyhow!("a reader panicked"))
+    };
+    let (out, err) = (read(out)?, read(err)?);
+    let mut text = String::from_utf8_lossy(&out).into_owned();
     if hangs {
         text.push_str("it goes on for ever\n");
-    } else if !out.status.success() {
-        text.push_str(&String::from_utf8_lossy(&out.stderr));
+    } else if !status.success() {
+        text.push_str(&String::from_utf8_lossy(&err));
     }
-    Ok(Done { ok: out.status.success(), hangs, text })
+    Ok(Done { ok: status.success(), hangs, text })
+}
+
+/// Reads a pipe to its end, in a thread of its own.
+fn whole(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut all = Vec::new();
+        // What can be read is what there is.
+        drop(pipe.map(|mut pipe| pipe.read_to_end(&mut all)));
+        all
+    })
 }
 
 /// Runs many seeds; prints those that failed, with the command that repeats them.

@@ -319,11 +319,15 @@ pub(crate) fn applied_membership(
     Ok(StoredMembership::new(applied.membership_at.as_ref().map(mark_log_id), membership))
 }
 
-pub(crate) fn encode_append(request: AppendEntriesRequest<Types>) -> Request {
+/// Whether the entries follow what they are sent after. They do not where the log was purged between the
+/// engine's plan to send them and the reading.
+pub(crate) fn follows(request: &AppendEntriesRequest<Types>) -> bool {
     let next = request.prev_log_id.as_ref().map_or(0, |previous| previous.index() + 1);
-    for (index, entry) in (next..).zip(&request.entries) {
-        assert_eq!(entry.log_id.index(), index, "entries do not follow what they are sent after");
-    }
+    (next..).zip(&request.entries).all(|(index, entry)| entry.log_id.index() == index)
+}
+
+pub(crate) fn encode_append(request: AppendEntriesRequest<Types>) -> Request {
+    assert!(follows(&request), "entries follow what they are sent after");
     let entries = request.entries.iter().map(|entry| {
         let stored = stored_entry(entry);
         WireEntry { id: Some(wire_log_id(&entry.log_id)), payload: stored.payload }
