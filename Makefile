@@ -33,7 +33,7 @@ build: setup
 	$(CARGO) build $(FLAGS) --workspace --bins
 
 # So many seeds are part of every `make test`.
-SEEDS ?= 2000
+SEEDS ?= 150
 test: lint doc build
 	$(CARGO) test $(FLAGS) --workspace
 	@$(MAKE) --no-print-directory sim N=$(SEEDS)
