@@ -319,15 +319,14 @@ pub(crate) fn applied_membership(
     Ok(StoredMembership::new(applied.membership_at.as_ref().map(mark_log_id), membership))
 }
 
-/// Whether the entries follow what they are sent after. They do not where the log was purged between the
-/// engine's plan to send them and the reading.
-pub(crate) fn follows(request: &AppendEntriesRequest<Types>) -> bool {
+/// An append as it is sent; `None` where its entries do not follow what they are sent after: the log was
+/// purged between the engine's plan to send them and the reading.
+pub(crate) fn encode_append(request: AppendEntriesRequest<Types>) -> Option<Request> {
     let next = request.prev_log_id.as_ref().map_or(0, |previous| previous.index() + 1);
-    (next..).zip(&request.entries).all(|(index, entry)| entry.log_id.index() == index)
-}
-
-pub(crate) fn encode_append(request: AppendEntriesRequest<Types>) -> Request {
-    assert!(follows(&request), "entries follow what they are sent after");
+    let mut entries = (next..).zip(&request.entries);
+    if !entries.all(|(index, entry)| entry.log_id.index() == index) {
+        return None;
+    }
     let entries = request.entries.iter().map(|entry| {
         let stored = stored_entry(entry);
         WireEntry { id: Some(wire_log_id(&entry.log_id)), payload: stored.payload }
@@ -338,7 +337,7 @@ pub(crate) fn encode_append(request: AppendEntriesRequest<Types>) -> Request {
         commit: request.leader_commit.as_ref().map(wire_log_id),
         entries: entries.collect(),
     };
-    Request { kind: Some(RequestKind::Append(append)) }
+    Some(Request { kind: Some(RequestKind::Append(append)) })
 }
 
 pub(crate) fn decode_append(append: Append) -> Result<AppendEntriesRequest<Types>, CodecError> {

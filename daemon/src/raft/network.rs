@@ -374,12 +374,11 @@ where
         if silent.load(Ordering::Relaxed) {
             break;
         }
-        if !codec::follows(&request) {
-            // Purged meanwhile. The engine begins anew, and sees then that a snapshot has to go.
+        let Some(request) = codec::encode_append(request) else {
+            // The engine begins anew, and sees then that a snapshot has to go.
             tracing::debug!("an append stream ended: what it was to send next is purged");
             return;
-        }
-        let request = codec::encode_append(request);
+        };
         if let Err(error) = tx.send(frame(lane, &request)).await {
             // The receiving half sees the same end and tells the engine.
             tracing::debug!(%error, "an append stream ended");

@@ -109,7 +109,7 @@ impl Known<'_> {
         if hello.repairing {
             return Ok(Entry::Returning);
         }
-        self.of_this_lineage(present, hello)?;
+        of_this_lineage(present, hello)?;
         if self.is_younger(hello) {
             // Taken back with it while this node was away: members are asked. The seed vouches for the
             // first stores only, so for none that is younger.
@@ -127,37 +127,6 @@ impl Known<'_> {
         }
         let reason = format!("{name} comes with another store than the one that was admitted");
         Err(Refused::new(Refusal::Store, reason))
-    }
-
-    /// Where a majority was lost, one node went on with what it held (`recover`): the stores that were
-    /// before that are never let in again, and neither side takes anything from the other.
-    #[expect(clippy::unused_self, reason = "it stands beside those that need it")]
-    fn of_this_lineage(&self, present: &Binding, hello: &Hello) -> Result<(), Refused> {
-        let (name, theirs) = (&hello.name, Lineage::of(hello.raft_id));
-        let ours = Lineage::of(present.raft_id);
-        let (why, reason) = match ours.kinship(theirs) {
-            Kinship::Same => return Ok(()),
-            Kinship::Earlier => (
-                Refusal::Lacks,
-                format!(
-                    "its store has ended: the majority was lost, and lineage {ours} began without it"
-                ),
-            ),
-            Kinship::Later => (
-                Refusal::Store,
-                format!(
-                    "{name} goes on without this node, in lineage {theirs}; this is lineage {ours}"
-                ),
-            ),
-            Kinship::Apart => (
-                Refusal::Store,
-                format!(
-                    "{name} went on alone in lineage {theirs}, and others in lineage {ours}: a person \
-                     has to say which of them counts, and to take the stores of the others away"
-                ),
-            ),
-        };
-        Err(Refused::new(why, reason))
     }
 
     /// Whether a store that nobody here knows may have been admitted while this node was away: ids
@@ -180,6 +149,36 @@ impl Known<'_> {
         self.engine.iter().any(|(_, member)| member.name == name)
             || self.bindings.iter().any(|bound| bound.name == name)
     }
+}
+
+/// Where a majority was lost, one node went on with what it held (`recover`): the stores that were
+/// before that are never let in again, and neither side takes anything from the other.
+fn of_this_lineage(present: &Binding, hello: &Hello) -> Result<(), Refused> {
+    let (name, theirs) = (&hello.name, Lineage::of(hello.raft_id));
+    let ours = Lineage::of(present.raft_id);
+    let (why, reason) = match ours.kinship(theirs) {
+        Kinship::Same => return Ok(()),
+        Kinship::Earlier => (
+            Refusal::Lacks,
+            format!(
+                "its store has ended: the majority was lost, and lineage {ours} began without it"
+            ),
+        ),
+        Kinship::Later => (
+            Refusal::Store,
+            format!(
+                "{name} goes on without this node, in lineage {theirs}; this is lineage {ours}"
+            ),
+        ),
+        Kinship::Apart => (
+            Refusal::Store,
+            format!(
+                "{name} went on alone in lineage {theirs}, and others in lineage {ours}: a person \
+                 has to say which of them counts, and to take the stores of the others away"
+            ),
+        ),
+    };
+    Err(Refused::new(why, reason))
 }
 
 /// What a peer says of its store, with the key that it has proven.
