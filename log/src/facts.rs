@@ -3,12 +3,10 @@
 
 use crate::format::{Body, Place, StoreId, Vote};
 use crate::record::{self, ALIGN, Record, Seed};
-use crate::segment::SECTOR;
+use crate::segment::{self, SECTOR};
 
 /// Bytes in front of the life in a record's header.
 const LIFE_AT: usize = 8;
-/// Where the first sector of a segment names its store, and its life behind that.
-const STORE_AT: usize = 12;
 
 /// A record that lies on a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,12 +34,11 @@ pub enum What {
     Began,
 }
 
-/// Whose segment this is, and of which life, as its first sector has it.
+/// Whose segment this is, and of which life, as its first sector has it. `None` where that is not whole:
+/// what a broken one says may be of nobody.
 #[must_use]
 pub fn owner(segment: &[u8]) -> Option<(StoreId, u64)> {
-    let (store, rest) = segment.get(STORE_AT..)?.split_first_chunk()?;
-    let (life, _) = rest.split_first_chunk()?;
-    Some((*store, u64::from_be_bytes(*life)))
+    segment::owner(segment)
 }
 
 /// Every record of this store in these bytes, which begin where a sector does, in order. Of one life, or
@@ -126,5 +123,17 @@ mod tests {
             found.extend(facts(&owner, bytes, Some(life)));
         });
         assert_eq!(entries(&found), 2);
+    }
+
+    /// Seen to fail with an `owner` that does not check what it reads.
+    #[test]
+    fn a_first_sector_that_is_not_whole_is_of_nobody() {
+        let label = segment::label(&[7; 16], 3, 8192);
+        assert_eq!(owner(&label), Some(([7; 16], 3)));
+        for bit in 0..8 * (8 + 4 + 16 + 8 + 8 + 4) {
+            let mut broken = label.clone();
+            broken[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(owner(&broken), None, "bit {bit}");
+        }
     }
 }

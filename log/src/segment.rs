@@ -68,7 +68,22 @@ pub(crate) fn read_label(store: &StoreId, bytes: &[u8]) -> Label {
     parse_label(store, bytes).unwrap_or(Label::Broken)
 }
 
+/// Store and life in a segment's first sector, if that is whole.
+pub(crate) fn owner(bytes: &[u8]) -> Option<(StoreId, u64)> {
+    parse(bytes).map(|(_, owner, life, _)| (owner, life))
+}
+
 fn parse_label(store: &StoreId, bytes: &[u8]) -> Option<Label> {
+    let (format, owner, life, size) = parse(bytes)?;
+    Some(match (format > FORMAT, owner == *store) {
+        (true, _) => Label::Newer(format),
+        (false, false) => Label::Foreign,
+        (false, true) => Label::Ours { life, size },
+    })
+}
+
+/// Format, store, life and size in a first sector that is whole.
+fn parse(bytes: &[u8]) -> Option<(u32, StoreId, u64, u64)> {
     let mut reader = Reader(bytes);
     let magic = reader.bytes::<8>()?;
     let format = reader.u32()?;
@@ -76,9 +91,5 @@ fn parse_label(store: &StoreId, bytes: &[u8]) -> Option<Label> {
     let (life, size) = (reader.u64()?, reader.u64()?);
     let covered = bytes.get(..bytes.len() - reader.0.len())?;
     let whole = magic == MAGIC && crc32c::crc32c(covered) == reader.u32()?;
-    whole.then_some(match (format > FORMAT, owner == store) {
-        (true, _) => Label::Newer(format),
-        (false, false) => Label::Foreign,
-        (false, true) => Label::Ours { life, size },
-    })
+    whole.then_some((format, *owner, life, size))
 }

@@ -7,7 +7,7 @@
 //! * What is committed lies on the disks of a majority, every later primary holds it, no other entry is
 //!   committed in its place, and nobody cuts it off.
 //! * Whoever has lost what it acknowledged takes no part; whoever has lost nothing is not repaired.
-//! * Whoever has taken an entry stamps above it from then on.
+//! * Whoever has taken an entry stamps above it from then on, and a primary above all that is committed.
 //!
 //! What the nodes say of themselves is used only where it makes a check milder.
 
@@ -201,6 +201,10 @@ impl Auditor {
             let told = node.ended.unwrap_or(now).checked_sub(TOLD_AFTER);
             let told = told.filter(|told| quiet && node.began <= *told);
             node.owes = node.disk.owes(&after, told, is_same);
+            // An old watermark cannot know. What it stamps is compared with what is committed.
+            if !is_same {
+                node.minted = Hlc::default();
+            }
             (node.damaged, node.disk) = (true, after);
             if let Some(owes) = &node.owes {
                 note!(self.trace, "{name} has lost {}, and must notice", owes.what);
@@ -311,7 +315,9 @@ impl State {
                 if let Some(node) = self.nodes.get_mut(from) {
                     node.minted = node.minted.max(highest.unwrap_or_default());
                 }
-                self.stamps.extend(stamped);
+                for (at, stamp) in stamped {
+                    self.stamped(from, at, stamp);
+                }
                 let known = self.primaries.insert(*term, *primary);
                 if known.is_some_and(|known| known != *primary) {
                     self.say(format!("term {term} has two primaries: {known:?} and {primary}"));
@@ -335,6 +341,19 @@ impl State {
             | Overheard::Voted { .. }
             | Overheard::Installed
             | Overheard::Other => {}
+        }
+    }
+
+    /// A primary has put an entry behind all that is committed.
+    fn stamped(&mut self, name: &str, at: At, stamp: Hlc) {
+        if self.stamps.insert(at, stamp).is_some() || self.reckless {
+            return;
+        }
+        let (term, index) = at;
+        let mut before = self.committed.range(..index).rev();
+        let before = before.find_map(|(index, term)| self.stamps.get(&(*term, *index)));
+        if before.is_some_and(|before| stamp <= *before) {
+            self.say(format!("{name} stamps entry {index} of term {term} below a committed one"));
         }
     }
 

@@ -132,14 +132,29 @@ impl Tries<'_> {
         if self.patience.ends(code, left, self.began.elapsed()) || self.node.is_leaving() {
             return gave_up(self.unknown);
         }
-        let before = self.seen;
-        let other = self.changes.wait_for(|now| seen(now) != before || now.stopped.is_some());
-        match tokio::time::timeout(self.patience.news.min(left), other).await {
-            Ok(Ok(now)) if now.stopped.is_none() => Ok(()),
-            Err(_) => Ok(()),
+        match news(&mut self.changes, &mut self.seen, self.patience.news.min(left)).await {
+            true => Ok(()),
             // The engine ended: nothing will be answered.
-            Ok(_) => gave_up(self.unknown),
+            false => gave_up(self.unknown),
         }
+    }
+}
+
+/// Waits for another primary than was seen, at most so long; the next try begins with that. Tells whether
+/// there is an engine still.
+async fn news(
+    changes: &mut watch::Receiver<EngineState>,
+    last: &mut Leading,
+    within: Duration,
+) -> bool {
+    let other = changes.wait_for(|now| seen(now) != *last || now.stopped.is_some());
+    match tokio::time::timeout(within, other).await {
+        Ok(Ok(now)) => {
+            *last = seen(&now);
+            now.stopped.is_none()
+        }
+        Ok(Err(_)) => false,
+        Err(_) => true,
     }
 }
 
@@ -310,5 +325,22 @@ mod tests {
         let last = || Failure::new(ErrorCode::NoQuorum, "there is no primary");
         let told = |unknown| GaveUp { last: last(), unknown }.or_unknown().error_code();
         assert_eq!((told(false), told(true)), (ErrorCode::NoQuorum, ErrorCode::Unknown));
+    }
+
+    /// Seen to fail with a `news` that goes on from what was seen first: the tries after a change then
+    /// came one upon the other, without end.
+    #[tokio::test(start_paused = true)]
+    async fn a_change_of_the_primary_is_news_once() {
+        let (engine, mut changes) = watch::channel(EngineState::default());
+        let mut last = seen(&changes.borrow());
+        engine.send_modify(|state| state.term += 1);
+        let began = Instant::now();
+        let within = Duration::from_millis(100);
+        assert!(news(&mut changes, &mut last, within).await);
+        assert_eq!(began.elapsed(), Duration::ZERO, "there is news");
+        assert!(news(&mut changes, &mut last, within).await);
+        assert_eq!(began.elapsed(), within, "there is none");
+        drop(engine);
+        assert!(!news(&mut changes, &mut last, within).await);
     }
 }
