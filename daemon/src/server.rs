@@ -115,6 +115,10 @@ impl Server {
     /// Answers one request when its turn comes, once.
     pub(crate) async fn answer(&self, principal: &Principal, request: Request) -> Response {
         let deadline = Deadline::of(&request);
+        let request = match self.directly(principal, request, deadline).await {
+            Ok(response) => return response,
+            Err(request) => request,
+        };
         let answer = async {
             let turn = tokio::select! {
                 turn = self.turns.next(&principal.identity) => turn,
@@ -126,6 +130,26 @@ impl Server {
             response
         };
         self.requests.track_future(answer).await
+    }
+
+    /// Answers a request that would share a stream as if it had come on it. What is not served so is given
+    /// back.
+    async fn directly(
+        &self,
+        principal: &Principal,
+        request: Request,
+        deadline: Deadline,
+    ) -> Result<Response, Request> {
+        if !request.op.as_ref().is_some_and(Op::shares_a_stream) {
+            return Err(request);
+        }
+        let direct = Direct::new(self.node.clone(), principal.clone(), self.requests.clone());
+        let (numbered, answered) = Numbered::within(request);
+        if let Some(Numbered { request, .. }) = direct.order(vec![numbered]).pop() {
+            return Err(request);
+        }
+        let answered = tokio::time::timeout_at(deadline.at(), answered).await;
+        Ok(answered.ok().flatten().unwrap_or_else(|| direct.too_late()))
     }
 
     /// What a client is told whose turn did not come.
@@ -362,6 +386,9 @@ impl Server {
             return log_lost(tx.send_message(&response).await);
         }
         let sent = match op {
+            Some(PeerOp::Forwards(_)) => {
+                return self.node.serve_forwards(from, (tx, rx), &self.requests).await;
+            }
             Some(PeerOp::Forward(forward)) => {
                 let serve = self.node.forwarded(forward, from);
                 // Tracked, so that a stopping node answers what it has begun.

@@ -1,4 +1,5 @@
-//! The answers to the requests of one long stream: as they come, and many in one write.
+//! The answers to the requests of one long stream, a client's or a gateway's: as they come, and many in one
+//! write.
 //!
 //! A request is open from when it is read until its answer is written: so long it holds its place, see
 //! `shares`. Whoever does not take its answers fills its own places, and is not listened to meanwhile.
@@ -10,21 +11,69 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, MutexGuard};
-use proto::limits::{CLIENT_NUMBERED_MAX, NUMBERED_UNREAD_MAX};
+use proto::limits::{
+    BATCH_BYTES_MAX, CLIENT_NUMBERED_MAX, CLIENT_REQUESTS_MAX, FORWARDS_MAX, NUMBERED_UNREAD_MAX,
+};
 use proto::wire::Response;
 use quinn::{Connection, SendStream};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::frames::write_lost;
 use crate::numbered::put;
 use crate::shares::Held;
+use crate::{FrameTx, LinkError};
 
-/// Requests that are read at once.
-const BATCH: usize = 256;
+/// How much of one long stream may be open.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Most {
+    /// Requests.
+    requests: usize,
+    /// Bytes of answers that are not taken.
+    unread: usize,
+}
+
+impl Most {
+    pub(crate) const CLIENT: Self =
+        Self { requests: CLIENT_NUMBERED_MAX, unread: NUMBERED_UNREAD_MAX };
+    /// As many as a gateway has open for all of its clients.
+    pub(crate) const GATEWAY: Self =
+        Self { requests: CLIENT_REQUESTS_MAX, unread: BATCH_BYTES_MAX };
+}
+
+/// Where answers are written.
+#[derive(Debug)]
+pub(crate) enum Way {
+    Client(SendStream, Connection),
+    Gateway(FrameTx),
+}
+
+impl Way {
+    async fn write(&mut self, mut bytes: Bytes) -> Result<(), LinkError> {
+        match self {
+            Self::Client(tx, _) => tx.write_chunk(bytes).await.map_err(write_lost),
+            Self::Gateway(tx) => {
+                while !bytes.is_empty() {
+                    tx.send(bytes.split_to(bytes.len().min(BATCH_BYTES_MAX))).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Completes when the other side is gone.
+    async fn gone(&self) {
+        match self {
+            Self::Client(_, connection) => drop(connection.closed().await),
+            Self::Gateway(tx) => tx.stopped().await,
+        }
+    }
+}
 
 /// The requests of one long stream.
 #[derive(Debug)]
 pub(crate) struct Answers {
+    most: Most,
     state: Mutex<State>,
     /// There is something to write.
     news: Notify,
@@ -47,14 +96,15 @@ struct State {
 
 #[derive(Debug)]
 struct Open {
-    held: Held,
+    /// What it holds of this node; what a gateway hands over is counted there.
+    held: Option<Held>,
     due: Option<Instant>,
 }
 
 impl Answers {
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(most: Most) -> Arc<Self> {
         let (news, room, ended) = (Notify::new(), Notify::new(), watch::Sender::new(false));
-        Arc::new(Self { state: Mutex::default(), news, room, ended })
+        Arc::new(Self { most, state: Mutex::default(), news, room, ended })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -62,7 +112,7 @@ impl Answers {
     }
 
     /// Notes a request; `None` if one with its number is open.
-    pub(crate) fn open(self: &Arc<Self>, number: u64, held: Held) -> Option<Ticket> {
+    pub(crate) fn open(self: &Arc<Self>, number: u64, held: Option<Held>) -> Option<Ticket> {
         let mut state = self.state();
         if state.open.contains_key(&number) {
             return None;
@@ -105,7 +155,7 @@ impl Answers {
     /// Waits until more requests may be read, and says how many.
     pub(crate) async fn room(&self) -> usize {
         loop {
-            let room = self.state().room();
+            let room = self.state().room(self.most);
             if room > 0 {
                 return room;
             }
@@ -117,15 +167,17 @@ impl Answers {
     pub(crate) fn end(&self) {
         self.ended.send_replace(true);
         let mut state = self.state();
-        let open = std::mem::take(&mut state.open).into_values().map(|open| open.held);
+        let open = std::mem::take(&mut state.open).into_values().filter_map(|open| open.held);
         let held: Vec<_> = open.chain(std::mem::take(&mut state.answered)).collect();
         state.out = BytesMut::new();
         drop(state);
         Held::give_all(held);
+        // Whoever writes them has nothing more to do.
+        self.news.notify_one();
     }
 
     /// What is to be written, with what it holds.
-    fn take(&self) -> Option<(Bytes, Vec<Held>)> {
+    pub(crate) fn take(&self) -> Option<(Bytes, Vec<Held>)> {
         let mut state = self.state();
         if state.out.is_empty() {
             return None;
@@ -135,20 +187,34 @@ impl Answers {
         Some((bytes, held))
     }
 
-    /// Writes answers until the connection is over.
-    pub(crate) async fn write(self: Arc<Self>, mut tx: SendStream, connection: Connection) {
+    /// Whether nothing is open or waits to be taken.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.state();
+        state.open.is_empty() && state.out.is_empty()
+    }
+
+    /// Waits until there may be something to take.
+    pub(crate) async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// Writes answers until nobody takes or gives any.
+    pub(crate) async fn write(self: Arc<Self>, mut way: Way) {
         loop {
             tokio::select! {
-                () = self.news.notified() => {}
-                _ = connection.closed() => return self.end(),
+                () = self.news() => {}
+                () = way.gone() => return self.end(),
             }
             while let Some((bytes, held)) = self.take() {
-                if tx.write_chunk(bytes).await.is_err() {
+                if way.write(bytes).await.is_err() {
                     return self.end();
                 }
                 self.state().writing = (0, 0);
                 Held::give_all(held);
                 self.room.notify_one();
+            }
+            if *self.ended.borrow() {
+                return;
             }
         }
     }
@@ -156,13 +222,13 @@ impl Answers {
 
 impl State {
     /// How many requests may be read now: a few at a time, since each may be answered at once.
-    fn room(&self) -> usize {
+    fn room(&self, most: Most) -> usize {
         let (bytes, requests) = self.writing;
-        if self.out.len() + bytes >= NUMBERED_UNREAD_MAX {
+        if self.out.len() + bytes >= most.unread {
             return 0;
         }
         let open = self.open.len() + self.answered.len() + requests;
-        CLIENT_NUMBERED_MAX.saturating_sub(open).min(BATCH)
+        most.requests.saturating_sub(open).min(FORWARDS_MAX)
     }
 
     fn put(&mut self, number: u64, response: &Response) {
@@ -176,7 +242,7 @@ impl State {
     fn answer(&mut self, number: u64, response: &Response) {
         if let Some(open) = self.open.remove(&number) {
             self.put(number, response);
-            self.answered.push(open.held);
+            self.answered.extend(open.held);
         }
     }
 }
@@ -189,6 +255,12 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// The one request of these.
+    pub(crate) fn alone(answers: &Arc<Answers>) -> Self {
+        answers.state().open.insert(0, Open { held: None, due: None });
+        Self { answers: Arc::clone(answers), number: 0 }
+    }
+
     /// Answers it, if nothing has. Goes out with [`Flush::now`].
     pub fn answer(&self, response: &Response) -> Flush {
         self.answers.state().answer(self.number, response);
@@ -224,6 +296,7 @@ impl Drop for Ticket {
         if open.is_some() {
             drop(open);
             self.answers.room.notify_one();
+            self.answers.news.notify_one();
         }
     }
 }
@@ -304,8 +377,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_first_answer_counts() {
-        let (answers, seat) = (Answers::new(), seat());
-        let open = |number| answers.open(number, seat.request().unwrap());
+        let (answers, seat) = (Answers::new(Most::CLIENT), seat());
+        let open = |number| answers.open(number, seat.request());
         let (one, two, three) = (open(1).unwrap(), open(2).unwrap(), open(3).unwrap());
         assert!(open(2).is_none(), "two of one number");
         let (soon, later) = (Instant::now(), Instant::now() + Duration::from_secs(1));
@@ -327,10 +400,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_takes_no_answers_is_not_listened_to() {
-        let (answers, seat) = (Answers::new(), seat());
+        let (answers, seat) = (Answers::new(Most::CLIENT), seat());
         for number in 0..CLIENT_NUMBERED_MAX as u64 {
             answers.room().await;
-            let ticket = answers.open(number, seat.request().unwrap()).unwrap();
+            let ticket = answers.open(number, seat.request()).unwrap();
             let flush = ticket.answer(&response("n1"));
             drop(flush);
         }
@@ -342,7 +415,7 @@ mod tests {
         drop(held);
         assert!(waits().await.is_ok());
         // One that nobody answers leaves its place.
-        drop(answers.open(0, seat.request().unwrap()));
+        drop(answers.open(0, seat.request()));
         assert!(answers.state().open.is_empty());
     }
 }

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use prost::Message;
-use proto::frame::NUMBERED_VERSION;
+use proto::frame::{NUMBERED_HEADER_BYTES, NUMBERED_VERSION};
 use proto::limits::{CLIENT_BYTES_FREE, NUMBERED_BYTES_MAX};
 use proto::wire::{CLIENT_NUMBERED_ALPN, Op, Reply, Request, Response};
 use proto::{ErrorCode, Failure};
@@ -19,7 +19,7 @@ use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::answers::{Answers, Late, Ticket};
+use crate::answers::{self, Answers, Late, Most, Ticket};
 use crate::endpoint::protocol;
 use crate::frames::{FrameRx, FrameTx, encode};
 use crate::numbered::NumberedRx;
@@ -125,6 +125,25 @@ pub struct Numbered {
 }
 
 impl Numbered {
+    /// One that comes from within this process, and its answer; `None` if nobody will give one.
+    pub fn within(request: Request) -> (Self, impl Future<Output = Option<Response>>) {
+        let (answers, frame) = (Answers::new(Most::CLIENT), request.encode_to_vec().into());
+        let ticket = Ticket::alone(&answers);
+        let answered = async move {
+            loop {
+                if let Some((bytes, _)) = answers.take() {
+                    let payload = bytes.slice(NUMBERED_HEADER_BYTES.min(bytes.len())..);
+                    return Response::decode(payload).ok();
+                }
+                answers.news().await;
+                if answers.is_idle() {
+                    return None;
+                }
+            }
+        };
+        (Self { request, frame, ticket }, answered)
+    }
+
     /// The same as on a stream of its own.
     #[must_use]
     pub fn alone(self) -> (Request, ReplyTx) {
@@ -253,8 +272,9 @@ impl ClientConn {
             return self.close(CloseCode::Protocol, "a connection has one long stream");
         }
         let Some(rx) = rx.into_numbered(NUMBERED_BYTES_MAX) else { return };
-        let answers = Answers::new();
-        tokio::spawn(Arc::clone(&answers).write(tx, self.connection.clone()));
+        let answers = Answers::new(Most::CLIENT);
+        let way = answers::Way::Client(tx, self.connection.clone());
+        tokio::spawn(Arc::clone(&answers).write(way));
         *long = Some(LongStream { rx: Some(rx), answers });
     }
 
@@ -288,7 +308,7 @@ impl ClientConn {
             });
             let request = held.and_then(|held| Ok((decode_numbered(frame.clone())?, held)));
             match request {
-                Ok((request, held)) => match answers.open(number, held) {
+                Ok((request, held)) => match answers.open(number, Some(held)) {
                     Some(ticket) => taken.push(Numbered { request, frame, ticket }),
                     None => self.close(CloseCode::Protocol, "two requests with one number"),
                 },
@@ -376,7 +396,7 @@ fn log_refused(peer: &Peer, failure: &Failure) {
     }
 }
 
-fn refusal(failure: Failure) -> Response {
+pub(crate) fn refusal(failure: Failure) -> Response {
     Response { reply: Some(Reply::Failure(failure)), ..Response::default() }
 }
 

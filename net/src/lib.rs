@@ -29,6 +29,7 @@ mod client_conn;
 mod crowd;
 mod endpoint;
 mod error;
+mod forwards;
 mod frames;
 mod hello;
 pub mod join;
@@ -52,8 +53,10 @@ pub use client::{
 pub use client_conn::{ClientConn, Incoming, Numbered, ReplyTx, decode_numbered};
 pub use endpoint::{Accepted, Endpoint};
 pub use error::{CloseCode, LinkError, NetError, Refused};
+pub use forwards::{Batch, ForwardsRx, HandedOver};
 pub use frames::{FrameRx, FrameTx};
 pub use link::{Lane, Link, PeerAddr};
+pub use numbered::AnswersRx;
 pub use peer_conn::{PeerConn, PeerStream};
 pub use port::{CheckPeer, MakeHello, Port};
 pub use quic_link::{QuicLink, lookup};

@@ -1,11 +1,13 @@
-//! Frames with a number, many at a time, on the long stream of a connection.
+//! Frames with a number, many at a time, on the long stream of a connection, and within the frames of a
+//! stream between nodes.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use proto::frame::{NUMBERED_HEADER_BYTES, numbered, numbered_header};
+use proto::limits::FRAME_BYTES_MAX;
 use quinn::RecvStream;
 
-use crate::LinkError;
 use crate::frames::read_lost;
+use crate::{FrameRx, LinkError};
 
 /// Pieces taken from a stream at once: each is a packet's.
 const CHUNKS: usize = 64;
@@ -44,6 +46,39 @@ impl NumberedRx {
                 return self.buffer.end().map(|()| Vec::new());
             };
             chunks.iter().take(count).for_each(|chunk| self.buffer.push(chunk));
+        }
+    }
+}
+
+/// Answers to what was handed over, see `forwards`, as they come.
+#[derive(Debug)]
+pub struct AnswersRx {
+    rx: FrameRx,
+    buffer: Buffer,
+}
+
+impl AnswersRx {
+    /// What comes in answer to what is sent the other way.
+    #[must_use]
+    pub fn new(rx: FrameRx) -> Self {
+        Self { rx, buffer: Buffer { bytes: BytesMut::new(), most: FRAME_BYTES_MAX } }
+    }
+
+    /// Those that are here, at least one; none at the end of the stream. Safe to cancel.
+    ///
+    /// # Errors
+    /// When a frame breaks the rules or the stream is lost.
+    pub async fn recv(&mut self) -> Result<Vec<(u64, Bytes)>, LinkError> {
+        loop {
+            let frames: Vec<_> =
+                std::iter::from_fn(|| self.buffer.take().transpose()).collect::<Result<_, _>>()?;
+            if !frames.is_empty() {
+                return Ok(frames);
+            }
+            match self.rx.recv().await? {
+                Some(bytes) => self.buffer.push(&bytes),
+                None => return self.buffer.end().map(|()| Vec::new()),
+            }
         }
     }
 }

@@ -63,6 +63,11 @@ pub const CLIENT_NUMBERED_MAX: usize = 1024;
 /// Largest request on the long stream of a connection. Larger ones have a stream each, so that no
 /// small one waits for their bytes.
 pub const NUMBERED_BYTES_MAX: usize = 16 << 10;
+/// Requests that are read of a long stream at once, and that a gateway hands over at once: few, since each
+/// may be answered at once.
+pub const FORWARDS_MAX: usize = 256;
+/// Bytes of requests that a gateway hands over at once: one frame, with room for who asks.
+pub const FORWARDS_BYTES_MAX: usize = 1 << 20;
 /// Bytes of answers on the long stream of a connection that its client has not taken. Beyond it no
 /// request is read there.
 pub const NUMBERED_UNREAD_MAX: usize = 256 << 10;
@@ -205,6 +210,8 @@ pub const JOIN_CLOCK_MAX_NS: u64 = 60 * 1_000_000_000;
 pub const SLOTS: usize = 4096;
 
 const _: () = assert!(CLIENT_BYTES_FREE <= NUMBERED_BYTES_MAX);
+const _: () =
+    assert!(FORWARDS_BYTES_MAX + NUMBERED_BYTES_MAX + FORWARDS_MAX * 512 < FRAME_BYTES_MAX);
 const _: () = assert!(CLIENT_NUMBERED_MAX < (CLIENT_REQUESTS_MAX - CLIENT_REQUESTS_KEPT) / 2);
 const _: () = assert!(BODY_BYTES_MAX + HEADER_BYTES_MAX + (64 << 10) < FRAME_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX + BODY_BYTES_MAX + (64 << 10) < FRAME_BYTES_MAX);

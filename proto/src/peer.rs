@@ -9,6 +9,7 @@
 //! | admitted while you were away | [`Hello`] | a member that the node knows by its key ([`PeerOp::Vouch`]), else nobody |
 //! | you were removed | [`Hello::refused`] | the refusing node's own key, which is bound |
 //! | X asks, with key K | [`Forward`] | the primary's own tables of clients and administrators, before the log and in apply; that X asked is the gateway's word |
+//! | the same, many at once | [`Forwards`] | the same |
 //! | the gateway | [`Forward`] | not read: it is the node at the other end |
 //! | an event | [`NodeEvent`] | the node's own alone; kinds that apply writes are refused |
 //! | a change of members | `MemberChange` | a token for an admission; everything else is refused |
@@ -17,6 +18,7 @@
 //! | I cannot prove my store | [`Hello::repairing`] | nothing: who says so takes no part |
 //! | an instant to close | [`Close`] | the primary's own clock, which it never moves |
 //! | what to sign | [`Sign`] | the signer's own table: that name with that key |
+//! | takes many at once | [`Hello::takes_forwards`] | nothing: who does not would end the stream |
 //! | `signs` | [`NodeInfo`] | the certificate that comes back |
 //! | the clock | [`NodeInfo`] | compared by who asks; it fences, and never widens a bound |
 //! | my state's digest | [`States`] | nothing: a majority that says the same about its own makes the node that hears it doubt itself |
@@ -74,6 +76,9 @@ pub struct Hello {
     /// Whether the speaker cannot prove its store, and may ask to be taken back.
     #[prost(bool, tag = "22")]
     pub repairing: bool,
+    /// Whether the speaker takes many requests in one frame, see [`PeerOp::Forwards`].
+    #[prost(bool, tag = "23")]
+    pub takes_forwards: bool,
 }
 
 /// Why a node does not let another one in.
@@ -203,7 +208,7 @@ pub struct NodeInfo {
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PeerRequest {
     /// What to do.
-    #[prost(oneof = "PeerOp", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 21, 22, 23")]
+    #[prost(oneof = "PeerOp", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 21, 22, 23, 24")]
     pub op: Option<PeerOp>,
 }
 
@@ -255,6 +260,11 @@ pub enum PeerOp {
     /// What the state was like at places that all replicas share. Answered with `States`.
     #[prost(message, tag = "23")]
     States(crate::wire::Empty),
+    /// From here on the stream carries [`Forwards`], as many as the gateway likes. Answered with a
+    /// `wire::Response` each, as frames with the numbers of the requests, many in a frame of the stream.
+    /// Asked only of a node that says [`Hello::takes_forwards`].
+    #[prost(message, tag = "24")]
+    Forwards(crate::wire::Empty),
 }
 
 /// What a node's own state was like, by its own word.
@@ -399,6 +409,45 @@ pub struct Forward {
     /// The request.
     #[prost(message, optional, tag = "4")]
     pub request: Option<Request>,
+}
+
+/// Small requests of clients, as many as were there at once.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Forwards {
+    /// Who asks.
+    #[prost(message, repeated, tag = "1")]
+    pub clients: Vec<Forwarder>,
+    /// What they ask.
+    #[prost(message, repeated, tag = "2")]
+    pub requests: Vec<Forwarded>,
+}
+
+/// Who asks, as in [`Forward`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Forwarder {
+    /// Synthetic DNS name of the client.
+    #[prost(string, tag = "1")]
+    pub identity: String,
+    /// SHA-256 of the client's public key.
+    #[prost(bytes = "vec", tag = "2")]
+    pub fingerprint: Vec<u8>,
+}
+
+/// One of many requests.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Forwarded {
+    /// By which its answer is told; no other of this number is open on the stream.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// Place of its client in [`Forwards::clients`].
+    #[prost(uint32, tag = "2")]
+    pub client: u32,
+    /// Time left for it, in milliseconds; goes before what the request says.
+    #[prost(uint32, tag = "3")]
+    pub deadline_ms: u32,
+    /// The request as it came from the client: a `wire::Request` that may share a stream.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub request: bytes::Bytes,
 }
 
 /// The primary's answer to a barrier.

@@ -1,8 +1,9 @@
-//! Sends that go to the proposer as they come, many at once: no task, no timer and no channel for each.
+//! Sends that go on as they come, many at once: no task, no timer and no channel for each. At the primary
+//! they go to the proposer, at a gateway to the primary, see `relay`.
 //!
-//! That is for the common case: a client's messages at the primary. What may have to wait for something
-//! else than the log, or is nothing to be ordered here, is left to `write`; so is what the log did not
-//! take, with what is known of it.
+//! That is for the common case, a client's messages. What may have to wait for something else than the
+//! log, or is nothing to be ordered here, is left to `write`; so is what the log did not take, with what
+//! is known of it.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use clock::Hlc;
 use model::{Caller, Command, CommandOp, Outcome};
 use net::{Flush, Late, Numbered, Ticket, decode_numbered};
-use proto::wire::{Op, Reply, Send};
+use proto::wire::{Op, Reply, Response, Send};
 use proto::{ErrorCode, Executed, Failure, Role};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
@@ -27,13 +28,15 @@ pub(crate) struct Direct {
     node: Node,
     principal: Principal,
     caller: Caller,
+    /// Whether a gateway asks for it. Then that tries again, and not this node.
+    is_forwarded: bool,
     /// Requests in flight, which a node that stops waits for.
     requests: TaskTracker,
     runtime: Handle,
 }
 
 /// A send that is under way.
-struct UnderWay {
+pub(super) struct UnderWay {
     of: Arc<Direct>,
     frame: Bytes,
     ticket: Ticket,
@@ -42,15 +45,53 @@ struct UnderWay {
 }
 
 impl Direct {
-    /// To be called on a runtime.
+    /// A client that asks this node. To be called on a runtime.
     pub(crate) fn new(node: Node, principal: Principal, requests: TaskTracker) -> Arc<Self> {
-        let (caller, runtime) = (principal.caller(), Handle::current());
-        Arc::new(Self { node, principal, caller, requests, runtime })
+        Arc::new(Self::of(node, principal, requests, false))
     }
 
-    /// Orders what can be ordered at once. Returns the rest.
+    /// A client that asks a gateway. To be called on a runtime.
+    pub(super) fn forwarded(node: Node, principal: Principal, requests: TaskTracker) -> Arc<Self> {
+        Arc::new(Self::of(node, principal, requests, true))
+    }
+
+    fn of(node: Node, principal: Principal, requests: TaskTracker, is_forwarded: bool) -> Self {
+        let (caller, runtime) = (principal.caller(), Handle::current());
+        Self { node, principal, caller, is_forwarded, requests, runtime }
+    }
+
+    /// Who asks.
+    pub(super) fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// Has ordered what can be at once, here or at the primary. Returns the rest.
     pub(crate) fn order(self: &Arc<Self>, batch: Vec<Numbered>) -> Vec<Numbered> {
-        let Some(core) = self.primary() else { return batch };
+        if self.principal.identity.role != Role::Client || self.node.is_leaving() {
+            return batch;
+        }
+        let Ok(core) = self.node.core() else { return batch };
+        if let Some(line) = self.node.relay().line(&self.node, core) {
+            self.node.count_requests(batch.len());
+            let under_way = batch.into_iter().map(|numbered| self.under_way(numbered).0);
+            line.hand_over(under_way.collect());
+            return Vec::new();
+        }
+        if !self.node.may_order(core) {
+            return batch;
+        }
+        let before = batch.len();
+        let (proposals, rest) = self.proposals(batch);
+        self.node.count_requests(before - rest.len());
+        core.proposer.propose_all(proposals);
+        rest
+    }
+
+    /// What this node, the primary, can propose at once, and the rest. What is wrong is answered.
+    pub(super) fn proposals(
+        self: &Arc<Self>,
+        batch: Vec<Numbered>,
+    ) -> (Vec<(Command, Answer)>, Vec<Numbered>) {
         let (mut direct, mut rest, mut seen) = (Vec::with_capacity(batch.len()), Vec::new(), None);
         for numbered in batch {
             let waits = matches!(&numbered.request.op, Some(Op::Send(send)) if !send.commit_wait);
@@ -66,39 +107,34 @@ impl Direct {
             // One that has to wait for its stamp is found one by one.
             rest.append(&mut direct);
         }
-        self.node.count_requests(direct.len());
-        let proposals = direct.into_iter().filter_map(|numbered| self.propose(numbered));
-        core.proposer.propose_all(proposals.collect());
-        rest
+        (direct.into_iter().filter_map(|numbered| self.propose(numbered)).collect(), rest)
     }
 
     /// Answers those whose majority did not come in time.
     pub(crate) fn late(&self, late: Late) {
-        let failure = unknown("the majority did not confirm it in time");
-        late.answer(&self.node.response(&self.principal.gateway, Reply::Failure(failure)));
+        late.answer(&self.too_late());
     }
 
-    /// What this node orders with, if it would order a client's message now.
-    fn primary(&self) -> Option<&Core> {
-        let core = self.node.core().ok()?;
-        let orders = self.principal.identity.role == Role::Client
-            && !self.node.is_leaving()
-            && !self.node.is_disk_full()
-            && core.lead.may_write().is_ok();
-        let view = core.engine.view();
-        let view = view.borrow();
-        (orders && view.is_primary() && self.node.is_followed(&view)).then_some(core)
+    /// What those are told.
+    pub(crate) fn too_late(&self) -> Response {
+        let failure = unknown("the majority did not confirm it in time");
+        self.node.response(&self.principal.gateway, Reply::Failure(failure))
+    }
+
+    fn under_way(self: &Arc<Self>, numbered: Numbered) -> (UnderWay, Option<Op>) {
+        let Numbered { request, frame, ticket } = numbered;
+        let deadline = Deadline::of(&request);
+        ticket.expires(Some(deadline.at()));
+        let of = Arc::clone(self);
+        let under_way = UnderWay { of, frame, ticket, deadline, _tracked: self.requests.token() };
+        (under_way, request.op)
     }
 
     /// The command of a send, unless it is wrong: that is answered.
     fn propose(self: &Arc<Self>, numbered: Numbered) -> Option<(Command, Answer)> {
-        let Numbered { request, frame, ticket } = numbered;
-        let deadline = Deadline::of(&request);
-        let Some(Op::Send(Send { to, id, headers, body, .. })) = request.op else { return None };
+        let (under_way, op) = self.under_way(numbered);
+        let Some(Op::Send(Send { to, id, headers, body, .. })) = op else { return None };
         let op = CommandOp::Send { to, id, headers, body };
-        ticket.expires(Some(deadline.at()));
-        let of = Arc::clone(self);
-        let under_way = UnderWay { of, frame, ticket, deadline, _tracked: self.requests.token() };
         if let Err(failure) = model::check(&op) {
             under_way.answer(Reply::Failure(failure)).now();
             return None;
@@ -109,16 +145,52 @@ impl Direct {
     }
 }
 
+impl Node {
+    /// Whether this node would order a client's message now.
+    pub(super) fn may_order(&self, core: &Core) -> bool {
+        let view = core.engine.view();
+        let view = view.borrow();
+        let orders = !self.is_leaving() && !self.is_disk_full() && core.lead.may_write().is_ok();
+        orders && view.is_primary() && self.is_followed(&view)
+    }
+}
+
 impl UnderWay {
+    /// Whose it is.
+    pub(super) fn of(&self) -> &Arc<Direct> {
+        &self.of
+    }
+
+    /// The request as it came.
+    pub(super) fn frame(&self) -> &Bytes {
+        &self.frame
+    }
+
+    /// Until when it may take.
+    pub(super) fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
     fn answer(&self, reply: Reply) -> Flush {
         self.ticket.answer(&self.of.node.response(&self.of.principal.gateway, reply))
     }
 
     fn settle(self, outcome: Result<Outcome, Failure>) -> Option<Flush> {
-        let failure = match outcome {
-            Ok(Outcome::Sent(ack)) => return Some(self.answer(Reply::Ack(ack))),
-            Ok(Outcome::Refused(failure)) | Err(failure) => failure,
-            Ok(_) => Failure::new(ErrorCode::Internal, "an outcome that belongs to no send"),
+        self.came_to(match outcome {
+            Ok(Outcome::Sent(ack)) => Ok(Reply::Ack(ack)),
+            Ok(Outcome::Refused(failure)) | Err(failure) => Err(failure),
+            Ok(_) => Err(Failure::new(ErrorCode::Internal, "an outcome that belongs to no send")),
+        })
+    }
+
+    /// Answers it, or tries again, with what a try came to.
+    pub(super) fn came_to(self, reply: Result<Reply, Failure>) -> Option<Flush> {
+        let failure = match reply {
+            Ok(reply) => return Some(self.answer(reply)),
+            Err(failure) if self.of.is_forwarded => {
+                return Some(self.answer(Reply::Failure(failure)));
+            }
+            Err(failure) => failure,
         };
         if primary_may_change_that(failure.error_code()) && self.ticket.is_open() {
             self.again(failure);

@@ -22,6 +22,7 @@ mod own;
 mod place;
 mod primary;
 mod reach;
+mod relay;
 mod renew;
 mod repair;
 mod scrubber;
@@ -76,6 +77,7 @@ pub(crate) use self::direct::Direct;
 pub(crate) use self::disk::watch as watch_disk;
 pub(crate) use self::feeding::Feeding;
 pub(crate) use self::moved::{Book, Roaming, follow as follow_moved};
+pub(crate) use self::relay::Takers;
 pub(crate) use self::renew::start as keep_certificate;
 pub(crate) use self::repair::{note_members, taken_back};
 pub(crate) use self::scrubber::run as scrub;
@@ -102,6 +104,8 @@ struct Inner {
     file_settings: FileSettings,
     node_clock: NodeClock,
     link: Arc<dyn Link>,
+    /// The way of what clients send here to the primary.
+    relay: relay::Relay,
     members: PeerMonitor,
     sessions: SessionTable,
     /// What is known of keys.
@@ -184,6 +188,8 @@ pub(crate) struct Core {
 pub(crate) struct Outside {
     pub(crate) node_clock: NodeClock,
     pub(crate) link: Arc<dyn Link>,
+    /// Which nodes take many requests at once.
+    pub(crate) takers: Takers,
     pub(crate) members: PeerMonitor,
     pub(crate) witness: Witness,
     pub(crate) trust: Arc<Trust>,
@@ -262,7 +268,8 @@ impl Deadline {
         self.0.saturating_duration_since(Instant::now())
     }
 
-    fn at(self) -> Instant {
+    /// When it is over.
+    pub(crate) fn at(self) -> Instant {
         self.0
     }
 }
@@ -275,8 +282,8 @@ impl Node {
         outside: Outside,
         body: Body,
     ) -> Self {
-        let Outside { node_clock, link, members, witness, trust, chance, blocking, processors } =
-            outside;
+        let Outside { node_clock, link, takers, members, witness, trust, chance, .. } = outside;
+        let Outside { blocking, processors, .. } = outside;
         let NodeIdentity { credentials, signer } = node_identity;
         let inner = Inner {
             name: credentials.identity().name.clone(),
@@ -286,6 +293,7 @@ impl Node {
             file_settings: config.clock.settings,
             node_clock,
             link,
+            relay: relay::Relay::new(takers),
             members,
             sessions: SessionTable::default(),
             trust,
@@ -337,6 +345,10 @@ impl Node {
     /// What it dials its peers with.
     pub(crate) fn link(&self) -> &Arc<dyn Link> {
         &self.inner.link
+    }
+
+    fn relay(&self) -> &relay::Relay {
+        &self.inner.relay
     }
 
     /// What is remembered of the other nodes' stores.

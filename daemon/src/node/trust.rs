@@ -127,6 +127,7 @@ impl Node {
         match op {
             PeerOp::Rejoin(_) | PeerOp::Vouch(_) => None,
             PeerOp::Forward(_)
+            | PeerOp::Forwards(_)
             | PeerOp::Barrier(_)
             | PeerOp::Sessions(_)
             | PeerOp::Event(_)
@@ -151,6 +152,7 @@ impl Node {
             // Proven by the tables, by the log, by a certificate and a request of its key, or a question
             // that changes nothing.
             PeerOp::Forward(_)
+            | PeerOp::Forwards(_)
             | PeerOp::Barrier(_)
             | PeerOp::Sessions(_)
             | PeerOp::Close(_)
@@ -262,6 +264,11 @@ impl Node {
         Err(failure)
     }
 
+    /// Whether this node's own state has a caller with its key.
+    pub(super) fn is_admitted(&self, core: &Core, principal: &Principal) -> bool {
+        matches!(self.look_up(core, principal), Ok(Ok(())))
+    }
+
     #[expect(clippy::unused_self, reason = "it stands beside those that need it")]
     fn look_up(&self, core: &Core, principal: &Principal) -> Result<Result<(), Failure>, Failure> {
         let view = core.store.snapshot().map_err(store_failure)?;
@@ -311,7 +318,7 @@ impl Node {
     /// each request.
     pub(crate) fn was_admin(&self, principal: &Principal, before: &mut bool) -> bool {
         let Body::Whole(core) = &self.inner.body else { return false };
-        let is = matches!(self.look_up(core, principal), Ok(Ok(())));
+        let is = self.is_admitted(core, principal);
         std::mem::replace(before, is) && !is
     }
 }

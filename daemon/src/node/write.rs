@@ -312,7 +312,7 @@ pub(super) fn token_of(request: &Request) -> Result<Option<Hlc>, Failure> {
 }
 
 /// How long the primary is told to take, of what is left to the gateway.
-fn told(left: Duration) -> Duration {
+pub(super) fn told(left: Duration) -> Duration {
     left.saturating_sub((left / 4).min(GRACE_MAX))
 }
 

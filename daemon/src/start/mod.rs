@@ -38,7 +38,7 @@ use crate::events::{self, EventQueue, EventSink};
 use crate::janitor::Janitor;
 use crate::lead::{self, Lead};
 use crate::node::{
-    Body, Book, Ceiling, Closer, Core, Feeding, Node, Outside, Repairing, Roaming, VERSION,
+    Body, Book, Ceiling, Closer, Core, Feeding, Node, Outside, Repairing, Roaming, Takers, VERSION,
     compare_states, follow_moved, scrub, watch_disk,
 };
 use crate::node_identity::NodeIdentity;
@@ -137,13 +137,13 @@ impl Machine {
     fn around(
         &self,
         node_clock: NodeClock,
-        link: Arc<dyn Link>,
+        (link, takers): (Arc<dyn Link>, Takers),
         members: PeerMonitor,
         witness: Witness,
         trust: Arc<Trust>,
     ) -> Outside {
         let (chance, blocking, processors) = (self.chance.clone(), self.blocking, self.processors);
-        Outside { node_clock, link, members, witness, trust, chance, blocking, processors }
+        Outside { node_clock, link, takers, members, witness, trust, chance, blocking, processors }
     }
 }
 
@@ -196,8 +196,9 @@ impl Basis {
         let trust = Arc::new(Trust::new(Some(store.clone()), doorman));
         let witness = machine.witness(store.identity(), Some(&store));
         let hello = hello_maker(identity_of(&node_identity), store.identity(), &witness, false);
+        let takers = Takers::default();
         let Dialling { link, straight, book, refused } =
-            Dialling::over(port.link(hello, dialled(&trust, &witness)));
+            Dialling::over(port.link(hello, dialled(&trust, &witness, &takers)));
         let timing = timing_of(&config, machine.log_kept);
         let members = monitor(&witness);
         let lead = Lead::new(node_clock.clone(), &config.clock);
@@ -243,7 +244,7 @@ impl Basis {
             seed,
         };
         let reconciling = reconciler_parts(&core, &node_clock, &members, &trust, &machine.chance);
-        let outside = machine.around(node_clock, link, members, witness, trust);
+        let outside = machine.around(node_clock, (link, takers), members, witness, trust);
         let node = Node::new(&config, node_identity, outside, Body::Whole(Box::new(core)));
         reconciler::start(reconciling(&node), &tasks);
         start_telling(&node, events, event_queue, &tasks);
@@ -269,14 +270,15 @@ impl Basis {
         let identity = identity.or_else(born).unwrap_or_default();
         let witness = machine.witness(&identity, None);
         let hello = hello_maker(identity_of(&node_identity), &identity, &witness, true);
-        let link = port.link(hello, dialled(&trust, &witness));
+        let takers = Takers::default();
+        let link = port.link(hello, dialled(&trust, &witness, &takers));
         tasks.keep("witness", witness.clone().keep(None, tasks.stop().clone()));
         let Born { stores, admins, .. } = Born::of(seed.as_ref());
         let own = (identity.raft_id, node_identity.credentials.fingerprint());
         trust.learn_seed(&stores, admins, own);
         let known = seed.as_ref().map(crate::seeded::members).unwrap_or_default();
         let members = monitor(&witness);
-        let outside = machine.around(node_clock, link, members, witness, trust);
+        let outside = machine.around(node_clock, (link, takers), members, witness, trust);
         let waits = arc_swap::ArcSwapOption::empty();
         let known = parking_lot::Mutex::new(known);
         let repairing = Repairing { damage, identity, known, waits, _lock: lock };
@@ -413,13 +415,15 @@ fn reconciler_parts(
 }
 
 /// Whether a peer that was dialled is the one, and how it stands with what it has shown before.
-fn dialled(trust: &Arc<Trust>, witness: &Witness) -> CheckPeer {
-    let (trust, witness) = (Arc::clone(trust), witness.clone());
+fn dialled(trust: &Arc<Trust>, witness: &Witness, takers: &Takers) -> CheckPeer {
+    let (trust, witness, takers) = (Arc::clone(trust), witness.clone(), takers.clone());
     Arc::new(move |peer, hello| {
         if trust.knows(peer) {
             witness.outlived_by(hello)?;
         }
-        trust.dialled(peer, hello).and_then(|()| witness.answered_by(hello))
+        trust.dialled(peer, hello).and_then(|()| witness.answered_by(hello))?;
+        takers.heard(hello);
+        Ok(())
     })
 }
 
@@ -439,6 +443,7 @@ fn hello_maker(
             incarnation: incarnation.clone(),
             version: VERSION.to_owned(),
             repairing,
+            takes_forwards: true,
             ..Hello::default()
         })
     })

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use certs::{Authority, IssueOptions, write_private, write_public};
 use config::seed::{Admin, KeyHash, Member};
+use model::{Caller, Command, CommandOp, Outcome};
+use net::Lane;
 use net::switchboard::Switchboard;
 use proto::wire::{Op, Read, Reply, Request, Response, Send};
 use proto::{ClusterId, Identity, Role};
@@ -22,6 +24,12 @@ mod states_test;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The key of the administrator.
 const ADMIN: [u8; 32] = [7; 32];
+
+fn key_of(who: &str) -> [u8; 32] {
+    let mut key = [9; 32];
+    key.iter_mut().zip(who.bytes()).for_each(|(to, from)| *to = from);
+    key
+}
 
 fn name(id: u64) -> Name {
     format!("n{id}").parse().unwrap()
@@ -129,16 +137,40 @@ impl Cluster {
         tokio::time::timeout(PATIENCE, agreed).await.expect("a primary")
     }
 
+    fn principal(&self, role: Role, who: &str, via: u64) -> Principal {
+        let fingerprint = if who == "admin" { ADMIN } else { key_of(who) };
+        let (cluster, name) = (self.cluster.clone(), who.parse().unwrap());
+        Principal {
+            identity: Identity { cluster, role, name },
+            fingerprint,
+            gateway: self::name(via),
+        }
+    }
+
     /// Asks a node as the administrator that the seed names.
     async fn ask(&self, id: u64, op: Op) -> Response {
-        let (cluster, role) = (self.cluster.clone(), Role::Admin);
-        let principal = Principal {
-            identity: Identity { cluster, role, name: "admin".parse().unwrap() },
-            fingerprint: ADMIN,
-            gateway: name(id),
-        };
+        let principal = self.principal(Role::Admin, "admin", id);
         let request = Request { op: Some(op), ..Request::default() };
         self.running[&id].request(&principal, request).await
+    }
+
+    /// Sends a client's message through a node, once.
+    async fn sent_by(&self, client: &str, through: u64, id: &str) -> proto::wire::Ack {
+        let principal = self.principal(Role::Client, client, through);
+        let send = Send { to: "*".to_owned(), id: id.to_owned(), ..Send::default() };
+        let request = Request { op: Some(Op::Send(send)), ..Request::default() };
+        match self.running[&through].request(&principal, request).await.reply {
+            Some(Reply::Ack(ack)) if ack.id == id => ack,
+            other => panic!("{id}: {other:?}"),
+        }
+    }
+
+    /// Has the primary order a command as if somebody had asked for it.
+    async fn propose(&self, caller: Caller, op: CommandOp) -> Outcome {
+        let node = self.running[&self.primary().await].node();
+        let Body::Whole(core) = node.body() else { panic!("no store") };
+        let command = Command { caller, gateway: node.name().to_string(), op };
+        core.proposer.propose(command, None).await.unwrap()
     }
 
     /// Sends through a node until it is acknowledged; every try has the same id.
@@ -299,4 +331,52 @@ fn copy(from: &Path, to: &Path) {
             false => drop(std::fs::copy(entry.path(), target).unwrap()),
         }
     }
+}
+
+/// A gateway hands over many requests on one stream, whoever asks, and each client gets its own answers.
+/// Seen to fail with every request forwarded by itself, and with all of a batch taken for its first client's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_hands_over_on_one_stream() {
+    let cluster = Cluster::start().await;
+    let primary = cluster.primary().await;
+    let backup = primary % 3 + 1;
+    for client in ["alice", "bob"] {
+        let (name, home) = (client.to_owned(), String::new());
+        let op = CommandOp::Register { name, fingerprint: key_of(client), home };
+        let admin = Caller { name: "admin".to_owned(), admin: true, fingerprint: ADMIN };
+        let outcome = cluster.propose(admin, op).await;
+        assert!(matches!(outcome, Outcome::Registered { .. }), "{outcome:?}");
+    }
+    // The first of them opens the stream, once the backup has heard from the primary.
+    cluster.send(backup, "warm").await;
+    cluster.sent_by("alice", backup, "alice-0").await;
+    let streams = || cluster.board.tries(&name(backup), &name(primary), Lane::Request);
+    let before = streams();
+    let (alice, bob) = futures::future::join(
+        futures::future::join_all((1..40).map(|n| {
+            let id = format!("alice-{n}");
+            async { cluster.sent_by("alice", backup, &{ id }).await }
+        })),
+        futures::future::join_all((0..40).map(|n| {
+            let id = format!("bob-{n}");
+            async { cluster.sent_by("bob", backup, &{ id }).await }
+        })),
+    )
+    .await;
+    assert!(streams() < before + 20, "a stream for each message: {before}, then {}", streams());
+    let acks = alice.iter().chain(&bob);
+    assert!(acks.clone().all(|ack| ack.gateway == name(backup).as_str() && !ack.duplicate));
+    let mut seqs: Vec<_> = acks.map(|ack| ack.seq).collect();
+    seqs.sort_unstable();
+    seqs.dedup();
+    assert_eq!(seqs.len(), 79, "each is stored once");
+    for (client, many) in [("alice", 40), ("bob", 40)] {
+        let read = Read { from: client.to_owned(), ..Read::default() };
+        let Some(Reply::Page(page)) = cluster.ask(backup, Op::Read(read)).await.reply else {
+            panic!("no page of {client}'s")
+        };
+        assert_eq!(page.records.len(), many, "{client}");
+        assert!(page.records.iter().all(|record| record.id.starts_with(client)), "{client}");
+    }
+    cluster.stop_all().await;
 }
