@@ -212,6 +212,7 @@ impl Server {
         // From here on it waits most of the time.
         drop(turn);
         let mut drained = std::pin::pin!(self.node.drained());
+        let mut removed = std::pin::pin!(self.node.removed_admin(principal));
         loop {
             let next = tokio::select! {
                 () = self.drain.cancelled() => {
@@ -220,6 +221,7 @@ impl Server {
                 () = &mut drained => {
                     Err(Failure::new(ErrorCode::Stopping, "the node is drained"))
                 }
+                failure = &mut removed => Err(failure),
                 () = reply.stopped() => return,
                 next = following.next() => next,
             };
@@ -252,11 +254,13 @@ impl Server {
             Ok(watched) => watched,
             Err(failure) => return send(reply, failed(failure)).await,
         };
+        let mut removed = std::pin::pin!(self.node.removed_admin(principal));
         loop {
             let next = tokio::select! {
                 () = self.drain.cancelled() => {
                     Err(Failure::new(ErrorCode::Stopping, "the node is stopping"))
                 }
+                failure = &mut removed => Err(failure),
                 () = reply.stopped() => return,
                 next = watched.next() => next,
             };

@@ -314,6 +314,24 @@ impl Node {
         self.inner.trust.doorman().turned_away(turned);
     }
 
+    /// Completes when an administrator that was admitted is one no more, with what it is told. Never for
+    /// anybody else.
+    pub(crate) async fn removed_admin(&self, principal: &Principal) -> Failure {
+        let Body::Whole(core) = &self.inner.body else { return std::future::pending().await };
+        if !principal.is_admin() {
+            return std::future::pending().await;
+        }
+        let mut changes = self.trust_changes();
+        // Or nobody would notice one that is entered and taken out between two looks.
+        self.inner.trust.look(core.engine.view().borrow().members.keys().copied().collect());
+        loop {
+            if let Ok(Err(failure)) = self.look_up(core, principal) {
+                return failure;
+            }
+            changes.next().await;
+        }
+    }
+
     /// Whether an administrator that is connected is none any more. Who never was one is told so with
     /// each request.
     pub(crate) fn was_admin(&self, principal: &Principal, before: &mut bool) -> bool {

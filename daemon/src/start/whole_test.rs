@@ -9,6 +9,7 @@ use config::seed::{Admin, KeyHash, Member};
 use model::{Caller, Command, CommandOp, Outcome};
 use net::Lane;
 use net::switchboard::Switchboard;
+use proto::admin::{AdminChange, AdminName, AdminOp, AdminRecovery};
 use proto::wire::{Op, Read, Reply, Request, Response, Send};
 use proto::{ClusterId, Identity, Role};
 use uuid::Uuid;
@@ -377,6 +378,35 @@ async fn a_gateway_hands_over_on_one_stream() {
         };
         assert_eq!(page.records.len(), many, "{client}");
         assert!(page.records.iter().all(|record| record.id.starts_with(client)), "{client}");
+    }
+    cluster.stop_all().await;
+}
+
+/// Seen to fail without the look when it begins: an administrator that was entered and taken out between
+/// two looks went on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_administrator_that_is_taken_out_at_once_is_noticed() {
+    let cluster = Cluster::start().await;
+    let primary = cluster.primary().await;
+    let admin = Caller { name: "admin".to_owned(), admin: true, fingerprint: ADMIN };
+    for round in 0..8 {
+        let late = format!("late{round}");
+        let change = |op| CommandOp::Admin(AdminChange { op: Some(op) });
+        let own = Caller { name: late.clone(), admin: true, fingerprint: key_of(&late) };
+        let (fingerprint, signature) = (key_of(&late).to_vec(), vec![1; 64]);
+        let said = AdminRecovery { name: late.clone(), fingerprint, signature };
+        // The node has just looked, and waits a moment before it looks again.
+        cluster.send(primary, &late).await;
+        let outcome = cluster.propose(own, change(AdminOp::Recover(said))).await;
+        assert!(matches!(outcome, Outcome::Admins(_)), "{outcome:?}");
+        let principal = cluster.principal(Role::Admin, &late, primary);
+        let mut ended = Box::pin(cluster.running[&primary].node().removed_admin(&principal));
+        assert!(futures::FutureExt::now_or_never(&mut ended).is_none(), "it is one");
+        let remove = AdminOp::Remove(AdminName { name: late });
+        let outcome = cluster.propose(admin.clone(), change(remove)).await;
+        assert!(matches!(outcome, Outcome::Admins(_)), "{outcome:?}");
+        let told = tokio::time::timeout(PATIENCE, ended).await.expect("its end");
+        assert_eq!(told.error_code(), proto::ErrorCode::Denied);
     }
     cluster.stop_all().await;
 }
