@@ -5,6 +5,7 @@ use std::time::Duration;
 use proto::peer::Hello;
 use proto::wire::{Empty, Op, Reply, Request, Response, Send};
 use proto::{ErrorCode, Name};
+use tokio::time::Instant;
 
 use super::*;
 use crate::switchboard::{Arrivals, SwitchLink, Switchboard};
@@ -52,7 +53,6 @@ fn said(frames: &[(u64, Bytes)]) -> Vec<(u64, String)> {
     frames.iter().map(|(number, frame)| (*number, gateway(frame))).collect()
 }
 
-/// Seen to fail with an answer written as soon as it is given, and with the client's deadline kept.
 #[tokio::test(start_paused = true)]
 async fn what_comes_at_once_is_answered_at_once() {
     let (mut tx, mut answers, mut forwards, _kept) = stream().await;
