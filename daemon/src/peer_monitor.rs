@@ -74,12 +74,6 @@ impl PeerStatus {
         self.applied.before(Instant::now()).map(|before| before.min(self.info.applied))
     }
 
-    /// How long ago it was heard, in milliseconds.
-    #[must_use]
-    pub fn age_ms(&self) -> u64 {
-        u64::try_from(self.at.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
     /// How long it had been heard without a pause when it was heard last.
     #[must_use]
     pub fn run(&self) -> Duration {

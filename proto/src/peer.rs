@@ -7,6 +7,8 @@
 //! | cluster, name, role | certificate | the authority's signature; the hello must say the same |
 //! | raft id, incarnation | [`Hello`] | the key: the table binds all three, for ever |
 //! | admitted while you were away | [`Hello`] | a member that the node knows by its key ([`PeerOp::Vouch`]), else nobody |
+//! | taken back with a newer store while you were away | [`Hello`] | its key, which is bound: only the log gives a member a newer store |
+//! | your store lacks what you have shown | [`Hello::refused`] | the refusing node's key, which is bound, whichever store it has by now |
 //! | you were removed | [`Hello::refused`] | the refusing node's own key, which is bound |
 //! | X asks, with key K | [`Forward`] | the primary's own tables of clients and administrators, before the log and in apply; that X asked is the gateway's word |
 //! | the same, many at once | [`Forwards`] | the same |

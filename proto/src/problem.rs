@@ -83,6 +83,11 @@ pub enum ProblemCode {
     /// The states of the nodes differ behind the same entry, and no majority holds the same: a person has
     /// to decide.
     StatesDiffer = 37,
+    /// The store of the node ended, where the cluster went on without it, and it has not come back with a
+    /// new one.
+    NodeNotBack = 38,
+    /// The node serves, and could not open its store again: a file of it is gone.
+    StoreIncomplete = 39,
     /// The certificate of the node should have been renewed by now.
     CertificateLate = 40,
     /// The certificate of the node is over: no new connection of it is taken.
@@ -181,6 +186,7 @@ impl Problem {
             | ProblemCode::NodeStopped
             | ProblemCode::NodeUnreachable
             | ProblemCode::NodeCutOff
+            | ProblemCode::NodeNotBack
             | ProblemCode::NodeNeverHeard => true,
             ProblemCode::Other
             | ProblemCode::NoQuorum
@@ -204,6 +210,7 @@ impl Problem {
             | ProblemCode::RepairWaits
             | ProblemCode::Repairing
             | ProblemCode::StatesDiffer
+            | ProblemCode::StoreIncomplete
             | ProblemCode::AheadOfPrimary
             | ProblemCode::ClockBehind
             | ProblemCode::DoesNotHear
@@ -228,6 +235,7 @@ impl Problem {
             | ProblemCode::NodeUnreachable
             | ProblemCode::NodeCutOff
             | ProblemCode::NodeNeverHeard
+            | ProblemCode::NodeNotBack
             | ProblemCode::NodeNotNoted
             | ProblemCode::Role
             | ProblemCode::Damaged
@@ -245,6 +253,7 @@ impl Problem {
             | ProblemCode::AheadOfPrimary => true,
             ProblemCode::Other
             | ProblemCode::MemoryLost
+            | ProblemCode::StoreIncomplete
             | ProblemCode::Lagging
             | ProblemCode::CertificateLate
             | ProblemCode::CertificateExpired
@@ -275,6 +284,7 @@ impl Problem {
             | ProblemCode::NodeUnreachable
             | ProblemCode::NodeCutOff
             | ProblemCode::NodeNeverHeard
+            | ProblemCode::NodeNotBack
             | ProblemCode::NodeNotNoted
             | ProblemCode::Lagging
             | ProblemCode::Role
@@ -293,6 +303,7 @@ impl Problem {
             | ProblemCode::RepairWaits
             | ProblemCode::Repairing
             | ProblemCode::StatesDiffer
+            | ProblemCode::StoreIncomplete
             | ProblemCode::AheadOfPrimary
             | ProblemCode::ClockBehind
             | ProblemCode::DoesNotHear
@@ -318,6 +329,7 @@ impl Problem {
             ProblemCode::NodeUnreachable => "is unreachable",
             ProblemCode::NodeCutOff => "is cut off: some nodes reach it and some do not",
             ProblemCode::NodeNeverHeard => "was admitted and has not been heard from yet",
+            ProblemCode::NodeNotBack => "has not come back with a new store yet",
             ProblemCode::NodeNotNoted => "is up, but the table of nodes does not say so yet",
             ProblemCode::Lagging => "entries behind",
             ProblemCode::Role => return format!("its role is {about}"),
@@ -345,6 +357,7 @@ impl Problem {
             ProblemCode::RepairWaits => "its repair has to wait",
             ProblemCode::Repairing => "it is being repaired",
             ProblemCode::StatesDiffer => "its state differs, and no majority of the voters agrees",
+            ProblemCode::StoreIncomplete => "it serves, but could not open its store again",
             ProblemCode::TwoHistories => {
                 return with_detail(&format!("its history differs from that of {about}"), detail);
             }

@@ -250,8 +250,8 @@ fn nobody_may_lead(status: &Status) -> bool {
 /// Whether a node that does not answer is none to worry about: it is drained, or it has no vote and
 /// stopped on purpose, or never came.
 fn may_go(row: &NodeRow) -> bool {
-    let calm =
-        row.left() == Some(LeftReason::Stopped) || row.noticed() == Some(MemberState::Admitted);
+    let never_came = row.noticed() == Some(MemberState::Admitted) && row.incarnation == 0;
+    let calm = row.left() == Some(LeftReason::Stopped) || never_came;
     row.drained || !row.voter && calm
 }
 
@@ -353,7 +353,8 @@ impl StatusView {
         let (what, hint) = match gravity {
             Gravity::NoWrites => (
                 "the cluster takes no writes",
-                "start the nodes that are down; logctl read --stale still works",
+                "start the nodes that are down; logctl read --stale still works. If a majority never \
+                 comes back: logd recover --dry-run on each that is left",
             ),
             Gravity::ClockUntrusted if self.primary.is_none() => {
                 ("no node's clock is good enough to lead", "logctl clock --all")

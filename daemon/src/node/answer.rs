@@ -156,15 +156,15 @@ impl Node {
         }
     }
 
-    /// How long ago this node last heard from a primary, in milliseconds.
+    /// How long ago this node last heard from a primary that a majority followed, in milliseconds. One that
+    /// leads no more may answer still, and its word says nothing of how old this state is.
     fn behind_ms(&self, core: &Core) -> u64 {
         let view = core.engine.view().borrow().clone();
         if view.is_primary() {
             return view.quorum_ack_ms().unwrap_or(u64::MAX);
         }
-        let primary = view.primary_member().map(|(_, member)| member.name.clone());
-        let heard = primary.and_then(|name| self.inner.members.heard(&name));
-        heard.map_or(u64::MAX, |heard| heard.age_ms())
+        let ago = self.inner.witness.led_ago();
+        ago.map_or(u64::MAX, |ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX))
     }
 
     pub(super) async fn clients(

@@ -7,9 +7,11 @@
 //! Not here: how long syncs take (`store`), who is fit to take over (`lead`), who is preferred
 //! (`reconciler`).
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use proto::{Problem, ProblemCode};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +24,8 @@ use super::{Body, Core, Node};
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Between two looks at its free space.
 const LOOK_FOR_ROOM_EVERY: Duration = Duration::from_millis(200);
+/// Between two looks whether the store could be opened again.
+const LOOK_FOR_FILES_EVERY: Duration = Duration::from_secs(5);
 /// The same, while clients wait for [`WAITING`].
 const SLOW_FOR_CLIENTS: Duration = Duration::from_millis(50);
 /// Clients that wait this long for a majority get too little.
@@ -84,7 +88,8 @@ pub(crate) async fn watch(node: Node, reserve_bytes: u64, stop: CancellationToke
     let Body::Whole(core) = &node.inner.body else { return };
     let (started, mut judge) = (Instant::now(), Judge::default());
     let mut slow_since: Option<Instant> = None;
-    let mut looked_for_room: Option<Instant> = None;
+    let (mut looked_for_room, mut looked_for_files): (Option<Instant>, Option<Instant>) =
+        (None, None);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -94,6 +99,10 @@ pub(crate) async fn watch(node: Node, reserve_bytes: u64, stop: CancellationToke
             looked_for_room = Some(Instant::now());
             node.look_for_room(reserve_bytes);
             core.store.look_in_background();
+        }
+        if looked_for_files.is_none_or(|at| at.elapsed() >= LOOK_FOR_FILES_EVERY) {
+            looked_for_files = Some(Instant::now());
+            node.look_for_files(core);
         }
         let Ok(writer) = core.store.writer() else { return };
         let own = writer.sync_time();
@@ -137,6 +146,28 @@ impl Node {
             .collect();
         syncs.push(own.unwrap_or_default());
         raft::pace(syncs, view.voters.len())
+    }
+
+    /// A file that somebody took away while this node has it open: it serves on, and its next start would
+    /// not.
+    fn look_for_files(&self, core: &Core) {
+        let missing = core.store.missing_file();
+        let before = self.inner.missing_file.swap(missing.clone().map(Arc::new));
+        match missing {
+            Some(path) if before.is_none() => {
+                tracing::error!(file = %path.display(), "a file of the store is gone");
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    /// The same, for everybody who asks how the node is.
+    pub(super) fn store_incomplete(&self) -> Option<Problem> {
+        let path = self.inner.missing_file.load_full()?;
+        let path = path.display();
+        let detail =
+            format!("{path} is gone; put it back, or the next start takes the store for damaged");
+        Some(Problem::new(ProblemCode::StoreIncomplete).detail(detail))
     }
 
     fn look_for_room(&self, reserve_bytes: u64) {

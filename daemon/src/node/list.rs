@@ -8,11 +8,12 @@
 
 use std::collections::BTreeMap;
 
+use net::PeerAddr;
 use proto::member::{MemberRow, MemberState, NodeRole, ring_order};
 use proto::peer::NodeInfo;
 use proto::wire::{Members, NodeRow, Nodes};
 
-use crate::raft::Handle;
+use crate::raft::{Handle, Member, peer_address};
 use crate::reconciler;
 
 use super::status::error_bound_us;
@@ -29,6 +30,46 @@ struct Known<'a> {
 }
 
 impl Node {
+    /// Members by raft id.
+    pub(super) fn member_list(&self) -> Vec<(u64, Member)> {
+        match &self.inner.body {
+            Body::Whole(core) => {
+                let view = core.engine.view();
+                let view = view.borrow();
+                let mut list: BTreeMap<u64, Member> =
+                    view.members.iter().map(|(id, member)| (*id, member.clone())).collect();
+                if !list.contains_key(&view.id) {
+                    // A node that joined learns its log from the beginning: what that says of the
+                    // members may be long past, and it must let in who feeds it.
+                    for (id, member) in &core.noted {
+                        list.entry(*id).or_insert_with(|| member.clone());
+                    }
+                }
+                list.into_iter().collect()
+            }
+            Body::Repairing(repairing) => repairing.known.lock().clone(),
+        }
+    }
+
+    /// The other members as the link addresses them. Where this node has noted some beside its key that are
+    /// newer than all that its store knows of, it may have been set back to a time before they came: these are
+    /// asked, for only they know.
+    pub(crate) fn peers(&self) -> Vec<PeerAddr> {
+        let mut list = self.member_list();
+        if let Body::Whole(core) = &self.inner.body {
+            for (id, noted) in core.noted.iter().filter(|(id, _)| self.inner.trust.is_news(*id)) {
+                list.retain(|(_, member)| member.name != noted.name);
+                list.push((*id, noted.clone()));
+            }
+        }
+        let peers = list.iter().filter_map(|(id, member)| peer_address(*id, member));
+        peers.filter(|peer| peer.name != self.inner.name).collect()
+    }
+
+    pub(super) fn is_member(&self, name: &str) -> bool {
+        self.member_list().iter().any(|(_, member)| member.name == name)
+    }
+
     /// Version of the live list; 0 if this node has none of its own.
     pub(super) fn members_epoch(&self) -> u64 {
         self.engine().map_or(0, |engine| *Handle::members_epoch(engine).borrow())

@@ -122,6 +122,8 @@ struct Inner {
     /// What is remembered of the other nodes' stores.
     witness: Witness,
     disk_full: AtomicBool,
+    /// A file of its store that is gone.
+    missing_file: arc_swap::ArcSwapOption<std::path::PathBuf>,
     /// The stores that lie aside, as they were looked at last.
     aside: parking_lot::Mutex<Aside>,
     /// Whether syncs have been taking long for a while.
@@ -180,8 +182,9 @@ pub(crate) struct Core {
     pub(crate) standing: watch::Receiver<OwnMembership>,
     /// Whether another node has refused this one for being removed.
     pub(crate) refused: watch::Receiver<bool>,
-    /// The members as the seed knew them: all that is known until the engine knows more.
-    pub(crate) seed: Vec<(u64, crate::raft::Member)>,
+    /// The members as the seed knew them, or as they were noted beside the key: all that is known until the
+    /// engine knows more.
+    pub(crate) noted: Vec<(u64, crate::raft::Member)>,
 }
 
 /// What every node is made of, whole or not.
@@ -305,6 +308,7 @@ impl Node {
             leaving: AtomicBool::new(false),
             witness,
             disk_full: AtomicBool::new(false),
+            missing_file: arc_swap::ArcSwapOption::empty(),
             aside: parking_lot::Mutex::default(),
             disk_slow: AtomicBool::new(false),
             began: Instant::now(),

@@ -70,7 +70,7 @@ impl GaveUp {
     /// What whoever asked is told, unless there is more to say about the last try.
     pub(super) fn or_unknown(self) -> Failure {
         if !self.unknown {
-            return self.last;
+            return of_the_cluster(self.last);
         }
         let message = format!("nobody can say whether it was done: {}", self.last);
         Failure::new(ErrorCode::Unknown, message)
@@ -156,6 +156,15 @@ async fn news(
         Ok(Err(_)) => false,
         Err(_) => true,
     }
+}
+
+/// What the last try says of the cluster. That the node which led cannot prove its store is its own affair:
+/// the gateway is well, and what its client meets is that nobody leads.
+fn of_the_cluster(last: Failure) -> Failure {
+    if last.error_code() == ErrorCode::Repairing {
+        return Failure::new(ErrorCode::NoQuorum, format!("there is no primary: {}", last.message));
+    }
+    last
 }
 
 /// Who leads in which term, and what this node is: news of anything else helps no try.
@@ -317,6 +326,19 @@ mod tests {
         // Without time left nothing waits, or a loop would spin.
         let none = Patience { spare: Duration::ZERO, no_primary: None, ..PATIENCE };
         assert!(none.ends(ErrorCode::NotPrimary, Duration::ZERO, Duration::ZERO));
+    }
+
+    /// Seen to fail with the former primary's word passed on as the gateway's own: clients were told of damage
+    /// (13) where there was no majority (11).
+    #[test]
+    fn a_primary_that_is_no_more_is_none() {
+        let damaged = Failure::new(ErrorCode::Repairing, "n3 cannot prove its store intact");
+        let told = of_the_cluster(damaged);
+        assert_eq!(told.error_code(), ErrorCode::NoQuorum);
+        assert!(told.message.contains("n3 cannot prove"), "{told}");
+        for code in [ErrorCode::Busy, ErrorCode::NotPrimary, ErrorCode::Unknown] {
+            assert_eq!(of_the_cluster(Failure::new(code, "so")).error_code(), code);
+        }
     }
 
     /// Seen to fail with what the last try came to passed on as it is.

@@ -41,6 +41,8 @@ use super::{Body, Core, DEADLINE, Deadline, Node, Repairing};
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Longest wait for one node that is asked.
 const ASK_WITHIN: Duration = Duration::from_secs(5);
+/// After its start a node is called back at its address within this time, if it is there.
+const CALLED_BACK_WITHIN: Duration = Duration::from_secs(5);
 /// Between two looks at who the members are.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -76,6 +78,23 @@ impl Repairing {
         if before.is_none_or(|before| before.about != problem.about) {
             tracing::warn!(waits_for = problem.about, "{}", problem.text());
         }
+    }
+}
+
+/// What a node waits for that no primary has heard, given what each of the others said, and how many of them
+/// cannot help.
+fn nobody_to_ask(said: &[String], missing: usize) -> Wait {
+    let said = said.join("; ");
+    match (said.is_empty(), missing) {
+        (true, _) => (RepairWait::Majority, "there is no other voter".to_owned()),
+        (false, 0) => (RepairWait::Primary, format!("a primary that a majority follows; {said}")),
+        (false, _) => (
+            RepairWait::Majority,
+            format!(
+                "a majority of the other voters; {said}. If those never come back: logd recover \
+                 --dry-run on each node that is left"
+            ),
+        ),
     }
 }
 
@@ -140,13 +159,15 @@ impl Node {
             })
         };
         peers.sort_by_key(|peer| !leads(peer.name.as_str()));
-        let (mut said, mut silent) = (None, Vec::new());
+        // Why those that were asked are no primary, and how many cannot help at all.
+        let (mut said, mut missing) = (Vec::new(), 0);
         for peer in peers {
             let op = PeerOp::Rejoin(ask.clone());
             let answer = self.ask_peer(&peer, op, Deadline::within(ASK_WITHIN)).await;
             let answer = answer.ok().and_then(|answer| Rejoined::decode(answer).ok());
             let Some(answer) = answer else {
-                silent.push(peer.name.to_string());
+                missing += 1;
+                said.push(format!("{}: no answer", peer.name));
                 continue;
             };
             if let Some(known) = &answer.known {
@@ -155,20 +176,25 @@ impl Node {
             let wait = answer.why_waiting();
             match answer.members {
                 Some(members) => return Ok(members),
-                None if wait == RepairWait::Primary => said = said.or(Some((wait, answer.text))),
+                None if wait == RepairWait::Primary => {
+                    missing += usize::from(self.is_repairing(peer.name.as_str()));
+                    said.push(answer.text);
+                }
+                None if wait == RepairWait::Address
+                    && self.inner.began.elapsed() < CALLED_BACK_WITHIN =>
+                {
+                    return Err((wait, "it is called back there first".to_owned()));
+                }
                 None => return Err((wait, answer.text)),
             }
         }
-        let majority = |text: String| (RepairWait::Majority, text);
-        match (said, silent.as_slice()) {
-            (said, [_, ..]) => {
-                let also = said.map_or_else(String::new, |(_, text)| format!("; {text}"));
-                let silent = silent.join(", ");
-                Err(majority(format!("a majority of the other voters; {silent}: no answer{also}")))
-            }
-            (Some(said), []) => Err(said),
-            (None, []) => Err(majority("there is no other voter".to_owned())),
-        }
+        Err(nobody_to_ask(&said, missing))
+    }
+
+    /// Whether another node cannot prove its store, by its own word.
+    fn is_repairing(&self, name: &str) -> bool {
+        let heard = self.members().heard(name);
+        heard.is_some_and(|heard| NodeRole::read(&heard.info.role) == NodeRole::Repairing)
     }
 
     /// Takes over the members that another one knows: those that came since this node last looked are asked
@@ -207,7 +233,11 @@ impl Node {
         };
         let view = core.engine.view().borrow().clone();
         if !view.is_primary() || !self.is_followed(&view) {
-            return wait(RepairWait::Primary, format!("{own} is not the primary"));
+            let text = match self.leader().primary {
+                primary if primary.is_empty() => format!("{own} knows of no primary"),
+                primary => format!("{own} follows {primary}"),
+            };
+            return wait(RepairWait::Primary, text);
         }
         let name = peer.identity.name.as_str();
         let rows = reconciler::rows(&core.store).map_err(store_failure)?;
@@ -287,6 +317,7 @@ pub(crate) fn note_members(node: &Node, config: &Config, tasks: &Tasks) {
         let mut failed = false;
         loop {
             let known = node.known_members(core).filter(|known| noted.as_ref() != Some(known));
+            let known = known.filter(|_| !noted.as_ref().is_some_and(|noted| node.is_older(noted)));
             if let Some(known) = known {
                 let (new, tls) = (known.clone(), tls.clone());
                 let written = node.inner.blocking.run(move || new.write_members(&tls)).await;
@@ -309,6 +340,12 @@ pub(crate) fn note_members(node: &Node, config: &Config, tasks: &Tasks) {
 }
 
 impl Node {
+    /// Whether this node's table is older than a note that it made: its store was set back then, and the note
+    /// is all that it knows of those who can take it back.
+    fn is_older(&self, noted: &Seed) -> bool {
+        noted.members.iter().any(|member| self.inner.trust.is_news(member.raft_id))
+    }
+
     /// The members with their keys, this node among them; `None` while the table does not know it.
     fn known_members(&self, core: &Core) -> Option<Seed> {
         let members = Self::everybody(core).ok()?;
@@ -317,5 +354,31 @@ impl Node {
         let myself = known.myself()?;
         let own = core.store.identity().raft_id;
         (myself.raft_id == own && myself.key.is_some()).then_some(known)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seen to fail with the first answer taken for all: two of three were damaged, and the one waited for "n1
+    /// is not the primary".
+    #[test]
+    fn who_waits_says_for_whom_and_why() {
+        let said = |said: &[&str], missing| {
+            let said: Vec<String> = said.iter().map(|text| (*text).to_owned()).collect();
+            nobody_to_ask(&said, missing)
+        };
+        let (wait, text) = said(&["n1 knows of no primary", "n2 follows n1"], 0);
+        assert_eq!(wait, RepairWait::Primary);
+        assert_eq!(
+            text,
+            "a primary that a majority follows; n1 knows of no primary; n2 follows n1"
+        );
+        let (wait, text) = said(&["n1 knows of no primary", "n2 cannot prove its own store"], 1);
+        assert_eq!(wait, RepairWait::Majority);
+        assert!(text.contains("n2 cannot prove its own store. If those never"), "{text}");
+        assert!(text.ends_with("logd recover --dry-run on each node that is left"), "{text}");
+        assert_eq!(said(&[], 0).0, RepairWait::Majority);
     }
 }

@@ -1,6 +1,5 @@
 //! The cluster as this node sees it: members, their state, and what a person should look at.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,14 +7,12 @@ use clock::lead::OnLoss;
 use clock::{ClockState, Reading};
 use config::FileSettings;
 use model::query;
-use net::PeerAddr;
 use proto::member::{LeftReason, MemberState, NodeRole};
 use proto::settings::age_text;
 use proto::wire::{ClockReport, NodeRow, Settings, Status};
 use proto::{Problem, ProblemCode};
 
 use crate::peer_monitor::PeerStatus;
-use crate::raft::{Member, peer_address};
 use crate::reconciler;
 
 use super::reach::{self, Seen};
@@ -29,10 +26,10 @@ const LOST_AFTER: Duration = Duration::from_secs(300);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What a write would find.
-struct Led {
+pub(super) struct Led {
     term: u64,
     /// The primary that it would reach; empty if there is none.
-    primary: String,
+    pub(super) primary: String,
     /// Whether it would be stored by a majority.
     quorum: bool,
     /// Whether the primary can mint stamps; true where there is none.
@@ -43,38 +40,6 @@ struct Led {
 const LAG_WORTH_SAYING: u64 = 10_000;
 
 impl Node {
-    /// Members by raft id.
-    pub(super) fn member_list(&self) -> Vec<(u64, Member)> {
-        match &self.inner.body {
-            Body::Whole(core) => {
-                let view = core.engine.view();
-                let view = view.borrow();
-                let mut list: BTreeMap<u64, Member> =
-                    view.members.iter().map(|(id, member)| (*id, member.clone())).collect();
-                if !list.contains_key(&view.id) {
-                    // A node that joined learns its log from the beginning: what that says of the
-                    // members may be long past, and it must let in who feeds it.
-                    for (id, member) in &core.seed {
-                        list.entry(*id).or_insert_with(|| member.clone());
-                    }
-                }
-                list.into_iter().collect()
-            }
-            Body::Repairing(repairing) => repairing.known.lock().clone(),
-        }
-    }
-
-    /// The other members as the link addresses them.
-    pub(crate) fn peers(&self) -> Vec<PeerAddr> {
-        let list = self.member_list();
-        let peers = list.iter().filter_map(|(id, member)| peer_address(*id, member));
-        peers.filter(|peer| peer.name != self.inner.name).collect()
-    }
-
-    pub(super) fn is_member(&self, name: &str) -> bool {
-        self.member_list().iter().any(|(_, member)| member.name == name)
-    }
-
     /// The home of a client that pinned none; empty before the first member is known.
     pub(super) fn derived_home(&self, client: &str) -> String {
         super::place::home_of(self, client).unwrap_or_default()
@@ -96,6 +61,7 @@ impl Node {
         if let Some(detail) = self.inner.undecided.load().as_deref() {
             problems.push(Problem::new(ProblemCode::StatesDiffer).detail(detail));
         }
+        problems.extend(self.store_incomplete());
         if self.is_disk_full() {
             problems.push(Problem::new(ProblemCode::DiskFull));
         }
@@ -225,9 +191,11 @@ impl Node {
         problems.extend(nodes.iter().flat_map(|node| problems_of(node, noted(node))));
         let repaired = table.members.iter().filter_map(|row| Some((row, row.repair.as_ref()?)));
         let repaired = repaired.filter(|(row, _)| row.noticed() != MemberState::Removed);
-        problems.extend(repaired.map(|(row, repair)| {
-            Problem::new(ProblemCode::Repairing).of(&row.name).detail(&repair.why)
-        }));
+        for (row, repair) in repaired {
+            // It restarts with its new store: a moment of that is no absence.
+            problems.retain(|p| p.subject != row.name || p.kind() != ProblemCode::NodeNotBack);
+            problems.push(Problem::new(ProblemCode::Repairing).of(&row.name).detail(&repair.why));
+        }
         // It has no table that could say so.
         problems.retain(|problem| takes_part || problem.kind() != ProblemCode::NodeNotNoted);
         for problem in reach::problems(&self.seen(&nodes), &primary, self.inner.name.as_str()) {
@@ -257,7 +225,7 @@ impl Node {
     }
 
     /// What a write would find that came to this node now.
-    fn leader(&self) -> Led {
+    pub(super) fn leader(&self) -> Led {
         let can_mint = |problems: &[Problem]| {
             problems.iter().all(|problem| problem.kind() != ProblemCode::ClockBehind)
         };
@@ -372,6 +340,9 @@ fn problems_of(node: &NodeRow, noted: bool) -> Vec<Problem> {
         problems.push(Problem::new(ProblemCode::Lagging).of(name).detail(node.lag));
     }
     let admitted = node.noticed() == Some(MemberState::Admitted);
+    // A newcomer comes when it likes. This one had a store that was started, and the cluster went on without
+    // it: whoever was promised so many nodes has to know that it is not there.
+    let was_here = admitted && node.incarnation > 0;
     let why = match (node.left(), node.up) {
         (Some(LeftReason::CutOff), _) => ProblemCode::NodeCutOff,
         // It takes no part: that it does not prove its store is all there is to say.
@@ -385,12 +356,17 @@ fn problems_of(node: &NodeRow, noted: bool) -> Vec<Problem> {
         (_, true) => return problems,
         (Some(LeftReason::Stopped), false) => ProblemCode::NodeStopped,
         (Some(LeftReason::Unreachable), false) => ProblemCode::NodeUnreachable,
+        (Some(LeftReason::Removed) | None, false) if was_here => ProblemCode::NodeNotBack,
         (Some(LeftReason::Removed) | None, false) if admitted => ProblemCode::NodeNeverHeard,
         (Some(LeftReason::Removed) | None, false) => ProblemCode::NodeDown,
     };
-    let calm = !node.voter && (admitted || node.left() == Some(LeftReason::Stopped));
+    let never_came = admitted && !was_here;
+    let calm = !node.voter && (never_came || node.left() == Some(LeftReason::Stopped));
     if !node.drained && !calm {
-        problems.push(Problem::new(why).of(name));
+        let comes_back = why == ProblemCode::NodeNotBack;
+        let detail = format!("start it, or give it up: logctl node remove {name}");
+        let detail = if comes_back { detail } else { String::new() };
+        problems.push(Problem::new(why).of(name).detail(detail));
     }
     problems
 }
@@ -519,8 +495,9 @@ mod tests {
         assert_eq!(error_bound_us(&clock), None);
     }
 
-    /// Seen to fail with drained nodes counted, with a stopped voter let go, and with the lag of a
-    /// learner counted.
+    /// Seen to fail with drained nodes counted, with a stopped voter let go, with the lag of a learner
+    /// counted, and with all that were admitted let go: after a majority was lost the one that went on was
+    /// "healthy" alone.
     #[test]
     fn who_may_go_is_no_problem_and_everybody_else_is() {
         let node = |up, voter, drained, state: &str, reason: &str| NodeRow {
@@ -552,6 +529,12 @@ mod tests {
             ),
             (node(false, false, false, "admitted", ""), ""),
             (node(true, false, false, "admitted", ""), ""),
+            (
+                NodeRow { incarnation: 2, ..node(false, false, false, "admitted", "") },
+                "n2 has not come back with a new store yet: start it, or give it up: logctl node remove n2",
+            ),
+            (NodeRow { incarnation: 2, ..node(true, false, false, "admitted", "") }, ""),
+            (NodeRow { incarnation: 2, ..node(false, false, true, "admitted", "") }, ""),
             (
                 node(true, true, false, "", ""),
                 "n2: entries behind: 10001; n2 is up, but the table of nodes does not say so yet",

@@ -3,8 +3,9 @@
 //!
 //! A node that was away meets nodes that were admitted meanwhile. It asks the members that it knows:
 //! one of them that has the stranger in its table is proof enough. Where none can be asked nobody is
-//! let in. A node all of whose acquaintances were replaced while it was away has to be removed and to
-//! join again: the alternative is to believe whoever holds the authority's key.
+//! let in. A node all of whose acquaintances were replaced by others, with other keys, while it was away,
+//! and that has no note of these beside its key, has to be removed and to join again: the alternative is to
+//! believe whoever holds the authority's key.
 //!
 //! Not here: the rule about peers (`trust::entry`), what is known (`trust`).
 

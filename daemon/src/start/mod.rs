@@ -77,7 +77,7 @@ pub struct Parts {
     /// Its store. Where that proves nothing the node runs without taking part.
     pub opened: Opened,
     /// The seed of the store, also one that was put to use long ago: who the first members and
-    /// administrators were. See [`bootstrap()`].
+    /// administrators were. See [`bootstrap()`]. Its members are those that the node noted last, if it did.
     pub seed: Option<Seed>,
     /// What it uses of the machine that it runs on.
     pub machine: Machine,
@@ -204,7 +204,7 @@ impl Basis {
         let lead = Lead::new(node_clock.clone(), &config.clock);
         let guard = lead.guard(members.clone());
         let observe = observer(&node_clock);
-        let Born { members: seed, stores, admins } = Born::of(seed.as_ref());
+        let Born { members: noted, stores, admins } = Born::of(seed.as_ref());
         let own = (store.identity().raft_id, node_identity.credentials.fingerprint());
         trust.learn_seed(&stores, admins, own);
         let engine = Handle::start(
@@ -216,7 +216,8 @@ impl Basis {
             machine.chance.clone(),
         )
         .await?;
-        take_part(&engine, &witness, !seed.is_empty(), &tasks).await;
+        let just_joined = store.durable()?.last.is_none();
+        take_part(&engine, &witness, just_joined, &tasks).await;
         let parts = lead::Parts::new(&engine, &members, &store, timing.election_max_ms);
         lead.start(parts, config.clock.unsynced_start, &tasks);
         let parts = proposer::Parts {
@@ -241,7 +242,7 @@ impl Basis {
             events: events.clone(),
             standing,
             refused,
-            seed,
+            noted,
         };
         let reconciling = reconciler_parts(&core, &node_clock, &members, &trust, &machine.chance);
         let outside = machine.around(node_clock, (link, takers), members, witness, trust);

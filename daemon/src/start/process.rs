@@ -87,10 +87,7 @@ async fn start(
     }
     // Only a help at the beginning of a node's life: no reason not to start later.
     let used = || Seed::read_used(&config.data_dir).ok().flatten();
-    let seed = match &opened {
-        Opened::Intact(_) => seed.or_else(used),
-        Opened::Repairing { .. } => last_known(config, &node_identity, seed.or_else(used)),
-    };
+    let seed = last_known(config, &node_identity, seed.or_else(used));
     let parts = Parts {
         config: config.clone(),
         node_identity,
@@ -103,7 +100,8 @@ async fn start(
     parts.start().await
 }
 
-/// What a node goes by that cannot prove its store: the members may be others than when it was made.
+/// What a node goes by that cannot prove its store, or has one that is older than it should be: the members
+/// may be others than when it was made.
 fn last_known(config: &Config, me: &NodeIdentity, seed: Option<Seed>) -> Option<Seed> {
     let Some(noted) = crate::join::noted_members(config, me) else { return seed };
     let admins = seed.map(|seed| seed.admins).unwrap_or_default();

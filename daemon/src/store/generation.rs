@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use model::past::{Past, past};
-use model::{Direction, Table};
+use model::{Direction, Table, query};
 use planted::Bug;
 use prost::Message as _;
 use proto::limits::SNAPSHOT_CHUNK_BYTES;
@@ -172,7 +172,12 @@ impl Store {
         match mine.judged(past(&mine, &theirs))? {
             Past::Holds => Ok(()),
             Past::Unknown => {
-                tracing::warn!("retention has left nothing by which a snapshot could be compared");
+                // A new store holds nothing that could be contradicted.
+                if mine.judged(query::stats(&mine))?.last_seq > 0 {
+                    tracing::warn!(
+                        "no message is left here that could be compared with a snapshot"
+                    );
+                }
                 Ok(())
             }
             Past::Other(what) => {
@@ -314,7 +319,7 @@ fn read_out(
 }
 
 fn read_head(view: &view::Snapshot<'_>, cluster: String) -> Result<SnapshotHead, StoreError> {
-    let stats = view.judged(model::query::stats(view))?;
+    let stats = view.judged(query::stats(view))?;
     Ok(SnapshotHead {
         format: SNAPSHOT_FORMAT,
         cluster,

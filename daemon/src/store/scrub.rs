@@ -7,6 +7,7 @@
 //! Not here: the pace (`node::scrubber`), the same all at once (`audit`).
 
 use std::fs;
+use std::path::PathBuf;
 
 use super::db::Database;
 use super::keys::FAMILIES;
@@ -71,6 +72,23 @@ impl Store {
         self.inner.shared.workers().wait_for(piece).await
     }
 
+    /// A file that a start would miss, and this process does not: it has all open that it reads and writes.
+    /// Whoever puts it back has the store that it was, so that is no damage yet.
+    #[must_use]
+    pub fn missing_file(&self) -> Option<PathBuf> {
+        if let Media::Memory(_) = self.inner.media {
+            return None;
+        }
+        let (store, db) = (&self.inner.path, self.inner.path.join("db"));
+        let current = db.join("CURRENT");
+        // It names the manifest, and is replaced as a whole.
+        let manifest = fs::read_to_string(&current).map(|name| db.join(name.trim_end()));
+        let needed = [store.join(super::watermark::FILE), store.join("log"), current];
+        let needed = needed.into_iter().chain(manifest.ok());
+        // One that cannot be looked at is there.
+        needed.into_iter().find(|path| path.try_exists().is_ok_and(|exists| !exists))
+    }
+
     fn met(&self, error: StoreError) -> StoreError {
         if let Some(damage) = super::open::met(&self.inner.path, &error) {
             self.inner.evidence.damaged(damage);
@@ -101,7 +119,13 @@ impl Store {
                 (part, bytes)
             }
             Part::Opening => {
-                self.could_be_opened()?;
+                match self.could_be_opened() {
+                    // That is told by itself, and may be put right: no reason to read no more.
+                    Err(error @ StoreError::Database { .. }) if self.missing_file().is_some() => {
+                        tracing::debug!(%error, "the database could not be opened again");
+                    }
+                    opened => opened?,
+                }
                 return Ok(Scrubbed { bytes: 0, ends: true });
             }
         };

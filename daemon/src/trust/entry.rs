@@ -5,6 +5,11 @@
 //! only one to learn of it from. Its raft id proves nothing, and its certificate only that somebody had
 //! the authority's key. So a member that this node does know is asked: see `node::trust`.
 //!
+//! A member that was taken back meanwhile comes with a newer store and the key that this node knows. The key
+//! is proof enough: only the log gives a member a newer store, and whoever stole the key could as well claim
+//! the store that is known. All the others may have been taken back, so nobody might be left to ask. Who is
+//! dialled for its vote has to have the store of the membership all the same (`net::hello`).
+//!
 //! Not here: asking (`node::trust`), what a removed node does about it (`reconciler::own_membership`).
 
 use std::collections::BTreeMap;
@@ -110,14 +115,9 @@ impl Known<'_> {
             return Ok(Entry::Returning);
         }
         of_this_lineage(present, hello)?;
-        if self.is_younger(hello) {
-            // Taken back with it while this node was away: members are asked. The seed vouches for the
-            // first stores only, so for none that is younger.
-            if self.vouched.get(key).is_some_and(|known| *known == store_key(key, hello)) {
-                return Ok(Entry::Member);
-            }
-            let reason = format!("{name} has a newer store than the one that is known here");
-            return Err(Refused::new(Refusal::Unknown, reason));
+        if self.is_younger_than_the_table(hello) {
+            // It was taken back while this node was away.
+            return Ok(Entry::Member);
         }
         let mut of_key = self.bindings.iter().filter(|bound| bound.fingerprint == key);
         let was_repaired = of_key.any(|bound| bound.replaced);
@@ -132,9 +132,14 @@ impl Known<'_> {
     /// Whether a store that nobody here knows may have been admitted while this node was away: ids
     /// only grow.
     pub(crate) fn is_younger(&self, hello: &Hello) -> bool {
-        let known = self.engine.iter().map(|(id, _)| *id);
-        let known = known.chain(self.bindings.iter().map(|bound| bound.raft_id));
-        hello.raft_id >= RAFT_ID_JOINED_MIN && known.max().is_none_or(|max| hello.raft_id > max)
+        let mut engine = self.engine.iter().map(|(id, _)| *id);
+        self.is_younger_than_the_table(hello) && engine.all(|id| hello.raft_id > id)
+    }
+
+    /// The same by the table alone. The engine may know a store before its row is applied here.
+    fn is_younger_than_the_table(&self, hello: &Hello) -> bool {
+        let mut known = self.bindings.iter().map(|bound| bound.raft_id);
+        hello.raft_id >= RAFT_ID_JOINED_MIN && known.all(|id| hello.raft_id > id)
     }
 
     fn counts(&self, hello: &Hello) -> bool {

@@ -147,6 +147,12 @@ impl Trust {
         Known { engine, bindings: &bindings, vouched: &vouched }.is_younger(hello)
     }
 
+    /// Whether a store was admitted after all that the table knows of: ids only grow.
+    pub(crate) fn is_news(&self, raft_id: u64) -> bool {
+        let bindings = self.bindings().unwrap_or_default();
+        bindings.iter().all(|bound| bound.raft_id < raft_id)
+    }
+
     /// Whether a node of this name is, or was, a member with this key.
     pub(crate) fn knows(&self, peer: &Peer) -> bool {
         let name = peer.identity.name.as_str();

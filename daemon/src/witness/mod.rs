@@ -435,6 +435,12 @@ impl Witness {
         counts
     }
 
+    /// How long ago a primary of this lineage was heard that a majority followed; `None` if none was since the
+    /// start.
+    pub(crate) fn led_ago(&self) -> Option<Duration> {
+        self.lock().led_at.map(|at| at.elapsed())
+    }
+
     /// What is wrong with other nodes, by name.
     #[must_use]
     pub fn troubles(&self) -> BTreeMap<String, Trouble> {

@@ -96,7 +96,12 @@ pub(super) async fn recover(name: &Name, globals: &Globals, out: &mut Out) -> Re
     let talk = Talk::open(globals)?;
     let rows = talk.change(MemberOp::Recover(RecoverNode { name: name.to_string() })).await;
     talk.close().await;
-    show(&rows?, out)
+    let rows = rows?;
+    out.note(&format!(
+        "{name} may come back with a new store, once. It does so while it runs and cannot prove its store; \
+         with an intact one it just goes on"
+    ));
+    show(&rows, out)
 }
 
 /// Changes a node's priority, or whether it may sign. To whom the role goes then, and when, is the
