@@ -22,6 +22,7 @@ pub mod start;
 mod alarms;
 pub mod blocking;
 pub mod chance;
+mod check_store;
 mod doorman;
 mod earlier;
 pub mod events;

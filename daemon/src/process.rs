@@ -19,6 +19,7 @@ use tokio::runtime::Builder;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::check_store;
 use crate::cli::Cli;
 use crate::exit::{Exit, Failed};
 use crate::join;
@@ -27,7 +28,6 @@ use crate::logging::Logging;
 use crate::node_identity::{NodeIdentity, ProofError};
 use crate::notify::Notifier;
 use crate::signals::Signals;
-use crate::store::{StoreError, check_stopped};
 
 /// Between two looks at the files that others may rotate.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -65,7 +65,7 @@ where
         return say_right(&config).map_err(Failed::other("write to stdout"));
     }
     if cli.check_store {
-        return check_store(&config);
+        return check_store::run(&config);
     }
     let logging = Logging::start(&config.log.filter)?;
     let node_identity = prove(&config).inspect_err(|failed| {
@@ -254,30 +254,6 @@ fn same_but_reloadable(old: &Config, fresh: &Config) -> bool {
     let mut rest = Config { tls: old.tls.clone(), log: old.log.clone(), ..fresh.clone() };
     rest.clock.servers.clone_from(&old.clock.servers);
     *old == rest
-}
-
-/// Reads the store of a node that is stopped, and says what was found.
-fn check_store(config: &Config) -> Result<(), Failed> {
-    let cluster = NodeIdentity::load(config)?.credentials.identity().cluster.clone();
-    crate::exit::before_database();
-    let checked = check_stopped(&config.data_dir, cluster.as_str(), config.node.as_str());
-    let found = checked.map_err(|error| Failed::from(&error))?;
-    let mut out = io::stdout().lock();
-    let mut say = |text: String| writeln!(out, "{text}").map_err(Failed::other("write to stdout"));
-    for problem in &found.problems {
-        say(format!("{}: {problem}", config.data_dir.display()))?;
-    }
-    if let Some(first) = found.problems.first() {
-        return Err(Failed::from(&StoreError::Damaged(first.clone())));
-    }
-    let digest: String = found.content.iter().map(|byte| format!("{byte:02x}")).collect();
-    say(format!(
-        "{}: intact; {} records, {} bytes, after entry {} the digest {digest}",
-        config.data_dir.display(),
-        found.records,
-        found.bytes,
-        found.index
-    ))
 }
 
 fn say_right(config: &Config) -> io::Result<()> {

@@ -58,13 +58,14 @@ mod replay;
 mod scrub;
 mod segment;
 mod segments;
+mod stopped;
 mod stream;
 mod verdict;
 
 pub use self::disk::{Disk, DiskFile, FileDisk};
 pub use self::format::{Entry, FORMAT, Mark, Place, Position, ShardMark, StoreId, Vote};
 pub use self::log::{Durable, Found, Log, Options, Ticket};
-pub use self::open::check_stopped;
 pub use self::scrub::{Piece, Scrub};
 pub use self::segments::Upkeep;
+pub use self::stopped::Stopped;
 pub use self::verdict::{DamageKind, Finding, LogError, Rule};

@@ -24,8 +24,8 @@ use crate::verdict::{Finding, LogError};
 use planted::Bug;
 
 /// A segment that was found, and what is wrong with its first sector or its size.
-struct Opened<F> {
-    segment: Segment<F>,
+pub(crate) struct Opened<F> {
+    pub(crate) segment: Segment<F>,
     wrong: Option<Finding>,
 }
 
@@ -66,23 +66,11 @@ pub(crate) fn open<D: Disk>(
     assemble(segments, recovered, options)
 }
 
-/// Reads a log that nobody has open, as an opening does, and changes nothing.
-///
-/// # Errors
-/// When it is damaged, or something stands in the way of reading it.
-pub fn check_stopped<D: Disk>(
-    disk: &D,
-    store: StoreId,
-    claimed: Option<&Mark>,
-) -> Result<(), LogError> {
-    recover(disk, store, claimed).map(drop)
-}
-
 /// Segments by their lives.
-type ByLife<F> = BTreeMap<u64, Opened<F>>;
+pub(crate) type ByLife<F> = BTreeMap<u64, Opened<F>>;
 
 /// What the segments come to.
-fn recover<D: Disk>(
+pub(crate) fn recover<D: Disk>(
     disk: &D,
     store: StoreId,
     claimed: Option<&Mark>,

@@ -4,7 +4,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::format::{Body, Entry, Place, Position};
 use crate::index::Location;
 use crate::log::Log;
-use crate::record;
+use crate::record::{self, Seed};
 use crate::verdict::{Finding, LogError};
 
 /// Bytes that are read at once, unless one entry has more.
@@ -168,18 +168,26 @@ impl<D: Disk> Log<D> {
         let mut found = Vec::with_capacity(run.len());
         for (index, location) in run {
             let start = usize::try_from(location.offset.saturating_sub(first.offset)).unwrap_or(0);
-            let record = bytes.get(start..).and_then(|bytes| record::read(bytes, segment.seed));
+            let record = bytes.get(start..).unwrap_or_default();
             let at = Position { life: location.life, offset: u64::from(location.offset) };
-            let entry = record.and_then(|record| {
-                let Some(Body::Entry { place, payload }) = record.body else { return None };
-                let same = record.head.shard == shard
-                    && place.index == *index
-                    && place.term == location.term;
-                let payload = payload.to_vec().into();
-                same.then_some((place, Entry { index: *index, term: place.term, payload }))
-            });
+            let entry = entry_of(record, segment.seed, shard, *index, location);
             found.push(entry.ok_or(Finding::Entry { shard, index: *index, at })?);
         }
         Ok(found)
     }
+}
+
+/// The entry in a record that should hold just that one.
+pub(crate) fn entry_of(
+    record: &[u8],
+    seed: Seed,
+    shard: u16,
+    index: u64,
+    location: &Location,
+) -> Option<(Place, Entry)> {
+    let record = record::read(record, seed)?;
+    let Some(Body::Entry { place, payload }) = record.body else { return None };
+    let same = record.head.shard == shard && place.index == index && place.term == location.term;
+    let payload = payload.to_vec().into();
+    same.then_some((place, Entry { index, term: place.term, payload }))
 }

@@ -69,6 +69,19 @@ fn holds(cluster: &Cluster, node: &str, before: &[Record]) {
     assert!(now.is_sorted_by(|a, b| a.seq < b.seq && a.stamp < b.stamp));
 }
 
+/// It serves, and nobody is told that all is well. Seen to fail with nodes that are let go as ones that never
+/// came: `status` and `health` ended with 0.
+fn is_alone(cluster: &Cluster, node: &str, missing: &[&str]) {
+    for ask in ["status", "health"] {
+        let run = cluster.ctl(&[ask, "--via", node]).unwrap();
+        assert_eq!(run.code, 10, "{run}");
+        for missing in missing {
+            let word = format!("{missing} has not come back with a new store yet");
+            assert!(run.to_string().contains(&word), "{run}");
+        }
+    }
+}
+
 /// Whether all three nodes vote, as this one sees it.
 fn all_vote(cluster: &Cluster, node: &str) {
     until("three voters", || {
@@ -123,6 +136,7 @@ fn the_cluster_goes_on_with_what_one_node_held() {
     let lineage: Vec<_> = events.iter().filter(|event| event.kind == "lineage").collect();
     assert_eq!(lineage.len(), 1, "{events:?}");
     assert!(lineage[0].text.starts_with("lineage 1-"), "{lineage:?}");
+    is_alone(&cluster, "n2", &["n1", "n3"]);
     // The others have nothing but their keys.
     cluster.start_node("n1").unwrap();
     cluster.start_node("n3").unwrap();
@@ -161,6 +175,30 @@ fn old_stores_neither_win_nor_bring_anything_back() {
     assert!(events.iter().any(|event| event.kind == "lineage"), "{events:?}");
 }
 
+/// After a kill, too, and as often as it is asked. Seen to fail with a look that opens the store as a start
+/// does: a start was counted, and the second time less was known to be committed.
+#[test]
+fn a_dry_run_changes_nothing_and_says_the_same_again() {
+    let (mut cluster, _) = only_n2_is_left();
+    cluster.kill("n2").unwrap();
+    let before = tests::folder::contents(&cluster.data("n2")).unwrap();
+    let first = proves(&mut cluster, "n2");
+    assert!(first["committed_index"].as_u64() > Some(SENT as u64), "{first}");
+    let others = first["remembers"].as_array().unwrap();
+    assert!(others.iter().all(|of| of["last_index"].as_u64() >= of["committed_index"].as_u64()));
+    for _ in 0..2 {
+        assert_eq!(proves(&mut cluster, "n2"), first);
+    }
+    let after = tests::folder::contents(&cluster.data("n2")).unwrap();
+    assert!(after == before, "something was changed");
+    // Nor is anything forgotten by a start.
+    cluster.node("n2").unwrap().start(&[]).unwrap();
+    cluster.node("n2").unwrap().says("logd is running").unwrap();
+    cluster.kill("n2").unwrap();
+    let again = proves(&mut cluster, "n2");
+    assert!(again["committed_index"].as_u64() >= first["committed_index"].as_u64(), "{again}");
+}
+
 #[test]
 fn nothing_is_given_up_that_a_majority_could_have() {
     let mut cluster = alice_and_bob();
@@ -172,6 +210,16 @@ fn nothing_is_given_up_that_a_majority_could_have() {
         assert!(said(&refused).contains(&format!("{there} and this one")), "{}", said(&refused));
         let proven = proves(&mut cluster, "n1");
         assert_eq!(proven["majority_is_there"], true, "{proven}");
+        let why = proven["refused"].as_str().unwrap();
+        assert!(why.contains("no majority is lost"), "{proven}");
+        // A dry run says that to people, too, and a refusal to programs.
+        let dry = said(&recover(&mut cluster, "n1", &["--dry-run"]));
+        assert!(dry.contains("may not go on alone: no majority is lost"), "{dry}");
+        let json = ["--i-have-lost-the-majority", "-o", "json"];
+        let refused = recover(&mut cluster, "n1", &json);
+        assert_eq!(refused.status.code(), Some(6), "{}", said(&refused));
+        let told: Value = serde_json::from_slice(&refused.stdout).unwrap();
+        assert_eq!(told["refused"], why, "{told}");
         if there == "n2, n3" {
             stop(&mut cluster, "n2");
         }

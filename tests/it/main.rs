@@ -10,6 +10,8 @@ mod catch_up;
 #[cfg(test)]
 mod certificates;
 #[cfg(test)]
+mod check_store;
+#[cfg(test)]
 mod clock_ceiling;
 #[cfg(test)]
 mod clock_config;

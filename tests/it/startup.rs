@@ -1,7 +1,6 @@
 //! Starting and stopping `logd` alone: what it refuses and with which exit code, and what it tells
 //! the service manager. Real processes, one node, no client.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::net::UdpSocket;
@@ -114,7 +113,7 @@ impl Folder {
 
     /// Runs `logd` to its end, which has to come by itself.
     #[track_caller]
-    fn ends(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn ends(&self, arguments: &[&str]) -> Output {
         let mut command = self.logd();
         command.args(arguments);
         Self::run_to_end(&mut command)
@@ -287,47 +286,6 @@ fn check_config_says_right_or_wrong_and_touches_nothing() {
     assert_eq!(cluster.ends(&["--check-config"]).status.code(), Some(4));
     assert!(cluster.path("data/init.toml").exists());
     assert!(!cluster.path("data/store").exists());
-}
-
-#[test]
-fn check_store_reads_all_of_a_stopped_node_and_changes_nothing() {
-    let mine = Folder::new();
-    let (running, _manager) = mine.serve();
-    let said = |output: &Output, code: i32| {
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let text = text + &String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{text}");
-        text
-    };
-    let text = said(&mine.ends(&["--check-store"]), 1);
-    assert!(text.contains("in use by another process"), "{text}");
-    running.signal(Signal::TERM);
-    assert_eq!(running.output().status.code(), Some(0));
-    let before = contents(&mine.path("data"));
-    let text = said(&mine.ends(&["--check-store"]), 0);
-    assert!(text.contains(": intact; ") && before.len() > 5, "{text}");
-    assert!(contents(&mine.path("data")) == before, "something was changed");
-    let segment = tests::segments::newest(&mine.path("data")).unwrap();
-    let mut bytes = fs::read(&segment).unwrap();
-    let starts = tests::segments::group_starts(&bytes);
-    bytes[starts[starts.len() / 2] + 60] ^= 1;
-    fs::write(&segment, bytes).unwrap();
-    let before = contents(&mine.path("data"));
-    let text = said(&mine.ends(&["--check-store"]), 13);
-    assert!(text.contains("was written later"), "{text}");
-    assert!(contents(&mine.path("data")) == before, "the damage was noted");
-}
-
-/// All files below a folder.
-fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-        match path.is_dir() {
-            true => found.extend(contents(&path)),
-            false => drop(found.insert(path.clone(), fs::read(&path).unwrap())),
-        }
-    }
-    found
 }
 
 #[test]

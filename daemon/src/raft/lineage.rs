@@ -12,11 +12,10 @@ use futures::future::BoxFuture;
 use model::Batch;
 use net::{FrameRx, FrameTx, Lane, Link, LinkError, PeerAddr};
 use openraft::EntryPayload;
-use proto::limits::APPEND_BYTES_MAX;
 
 use crate::chance::Chance;
 use crate::store::format::Vote;
-use crate::store::{Store, StoreError};
+use crate::store::{Stopped, Store, StoreError};
 
 use super::types::{CommittedLeader, Entry, LogId, Member, Membership, Payload};
 use super::{Guard, Handle, LogKept, Timing, codec, log};
@@ -43,28 +42,20 @@ pub(crate) struct KnownMembers {
     pub(crate) members: BTreeMap<u64, Member>,
 }
 
-/// The members that log and state of a store name last.
+/// The members that log and state of a stopped store name last.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(crate) fn known_members(store: &Store) -> Result<KnownMembers, StoreError> {
+pub(crate) fn known_members(store: &Stopped) -> Result<KnownMembers, StoreError> {
     let damaged = |error: codec::CodecError| StoreError::Damaged(error.to_string());
-    let applied = store.applied()?;
-    let mut last = match applied.membership.as_slice() {
+    let mut last = match store.applied().membership.as_slice() {
         [] => Membership::default(),
         bytes => codec::decode_membership(bytes).map_err(damaged)?,
     };
-    let mut next = applied.last.map_or(0, |last| last.index + 1);
-    loop {
-        let entries = store.entries(next, u64::MAX, APPEND_BYTES_MAX)?;
-        let Some(end) = entries.last() else { break };
-        next = end.index + 1;
-        for stored in entries {
-            if let EntryPayload::Membership(membership) =
-                codec::entry(stored).map_err(damaged)?.payload
-            {
-                last = membership;
-            }
+    for stored in store.behind_state()? {
+        if let EntryPayload::Membership(membership) = codec::entry(stored).map_err(damaged)?.payload
+        {
+            last = membership;
         }
     }
     let members = last.nodes().map(|(id, member)| (*id, member.clone())).collect();

@@ -9,6 +9,7 @@
 //! Invariants:
 //! * nothing is given up that a majority could still have: while one answers, or could with this node
 //!   started, it is refused;
+//! * a dry run, and one that is refused, change nothing at all;
 //! * the old store is not changed by it, and kept. Until the new one is whole and has applied
 //!   everything, it lies beside; then both change places in one step. So it can be killed at any moment
 //!   and done again, and undone by putting the old store back;
@@ -28,7 +29,7 @@ use config::seed::Seed;
 use crate::cli::{Output, Recover};
 use crate::exit::{Exit, Failed};
 use crate::node_identity::NodeIdentity;
-use crate::store::{Opened, Store};
+use crate::store::{Look, Opened, Store, StoreError};
 
 use self::survey::Survey;
 
@@ -56,25 +57,32 @@ async fn recover(
 ) -> Result<(), Failed> {
     require_store(&config.data_dir)?;
     let identity = node_identity.credentials.identity();
-    let opened = Store::open(&config.data_dir, identity.cluster.as_str(), identity.name.as_str());
-    let opened = opened.map_err(|error| Failed::from(&error))?;
-    let survey = Survey::make(config, node_identity, &opened).await?;
+    let (cluster, name) = (identity.cluster.as_str(), identity.name.as_str());
+    let failed = |error: StoreError| Failed::from(&error);
+    let look = Look::at(&config.data_dir, cluster, name).map_err(failed)?;
+    let survey = Survey::make(config, node_identity, &look).await?;
     if args.dry_run {
         return show::survey(args.output, &survey, None);
     }
-    let store = match opened {
-        Opened::Intact(store) => store,
-        Opened::Repairing { damage, .. } => {
-            let what = anyhow::anyhow!("this node cannot prove its own store: {damage}");
-            let hint =
-                "choose a node whose store is intact: logd recover --dry-run says so on each";
-            return Err(Failed::new(Exit::Store, what, hint));
-        }
-    };
+    if let Err(refused) = survey.require() {
+        show::survey(args.output, &survey, None)?;
+        return Err(refused);
+    }
     if args.output == Output::Text {
         show::survey(args.output, &survey, None)?;
     }
-    survey.require_loss()?;
+    // Until here nothing was changed; now it is started, as by a node.
+    drop(look);
+    let store = match Store::open(&config.data_dir, cluster, name).map_err(failed)? {
+        Opened::Intact(store) => store,
+        Opened::Repairing { damage, .. } => {
+            return Err(failed(StoreError::Damaged(damage.to_string())));
+        }
+    };
+    if store.durable().map_err(failed)?.last != survey.holds.durable.last {
+        let what = "the store has changed since it was looked at: a node ran on it meanwhile";
+        return Err(Failed::new(Exit::Other, anyhow::anyhow!(what), "stop logd and try again"));
+    }
     let begun = build::go_on_alone(config, node_identity, store, &survey).await?;
     match args.output {
         Output::Text => show::begun(&survey, &begun),

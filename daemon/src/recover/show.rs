@@ -11,7 +11,7 @@ use crate::cli::Output;
 use crate::exit::Failed;
 
 use super::build::Begun;
-use super::survey::{Answer, Survey};
+use super::survey::{Answer, Survey, held};
 
 /// The whole of it, for programs.
 #[derive(Serialize)]
@@ -37,8 +37,11 @@ struct Report<'a> {
     voters: Vec<&'a str>,
     remembers: Vec<Store<'a>>,
     others: Vec<Other<'a>>,
-    /// Whether the command would be refused, for a majority is there.
+    /// Whether a majority is there, or would be with this node.
     majority_is_there: bool,
+    /// Why the command would be refused, or was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     recovered: Option<Recovered>,
 }
@@ -82,7 +85,7 @@ impl<'a> Store<'a> {
             raft_id: shown.raft_id,
             starts: shown.starts,
             term: shown.term,
-            last_index: shown.last,
+            last_index: held(shown),
             committed_index: shown.committed.as_ref().map_or(0, |place| place.index),
         }
     }
@@ -111,6 +114,7 @@ impl<'a> Report<'a> {
             remembers: survey.remembers.iter().map(Store::of).collect(),
             others: survey.others.iter().map(other).collect(),
             majority_is_there: survey.require_loss().is_err(),
+            refused: survey.require().err().map(|refused| format!("{refused:#}")),
             recovered: begun.map(|begun| Recovered {
                 lineage: begun.lineage.to_string(),
                 raft_id: begun.raft_id,
@@ -217,6 +221,9 @@ fn text_of(survey: &Survey) -> String {
         );
     }
     let _ = write!(out, "{}", losses(survey));
+    if let Err(refused) = survey.require() {
+        let _ = writeln!(out, "This node may not go on alone: {refused:#}.");
+    }
     out
 }
 

@@ -22,7 +22,7 @@ use crate::node_identity::NodeIdentity;
 use crate::raft::{Member, known_members};
 use crate::seeded::{self, store_identity};
 use crate::store::format::Identity;
-use crate::store::{Durable, Opened, Store, StoreError};
+use crate::store::{Durable, Lock, Look, Stopped, StoreError};
 use crate::witness::Notebook;
 
 /// Longest wait for one node that is asked whether it is there.
@@ -84,30 +84,30 @@ pub(super) struct There {
 }
 
 impl Survey {
-    /// Looks into the store, and asks the others.
+    /// Looks into the store, which stays as it is, and asks the others.
     pub(super) async fn make(
         config: &Config,
         node_identity: &NodeIdentity,
-        opened: &Opened,
+        look: &Look,
     ) -> Result<Self, Failed> {
         let failed = |error: StoreError| Failed::from(&error);
         let remembers = Notebook::beside_store(&config.data_dir).stores();
-        let (identity, holds, damage, voters) = match opened {
-            Opened::Intact(store) => {
+        let seed = last_known(config);
+        let identity = look.identity.clone().or_else(|| seed.as_ref().and_then(store_identity));
+        let identity = identity.unwrap_or_default();
+        let (holds, damage, voters) = match &look.holds {
+            Ok(store) => {
                 let known = known_members(store).map_err(failed)?;
                 let voters = known.members.into_iter();
                 let voters = voters.filter(|(id, _)| known.voters.contains(id)).collect();
-                (store.identity().clone(), Holds::of(store).map_err(failed)?, None, voters)
+                (Holds::of(store, look.starts).map_err(failed)?, None, voters)
             }
-            Opened::Repairing { identity, damage, lock } => {
-                let (durable, starts) =
-                    lock.as_ref().map(crate::store::Lock::marked).unwrap_or_default();
+            Err(damage) => {
+                let (durable, starts) = look.lock.as_ref().map(Lock::marked).unwrap_or_default();
                 let holds = Holds { durable, starts, state: None };
-                let seed = last_known(config);
-                let identity = identity.clone().or_else(|| seed.as_ref().and_then(store_identity));
                 let voters =
                     seed.as_ref().map(seeded::members).unwrap_or_default().into_iter().collect();
-                (identity.unwrap_or_default(), holds, Some(damage.to_string()), voters)
+                (holds, Some(damage.to_string()), voters)
             }
         };
         let mut survey = Self { identity, holds, damage, voters, remembers, others: Vec::new() };
@@ -115,7 +115,16 @@ impl Survey {
         Ok(survey)
     }
 
-    /// Refuses to go on alone where a majority is there, or would be with this node.
+    /// Refuses to go on alone where this node cannot, or a majority is there, or would be with this node.
+    pub(super) fn require(&self) -> Result<(), Failed> {
+        self.require_loss()?;
+        let Some(damage) = &self.damage else { return Ok(()) };
+        let what = anyhow::anyhow!("this node cannot prove its own store: {damage}");
+        let hint = "choose a node whose store is intact: logd recover --dry-run says so on each";
+        Err(Failed::new(Exit::Store, what, hint))
+    }
+
+    /// The same of the majority alone.
     pub(super) fn require_loss(&self) -> Result<(), Failed> {
         let there = |(name, answer): &(String, Answer)| match answer {
             Answer::There(there) if there.intact => Some(name.clone()),
@@ -195,28 +204,20 @@ impl Survey {
             shown.raft_id != self.identity.raft_id && Lineage::of(shown.raft_id) == self.lineage()
         };
         let all = self.remembers.iter().chain(now).filter(of_us);
-        all.max_by_key(|shown| shown.last).map(|shown| (shown.name.clone(), shown.last))
+        all.map(|shown| (shown.name.clone(), held(shown))).max_by_key(|(_, last)| *last)
     }
 }
 
 impl Holds {
-    fn of(store: &Store) -> Result<Self, StoreError> {
-        let view = store.snapshot()?;
+    fn of(store: &Stopped, starts: u64) -> Result<Self, StoreError> {
+        let view = store.state()?;
         let stats = view.judged(query::stats(&view))?;
         let state = State {
             applied_index: stats.index,
             last_seq: stats.last_seq,
             last_stamp: utc_text(stats.last_stamp.ns),
         };
-        let durable = store.durable()?;
-        let noted = store.noted_committed();
-        let committed = [durable.committed.clone(), noted].into_iter().flatten();
-        let committed = committed.max_by_key(|mark| mark.index);
-        Ok(Self {
-            durable: Durable { committed, ..durable },
-            starts: store.starts(),
-            state: Some(state),
-        })
+        Ok(Self { durable: store.durable(), starts, state: Some(state) })
     }
 
     /// Index and term of the last entry; 0 where there is none.
@@ -233,6 +234,12 @@ impl Holds {
     pub(super) fn term(&self) -> u64 {
         self.durable.vote.map_or(0, |vote| vote.term).max(self.last().1)
     }
+}
+
+/// The last entry that a node is known to have held. What is remembered of it is only what was committed.
+pub(super) fn held(shown: &Shown) -> u64 {
+    let committed = shown.committed.as_ref().map_or(0, |place| place.index);
+    shown.last.max(committed)
 }
 
 /// Asks one node whether it is there.

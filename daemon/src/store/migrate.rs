@@ -139,7 +139,8 @@ fn fill(
         holds(&log, mark)?;
     }
     let applied = read_applied(db, SHARD, live_generation(db, SHARD)?)?;
-    match verdict::fits(&log, &applied)? {
+    let place_at = |index| Ok(log.place_at(SHARD, index)?);
+    match verdict::fits(log.floor(SHARD), place_at, &applied)? {
         Fits::Together => {}
         // A snapshot was installed, and what lies before it was still to be purged.
         Fits::Ahead(place) if place.index >= log.range(SHARD).1 => {}

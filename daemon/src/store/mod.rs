@@ -69,7 +69,7 @@ pub use self::evidence::{OnFailure, Told};
 pub use self::generation::{Chunk, ChunkReader, Incoming, SnapshotHead};
 pub use self::media::{Latency, Media, MemoryMedia};
 pub use self::scrub::{Scrub, Scrubbed};
-pub use self::stopped::check_stopped;
+pub(crate) use self::stopped::{Look, Stopped};
 pub use self::view::{Snapshot, StateBatch};
 pub use self::watermark::{Damage, DamageKind};
 pub use self::writer::{Done, Writer};
@@ -213,8 +213,7 @@ impl Store {
         let (evidence, watermark) = match Evidence::open(&media.folder(), media.workers()) {
             Ok(opened) => opened,
             Err(StoreError::File { path, source }) if source.kind() == ErrorKind::NotFound => {
-                let found = format!("{}, which proves what was durable, is gone", path.display());
-                let damage = Damage::new(DamageKind::Lost, found);
+                let damage = open::without_watermark(&path);
                 return Ok(Opened::Repairing { identity: None, damage, lock: None });
             }
             Err(error) => return Err(error),

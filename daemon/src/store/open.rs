@@ -48,12 +48,7 @@ impl Opening<'_> {
     pub(super) fn open(mut self) -> Result<Opened, StoreError> {
         let (damage, is_new) = match self.judged() {
             Ok(store) => return Ok(Opened::Intact(store)),
-            Err(Refused::Damaged(damage)) => (damage, true),
-            Err(Refused::Unmarked(damage)) => (damage, false),
-            Err(Refused::By(error)) => match met(&self.media.store(), &error) {
-                Some(damage) => (damage, true),
-                None => return Err(error),
-            },
+            Err(refused) => damage_of(&self.media.store(), refused)?,
         };
         // Without a slot that says whose the store is, there is nothing to write the mark to.
         if is_new && self.watermark.is_some() {
@@ -104,7 +99,8 @@ fn start(
 ) -> Result<Store, Refused> {
     let live = live_generation(&db, SHARD)?;
     let applied = read_applied(&db, SHARD, live)?;
-    match verdict::fits(&log, &applied)? {
+    let place_at = |index| Ok(log.place_at(SHARD, index)?);
+    match verdict::fits(log.floor(SHARD), place_at, &applied)? {
         Fits::Together => {}
         Fits::Ahead(place) => {
             let (state, log_end) = (place.index + 1, log.range(SHARD).1);
@@ -170,6 +166,27 @@ fn bump_starts(evidence: &Evidence) -> Result<(u64, Vec<Life>), StoreError> {
         content.lives.clone_from(&lives);
     })?;
     Ok((starts, lives))
+}
+
+/// The damage for which a store is not taken as intact, and whether it is to be marked.
+///
+/// # Errors
+/// What stands in the way and is no damage.
+pub(super) fn damage_of(store: &Path, refused: Refused) -> Result<(Damage, bool), StoreError> {
+    match refused {
+        Refused::Damaged(damage) => Ok((damage, true)),
+        Refused::Unmarked(damage) => Ok((damage, false)),
+        Refused::By(error) => match met(store, &error) {
+            Some(damage) => Ok((damage, true)),
+            None => Err(error),
+        },
+    }
+}
+
+/// What a store is that has no watermark.
+pub(super) fn without_watermark(path: &Path) -> Damage {
+    let found = format!("{}, which proves what was durable, is gone", path.display());
+    Damage::new(DamageKind::Lost, found)
 }
 
 /// The damage that an error of an opening tells of, if it does.

@@ -87,6 +87,23 @@ impl Tables {
         Arc::new(Self { store: store.to_owned(), noted: Mutex::new(noted) })
     }
 
+    /// Why the tables of a stopped store cannot be compared with what they were when they were made.
+    pub(super) fn why_lost(store: &Path, db: &Database) -> Option<String> {
+        let why = match fs::read(store.join(FILE)) {
+            Ok(bytes) if decode(&bytes).is_some() => return None,
+            Ok(_) => "is broken",
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "is gone",
+            Err(_) => "cannot be read",
+        };
+        let has_any = db.tables().is_ok_and(|tables| !tables.is_empty());
+        has_any.then(|| {
+            format!(
+                "the list of tables {why}: they are checked by their own checksums alone, and a start \
+                 begins a new list"
+            )
+        })
+    }
+
     fn noted(&self) -> MutexGuard<'_, BTreeMap<String, Table>> {
         // Every change is one insertion or removal.
         self.noted.lock()

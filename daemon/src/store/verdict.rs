@@ -13,7 +13,7 @@ use super::format::{AppliedState, FORMAT, Identity, decode, place, store_id};
 use super::keys::{self, MetaKind};
 use super::media::Media;
 use super::watermark::{Damage, DamageKind, Watermark, newer};
-use super::{RaftLog, SHARD, StoreError, environment};
+use super::{RaftLog, StoreError, environment};
 
 /// Why a store is not taken as intact.
 #[derive(Debug)]
@@ -71,6 +71,10 @@ pub(crate) fn open(
     open: impl Fn(&Path) -> Result<Database, StoreError>,
 ) -> Result<Database, StoreError> {
     let path = store.join("db");
+    // Opening would make an empty folder.
+    if !path.try_exists().map_err(StoreError::file(&path))? {
+        return Err(StoreError::Incomplete(format!("{} is gone", path.display())));
+    }
     let refused = match open(&path) {
         Ok(db) => return Ok(db),
         Err(refused) => refused,
@@ -192,8 +196,11 @@ pub(crate) enum Fits {
 ///
 /// # Errors
 /// When the log cannot be read.
-pub(crate) fn fits(log: &RaftLog, applied: &AppliedState) -> Result<Fits, StoreError> {
-    let floor = log.floor(SHARD);
+pub(crate) fn fits(
+    floor: Option<Place>,
+    place_at: impl Fn(u64) -> Result<Option<Place>, StoreError>,
+    applied: &AppliedState,
+) -> Result<Fits, StoreError> {
     let Some(mark) = &applied.last else {
         return Ok(floor.map_or(Fits::Together, |floor| {
             let index = floor.index;
@@ -207,7 +214,7 @@ pub(crate) fn fits(log: &RaftLog, applied: &AppliedState) -> Result<Fits, StoreE
         )));
     }
     let stands_at = place(mark)?;
-    let Some(logged) = log.place_at(SHARD, mark.index)? else { return Ok(Fits::Ahead(stands_at)) };
+    let Some(logged) = place_at(mark.index)? else { return Ok(Fits::Ahead(stands_at)) };
     // The hash is missing where an earlier release or a test applied without a log.
     if logged.term == mark.term && (mark.hash.is_empty() || logged == stands_at) {
         return Ok(Fits::Together);

@@ -145,6 +145,8 @@ pub struct WatermarkFile {
     sequence: u64,
     /// Format of the slot that counts.
     format: u32,
+    /// Whether both slots could be read at the opening.
+    whole: bool,
 }
 
 impl WatermarkFile {
@@ -158,7 +160,7 @@ impl WatermarkFile {
         // Written in full once, so that later writes change no metadata and a sync of data is enough.
         file.write_at(&[0; 2 * SLOT_BYTES], 0).map_err(StoreError::file(&path))?;
         file.sync().map_err(StoreError::file(&path))?;
-        let mut this = Self { file, path, sequence: 0, format: FORMAT };
+        let mut this = Self { file, path, sequence: 0, format: FORMAT, whole: true };
         this.write(first.clone())?;
         dir.disk.sync_names().map_err(StoreError::file(&dir.path))?;
         Ok(this)
@@ -181,7 +183,7 @@ impl WatermarkFile {
                 return Err(StoreError::Environment { trouble: Trouble::InUse, what });
             }
         }
-        let mut newest: Option<(u32, Watermark)> = None;
+        let (mut newest, mut whole): (Option<(u32, Watermark)>, bool) = (None, true);
         for slot in 0..2 {
             match read_slot(&file, slot).map_err(StoreError::file(&path))? {
                 Slot::Valid(format, found) => {
@@ -190,12 +192,17 @@ impl WatermarkFile {
                     }
                 }
                 Slot::Newer(format) => return Err(newer(&path, format)),
-                Slot::Invalid => {}
+                Slot::Invalid => whole = false,
             }
         }
         let sequence = newest.as_ref().map_or(0, |(_, watermark)| watermark.sequence);
         let format = newest.as_ref().map_or(FORMAT, |(format, _)| *format);
-        Ok((Self { file, path, sequence, format }, newest.map(|(_, watermark)| watermark)))
+        Ok((Self { file, path, sequence, format, whole }, newest.map(|(_, watermark)| watermark)))
+    }
+
+    /// Whether both slots could be read when it was opened.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
     }
 
     /// Format of the store, as the slot that counts has it.

@@ -82,6 +82,15 @@ impl Notebook {
         self.write(&Remembered::default())
     }
 
+    /// Why what others have shown cannot be read; `None` if it can.
+    pub(crate) fn why_lost(&self) -> Option<String> {
+        match self.read() {
+            Ok(Some(_)) => None,
+            Ok(None) => Some(format!("{self} is gone")),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
     /// What others have shown of their stores, as far as that can be read.
     pub(crate) fn stores(&self) -> Vec<Shown> {
         self.read().ok().flatten().unwrap_or_default().stores
