@@ -12,7 +12,7 @@ FLAGS := --release --locked
 BIN := $(CARGO_TARGET_DIR)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint doc deny check bench sim sim-build bugs torture torture-long setup setup-test setup-torture
+.PHONY: help demo build test lint doc deny check bench bench-peers sim sim-build bugs torture torture-long setup setup-test setup-torture setup-peers
 
 help:
 	@echo 'make demo    a three-node cluster on this machine: messages, a killed primary, nothing lost'
@@ -23,6 +23,7 @@ help:
 	@echo 'make sim     whole clusters in virtual time under faults; N=2000 seeds, or SEED=7 again'
 	@echo 'make bugs    plants one bug after the other, and the simulator finds each'
 	@echo 'make bench   replication latency beside the disk and the network, as JSON'
+	@echo 'make bench-peers   the same beside etcd and NATS JetStream, in turn, in one run'
 	@echo 'make torture       power cuts and kills under load, for some minutes; appends to the ledger'
 	@echo 'make torture-long  the same for hours, until the ledger has enough; can be ended and goes on'
 
@@ -57,6 +58,13 @@ check: lint doc deny
 bench: build
 	@$(BIN)/benches $(BENCH)
 
+# A workspace of its own: nothing of what the clients of others need is in the product's lock file.
+# Arguments in PEERS, as in: make bench-peers PEERS='--rounds 9 --in-flight 1,256'
+PEERS_BIN := $(or $(LOGD_TOOLS),$(HOME)/.cache/logd/tools)/peers/usr/bin
+bench-peers: build setup-peers
+	$(CARGO) build $(FLAGS) --manifest-path benches/peers/Cargo.toml
+	@$(BIN)/peers --etcd $(PEERS_BIN)/etcd --nats $(PEERS_BIN)/nats-server $(PEERS)
+
 # Power cuts are made by root, on file systems in files; where those cannot be mounted, the row is
 # skipped. Arguments in TORTURE, as in: make torture TORTURE='--seconds 600'
 LEDGER := torture/ledger.tsv
@@ -85,3 +93,6 @@ setup-test:
 
 setup-torture:
 	@tools/setup torture
+
+setup-peers:
+	@tools/setup peers
