@@ -30,7 +30,7 @@ pub use rows::slots::{SlotTable, slot_of};
 pub use rows::view::{Change, Direction, MemoryView, Table, View, ViewError};
 pub use rows::wire::stamps_of;
 pub use rules::check::check;
-pub use rules::machine::{Machine, Outcome};
+pub use rules::machine::{Carried, Machine, Outcome};
 
 /// The shard that holds the records; version 1 has no other.
 pub const SHARD: u16 = 1;

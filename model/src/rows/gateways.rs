@@ -60,7 +60,10 @@ impl GatewayCounts {
 
     /// A message is stored.
     pub(crate) fn count(&mut self, gateway: &str) {
-        *self.counts.entry(gateway.to_owned()).or_default() += 1;
+        match self.counts.get_mut(gateway) {
+            Some(count) => *count += 1,
+            None => drop(self.counts.insert(gateway.to_owned(), 1)),
+        }
     }
 
     /// A record expires.

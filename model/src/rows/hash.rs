@@ -27,24 +27,58 @@ pub fn content_hash(headers: &[Header], body: &[u8]) -> Hash {
 /// never changes, whatever is erased later.
 #[must_use]
 pub fn leaf_hash(record: &Record) -> Hash {
-    let mut input = Vec::with_capacity(384);
-    input.extend_from_slice(b"logd leaf 1\n");
-    input.extend_from_slice(&record.shard.to_be_bytes());
-    input.extend_from_slice(&record.seq.to_be_bytes());
-    input.extend_from_slice(&record.index.to_be_bytes());
-    for field in [
-        &record.stamp[..],
-        record.from.as_bytes(),
-        record.to.as_bytes(),
-        record.id.as_bytes(),
-        record.gateway.as_bytes(),
-        record.primary.as_bytes(),
-        &record.fingerprint,
-        &record.content_hash,
-    ] {
-        part(&mut input, field);
+    let leaf = Leaf {
+        shard: record.shard,
+        seq: record.seq,
+        index: record.index,
+        stamp: &record.stamp,
+        from: &record.from,
+        to: &record.to,
+        id: &record.id,
+        gateway: &record.gateway,
+        primary: &record.primary,
+        fingerprint: &record.fingerprint,
+        content: &record.content_hash,
+    };
+    leaf.hash()
+}
+
+/// What the leaf hash covers.
+pub(crate) struct Leaf<'r> {
+    pub(crate) shard: u32,
+    pub(crate) seq: u64,
+    pub(crate) index: u64,
+    pub(crate) stamp: &'r [u8],
+    pub(crate) from: &'r str,
+    pub(crate) to: &'r str,
+    pub(crate) id: &'r str,
+    pub(crate) gateway: &'r str,
+    pub(crate) primary: &'r str,
+    pub(crate) fingerprint: &'r [u8],
+    pub(crate) content: &'r [u8],
+}
+
+impl Leaf<'_> {
+    pub(crate) fn hash(&self) -> Hash {
+        let mut input = Vec::with_capacity(384);
+        input.extend_from_slice(b"logd leaf 1\n");
+        input.extend_from_slice(&self.shard.to_be_bytes());
+        input.extend_from_slice(&self.seq.to_be_bytes());
+        input.extend_from_slice(&self.index.to_be_bytes());
+        for field in [
+            self.stamp,
+            self.from.as_bytes(),
+            self.to.as_bytes(),
+            self.id.as_bytes(),
+            self.gateway.as_bytes(),
+            self.primary.as_bytes(),
+            self.fingerprint,
+            self.content,
+        ] {
+            part(&mut input, field);
+        }
+        blake3::hash(&input).into()
     }
-    blake3::hash(&input).into()
 }
 
 /// Whether the record's hashes fit the rest of it. A deleted record's content is gone, so only its

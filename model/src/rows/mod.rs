@@ -14,6 +14,7 @@ pub(crate) mod keys;
 pub(crate) mod member_rows;
 pub(crate) mod membership_spans;
 pub(crate) mod names;
+pub(crate) mod new_record;
 pub(crate) mod overlay;
 pub mod slots;
 pub(crate) mod values;

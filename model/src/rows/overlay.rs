@@ -14,30 +14,42 @@ type Rows = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 pub(crate) struct Overlay<'v> {
     view: &'v dyn View,
-    changes: BTreeMap<Table, Rows>,
+    /// By number of the table, from 1.
+    changes: [Rows; Table::ALL.len()],
+    /// How many rows were set.
+    count: usize,
 }
 
 impl<'v> Overlay<'v> {
     pub(crate) fn new(view: &'v dyn View) -> Self {
-        Self { view, changes: BTreeMap::new() }
+        Self { view, changes: Default::default(), count: 0 }
     }
 
     /// Writes a row, or removes it where `value` is `None`.
     pub(crate) fn set(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
-        self.changes.entry(table).or_default().insert(key, value);
+        if let Some(rows) = self.changes.get_mut(usize::from(table.number() - 1)) {
+            rows.insert(key, value);
+            self.count += 1;
+        }
     }
 
     /// All changes, by table and key.
-    pub(crate) fn into_changes(self) -> impl Iterator<Item = Change> {
-        self.changes.into_iter().flat_map(|(table, rows)| {
-            rows.into_iter().map(move |(key, value)| Change { table, key, value })
-        })
+    pub(crate) fn into_changes(self) -> Vec<Change> {
+        let mut changes = Vec::with_capacity(self.count);
+        for (table, rows) in Table::ALL.into_iter().zip(self.changes) {
+            changes.extend(rows.into_iter().map(|(key, value)| Change { table, key, value }));
+        }
+        changes
+    }
+
+    fn changed(&self, table: Table) -> Option<&Rows> {
+        self.changes.get(usize::from(table.number() - 1))
     }
 }
 
 impl View for Overlay<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, ViewError> {
-        match self.changes.get(&table).and_then(|rows| rows.get(key)) {
+        match self.changed(table).and_then(|rows| rows.get(key)) {
             Some(Some(value)) => Ok(Some(Bytes::copy_from_slice(value))),
             Some(None) => Ok(None),
             None => self.view.get(table, key),
@@ -55,7 +67,7 @@ impl View for Overlay<'_> {
         if from >= to {
             return Ok(Vec::new());
         }
-        let rows = self.changes.get(&table);
+        let rows = self.changed(table);
         let range = rows
             .map(|rows| rows.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))))
             .into_iter()

@@ -6,6 +6,7 @@ use proto::{Header, Stream, event};
 use crate::rows::command::Caller;
 use crate::rows::error::StateError;
 use crate::rows::hash::content_hash;
+use crate::rows::keys::EVENTS;
 use crate::rows::slots::sender_key;
 use crate::rows::view::Table;
 use crate::rules::machine::{Machine, Place};
@@ -67,7 +68,8 @@ impl Machine<'_> {
             let fresh = self.first_use(&sender_key(&Stream::Events, from), &id)?;
             let (headers, body) = (&event.headers[..], &Bytes::from(event.text));
             let content = &content_hash(headers, body);
-            let message = Message { stream: &Stream::Events, id: &id, headers, body, content };
+            let (stream, to) = (&Stream::Events, EVENTS);
+            let message = Message { stream, to, id: &id, headers, body, content };
             let place = Place { stamp, ..*place };
             self.append(&place, &node, from, &message, (fresh, content));
         }

@@ -116,7 +116,8 @@ impl Machine<'_> {
                 let (headers, body) = done.record(caller, name);
                 let content = content_hash(&headers, &body);
                 let (id, headers, body) = (&change.id[..], &headers[..], &body);
-                let message = Message { stream: &stream, id, headers, body, content: &content };
+                let (stream, to) = (&stream, &to[..]);
+                let message = Message { stream, to, id, headers, body, content: &content };
                 self.append(place, &speaker, gateway, &message, (fresh, &asked));
             }
             None => {

@@ -19,9 +19,13 @@ use crate::rows::digest::EntryDigest;
 use crate::rows::error::{ApplyError, StateError};
 use crate::rows::hash::Hash;
 use crate::rows::keys;
+use crate::rows::new_record::NewRecord;
 use crate::rows::overlay::Overlay;
 use crate::rows::values::{ClientRow, State, encode_record};
 use crate::rows::view::{Change, Table, View};
+
+/// Registry rows that one machine leaves to the next at most.
+const CLIENTS_CARRIED: usize = 4096;
 
 /// Applies entries on top of a view. After an error it must be dropped: its changes are half of an
 /// entry's.
@@ -33,6 +37,14 @@ pub struct Machine<'v> {
     pub(crate) digest: EntryDigest,
     pub(crate) ratcheted: u64,
     pub(crate) applied: bool,
+}
+
+/// What one machine leaves to the next, so that it need not be read again. Good for a view that holds
+/// what the one before changed, and nothing else.
+#[derive(Debug)]
+pub struct Carried {
+    state: State,
+    clients: HashMap<String, Option<ClientRow>>,
 }
 
 /// What a command came to.
@@ -99,6 +111,20 @@ impl<'v> Machine<'v> {
         })
     }
 
+    /// A machine that goes on where another one ended. `view` holds what that one changed.
+    #[must_use]
+    pub fn resume(view: &'v dyn View, carried: Carried) -> Self {
+        let Carried { state, clients } = carried;
+        Self {
+            rows: Overlay::new(view),
+            state,
+            clients,
+            digest: EntryDigest::new(),
+            ratcheted: 0,
+            applied: false,
+        }
+    }
+
     /// How many proposed stamps had to be raised further than the stamps explain that applying takes by
     /// itself: for blank and membership entries, and for further events of one command. Expected to
     /// stay 0.
@@ -127,13 +153,23 @@ impl<'v> Machine<'v> {
 
     /// The rows to write, by table and key; nothing if no entry was applied.
     #[must_use]
-    pub fn into_changes(mut self) -> Vec<Change> {
-        if !self.applied {
-            return Vec::new();
+    pub fn into_changes(self) -> Vec<Change> {
+        self.finish().0
+    }
+
+    /// The same, and what the next machine may begin with, once these rows are written.
+    #[must_use]
+    pub fn finish(mut self) -> (Vec<Change>, Carried) {
+        if self.clients.len() > CLIENTS_CARRIED {
+            self.clients.clear();
         }
-        assert_eq!(self.state.flaw(), None, "no state is written that could not be read");
-        self.rows.set(Table::Meta, keys::ONLY.to_vec(), Some(self.state.encode()));
-        self.rows.into_changes().collect()
+        let mut changes = Vec::new();
+        if self.applied {
+            assert_eq!(self.state.flaw(), None, "no state is written that could not be read");
+            self.rows.set(Table::Meta, keys::ONLY.to_vec(), Some(self.state.encode()));
+            changes = self.rows.into_changes();
+        }
+        (changes, Carried { state: self.state, clients: self.clients })
     }
 
     /// Makes `stamp` the last one (I1).
@@ -173,7 +209,7 @@ impl Machine<'_> {
         self.rows.set(table, key, None);
     }
 
-    /// Writes a record and returns the length of its row. In the digest its leaf hash and tombstone
+    /// Writes a record anew and returns the length of its row. In the digest its leaf hash and tombstone
     /// stand for it, so that a body is hashed once.
     pub(crate) fn put_record(&mut self, record: &mut Record) -> u64 {
         let row = encode_record(record);
@@ -184,6 +220,17 @@ impl Machine<'_> {
             tombstone.encode_raw(&mut short);
         }
         self.digest.change(Table::Records, &key, Some(&short));
+        self.rows.set(Table::Records, key.to_vec(), Some(row));
+        len
+    }
+
+    /// Writes a record that is new, and returns the length of its row.
+    pub(crate) fn put_new_record(&mut self, record: &NewRecord<'_>) -> u64 {
+        let leaf = record.leaf_hash();
+        let row = record.row(&leaf);
+        let len = row.len() as u64;
+        let key = keys::seq(record.seq);
+        self.digest.change(Table::Records, &key, Some(&leaf));
         self.rows.set(Table::Records, key.to_vec(), Some(row));
         len
     }

@@ -1,14 +1,13 @@
 //! Send: one message becomes one record, or the ack that it got before. So does one event of a node.
 
 use bytes::Bytes;
-use clock::Stamp;
-use proto::{Header, Name, Record, Stream};
+use proto::{Header, Name, Stream};
 
-use crate::SHARD;
 use crate::rows::command::Caller;
 use crate::rows::error::{QueryError, denied, invalid};
-use crate::rows::hash::{Hash, content_hash, leaf_hash};
+use crate::rows::hash::{Hash, content_hash};
 use crate::rows::keys;
+use crate::rows::new_record::NewRecord;
 use crate::rows::slots::{sender_key, stream_key};
 use crate::rows::values::DedupRow;
 use crate::rows::view::Table;
@@ -20,6 +19,8 @@ use planted::Bug;
 /// What is to become a record.
 pub(crate) struct Message<'m> {
     pub(crate) stream: &'m Stream,
+    /// The same as a text.
+    pub(crate) to: &'m str,
     pub(crate) id: &'m str,
     pub(crate) headers: &'m [Header],
     pub(crate) body: &'m Bytes,
@@ -38,7 +39,7 @@ impl Machine<'_> {
         let stream = check_send(to, id, headers, body)?;
         self.require_sender(caller)?;
         let content = content_hash(headers, body);
-        let message = Message { stream: &stream, id, headers, body, content: &content };
+        let message = Message { stream: &stream, to, id, headers, body, content: &content };
         self.send_once(place, caller, gateway, &message)
     }
 
@@ -56,7 +57,8 @@ impl Machine<'_> {
         }
         caller.name.parse::<Name>().map_err(invalid)?;
         let content = content_hash(headers, body);
-        let message = Message { stream: &Stream::Events, id, headers, body, content: &content };
+        let (stream, to) = (&Stream::Events, keys::EVENTS);
+        let message = Message { stream, to, id, headers, body, content: &content };
         self.send_once(place, caller, gateway, &message)
     }
 
@@ -68,9 +70,9 @@ impl Machine<'_> {
         gateway: &str,
         message: &Message<'_>,
     ) -> Result<Outcome, QueryError> {
-        let &Message { stream, id, content, .. } = message;
+        let &Message { stream, to, id, content, .. } = message;
         let sender = sender_key(stream, &caller.name);
-        let fresh = match self.once((&sender, &caller.name), id, &stream.to_string(), content)? {
+        let fresh = match self.once((&sender, &caller.name), id, to, content)? {
             Once::Before(first) if planted::is(Bug::AckOfAnother) => {
                 let seq = self.state.last_seq;
                 return Ok(Outcome::Sent(DedupRow { seq, ..first }.into_ack(id, true)));
@@ -95,62 +97,54 @@ impl Machine<'_> {
         message: &Message<'_>,
         (fresh, asked): (Fresh, &Hash),
     ) -> DedupRow {
-        let &Message { stream, id, headers, body, content } = message;
+        let &Message { stream, to, id, headers, body, content } = message;
         assert_eq!(place.stamp.hlc, self.state.last, "a record has the last stamp there is");
-        let mut record = Record {
-            shard: u32::from(SHARD),
+        debug_assert_eq!(stream.to_string(), to, "the text is that of the stream");
+        let stamp = place.stamp.to_bytes();
+        let record = NewRecord {
             seq: self.state.last_seq + 1,
-            stamp: place.stamp.to_bytes().to_vec(),
-            from: caller.name.clone(),
-            to: stream.to_string(),
-            id: id.to_owned(),
-            headers: headers.to_vec(),
-            body: body.clone(),
-            gateway: gateway.to_owned(),
-            fingerprint: caller.fingerprint.to_vec(),
-            content_hash: content.to_vec(),
-            leaf_hash: Vec::new(),
-            deleted: None,
+            index: place.index,
+            stamp: &stamp,
+            from: &caller.name,
+            to,
+            id,
+            headers,
+            body,
+            gateway,
+            fingerprint: &caller.fingerprint,
+            content,
+            primary: place.primary,
+        };
+        let dedup_key = self.claim(fresh);
+        let len = self.put_new_record(&record);
+        self.lead_to(stream, &record);
+        let first = DedupRow {
+            seq: record.seq,
+            stamp: Bytes::copy_from_slice(&stamp),
             index: place.index,
             primary: place.primary.to_owned(),
-        };
-        record.leaf_hash = leaf_hash(&record).to_vec();
-        let dedup_key = self.claim(fresh);
-        self.store(stream, &mut record, (place.stamp, asked), dedup_key)
-    }
-
-    /// Writes the record and every row that leads to it.
-    fn store(
-        &mut self,
-        stream: &Stream,
-        record: &mut Record,
-        (stamp, asked): (Stamp, &Hash),
-        dedup_key: Vec<u8>,
-    ) -> DedupRow {
-        let seq = record.seq;
-        let len = self.put_record(record);
-        self.put(Table::Streams, keys::indexed(&stream_key(stream), seq), Vec::new());
-        let sender = sender_key(stream, &record.from);
-        self.put(Table::Senders, keys::indexed(&sender, seq), Vec::new());
-        self.put(Table::Ids, keys::pair(&record.id, &sender), keys::seq(seq).to_vec());
-        let first = DedupRow {
-            seq,
-            stamp: Bytes::copy_from_slice(&record.stamp),
-            index: record.index,
-            primary: record.primary.clone(),
-            gateway: record.gateway.clone(),
-            to: record.to.clone(),
+            gateway: gateway.to_owned(),
+            to: to.to_owned(),
             content_hash: Bytes::copy_from_slice(asked),
             answer: Bytes::new(),
         };
         self.remember(dedup_key, &first);
-        assert!(seq == self.state.last_seq + 1, "seqs are dense");
-        self.extend_blocks(seq, stamp);
-        self.state.last_seq = seq;
+        assert_eq!(first.seq, self.state.last_seq + 1, "seqs are dense");
+        self.extend_blocks(first.seq, place.stamp);
+        self.state.last_seq = first.seq;
         self.state.bytes += len;
         if *stream != Stream::Events {
-            self.state.gateways.count(&record.gateway);
+            self.state.gateways.count(gateway);
         }
         first
+    }
+
+    /// Writes every row by which a record is found.
+    fn lead_to(&mut self, stream: &Stream, record: &NewRecord<'_>) {
+        let seq = record.seq;
+        self.put(Table::Streams, keys::indexed(&stream_key(stream), seq), Vec::new());
+        let sender = sender_key(stream, record.from);
+        self.put(Table::Senders, keys::indexed(&sender, seq), Vec::new());
+        self.put(Table::Ids, keys::pair(record.id, &sender), keys::seq(seq).to_vec());
     }
 }
