@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use tokio::task::spawn_blocking;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::{block_in_place, spawn_blocking};
 
 /// Where such work is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,4 +41,11 @@ impl Blocking {
             Self::OnTheSpot => Ok(work()),
         }
     }
+}
+
+/// Does something that may wait for the disk where it is, without holding up the runtime's other tasks.
+pub(crate) fn in_place<T>(work: impl FnOnce() -> T) -> T {
+    let multi = Handle::try_current()
+        .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if multi { block_in_place(work) } else { work() }
 }

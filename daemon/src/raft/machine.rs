@@ -1,10 +1,12 @@
-//! The engine's state machine on our store: decode, let the model compute, write one batch, answer.
+//! The engine's state machine on our store: decode, let the model compute, answer, write one batch.
 //!
 //! Invariants:
 //! - what a quorum has flushed is applied whether or not this node's own disk has it: one that stalls
 //!   holds up no answer. A crash may then leave a state that is ahead of the log, which is as good as
 //!   a snapshot that was installed (`store::verdict`);
 //! - effects and the place of the last applied entry lie in one batch;
+//! - nobody sees a state that lacks what was answered ([`Store::answering`]). The answer does not wait for
+//!   the rows, because it does not come of them: a crash applies the same entries again;
 //! - an error that is not an answer for a client stops the engine: replicas must not diverge.
 
 use std::collections::VecDeque;
@@ -15,17 +17,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use clock::Hlc;
 use futures::{Stream, StreamExt as _};
 use log::Place;
+use model::command::AuditPace;
 use model::hash::Hash;
-use model::{ApplyError, Batch};
+use model::{ApplyError, Batch, Carried};
 use openraft::entry::RaftEntry as _;
-use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 use proto::limits::DIGESTS_KEPT;
 use tokio::sync::watch;
 
+use crate::blocking::in_place;
 use crate::store::format::{AppliedState, LogMark};
-use crate::store::{ChunkReader, DamageKind, Incoming, SnapshotHead, Store, StoreError, damage_in};
+use crate::store::{
+    Applying, ChunkReader, DamageKind, Incoming, SnapshotHead, Store, StoreError, damage_in,
+};
 
 use super::codec;
 use super::log::Committed;
@@ -38,6 +44,10 @@ const CHUNK_ENTRIES: usize = 64;
 const CHUNK_BYTES: usize = 1 << 20;
 
 const _: () = assert!(CHUNK_ENTRIES <= DIGESTS_KEPT, "the digests of one batch are all remembered");
+
+/// Up to so many bytes of entries are applied where the task runs: far less than a heartbeat's time. For
+/// more the runtime is told that its thread is busy, which costs a thread's way there and back.
+const QUICK_BYTES: usize = 64 << 10;
 
 /// Data of a snapshot, by where it comes from.
 #[derive(Debug)]
@@ -97,6 +107,8 @@ impl Digests {
 pub(super) struct StateMachine {
     store: Store,
     applied: AppliedState,
+    /// What the last machine left, if that is what the store holds.
+    carried: Option<Carried>,
     progress: watch::Sender<Progress>,
     members_epoch: watch::Sender<u64>,
     ratcheted: Arc<AtomicU64>,
@@ -106,6 +118,26 @@ pub(super) struct StateMachine {
     /// Whether an entry must be in the log before it is applied: always, but in the engine's own
     /// test suite, which feeds the state machine without a log.
     log_first: bool,
+}
+
+/// What some entries come to.
+struct Decided {
+    results: Vec<ApplyResult>,
+    /// `None` if all of them were applied before.
+    written: Option<Written>,
+    carried: Carried,
+    /// Place of each, and the digest behind it.
+    digests: Vec<(LogMark, Hash)>,
+}
+
+/// What is to be written of it, and where the machine then stands.
+struct Written {
+    applying: Applying,
+    applied: AppliedState,
+    stamp: Hlc,
+    ratcheted: u64,
+    members_epoch: u64,
+    audit: Option<AuditPace>,
 }
 
 /// What others may know of the state machine.
@@ -149,6 +181,7 @@ impl StateMachine {
         let this = Self {
             store,
             applied,
+            carried: None,
             progress,
             members_epoch,
             ratcheted,
@@ -171,22 +204,52 @@ impl StateMachine {
         self.applied.last.as_ref().map(|last| last.index)
     }
 
-    /// Applies entries, and returns what each gave.
-    fn apply_all(&mut self, entries: &[Entry]) -> Result<Vec<ApplyResult>, io::Error> {
-        let mut results = Vec::with_capacity(entries.len());
-        while let Some(left) = entries.get(results.len()..).filter(|left| !left.is_empty()) {
-            let done = self.apply_chunk(left)?;
-            assert!(!done.is_empty(), "every call applies something");
-            results.extend(done);
+    /// Applies entries, up to one behind which all replicas read their states. Tells how many, and
+    /// answers them.
+    ///
+    /// What each comes to follows from what is committed alone, so it is answered before its rows are
+    /// written; who reads waits for them.
+    fn apply_some(
+        &mut self,
+        entries: &[Entry],
+        responders: &mut impl Iterator<Item = Option<ApplyResponder<Types>>>,
+    ) -> Result<usize, io::Error> {
+        let Decided { results, written, carried, digests, .. } = self.decide(entries)?;
+        let done = results.len();
+        assert!(done > 0, "every call applies something");
+        let Some(written) = written else {
+            // All of that was applied before.
+            self.carried = Some(carried);
+            answer(results, responders);
+            return Ok(done);
+        };
+        let Written { applying, applied, stamp, ratcheted, members_epoch, audit } = written;
+        let index = |applied: &AppliedState| applied.last.as_ref().map(|last| last.index);
+        assert!(index(&applied) > index(&self.applied), "applied, and no further than before");
+        let answering = self.store.answering();
+        self.note_epoch(members_epoch);
+        answer(results, responders);
+        if let Some(applying) = self.store.apply_at_once(applying)? {
+            in_place(|| self.store.apply_in_time(applying))?;
         }
-        Ok(results)
+        drop(answering);
+        (self.applied, self.carried) = (applied, Some(carried));
+        digests.iter().for_each(|(place, digest)| self.states.note_history(place, *digest));
+        self.digests.push(digests.into_iter().map(|(place, digest)| (place.index, digest)));
+        self.note(stamp, ratcheted);
+        if let (Some(pace), Some(place)) = (audit, &self.applied.last) {
+            self.states.read(&self.store, place, pace);
+        }
+        Ok(done)
     }
 
-    /// Applies entries, up to one behind which all replicas read their states, and returns what each gave.
-    /// Synchronous: reads and one unsynced write.
-    fn apply_chunk(&mut self, entries: &[Entry]) -> Result<Vec<ApplyResult>, io::Error> {
-        let view = self.store.live();
-        let mut machine = model::Machine::new(&view).map_err(io::Error::other)?;
+    /// What entries come to.
+    fn decide(&mut self, entries: &[Entry]) -> Result<Decided, io::Error> {
+        let view = self.store.at_hand();
+        let mut machine = match self.carried.take() {
+            Some(carried) => model::Machine::resume(&view, carried),
+            None => model::Machine::new(&view).map_err(io::Error::other)?,
+        };
         let mut results = Vec::with_capacity(entries.len());
         let mut digests = Vec::with_capacity(entries.len());
         let mut places = Vec::with_capacity(entries.len());
@@ -205,7 +268,7 @@ impl StateMachine {
             }
             let batch = match &entry.payload {
                 EntryPayload::Normal(payload) => {
-                    Some(Batch::decode(payload.batch()).map_err(io::Error::other)?)
+                    Some(Batch::decode_shared(payload.shared()).map_err(io::Error::other)?)
                 }
                 EntryPayload::Blank => None,
                 EntryPayload::Membership(membership) => {
@@ -219,29 +282,20 @@ impl StateMachine {
             let outcomes = machine.apply(id.index(), term, batch.as_ref());
             let outcomes = outcomes.map_err(|error| self.cannot_apply(error))?;
             results.push(ApplyResult { outcomes });
-            digests.push((id.index(), machine.digest()));
             let place = self.place(&id, &mut places)?;
-            self.states.note_history(&place, machine.digest());
+            digests.push((place.clone(), machine.digest()));
             applied.last = Some(place);
             audit = batch.as_ref().and_then(Batch::asks_for_audit);
         }
-        if applied == self.applied {
-            return Ok(results);
+        let (ratcheted, stamp) = (machine.ratcheted(), machine.last_stamp());
+        let members_epoch = machine.members_epoch();
+        let (changes, carried) = machine.finish();
+        let mut written = None;
+        if applied != self.applied {
+            let applying = self.store.applying(changes, &applied, &places)?;
+            written = Some(Written { applying, applied, stamp, ratcheted, members_epoch, audit });
         }
-        let ratcheted = machine.ratcheted();
-        let (stamp, members_epoch) = (machine.last_stamp(), machine.members_epoch());
-        let changes = machine.into_changes();
-        drop(view);
-        let index = |applied: &AppliedState| applied.last.as_ref().map(|last| last.index);
-        assert!(index(&applied) > index(&self.applied), "applied, and no further than before");
-        self.store.apply(changes, &applied, &places)?;
-        self.applied = applied;
-        self.digests.push(digests);
-        self.note(stamp, ratcheted, members_epoch);
-        if let (Some(pace), Some(place)) = (audit, &self.applied.last) {
-            self.states.read(&self.store, place, pace);
-        }
-        Ok(results)
+        Ok(Decided { results, written, carried, digests })
     }
 
     /// Only what is committed is applied, and in the order of the log.
@@ -306,7 +360,7 @@ impl StateMachine {
         io::Error::other(error)
     }
 
-    fn note(&self, stamp: Hlc, ratcheted: u64, members_epoch: u64) {
+    fn note(&self, stamp: Hlc, ratcheted: u64) {
         let index = self.last_index();
         if ratcheted > 0 {
             self.ratcheted.fetch_add(ratcheted, Ordering::Relaxed);
@@ -319,6 +373,9 @@ impl StateMachine {
             self.store.set_applied(index + 1);
         }
         self.progress.send_replace(Progress { index, stamp });
+    }
+
+    fn note_epoch(&self, members_epoch: u64) {
         self.members_epoch.send_if_modified(|last| {
             assert!(*last <= members_epoch, "epoch {members_epoch} of the members after {last}");
             std::mem::replace(last, members_epoch) != members_epoch
@@ -331,6 +388,18 @@ impl StateMachine {
             last_log_id: applied.last.as_ref().map(codec::mark_log_id),
             last_membership,
         })
+    }
+}
+
+/// Gives each who waits what its entry came to. None of them may look at the state before it returns.
+fn answer(
+    results: Vec<ApplyResult>,
+    responders: &mut impl Iterator<Item = Option<ApplyResponder<Types>>>,
+) {
+    for result in results {
+        if let Some(responder) = responders.next().flatten() {
+            responder.send(result);
+        }
     }
 }
 
@@ -385,17 +454,18 @@ impl RaftStateMachine<Types> for StateMachine {
             if chunk.is_empty() {
                 return Ok(());
             }
-            let results = blocking(|| self.apply_all(&chunk)).inspect_err(|error| {
-                if let Some(found) = damage_in(error) {
-                    self.store.note_damage(DamageKind::Corrupt, found);
-                }
-            })?;
-            assert_eq!(responders.len(), results.len(), "each entry has one answer");
-            for (responder, result) in responders.into_iter().zip(results) {
-                if let Some(responder) = responder {
-                    responder.send(result);
-                }
+            let (mut responders, mut left) = (responders.into_iter(), &chunk[..]);
+            while !left.is_empty() {
+                let mut apply = || self.apply_some(left, &mut responders);
+                let done = if bytes > QUICK_BYTES { in_place(apply) } else { apply() };
+                let done = done.inspect_err(|error| {
+                    if let Some(found) = damage_in(error) {
+                        self.store.note_damage(DamageKind::Corrupt, found);
+                    }
+                })?;
+                left = left.get(done..).unwrap_or_default();
             }
+            assert!(responders.next().is_none(), "each entry has one answer");
         }
     }
 
@@ -426,9 +496,10 @@ impl RaftStateMachine<Types> for StateMachine {
         }
         self.store.flip(*incoming).await?;
         assert_eq!(self.store.applied()?.last, applied.last, "the state is not the snapshot's");
-        self.applied = applied;
+        (self.applied, self.carried) = (applied, None);
         self.digests.restart(&self.store)?;
-        self.note(last_stamp(&self.store)?, 0, members_epoch(&self.store)?);
+        self.note_epoch(members_epoch(&self.store)?);
+        self.note(last_stamp(&self.store)?, 0);
         Ok(())
     }
 
@@ -443,13 +514,6 @@ impl RaftStateMachine<Types> for StateMachine {
             snapshot: SnapshotData::Out(reader.into()),
         }))
     }
-}
-
-/// Runs work that may wait for the disk without holding up the runtime's other tasks.
-fn blocking<T>(work: impl FnOnce() -> T) -> T {
-    let multi = tokio::runtime::Handle::try_current()
-        .is_ok_and(|h| h.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread);
-    if multi { tokio::task::block_in_place(work) } else { work() }
 }
 
 /// Writes a snapshot of this node's own store back into it.

@@ -253,7 +253,8 @@ impl Handle {
     }
 
     /// Hands an entry to the engine, bound to a leadership, and returns once it is queued. `reply`
-    /// is called when it is applied, or when that will not be known.
+    /// is called when it is decided, or when that will not be known; it must not look at the state, which
+    /// waits for it (`Store::answering`).
     ///
     /// # Errors
     /// When the engine stopped; `reply` is then not called.

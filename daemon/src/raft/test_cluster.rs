@@ -397,7 +397,9 @@ pub(crate) async fn send_surely(nodes: &[TestNode], not: Option<&Name>, id: &str
 
 /// Waits until all nodes have applied as much as the one that has applied most.
 pub(crate) async fn settle(nodes: &[TestNode]) {
-    let index = nodes.iter().filter_map(|n| n.engine.progress().borrow().index).max().unwrap();
+    // What was answered is in what a look at the state shows, and in the progress a little later.
+    let applied = |node: &TestNode| node.store.snapshot().unwrap().applied().unwrap().last;
+    let index = nodes.iter().filter_map(applied).map(|last| last.index).max().unwrap();
     for node in nodes {
         let mut progress = node.engine.progress();
         let there = progress.wait_for(|progress| progress.index >= Some(index));

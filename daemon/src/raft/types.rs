@@ -101,6 +101,11 @@ impl Payload {
         &self.0
     }
 
+    /// The encoded batch, in the memory that this one has.
+    pub(crate) fn shared(&self) -> Bytes {
+        self.0.slice(1.min(self.0.len())..)
+    }
+
     /// The encoded batch.
     #[must_use]
     pub fn batch(&self) -> &[u8] {

@@ -55,7 +55,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use clock::Hlc;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use proto::attest::Life;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -70,7 +70,7 @@ pub use self::generation::{Chunk, ChunkReader, Incoming, SnapshotHead};
 pub use self::media::{Latency, Media, MemoryMedia};
 pub use self::scrub::{Scrub, Scrubbed};
 pub(crate) use self::stopped::{Look, Stopped};
-pub use self::view::{Snapshot, StateBatch};
+pub use self::view::{Applying, AtHand, Snapshot, StateBatch};
 pub use self::watermark::{Damage, DamageKind};
 pub use self::writer::{Done, Writer};
 
@@ -106,6 +106,8 @@ struct Inner {
     log: RaftLog,
     shared: Arc<Shared>,
     generation: AtomicU32,
+    /// Held while what is answered already is being written, see [`Store::answering`].
+    answered: RwLock<()>,
     /// Generation that the next incoming snapshot takes.
     next_generation: AtomicU32,
     identity: Identity,
@@ -540,6 +542,8 @@ fn read_applied(db: &Database, shard: u16, generation: u32) -> Result<AppliedSta
     value.map_or_else(|| Ok(AppliedState::default()), |bytes| decode("applied state", &bytes))
 }
 
+#[cfg(test)]
+mod at_hand_test;
 #[cfg(test)]
 mod memory_test;
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use proto::attest::Life;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -140,6 +140,7 @@ fn start(
         log,
         shared,
         generation: AtomicU32::new(live),
+        answered: RwLock::default(),
         next_generation: AtomicU32::new(live + 1),
         identity,
         starts,

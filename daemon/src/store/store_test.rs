@@ -21,7 +21,7 @@ fn identity() -> Identity {
     }
 }
 
-fn create() -> tempfile::TempDir {
+pub(super) fn create() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     Store::create(dir.path(), &identity()).unwrap();
     dir
@@ -31,7 +31,7 @@ fn open(dir: &Path) -> Opened {
     Store::open(dir, CLUSTER, "n1").unwrap()
 }
 
-fn intact(dir: &Path) -> Store {
+pub(super) fn intact(dir: &Path) -> Store {
     match open(dir) {
         Opened::Intact(store) => store,
         Opened::Repairing { damage, .. } => panic!("repairing: {damage}"),
@@ -242,11 +242,11 @@ async fn a_foreign_or_missing_store_is_refused_and_left_alone() {
     assert!(Store::create(dir.path(), &identity()).is_err());
 }
 
-fn change(key: &[u8], value: &[u8]) -> Change {
+pub(super) fn change(key: &[u8], value: &[u8]) -> Change {
     Change { table: Table::Clients, key: key.to_vec(), value: Some(value.to_vec()) }
 }
 
-fn applied(index: u64, hash: &[u8]) -> AppliedState {
+pub(super) fn applied(index: u64, hash: &[u8]) -> AppliedState {
     let last = LogMark { index, term: 1, hash: hash.to_vec() };
     AppliedState { last: Some(last), ..AppliedState::default() }
 }

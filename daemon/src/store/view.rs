@@ -1,14 +1,18 @@
 //! The model's view of stored state, and the batch that one apply writes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use log::Place;
 use model::view::Row;
 use model::{Change, Direction, StateError, Table, View, ViewError};
+use parking_lot::RwLockWriteGuard;
 use planted::Bug;
 
-use super::db::{Batch, Database, Frozen, Range};
+use crate::blocking::in_place;
+
+use super::db::{self, Batch, Database, Frozen, Range};
 use super::error::damage_in;
 use super::format::{AppliedState, encode, encode_place};
 use super::keys::{self, PLACES, RECORDS, STATE, STREAMS};
@@ -117,18 +121,14 @@ impl Snapshot<'_> {
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
         let (low, high) = (row_key(self.prefix, table, from), row_key(self.prefix, table, to));
-        let key_start = row_key(self.prefix, table, b"").len();
         let family = family(table);
         let range = Range { family, low: &low, high: Some(&high), direction };
-        let mut rows = Vec::new();
+        let mut rows = Rows::new(row_key(self.prefix, table, b"").len(), limit);
         if limit == 0 {
-            return Ok(rows);
+            return Ok(rows.rows);
         }
-        self.db.walk(self.frozen.as_ref(), &range, |key, value| {
-            rows.push((key.get(key_start..).unwrap_or_default().to_vec(), value.to_vec()));
-            rows.len() < limit
-        })?;
-        Ok(rows)
+        self.db.walk(self.frozen.as_ref(), &range, |key, value| rows.push(key, value))?;
+        Ok(rows.rows)
     }
 }
 
@@ -152,6 +152,80 @@ impl View for Snapshot<'_> {
     }
 }
 
+/// The live state for the one task that applies: what is in memory is read where the task runs, and for
+/// the rest the runtime is told that its thread waits for the disk.
+pub struct AtHand<'a> {
+    live: Snapshot<'a>,
+    waited: AtomicU64,
+}
+
+impl AtHand<'_> {
+    /// How many reads had to go to the disk.
+    #[must_use]
+    pub fn waited(&self) -> u64 {
+        self.waited.load(Ordering::Relaxed)
+    }
+
+    fn wait<T>(&self, read: impl FnOnce() -> Result<T, ViewError>) -> Result<T, ViewError> {
+        self.waited.fetch_add(1, Ordering::Relaxed);
+        in_place(read)
+    }
+}
+
+impl View for AtHand<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, ViewError> {
+        let Snapshot { db, prefix, .. } = &self.live;
+        let found = db.get_at_hand(family(table), &row_key(*prefix, table, key));
+        match found.map_err(ViewError::new)? {
+            db::AtHand::Found(found) => Ok(found),
+            db::AtHand::Missed => self.wait(|| self.live.get(table, key)),
+        }
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<Row>, ViewError> {
+        if from >= to || limit == 0 {
+            return Ok(Vec::new());
+        }
+        let Snapshot { db, prefix, .. } = &self.live;
+        let (low, high) = (row_key(*prefix, table, from), row_key(*prefix, table, to));
+        let range = Range { family: family(table), low: &low, high: Some(&high), direction };
+        let mut rows = Rows::new(row_key(*prefix, table, b"").len(), limit);
+        let walked = db.walk_at_hand(&range, |key, value| rows.push(key, value));
+        match walked.map_err(ViewError::new)? {
+            db::AtHand::Found(()) => Ok(rows.rows),
+            db::AtHand::Missed => self.wait(|| self.live.scan(table, from, to, direction, limit)),
+        }
+    }
+}
+
+/// Rows of a table as they are found, up to so many.
+struct Rows {
+    rows: Vec<Row>,
+    /// Bytes in front of the model's own key.
+    head: usize,
+    limit: usize,
+}
+
+impl Rows {
+    fn new(head: usize, limit: usize) -> Self {
+        Self { rows: Vec::new(), head, limit }
+    }
+
+    /// Takes a row, and tells whether there is room for more.
+    fn push(&mut self, key: &[u8], value: &[u8]) -> bool {
+        let key = key.get(self.head..).unwrap_or_default();
+        self.rows.push((key.to_vec(), value.to_vec()));
+        self.rows.len() < self.limit
+    }
+}
+
 /// What one apply writes: rows and where the machine then stands, in one batch.
 pub struct StateBatch {
     batch: Batch,
@@ -168,10 +242,9 @@ impl StateBatch {
     /// Adds rows.
     pub fn rows(&mut self, changes: impl IntoIterator<Item = Change>) {
         for Change { table, key, value } in changes {
-            let (family, key) = (family(table), row_key(self.prefix, table, &key));
-            match value {
-                Some(value) => self.batch.put(family, key, value),
-                None => self.batch.delete(family, key),
+            match family(table) {
+                STATE => self.batch.set(STATE, &[&self.prefix, &[table.number()], &key], value),
+                family => self.batch.set(family, &[&self.prefix, &key], value),
             }
         }
     }
@@ -215,26 +288,45 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub fn snapshot(&self) -> Result<Snapshot<'_>, StoreError> {
-        freeze(&self.inner.db)
+        let answered = &self.inner.answered;
+        // No longer than a write into memory takes, but for a database that waits for its disk.
+        let written = answered.try_read();
+        let written = written.unwrap_or_else(|| in_place(|| answered.read()));
+        let frozen = self.inner.db.freeze();
+        drop(written);
+        at(&self.inner.db, frozen)
     }
 
-    /// Writes what one apply changed, with where the machine then stands and the places of what it
-    /// applied, in one batch.
+    /// Lets nobody look at the state until what is answered now is written: whoever was told that
+    /// something is stored finds it. To be held for as long as writing that takes.
+    pub(crate) fn answering(&self) -> RwLockWriteGuard<'_, ()> {
+        self.inner.answered.write()
+    }
+
+    /// The same, for a task beside others: none of them waits where the state is in memory.
+    #[must_use]
+    pub fn at_hand(&self) -> AtHand<'_> {
+        AtHand { live: self.live(), waited: AtomicU64::new(0) }
+    }
+
+    /// What one apply changed, with where the machine then stands and the places of what it applied, as
+    /// one batch.
     ///
     /// # Errors
     /// When the database fails; the process must end.
-    pub fn apply(
+    pub fn applying(
         &self,
         changes: Vec<Change>,
         applied: &AppliedState,
         places: &[Place],
-    ) -> Result<(), StoreError> {
+    ) -> Result<Applying, StoreError> {
         let mut batch = StateBatch::new(Arc::clone(&self.inner.db), self.generation());
         let mut changes = changes;
         let second = self.identity().raft_id == 2;
         if planted::is(Bug::RowLost) && second && places.iter().any(|at| at.index % 20 == 0) {
             changes.pop();
         }
+        batch.batch.make_room(changes.len() + places.len() + 1);
         batch.rows(changes);
         for place in places {
             batch.batch.put(PLACES, keys::entry(SHARD, place.index), encode_place(place));
@@ -246,11 +338,54 @@ impl Store {
         }
         let key = keys::state(batch.prefix, APPLIED_TABLE, b"");
         batch.batch.put(STATE, key, encode(applied));
+        Ok(Applying { batch: batch.batch, entries: places.len() })
+    }
+
+    /// Writes what one apply changed, unless the database would have to wait for its disk first: then
+    /// it is given back.
+    ///
+    /// # Errors
+    /// When the database fails; the process must end.
+    pub fn apply_at_once(&self, applying: Applying) -> Result<Option<Applying>, StoreError> {
+        let Applying { batch, entries } = applying;
         let bytes = batch.bytes();
-        batch.write()?;
-        self.inner.unflushed(places.len(), bytes);
+        if let Some(batch) = self.inner.db.write_at_once(batch)? {
+            return Ok(Some(Applying { batch, entries }));
+        }
+        self.inner.unflushed(entries, bytes);
+        Ok(None)
+    }
+
+    /// The same, however long it takes.
+    ///
+    /// # Errors
+    /// When the database fails; the process must end.
+    pub fn apply(
+        &self,
+        changes: Vec<Change>,
+        applied: &AppliedState,
+        places: &[Place],
+    ) -> Result<(), StoreError> {
+        self.apply_in_time(self.applying(changes, applied, places)?)
+    }
+
+    /// The same of what [`Store::apply_at_once`] gave back.
+    ///
+    /// # Errors
+    /// When the database fails; the process must end.
+    pub fn apply_in_time(&self, applying: Applying) -> Result<(), StoreError> {
+        let Applying { batch, entries } = applying;
+        let bytes = batch.bytes();
+        self.inner.db.write(batch)?;
+        self.inner.unflushed(entries, bytes);
         Ok(())
     }
+}
+
+/// What one apply changed.
+pub struct Applying {
+    batch: Batch,
+    entries: usize,
 }
 
 /// The state of a generation, which need not be the live one.
@@ -260,7 +395,10 @@ pub(crate) fn of_generation(db: &Database, generation: u32) -> Snapshot<'_> {
 
 /// The state at this moment.
 pub(crate) fn freeze(db: &Database) -> Result<Snapshot<'_>, StoreError> {
-    let frozen = db.freeze();
+    at(db, db.freeze())
+}
+
+fn at<'a>(db: &'a Database, frozen: Frozen<'a>) -> Result<Snapshot<'a>, StoreError> {
     // The generation of that same moment: one that is swept later stays readable through it.
     let live = super::generation_at(db, Some(&frozen), SHARD)?;
     Ok(Snapshot { db, frozen: Some(frozen), prefix: keys::generation(SHARD, live) })

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use model::Direction;
 use parking_lot::Mutex;
 
-use super::{Batch, Range, Write};
+use super::{Batch, Range, What};
 
 type Rows = BTreeMap<Vec<u8>, Bytes>;
 
@@ -121,23 +121,18 @@ impl MemoryState {
         if world.dead {
             return Err(Dead);
         }
-        for write in batch.writes {
+        for (family, key, what) in batch.each() {
             world.sequence += 1;
-            let family = match &write {
-                Write::Put(family, ..)
-                | Write::Delete(family, _)
-                | Write::DeleteRange(family, ..) => *family,
-            };
             let rows = Arc::make_mut(world.live.entry(family).or_default());
-            match write {
-                Write::Put(_, key, value) => {
-                    rows.insert(key, value.into());
+            match what {
+                What::Put(value) => {
+                    rows.insert(key.to_vec(), Bytes::copy_from_slice(value));
                 }
-                Write::Delete(_, key) => {
-                    rows.remove(&key);
+                What::Delete => {
+                    rows.remove(key);
                 }
-                Write::DeleteRange(_, from, to) => {
-                    rows.retain(|key, _| *key < from || *key >= to);
+                What::DeleteTo(to) => {
+                    rows.retain(|row, _| &row[..] < key || row >= to);
                 }
             }
         }

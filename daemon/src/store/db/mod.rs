@@ -37,6 +37,14 @@ enum Backend {
     Memory(MemoryState),
 }
 
+/// What is found without waiting for a disk.
+pub(crate) enum AtHand<T> {
+    /// All that was asked for.
+    Found(T),
+    /// Some of it can only be had from the disk.
+    Missed,
+}
+
 /// A frozen moment of a database.
 pub(crate) enum Frozen<'a> {
     Rocks(rocks::Moment<'a>),
@@ -47,14 +55,23 @@ pub(crate) enum Frozen<'a> {
 #[derive(Default)]
 pub(crate) struct Batch {
     writes: Vec<Write>,
+    /// The keys, one behind the other.
+    keys: Vec<u8>,
     bytes: usize,
 }
 
-enum Write {
-    Put(&'static str, Vec<u8>, Vec<u8>),
-    Delete(&'static str, Vec<u8>),
-    /// From the first key to before the second.
-    DeleteRange(&'static str, Vec<u8>, Vec<u8>),
+struct Write {
+    family: &'static str,
+    /// Where its key ends among all; it begins where the one before ends.
+    key_end: usize,
+    what: What,
+}
+
+enum What {
+    Put(Vec<u8>),
+    Delete,
+    /// From the key to before this one.
+    DeleteTo(Vec<u8>),
 }
 
 /// Rows of a family, `low..high`, to the family's end without `high`.
@@ -66,33 +83,57 @@ pub(crate) struct Range<'a> {
 }
 
 impl Batch {
+    /// Room for so many rows.
+    pub(crate) fn make_room(&mut self, rows: usize) {
+        const KEY_BYTES: usize = 64;
+        self.writes.reserve(rows);
+        self.keys.reserve(rows * KEY_BYTES);
+    }
+
     pub(crate) fn put(
         &mut self,
         family: &'static str,
-        key: impl Into<Vec<u8>>,
+        key: impl AsRef<[u8]>,
         value: impl Into<Vec<u8>>,
     ) {
-        let (key, value) = (key.into(), value.into());
-        self.bytes += key.len() + value.len();
-        self.writes.push(Write::Put(family, key, value));
+        self.add(family, &[key.as_ref()], What::Put(value.into()));
     }
 
-    pub(crate) fn delete(&mut self, family: &'static str, key: impl Into<Vec<u8>>) {
-        let key = key.into();
-        self.bytes += key.len();
-        self.writes.push(Write::Delete(family, key));
+    /// Puts a value under a key of several parts, or deletes it where there is no value.
+    pub(crate) fn set(&mut self, family: &'static str, key: &[&[u8]], value: Option<Vec<u8>>) {
+        self.add(family, key, value.map_or(What::Delete, What::Put));
     }
 
     /// Deletes `from..to`.
     pub(crate) fn delete_range(
         &mut self,
         family: &'static str,
-        from: impl Into<Vec<u8>>,
+        from: impl AsRef<[u8]>,
         to: impl Into<Vec<u8>>,
     ) {
-        let (from, to) = (from.into(), to.into());
-        self.bytes += from.len() + to.len();
-        self.writes.push(Write::DeleteRange(family, from, to));
+        self.add(family, &[from.as_ref()], What::DeleteTo(to.into()));
+    }
+
+    fn add(&mut self, family: &'static str, key: &[&[u8]], what: What) {
+        let before = self.keys.len();
+        key.iter().for_each(|part| self.keys.extend_from_slice(part));
+        let key_end = self.keys.len();
+        self.bytes += key_end - before;
+        self.bytes += match &what {
+            What::Put(value) | What::DeleteTo(value) => value.len(),
+            What::Delete => 0,
+        };
+        self.writes.push(Write { family, key_end, what });
+    }
+
+    /// Everything in order: family, key, what is done.
+    fn each(&self) -> impl Iterator<Item = (&'static str, &[u8], &What)> {
+        let mut begins = 0;
+        self.writes.iter().map(move |write| {
+            let key = self.keys.get(begins..write.key_end).unwrap_or_default();
+            begins = write.key_end;
+            (write.family, key, &write.what)
+        })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -282,6 +323,45 @@ impl Database {
         }
     }
 
+    /// Reads one value as it is now, if that can be done without the disk.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) fn get_at_hand(
+        &self,
+        family: &'static str,
+        key: &[u8],
+    ) -> Result<AtHand<Option<Bytes>>, StoreError> {
+        match &self.backend {
+            Backend::Rocks(rocks) => {
+                rocks.get_at_hand(family, key).map_err(self.failed_read("reading"))
+            }
+            Backend::Memory(state) => Ok(AtHand::Found(state.get(None, family, key))),
+        }
+    }
+
+    /// Shows the rows of a range as they are now, like [`Database::walk`], and tells whether all that
+    /// was wanted could be had without the disk.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) fn walk_at_hand(
+        &self,
+        range: &Range<'_>,
+        mut each: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<AtHand<()>, StoreError> {
+        match &self.backend {
+            Backend::Rocks(rocks) => {
+                let walked = rocks.walk_at_hand(range, &mut each);
+                walked.map_err(self.failed_read("walking over rows"))
+            }
+            Backend::Memory(state) => {
+                state.walk(None, range, &mut each);
+                Ok(AtHand::Found(()))
+            }
+        }
+    }
+
     /// Reads one `meta` value.
     ///
     /// # Errors
@@ -319,8 +399,23 @@ impl Database {
     /// When the database fails; the caller must treat the store as failed.
     pub(crate) fn write(&self, batch: Batch) -> Result<(), StoreError> {
         match &self.backend {
-            Backend::Rocks(rocks) => rocks.write(batch).map_err(self.failed("writing")),
+            Backend::Rocks(rocks) => rocks.write(&batch).map_err(self.failed("writing")),
             Backend::Memory(state) => state.write(batch).map_err(self.dead()),
+        }
+    }
+
+    /// The same, unless the database would have to wait for its disk first: then nothing is done, and
+    /// the batch is given back.
+    ///
+    /// # Errors
+    /// When the database fails; the caller must treat the store as failed.
+    pub(crate) fn write_at_once(&self, batch: Batch) -> Result<Option<Batch>, StoreError> {
+        match &self.backend {
+            Backend::Rocks(rocks) => {
+                let written = rocks.write_at_once(&batch).map_err(self.failed("writing"))?;
+                Ok((!written).then_some(batch))
+            }
+            Backend::Memory(_) => self.write(batch).map(|()| None),
         }
     }
 

@@ -8,12 +8,12 @@ use model::Direction;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
     DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, FlushOptions, InfoLogger, LogLevel,
-    Options, ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions,
+    Options, ReadOptions, ReadTier, SnapshotWithThreadMode, WriteBatch, WriteOptions,
 };
 
 use super::super::environment::OPEN_TABLES_MAX;
 use super::super::keys::{FAMILIES, LOG_IN_DB, META, PLACES};
-use super::{Batch, Range, Write};
+use super::{AtHand, Batch, Range, What};
 
 /// Memory for cached blocks.
 const CACHE_BYTES: usize = 64 << 20;
@@ -26,16 +26,42 @@ const LOOKING_TABLES_MAX: i32 = 128;
 pub(super) type Moment<'a> = SnapshotWithThreadMode<'a, DB>;
 
 /// The open database.
-pub(super) struct Rocks(DB);
+pub(super) struct Rocks {
+    db: DB,
+    /// Made once: each is an object of the library's.
+    options: CallOptions,
+}
+
+struct CallOptions {
+    at_hand: ReadOptions,
+    write: WriteOptions,
+    write_at_once: WriteOptions,
+}
+
+impl CallOptions {
+    fn new() -> Self {
+        let mut at_hand = ReadOptions::default();
+        at_hand.set_read_tier(ReadTier::BlockCache);
+        let (mut write, mut write_at_once) = (WriteOptions::default(), WriteOptions::default());
+        write.disable_wal(true);
+        write_at_once.disable_wal(true);
+        write_at_once.set_no_slowdown(true);
+        Self { at_hand, write, write_at_once }
+    }
+}
 
 impl Rocks {
+    fn new(db: DB) -> Self {
+        Self { db, options: CallOptions::new() }
+    }
+
     pub(super) fn create(path: &Path) -> Result<Self, rocksdb::Error> {
         let mut options = base_options();
         options.create_if_missing(true);
         options.create_missing_column_families(true);
         options.set_error_if_exists(true);
         let cache = Cache::new_lru_cache(CACHE_BYTES);
-        DB::open_cf_descriptors(&options, path, families(Some(&cache))).map(Self)
+        DB::open_cf_descriptors(&options, path, families(Some(&cache))).map(Self::new)
     }
 
     pub(super) fn open(path: &Path) -> Result<Self, rocksdb::Error> {
@@ -65,19 +91,19 @@ impl Rocks {
             }
             false => DB::open_cf_descriptors(options, path, families(Some(&cache))),
         };
-        db.map(Self)
+        db.map(Self::new)
     }
 
     pub(super) fn has(&self, family: &'static str) -> bool {
-        self.0.cf_handle(family).is_some()
+        self.db.cf_handle(family).is_some()
     }
 
     pub(super) fn make_family(&mut self, name: &'static str) -> Result<(), Error> {
-        Ok(self.0.create_cf(name, &family_options(name, None))?)
+        Ok(self.db.create_cf(name, &family_options(name, None))?)
     }
 
     pub(super) fn drop_family(&mut self, name: &'static str) -> Result<(), Error> {
-        Ok(self.0.drop_cf(name)?)
+        Ok(self.db.drop_cf(name)?)
     }
 
     pub(super) fn look_past_caches(path: &Path) -> Result<Self, rocksdb::Error> {
@@ -93,28 +119,28 @@ impl Rocks {
             options.set_use_direct_reads(false);
             DB::open_cf_descriptors_read_only(&options, path, families(None), false)
         });
-        db.map(Self)
+        db.map(Self::new)
     }
 
     pub(super) fn path(&self) -> &Path {
-        self.0.path()
+        self.db.path()
     }
 
     pub(super) fn background_errors(&self) -> u64 {
-        self.0.property_int_value("rocksdb.background-errors").ok().flatten().unwrap_or(0)
+        self.db.property_int_value("rocksdb.background-errors").ok().flatten().unwrap_or(0)
     }
 
     pub(super) fn sequence(&self) -> u64 {
-        self.0.latest_sequence_number()
+        self.db.latest_sequence_number()
     }
 
     /// A family; there is one of each name after a successful opening.
     fn family(&self, name: &'static str) -> Result<&ColumnFamily, Error> {
-        self.0.cf_handle(name).ok_or(Error::NoFamily(name))
+        self.db.cf_handle(name).ok_or(Error::NoFamily(name))
     }
 
     pub(super) fn freeze(&self) -> Moment<'_> {
-        self.0.snapshot()
+        self.db.snapshot()
     }
 
     pub(super) fn get(
@@ -123,7 +149,7 @@ impl Rocks {
         family: &'static str,
         key: &[u8],
     ) -> Result<Option<Bytes>, Error> {
-        let found = self.0.get_pinned_cf_opt(self.family(family)?, key, &read_options(at))?;
+        let found = self.db.get_pinned_cf_opt(self.family(family)?, key, &read_options(at))?;
         Ok(found.map(|value| Bytes::copy_from_slice(&value)))
     }
 
@@ -133,12 +159,20 @@ impl Rocks {
         range: &Range<'_>,
         each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), Error> {
-        let mut options = read_options(at);
+        self.walk_with(read_options(at), range, each)
+    }
+
+    fn walk_with(
+        &self,
+        mut options: ReadOptions,
+        range: &Range<'_>,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Error> {
         options.set_iterate_lower_bound(range.low);
         if let Some(high) = range.high {
             options.set_iterate_upper_bound(high);
         }
-        let mut rows = self.0.raw_iterator_cf_opt(self.family(range.family)?, options);
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(range.family)?, options);
         match range.direction {
             Direction::Forward => rows.seek_to_first(),
             Direction::Backward => rows.seek_to_last(),
@@ -156,26 +190,75 @@ impl Rocks {
         Ok(rows.status()?)
     }
 
-    pub(super) fn write(&self, batch: Batch) -> Result<(), Error> {
-        let mut whole = WriteBatch::default();
-        for write in batch.writes {
-            match write {
-                Write::Put(family, key, value) => whole.put_cf(self.family(family)?, key, value),
-                Write::Delete(family, key) => whole.delete_cf(self.family(family)?, key),
-                Write::DeleteRange(family, from, to) => {
-                    whole.delete_range_cf(self.family(family)?, from, to);
-                }
+    /// See [`Rocks::get`]; as it is now.
+    pub(super) fn get_at_hand(
+        &self,
+        family: &'static str,
+        key: &[u8],
+    ) -> Result<AtHand<Option<Bytes>>, Error> {
+        let found = self.db.get_pinned_cf_opt(self.family(family)?, key, &self.options.at_hand);
+        match found {
+            Ok(found) => Ok(AtHand::Found(found.map(|value| Bytes::copy_from_slice(&value)))),
+            Err(error) if error.kind() == ErrorKind::Incomplete => Ok(AtHand::Missed),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// See [`Rocks::walk`]; as it is now.
+    pub(super) fn walk_at_hand(
+        &self,
+        range: &Range<'_>,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<AtHand<()>, Error> {
+        let mut options = ReadOptions::default();
+        options.set_read_tier(ReadTier::BlockCache);
+        match self.walk_with(options, range, each) {
+            Ok(()) => Ok(AtHand::Found(())),
+            Err(Error::Database(error)) if error.kind() == ErrorKind::Incomplete => {
+                Ok(AtHand::Missed)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn write(&self, batch: &Batch) -> Result<(), Error> {
+        Ok(self.db.write_opt(self.whole(batch)?, &self.options.write)?)
+    }
+
+    /// Whether it was written: not where the database would wait for its disk first.
+    pub(super) fn write_at_once(&self, batch: &Batch) -> Result<bool, Error> {
+        match self.db.write_opt(self.whole(batch)?, &self.options.write_at_once) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::Incomplete => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn whole(&self, batch: &Batch) -> Result<WriteBatch, Error> {
+        /// What the library puts in front of a row at most.
+        const HEAD: usize = 16;
+        let room = batch.bytes() + batch.writes.len() * HEAD;
+        let mut whole = WriteBatch::with_capacity_bytes(room);
+        // Rows of a family come together.
+        let mut last: Option<(&'static str, &ColumnFamily)> = None;
+        for (family, key, what) in batch.each() {
+            let handle = match last.filter(|(name, _)| *name == family) {
+                Some((_, handle)) => handle,
+                None => last.insert((family, self.family(family)?)).1,
+            };
+            match what {
+                What::Put(value) => whole.put_cf(handle, key, value),
+                What::Delete => whole.delete_cf(handle, key),
+                What::DeleteTo(to) => whole.delete_range_cf(handle, key, &to[..]),
             }
         }
-        let mut options = WriteOptions::default();
-        options.disable_wal(true);
-        Ok(self.0.write_opt(whole, &options)?)
+        Ok(whole)
     }
 
     pub(super) fn flush(&self) -> Result<(), Error> {
         let handles = FAMILIES.into_iter().chain([LOG_IN_DB]);
-        let handles: Vec<_> = handles.filter_map(|name| self.0.cf_handle(name)).collect();
-        Ok(self.0.flush_cfs_opt(&handles, &FlushOptions::default())?)
+        let handles: Vec<_> = handles.filter_map(|name| self.db.cf_handle(name)).collect();
+        Ok(self.db.flush_cfs_opt(&handles, &FlushOptions::default())?)
     }
 
     pub(super) fn compact(&self) -> Result<(), Error> {
@@ -183,22 +266,22 @@ impl Rocks {
             let mut options = rocksdb::CompactOptions::default();
             options.set_bottommost_level_compaction(rocksdb::BottommostLevelCompaction::Force);
             let handle = self.family(name)?;
-            self.0.compact_range_cf_opt(handle, None::<&[u8]>, None::<&[u8]>, &options);
+            self.db.compact_range_cf_opt(handle, None::<&[u8]>, None::<&[u8]>, &options);
         }
         Ok(())
     }
 
     pub(super) fn keep_files(&self) -> Result<(), Error> {
-        Ok(self.0.disable_file_deletions()?)
+        Ok(self.db.disable_file_deletions()?)
     }
 
     pub(super) fn let_files_go(&self) -> Result<(), Error> {
-        Ok(self.0.enable_file_deletions()?)
+        Ok(self.db.enable_file_deletions()?)
     }
 
     pub(super) fn tables(&self) -> Result<BTreeSet<String>, Error> {
         let name = |file: rocksdb::LiveFile| file.name.trim_start_matches('/').to_owned();
-        Ok(self.0.live_files()?.into_iter().map(name).collect())
+        Ok(self.db.live_files()?.into_iter().map(name).collect())
     }
 
     pub(super) fn read_piece(
@@ -207,7 +290,7 @@ impl Rocks {
         from: &[u8],
         most: usize,
     ) -> Result<(u64, Option<Vec<u8>>), Error> {
-        let mut rows = self.0.raw_iterator_cf_opt(self.family(family)?, checking_options());
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(family)?, checking_options());
         let mut bytes = 0;
         rows.seek(from);
         while let Some((key, value)) = rows.item() {
@@ -224,7 +307,7 @@ impl Rocks {
     pub(super) fn read_all(&self) -> Result<(), Error> {
         for name in FAMILIES {
             let options = checking_options();
-            let mut rows = self.0.raw_iterator_cf_opt(self.family(name)?, options);
+            let mut rows = self.db.raw_iterator_cf_opt(self.family(name)?, options);
             rows.seek_to_first();
             while rows.valid() {
                 rows.next();
