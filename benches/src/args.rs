@@ -22,12 +22,15 @@ WHAT
                 machine's own: error, bounds, first sync; fails if true time was outside the bounds
   time-query    where a range of time begins among many records, warm, in each mode; fails if an
                 answer is not that of a linear scan
+  apply         what it costs to apply what is committed, without network and log, by how many
+                messages an entry has; and the rows that a message leaves behind
 
   --seconds N   replication: time of each level, ramp-up not counted (default 5)
                 greedy: time of each turn (default 5)
                 hlc, time-query: time of each row (default 2); clock: time of the readings (60)
   --rounds N    greedy: turns of each kind (default 4)
   --records N   time-query: how many records there are (default 10000000, a few gigabytes)
+                apply: how many there will be (default 150000)
   --dir DIR     where a folder is made and removed; for processes of logd, the disk they write to
                 (default: the folder of the build)
   --out FILE    write the JSON document there and not to standard output
@@ -39,7 +42,6 @@ const QUICK: Duration = Duration::from_millis(500);
 const SECONDS_MAX: f64 = 3600.0;
 /// Records that a search may be measured among.
 const RECORDS: std::ops::RangeInclusive<u64> = 1000..=1_000_000_000;
-const RECORDS_USUAL: u64 = 10_000_000;
 const RECORDS_QUICK: u64 = 20_000;
 const ROUNDS: std::ops::RangeInclusive<u32> = 1..=1000;
 const ROUNDS_USUAL: u32 = 4;
@@ -52,6 +54,7 @@ pub(crate) enum What {
     Hlc,
     Clock,
     TimeQuery,
+    Apply,
 }
 
 impl What {
@@ -62,6 +65,7 @@ impl What {
             "hlc" => Some(Self::Hlc),
             "clock" => Some(Self::Clock),
             "time-query" => Some(Self::TimeQuery),
+            "apply" => Some(Self::Apply),
             _ => None,
         }
     }
@@ -70,8 +74,18 @@ impl What {
     const fn usual(self) -> Duration {
         match self {
             Self::Replication | Self::Greedy => Duration::from_secs(5),
-            Self::Hlc | Self::TimeQuery => Duration::from_secs(2),
+            Self::Hlc | Self::TimeQuery | Self::Apply => Duration::from_secs(2),
             Self::Clock => Duration::from_secs(60),
+        }
+    }
+
+    /// Records, if no number is given.
+    const fn records(self) -> u64 {
+        match self {
+            Self::Apply => 150_000,
+            Self::Replication | Self::Greedy | Self::Hlc | Self::Clock | Self::TimeQuery => {
+                10_000_000
+            }
         }
     }
 }
@@ -86,7 +100,7 @@ pub(crate) struct Args {
     pub(crate) ramp: Duration,
     /// Turns of each kind.
     pub(crate) rounds: u32,
-    /// Records to search among.
+    /// Records to search among, or to apply.
     pub(crate) records: u64,
     /// Where the cluster's folder is made.
     pub(crate) dir: PathBuf,
@@ -153,7 +167,8 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> anyhow::Result<A
         Some(dir) => dir,
         None => build_folder()?,
     };
-    let records = records.unwrap_or(if quick { RECORDS_QUICK } else { RECORDS_USUAL });
+    let usual_records = if quick { RECORDS_QUICK } else { what.records() };
+    let records = records.unwrap_or(usual_records);
     let rounds = rounds.unwrap_or(if quick { 1 } else { ROUNDS_USUAL });
     Ok(Asked::Run(Args { what, window, ramp, rounds, records, dir, out, quick }))
 }

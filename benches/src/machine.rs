@@ -152,7 +152,7 @@ pub(crate) fn child(config: &Path) -> Option<u32> {
 }
 
 /// Processor time of a process with all its threads, in the kernel and out of it.
-fn used_ms(id: u32) -> u64 {
+pub(crate) fn used_ms(id: u32) -> u64 {
     let text = read(&format!("/proc/{id}/stat"));
     // The name of the program may hold anything, also blanks; after it, the times are words 11, 12.
     let after = text.rsplit_once(')').map_or("", |(_, after)| after);

@@ -1,11 +1,12 @@
 //! What logd costs, measured: replication beside the disk and the network, a quiet client beside a
-//! greedy one, a stamp beside another hybrid logical clock, the clock beside the truth, and a search by
-//! time beside a linear scan.
+//! greedy one, a stamp beside another hybrid logical clock, the clock beside the truth, a search by time
+//! beside a linear scan, and applying alone.
 //!
 //! Data goes to standard output, as one JSON document; a table for people to standard error.
 //!
 //! Not here: targets. Nothing fails because it is slow; what is wrong fails.
 
+mod apply;
 mod args;
 mod clocks;
 mod cluster;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         What::Hlc => hlc::run(&args),
         What::Clock => clocks::run(&args),
         What::TimeQuery => time_query::run(&args),
+        What::Apply => apply::run(&args),
     })
 }
 

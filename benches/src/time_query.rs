@@ -78,7 +78,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     report::write(&document, args.out.as_deref())
 }
 
-fn create(folder: &Path) -> anyhow::Result<Store> {
+/// A new store of a node.
+pub(crate) fn create(folder: &Path) -> anyhow::Result<Store> {
     let cluster = "0".repeat(32);
     let identity = Identity {
         cluster: cluster.clone(),
@@ -95,10 +96,10 @@ fn create(folder: &Path) -> anyhow::Result<Store> {
 }
 
 /// A small generator: the same records and questions in every run.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
         (self.0 >> 33) % end
     }

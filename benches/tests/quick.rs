@@ -49,6 +49,21 @@ fn a_quick_search_by_time_is_exact() {
 }
 
 #[test]
+fn a_quick_apply_tells_what_a_message_costs_and_leaves_behind() {
+    let run = Command::new(env!("CARGO_BIN_EXE_benches")).args(["apply", "--quick"]).output();
+    let run = run.unwrap();
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "{said}");
+    let report: Value = serde_json::from_slice(&run.stdout).unwrap();
+    let levels = report["rows"].as_array().unwrap();
+    assert_eq!(levels.len(), 3, "{said}");
+    for level in levels {
+        assert_eq!(level["by_table"]["records"]["rows"], 1.0, "{said}");
+        assert!(level["decide_us"].as_f64().unwrap() > 0.0, "{said}");
+    }
+}
+
+#[test]
 fn a_wrong_command_line_is_refused_with_a_hint() {
     for args in [
         &["--fast"][..],
