@@ -29,8 +29,10 @@ use crate::note;
 use crate::trace::Trace;
 
 mod disk;
+mod membership;
 
 use self::disk::{At, Ever, OnDisk, Owed, TOLD_AFTER};
+use self::membership::Membership;
 
 /// A node that was started waits so long for all others before it votes, or a little more.
 const MEETS_WITHIN: Duration = Duration::from_millis(1_150);
@@ -59,6 +61,7 @@ struct State {
     stamps: BTreeMap<At, Hlc>,
     /// What every store has ever made durable, by raft id.
     ever: BTreeMap<u64, Ever>,
+    membership: Membership,
     /// The second of virtual time, and the frames in it.
     flow: (u64, u64),
     /// Whether disks are damaged so that nobody may know: then two histories may come about.
@@ -140,6 +143,10 @@ impl Auditor {
             (node.opens, node.applied) = (true, [None; 2]);
             let ever = state.ever.entry(raft_id).or_default();
             ever.entries.extend(node.disk.now.iter().map(|(index, kept)| (kept.term, *index)));
+            let store = node.disk.store;
+            let given = store.and_then(|store| state.membership.has_store(raft_id, store));
+            let given = given.filter(|_| !state.reckless);
+            state.wrong.extend(given.map(|wrong| format!("{name}: {wrong}")));
         });
         let (this, name) = (self.clone(), name.to_owned());
         disk.watch(move |bytes| this.look(|state, now| state.durable(&name, bytes, now)));
@@ -149,6 +156,10 @@ impl Auditor {
     pub fn opened(&self, name: &str, end: u64) {
         self.look(|state, _| {
             if let Some(node) = state.nodes.get_mut(name) {
+                if let Some(lacks) = end.checked_sub(1).filter(|last| !node.disk.reaches(*last)) {
+                    let wrong = "as durable, which its disk does not hold";
+                    state.wrong.push(format!("{name} begins with entry {lacks} {wrong}"));
+                }
                 node.disk.cut(end);
                 (node.began_with, node.opens) = (end, false);
                 if let Some(Owed { what, shows: true }) = node.owes.as_ref() {
@@ -194,13 +205,25 @@ impl Auditor {
 
     /// What was durable on its disk is gone. `quiet` if all others have heard for a while what it did;
     /// `is_same` unless another disk took its place, watermark and all.
-    pub fn is_damaged(&self, name: &str, disk: &MemoryDisk, quiet: bool, is_same: bool) {
+    /// `marked` is the last group of its log that its watermark knows.
+    pub fn is_damaged(
+        &self,
+        name: &str,
+        disk: &MemoryDisk,
+        (quiet, is_same): (bool, bool),
+        marked: Option<u64>,
+    ) {
         self.look(|state, now| {
+            if state.reckless {
+                // What nobody remembers may be done again.
+                state.votes.clear();
+            }
             let Some(node) = state.nodes.get_mut(name) else { return };
             let after = OnDisk::scan(disk, &node.disk, now);
             let told = node.ended.unwrap_or(now).checked_sub(TOLD_AFTER);
             let told = told.filter(|told| quiet && node.began <= *told);
-            node.owes = node.disk.owes(&after, told, is_same);
+            let marked = marked.filter(|_| is_same);
+            node.owes = node.disk.owes(&after, told, is_same, marked);
             // An old watermark cannot know. What it stamps is compared with what is committed.
             if !is_same {
                 node.minted = Hlc::default();
@@ -272,7 +295,8 @@ impl State {
         let (second, frames) = &mut self.flow;
         *frames = if *second == now.as_secs() { *frames + 1 } else { 1 };
         *second = now.as_secs();
-        if *frames == FRAMES_MAX {
+        // Of two histories that meet, one refuses the other again and again.
+        if *frames == FRAMES_MAX && !(self.reckless && planted::hides_from_attestation()) {
             let (from, to) = (heard.from, heard.to);
             self.say(format!("the nodes talk without end: {from} to {to} at last"));
         }
@@ -296,6 +320,10 @@ impl State {
             && let Some(answer) = overheard::answered(heard.frame)
         {
             self.answered(heard.from, &asked, &answer, now);
+            if let (Overheard::Snapshot(Some((_, index))), Overheard::Installed) = (&asked, &answer)
+            {
+                self.installs(heard.from, heard.to, *index);
+            }
         }
     }
 
@@ -307,7 +335,12 @@ impl State {
 
     fn asked(&mut self, from: &str, asked: &Overheard, now: Duration) {
         match asked {
-            Overheard::Append { term, primary, committed, entries } => {
+            Overheard::Append { term, primary, committed, entries, voters } => {
+                let changed = voters.iter().filter_map(|(at, sets)| self.membership.is(*at, sets));
+                let changed: Vec<_> = changed.collect();
+                if !self.reckless {
+                    self.wrong.extend(changed);
+                }
                 self.takes_part(from, "is primary");
                 let stamped = entries.iter().filter_map(|(at, stamp)| Some((*at, (*stamp)?)));
                 let stamped: Vec<_> = stamped.collect();
@@ -319,7 +352,7 @@ impl State {
                     self.stamped(from, at, stamp);
                 }
                 let known = self.primaries.insert(*term, *primary);
-                if known.is_some_and(|known| known != *primary) {
+                if known.is_some_and(|known| known != *primary) && !self.reckless {
                     self.say(format!("term {term} has two primaries: {known:?} and {primary}"));
                 }
                 if known.is_none() {
@@ -430,12 +463,30 @@ impl State {
         }
     }
 
+    /// A node has taken a snapshot of another, which must have come of what it had applied.
+    fn installs(&mut self, name: &str, sender: &str, index: u64) {
+        let (Some(node), Some(sender)) = (self.nodes.get(name), self.nodes.get(sender)) else {
+            return;
+        };
+        let applied = node.disk.now.range(..=node.applied[1].unwrap_or(0).min(index));
+        let other = |(index, kept): &(&u64, &disk::Kept)| {
+            let theirs = sender.disk.now.get(index);
+            theirs.is_some_and(|theirs| theirs.term != kept.term)
+        };
+        if let Some((index, kept)) = applied.into_iter().find(other) {
+            let lost = format!("entry {index} of term {}, which it had applied", kept.term);
+            self.say(format!("{name} takes a snapshot of another history than {lost}"));
+        }
+    }
+
     /// A node acknowledges all entries up to this one.
     fn acknowledges(&mut self, name: &str, at: At) {
         let Some(node) = self.nodes.get(name) else { return };
         let (term, index) = at;
         let snapshot = self.ever.get(&node.raft_id).map_or(0, |ever| ever.snapshot);
-        if !node.disk.holds(at) && index > snapshot {
+        // Where histories meet because nobody compares stores, what is acknowledged means little.
+        let means = !self.reckless || !planted::hides_from_attestation();
+        if !node.disk.holds(at) && index > snapshot && means {
             let wrong = "which its disk does not hold";
             return self.say(format!("{name} acknowledges entry {index} of term {term}, {wrong}"));
         }

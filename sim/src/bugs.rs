@@ -1,13 +1,26 @@
 //! Finds planted bugs: one after the other, by seeds, until a promise is broken.
+//!
+//! The seeds are those that every search has. Those come first that draw mostly faults that the bug
+//! needs: which these are follows from the bug, and what happens then from the seed alone.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::cmp::Reverse;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use anyhow::Context as _;
 use planted::Bug;
+use sim::Random;
+use sim::fault::Kind;
+use sim::shape::Shape;
 
-use crate::runner::{Plan, Run, run, say};
+use crate::runner::{Plan, Run, run_within, say};
+
+/// Of so many seeds for each that may be run, the most promising ones are.
+const CHOICE: u64 = 10;
+/// Longest time of a run with a bug.
+const RUN_MAX: Duration = Duration::from_secs(20);
 
 /// The bug of this name.
 ///
@@ -31,11 +44,14 @@ pub(crate) fn find_all(plan: &Plan) -> anyhow::Result<bool> {
     named(first.about().0)?;
     say("bug                        class       seed   seeds  seconds  what was seen");
     let began = Instant::now();
-    let (next, all) = (AtomicUsize::new(0), AtomicBool::new(true));
+    let wanted: Vec<Bug> = match plan.bug {
+        Some(bug) => vec![bug],
+        None => Bug::ALL.to_vec(),
+    };
+    let (next, found) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let worker = || -> anyhow::Result<()> {
-        while let Some(bug) = Bug::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let found = find(*bug, plan)?;
-            all.fetch_and(found, Ordering::Relaxed);
+        while let Some(bug) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+            found.fetch_add(usize::from(find(*bug, plan)?), Ordering::Relaxed);
         }
         Ok(())
     };
@@ -46,24 +62,117 @@ pub(crate) fn find_all(plan: &Plan) -> anyhow::Result<bool> {
         }
         Ok(())
     })?;
-    say(&format!("{} bugs in {:.0} s", Bug::ALL.len(), began.elapsed().as_secs_f64()));
-    Ok(all.into_inner())
+    let (found, all) = (found.into_inner(), wanted.len());
+    say(&format!("found {found} of {all} bugs in {:.0} s", began.elapsed().as_secs_f64()));
+    Ok(found == all)
 }
 
 fn find(bug: Bug, plan: &Plan) -> anyhow::Result<bool> {
     let (name, class, wrong) = bug.about();
     let began = Instant::now();
-    for seed in plan.from..plan.from + plan.seeds {
-        let done = run(&Run { bug: Some(bug), ..Run::of(seed) })?;
-        if !done.ok {
-            let seeds = seed - plan.from + 1;
+    for (count, seed) in promising(bug, plan).into_iter().enumerate() {
+        let done = run_within(&Run { bug: Some(bug), ..Run::of(seed) }, RUN_MAX)?;
+        if !done.ok && !done.hangs && run_within(&without(bug, seed), RUN_MAX)?.ok {
             let seconds = began.elapsed().as_secs_f64();
             let seen = done.text.lines().next().unwrap_or_default().trim();
             let seen: String = seen.chars().take(90).collect();
+            let seeds = count + 1;
             say(&format!("{name:26} {class:11} {seed:<6} {seeds:<6} {seconds:<8.1} {seen}"));
             return Ok(true);
         }
     }
-    say(&format!("{name:26} {class:11} NOT FOUND in {} seeds: {wrong}", plan.seeds));
+    let (seeds, seconds) = (plan.seeds, began.elapsed().as_secs_f64());
+    say(&format!("{name:26} {class:11} NOT FOUND in {seeds} seeds, {seconds:.0} s: {wrong}"));
     Ok(false)
+}
+
+/// The same run without the bug: where that fails too, nothing was found.
+fn without(bug: Bug, seed: u64) -> Run {
+    // With what lets two histories meet, where the bug is behind that.
+    let bug = meets_histories(bug).then_some(Bug::AttestationSkipped);
+    Run { bug, ..Run::of(seed) }
+}
+
+/// The seeds to look for a bug in, the most promising one first.
+fn promising(bug: Bug, plan: &Plan) -> Vec<u64> {
+    let kinds = needs(bug);
+    let worth = |seed: &u64| {
+        let shape = Shape::draw(&mut Random::new(*seed));
+        let fits = shape.reckless == meets_histories(bug);
+        // Short runs are cheap, and a log that is purged early has more of a life.
+        let purges = purges(bug) && shape.flush_entries < u64::MAX && shape.log_kept.every < 100;
+        let short = shape.faulty <= Duration::from_secs(12);
+        Reverse((fits, short, shape.part_of(kinds) + if purges { 40 } else { 0 }))
+    };
+    let mut seeds: Vec<u64> = (plan.from..plan.from + plan.seeds * CHOICE).collect();
+    seeds.sort_by_cached_key(worth);
+    seeds.truncate(usize::try_from(plan.seeds).unwrap_or(usize::MAX));
+    seeds
+}
+
+/// Whether a bug shows only where two histories have come about.
+fn meets_histories(bug: Bug) -> bool {
+    matches!(bug, Bug::CutBelowCommitted | Bug::SnapshotOverHistory)
+}
+
+/// Whether a bug shows only where logs are purged.
+fn purges(bug: Bug) -> bool {
+    matches!(
+        bug,
+        Bug::PurgeBeforeFlush
+            | Bug::FormerLifeTaken
+            | Bug::SnapshotWithoutDedup
+            | Bug::SnapshotFlipNotFlushed
+            | Bug::SnapshotOverHistory
+            | Bug::MembershipNotInState
+    )
+}
+
+/// The faults without which a bug does not show.
+fn needs(bug: Bug) -> &'static [Kind] {
+    use Kind::{
+        ClockStep, Cut, CutOneWay, Delay, DieInCall, DiskError, DiskSlow, Flipped, Isolate, Join,
+        Kill, KillAll, LostTail, PowerCut, PowerCutAll, Remove, Reset, SetBack, Stop, Wiped,
+    };
+    match bug {
+        Bug::AckBeforeSync
+        | Bug::VoteNotSaved
+        | Bug::VoteBeforeSync
+        | Bug::WatermarkAhead
+        | Bug::CommitTold
+        | Bug::CommittedOverstated
+        | Bug::RowLost
+        | Bug::ApplyByNode
+        | Bug::DedupOff
+        | Bug::DedupForgetsSender
+        | Bug::AckOfAnother
+        | Bug::AnswersMixedUp
+        | Bug::FloorNotRaised
+        | Bug::PageSkipsOne
+        | Bug::AckOverstated => &[Kill, Isolate, DieInCall],
+        Bug::SyncErrorIgnored | Bug::OpenDoesNotSync => &[DiskError],
+        Bug::PurgeBeforeFlush | Bug::StateInTwoBatches => &[Kill, KillAll, PowerCut],
+        Bug::SegmentNotSynced | Bug::SegmentNameNotSynced | Bug::WatermarkOneSlot => {
+            &[PowerCut, PowerCutAll]
+        }
+        Bug::SectorSharedByGroups => &[PowerCut, PowerCutAll, DieInCall],
+        Bug::CutNotSaved => &[Isolate, Cut, CutOneWay, Kill, KillAll],
+        Bug::FormerLifeTaken => &[PowerCut, PowerCutAll, KillAll, Kill],
+        Bug::RefusedVoteCounts | Bug::BallotOverstated => &[Isolate, Cut, Kill, CutOneWay],
+        Bug::JointSkipped | Bug::TokenUsesUncounted => &[Join],
+        Bug::VoterStays => &[Join, Remove],
+        Bug::RepairKeepsId => &[Wiped, Flipped, LostTail],
+        Bug::AttestationSkipped | Bug::MemoryNotSaved => &[SetBack],
+        Bug::VotesBeforeMeeting | Bug::DedupForgotten => &[Kill, KillAll, Stop],
+        Bug::LostTailUnseen => &[LostTail],
+        Bug::BrokenMiddleUnseen | Bug::ChecksumIgnored => &[Flipped],
+        Bug::CutBelowCommitted | Bug::SnapshotOverHistory => &[SetBack, Isolate],
+        Bug::SnapshotWithoutDedup | Bug::SnapshotFlipNotFlushed => &[Wiped, Join, Isolate, Kill],
+        Bug::MembershipNotInState => &[Kill, KillAll, Wiped, Join],
+        Bug::FloorWithoutLogical => &[ClockStep],
+        Bug::CeilingNotSaved | Bug::CeilingTooLow => &[PowerCut, PowerCutAll, DieInCall, ClockStep],
+        Bug::ReadAsksNobody => &[Isolate, Cut],
+        Bug::ReadDoesNotWait | Bug::ReadOneBehind => &[Delay, DiskSlow],
+        Bug::UnknownCalledNotDone | Bug::LateCalledNotDone => &[Isolate, Reset, Cut],
+    }
 }

@@ -22,6 +22,8 @@ use crate::trace::Trace;
 const DEADLINE: Duration = Duration::from_secs(2);
 /// Records of a page of whoever reads everything: few, so that a run goes over many pages.
 const PAGE: u64 = 40;
+/// Messages that a client sends at once, at most.
+const BURST: u64 = 8;
 /// How often a send of unknown outcome is sent again under its id.
 const TRIES: usize = 4;
 
@@ -130,9 +132,16 @@ impl Clients {
     pub async fn send(self, who: Who, mut random: Random) {
         let mut count = 0;
         while !self.stopped() {
-            count += 1;
-            // Others use the same ids.
-            self.send_surely(who, &format!("m{count}"), &mut random).await;
+            // Mostly one, now and then some at once.
+            let at_once = if random.percent(85) { 1 } else { 1 + random.below(BURST) };
+            let sends = (0..at_once).map(|_| {
+                count += 1;
+                let (this, mut random) = (&self, Random::new(random.draw()));
+                // Others use the same ids.
+                let id = format!("m{count}");
+                async move { this.send_surely(who, &id, &mut random).await }
+            });
+            futures::future::join_all(sends.collect::<Vec<_>>()).await;
             self.rest(&mut random, 60).await;
         }
     }

@@ -383,8 +383,9 @@ impl Machine {
 
     /// Tells the auditor that its disk has lost what was durable.
     pub fn is_damaged(&self, quiet: bool, is_same: bool) {
-        let disk = self.disk.lock().media.log.clone();
-        self.auditor.is_damaged(self.name.as_str(), &disk, quiet, is_same);
+        let media = self.disk.lock().media.clone();
+        let marked = media.marked_group();
+        self.auditor.is_damaged(self.name.as_str(), &media.log, (quiet, is_same), marked);
     }
 
     /// Puts an empty disk into it.
@@ -438,14 +439,20 @@ impl Machine {
                 Some((name, end))
             })
             .collect();
-        let Some(chosen) = pick(random, &used) else { return false };
-        let bit = random.below(chosen.1 as u64 * 8 + 8);
+        // What was written last is what a start has to make sense of.
+        let late = random.percent(50);
+        let chosen = if late { used.last() } else { pick(random, &used) };
+        let Some(chosen) = chosen else { return false };
+        let bits = chosen.1 as u64 * 8 + 8;
+        let bit = bits - 1 - random.below(if late { bits.min(LATE_BITS) } else { bits });
         disk.flip(&chosen.0, bit).is_ok()
     }
 }
 
 /// A sector of a disk in memory, bytes.
 const SECTOR: usize = 512;
+/// What counts as the end of a file, bits.
+const LATE_BITS: u64 = 8 * 8192;
 /// Sectors at the head of a segment that hold no records.
 const LABEL_SECTORS: usize = 1;
 

@@ -38,8 +38,8 @@ struct Cli {
     /// Plants a bug in every run, by name.
     #[arg(long)]
     bug: Option<String>,
-    /// Plants one bug after the other, and runs seeds until each is found.
-    #[arg(long, conflicts_with_all = ["bug", "seed", "child"])]
+    /// Plants one bug after the other, or the one of --bug, and runs seeds until each is found.
+    #[arg(long, conflicts_with_all = ["seed", "child"])]
     bugs: bool,
     /// One seed in this process, for the runner.
     #[arg(long, hide = true)]

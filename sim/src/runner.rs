@@ -17,6 +17,12 @@ use crate::shrink::shrink;
 const SEED_VAR: &str = "LOGD_SIM_SEED";
 /// Longest time of one run; they take seconds, and those that talk without end are noticed before.
 const RUN_MAX: Duration = Duration::from_secs(120);
+/// A run is short: what it frees is of use to it only where the system does not take it back.
+const KEEPS_MEMORY: [(&str, &str); 3] = [
+    ("MALLOC_TRIM_THRESHOLD_", "1073741824"),
+    ("MALLOC_MMAP_THRESHOLD_", "1073741824"),
+    ("MALLOC_TOP_PAD_", "33554432"),
+];
 /// Between two looks whether a run has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Seconds between two lines of progress.
@@ -169,11 +175,20 @@ pub(crate) struct Done {
 /// # Errors
 /// When it cannot be started.
 pub(crate) fn run(run: &Run) -> anyhow::Result<Done> {
+    run_within(run, RUN_MAX)
+}
+
+/// Runs a seed in a process of its own, for so long at most.
+///
+/// # Errors
+/// When it cannot be started.
+pub(crate) fn run_within(run: &Run, most: Duration) -> anyhow::Result<Done> {
     let seed = run.seed;
     let mut child = Command::new(std::env::current_exe()?)
         .args(["--child", &seed.to_string()])
         .args(run.args())
         .env(SEED_VAR, seed.to_string())
+        .envs(KEEPS_MEMORY)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -186,7 +201,7 @@ pub(crate) fn run(run: &Run) -> anyhow::Result<Done> {
         if let Some(status) = child.try_wait()? {
             break status;
         }
-        if began.elapsed() > RUN_MAX {
+        if began.elapsed() > most {
             hangs = true;
             child.kill()?;
         }

@@ -7,6 +7,7 @@ use daemon::raft::LogKept;
 use log::memory::Random;
 
 use crate::fault::Kind;
+use crate::machine::pick;
 
 /// Virtual time in which a cluster must serve once all faults have ended.
 pub const SERVES_WITHIN: Duration = Duration::from_secs(5);
@@ -33,6 +34,8 @@ pub struct Shape {
     /// Whether disks lose what was durable whoever else holds it: then anything may be lost, but nothing
     /// silently.
     pub reckless: bool,
+    /// How often a disk is copied beside a fault, in a hundred.
+    pub copies: u64,
     /// Faults and their weights; those that are not there do not happen.
     pub weights: Vec<(Kind, u64)>,
 }
@@ -42,20 +45,23 @@ impl Shape {
     #[must_use]
     pub fn draw(random: &mut Random) -> Self {
         let nodes = if random.percent(80) { 3 } else { 5 };
+        // Many kinds at once hide each other: what one of them needs, another one ends. So many seeds
+        // have few kinds, which come the more often.
+        let on = *pick(random, &[8, 20, 50]).unwrap_or(&50);
         let mut weights = Vec::new();
         for kind in Kind::ALL {
-            // About half of the faults are on, some of them often.
-            if random.percent(50) {
+            if random.percent(on) {
                 weights.push((kind, 1 + random.below(8)));
             }
         }
         if weights.is_empty() {
             weights.push((Kind::Kill, 1));
         }
-        let longest = if random.percent(85) { 8 } else { 40 };
+        let longest = if random.percent(90) { 8 } else { 40 };
         let reckless = random.percent(7);
         if reckless {
-            weights.extend([(Kind::SetBack, 8), (Kind::Isolate, 6), (Kind::Kill, 6)]);
+            weights.retain(|(kind, _)| !kind.damages());
+            weights.extend([(Kind::SetBack, 12), (Kind::Isolate, 8), (Kind::Kill, 6)]);
         }
         let log_kept = match random.percent(60) {
             true => LogKept { every: 10 + random.below(80), entries: random.below(40) },
@@ -71,8 +77,17 @@ impl Shape {
             log_kept,
             flush_entries: if random.percent(60) { 5 + random.below(60) } else { u64::MAX },
             reckless,
+            copies: if weights.iter().any(|(kind, _)| *kind == Kind::SetBack) { 60 } else { 0 },
             weights,
         }
+    }
+
+    /// The part that these kinds have of all its faults, in a hundred.
+    #[must_use]
+    pub fn part_of(&self, kinds: &[Kind]) -> u64 {
+        let all: u64 = self.weights.iter().map(|(_, weight)| weight).sum();
+        let of = self.weights.iter().filter(|(kind, _)| kinds.contains(kind));
+        of.map(|(_, weight)| weight * 100).sum::<u64>() / all.max(1)
     }
 
     /// Virtual time in which a cluster of this shape must serve once all faults have ended: where clocks

@@ -236,6 +236,7 @@ impl World {
         self.serves("after all faults", self.shape.serves_within()).await;
         self.settle_removals().await;
         self.repairs().await;
+        self.settle_votes().await;
         self.clients.stop();
         for work in at_work {
             if work.await.is_err() {
@@ -259,10 +260,13 @@ impl World {
                 let at = self.any();
                 self.machine(at).flush_state();
             }
-            if self.random.percent(20) {
+            if self.random.percent(self.shape.copies) {
                 let at = self.any();
                 let copy = self.machine(at).copy();
-                self.copies.push((at, copy));
+                // A store that ends is no copy of the one that comes after it.
+                if self.shape.reckless || !self.damaged.contains_key(&at) {
+                    self.copies.push((at, copy));
+                }
             }
             let kind = self.shape.fault(&mut self.random);
             self.drawn += 1;
@@ -275,7 +279,7 @@ impl World {
 
     /// Does a fault, and tells whether it bit.
     async fn fault(&mut self, kind: Kind) -> bool {
-        let Some(at) = self.victim(kind) else { return false };
+        let Some(at) = self.victim_soon(kind).await else { return false };
         match kind {
             Kind::Kill => self.outage(at, End::Killed),
             Kind::PowerCut => self.power_cut(&[at]).await,

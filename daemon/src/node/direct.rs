@@ -11,6 +11,7 @@ use bytes::Bytes;
 use clock::Hlc;
 use model::{Caller, Command, CommandOp, Outcome};
 use net::{Flush, Late, Numbered, Ticket, decode_numbered};
+use planted::Bug;
 use proto::wire::{Op, Reply, Response, Send};
 use proto::{ErrorCode, Executed, Failure, Role};
 use tokio::runtime::Handle;
@@ -117,7 +118,11 @@ impl Direct {
 
     /// What those are told.
     pub(crate) fn too_late(&self) -> Response {
-        let failure = unknown("the majority did not confirm it in time");
+        let why = "the majority did not confirm it in time";
+        let failure = match planted::is(Bug::LateCalledNotDone) {
+            true => Failure::new(ErrorCode::NotPrimary, why),
+            false => unknown(why),
+        };
         self.node.response(&self.principal.gateway, Reply::Failure(failure))
     }
 

@@ -283,7 +283,9 @@ pub(crate) fn entry(stored: LogEntry) -> Result<Entry, CodecError> {
 
 pub(crate) fn encode_membership(membership: &Membership) -> Vec<u8> {
     let configs = membership.get_joint_config().iter();
-    let configs = configs.map(|ids| WireConfig { voters: ids.iter().copied().collect() });
+    let left_out = if planted::is(Bug::JointSkipped) { configs.len().saturating_sub(1) } else { 0 };
+    let configs =
+        configs.skip(left_out).map(|ids| WireConfig { voters: ids.iter().copied().collect() });
     let is_member = |id: u64| membership.nodes().any(|(member, _)| *member == id);
     assert!(membership.voter_ids().all(is_member), "a voter that is no member: {membership}");
     let members = membership.nodes().map(|(raft_id, member)| WireMember {
@@ -331,10 +333,12 @@ pub(crate) fn encode_append(request: AppendEntriesRequest<Types>) -> Option<Requ
         let stored = stored_entry(entry);
         WireEntry { id: Some(wire_log_id(&entry.log_id)), payload: stored.payload }
     });
+    let last = request.entries.last().map(|entry| &entry.log_id);
+    let told = last.filter(|_| planted::is(Bug::CommitTold)).or(request.leader_commit.as_ref());
     let append = Append {
         vote: Some(stored_vote(&request.vote)),
         previous: request.prev_log_id.as_ref().map(wire_log_id),
-        commit: request.leader_commit.as_ref().map(wire_log_id),
+        commit: told.map(wire_log_id),
         entries: entries.collect(),
     };
     Some(Request { kind: Some(RequestKind::Append(append)) })

@@ -1,5 +1,7 @@
 //! What the engines of two nodes say to each other, for whoever watches a simulated network.
 
+use std::collections::BTreeSet;
+
 use clock::Hlc;
 use net::Lane;
 use openraft::EntryPayload;
@@ -26,6 +28,8 @@ pub enum Overheard {
         committed: Option<At>,
         /// What it appends, with the last stamp of each entry that has one.
         entries: Vec<(At, Option<Hlc>)>,
+        /// Who decides from which of these entries on: one set of voters, or the old one and the new one.
+        voters: Vec<(At, Vec<BTreeSet<u64>>)>,
     },
     /// A candidate asks for a vote.
     Ballot {
@@ -72,12 +76,17 @@ pub fn asked(lane: Lane, frame: &[u8]) -> Option<Overheard> {
                 let (base, count) = model::stamps_of(payload.batch()).ok()?;
                 Some(base.hlc.advance(u64::from(count.saturating_sub(1))))
             };
+            let voters = |entry: &super::Entry| {
+                let EntryPayload::Membership(members) = &entry.payload else { return None };
+                Some((at(&entry.log_id()), members.get_joint_config().clone()))
+            };
             let entries = request.entries.iter();
             let leader = request.vote.leader_id();
             Overheard::Append {
                 term: leader.term,
                 primary: leader.voted_for,
                 committed: request.leader_commit.as_ref().map(at),
+                voters: entries.clone().filter_map(voters).collect(),
                 entries: entries.map(|entry| (at(&entry.log_id()), stamp(entry))).collect(),
             }
         }

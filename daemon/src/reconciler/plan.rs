@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use planted::Bug;
 use proto::limits::VOTERS_MAX;
 use proto::member::{MemberRow, MemberState, MemberWants, Members as Rows, default_priority};
 
@@ -132,6 +133,9 @@ impl Situation<'_> {
     fn removal(&self) -> Option<Step> {
         let gone = |id: &u64| live(self.rows, *id).is_none();
         let mut gone: Vec<u64> = self.view.members.keys().copied().filter(gone).collect();
+        if planted::is(Bug::VoterStays) {
+            gone.retain(|id| !self.votes(*id));
+        }
         // Those without a vote first: they take no majority.
         gone.sort_by_key(|id| self.votes(*id));
         let removable = |id: &&u64| {

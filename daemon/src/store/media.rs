@@ -11,6 +11,7 @@ use log::memory::{MemoryDisk, MemoryFile};
 use log::{Disk, DiskFile, FileDisk};
 
 use super::db::MemoryState;
+use super::watermark;
 use super::workers::Workers;
 
 /// What a store lies on. Clones are the same place.
@@ -37,6 +38,15 @@ pub struct MemoryMedia {
     pub options: log::Options,
     /// The state is flushed after so many entries.
     pub flush_entries: u64,
+}
+
+impl MemoryMedia {
+    /// The last group of the log that its watermark says was durable; `None` if it says nothing.
+    #[must_use]
+    pub fn marked_group(&self) -> Option<u64> {
+        let marked = watermark::newest(&self.marks.bytes(watermark::FILE).ok()?)?;
+        log::Mark::from_bytes(&marked.mark).map(|mark| mark.group)
+    }
 }
 
 /// A folder, by name and by what it can do.

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
+use model::Table;
 use parking_lot::{Mutex, RwLock};
+use planted::Bug;
 use proto::attest::Life;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -119,6 +121,9 @@ fn start(
     // must be there whatever happens next.
     let (starts, lives) = bump_starts(&evidence)?;
     generation::sweep(&db, SHARD, live)?;
+    if planted::is(Bug::DedupForgotten) {
+        generation::forget(&db, (SHARD, live), Table::Dedup)?;
+    }
     let (path, workers) = (media.store(), media.workers());
     let shared = Shared::new(
         path.clone(),

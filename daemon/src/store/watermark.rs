@@ -272,6 +272,15 @@ fn read_slot(file: &AnyFile, slot: u64) -> std::io::Result<Slot> {
     }
 }
 
+/// What the newest slot says in these bytes of the file; `None` if none is valid.
+pub(super) fn newest(file: &[u8]) -> Option<Watermark> {
+    let slots = file.chunks(SLOT_BYTES).filter_map(|slot| match decode_slot(slot) {
+        Slot::Valid(_, found) => Some(*found),
+        Slot::Newer(_) | Slot::Invalid => None,
+    });
+    slots.max_by_key(|found| found.sequence)
+}
+
 fn decode_slot(bytes: &[u8]) -> Slot {
     let Some((format, payload)) = whole(bytes) else { return Slot::Invalid };
     if format > FORMAT {

@@ -194,6 +194,9 @@ impl Writer {
         if planted::is(Bug::CeilingNotSaved) {
             return Ok(());
         }
+        let low = Duration::from_secs(if planted::is(Bug::CeilingTooLow) { 10 } else { 0 });
+        let low_ns = u64::try_from(low.as_nanos()).unwrap_or(0);
+        let ceiling = Hlc { ns: ceiling.ns.saturating_sub(low_ns), ..ceiling };
         // Not behind a flush of the state: stamps wait for it.
         let shared = Arc::clone(&self.shared);
         let put = move || {

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use clock::Hlc;
+use planted::Bug;
 use proto::Failure;
 use proto::event::{MEMBER, REPAIR};
 use proto::limits::{NODE_STORES_MAX, RAFT_ID_JOINED_MIN, REPAIRS_MAX, REPAIRS_WITHIN_NS};
@@ -144,7 +145,9 @@ impl Machine<'_> {
             assert!(node.row.repairs_ns.len() <= REPAIRS_MAX, "only the last repairs count");
         }
         let since = now.to_bytes().to_vec();
-        node.row.raft_id = id;
+        if !planted::is(Bug::RepairKeepsId) {
+            node.row.raft_id = id;
+        }
         node.row.incarnation.clone_from(&ask.incarnation);
         node.row.nonce = Vec::new();
         node.row.state = MemberState::Admitted.into();

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use clock::Hlc;
+use planted::Bug;
 use prost::Message;
 use proto::admin::AdminKey;
 use proto::limits::{TOKEN_TTL_MAX_NS, TOKEN_USERS_SHOWN_MAX, TOKEN_USES_MAX, TOKENS_MAX};
@@ -300,7 +301,9 @@ pub(crate) fn use_up(machine: &mut Machine<'_>, id: &[u8], name: &str) -> Result
     let corrupt = || StateError::corrupt(Table::Tokens, "a token that was there is gone");
     let mut token = row(&machine.rows, id)?.ok_or_else(corrupt)?;
     machine.put(Table::Tokens, keys::token_use(id, token.used), name.as_bytes().to_vec());
-    token.used += 1;
+    if !planted::is(Bug::TokenUsesUncounted) {
+        token.used += 1;
+    }
     assert!(token.used <= token.uses, "no token is used more often than it may be");
     machine.put(Table::Tokens, keys::token(id), token.encode_to_vec());
     Ok(())

@@ -62,8 +62,9 @@ impl OnDisk {
             let Some((store, life)) = owner(bytes).filter(|_| name.ends_with(SEGMENT)) else {
                 return;
             };
-            this.store = Some(store);
             for fact in facts(&store, bytes, Some(life)) {
+                // A record proves whose it is.
+                this.store = Some(store);
                 this.add(&fact, now);
             }
         });
@@ -108,6 +109,12 @@ impl OnDisk {
         self.entries.contains_key(&at) || Some(at.1) <= self.floor
     }
 
+    /// Whether the log goes as far as this, or is purged that far.
+    pub(super) fn reaches(&self, index: u64) -> bool {
+        let last = self.now.last_key_value().map(|(index, _)| *index);
+        Some(index) <= last.max(self.floor)
+    }
+
     /// Whether a vote lies there.
     pub(super) fn has_voted(&self, vote: (u64, u64)) -> bool {
         self.votes.contains_key(&vote)
@@ -115,11 +122,18 @@ impl OnDisk {
 
     /// What is gone that its node must miss, by what lies behind it, by its watermark (if `is_same` disk
     /// has that still) or by what others remember. `told` is until when all of these were told; `None` if
-    /// they may not have been.
-    pub(super) fn owes(&self, after: &Self, told: Option<Duration>, is_same: bool) -> Option<Owed> {
+    /// they may not have been. `marked` is the last group that the watermark knows.
+    pub(super) fn owes(
+        &self,
+        after: &Self,
+        told: Option<Duration>,
+        is_same: bool,
+        marked: Option<u64>,
+    ) -> Option<Owed> {
         let heard = |at: Duration| told.is_some_and(|told| at <= told);
         let lost = self.now.iter().find(|(index, kept)| {
-            !after.holds((kept.term, **index)) && (kept.group < after.group || heard(kept.at))
+            let known = heard(kept.at) || Some(kept.group) <= marked;
+            !after.holds((kept.term, **index)) && (kept.group < after.group || known)
         });
         if let Some((index, kept)) = lost {
             let what = format!("entry {index} of term {}", kept.term);

@@ -7,8 +7,8 @@ use log::memory::Fault;
 use net::switchboard::Switchboard;
 
 use super::{Ends, World};
-use crate::fault::Kind;
-use crate::machine::End;
+use crate::fault::{Kind, OUTAGE_MAX};
+use crate::machine::{End, pick};
 use crate::note;
 use crate::shape::up_to;
 
@@ -111,10 +111,48 @@ impl World {
         stopped
     }
 
-    /// Takes away what a machine had made durable.
+    /// Takes away what a machine had made durable; others may be away or start again meanwhile.
     pub(super) fn damage(&mut self, at: usize, kind: Kind) -> bool {
+        if self.shape.reckless && kind == Kind::SetBack {
+            return self.set_back_all_but_one(at);
+        }
+        let bit = self.lose(at, kind);
+        match self.random.below(4) {
+            // Whoever holds what was lost may be away,
+            0 | 1 if bit => {
+                let other = self.other_than(at);
+                self.outage(other, End::Killed);
+            }
+            // or all may start again before they meet.
+            2 if bit => {
+                for other in self.members().into_iter().filter(|other| *other != at) {
+                    self.machine(other).end(End::Killed);
+                }
+            }
+            _ => {}
+        }
+        bit
+    }
+
+    /// Sets every machine back that has a copy, while the one that is not reaches nobody for a while:
+    /// whoever is left may begin another history.
+    fn set_back_all_but_one(&mut self, at: usize) -> bool {
+        let kept = self.other_than(at);
+        note!(self.trace, "{} reaches nobody", self.machine(kept).name);
+        self.board.isolate(&self.machine(kept).name);
+        let time = OUTAGE_MAX + up_to(&mut self.random, OUTAGE_MAX);
+        self.ends_after(time, Ends::Isolation(kept));
+        let others = self.members().into_iter().filter(|other| *other != kept);
+        let bit: Vec<_> = others.map(|other| self.lose(other, Kind::SetBack)).collect();
+        bit.contains(&true)
+    }
+
+    /// Takes away what a machine had made durable.
+    fn lose(&mut self, at: usize, kind: Kind) -> bool {
         let machine = Arc::clone(self.machine(at));
-        let copy = self.copies.iter().rposition(|(of, _)| *of == at);
+        let copies = self.copies.iter().enumerate().filter(|(_, (of, _))| *of == at);
+        let copies: Vec<_> = copies.map(|(place, _)| place).collect();
+        let copy = pick(&mut self.random, &copies).copied();
         if kind == Kind::SetBack && copy.is_none() {
             return false;
         }
@@ -132,11 +170,6 @@ impl World {
             }
         };
         note!(self.trace, "{}: {} (bit: {bit})", kind.name(), machine.name);
-        if bit && self.random.percent(50) {
-            // Whoever holds what was lost may be away.
-            let other = self.other_than(at);
-            self.outage(other, End::Killed);
-        }
         if bit {
             let quiet = machine.ended().is_some_and(|ended| self.was_quiet(ended));
             let is_same = matches!(kind, Kind::LostTail | Kind::Flipped);

@@ -6,8 +6,12 @@ use tokio::time::Instant;
 
 use super::{Ends, REMEMBERS_AFTER, World};
 use crate::fault::{Kind, OUTAGE_MAX};
-use crate::machine::Machine;
+use crate::machine::{Machine, pick};
 use crate::shape::up_to;
+
+/// How often a fault that damages a disk tries again, and after what time.
+const MOMENTS: usize = 16;
+const MOMENT: Duration = Duration::from_millis(250);
 
 impl Ends {
     /// Whether it keeps a node from what the others do, until it ends.
@@ -26,11 +30,31 @@ impl Ends {
 }
 
 impl World {
+    /// Whom a fault is for. One that damages a disk waits for its moment.
+    pub(super) async fn victim_soon(&mut self, kind: Kind) -> Option<usize> {
+        for _ in 0..MOMENTS {
+            let victim = self.victim(kind);
+            if victim.is_some() || !kind.damages() {
+                return victim;
+            }
+            tokio::time::sleep(MOMENT).await;
+            self.end_what_is_due(Instant::now());
+            self.note_repaired();
+        }
+        None
+    }
+
     /// Whom a fault is for; nobody where it may not be.
-    pub(super) fn victim(&mut self, kind: Kind) -> Option<usize> {
+    fn victim(&mut self, kind: Kind) -> Option<usize> {
         let any = self.any();
         if !kind.damages() {
             return Some(any);
+        }
+        if kind == Kind::SetBack {
+            let members = self.members();
+            let copied = self.copies.iter().map(|(of, _)| *of).filter(|of| members.contains(of));
+            let at = *pick(&mut self.random, &copied.collect::<Vec<_>>())?;
+            return self.may_damage(at).then_some(at);
         }
         // A disk is often found damaged where its machine was off.
         let off = self.members().into_iter().find(|at| self.machine(*at).process().is_none());
@@ -46,10 +70,11 @@ impl World {
         let remembers = |machine: &Machine| {
             machine.process().is_some_and(|process| process.since.elapsed() >= REMEMBERS_AFTER)
         };
-        let alone = self.damaged.is_empty() && self.leaving.is_empty();
         if self.shape.reckless {
-            return alone;
+            // One after the other: nobody may be left who knows what the others have lost.
+            return self.leaving.is_empty();
         }
+        let alone = self.damaged.is_empty() && self.leaving.is_empty();
         alone && others.all(|other| remembers(self.machine(other))) && !self.others_lag(at)
     }
 

@@ -1,5 +1,6 @@
 //! Nodes that come and go while faults happen, as administrators have it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,7 +89,8 @@ impl World {
             now_ns: super::WALL_NS + self.trace.now_ns(),
             role: Some(JoinAs::Node(node)),
         };
-        let joined = self.ask_in(ask).await?;
+        let joined = self.ask_in(ask.clone()).await?;
+        self.try_again(&ask).await;
         self.cluster.take_certificate(name, &joined.certificate)?;
         let rows = joined.members.unwrap_or_default().members;
         let seed = Seed::of_admitted(self.cluster.id().clone(), name.clone(), &rows);
@@ -96,6 +98,24 @@ impl World {
         let (board, trace) = (self.board.clone(), self.trace.clone());
         let eyes = (&self.auditor, &trace);
         Machine::new(seed, &self.cluster, &board, eyes, &mut self.random, &self.shape)
+    }
+
+    /// Brings a token once more that was used up, under another name.
+    async fn try_again(&mut self, used: &JoinAsk) {
+        let name = format!("{}-too", used.name);
+        let Ok(csr) = name.parse().map_err(Into::into).and_then(|name| self.cluster.request(&name))
+        else {
+            return;
+        };
+        let mut role = used.role.clone();
+        if let Some(JoinAs::Node(node)) = &mut role {
+            node.address = format!("{name}:7400");
+            node.incarnation.reverse();
+        }
+        let ask = JoinAsk { name: name.clone(), csr, role, ..used.clone() };
+        if self.ask_in(ask).await.is_ok() {
+            self.wrong.push(format!("{name} was let in with a token that was used up"));
+        }
     }
 
     /// Asks to be let in, through one node after the other.
@@ -164,6 +184,27 @@ impl World {
                 return self.wrong.push("a removal cannot be found out about".to_owned());
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Waits until nobody votes whose node was removed, or whose store was replaced.
+    pub(super) async fn settle_votes(&mut self) {
+        let began = Instant::now();
+        loop {
+            let members = self.members().into_iter().map(|at| self.machine(at));
+            let stores: BTreeSet<u64> = members.clone().map(|machine| machine.raft_id()).collect();
+            let mut strangers = members.filter_map(|machine| {
+                let process = machine.process()?;
+                let view = process.running.node().engine()?.view();
+                let view = view.borrow();
+                let stranger = view.voters.iter().find(|id| !stores.contains(id)).copied();
+                stranger.filter(|_| view.is_primary())
+            });
+            let Some(stranger) = strangers.next() else { return };
+            if began.elapsed() > KNOWN_WITHIN {
+                return self.wrong.push(format!("{stranger} votes, which is no member's store"));
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 
