@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Raft;
-use super::types::{Member, Types};
+use super::types::{Member, StoredMembership, Types};
 
 /// A primary that no majority has answered for this long is one no more, in milliseconds.
 const QUORUM_FRESH_MS: u64 = 1000;
@@ -103,20 +103,18 @@ impl EngineState {
     }
 }
 
-/// Follows the engine's metrics until the engine is gone.
+/// Follows the engine's metrics until the engine is gone. Whoever waits for a change is woken by one of
+/// who leads, who is a member or whether the engine runs; how far the log is, and when a majority last
+/// answered, moves with every entry: that is there to be read, and wakes nobody.
 pub(crate) fn follow(raft: &Raft) -> watch::Receiver<EngineState> {
     let mut metrics = raft.metrics();
-    let (tx, rx) = watch::channel(read(&metrics.borrow_watched()));
+    let mut first = EngineState::default();
+    first.move_on(&metrics.borrow_watched());
+    let (tx, rx) = watch::channel(first);
     tokio::spawn(async move {
         while metrics.changed().await.is_ok() {
-            let view = read(&metrics.borrow_and_update());
-            tx.send_if_modified(|old| {
-                assert_eq!(old.id, view.id, "the engine is another node's");
-                assert!(old.term <= view.term, "term {} after {}", view.term, old.term);
-                let changed = *old != view;
-                *old = view;
-                changed
-            });
+            let metrics = metrics.borrow_and_update();
+            tx.send_if_modified(|view| view.move_on(&metrics));
         }
         tx.send_modify(|view| {
             view.role = Role::Unknown;
@@ -127,34 +125,47 @@ pub(crate) fn follow(raft: &Raft) -> watch::Receiver<EngineState> {
     rx
 }
 
-fn read(metrics: &openraft::RaftMetrics<Types>) -> EngineState {
-    let membership = &metrics.membership_config;
-    let is_member = |id: u64| membership.nodes().any(|(member, _)| *member == id);
-    assert!(membership.voter_ids().all(is_member), "a voter that is no member: {membership}");
-    EngineState {
-        id: metrics.id,
-        role: match metrics.state {
+impl EngineState {
+    /// Becomes what the metrics say. Returns whether somebody may wait for what is new.
+    fn move_on(&mut self, metrics: &openraft::RaftMetrics<Types>) -> bool {
+        let before =
+            (self.role, self.term, self.primary, self.membership_at, self.voters.is_empty());
+        assert!(self.id == metrics.id || self.members.is_empty(), "the engine is another node's");
+        assert!(self.term <= metrics.current_term, "{metrics} after term {}", self.term);
+        self.id = metrics.id;
+        self.role = match metrics.state {
             ServerState::Leader => Role::Primary,
             ServerState::Follower => Role::Backup,
             ServerState::Candidate => Role::Candidate,
             ServerState::Learner => Role::Learner,
             ServerState::Shutdown => Role::Unknown,
-        },
-        term: metrics.current_term,
-        primary: metrics.current_leader,
-        last_index: metrics.last_log_index,
-        quorum_acked: metrics
-            .last_quorum_acked
-            .as_ref()
-            .and_then(|at| Instant::now().checked_sub(openraft::Instant::elapsed(&**at))),
-        members: membership.nodes().map(|(id, member)| (*id, member.clone())).collect(),
-        voters: membership.voter_ids().collect(),
-        joint: membership.get_joint_config().len() > 1,
-        membership_at: membership
-            .log_id()
-            .as_ref()
-            .map(|at| (at.committed_leader_id().term, at.index())),
-        stopped: metrics.running_state.as_ref().err().map(ToString::to_string),
+        };
+        self.term = metrics.current_term;
+        self.primary = metrics.current_leader;
+        self.last_index = metrics.last_log_index;
+        let acked = metrics.last_quorum_acked.as_ref();
+        self.quorum_acked =
+            acked.and_then(|at| Instant::now().checked_sub(openraft::Instant::elapsed(&**at)));
+        let membership = &metrics.membership_config;
+        let at = membership.log_id().as_ref();
+        let at = at.map(|at| (at.committed_leader_id().term, at.index()));
+        // One entry holds one membership.
+        if at.is_none() || at != self.membership_at {
+            self.join(membership);
+        }
+        self.membership_at = at;
+        let stopped = metrics.running_state.as_ref().err().map(ToString::to_string);
+        let ends = std::mem::replace(&mut self.stopped, stopped) != self.stopped;
+        let now = (self.role, self.term, self.primary, self.membership_at, self.voters.is_empty());
+        ends || now != before
+    }
+
+    fn join(&mut self, membership: &StoredMembership) {
+        let is_member = |id: u64| membership.nodes().any(|(member, _)| *member == id);
+        assert!(membership.voter_ids().all(is_member), "a voter that is no member: {membership}");
+        self.members = membership.nodes().map(|(id, member)| (*id, member.clone())).collect();
+        self.voters = membership.voter_ids().collect();
+        self.joint = membership.get_joint_config().len() > 1;
     }
 }
 
