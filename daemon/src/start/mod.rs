@@ -422,7 +422,11 @@ fn dialled(trust: &Arc<Trust>, witness: &Witness, takers: &Takers) -> CheckPeer 
         if trust.knows(peer) {
             witness.outlived_by(hello)?;
         }
-        trust.dialled(peer, hello).and_then(|()| witness.answered_by(hello))?;
+        let known = match hello.refusal.is_empty() {
+            true => trust.dialled(peer, hello),
+            false => trust.heeds(peer, hello),
+        };
+        known.and_then(|()| witness.answered_by(hello))?;
         takers.heard(hello);
         Ok(())
     })

@@ -140,6 +140,15 @@ impl Trust {
         self.entry(&[(hello.raft_id, member)], peer, hello).map(drop)
     }
 
+    /// Whether the word of a peer counts that refuses this node: its key is a member's. Unlike one that is
+    /// taken for the member that was dialled, it may have any store; so nothing that it says of that counts.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub(crate) fn heeds(&self, peer: &Peer, hello: &Hello) -> Result<(), Refused> {
+        self.entry(&[], peer, hello).map(drop)
+    }
+
     /// Whether a peer may have been admitted while this node was away.
     pub(crate) fn may_be_younger(&self, engine: &[(u64, Member)], hello: &Hello) -> bool {
         let Ok(bindings) = self.bindings() else { return false };
