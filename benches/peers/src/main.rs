@@ -13,7 +13,7 @@ mod args;
 mod disk;
 mod echo;
 #[path = "../../src/figures.rs"]
-#[allow(dead_code, reason = "the benches say more of a figure")]
+#[expect(dead_code, reason = "the benches say more of a figure")]
 mod figures;
 mod load;
 mod process;
