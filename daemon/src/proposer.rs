@@ -336,7 +336,7 @@ impl Task {
             }
         };
         let batch = Batch { base, primary: self.parts.node.to_string(), commands };
-        let payload = Payload::new(&batch.encode());
+        let payload = Payload::new(batch);
         let (begun, term) = (Arc::clone(&self.term), leadership.term());
         let again = Arc::clone(&self.again);
         let reply = move |result: Result<Vec<Outcome>, ProposeError>| {

@@ -98,7 +98,7 @@ impl Alone {
         let membership = Membership::from(BTreeMap::from([(id, member)]));
         let entries = vec![
             entry(index, EntryPayload::Membership(membership)),
-            entry(index + 1, EntryPayload::Normal(Payload::new(&batch.encode()))),
+            entry(index + 1, EntryPayload::Normal(Payload::new(batch))),
         ];
         let writer = store.writer()?;
         writer.vote(Vote { term, node: id, committed: false }).await?;

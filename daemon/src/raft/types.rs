@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use model::Outcome;
+use model::{Batch, Outcome};
 use openraft::raft::responder::Responder;
 use openraft::vote::leader_id_std;
 use openraft::{EntryPayload, OptionalSend, RaftTypeConfig};
@@ -82,13 +82,10 @@ pub struct Member {
 pub struct Payload(Bytes);
 
 impl Payload {
-    /// Wraps an encoded batch.
+    /// Encodes a batch.
     #[must_use]
-    pub fn new(batch: &[u8]) -> Self {
-        let mut bytes = Vec::with_capacity(1 + batch.len());
-        bytes.push(KIND_NORMAL);
-        bytes.extend_from_slice(batch);
-        Self(bytes.into())
+    pub fn new(batch: Batch) -> Self {
+        Self(batch.into_encoded(&[KIND_NORMAL]))
     }
 
     /// Takes bytes that begin with the kind byte.

@@ -176,69 +176,52 @@ impl From<SettingsContent> for Configure {
     }
 }
 
-impl From<&Batch> for BatchContent {
-    fn from(batch: &Batch) -> Self {
-        Self {
-            primary: batch.primary.clone(),
-            commands: batch.commands.iter().map(CommandContent::from).collect(),
-        }
+impl From<Batch> for BatchContent {
+    fn from(batch: Batch) -> Self {
+        let Batch { primary, commands, .. } = batch;
+        Self { primary, commands: commands.into_iter().map(CommandContent::from).collect() }
     }
 }
 
-impl From<&Command> for CommandContent {
-    fn from(command: &Command) -> Self {
-        Self {
-            caller: command.caller.name.clone(),
-            admin: command.caller.admin,
-            fingerprint: Bytes::copy_from_slice(&command.caller.fingerprint),
-            gateway: command.gateway.clone(),
-            op: Some(OpContent::from(&command.op)),
-        }
+impl From<Command> for CommandContent {
+    fn from(command: Command) -> Self {
+        let Command { caller: Caller { name, admin, fingerprint }, gateway, op } = command;
+        let fingerprint = Bytes::copy_from_slice(&fingerprint);
+        Self { caller: name, admin, fingerprint, gateway, op: Some(op.into()) }
     }
 }
 
-impl From<&CommandOp> for OpContent {
-    fn from(op: &CommandOp) -> Self {
+impl From<CommandOp> for OpContent {
+    fn from(op: CommandOp) -> Self {
         match op {
-            CommandOp::Send { to, id, headers, body } => Self::Send(SendContent {
-                to: to.clone(),
-                id: id.clone(),
-                headers: headers.clone(),
-                body: body.clone(),
-            }),
-            CommandOp::Delete { id, from, reason } => Self::Delete(DeleteContent {
-                id: id.clone(),
-                from: from.clone(),
-                reason: reason.clone(),
-            }),
-            CommandOp::Register { name, fingerprint, home } => Self::Register(RegisterContent {
-                name: name.clone(),
-                fingerprint: Bytes::copy_from_slice(fingerprint),
-                home: home.clone(),
-            }),
-            CommandOp::SetCursor { name, positions } => Self::SetCursor(SetCursorContent {
-                name: name.clone(),
-                positions: positions.clone(),
-            }),
-            &CommandOp::Expire { max_age_ns, max_records, max_bytes } => {
+            CommandOp::Send { to, id, headers, body } => {
+                Self::Send(SendContent { to, id, headers, body })
+            }
+            CommandOp::Delete { id, from, reason } => {
+                Self::Delete(DeleteContent { id, from, reason })
+            }
+            CommandOp::Register { name, fingerprint, home } => {
+                let fingerprint = Bytes::copy_from_slice(&fingerprint);
+                Self::Register(RegisterContent { name, fingerprint, home })
+            }
+            CommandOp::SetCursor { name, positions } => {
+                Self::SetCursor(SetCursorContent { name, positions })
+            }
+            CommandOp::Expire { max_age_ns, max_records, max_bytes } => {
                 Self::Expire(ExpireContent { max_age_ns, max_records, max_bytes })
             }
-            CommandOp::TermStart { node, term } => {
-                Self::TermStart(TermStartContent { node: node.clone(), term: *term })
-            }
+            CommandOp::TermStart { node, term } => Self::TermStart(TermStartContent { node, term }),
             CommandOp::Tick => Self::Tick(TickContent {}),
-            CommandOp::Event { id, headers, body } => Self::Event(EventContent {
-                id: id.clone(),
-                headers: headers.clone(),
-                body: body.clone(),
-            }),
-            CommandOp::Configure(change) => Self::Configure(change.into()),
-            CommandOp::InitSettings(change) => Self::InitSettings(change.into()),
-            CommandOp::Member(change) => Self::Member(change.clone()),
-            CommandOp::Token(change) => Self::Token(change.clone()),
-            CommandOp::Group(change) => Self::Group(change.clone()),
-            CommandOp::Kv(change) => Self::Kv(change.clone()),
-            CommandOp::Admin(change) => Self::Admin(change.clone()),
+            CommandOp::Event { id, headers, body } => {
+                Self::Event(EventContent { id, headers, body })
+            }
+            CommandOp::Configure(change) => Self::Configure((&change).into()),
+            CommandOp::InitSettings(change) => Self::InitSettings((&change).into()),
+            CommandOp::Member(change) => Self::Member(change),
+            CommandOp::Token(change) => Self::Token(change),
+            CommandOp::Group(change) => Self::Group(change),
+            CommandOp::Kv(change) => Self::Kv(change),
+            CommandOp::Admin(change) => Self::Admin(change),
         }
     }
 }
@@ -247,12 +230,21 @@ impl Batch {
     /// The bytes of the log entry.
     #[must_use]
     pub fn encode(&self) -> Bytes {
+        self.clone().into_encoded(&[])
+    }
+
+    /// The same bytes behind others, for what lies in front of them in the log; what the commands hold
+    /// is copied once.
+    #[must_use]
+    pub fn into_encoded(self, behind: &[u8]) -> Bytes {
+        let base = self.base.to_bytes();
         let content = BatchContent::from(self);
-        let mut out = BytesMut::with_capacity(HEAD_BYTES + content.encoded_len());
+        let mut out = BytesMut::with_capacity(behind.len() + HEAD_BYTES + content.encoded_len());
+        out.put_slice(behind);
         out.put_u8(FORMAT);
-        out.put_slice(&self.base.to_bytes());
-        out.put_u32(u32::try_from(self.commands.len()).unwrap_or(u32::MAX));
-        assert_eq!(out.len(), HEAD_BYTES, "the head has one length");
+        out.put_slice(&base);
+        out.put_u32(u32::try_from(content.commands.len()).unwrap_or(u32::MAX));
+        assert_eq!(out.len(), behind.len() + HEAD_BYTES, "the head has one length");
         content.encode_raw(&mut out);
         out.freeze()
     }

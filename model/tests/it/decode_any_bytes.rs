@@ -40,6 +40,9 @@ proptest! {
         for batch in history.iter().flatten() {
             let bytes = batch.encode();
             prop_assert_eq!(Batch::decode(&bytes), Ok(batch.clone()));
+            let behind = batch.clone().into_encoded(&[7]);
+            prop_assert_eq!(&behind[..1], &[7]);
+            prop_assert_eq!(&behind[1..], &bytes[..]);
             let sizes: usize = batch.commands.iter().map(model::Command::size).sum();
             prop_assert!(bytes.len() <= 64 + sizes);
             exact_or_refused(&bytes[..cut.index(bytes.len())])?;
