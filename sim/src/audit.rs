@@ -58,6 +58,8 @@ struct State {
     primaries: BTreeMap<u64, u64>,
     /// Terms of entries that a primary has said are committed, by index.
     committed: BTreeMap<u64, u64>,
+    /// The term of the primary that first said so, by index: those of earlier terms need not know.
+    said_in: BTreeMap<u64, u64>,
     stamps: BTreeMap<At, Hlc>,
     /// What every store has ever made durable, by raft id.
     ever: BTreeMap<u64, Ever>,
@@ -359,7 +361,7 @@ impl State {
                     self.leads(from, *term);
                 }
                 if let Some(committed) = committed {
-                    self.commits(from, *committed);
+                    self.commits(from, *term, *committed);
                 }
             }
             Overheard::Ballot { term, candidate, pre } => {
@@ -383,7 +385,8 @@ impl State {
             return;
         }
         let (term, index) = at;
-        let mut before = self.committed.range(..index).rev();
+        let before = self.said_in.range(..index).rev().filter(|(_, said_in)| **said_in <= term);
+        let mut before = before.filter_map(|(index, _)| self.committed.get_key_value(index));
         let before = before.find_map(|(index, term)| self.stamps.get(&(*term, *index)));
         if before.is_some_and(|before| stamp <= *before) {
             self.say(format!("{name} stamps entry {index} of term {term} below a committed one"));
@@ -501,12 +504,9 @@ impl State {
 
     /// A node is primary in a term that had none.
     fn leads(&mut self, name: &str, term: u64) {
-        let (Some(node), Some((index, old))) =
-            (self.nodes.get(name), self.committed.last_key_value())
-        else {
-            return;
-        };
-        let (index, old) = (*index, *old);
+        let mut before = self.said_in.iter().rev().filter(|(_, said_in)| **said_in < term);
+        let committed = before.find_map(|(index, _)| self.committed.get_key_value(index));
+        let (Some(node), Some((&index, &old))) = (self.nodes.get(name), committed) else { return };
         let snapshot = self.ever.get(&node.raft_id).map_or(0, |ever| ever.snapshot);
         if !node.disk.holds((old, index)) && index > snapshot && !self.reckless {
             let wrong = format!("entry {index} of term {old}, which is committed");
@@ -515,8 +515,9 @@ impl State {
     }
 
     /// A primary says that an entry is committed.
-    fn commits(&mut self, name: &str, at: At) {
+    fn commits(&mut self, name: &str, leads: u64, at: At) {
         let (term, index) = at;
+        self.said_in.entry(index).or_insert(leads);
         match self.committed.insert(index, term) {
             Some(known) if known != term => {
                 if !self.reckless {

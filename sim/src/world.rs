@@ -133,6 +133,7 @@ pub async fn run(order: Order) -> anyhow::Result<Report> {
         clients,
         copies: Vec::new(),
         damaged: BTreeMap::new(),
+        losses: BTreeMap::new(),
         only,
         drawn: 0,
         faults: Vec::new(),
@@ -197,6 +198,8 @@ struct World {
     /// Machines whose disk has lost something that was durable, by number; with the raft id of the
     /// store that has.
     damaged: BTreeMap<usize, u64>,
+    /// How often the disk of a machine was damaged.
+    losses: BTreeMap<usize, usize>,
     only: Option<BTreeSet<u64>>,
     drawn: u64,
     faults: Vec<(u64, Kind)>,

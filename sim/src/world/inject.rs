@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use log::memory::Fault;
 use net::switchboard::Switchboard;
+use proto::limits::REPAIRS_MAX;
 
 use super::{Ends, World};
 use crate::fault::{Kind, OUTAGE_MAX};
@@ -153,7 +154,9 @@ impl World {
         let copies = self.copies.iter().enumerate().filter(|(_, (of, _))| *of == at);
         let copies: Vec<_> = copies.map(|(place, _)| place).collect();
         let copy = pick(&mut self.random, &copies).copied();
-        if kind == Kind::SetBack && copy.is_none() {
+        // After that its disk is in doubt, and an administrator has to look.
+        let often = self.losses.get(&at).is_some_and(|losses| *losses >= REPAIRS_MAX);
+        if often || (kind == Kind::SetBack && copy.is_none()) {
             return false;
         }
         machine.end(End::Killed);
@@ -175,6 +178,7 @@ impl World {
             let is_same = matches!(kind, Kind::LostTail | Kind::Flipped);
             machine.is_damaged(quiet && !self.shape.reckless, is_same);
             self.damaged.insert(at, machine.raft_id());
+            *self.losses.entry(at).or_default() += 1;
             // Of another life: nothing of it may come back.
             self.copies.retain(|(of, _)| *of != at);
         }
