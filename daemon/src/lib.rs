@@ -38,6 +38,7 @@ pub mod reconciler;
 pub mod recover;
 mod seeded;
 pub mod sessions;
+mod stages;
 pub mod tasks;
 mod throttle;
 mod trust;

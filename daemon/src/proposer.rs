@@ -24,9 +24,11 @@ use proto::limits::{
     BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, ENTRY_COMMANDS_MAX, ENTRY_COMMANDS_SHARED,
     PROPOSER_ENTRIES_FRESH, PROPOSER_ENTRIES_MAX,
 };
+use proto::stage::Stage;
 use proto::wire::Configure;
 use proto::{ErrorCode, Failure, Name};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::lead::{Lead, Stamping};
@@ -321,6 +323,8 @@ impl Task {
         let Some((batch, stamping)) = self.admitted(batch) else { return };
         let mut commands = self.own_commands(leadership);
         let (skip, mut waiting) = (commands.len(), Vec::new());
+        let (stages, sealed) = (self.parts.engine.stages().clone(), Instant::now());
+        batch.iter().for_each(|proposal| stages.took(Stage::Queue, sealed - proposal.queued));
         let since = batch.iter().map(|proposal| proposal.queued).min();
         let noted = since.map(|since| self.unanswered.note(since));
         for Proposal { command, answer, cost, .. } in batch {
@@ -336,10 +340,14 @@ impl Task {
             }
         };
         let batch = Batch { base, primary: self.parts.node.to_string(), commands };
+        stages.had(Stage::Commands, batch.commands.len());
         let payload = Payload::new(batch);
+        let handed = Instant::now();
+        stages.took(Stage::Stamp, handed - sealed);
         let (begun, term) = (Arc::clone(&self.term), leadership.term());
         let again = Arc::clone(&self.again);
         let reply = move |result: Result<Vec<Outcome>, ProposeError>| {
+            let decided = Instant::now();
             drop(room);
             // No caller waits for the answer any more.
             drop(noted);
@@ -350,6 +358,8 @@ impl Task {
                     }
                     let outcomes = outcomes.into_iter().skip(skip).map(Ok);
                     give_all(waiting.into_iter().zip(outcomes));
+                    stages.took(Stage::Decide, decided - handed);
+                    stages.took(Stage::Answer, decided.elapsed());
                 }
                 Err(error) => {
                     if skip > 0 {

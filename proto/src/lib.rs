@@ -39,6 +39,7 @@ pub mod repair;
 pub mod settings;
 pub mod share;
 pub mod slots;
+pub mod stage;
 pub mod token;
 pub mod wire;
 

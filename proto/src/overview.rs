@@ -174,6 +174,9 @@ pub struct RaftView {
     /// Index of the entry that holds this membership.
     #[prost(uint64, tag = "14")]
     pub membership_index: u64,
+    /// How long the stages of a message's way take here.
+    #[prost(message, repeated, tag = "15")]
+    pub stages: Vec<crate::stage::Counted>,
 }
 
 /// Check a node's state.

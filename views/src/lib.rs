@@ -31,6 +31,7 @@ pub mod read_hash;
 pub mod record;
 pub mod settings;
 pub mod show;
+pub mod stages;
 
 pub use show::{Cell, Shape, Show, Tone};
 

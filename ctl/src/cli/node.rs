@@ -14,6 +14,11 @@ pub(crate) enum Node {
         /// The node
         name: Name,
     },
+    /// Show how long the stages of a message's way have taken since a node started
+    Stats {
+        /// The node; default: all of them
+        name: Option<Name>,
+    },
     /// Prepare nodes to join: a token for each, and the command to run on its machine
     ///
     /// If the cluster is one that 'logctl dev up' made on this machine, they are started here.

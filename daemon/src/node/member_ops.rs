@@ -89,6 +89,7 @@ impl Node {
             learners,
             joint: view.joint,
             membership_index: view.membership_at.map_or(0, |(_, index)| index),
+            stages: core.engine.stages().told(),
         })
     }
 }

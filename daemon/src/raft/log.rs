@@ -4,6 +4,7 @@
 //! log, where they are read back, and the clock's floor is raised before it returns. So whatever a
 //! later leader stamps on this node lies above everything in its log.
 
+use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
@@ -16,7 +17,10 @@ use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 use proto::limits::APPEND_BYTES_MAX;
+use proto::stage::Stage;
+use tokio::time::Instant;
 
+use crate::stages::Stages;
 use crate::store::format::LogEntry;
 use crate::store::{DamageKind, Store, StoreError, Writer};
 use planted::Bug;
@@ -24,6 +28,9 @@ use planted::Bug;
 use super::ballots::Ballots;
 use super::codec;
 use super::types::{Entry, LogId, Types, Vote};
+
+/// Appends whose commit is waited for to be timed: more than are under way where anything works.
+const APPENDED_KEPT: usize = 1024;
 
 /// Told the highest stamp of every accepted entry.
 pub type Observe = Arc<dyn Fn(Hlc) + Send + Sync>;
@@ -47,6 +54,9 @@ struct Shared {
     vote: Mutex<Option<Vote>>,
     ballots: Arc<Ballots>,
     committed: Committed,
+    stages: Stages,
+    /// The last entries of the appends that are not known to be committed, with the time of each.
+    appended: Mutex<VecDeque<(u64, Instant)>>,
 }
 
 /// The highest stamp that log and state of a store hold, or a little more; what was cut off the log
@@ -83,7 +93,8 @@ impl LogStore {
         let (last_stamp, vote) = (Mutex::new(last_stamp), Mutex::new(vote));
         let ballots = Arc::new(Ballots::new(writer.clone()));
         let committed = Committed::default();
-        let shared = Shared { observe, last_stamp, vote, ballots, committed };
+        let (stages, appended) = (Stages::default(), Mutex::default());
+        let shared = Shared { observe, last_stamp, vote, ballots, committed, stages, appended };
         Ok(Self { store, writer, shared: Arc::new(shared) })
     }
 
@@ -95,6 +106,11 @@ impl LogStore {
     /// How far the log is known to be committed, as it grows.
     pub(super) fn committed(&self) -> Committed {
         Arc::clone(&self.shared.committed)
+    }
+
+    /// How long the stages of a message's way take here.
+    pub(super) fn stages(&self) -> &Stages {
+        &self.shared.stages
     }
 
     /// Notes the stamps of all entries from this index on.
@@ -148,8 +164,12 @@ impl LogStore {
     }
 
     fn note_committed(&self, committed: Option<&LogId>) {
-        if let Some(committed) = committed {
-            self.shared.committed.fetch_max(committed.index() + 1, Ordering::Relaxed);
+        let Some(committed) = committed else { return };
+        self.shared.committed.fetch_max(committed.index() + 1, Ordering::Relaxed);
+        let mut appended = self.shared.appended.lock();
+        while let Some((_, at)) = appended.front().filter(|(last, _)| *last <= committed.index()) {
+            self.shared.stages.took(Stage::Quorum, at.elapsed());
+            appended.pop_front();
         }
     }
 
@@ -286,7 +306,15 @@ impl RaftLogStorage<Types> for LogStore {
             callback.io_completed(Ok(()));
             return Ok(());
         }
+        let now = Instant::now();
+        if let Some(last) = stored.last() {
+            let mut appended = self.shared.appended.lock();
+            appended.truncate(APPENDED_KEPT - 1);
+            appended.push_back((last.index, now));
+        }
+        let shared = Arc::clone(&self.shared);
         let done = move |result: Result<(), StoreError>| {
+            shared.stages.took(Stage::Log, now.elapsed());
             callback.io_completed(result.map_err(io::Error::from));
         };
         self.writer.append(stored, Box::new(done));
@@ -297,6 +325,7 @@ impl RaftLogStorage<Types> for LogStore {
         let end = self.check_cut(last_log_id.as_ref())?;
         let applied = self.store.applied_end().min(self.store.range().1);
         assert!(end >= applied, "what is applied, up to {applied}, would be cut from {end} on");
+        self.shared.appended.lock().retain(|(last, _)| *last < end);
         Ok(self.writer.truncate(end)?)
     }
 

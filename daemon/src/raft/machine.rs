@@ -26,9 +26,12 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 use planted::Bug;
 use proto::limits::DIGESTS_KEPT;
+use proto::stage::Stage;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::blocking::in_place;
+use crate::stages::Stages;
 use crate::store::format::{AppliedState, LogMark};
 use crate::store::{
     Applying, ChunkReader, DamageKind, Incoming, SnapshotHead, Store, StoreError, damage_in,
@@ -116,6 +119,7 @@ pub(super) struct StateMachine {
     digests: Digests,
     states: States,
     committed: Committed,
+    stages: Stages,
     /// Whether an entry must be in the log before it is applied: always, but in the engine's own
     /// test suite, which feeds the state machine without a log.
     log_first: bool,
@@ -161,7 +165,11 @@ impl StateMachine {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub(super) fn new(store: Store, committed: Committed) -> Result<(Self, Watch), StoreError> {
+    pub(super) fn new(
+        store: Store,
+        committed: Committed,
+        stages: Stages,
+    ) -> Result<(Self, Watch), StoreError> {
         let applied = store.applied()?;
         let stamp = last_stamp(&store)?;
         let progress =
@@ -189,6 +197,7 @@ impl StateMachine {
             digests,
             states,
             committed,
+            stages,
             log_first,
         };
         Ok((this, watch))
@@ -197,7 +206,7 @@ impl StateMachine {
     /// A state machine that is fed without a log.
     #[cfg(test)]
     pub(crate) fn without_log(store: Store) -> Result<Self, StoreError> {
-        let (this, _) = Self::new(store, Committed::default())?;
+        let (this, _) = Self::new(store, Committed::default(), Stages::default())?;
         Ok(Self { log_first: false, ..this })
     }
 
@@ -215,6 +224,7 @@ impl StateMachine {
         entries: &[Entry],
         responders: &mut impl Iterator<Item = Option<ApplyResponder<Types>>>,
     ) -> Result<usize, io::Error> {
+        let began = Instant::now();
         let Decided { results, written, carried, digests, .. } = self.decide(entries)?;
         let done = results.len();
         assert!(done > 0, "every call applies something");
@@ -238,6 +248,7 @@ impl StateMachine {
         digests.iter().for_each(|(place, digest)| self.states.note_history(place, *digest));
         self.digests.push(digests.into_iter().map(|(place, digest)| (place.index, digest)));
         self.note(stamp, ratcheted);
+        self.stages.took(Stage::Apply, began.elapsed());
         if let (Some(pace), Some(place)) = (audit, &self.applied.last) {
             self.states.read(&self.store, place, pace);
         }

@@ -41,6 +41,7 @@ use openraft::raft::linearizable_read::{Linearizer, ReadLogId};
 use tokio::sync::watch;
 
 use crate::chance::Chance;
+use crate::stages::Stages;
 use crate::store::{Store, StoreError, Writer};
 use planted::Bug;
 
@@ -145,6 +146,7 @@ pub struct Handle {
     silent: Arc<AtomicBool>,
     elections: Arc<Elections>,
     ballots: Arc<Ballots>,
+    stages: Stages,
     /// Whether it was told to stop: then it is asked nothing.
     stopping: Arc<AtomicBool>,
 }
@@ -176,7 +178,9 @@ impl Handle {
         let id = store.identity().raft_id;
         let last_stamp = machine::last_stamp(&store)?;
         let log = LogStore::new(store.clone(), last_stamp, Arc::clone(&observe))?;
-        let (state_machine, machine) = StateMachine::new(store.clone(), log.committed())?;
+        let stages = log.stages().clone();
+        let (state_machine, machine) =
+            StateMachine::new(store.clone(), log.committed(), stages.clone())?;
         let config = timing.engine_config();
         let config = config.map_err(|error| StoreError::Foreign(error.to_string()))?;
         let refusals: Arc<Refusals> = Arc::default();
@@ -211,8 +215,14 @@ impl Handle {
             silent,
             elections,
             ballots,
+            stages,
             stopping: Arc::default(),
         })
+    }
+
+    /// How long the stages of a message's way take here.
+    pub(crate) fn stages(&self) -> &Stages {
+        &self.stages
     }
 
     /// Role, term, primary and members, as they change.

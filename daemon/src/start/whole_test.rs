@@ -335,7 +335,6 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// A gateway hands over many requests on one stream, whoever asks, and each client gets its own answers.
-/// Seen to fail with every request forwarded by itself, and with all of a batch taken for its first client's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_hands_over_on_one_stream() {
     let cluster = Cluster::start().await;
@@ -382,8 +381,7 @@ async fn a_gateway_hands_over_on_one_stream() {
     cluster.stop_all().await;
 }
 
-/// Seen to fail without the look when it begins: an administrator that was entered and taken out between
-/// two looks went on.
+/// Without the look when it begins nobody would notice one that is entered and taken out between two looks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_administrator_that_is_taken_out_at_once_is_noticed() {
     let cluster = Cluster::start().await;

@@ -32,6 +32,7 @@ const LOOK_TIME: Duration = Duration::from_secs(2);
 pub(crate) async fn run(args: Node, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     match args {
         Node::Show { name } => show::run(&name, globals, out).await,
+        Node::Stats { name } => super::raft::stats(name.as_ref(), globals, out).await,
         Node::Add(args) => add::run(args, globals, out).await,
         Node::Remove(args) => remove::run(args, globals, out).await,
         Node::Drain { name, off } => set::drain(&name, off, globals, out).await,
