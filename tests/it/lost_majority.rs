@@ -11,7 +11,7 @@ use proto::Record;
 use serde_json::Value;
 use tests::logd::binary;
 use tests::patience::when;
-use tests::{Cluster, until};
+use tests::{Cluster, until, watermark};
 
 use crate::set_back::{NO_PROOF, held, send, stop};
 use crate::smoke::alice_and_bob;
@@ -180,6 +180,12 @@ fn old_stores_neither_win_nor_bring_anything_back() {
 #[test]
 fn a_dry_run_changes_nothing_and_says_the_same_again() {
     let (mut cluster, _) = only_n2_is_left();
+    // It is noted once a second.
+    until("a note of what is committed", || {
+        let noted = watermark::noted(&cluster.data("n2")).map_err(|error| error.to_string())?;
+        when(noted.committed > SENT as u64, format!("{noted:?}"))
+    })
+    .unwrap();
     cluster.kill("n2").unwrap();
     let before = tests::folder::contents(&cluster.data("n2")).unwrap();
     let first = proves(&mut cluster, "n2");

@@ -70,8 +70,9 @@ impl Relay {
         Self { takers, line: Mutex::default() }
     }
 
-    /// The stream to the primary, if that is another node which takes many requests at once. To be called
-    /// on a runtime.
+    /// The stream to the primary, if that is another node which takes many requests at once, and the stream
+    /// stands: while it does not, each request finds out by itself whether there is a primary, and nothing
+    /// waits that nobody has. To be called on a runtime.
     pub(super) fn line(&self, node: &Node, core: &Core) -> Option<Arc<Line>> {
         let Ok(Primary::There(to)) = node.primary(core) else { return None };
         if !self.takers.has(&to.name) {
@@ -79,12 +80,12 @@ impl Relay {
         }
         let mut line = self.line.lock();
         if let Some(line) = line.as_ref().filter(|line| line.to == to && !line.has_ended()) {
-            return Some(Arc::clone(line));
+            return line.calls().open.then(|| Arc::clone(line));
         }
         let new = Arc::new(Line { to, calls: Mutex::default(), news: Notify::new() });
         tokio::spawn(keep(Arc::clone(&new), node.clone()));
-        *line = Some(Arc::clone(&new));
-        Some(new)
+        *line = Some(new);
+        None
     }
 }
 
@@ -102,6 +103,8 @@ struct Calls {
     waiting: BTreeMap<u64, UnderWay>,
     /// The first that is not handed over.
     unsent: u64,
+    /// Whether the stream stands.
+    open: bool,
     ended: bool,
 }
 
@@ -249,6 +252,7 @@ async fn carry(line: &Line, node: &Node) -> String {
         Ok(Err(error)) => return error.to_string(),
         Err(_) => return "no connection in time".to_owned(),
     };
+    line.calls().open = true;
     tokio::select! {
         error = write(line, tx) => error.to_string(),
         ended = take_answers(line, AnswersRx::new(rx)) => match ended {

@@ -228,6 +228,7 @@ impl StateMachine {
         let Decided { results, written, carried, digests, .. } = self.decide(entries)?;
         let done = results.len();
         assert!(done > 0, "every call applies something");
+        assert!(done <= entries.len(), "nothing is answered that was not handed over");
         let Some(written) = written else {
             // All of that was applied before.
             self.carried = Some(carried);
