@@ -15,7 +15,8 @@ use model::{Batch, Caller, Carried, Change, Command, CommandOp, Machine, Outcome
 use serde_json::{Value, json};
 
 use crate::args::Args;
-use crate::machine::{Machine as Host, used_ms};
+use crate::machine::Machine as Host;
+use crate::processor::used_ms;
 use crate::report;
 use crate::time_query::{Dice, create};
 

@@ -7,9 +7,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
+use crate::processor::{TICK_MS, used_ms};
 
-/// Processor time is counted in hundredths of a second, on every Linux there is.
-const TICK_MS: u64 = 10;
 /// How the bench itself is called among the processes.
 const CLIENT: &str = "client";
 
@@ -149,13 +148,4 @@ pub(crate) fn child(config: &Path) -> Option<u32> {
         let words = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
         words.split(|byte| *byte == 0).any(|word| word == config.as_os_str().as_encoded_bytes())
     })
-}
-
-/// Processor time of a process with all its threads, in the kernel and out of it.
-pub(crate) fn used_ms(id: u32) -> u64 {
-    let text = read(&format!("/proc/{id}/stat"));
-    // The name of the program may hold anything, also blanks; after it, the times are words 11, 12.
-    let after = text.rsplit_once(')').map_or("", |(_, after)| after);
-    let ticks = after.split_whitespace().skip(11).take(2);
-    ticks.filter_map(|word| word.parse::<u64>().ok()).sum::<u64>() * TICK_MS
 }

@@ -16,6 +16,7 @@ mod greedy;
 mod hlc;
 mod load;
 mod machine;
+mod processor;
 mod replication;
 mod report;
 mod time_query;

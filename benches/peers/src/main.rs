@@ -17,6 +17,8 @@ mod echo;
 mod figures;
 mod load;
 mod process;
+#[path = "../../src/processor.rs"]
+mod processor;
 mod report;
 mod systems;
 

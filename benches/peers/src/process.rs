@@ -7,8 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::Context as _;
 
-/// Processor time is counted in hundredths of a second, on every Linux there is.
-const TICK_MS: u64 = 10;
+use crate::processor::used_ms;
 
 /// A process that ends with this.
 #[derive(Debug)]
@@ -41,15 +40,6 @@ impl Drop for Process {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// Processor time of a process with all its threads, in the kernel and out of it, in milliseconds.
-pub(crate) fn used_ms(id: u32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-    // The name of the program may hold anything, also blanks; after it, the times are words 11, 12.
-    let after = text.rsplit_once(')').map_or("", |(_, after)| after);
-    let ticks = after.split_whitespace().skip(11).take(2);
-    ticks.filter_map(|word| word.parse::<u64>().ok()).sum::<u64>() * TICK_MS
 }
 
 /// Free TCP ports. They may be taken before they are used; then the run fails and is made again.

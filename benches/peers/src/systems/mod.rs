@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::args::Args;
-use crate::process::{Process, used_ms};
+use crate::process::Process;
+use crate::processor::used_ms;
 
 /// Nodes of each.
 pub(crate) const NODES: usize = 3;
