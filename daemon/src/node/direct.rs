@@ -118,12 +118,7 @@ impl Direct {
 
     /// What those are told.
     pub(crate) fn too_late(&self) -> Response {
-        let why = "the majority did not confirm it in time";
-        let failure = match planted::is(Bug::LateCalledNotDone) {
-            true => Failure::new(ErrorCode::NotPrimary, why),
-            false => unknown(why),
-        };
-        self.node.response(&self.principal.gateway, Reply::Failure(failure))
+        self.node.response(&self.principal.gateway, Reply::Failure(not_in_time()))
     }
 
     fn under_way(self: &Arc<Self>, numbered: Numbered) -> (UnderWay, Option<Op>) {
@@ -147,6 +142,15 @@ impl Direct {
         let gateway = self.principal.gateway.to_string();
         let command = Command { caller: self.caller.clone(), gateway, op };
         Some((command, Answer::new(move |outcome| under_way.settle(outcome))))
+    }
+}
+
+/// What became of a send whose time is over.
+pub(super) fn not_in_time() -> Failure {
+    let why = "the majority did not confirm it in time";
+    match planted::is(Bug::LateCalledNotDone) {
+        true => Failure::new(ErrorCode::NotPrimary, why),
+        false => unknown(why),
     }
 }
 

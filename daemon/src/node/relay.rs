@@ -26,9 +26,7 @@ use proto::{ErrorCode, Failure, Identity, Name, Role};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-use crate::queue::unknown;
-
-use super::direct::{Direct, UnderWay};
+use super::direct::{Direct, UnderWay, not_in_time};
 use super::primary::Primary;
 use super::write::told;
 use super::{Core, Node, Principal};
@@ -302,8 +300,7 @@ impl Node {
             match forwards.next().await {
                 Ok(Some(HandedOver::Many(batch))) => self.take_over(from, batch, requests),
                 Ok(Some(HandedOver::Late(late))) => {
-                    let failure = unknown("the majority did not confirm it in time");
-                    late.answer(&self.response(from, Reply::Failure(failure)));
+                    late.answer(&self.response(from, Reply::Failure(not_in_time())));
                 }
                 Ok(None) => return,
                 Err(error) => {
