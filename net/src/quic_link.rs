@@ -173,8 +173,10 @@ async fn dial(
     let peer = || to.name.to_string();
     let unreachable = |reason: String| LinkError::Unreachable { peer: peer(), reason };
     let ended = |error: quinn::ConnectionError| match end_of(&error) {
-        End::RefusedUs(reason) => refuses(Refusal::Other, &reason).by(to.name.as_str()),
-        End::RevokedUs(reason) => refuses(Refusal::Removed, &reason).by(to.name.as_str()),
+        // Who closes has shown no hello, so what it says of this node is for people alone.
+        End::RefusedUs(reason) | End::RevokedUs(reason) => {
+            refuses(Refusal::Other, &reason).by(to.name.as_str())
+        }
         End::WeRefused(reason) => Refused::from(reason).by(to.name.as_str()),
         End::Moving(reason) | End::Busy(reason) | End::Lost(reason) => {
             LinkError::Unreachable { peer: peer(), reason: format!("{}: {reason}", to.address) }

@@ -4,7 +4,12 @@
 //! Promise 7, known sender; `reliability.md` 6. The tests speak the peer protocol themselves, with the
 //! files of the cluster's folder: a removed node's own, and forged ones by the authority's stolen key.
 
-use net::{Client, ClientConfig, Endpoint, FrameRx, FrameTx, Lane, Link, LinkError, PeerAddr};
+use std::collections::BTreeSet;
+
+use net::{
+    Accepted, Client, ClientConfig, Endpoint, FrameRx, FrameTx, Lane, Link, LinkError, PeerAddr,
+    Refused,
+};
 use proto::admin::{AdminChange, AdminKey, AdminOp};
 use proto::member::{Lead, MemberOp, RemoveNodes};
 use proto::peer::{Forward, Hello, NodeEvent, PEER_ALPN, PeerOp, PeerRequest, Refusal};
@@ -29,6 +34,17 @@ struct Impostor {
 
 impl Impostor {
     fn new(cluster: &Cluster, files: &Forged, raft_id: u64, incarnation: Vec<u8>) -> Self {
+        Self::at("127.0.0.1:0", cluster, files, raft_id, incarnation)
+    }
+
+    /// One that others find at an address.
+    fn at(
+        address: &str,
+        cluster: &Cluster,
+        files: &Forged,
+        raft_id: u64,
+        incarnation: Vec<u8>,
+    ) -> Self {
         let credentials = files.credentials().unwrap();
         let identity = credentials.identity().clone();
         let hello = Hello {
@@ -40,7 +56,7 @@ impl Impostor {
             ..Hello::default()
         };
         let _on = cluster.runtime().enter();
-        let endpoint = Endpoint::bind("127.0.0.1:0".parse().unwrap(), &credentials).unwrap();
+        let endpoint = Endpoint::bind(address.parse().unwrap(), &credentials).unwrap();
         Self { endpoint, credentials, hello }
     }
 
@@ -55,6 +71,22 @@ impl Impostor {
     fn ask(&self, cluster: &Cluster, to: &str, op: PeerOp) -> Option<Reply> {
         let (tx, rx) = self.open(cluster, to).unwrap();
         ask_on(cluster, (tx, rx), op)
+    }
+
+    /// Tells who dials it that it was removed, until all of these were told.
+    fn turns_away(&self, cluster: &Cluster, mut whom: BTreeSet<&str>) {
+        let told = async {
+            while !whom.is_empty() {
+                let Some(Accepted::Peer(mut peer)) = self.endpoint.accept().await else { continue };
+                let removed = |_: &Hello| Err(Refused::new(Refusal::Removed, "it was removed"));
+                let told = peer.handshake(self.hello.clone(), removed).await;
+                assert!(matches!(told, Err(LinkError::Refused { why: Refusal::Removed, .. })));
+                whom.remove(peer.peer().identity.name.as_str());
+            }
+        };
+        let patience = tests::patience::PATIENCE;
+        let told = cluster.wait(async { tokio::time::timeout(patience, told).await });
+        assert!(told.is_ok(), "these dial no more: {whom:?}");
     }
 
     /// Has a node serve a request in the name of somebody else.
@@ -256,6 +288,30 @@ fn a_key_that_nobody_admitted_is_not_let_in_whatever_it_claims() {
         }
     }
     cluster.wait_healthy().unwrap();
+}
+
+/// Whoever answers at a member's address, with its name and a key that nobody admitted, ends no node by
+/// saying that it was removed.
+///
+/// Seen to fail on the code before: n1 and n3 ended.
+#[test]
+fn a_nodes_removal_is_believed_by_the_key_of_a_member_alone() {
+    let mut cluster = Cluster::start(3).unwrap();
+    let pki = cluster.dir().join("pki");
+    let forge = Forge::stolen(&cluster.folder().join("forge"), &pki).unwrap();
+    let files = forge.identity(Role::Node, "n2", &pki.join("ca.crt")).unwrap();
+    let n2 = store_of(&cluster, "n2");
+    cluster.kill("n2").unwrap();
+    cluster.set_away("n2");
+    let store = n2.incarnation.to_vec();
+    let impostor = Impostor::at(&n2.address, &cluster, &files, n2.raft_id, store);
+    impostor.turns_away(&cluster, BTreeSet::from(["n1", "n3"]));
+    // The word has arrived: who believes it ends now, and there is no majority any more.
+    impostor.turns_away(&cluster, BTreeSet::from(["n1", "n3"]));
+    cluster.user().ok(&["send", "--to", "*", "--id", "afterwards", "hi"]).unwrap();
+    for node in ["n1", "n3"] {
+        assert!(cluster.node(node).unwrap().is_running().unwrap(), "{node} has ended");
+    }
 }
 
 /// What a member may forward: what its client asked for, if the primary knows that client by its key.

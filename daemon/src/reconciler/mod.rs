@@ -44,7 +44,7 @@ use crate::time::NodeClock;
 use crate::trust::Trust;
 
 pub use self::own_membership::OwnMembership;
-pub(crate) use self::own_membership::{Listening, follow as follow_standing, is_first_store};
+pub(crate) use self::own_membership::{follow as follow_standing, is_first_store};
 pub(crate) use self::plan::missing;
 
 use self::failure_detector::{FailureDetector, Observed};

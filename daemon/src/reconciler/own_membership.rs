@@ -2,15 +2,12 @@
 //! was removed. Every node looks, primary or not.
 //!
 //! A removed node may have been away when that was decided, and its own state then never says so.
-//! The others refuse it with a code that does, and only one whose key is a member's is believed.
+//! The others refuse it then and say why; only one whose key is a member's is believed (`start`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
-use net::{FrameRx, FrameTx, Lane, Link, LinkError, PeerAddr, Refused};
-use proto::Name;
+use net::Refused;
 use proto::attest::Lack;
 use proto::member::{MemberRow, MemberState};
 use proto::peer::{Hello, Refusal};
@@ -96,42 +93,6 @@ pub(crate) fn is_first_store(rows: &[MemberRow], hello: &Hello) -> Result<(), Re
         return Ok(());
     }
     Err(Refused::new(Refusal::Lacks, Lack::Store.to_string()))
-}
-
-/// A link that listens to how it is refused.
-pub(crate) struct Listening {
-    link: Arc<dyn Link>,
-    removed: watch::Sender<bool>,
-}
-
-impl Listening {
-    /// The link, and whether another node has said that this one was removed.
-    pub(crate) fn new(link: Arc<dyn Link>) -> (Self, watch::Receiver<bool>) {
-        let (removed, told) = watch::channel(false);
-        (Self { link, removed }, told)
-    }
-}
-
-impl Link for Listening {
-    fn open<'a>(
-        &'a self,
-        to: &'a PeerAddr,
-        lane: Lane,
-    ) -> BoxFuture<'a, Result<(FrameTx, FrameRx), LinkError>> {
-        let opened = self.link.open(to, lane);
-        async move {
-            let opened = opened.await;
-            if let Err(LinkError::Refused { why: Refusal::Removed, .. }) = &opened {
-                self.removed.send_if_modified(|removed| !std::mem::replace(removed, true));
-            }
-            opened
-        }
-        .boxed()
-    }
-
-    fn forget(&self, peer: &Name) {
-        self.link.forget(peer);
-    }
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use config::{ClockMode, Config};
 use net::{CheckPeer, Link, MakeHello, PeerAddr, Port};
 use proto::Name;
 use proto::limits::{CLIENT_TURNS_KEPT, CLIENT_TURNS_MAX};
-use proto::peer::Hello;
+use proto::peer::{Hello, Refusal};
 use proto::settings::{Configure, OnLoss};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -197,8 +197,9 @@ impl Basis {
         let witness = machine.witness(store.identity(), Some(&store));
         let hello = hello_maker(identity_of(&node_identity), store.identity(), &witness, false);
         let takers = Takers::default();
-        let Dialling { link, straight, book, refused } =
-            Dialling::over(port.link(hello, dialled(&trust, &witness, &takers)));
+        let (told, refused) = watch::channel(false);
+        let Dialling { link, straight, book } =
+            Dialling::over(port.link(hello, dialled(&trust, &witness, &takers, told)));
         let timing = timing_of(&config, machine.log_kept);
         let members = monitor(&witness);
         let lead = Lead::new(node_clock.clone(), &config.clock);
@@ -272,7 +273,8 @@ impl Basis {
         let witness = machine.witness(&identity, None);
         let hello = hello_maker(identity_of(&node_identity), &identity, &witness, true);
         let takers = Takers::default();
-        let link = port.link(hello, dialled(&trust, &witness, &takers));
+        let (removed, _) = watch::channel(false);
+        let link = port.link(hello, dialled(&trust, &witness, &takers, removed));
         tasks.keep("witness", witness.clone().keep(None, tasks.stop().clone()));
         let Born { stores, admins, .. } = Born::of(seed.as_ref());
         let own = (identity.raft_id, node_identity.credentials.fingerprint());
@@ -302,16 +304,13 @@ struct Dialling {
     straight: Arc<dyn Link>,
     /// Where they have proven to be.
     book: Book,
-    /// Whether another node has refused this one for being removed.
-    refused: watch::Receiver<bool>,
 }
 
 impl Dialling {
     fn over(link: Arc<dyn Link>) -> Self {
-        let (link, refused) = reconciler::Listening::new(link);
-        let (straight, book): (Arc<dyn Link>, _) = (Arc::new(link), Book::default());
+        let (straight, book) = (link, Book::default());
         let link: Arc<dyn Link> = Arc::new(Roaming::new(Arc::clone(&straight), book.clone()));
-        Self { link, straight, book, refused }
+        Self { link, straight, book }
     }
 }
 
@@ -415,18 +414,28 @@ fn reconciler_parts(
     }
 }
 
-/// Whether a peer that was dialled is the one, and how it stands with what it has shown before.
-fn dialled(trust: &Arc<Trust>, witness: &Witness, takers: &Takers) -> CheckPeer {
+/// Whether a peer that was dialled is the one, and how it stands with what it has shown before. One that
+/// refuses this node is heeded by its key alone; `removed` notes that it says: as one that was removed.
+fn dialled(
+    trust: &Arc<Trust>,
+    witness: &Witness,
+    takers: &Takers,
+    removed: watch::Sender<bool>,
+) -> CheckPeer {
     let (trust, witness, takers) = (Arc::clone(trust), witness.clone(), takers.clone());
     Arc::new(move |peer, hello| {
         if trust.knows(peer) {
             witness.outlived_by(hello)?;
         }
-        let known = match hello.refusal.is_empty() {
-            true => trust.dialled(peer, hello),
-            false => trust.heeds(peer, hello),
-        };
-        known.and_then(|()| witness.answered_by(hello))?;
+        if hello.refusal.is_empty() {
+            trust.dialled(peer, hello)?;
+        } else {
+            trust.heeds(peer, hello)?;
+            if hello.why_refused() == Refusal::Removed {
+                removed.send_if_modified(|removed| !std::mem::replace(removed, true));
+            }
+        }
+        witness.answered_by(hello)?;
         takers.heard(hello);
         Ok(())
     })
