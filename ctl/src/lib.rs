@@ -34,6 +34,7 @@ mod seen_stamp_file;
 mod session;
 mod settings;
 mod spread;
+mod target;
 mod turn_file;
 mod verb;
 

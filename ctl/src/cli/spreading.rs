@@ -7,6 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use proto::Stream;
 
 use crate::scenario::Scenario;
+use crate::target::Target;
 
 /// How requests are spread over the gateways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -58,6 +59,10 @@ pub(crate) struct Bench {
     /// Messages a second, sent on time whether or not the earlier ones were answered
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) rate: u32,
+    /// Instead of a rate: so many messages on the way at all times, each next one as soon as one is
+    /// answered
+    #[arg(long, value_name = "N", conflicts_with = "rate", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) in_flight: Option<u16>,
     /// How long to send
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     pub(crate) duration: Duration,
@@ -70,6 +75,9 @@ pub(crate) struct Bench {
     /// Number of clients that share the load, each with its own connections
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) connections: u16,
+    /// What has to be reached, else the exit code is 10; may be repeated: p99=5ms, max=1s, rate=5000
+    #[arg(long = "target", value_name = "WHAT=LIMIT")]
+    pub(crate) targets: Vec<Target>,
 }
 
 /// Charts.

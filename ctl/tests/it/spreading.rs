@@ -221,6 +221,22 @@ fn a_bench_reads_back_what_it_sent() {
         assert_eq!(shown["counts"], json!({"n1": 20}));
         assert_eq!((&shown["failed"], &shown["lost"]), (&json!(0), &json!(u32::from(lose))));
         assert!(shown["p50_us"].as_u64() <= shown["max_us"].as_u64());
+        if lose {
+            continue;
+        }
+        let closed = ["bench", "--in-flight", "4", "--duration", "100ms", "--json"];
+        for (target, met) in [("max=1h", true), ("p50=1ns", false), ("rate=100000000", false)] {
+            let output = user.run(&[&closed[..], &["--target", target]].concat());
+            assert_eq!(output.status.code(), Some(if met { 0 } else { 10 }), "{target}");
+            let said = text(&output.stderr);
+            assert_eq!(said.contains(" is missed: "), !met, "{said}");
+            let shown = read_json(&text(&output.stdout));
+            assert_eq!(shown["targets"][0]["met"], json!(met));
+            assert!(shown["acked"].as_u64() >= Some(4), "{shown}");
+        }
+        let both = user.run(&["bench", "--in-flight", "4", "--rate", "5"]);
+        assert_eq!(both.status.code(), Some(2));
+        assert_eq!(user.run(&["bench", "--target", "p99"]).status.code(), Some(2));
     }
 }
 
