@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use proto::{Problem, ProblemCode};
 use tests::patience::when;
-use tests::{Cluster, Load, checks, until};
+use tests::{Cluster, Load, checks, segments, until};
 
 use crate::cluster::{SENDERS, TO, holds, start};
 use crate::run::Stop;
@@ -39,6 +39,9 @@ pub(crate) struct AtRest {
     history: tests::History,
     /// Sends until then.
     at_rest: usize,
+    /// Groups of the node's log that the others have noted, on their disks, that it has; see
+    /// [`AtRest::remembered`].
+    pub(crate) known_groups: usize,
 }
 
 /// Whether a store has noted the sums of all its tables, which it does within seconds. A bit that turns
@@ -57,12 +60,12 @@ fn tables_are_noted(store: &Path) -> Result<(), String> {
 
 impl AtRest {
     /// Starts a cluster of three, lets it take so many sends, and stops it. With `in_turn` they come one
-    /// after the other, and all are in the log. Otherwise a node puts them into tables, and half as
-    /// many follow.
+    /// after the other, all are in the log, and the others remember that. Otherwise a node puts them into
+    /// tables, and half as many follow.
     pub(crate) fn make(disk: &Path, work: &Path, acks: u64, in_turn: bool) -> Result<Self, Stop> {
         let cluster = start(disk, work, 3)?;
         let (base, history) = (disk.join("base"), tests::History::default());
-        let mut at_rest = Self { cluster, base, history, at_rest: 0 };
+        let mut at_rest = Self { cluster, base, history, at_rest: 0, known_groups: 0 };
         at_rest.send(acks, in_turn, "first")?;
         if !in_turn {
             at_rest.cluster.user().ok(&["compact", "-y", "--via", NODE])?;
@@ -70,6 +73,11 @@ impl AtRest {
         }
         let store = at_rest.cluster.data(NODE).join("store");
         until("all tables are noted", || tables_are_noted(&store)).map_err(Stop::violated)?;
+        if in_turn {
+            let newest = segments::newest(&at_rest.cluster.data(NODE))?;
+            at_rest.known_groups = segments::group_starts(&fs::read(newest)?).len();
+            at_rest.remembered()?;
+        }
         at_rest.stop()?;
         copy(&at_rest.cluster.dir(), &at_rest.base)?;
         at_rest.at_rest = at_rest.history.attempts.len();
@@ -83,6 +91,28 @@ impl AtRest {
         load.wait_more(acks).map_err(Stop::violated)?;
         self.history.attempts.extend(load.finish(&self.cluster)?.attempts);
         self.cluster.wait_level().map_err(Stop::violated)
+    }
+
+    /// Waits until the others have noted, on their disks, all that the node holds now. What it has written
+    /// within the last second before all are killed nobody may know of (README, P6).
+    fn remembered(&mut self) -> Result<(), Stop> {
+        let others: Vec<_> = self.cluster.names().into_iter().filter(|name| name != NODE).collect();
+        let saved = |cluster: &Cluster| -> anyhow::Result<Vec<_>> {
+            let file = |name: &String| cluster.data(name).join("store/remembered");
+            others.iter().map(|name| Ok(fs::metadata(file(name))?.modified()?)).collect()
+        };
+        // The first may have begun before the others heard of the end; the second comes a second later.
+        for number in 0..2 {
+            let before = saved(&self.cluster)?;
+            self.send(1, true, &format!("remembered{number}"))?;
+            until("what the others remember is saved", || {
+                let now = saved(&self.cluster).map_err(|error| format!("{error:#}"))?;
+                let saved = now.iter().zip(&before).all(|(now, before)| now > before);
+                when(saved, format!("{before:?}, {now:?}"))
+            })
+            .map_err(Stop::violated)?;
+        }
+        Ok(())
     }
 
     /// Kills all.
