@@ -24,11 +24,15 @@ WHAT
                 answer is not that of a linear scan
   apply         what it costs to apply what is committed, without network and log, by how many
                 messages an entry has; and the rows that a message leaves behind
+  reads         one message, and a page, of the primary, of a backup and of a backup's own state;
+                how long after its acknowledgement a message is with a follower on another node
+  failover      the longest time without an acknowledgement when the primary is killed, frozen or
+                stopped, so many times each; fails as replication does
 
   --seconds N   replication: time of each level, ramp-up not counted (default 5)
-                greedy: time of each turn (default 5)
+                greedy, failover: time of each turn (default 5); reads: of each row (default 5)
                 hlc, time-query: time of each row (default 2); clock: time of the readings (60)
-  --rounds N    greedy: turns of each kind (default 4)
+  --rounds N    greedy: turns of each kind (default 4); failover: the same (default 30)
   --records N   time-query: how many records there are (default 10000000, a few gigabytes)
                 apply: how many there will be (default 150000)
   --dir DIR     where a folder is made and removed; for processes of logd, the disk they write to
@@ -44,7 +48,6 @@ const SECONDS_MAX: f64 = 3600.0;
 const RECORDS: std::ops::RangeInclusive<u64> = 1000..=1_000_000_000;
 const RECORDS_QUICK: u64 = 20_000;
 const ROUNDS: std::ops::RangeInclusive<u32> = 1..=1000;
-const ROUNDS_USUAL: u32 = 4;
 
 /// What to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +58,8 @@ pub(crate) enum What {
     Clock,
     TimeQuery,
     Apply,
+    Reads,
+    Failover,
 }
 
 impl What {
@@ -66,6 +71,8 @@ impl What {
             "clock" => Some(Self::Clock),
             "time-query" => Some(Self::TimeQuery),
             "apply" => Some(Self::Apply),
+            "reads" => Some(Self::Reads),
+            "failover" => Some(Self::Failover),
             _ => None,
         }
     }
@@ -73,7 +80,9 @@ impl What {
     /// Time of one row, if none is given.
     const fn usual(self) -> Duration {
         match self {
-            Self::Replication | Self::Greedy => Duration::from_secs(5),
+            Self::Replication | Self::Greedy | Self::Reads | Self::Failover => {
+                Duration::from_secs(5)
+            }
             Self::Hlc | Self::TimeQuery | Self::Apply => Duration::from_secs(2),
             Self::Clock => Duration::from_secs(60),
         }
@@ -83,9 +92,27 @@ impl What {
     const fn records(self) -> u64 {
         match self {
             Self::Apply => 150_000,
-            Self::Replication | Self::Greedy | Self::Hlc | Self::Clock | Self::TimeQuery => {
-                10_000_000
-            }
+            Self::Replication
+            | Self::Greedy
+            | Self::Hlc
+            | Self::Clock
+            | Self::TimeQuery
+            | Self::Reads
+            | Self::Failover => 10_000_000,
+        }
+    }
+
+    /// Turns of each kind, if no number is given.
+    const fn rounds(self) -> u32 {
+        match self {
+            Self::Failover => 30,
+            Self::Replication
+            | Self::Greedy
+            | Self::Hlc
+            | Self::Clock
+            | Self::TimeQuery
+            | Self::Apply
+            | Self::Reads => 4,
         }
     }
 }
@@ -169,7 +196,7 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> anyhow::Result<A
     };
     let usual_records = if quick { RECORDS_QUICK } else { what.records() };
     let records = records.unwrap_or(usual_records);
-    let rounds = rounds.unwrap_or(if quick { 1 } else { ROUNDS_USUAL });
+    let rounds = rounds.unwrap_or_else(|| if quick { 1 } else { what.rounds() });
     Ok(Asked::Run(Args { what, window, ramp, rounds, records, dir, out, quick }))
 }
 

@@ -7,7 +7,9 @@ use anyhow::Context as _;
 use net::{Client, ClientConfig};
 use proto::wire::{Op, Reply, Status};
 use tests::{Logd, User, ports, until};
+use tokio::signal::unix::{SignalKind, signal};
 
+use crate::args::Args;
 use crate::machine;
 
 /// Nodes of a cluster.
@@ -22,6 +24,38 @@ const CALL_TIME: Duration = Duration::from_secs(30);
 /// Exit code of a daemon whose port somebody else has.
 const PORT_TAKEN: i32 = 3;
 const ATTEMPTS: usize = 10;
+
+/// Starts a cluster, measures with it, and ends it, also when a signal ends this program. What is measured
+/// does not count if a node has panicked.
+///
+/// # Errors
+/// When the cluster does not become healthy, as `measure` says, or by a signal.
+pub(crate) fn measured<T>(
+    args: &Args,
+    nodes: u16,
+    measure: impl AsyncFnOnce(&mut Cluster) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start a runtime")?;
+    // Made before the first process of ours, so that a signal finds us ready to end them.
+    let _guard = runtime.enter();
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut cluster = Cluster::start(&args.dir, nodes)?;
+    let measured = runtime.block_on(async {
+        tokio::select! {
+            measured = measure(&mut cluster) => measured,
+            _ = term.recv() => Err(anyhow::anyhow!("terminated")),
+            _ = int.recv() => Err(anyhow::anyhow!("interrupted")),
+        }
+    })?;
+    let panics = tests::checks::nobody_panicked(&cluster.logs());
+    runtime.block_on(async { drop(cluster) });
+    anyhow::ensure!(panics.is_empty(), "a node panicked: {panics:?}");
+    Ok(measured)
+}
 
 /// A running cluster. Its processes end and its folder goes when this is dropped.
 pub(crate) struct Cluster {
@@ -71,7 +105,7 @@ impl Cluster {
     }
 
     /// Waits for health; `false` if a node found its port taken.
-    fn is_settled(&mut self) -> anyhow::Result<bool> {
+    pub(crate) fn is_settled(&mut self) -> anyhow::Result<bool> {
         let mut taken = false;
         until("a healthy cluster", || {
             for node in &mut self.nodes {
@@ -91,6 +125,15 @@ impl Cluster {
     /// Its folder, on the disk that is measured.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// One of its nodes.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub(crate) fn node(&mut self, name: &str) -> anyhow::Result<&mut Logd> {
+        let node = self.nodes.iter_mut().find(|node| node.name() == name);
+        node.with_context(|| format!("no node {name}"))
     }
 
     /// Names of its nodes.

@@ -52,6 +52,8 @@ pub(crate) struct Done {
     pub(crate) tally: Tally,
     /// For each worker, the fates of its sends in the order of their numbers, ramp-up included.
     pub(crate) all: Vec<Vec<Fate>>,
+    /// When each that was done well was answered, ramp-up included, in no order.
+    pub(crate) ends: Vec<Instant>,
 }
 
 /// Name of a message: level, worker, number.
@@ -80,13 +82,14 @@ pub(crate) async fn run(clients: &[Client], level: Level, work: Work) -> anyhow:
             tokio::spawn(loop_.run())
         })
         .collect();
-    let (mut tally, mut all) = (Tally::new()?, Vec::new());
+    let (mut tally, mut all, mut ends) = (Tally::new()?, Vec::new(), Vec::new());
     for worker in workers {
-        let (own, fates) = worker.await??;
+        let (own, fates, ended) = worker.await??;
         tally.add(&own)?;
         all.push(fates);
+        ends.extend(ended);
     }
-    Ok(Done { figures: tally.figures(level.window), tally, all })
+    Ok(Done { figures: tally.figures(level.window), tally, all, ends })
 }
 
 /// One worker.
@@ -99,14 +102,14 @@ struct Loop {
 }
 
 impl Loop {
-    async fn run(self) -> anyhow::Result<(Tally, Vec<Fate>)> {
+    async fn run(self) -> anyhow::Result<(Tally, Vec<Fate>, Vec<Instant>)> {
         let end = self.begin + self.level.window;
-        let (mut tally, mut fates) = (Tally::new()?, Vec::new());
+        let (mut tally, mut fates, mut ends) = (Tally::new()?, Vec::new(), Vec::new());
         loop {
             let op = self.op(fates.len());
             let began = Instant::now();
             if began >= end {
-                return Ok((tally, fates));
+                return Ok((tally, fates, ends));
             }
             let answer = self.client.call(op).await;
             let ended = Instant::now();
@@ -115,6 +118,7 @@ impl Loop {
             match self.judge(answer.map(|answer| answer.reply)) {
                 Ok(fate) => {
                     fates.extend(fate);
+                    ends.push(ended);
                     if counts {
                         tally.note(ended - began, in_window);
                     } else if in_window {

@@ -1,6 +1,6 @@
 //! What logd costs, measured: replication beside the disk and the network, a quiet client beside a
 //! greedy one, a stamp beside another hybrid logical clock, the clock beside the truth, a search by time
-//! beside a linear scan, and applying alone.
+//! beside a linear scan, applying alone, reads and followers, and the gap when the primary goes.
 //!
 //! Data goes to standard output, as one JSON document; a table for people to standard error.
 //!
@@ -11,12 +11,14 @@ mod args;
 mod clocks;
 mod cluster;
 mod disk;
+mod failover;
 mod figures;
 mod greedy;
 mod hlc;
 mod load;
 mod machine;
 mod processor;
+mod reads;
 mod replication;
 mod report;
 mod time_query;
@@ -49,6 +51,8 @@ fn main() -> ExitCode {
         What::Clock => clocks::run(&args),
         What::TimeQuery => time_query::run(&args),
         What::Apply => apply::run(&args),
+        What::Reads => reads::run(&args),
+        What::Failover => failover::run(&args),
     })
 }
 

@@ -12,11 +12,9 @@
 
 use anyhow::Context as _;
 use net::Client;
-use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Args;
-use crate::cluster::{Cluster, NODES};
+use crate::cluster::{self, Cluster, NODES};
 use crate::figures::Figures;
 use crate::load::{Level, Work};
 use crate::machine::{Machine, Usage};
@@ -32,32 +30,9 @@ const ECHOES: [usize; 2] = [1, 64];
 
 /// Measures, shows what was measured, and only then says whether it can be believed.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("cannot start a runtime")?;
-    // Made before the first process of ours, so that a signal finds us ready to end them.
-    let _guard = runtime.enter();
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let cluster = Cluster::start(&args.dir, NODES)?;
-    let report = runtime.block_on(async {
-        tokio::select! {
-            report = measure(args, &cluster) => report,
-            _ = term.recv() => Err(anyhow::anyhow!("terminated")),
-            _ = int.recv() => Err(anyhow::anyhow!("interrupted")),
-        }
-    })?;
-    finish(args, &runtime, cluster, &report)
-}
-
-fn finish(args: &Args, runtime: &Runtime, cluster: Cluster, report: &Report) -> anyhow::Result<()> {
+    let report = cluster::measured(args, NODES, async |cluster| measure(args, cluster).await)?;
     report::say(&report.table());
     report.write(args.out.as_deref())?;
-    let logs = cluster.logs();
-    runtime.block_on(async { drop(cluster) });
-    let panics = tests::checks::nobody_panicked(&logs);
-    anyhow::ensure!(panics.is_empty(), "a node panicked: {panics:?}");
     anyhow::ensure!(report.faults.is_empty(), "messages: {}", report.faults.join("; "));
     for row in &report.sends {
         anyhow::ensure!(
