@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use certs::CertError;
 use config::{Config, Tls};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,9 @@ use crate::logging::Logging;
 use crate::node_identity::{NodeIdentity, ProofError};
 use crate::notify::Notifier;
 use crate::signals::Signals;
+
+/// Threads for reads, joins, snapshots and all else that may take long.
+const ASIDE_THREADS: usize = 2;
 
 /// Between two looks at the files that others may rotate.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -45,6 +48,8 @@ pub struct Process {
     pub stop: CancellationToken,
     /// Reloads that were asked for.
     pub reloads: Reloads,
+    /// The runtime of what may take long or wait for a disk.
+    pub aside: Handle,
 }
 
 /// Starts the process as the command line says, and returns when it may end.
@@ -77,12 +82,20 @@ where
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    let runtime = Builder::new_multi_thread().enable_all().thread_name("logd").build();
+    let (core, aside) = (runtime("logd-core", 1)?, runtime("logd-aside", ASIDE_THREADS)?);
+    let beside = aside.handle().clone();
+    core.block_on(supervise(config, node_identity, logging, beside, run))
+}
+
+/// A runtime. The way of a message has one thread, for to wake another one costs more than most of its
+/// steps; what would hold it up is done aside, or gives the thread's other tasks to another one.
+fn runtime(name: &str, threads: usize) -> Result<ManuallyDrop<Runtime>, Failed> {
+    let mut builder = Builder::new_multi_thread();
+    let runtime = builder.worker_threads(threads).thread_name(name).enable_all().build();
     let runtime = runtime.map_err(Failed::other("start the runtime"))?;
     // The process ends next, in whatever state its tasks are. To drop them one by one makes some panic
     // that wait for others; and nothing durable depends on their end.
-    let runtime = ManuallyDrop::new(runtime);
-    runtime.block_on(supervise(config, node_identity, logging, run))
+    Ok(ManuallyDrop::new(runtime))
 }
 
 /// Certificates that fit; those that are over are renewed first.
@@ -110,6 +123,7 @@ async fn supervise<Run, Running>(
     config: Config,
     node_identity: NodeIdentity,
     logging: Logging,
+    aside: Handle,
     run: Run,
 ) -> Result<(), Failed>
 where
@@ -130,7 +144,8 @@ where
         logging,
         notifier: notifier.clone(),
     };
-    let process = Process { notifier: notifier.clone(), stop: signals.stop.clone(), reloads };
+    let stop = signals.stop.clone();
+    let process = Process { notifier: notifier.clone(), stop, reloads, aside };
     let stopping = async {
         signals.stop.cancelled().await;
         notifier.stopping();

@@ -16,6 +16,7 @@ use proto::limits::PAGE_BYTES_MAX;
 use proto::peer::{Hello, PeerOp, PeerRequest, Refusal};
 use proto::wire::{Op, Read, Reply, Request, Response};
 use proto::{Answering, ErrorCode, Failure, Role};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -42,6 +43,8 @@ pub struct Server {
     pub requests: TaskTracker,
     /// Which of the clients' requests are worked on.
     pub turns: Turns,
+    /// Where what may take long is served, so that nothing else waits for that.
+    pub aside: Handle,
 }
 
 impl Server {
@@ -50,7 +53,11 @@ impl Server {
         while let Some(accepted) = port.accept().await {
             let this = self.clone();
             let stop = self.stop.clone();
-            tokio::spawn(async move {
+            let runtime = match &accepted {
+                Accepted::Client(_) | Accepted::Peer(_) => Handle::current(),
+                Accepted::Joiner(_) => self.aside.clone(),
+            };
+            runtime.spawn(async move {
                 let serve = async {
                     match accepted {
                         Accepted::Client(client) => this.client(client).await,
@@ -80,6 +87,7 @@ impl Server {
         let mut is_admin = false;
         self.node.was_admin(&principal, &mut is_admin);
         let direct = Direct::new(self.node.clone(), principal.clone(), self.requests.clone());
+        let here = Handle::current();
         loop {
             let incoming = tokio::select! {
                 () = changes.next(), if watched => None,
@@ -106,7 +114,9 @@ impl Server {
             self.node.sessions().seen(&name, now());
             for (request, reply) in asked {
                 let (this, principal) = (self.clone(), principal.clone());
-                self.requests.spawn(async move { this.one(&principal, request, reply).await });
+                let runtime = if is_quick(&request) { &here } else { &self.aside };
+                let one = async move { this.one(&principal, request, reply).await };
+                drop(self.requests.spawn_on(one, runtime));
             }
         }
         self.node.sessions().disconnected(&name, now());
@@ -326,7 +336,12 @@ impl Server {
                 Lane::Append | Lane::Urgent | Lane::Snapshot => all.clone(),
             };
             let (this, certified) = (self.clone(), Arc::clone(&certified));
-            tokio::spawn(async move {
+            let runtime = match stream.lane {
+                // Its rows wait for the disk.
+                Lane::Snapshot => self.aside.clone(),
+                Lane::Request | Lane::Append | Lane::Urgent => Handle::current(),
+            };
+            runtime.spawn(async move {
                 tokio::select! {
                     biased;
                     () = ends.cancelled() => {}
@@ -443,6 +458,12 @@ fn log_lost(sent: Result<(), LinkError>) {
     if let Err(error) = sent {
         tracing::debug!(%error, "an answer was not taken");
     }
+}
+
+/// Whether nothing of what a request asks for takes long here: what is to be ordered is only handed on.
+fn is_quick(request: &Request) -> bool {
+    let op = request.op.as_ref();
+    op.is_some_and(|op| op.is_write() || matches!(op, Op::Ping(_)))
 }
 
 /// A request that has so much time left.

@@ -6,6 +6,7 @@ use std::fmt;
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt as _;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,10 @@ pub struct Tasks {
     stop: CancellationToken,
     /// The first that fell.
     fallen: watch::Sender<Option<Fallen>>,
+    /// The runtime of those that may take long; `None`: that of the others.
+    aside: Option<Handle>,
+    /// Whether these here do.
+    long: bool,
 }
 
 /// A task that has ended and should not have.
@@ -52,7 +57,25 @@ impl Tasks {
     /// Tasks that are to end when `stop` is cancelled. What happens to them afterwards is their own affair.
     #[must_use]
     pub fn until(stop: CancellationToken) -> Self {
-        Self { stop, fallen: watch::Sender::new(None) }
+        Self { stop, fallen: watch::Sender::new(None), aside: None, long: false }
+    }
+
+    /// Has a runtime for what may take long or wait for a disk, so that nothing else waits for that.
+    #[must_use]
+    pub fn beside(self, aside: Handle) -> Self {
+        Self { aside: Some(aside), ..self }
+    }
+
+    /// For tasks that may take long or wait for a disk.
+    #[must_use]
+    pub fn aside(&self) -> Self {
+        Self { long: true, ..self.clone() }
+    }
+
+    /// The runtime of such tasks. To be called on a runtime.
+    #[must_use]
+    pub fn aside_runtime(&self) -> Handle {
+        self.aside.clone().unwrap_or_else(Handle::current)
     }
 
     /// What tells the tasks to end.
@@ -102,7 +125,8 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let tasks = self.clone();
-        tokio::spawn(async move {
+        let runtime = if self.long { self.aside_runtime() } else { Handle::current() };
+        runtime.spawn(async move {
             let how = match AssertUnwindSafe(work).catch_unwind().await {
                 Ok(()) if may_end => return,
                 Ok(()) => End::Returned,
@@ -144,6 +168,24 @@ mod tests {
         // What falls after it, maybe because of it, is not the reason.
         tasks.keep("later", async {}).await.unwrap();
         assert_eq!(tasks.fallen().await, fallen);
+    }
+
+    /// Seen to fail with `aside` changing nothing.
+    #[tokio::test]
+    async fn what_may_take_long_has_threads_of_its_own() {
+        let mut aside = tokio::runtime::Builder::new_multi_thread();
+        let aside = aside.worker_threads(1).thread_name("aside").build().unwrap();
+        let tasks = tasks().beside(aside.handle().clone());
+        let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        for tasks in [tasks.clone(), tasks.aside()] {
+            let said = said.clone();
+            let name = || std::thread::current().name().map(str::to_owned);
+            tasks.once("names", async move { drop(said.send(name())) }).await.unwrap();
+        }
+        let here = std::thread::current().name().map(str::to_owned);
+        assert_eq!(heard.recv().await, Some(here));
+        assert_eq!(heard.recv().await, Some(Some("aside".to_owned())));
+        aside.shutdown_background();
     }
 
     #[tokio::test]

@@ -2,8 +2,9 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use certs::{Credentials, hmac_sha256};
 use proto::limits::{
@@ -12,8 +13,12 @@ use proto::limits::{
 use proto::wire::{CLIENT_ALPN, CLIENT_NUMBERED_ALPN};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::crypto::{CryptoError, HmacKey};
-use quinn::{ConnectionId, ConnectionIdGenerator, EndpointConfig, TransportConfig, VarInt};
+use quinn::{
+    AsyncTimer, AsyncUdpSocket, ConnectionId, ConnectionIdGenerator, EndpointConfig, Runtime,
+    TokioRuntime, TransportConfig, VarInt,
+};
 use rustix::net::sockopt;
+use tokio::runtime::Handle;
 
 use crate::NetError;
 
@@ -66,13 +71,37 @@ pub(crate) fn socket(address: SocketAddr) -> Result<UdpSocket, NetError> {
     Ok(socket)
 }
 
+/// The runtime that an endpoint was bound on: its connections stay there, whoever dials.
+#[derive(Debug)]
+struct Here(Handle);
+
+impl Runtime for Here {
+    fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
+        let _here = self.0.enter();
+        TokioRuntime.new_timer(at)
+    }
+
+    fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        drop(self.0.spawn(future));
+    }
+
+    fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        let _here = self.0.enter();
+        TokioRuntime.wrap_udp_socket(socket)
+    }
+
+    fn now(&self) -> Instant {
+        TokioRuntime.now()
+    }
+}
+
 /// Binds an endpoint; must be called on a tokio runtime.
 pub(crate) fn endpoint(
     address: SocketAddr,
     config: EndpointConfig,
     server: Option<quinn::ServerConfig>,
 ) -> Result<quinn::Endpoint, NetError> {
-    let runtime = Arc::new(quinn::TokioRuntime);
+    let runtime = Arc::new(Here(Handle::current()));
     quinn::Endpoint::new(config, server, socket(address)?, runtime)
         .map_err(|source: io::Error| NetError::Bind { address, source })
 }

@@ -374,6 +374,10 @@ where
         if silent.load(Ordering::Relaxed) {
             break;
         }
+        if lane == Lane::Append && request.entries.is_empty() {
+            // It says how far the log is committed. Whoever waits here for just that goes first.
+            tokio::task::yield_now().await;
+        }
         let Some(request) = codec::encode_append(request) else {
             // The engine begins anew, and sees then that a snapshot has to go.
             tracing::debug!("an append stream ended: what it was to send next is purged");

@@ -58,7 +58,11 @@ impl Handle {
             }
         });
         let mut answers = std::pin::pin!(self.raft.stream_append(requests));
+        let mut told = Told::default();
         while let Some(answer) = answers.next().await {
+            if !told.is_news(&answer) {
+                continue;
+            }
             let answer = match answer {
                 Ok(answer) => codec::encode_appended(&answer),
                 Err(error) => Response { kind: Some(ResponseKind::Refused(error.to_string())) },
@@ -258,6 +262,21 @@ impl Handle {
     }
 }
 
+/// How far the last answer on an append stream went.
+#[derive(Debug, Default)]
+struct Told(Option<Option<LogId>>);
+
+impl Told {
+    /// Whether an answer says more than the last one. A request that brings no entries only says how far the
+    /// log is committed: it is answered as the one before it, and nobody waits for that.
+    fn is_news<R, E>(&mut self, answer: &Result<Result<Option<LogId>, R>, E>) -> bool {
+        let matched = answer.as_ref().ok().and_then(|answer| answer.as_ref().ok()).copied();
+        let news = matched.is_none() || matched != self.0;
+        self.0 = matched;
+        news
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 enum SnapshotError {
     #[error(transparent)]
@@ -318,5 +337,22 @@ async fn send_last(lane: Lane, tx: &mut FrameTx, kind: ResponseKind) {
     };
     if let Err(error) = sent {
         tracing::debug!(%error, ?lane, "an answer was not taken");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seen to fail with every answer sent.
+    #[test]
+    fn an_answer_is_sent_if_it_says_more_than_the_last() {
+        let place = |index| Some(LogId::new(CommittedLeader::new(2), index));
+        let (mut told, fine) = (Told::default(), |at| Ok::<_, ()>(Ok::<_, &str>(at)));
+        let answers = [fine(None), fine(None), fine(place(7)), fine(place(7)), fine(place(8))];
+        let news = answers.map(|answer| told.is_news(&answer));
+        assert_eq!(news, [true, false, true, false, true], "the first is always sent");
+        assert!(told.is_news(&Ok::<_, ()>(Err("conflict"))) && told.is_news(&fine(place(8))));
+        assert!(told.is_news(&Err::<Result<_, ()>, _>("stopped")));
     }
 }

@@ -126,7 +126,7 @@ impl Machine {
         tasks: &Tasks,
     ) -> NodeClock {
         let (counter, name) = (self.counter.clone(), name.clone());
-        NodeClock::with_counter(&config.clock, ceiling, events, name, tasks, counter)
+        NodeClock::with_counter(&config.clock, ceiling, events, name, &tasks.aside(), counter)
     }
 
     fn witness(&self, identity: &StoreIdentity, store: Option<&Store>) -> Witness {
@@ -167,9 +167,10 @@ impl Parts {
             }
         };
         let server = start_server(&node, exchanges, &port, &tasks);
-        tasks.once("disk", watch_disk(node.clone(), reserve_bytes, tasks.stop().clone()));
-        tasks.keep_until_stop("states", compare_states(node.clone()));
-        tasks.keep_until_stop("scrubber", scrub(node.clone(), scrub_bytes_per_s));
+        let aside = tasks.aside();
+        aside.once("disk", watch_disk(node.clone(), reserve_bytes, tasks.stop().clone()));
+        aside.keep_until_stop("states", compare_states(node.clone()));
+        aside.keep_until_stop("scrubber", scrub(node.clone(), scrub_bytes_per_s));
         Ok(Running { node, server, port, tasks, blocking })
     }
 }
@@ -220,7 +221,7 @@ impl Basis {
         let just_joined = store.durable()?.last.is_none();
         take_part(&engine, &witness, just_joined, &tasks).await;
         let parts = lead::Parts::new(&engine, &members, &store, timing.election_max_ms);
-        lead.start(parts, config.clock.unsynced_start, &tasks);
+        lead.start(parts, config.clock.unsynced_start, &tasks.aside());
         let parts = proposer::Parts {
             engine: engine.clone(),
             node_clock: node_clock.clone(),
@@ -231,7 +232,7 @@ impl Basis {
         };
         let proposer = start_writing(parts, &tasks);
         let standing =
-            reconciler::follow_standing(&engine, store.clone(), Arc::clone(&trust), &tasks);
+            reconciler::follow_standing(&engine, store.clone(), Arc::clone(&trust), &tasks.aside());
         let core = Core {
             engine,
             proposer,
@@ -248,9 +249,9 @@ impl Basis {
         let reconciling = reconciler_parts(&core, &node_clock, &members, &trust, &machine.chance);
         let outside = machine.around(node_clock, (link, takers), members, witness, trust);
         let node = Node::new(&config, node_identity, outside, Body::Whole(Box::new(core)));
-        reconciler::start(reconciling(&node), &tasks);
+        reconciler::start(reconciling(&node), &tasks.aside());
         start_telling(&node, events, event_queue, &tasks);
-        follow_moved(&node, straight, book, &tasks);
+        follow_moved(&node, straight, book, &tasks.aside());
         let exchanges = exchanges_of(&node);
         Ok((node, exchanges))
     }
@@ -325,7 +326,7 @@ fn start_telling(node: &Node, events: EventSink, queue: EventQueue, tasks: &Task
     tasks.keep("events", queue.run(store, tasks.stop().clone()));
     let complaining = node.clone();
     let problems = move || complaining.own_problems();
-    tasks.keep_until_stop("alarms", alarms::run(node.name().clone(), problems, events));
+    tasks.aside().keep_until_stop("alarms", alarms::run(node.name().clone(), problems, events));
 }
 
 /// Starts who stamps and orders, and who orders what retention asks for.
@@ -335,7 +336,7 @@ fn start_writing(parts: proposer::Parts, tasks: &Tasks) -> Proposer {
     let node = parts.node.clone();
     let proposer = Proposer::start(parts, tasks);
     let janitor = Janitor { engine, proposer: proposer.clone(), store, node_clock, node };
-    tasks.keep("janitor", janitor.run(tasks.stop().clone()));
+    tasks.aside().keep("janitor", janitor.run(tasks.stop().clone()));
     proposer
 }
 
@@ -476,6 +477,7 @@ fn start_server(node: &Node, exchanges: Exchanges, port: &Arc<dyn Port>, tasks: 
         drain: CancellationToken::new(),
         requests: TaskTracker::new(),
         turns: Turns::new(CLIENT_TURNS_MAX, CLIENT_TURNS_KEPT),
+        aside: tasks.aside_runtime(),
     };
     tasks.keep("server", server.clone().run(Arc::clone(port)));
     tasks.keep("members", ask_members(node.clone(), exchanges, tasks.clone()));

@@ -62,7 +62,8 @@ pub async fn run(
             None
         }
     };
-    let started = Box::pin(start(&config, node_identity, &endpoint, opened, seed)).await;
+    let tasks = Tasks::until(CancellationToken::new()).beside(process.aside.clone());
+    let started = Box::pin(start(&config, node_identity, &endpoint, (opened, seed), tasks)).await;
     let running = match (started, &store) {
         (Ok(running), _) => running,
         (Err(error), Some(store)) => return Err(ended_by(store, error).await),
@@ -79,8 +80,8 @@ async fn start(
     config: &Config,
     node_identity: NodeIdentity,
     endpoint: &Endpoint,
-    opened: Opened,
-    seed: Option<Seed>,
+    (opened, seed): (Opened, Option<Seed>),
+    tasks: Tasks,
 ) -> Result<Running, StoreError> {
     if let (Opened::Intact(store), Some(seed)) = (&opened, &seed) {
         put_to_use(config, store, seed).await?;
@@ -95,7 +96,7 @@ async fn start(
         opened,
         seed,
         machine: Machine::real(config),
-        tasks: Tasks::until(CancellationToken::new()),
+        tasks,
     };
     parts.start().await
 }
@@ -139,8 +140,8 @@ async fn until_the_end(
     running: &Running,
     process: Process,
 ) -> Result<(), Failed> {
-    let Process { notifier, stop, reloads } = process;
-    let tasks = &running.tasks;
+    let Process { notifier, stop, reloads, .. } = process;
+    let tasks = &running.tasks.aside();
     keep_certificate(&running.node, &config.tls, &reloads.trigger(), tasks);
     note_members(&running.node, config, tasks);
     let (endpoint, node) = (endpoint.clone(), running.node.clone());
@@ -158,7 +159,10 @@ async fn until_the_end(
         }
     });
     let (fed, node, stopping) = (notifier.clone(), running.node.clone(), tasks.stop().clone());
-    tasks.once("watchdog", async move { fed.watchdog(move || progress(&node), stopping).await });
+    // With those whose progress it tells of.
+    running
+        .tasks
+        .once("watchdog", async move { fed.watchdog(move || progress(&node), stopping).await });
     tokio::select! {
         () = stop.cancelled() => {}
         () = can_serve(&running.node) => notifier.ready(),
