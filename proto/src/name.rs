@@ -62,6 +62,16 @@ impl FromStr for Name {
 pub struct MessageId(String);
 
 impl MessageId {
+    /// Whether a text is an id, for who needs no copy of it.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn check(text: &str) -> Result<(), NameError> {
+        let fits =
+            (1..=ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        if fits { Ok(()) } else { Err(NameError::Id(shorten(text))) }
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -79,9 +89,7 @@ impl FromStr for MessageId {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let fits =
-            (1..=ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-        if fits { Ok(Self(text.to_owned())) } else { Err(NameError::Id(shorten(text))) }
+        Self::check(text).map(|()| Self(text.to_owned()))
     }
 }
 

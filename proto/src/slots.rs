@@ -7,8 +7,9 @@ use crate::name::Stream;
 #[must_use]
 pub fn stream_key(stream: &Stream) -> String {
     match stream {
-        Stream::Client(name) => format!("c:{name}"),
-        Stream::Group(name) => format!("g:{name}"),
+        // Joined, not formatted: apply makes one for every message.
+        Stream::Client(name) => ["c:", name.as_str()].concat(),
+        Stream::Group(name) => ["g:", name.as_str()].concat(),
         Stream::Everyone | Stream::Events => stream.to_string(),
     }
 }

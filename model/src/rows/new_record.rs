@@ -5,6 +5,7 @@ use bytes::{BufMut, Bytes};
 use clock::Stamp;
 use prost::encoding::{WireType, encode_key, encode_varint, message};
 use proto::Header;
+use proto::wire::Ack;
 
 use crate::SHARD;
 use crate::rows::hash::{Hash, Leaf};
@@ -27,6 +28,8 @@ pub(crate) struct NewRecord<'m> {
     pub(crate) primary: &'m str,
 }
 
+/// What the row of a first ack takes at most beside texts.
+const FIRST_ACK_BYTES: usize = 96;
 /// What the protobuf form of a record takes at most beside headers, body and texts.
 const FIXED_BYTES: usize = 192;
 /// The same for a header, beside its texts.
@@ -48,6 +51,35 @@ impl NewRecord<'_> {
             content: self.content,
         };
         leaf.hash()
+    }
+
+    /// The row of the first ack, as a `DedupRow` has it; `asked` is the hash of what asked for it.
+    pub(crate) fn first_ack(&self, asked: &Hash) -> Vec<u8> {
+        let texts = [self.primary, self.gateway, self.to];
+        let texts: usize = texts.iter().map(|text| text.len()).sum();
+        let mut row = Vec::with_capacity(FIRST_ACK_BYTES + texts);
+        number(1, self.seq, &mut row);
+        bytes(2, self.stamp, &mut row);
+        number(3, self.index, &mut row);
+        bytes(4, self.primary.as_bytes(), &mut row);
+        bytes(5, self.gateway.as_bytes(), &mut row);
+        bytes(6, self.to.as_bytes(), &mut row);
+        bytes(7, asked, &mut row);
+        row
+    }
+
+    /// The ack of its first sending.
+    pub(crate) fn ack(&self) -> Ack {
+        Ack {
+            shard: u32::from(SHARD),
+            seq: self.seq,
+            stamp: self.stamp.to_vec(),
+            primary: self.primary.to_owned(),
+            gateway: self.gateway.to_owned(),
+            id: self.id.to_owned(),
+            duplicate: false,
+            index: self.index,
+        }
     }
 
     /// The row: its stamp, then the record without it.
@@ -98,11 +130,12 @@ fn bytes(tag: u32, value: &[u8], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use prost::Message as _;
     use proto::Record;
 
     use super::*;
     use crate::rows::hash::leaf_hash;
-    use crate::rows::values::encode_record;
+    use crate::rows::values::{DedupRow, encode_record};
 
     fn text() -> impl Strategy<Value = String> {
         "[a-z@*$.-]{0,40}"
@@ -159,6 +192,20 @@ mod tests {
             let row = new.row(&leaf);
             prop_assert_eq!(&row, &encode_record(&mut record));
             prop_assert!(row.capacity() < row.len() + FIXED_BYTES + 3 * HEADER_BYTES);
+            let first = DedupRow {
+                seq,
+                stamp: Bytes::copy_from_slice(&stamp),
+                index,
+                primary: primary.clone(),
+                gateway: gateway.clone(),
+                to: to.clone(),
+                content_hash: Bytes::copy_from_slice(&content),
+                answer: Bytes::new(),
+            };
+            let row = new.first_ack(&content);
+            prop_assert_eq!(&row, &first.encode_to_vec());
+            prop_assert!(row.capacity() < row.len() + FIRST_ACK_BYTES);
+            prop_assert_eq!(new.ack(), first.into_ack(&id, false));
         }
     }
 }

@@ -8,8 +8,6 @@
 use clock::Hlc;
 use proto::limits::{DEDUP_RETIRE_PER_COMMAND, DEDUP_WINDOW_NS};
 
-use prost::Message as _;
-
 use crate::rows::error::{QueryError, StateError, conflict};
 use crate::rows::hash::Hash;
 use crate::rows::keys;
@@ -105,12 +103,12 @@ impl Machine<'_> {
         fresh.key
     }
 
-    /// Remembers what was done under a key that was claimed.
-    pub(crate) fn remember(&mut self, key: Vec<u8>, first: &DedupRow) {
+    /// Remembers what was done under a key that was claimed: the row of a [`DedupRow`] of this stamp.
+    pub(crate) fn remember(&mut self, key: Vec<u8>, stamp: &[u8], first: Vec<u8>) {
         let now = self.state.last;
-        assert!(first.stamp.starts_with(&now.to_bytes()), "an ack is queued under its stamp");
+        assert!(stamp.starts_with(&now.to_bytes()), "an ack is queued under its stamp");
         assert!(now.ns >= self.state.dedup_floor_ns, "and above all that is forgotten");
-        self.put(Table::Dedup, key.clone(), first.encode_to_vec());
+        self.put(Table::Dedup, key.clone(), first);
         self.put(Table::DedupAge, keys::age(now), key);
     }
 

@@ -122,7 +122,8 @@ impl Machine<'_> {
             }
             None => {
                 let key = self.claim(fresh);
-                self.remember(key, &unrecorded(place, gateway, to, &asked));
+                let first = unrecorded(place, gateway, to, &asked);
+                self.remember(key, &first.stamp, first.encode_to_vec());
             }
         }
         self.changed(name, op)

@@ -23,7 +23,7 @@ pub(crate) fn check_send(
     body: &Bytes,
 ) -> Result<Stream, Failure> {
     let stream: Stream = to.parse().map_err(invalid)?;
-    id.parse::<MessageId>().map_err(invalid)?;
+    MessageId::check(id).map_err(invalid)?;
     if stream == Stream::Events {
         return Err(denied("'$events' is written by the cluster alone"));
     }
@@ -40,7 +40,7 @@ pub(crate) fn says_change(headers: &[Header]) -> bool {
 }
 
 pub(crate) fn check_event(id: &str, headers: &[Header], body: &Bytes) -> Result<(), Failure> {
-    id.parse::<MessageId>().map_err(invalid)?;
+    MessageId::check(id).map_err(invalid)?;
     check_content(headers, body)
 }
 
@@ -73,7 +73,7 @@ fn check_content(headers: &[Header], body: &Bytes) -> Result<(), Failure> {
 }
 
 pub(crate) fn check_delete(id: &str, from: &str, reason: &str) -> Result<(), Failure> {
-    id.parse::<MessageId>().map_err(invalid)?;
+    MessageId::check(id).map_err(invalid)?;
     check_optional_name(from)?;
     if reason.len() > REASON_BYTES_MAX {
         let len = reason.len();

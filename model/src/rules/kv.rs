@@ -121,7 +121,7 @@ impl Machine<'_> {
             answer: short.encode_to_vec().into(),
         };
         let key = self.claim(fresh);
-        self.remember(key, &first);
+        self.remember(key, &first.stamp, first.encode_to_vec());
         Ok(Outcome::Kv(rows))
     }
 

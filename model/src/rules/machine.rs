@@ -34,7 +34,8 @@ pub struct Machine<'v> {
     pub(crate) state: State,
     /// Registry rows looked up so far: every send asks for two of them.
     pub(crate) clients: HashMap<String, Option<ClientRow>>,
-    pub(crate) digest: EntryDigest,
+    /// Apart, because a hasher is large and machines are moved.
+    pub(crate) digest: Box<EntryDigest>,
     pub(crate) ratcheted: u64,
     pub(crate) applied: bool,
 }
@@ -45,6 +46,8 @@ pub struct Machine<'v> {
 pub struct Carried {
     state: State,
     clients: HashMap<String, Option<ClientRow>>,
+    /// For the room that it has by now.
+    digest: Box<EntryDigest>,
 }
 
 /// What a command came to.
@@ -105,7 +108,7 @@ impl<'v> Machine<'v> {
             rows: Overlay::new(view),
             state: State::load(view)?,
             clients: HashMap::new(),
-            digest: EntryDigest::new(),
+            digest: Box::new(EntryDigest::new()),
             ratcheted: 0,
             applied: false,
         })
@@ -114,15 +117,8 @@ impl<'v> Machine<'v> {
     /// A machine that goes on where another one ended. `view` holds what that one changed.
     #[must_use]
     pub fn resume(view: &'v dyn View, carried: Carried) -> Self {
-        let Carried { state, clients } = carried;
-        Self {
-            rows: Overlay::new(view),
-            state,
-            clients,
-            digest: EntryDigest::new(),
-            ratcheted: 0,
-            applied: false,
-        }
+        let Carried { state, clients, digest } = carried;
+        Self { rows: Overlay::new(view), state, clients, digest, ratcheted: 0, applied: false }
     }
 
     /// How many proposed stamps had to be raised further than the stamps explain that applying takes by
@@ -169,7 +165,7 @@ impl<'v> Machine<'v> {
             self.rows.set(Table::Meta, keys::ONLY.to_vec(), Some(self.state.encode()));
             changes = self.rows.into_changes();
         }
-        (changes, Carried { state: self.state, clients: self.clients })
+        (changes, Carried { state: self.state, clients: self.clients, digest: self.digest })
     }
 
     /// Makes `stamp` the last one (I1).

@@ -1,6 +1,7 @@
 //! Send: one message becomes one record, or the ack that it got before. So does one event of a node.
 
 use bytes::Bytes;
+use proto::wire::Ack;
 use proto::{Header, Name, Stream};
 
 use crate::rows::command::Caller;
@@ -83,12 +84,12 @@ impl Machine<'_> {
         if *stream != Stream::Events {
             self.require_recipient(caller, stream)?;
         }
-        let first = self.append(place, caller, gateway, message, (fresh, content));
-        assert_eq!(first.seq, self.state.last_seq, "what is acknowledged was stored last");
-        Ok(Outcome::Sent(first.into_ack(id, false)))
+        let ack = self.append(place, caller, gateway, message, (fresh, content));
+        assert_eq!(ack.seq, self.state.last_seq, "what is acknowledged was stored last");
+        Ok(Outcome::Sent(ack))
     }
 
-    /// Stores a record and remembers it under what asked for it, whose hash is `asked`.
+    /// Stores a record, remembers it under what asked for it, whose hash is `asked`, and gives its ack.
     pub(crate) fn append(
         &mut self,
         place: &Place<'_>,
@@ -96,7 +97,7 @@ impl Machine<'_> {
         gateway: &str,
         message: &Message<'_>,
         (fresh, asked): (Fresh, &Hash),
-    ) -> DedupRow {
+    ) -> Ack {
         let &Message { stream, to, id, headers, body, content } = message;
         assert_eq!(place.stamp.hlc, self.state.last, "a record has the last stamp there is");
         debug_assert_eq!(stream.to_string(), to, "the text is that of the stream");
@@ -118,25 +119,15 @@ impl Machine<'_> {
         let dedup_key = self.claim(fresh);
         let len = self.put_new_record(&record);
         self.lead_to(stream, &record);
-        let first = DedupRow {
-            seq: record.seq,
-            stamp: Bytes::copy_from_slice(&stamp),
-            index: place.index,
-            primary: place.primary.to_owned(),
-            gateway: gateway.to_owned(),
-            to: to.to_owned(),
-            content_hash: Bytes::copy_from_slice(asked),
-            answer: Bytes::new(),
-        };
-        self.remember(dedup_key, &first);
-        assert_eq!(first.seq, self.state.last_seq + 1, "seqs are dense");
-        self.extend_blocks(first.seq, place.stamp);
-        self.state.last_seq = first.seq;
+        self.remember(dedup_key, &stamp, record.first_ack(asked));
+        assert_eq!(record.seq, self.state.last_seq + 1, "seqs are dense");
+        self.extend_blocks(record.seq, place.stamp);
+        self.state.last_seq = record.seq;
         self.state.bytes += len;
         if *stream != Stream::Events {
             self.state.gateways.count(gateway);
         }
-        first
+        record.ack()
     }
 
     /// Writes every row by which a record is found.
