@@ -8,6 +8,8 @@
 //! The target, a guess and not a bound, is the middle of the deepest overlap, if more than half of
 //! the servers that answer share it, and more than may lie: then it lies in an honest one's interval.
 
+use planted::Bug;
+
 use crate::interval::Interval;
 
 /// What a set of servers says together.
@@ -58,6 +60,7 @@ pub fn select(fresh: &[Interval], configured: usize) -> Selection {
     let sweep = Sweep::over(fresh, cover);
     assert!((1..=fresh.len()).contains(&sweep.depth), "{} of {} agree", sweep.depth, fresh.len());
     match (sweep.first_ns, sweep.last_ns) {
+        _ if planted::is(Bug::LiarBelieved) => believed(fresh),
         (Some(lo_ns), Some(hi_ns)) => match Interval::new(lo_ns, hi_ns) {
             Some(hull) => {
                 let outvotes = sweep.depth * 2 > fresh.len() && sweep.depth > liars;
@@ -69,6 +72,15 @@ pub fn select(fresh: &[Interval], configured: usize) -> Selection {
             None => Selection::Disagree,
         },
         _ => Selection::Disagree,
+    }
+}
+
+/// What a clock believes that goes by the narrowest answer: a bug.
+fn believed(fresh: &[Interval]) -> Selection {
+    let best = fresh.iter().min_by_key(|of| of.hi_ns().saturating_sub(of.lo_ns()));
+    match best {
+        Some(best) => Selection::Hull { hull: *best, majority: Some((*best).into()) },
+        None => Selection::NotEnough,
     }
 }
 

@@ -30,6 +30,7 @@ pub mod janitor;
 pub mod join;
 pub mod late;
 pub mod lead;
+pub mod pause;
 pub mod peer_monitor;
 pub mod proposer;
 mod queue;

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::node::{Deadline, Direct, Node, Principal};
+use crate::pause;
 use crate::peer_monitor::Exchanges;
 use crate::raft::URGENT_RAFT;
 use crate::trust::Entry;
@@ -57,7 +58,7 @@ impl Server {
                 Accepted::Client(_) | Accepted::Peer(_) => Handle::current(),
                 Accepted::Joiner(_) => self.aside.clone(),
             };
-            runtime.spawn(async move {
+            pause::spawn_on(&runtime, async move {
                 let serve = async {
                     match accepted {
                         Accepted::Client(client) => this.client(client).await,
@@ -112,14 +113,38 @@ impl Server {
                 None => continue,
             };
             self.node.sessions().seen(&name, now());
-            for (request, reply) in asked {
-                let (this, principal) = (self.clone(), principal.clone());
-                let runtime = if is_quick(&request) { &here } else { &self.aside };
-                let one = async move { this.one(&principal, request, reply).await };
-                drop(self.requests.spawn_on(one, runtime));
-            }
+            self.start_all(&principal, asked, &here);
         }
         self.node.sessions().disconnected(&name, now());
+    }
+
+    /// Serves requests, each in a task of its own: what may take long aside, the rest on this runtime.
+    fn start_all(&self, principal: &Principal, asked: Vec<(Request, ReplyTx)>, here: &Handle) {
+        for (request, reply) in asked {
+            let (this, principal) = (self.clone(), principal.clone());
+            let runtime = if is_quick(&request) { here } else { &self.aside };
+            let one = async move { this.one(&principal, request, reply).await };
+            drop(self.requests.spawn_on(pause::inherit(one), runtime));
+        }
+    }
+
+    /// Answers requests that came at once on a stream that they share.
+    pub(crate) async fn answer_many(
+        &self,
+        principal: &Principal,
+        requests: Vec<Request>,
+    ) -> Vec<Response> {
+        let direct = Direct::new(self.node.clone(), principal.clone(), self.requests.clone());
+        let within = |request: Request| {
+            let until = Deadline::of(&request).at();
+            let (numbered, answered) = Numbered::within(request);
+            (numbered, tokio::time::timeout_at(until, answered))
+        };
+        let (batch, answered): (Vec<_>, Vec<_>) = requests.into_iter().map(within).unzip();
+        let rest = direct.order(batch).into_iter().map(Numbered::alone).collect();
+        self.start_all(principal, rest, &Handle::current());
+        let answers = futures::future::join_all(answered).await.into_iter();
+        answers.map(|answer| answer.ok().flatten().unwrap_or_else(|| direct.too_late())).collect()
     }
 
     /// Answers one request when its turn comes, once.
@@ -341,7 +366,7 @@ impl Server {
                 Lane::Snapshot => self.aside.clone(),
                 Lane::Request | Lane::Append | Lane::Urgent => Handle::current(),
             };
-            runtime.spawn(async move {
+            pause::spawn_on(&runtime, async move {
                 tokio::select! {
                     biased;
                     () = ends.cancelled() => {}

@@ -11,6 +11,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::pause;
+
 /// Starts a node's tasks and watches over them. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Tasks {
@@ -126,7 +128,7 @@ impl Tasks {
     {
         let tasks = self.clone();
         let runtime = if self.long { self.aside_runtime() } else { Handle::current() };
-        runtime.spawn(async move {
+        pause::spawn_on(&runtime, async move {
             let how = match AssertUnwindSafe(work).catch_unwind().await {
                 Ok(()) if may_end => return,
                 Ok(()) => End::Returned,

@@ -17,6 +17,8 @@ pub struct Fact {
     pub shard: u16,
     /// What it says.
     pub what: What,
+    /// Where it begins, in bytes.
+    pub at: usize,
 }
 
 /// What a record says.
@@ -50,7 +52,7 @@ pub fn facts(store: &StoreId, bytes: &[u8], life: Option<u64>) -> Vec<Fact> {
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
         at += match read(store, rest, life) {
             Some(record) => {
-                note(&record, &mut found);
+                note(&record, at, &mut found);
                 record.length
             }
             None => ALIGN,
@@ -66,9 +68,9 @@ fn read<'a>(store: &StoreId, bytes: &'a [u8], wanted: Option<u64>) -> Option<Rec
     if fits { record::read(bytes, Seed::new(store, life)) } else { None }
 }
 
-fn note(record: &Record<'_>, found: &mut Vec<Fact>) {
+fn note(record: &Record<'_>, at: usize, found: &mut Vec<Fact>) {
     let (group, shard) = (record.head.group, record.head.shard);
-    let mut add = |shard, what| found.push(Fact { group, shard, what });
+    let mut add = |shard, what| found.push(Fact { group, shard, what, at });
     match &record.body {
         None => {}
         Some(Body::Entry { place, .. }) => add(shard, What::Entry(*place)),

@@ -55,6 +55,7 @@ bugs! {
     VoterStays "voter-stays" "membership" "the vote of a removed member counts on";
     TokenUsesUncounted "token-uses-uncounted" "membership" "a join token lets in as many as bring it";
     RepairKeepsId "repair-keeps-id" "repair" "a new store gets the raft id of the one that it replaces";
+    RepairsAtOnce "repairs-at-once" "repair" "a node is repaired while another one is";
     AttestationSkipped "attestation-skipped" "evidence" "nobody compares a store with what it has shown before";
     VotesBeforeMeeting "votes-before-meeting" "evidence" "a node votes before it has met those who could know better";
     MemoryNotSaved "memory-not-saved" "evidence" "what others have shown is forgotten at the end of a process";
@@ -78,12 +79,16 @@ bugs! {
     DedupForgotten "dedup-forgotten" "once" "a start forgets what was sent before";
     FloorNotRaised "floor-not-raised" "time" "entries that are taken do not raise the clock's floor";
     FloorWithoutLogical "floor-without-logical" "time" "of a stamp that is taken only the nanoseconds raise the floor";
+    GuardOpen "guard-open" "time" "a backup takes entries from the future";
+    LiarBelieved "liar-believed" "time" "the bounds are those of the server that answers best";
     CeilingNotSaved "ceiling-not-saved" "time" "the ceiling of stamps is kept in memory only";
     CeilingTooLow "ceiling-too-low" "time" "the ceiling on the disk lies below the one that is stamped up to";
     ReadAsksNobody "read-asks-nobody" "reads" "a primary does not ask a majority before a fresh read";
+    LeaseRead "lease-read" "reads" "a primary does not ask a majority that it heard a moment before it was last looked";
     ReadDoesNotWait "read-does-not-wait" "reads" "a node answers a fresh read from what it has applied so far";
     ReadOneBehind "read-one-behind" "reads" "a fresh read waits for the entry before the last one";
     PageSkipsOne "page-skips-one" "reads" "a read goes on one record too late behind a page";
+    EarlyAck "early-ack" "answers" "a message on a shared stream is acknowledged before a majority has it";
     UnknownCalledNotDone "unknown-called-not-done" "answers" "a proposal of unknown outcome is called not done";
     LateCalledNotDone "late-called-not-done" "answers" "a message that waits too long on a shared stream is called not done";
     AnswersMixedUp "answers-mixed-up" "answers" "messages of one entry get each other's answers";

@@ -29,9 +29,11 @@ use crate::note;
 use crate::trace::Trace;
 
 mod disk;
+mod future;
 mod membership;
 
 use self::disk::{At, Ever, OnDisk, Owed, TOLD_AFTER};
+use self::future::Future;
 use self::membership::Membership;
 
 /// A node that was started waits so long for all others before it votes, or a little more.
@@ -64,11 +66,14 @@ struct State {
     /// What every store has ever made durable, by raft id.
     ever: BTreeMap<u64, Ever>,
     membership: Membership,
+    future: Future,
     /// The second of virtual time, and the frames in it.
     flow: (u64, u64),
     /// Whether disks are damaged so that nobody may know: then two histories may come about.
     reckless: bool,
     wrong: Vec<String>,
+    /// What does not come to its end.
+    late: Vec<String>,
 }
 
 /// What is known of a node.
@@ -97,6 +102,13 @@ struct Watched {
     owes: Option<Owed>,
 }
 
+impl Watched {
+    /// Whether it runs, and its clock is trusted.
+    fn has_good_clock(&self) -> bool {
+        self.node.as_ref().is_some_and(|node| node.node_clock().state().is_trusted())
+    }
+}
+
 impl Auditor {
     /// One that listens to a switchboard.
     #[must_use]
@@ -113,11 +125,16 @@ impl Auditor {
         self.state.lock().reckless = true;
     }
 
+    /// The clock of a node jumps.
+    pub fn clock_jumps(&self, name: &str) {
+        self.state.lock().future.jumps(name);
+    }
+
     fn look(&self, look: impl FnOnce(&mut State, Duration)) {
         let mut state = self.state.lock();
-        let before = state.wrong.len();
+        let (wrong, late) = (state.wrong.len(), state.late.len());
         look(&mut state, self.trace.now());
-        for wrong in state.wrong.iter().skip(before) {
+        for wrong in state.wrong.iter().skip(wrong).chain(state.late.iter().skip(late)) {
             note!(self.trace, "WRONG: {wrong}");
             self.broken.cancel();
         }
@@ -132,6 +149,12 @@ impl Auditor {
     #[must_use]
     pub fn wrong(&self) -> Vec<String> {
         self.state.lock().wrong.clone()
+    }
+
+    /// What was seen not to come to its end.
+    #[must_use]
+    pub fn late(&self) -> Vec<String> {
+        self.state.lock().late.clone()
     }
 
     /// A process begins on a disk.
@@ -300,7 +323,7 @@ impl State {
         // Of two histories that meet, one refuses the other again and again.
         if *frames == FRAMES_MAX && !(self.reckless && planted::hides_from_attestation()) {
             let (from, to) = (heard.from, heard.to);
-            self.say(format!("the nodes talk without end: {from} to {to} at last"));
+            self.late.push(format!("the nodes talk without end: {from} to {to} at last"));
         }
         let passing = heard.passing;
         if passing.hello {
@@ -351,7 +374,7 @@ impl State {
                     node.minted = node.minted.max(highest.unwrap_or_default());
                 }
                 for (at, stamp) in stamped {
-                    self.stamped(from, at, stamp);
+                    self.stamped(from, at, stamp, now);
                 }
                 let known = self.primaries.insert(*term, *primary);
                 if known.is_some_and(|known| known != *primary) && !self.reckless {
@@ -380,10 +403,15 @@ impl State {
     }
 
     /// A primary has put an entry behind all that is committed.
-    fn stamped(&mut self, name: &str, at: At, stamp: Hlc) {
+    fn stamped(&mut self, name: &str, at: At, stamp: Hlc, now: Duration) {
         if self.stamps.insert(at, stamp).is_some() || self.reckless {
             return;
         }
+        let nodes = &self.nodes;
+        self.future.sent(at, stamp, now, || {
+            let good = nodes.iter().filter(|(_, watched)| watched.has_good_clock());
+            good.map(|(name, _)| name.clone()).collect()
+        });
         let (term, index) = at;
         let before = self.said_in.range(..index).rev().filter(|(_, said_in)| **said_in <= term);
         let mut before = before.filter_map(|(index, _)| self.committed.get_key_value(index));
@@ -412,7 +440,7 @@ impl State {
             (Overheard::Append { .. }, Overheard::Appended(matched)) => {
                 self.takes_part(from, "takes entries");
                 if let Some(matched) = matched {
-                    self.acknowledges(from, *matched);
+                    self.acknowledges(from, *matched, now);
                 }
             }
             (Overheard::Snapshot(Some((_, index))), Overheard::Installed) => {
@@ -483,7 +511,7 @@ impl State {
     }
 
     /// A node acknowledges all entries up to this one.
-    fn acknowledges(&mut self, name: &str, at: At) {
+    fn acknowledges(&mut self, name: &str, at: At, now: Duration) {
         let Some(node) = self.nodes.get(name) else { return };
         let (term, index) = at;
         let snapshot = self.ever.get(&node.raft_id).map_or(0, |ever| ever.snapshot);
@@ -498,8 +526,12 @@ impl State {
         if clock.hlc().floor() < *stamp {
             let wrong = "its clock, set back, would stamp below it";
             let wrong = format!("{name} has taken entry {index} of term {term}, and {wrong}");
-            self.say(wrong);
+            return self.say(wrong);
         }
+        let is_committed = self.committed.range(index..).next().is_some();
+        let taken = (at, is_committed);
+        let taken = self.future.taken((name, node.has_good_clock()), taken, *stamp, now);
+        self.wrong.extend(taken.filter(|_| !self.reckless));
     }
 
     /// A node is primary in a term that had none.

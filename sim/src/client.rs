@@ -107,13 +107,10 @@ impl Clients {
         let principal = self.cluster.principal(who, &machine.name);
         let deadline_ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
         let request = Request { op: Some(op), deadline_ms, ..Request::default() };
-        let answer = process.running.request(&principal, request);
+        let answer = process.pause.within(process.running.request(&principal, request));
         let answer = process.died.run_until_cancelled(answer);
         match tokio::time::timeout(deadline + DEADLINE, answer).await {
-            Ok(Some(response)) => match response.reply {
-                Some(Reply::Failure(failure)) => Err(ClientError::Failure(failure)),
-                _ => Ok(response),
-            },
+            Ok(Some(response)) => answer_of(response),
             Ok(None) => Err(unknown("the node died")),
             Err(_) => Err(unknown("no answer")),
         }
@@ -132,14 +129,19 @@ impl Clients {
     pub async fn send(self, who: Who, mut random: Random) {
         let mut count = 0;
         while !self.stopped() {
-            // Mostly one, now and then some at once.
+            // Mostly one, now and then some at once, on one stream or each by itself.
             let at_once = if random.percent(85) { 1 } else { 1 + random.below(BURST) };
-            let sends = (0..at_once).map(|_| {
-                count += 1;
+            // Others use the same ids.
+            let ids: Vec<_> = (1..=at_once).map(|nth| format!("m{}", count + nth)).collect();
+            count += at_once;
+            let together = at_once > 1 && random.percent(60);
+            let begun = match together {
+                true => self.send_together(who, &ids, &mut random).await,
+                false => ids.iter().map(|_| Begun::now()).collect(),
+            };
+            let sends = ids.iter().zip(begun).map(|(id, begun)| {
                 let (this, mut random) = (&self, Random::new(random.draw()));
-                // Others use the same ids.
-                let id = format!("m{count}");
-                async move { this.send_surely(who, &id, &mut random).await }
+                async move { this.send_surely(who, id, begun, &mut random).await }
             });
             futures::future::join_all(sends.collect::<Vec<_>>()).await;
             self.rest(&mut random, 60).await;
@@ -148,9 +150,11 @@ impl Clients {
 
     /// Sends a message until it is acknowledged or that was tried often enough, through any node; now
     /// and then once more. To the history it is one send, from the first call on.
-    async fn send_surely(&self, who: Who, id: &str, random: &mut Random) {
-        let invoked = Instant::now().into_std();
-        let mut last = None;
+    async fn send_surely(&self, who: Who, id: &str, begun: Begun, random: &mut Random) {
+        let Begun { invoked, mut last } = begun;
+        if let Some(acked @ Outcome::Acked { .. }) = last {
+            return self.note(who, id, invoked, acked);
+        }
         // Some are in a hurry, and some try once.
         let deadline = match random.percent(70) {
             true => DEADLINE,
@@ -180,6 +184,35 @@ impl Clients {
         }
     }
 
+    /// Sends messages at once, on one stream of one node; gives what became of each.
+    async fn send_together(&self, who: Who, ids: &[String], random: &mut Random) -> Vec<Begun> {
+        let mut all: Vec<_> = ids.iter().map(|_| Begun::now()).collect();
+        let Some(machine) = self.any(random) else { return all };
+        let Some(process) = machine.process() else { return all };
+        let principal = self.cluster.principal(who, &machine.name);
+        let deadline_ms = u32::try_from(DEADLINE.as_millis()).unwrap_or(u32::MAX);
+        let request = |id: &String| Request {
+            op: Some(Op::Send(message(id))),
+            deadline_ms,
+            ..Request::default()
+        };
+        let requests = ids.iter().map(request).collect();
+        let answers = process.pause.within(process.running.requests(&principal, requests));
+        let answers = process.died.run_until_cancelled(answers);
+        let answers = tokio::time::timeout(DEADLINE * 2, answers).await.ok().flatten();
+        let mut answers = answers.unwrap_or_default().into_iter();
+        let name = self.cluster.name(who);
+        for (id, begun) in ids.iter().zip(&mut all) {
+            let outcome = Outcome::of(match answers.next().map(answer_of) {
+                Some(answer) => answer,
+                None => Err(unknown("the stream broke")),
+            });
+            note!(self.trace, "{name}/{id} with others at {}: {}", machine.name, short(&outcome));
+            begun.last = Some(outcome);
+        }
+        all
+    }
+
     /// Sends a message, through one node.
     async fn send_once(
         &self,
@@ -188,11 +221,8 @@ impl Clients {
         id: &str,
         deadline: Duration,
     ) -> Outcome {
-        // Equal for all who use the id, so that nothing but the sender tells them apart.
-        let body = format!("body of {id}");
-        let send =
-            Send { to: "*".to_owned(), id: id.to_owned(), body: body.into(), ..Send::default() };
-        let outcome = Outcome::of(self.ask_within(who, machine, Op::Send(send), deadline).await);
+        let send = Op::Send(message(id));
+        let outcome = Outcome::of(self.ask_within(who, machine, send, deadline).await);
         let name = self.cluster.name(who);
         note!(self.trace, "{name}/{id} at {}: {}", machine.name, short(&outcome));
         outcome
@@ -282,6 +312,32 @@ impl Clients {
         all.retain(|record| record.seq <= end);
         all.sort_by_key(|record| record.seq);
         Ok((all, end))
+    }
+}
+
+/// A send that has begun: since when, and what the last call came to.
+struct Begun {
+    invoked: std::time::Instant,
+    last: Option<Outcome>,
+}
+
+impl Begun {
+    fn now() -> Self {
+        Self { invoked: Instant::now().into_std(), last: None }
+    }
+}
+
+/// A message. Equal for all who use the id, so that nothing but the sender tells them apart.
+fn message(id: &str) -> Send {
+    let body = format!("body of {id}");
+    Send { to: "*".to_owned(), id: id.to_owned(), body: body.into(), ..Send::default() }
+}
+
+/// An answer, or the failure that it is.
+fn answer_of(response: Response) -> Result<Response, ClientError> {
+    match response.reply {
+        Some(Reply::Failure(failure)) => Err(ClientError::Failure(failure)),
+        _ => Ok(response),
     }
 }
 

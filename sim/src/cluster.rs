@@ -12,6 +12,8 @@ use proto::{ClusterId, Identity, Name, Role};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use crate::time_servers::TimeServers;
+
 /// The cluster's id.
 const CLUSTER: &str = "51515151515151515151515151515151";
 /// Clients that can send, besides the administrator.
@@ -26,6 +28,8 @@ pub struct Cluster {
     members: Vec<Member>,
     clients: Vec<Client>,
     id: ClusterId,
+    /// Whether nodes ask time servers.
+    asks_time: bool,
 }
 
 /// Somebody who sends.
@@ -45,11 +49,11 @@ pub enum Who {
 }
 
 impl Cluster {
-    /// A cluster of so many nodes, with keys of its own.
+    /// A cluster of so many nodes, with keys of its own, which ask time servers or believe their machines.
     ///
     /// # Errors
     /// When certificates cannot be made or written.
-    pub fn new(nodes: u64) -> anyhow::Result<Self> {
+    pub fn new(nodes: u64, asks_time: bool) -> anyhow::Result<Self> {
         let id: ClusterId = CLUSTER.parse()?;
         let authority = Authority::create(&id)?;
         let pki = folder()?;
@@ -61,7 +65,7 @@ impl Cluster {
             let fingerprint = certs::request_fingerprint(&request)?;
             clients.push(Client { name: format!("c{number}").parse()?, request, fingerprint });
         }
-        let mut this = Self { pki, members: Vec::new(), clients, id };
+        let mut this = Self { pki, members: Vec::new(), clients, id, asks_time };
         for raft_id in 1..=nodes {
             let name: Name = format!("n{raft_id}").parse()?;
             let identity = this.identity(Role::Node, &name);
@@ -127,12 +131,15 @@ impl Cluster {
     /// # Errors
     /// When the text is not one.
     pub fn config(&self, node: &Name) -> anyhow::Result<Config> {
+        let time = match self.asks_time {
+            true => TimeServers::config(),
+            false => "[clock]\nmode = \"local\"\n".to_owned(),
+        };
         let text = format!(
             "node = \"{node}\"\nrejoin = true\nlisten = \"127.0.0.1:7400\"\nadvertise = \"{node}:7400\"\n\
              data_dir = \"data-{node}\"\n\
              [tls]\nca = \"ca.crt\"\ncert = \"{node}.crt\"\nkey = \"{node}.key\"\n\
-             ca_key = \"ca.key\"\n\
-             [clock]\nmode = \"local\"\n"
+             ca_key = \"ca.key\"\n{time}"
         );
         Ok(Config::parse(&text, &self.pki.path().join("logd.toml"))?)
     }

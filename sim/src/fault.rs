@@ -48,8 +48,16 @@ pub enum Kind {
     ClockStep,
     /// A clock runs too fast or too slow.
     ClockDrift,
+    /// One of the time servers lies for a while.
+    TimeLie,
+    /// No time server answers for a while.
+    TimeAway,
+    /// The counter of a machine jumps, which no honest one does.
+    ClockJump,
     /// A node is stopped in order, and starts again.
     Stop,
+    /// A process stands still for a while; time and all others go on.
+    Pause,
     /// A new node joins.
     Join,
     /// A node is removed.
@@ -58,7 +66,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 27] = [
         Self::Kill,
         Self::KillAll,
         Self::DieInCall,
@@ -79,7 +87,11 @@ impl Kind {
         Self::Reset,
         Self::ClockStep,
         Self::ClockDrift,
+        Self::TimeLie,
+        Self::TimeAway,
+        Self::ClockJump,
         Self::Stop,
+        Self::Pause,
         Self::Join,
         Self::Remove,
     ];
@@ -108,10 +120,20 @@ impl Kind {
             Self::Reset => "reset",
             Self::ClockStep => "clock-step",
             Self::ClockDrift => "clock-drift",
+            Self::TimeLie => "time-lie",
+            Self::TimeAway => "time-away",
+            Self::ClockJump => "clock-jump",
             Self::Stop => "stop",
+            Self::Pause => "pause",
             Self::Join => "join",
             Self::Remove => "remove",
         }
+    }
+
+    /// Whether it is for clusters that ask time servers.
+    #[must_use]
+    pub fn needs_time_servers(self) -> bool {
+        matches!(self, Self::TimeLie | Self::TimeAway | Self::ClockJump)
     }
 
     /// Whether it takes away what was durable.
@@ -136,12 +158,19 @@ impl Kind {
             | Self::Reset
             | Self::ClockStep
             | Self::ClockDrift
+            | Self::TimeLie
+            | Self::TimeAway
+            | Self::ClockJump
             | Self::Stop
+            | Self::Pause
             | Self::Join
             | Self::Remove => false,
         }
     }
 }
+
+/// How far a counter jumps at least: further than clocks may differ.
+pub const JUMP_MIN: Duration = Duration::from_secs(5);
 
 /// How long a machine stays off, or a network stays broken, at most.
 pub const OUTAGE_MAX: Duration = Duration::from_secs(4);

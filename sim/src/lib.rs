@@ -7,6 +7,7 @@
 //! machine  one machine: its disk, its clock, and the process on it
 //! cluster  names, keys and configurations of the nodes
 //! client   senders and readers, and what they were told
+//! time_servers  who tells the nodes the time, and lies
 //! fault    the faults, and how each is done and ends
 //! audit    what must hold at every moment, by what lies on all disks and passes all wires
 //! verdict  what must hold at the end, shared with the tests of real processes
@@ -20,7 +21,7 @@
 //!
 //! Every run has a process of its own: what a process counts for itself, in any library, begins anew.
 //!
-//! Not simulated: QUIC, RocksDB, time servers, and threads that run at the same time.
+//! Not simulated: QUIC, RocksDB, and threads that run at the same time.
 
 // Whole nodes are deep: a request passes all of their layers in one future.
 #![recursion_limit = "256"]
@@ -31,6 +32,7 @@ pub mod cluster;
 pub mod fault;
 pub mod machine;
 pub mod shape;
+pub mod time_servers;
 pub mod trace;
 pub mod verdict;
 pub mod world;

@@ -12,12 +12,14 @@ use config::Config;
 use config::seed::Seed;
 use daemon::blocking::Blocking;
 use daemon::chance::Chance;
+use daemon::pause::Pause;
 use daemon::start::{Parts, Running};
 use daemon::store::{Latency, Media, MemoryMedia, MemoryState, Opened, Store, StoreError};
 use daemon::tasks::Tasks;
 use daemon::time::{Counter, VirtualClock};
 use daemon::witness::Notebook;
 use log::Disk as _;
+use log::facts::{facts, owner};
 use log::memory::{Fault, MemoryDisk, Random};
 use net::switchboard::Switchboard;
 use parking_lot::Mutex;
@@ -79,6 +81,8 @@ pub struct Process {
     pub died: CancellationToken,
     /// Since when it runs.
     pub since: Instant,
+    /// Lets it stand still.
+    pub pause: Pause,
     tasks: Tasks,
     config: Config,
 }
@@ -155,8 +159,9 @@ impl Machine {
             if on.wait_for(|on| *on).await.is_err() {
                 return;
             }
-            match self.start().await {
-                Ok(process) => self.watch(process).await,
+            let pause = Pause::default();
+            match pause.within(self.start(&pause)).await {
+                Ok(process) => pause.within(self.watch(process)).await,
                 Err(why) => {
                     note!(self.trace, "{} does not start: {why}", self.name);
                     self.end(End::Killed);
@@ -168,7 +173,7 @@ impl Machine {
         }
     }
 
-    async fn start(&self) -> anyhow::Result<Process> {
+    async fn start(&self, pause: &Pause) -> anyhow::Result<Process> {
         let died = CancellationToken::new();
         let config = self.cluster.config(&self.name)?;
         self.make_new_store(&config)?;
@@ -220,7 +225,8 @@ impl Machine {
             Some(running) => Arc::new(running?),
             None => anyhow::bail!("its disk refuses"),
         };
-        let process = Process { running, died, since: Instant::now(), tasks, config };
+        let (since, pause) = (Instant::now(), pause.clone());
+        let process = Process { running, died, since, pause, tasks, config };
         note!(self.trace, "{} runs", self.name);
         self.auditor.runs(self.name.as_str(), process.running.node());
         *self.process.lock() = Some(process.clone());
@@ -247,6 +253,8 @@ impl Machine {
         self.auditor.ends(self.name.as_str());
         if let Some(process) = &process {
             *self.ended.lock() = Some(Instant::now());
+            // Who ends it need not wait until it goes on.
+            process.pause.go_on(|_| {});
             process.died.cancel();
             self.board.detach(&self.name);
             process.tasks.stop().cancel();
@@ -273,6 +281,20 @@ impl Machine {
         let state = media.state.end();
         *media = MemoryMedia { log, marks, state, ..media.clone() };
         process.is_some() && (how == End::Killed || unsynced > 0)
+    }
+
+    /// Lets the process stand still until [`Machine::go_on`]; tells whether one runs.
+    pub fn stand(&self) -> bool {
+        let process = self.process();
+        process.inspect(|process| process.pause.stop()).is_some()
+    }
+
+    /// Lets the process go on, with whatever first.
+    pub fn go_on(&self) {
+        if let Some(process) = self.process() {
+            let mut random = self.random.lock();
+            process.pause.go_on(|waiting| waiting.sort_by_cached_key(|_| random.draw()));
+        }
     }
 
     /// When its last process ended.
@@ -428,6 +450,9 @@ impl Machine {
 
     /// Turns a bit over in what the log or the watermark holds; tells whether there was any.
     pub fn flip(&self, random: &mut Random) -> bool {
+        if random.percent(30) && self.flip_unmarked(random) {
+            return true;
+        }
         let media = &self.disk.lock().media;
         let disk = if random.percent(80) { &media.log } else { &media.marks };
         let Ok(names) = disk.list() else { return false };
@@ -449,8 +474,31 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// Turns a bit over in a group of the log that is neither the last one nor one that the watermark
+    /// knows: what lies behind it is all that shows it.
+    fn flip_unmarked(&self, random: &mut Random) -> bool {
+        let media = &self.disk.lock().media;
+        let marked = media.marked_group().unwrap_or(0);
+        let Ok(names) = media.log.list() else { return false };
+        let mut found = Vec::new();
+        for name in names {
+            let Ok(bytes) = media.log.bytes(&name) else { continue };
+            let Some((store, life)) = owner(&bytes) else { continue };
+            let facts = facts(&store, &bytes, Some(life)).into_iter();
+            found.extend(facts.map(|fact| (fact.group, name.clone(), fact.at)));
+        }
+        let last = found.iter().map(|(group, ..)| *group).max().unwrap_or(0);
+        found.retain(|(group, ..)| marked < *group && *group < last);
+        let Some((_, name, at)) = pick(random, &found) else { return false };
+        media.log.flip(name, *at as u64 * 8 + random.below(RECORD_BITS)).is_ok()
+    }
+}
+
 /// A sector of a disk in memory, bytes.
 const SECTOR: usize = 512;
+/// What every record has at least, bits.
+const RECORD_BITS: u64 = 8 * 48;
 /// What counts as the end of a file, bits.
 const LATE_BITS: u64 = 8 * 8192;
 /// Sectors at the head of a segment that hold no records.

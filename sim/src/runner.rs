@@ -5,11 +5,13 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 use tokio::time::Instant;
 
 use anyhow::Context as _;
 use planted::Bug;
+use sim::world::BROKEN;
 
 use crate::shrink::shrink;
 
@@ -23,8 +25,6 @@ const KEEPS_MEMORY: [(&str, &str); 3] = [
     ("MALLOC_MMAP_THRESHOLD_", "1073741824"),
     ("MALLOC_TOP_PAD_", "33554432"),
 ];
-/// Between two looks whether a run has ended.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Seconds between two lines of progress.
 const PROGRESS_S: u64 = 10;
 /// Of so many failed seeds of many, the faults are looked through.
@@ -95,21 +95,22 @@ pub(crate) fn child(run: Run, shown: bool, log: bool) -> anyhow::Result<bool> {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
+        // Nothing of a run waits for the system, so nobody need ask it.
+        .enable_time()
         .start_paused(true)
         .build()
         .context("the runtime")?;
     let report = tokio::task::LocalSet::new()
         .block_on(&runtime, sim::run(sim::Order { seed, shown, only }))?;
-    for wrong in &report.wrong {
+    for wrong in report.wrong.iter().chain(&report.late) {
         say(&format!("  {wrong}"));
     }
-    if !report.wrong.is_empty() {
+    let ok = report.is_well();
+    if !ok {
         let faults = report.faults.iter().map(|(number, kind)| format!("{number} {}", kind.name()));
         say(&format!("{FAULTS}{}", faults.collect::<Vec<_>>().join(", ")));
     }
     say(&report.line());
-    let ok = report.wrong.is_empty();
     // What is left of the nodes goes with the process.
     runtime.shutdown_background();
     Ok(ok)
@@ -170,6 +171,18 @@ pub(crate) struct Done {
     pub(crate) text: String,
 }
 
+impl Done {
+    /// What the run came to, in one line; nothing where it did not come to its end.
+    pub(crate) fn line(&self) -> &str {
+        self.text.lines().rfind(|line| line.starts_with("seed=")).unwrap_or_default()
+    }
+
+    /// Whether a promise was seen to be broken.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.line().split(' ').nth(1) == Some(BROKEN)
+    }
+}
+
 /// Runs a seed in a process of its own.
 ///
 /// # Errors
@@ -193,24 +206,15 @@ pub(crate) fn run_within(run: &Run, most: Duration) -> anyhow::Result<Done> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    let began = Instant::now();
-    let mut hangs = false;
-    // Read while it runs: it would wait for room in a pipe for ever.
+    // Read while it runs: it would wait for room in a pipe for ever. What it says ends when it does.
     let (out, err) = (whole(child.stdout.take()), whole(child.stderr.take()));
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        if began.elapsed() > most {
-            hangs = true;
-            child.kill()?;
-        }
-        std::thread::sleep(LOOK_EVERY);
-    };
-    let read = |reader: std::thread::JoinHandle<Vec<u8>>| {
-        reader.join().map_err(|_| anyhow::anyhow!("a reader panicked"))
-    };
-    let (out, err) = (read(out)?, read(err)?);
+    let first = out.recv_timeout(most);
+    let hangs = first.is_err();
+    if hangs {
+        child.kill()?;
+    }
+    let out = first.or_else(|_| out.recv()).context("a reader panicked")?;
+    let (err, status) = (err.recv().context("a reader panicked")?, child.wait()?);
     let mut text = String::from_utf8_lossy(&out).into_owned();
     if hangs {
         text.push_str("it goes on for ever\n");
@@ -221,13 +225,16 @@ pub(crate) fn run_within(run: &Run, most: Duration) -> anyhow::Result<Done> {
 }
 
 /// Reads a pipe to its end, in a thread of its own.
-fn whole(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
+fn whole(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
+    let (read, whole) = mpsc::channel();
     std::thread::spawn(move || {
         let mut all = Vec::new();
         // What can be read is what there is.
         drop(pipe.map(|mut pipe| pipe.read_to_end(&mut all)));
-        all
-    })
+        // Nobody wants it any more where the runner ends.
+        drop(read.send(all));
+    });
+    whole
 }
 
 /// Runs many seeds; prints those that failed, with the command that repeats them.
@@ -299,9 +306,8 @@ impl Sum {
             say(&format!("seed {seed} failed; repeat it with: make sim SEED={seed}"));
             say(done.text.trim_end());
         }
-        let line = done.text.lines().rfind(|line| line.starts_with("seed=")).unwrap_or_default();
         let faults_before = self.faults();
-        for (key, value) in line.split(' ').filter_map(|word| word.split_once('=')) {
+        for (key, value) in done.line().split(' ').filter_map(|word| word.split_once('=')) {
             match key {
                 "seed" | "trace" | "drawn" => {}
                 "acks" => self.acks += value.parse().unwrap_or(0),

@@ -6,11 +6,14 @@ use std::time::Duration;
 use daemon::raft::LogKept;
 use log::memory::Random;
 
-use crate::fault::Kind;
+use crate::fault::{JUMP_MIN, Kind};
 use crate::machine::pick;
 
 /// Virtual time in which a cluster must serve once all faults have ended.
 pub const SERVES_WITHIN: Duration = Duration::from_secs(5);
+
+/// Virtual time in which a clock is good once its servers are there again.
+const SYNCS_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a run is like.
 #[derive(Debug, Clone)]
@@ -34,6 +37,8 @@ pub struct Shape {
     /// Whether disks lose what was durable whoever else holds it: then anything may be lost, but nothing
     /// silently.
     pub reckless: bool,
+    /// Whether nodes ask time servers.
+    pub asks_time: bool,
     /// How often a disk is copied beside a fault, in a hundred.
     pub copies: u64,
     /// Faults and their weights; those that are not there do not happen.
@@ -54,6 +59,8 @@ impl Shape {
                 weights.push((kind, 1 + random.below(8)));
             }
         }
+        let asks_time = random.percent(25);
+        weights.retain(|(kind, _)| asks_time || !kind.needs_time_servers());
         if weights.is_empty() {
             weights.push((Kind::Kill, 1));
         }
@@ -77,6 +84,7 @@ impl Shape {
             log_kept,
             flush_entries: if random.percent(60) { 5 + random.below(60) } else { u64::MAX },
             reckless,
+            asks_time,
             copies: if weights.iter().any(|(kind, _)| *kind == Kind::SetBack) { 60 } else { 0 },
             weights,
         }
@@ -95,7 +103,11 @@ impl Shape {
     #[must_use]
     pub fn serves_within(&self) -> Duration {
         let far = Duration::from_millis(self.step_max_ms.saturating_sub(2_000));
-        SERVES_WITHIN + far * 3
+        let jumps = self.weights.iter().any(|(kind, _)| *kind == Kind::ClockJump);
+        let far = if jumps { far.max(JUMP_MIN * 2) } else { far };
+        // A node whose servers were away asks them again a few seconds later, and some times.
+        let synced = if self.asks_time { SYNCS_WITHIN } else { Duration::ZERO };
+        SERVES_WITHIN + synced + far * 3
     }
 
     /// Draws a fault.

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tests::truth::Anchor;
 use tokio::time::Instant;
+
+use crate::world::WALL_NS;
 
 /// The trace of a run. Clones are the same.
 #[derive(Debug, Clone)]
@@ -26,6 +29,12 @@ impl Trace {
     #[must_use]
     pub fn now(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    /// Where its beginning lies on the wall clock.
+    #[must_use]
+    pub fn anchor(&self) -> Anchor {
+        Anchor { instant: self.began.into_std(), wall_ns: WALL_NS }
     }
 
     /// The same in nanoseconds.

@@ -2,10 +2,11 @@
 //! what only a whole view of the cluster can tell.
 
 use daemon::node::Node;
-use proto::Record;
+use proto::{Record, event};
 use tests::checks;
 use tests::freshness::Seen;
 use tests::history::History;
+use tests::truth::Anchor;
 
 /// What the nodes hold at the end.
 pub struct Held {
@@ -21,9 +22,14 @@ pub struct Held {
     pub ratcheted: u64,
 }
 
-/// Everything that does not hold.
+/// Everything that does not hold. By `anchor`, if it is given, the bounds of stamps are judged.
 #[must_use]
-pub fn judge(history: &History, seen: &[Seen], held: &[Held]) -> Vec<String> {
+pub fn judge(
+    history: &History,
+    seen: &[Seen],
+    held: &[Held],
+    anchor: Option<&Anchor>,
+) -> Vec<String> {
     // Events may come at any moment: nodes that were read later hold more.
     let end = held.iter().map(|held| held.end).min().unwrap_or(0);
     let nodes: Vec<(String, Vec<Record>)> = held
@@ -35,11 +41,39 @@ pub fn judge(history: &History, seen: &[Seen], held: &[Held]) -> Vec<String> {
         .collect();
     let mut wrong = checks::all(history, &nodes);
     wrong.extend(checks::reads_are_fresh(seen));
+    wrong.extend(anchor.into_iter().flat_map(|anchor| checks::bounds_hold(history, anchor)));
     wrong.extend(digests_agree(held));
+    wrong.extend(held.iter().find_map(|held| repairs_overlap(&held.records)));
     for held in held.iter().filter(|held| held.ratcheted > 0) {
         wrong.push(format!("{} had to raise {} stamps at apply", held.node, held.ratcheted));
     }
     wrong
+}
+
+/// Two nodes that were repaired at the same time, by the events of a log.
+fn repairs_overlap(records: &[Record]) -> Option<String> {
+    let mut open: Option<&str> = None;
+    for record in records {
+        let header = |name| {
+            let header = record.headers.iter().find(|header| header.key == name);
+            header.map(|header| header.value.as_str())
+        };
+        let Some(node) = header(event::NODE) else { continue };
+        match (header(event::TYPE), header("state")) {
+            (Some(event::REPAIR), Some("repairing")) => match open {
+                Some(other) if other != node => {
+                    let seq = record.seq;
+                    return Some(format!("{node} is repaired at {seq} while {other} is"));
+                }
+                _ => open = Some(node),
+            },
+            (Some(event::REPAIR), Some("repaired")) | (Some(event::LEAVE), Some("removed")) => {
+                open = open.filter(|open| *open != node);
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Entries behind which two nodes hold different states.

@@ -25,6 +25,7 @@ use crate::fault::Kind;
 use crate::machine::{Disk, End, Machine, Process, pick};
 use crate::note;
 use crate::shape::{SERVES_WITHIN, Shape, up_to};
+use crate::time_servers::TimeServers;
 use crate::trace::Trace;
 use crate::verdict::{self, Held};
 
@@ -45,8 +46,10 @@ const SETTLES_WITHIN: Duration = Duration::from_secs(30);
 pub struct Report {
     /// The seed.
     pub seed: u64,
-    /// Everything that does not hold; empty if all does.
+    /// Promises that are broken.
     pub wrong: Vec<String>,
+    /// What did not come about in its time: something is broken, and this does not say what.
+    pub late: Vec<String>,
     /// Sends that were acknowledged.
     pub acks: usize,
     /// Faults that bit, by name.
@@ -72,7 +75,16 @@ pub struct Order {
     pub only: Option<BTreeSet<u64>>,
 }
 
+/// The verdict on a run in which a promise was broken.
+pub const BROKEN: &str = "VIOLATED";
+
 impl Report {
+    /// Whether all held, and came about in its time.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.wrong.is_empty() && self.late.is_empty()
+    }
+
     /// One line: for the ledger, and for whoever started the run.
     #[must_use]
     pub fn line(&self) -> String {
@@ -80,7 +92,11 @@ impl Report {
         for (kind, count) in &self.bit {
             let _ = write!(faults, " {kind}={count}");
         }
-        let verdict = if self.wrong.is_empty() { "ok" } else { "VIOLATED" };
+        let verdict = match (self.wrong.is_empty(), self.late.is_empty()) {
+            (false, _) => BROKEN,
+            (true, false) => "LATE",
+            (true, true) => "ok",
+        };
         let took = self.took.as_secs_f64();
         format!(
             "seed={} {verdict} acks={} virtual_s={took:.1} trace={} drawn={}{faults}",
@@ -99,9 +115,10 @@ pub async fn run(order: Order) -> anyhow::Result<Report> {
     let shape = Shape::draw(&mut random);
     let trace = Trace::new(shown);
     note!(trace, "{shape:?}");
-    let cluster = Arc::new(Cluster::new(shape.nodes)?);
+    let cluster = Arc::new(Cluster::new(shape.nodes, shape.asks_time)?);
     let board = Switchboard::new();
     let auditor = Auditor::new(&board, &trace);
+    let time_servers = TimeServers::new(&trace, &mut random);
     let mut machines = Vec::new();
     for name in cluster.names() {
         let machine = Machine::new(
@@ -112,6 +129,7 @@ pub async fn run(order: Order) -> anyhow::Result<Report> {
             &mut random,
             &shape,
         )?;
+        machine.clock.reaches(time_servers.reached());
         tokio::task::spawn_local(Arc::clone(&machine).keep());
         machines.push(machine);
     }
@@ -131,6 +149,8 @@ pub async fn run(order: Order) -> anyhow::Result<Report> {
         machines,
         leaving: Vec::new(),
         clients,
+        time_servers,
+        jumped: None,
         copies: Vec::new(),
         damaged: BTreeMap::new(),
         losses: BTreeMap::new(),
@@ -138,6 +158,7 @@ pub async fn run(order: Order) -> anyhow::Result<Report> {
         drawn: 0,
         faults: Vec::new(),
         wrong: Vec::new(),
+        late: Vec::new(),
         until: Vec::new(),
         lags: Vec::new(),
         auditor: auditor.clone(),
@@ -149,20 +170,8 @@ pub async fn run(order: Order) -> anyhow::Result<Report> {
         () = world.whole() => {}
     }
     world.wrong.extend(auditor.wrong());
-    let mut bit = BTreeMap::new();
-    for (_, kind) in &world.faults {
-        *bit.entry(kind.name()).or_default() += 1;
-    }
-    Ok(Report {
-        seed,
-        wrong: world.wrong,
-        acks: world.clients.history().acked().count(),
-        bit,
-        took: world.trace.now(),
-        trace: world.trace.hash(),
-        drawn: world.drawn,
-        faults: world.faults,
-    })
+    world.late.extend(auditor.late());
+    Ok(world.report(seed))
 }
 
 /// What is to end later.
@@ -175,7 +184,10 @@ enum Ends {
     Slow(usize),
     Full(usize),
     Hang,
+    Pause(usize),
     Drift(usize),
+    TimeLie,
+    TimeAway,
     /// What a failed sync has lost shows.
     Power(usize),
 }
@@ -193,8 +205,11 @@ struct World {
     /// Removals of unknown outcome.
     leaving: Vec<(usize, MemberChange)>,
     clients: Clients,
-    /// Old copies of disks.
-    copies: Vec<(usize, Disk)>,
+    time_servers: TimeServers,
+    /// The machine whose counter has jumped: one of them.
+    jumped: Option<usize>,
+    /// Old copies of disks, and since when there is each; the oldest first.
+    copies: Vec<(usize, Disk, Instant)>,
     /// Machines whose disk has lost something that was durable, by number; with the raft id of the
     /// store that has.
     damaged: BTreeMap<usize, u64>,
@@ -204,6 +219,8 @@ struct World {
     drawn: u64,
     faults: Vec<(u64, Kind)>,
     wrong: Vec<String>,
+    /// See [`Report::late`].
+    late: Vec<String>,
     until: Vec<(Instant, Ends)>,
     /// From when to when something kept a node from what the others do.
     lags: Vec<(Instant, Instant)>,
@@ -211,6 +228,24 @@ struct World {
 }
 
 impl World {
+    fn report(self, seed: u64) -> Report {
+        let mut bit = BTreeMap::new();
+        for (_, kind) in &self.faults {
+            *bit.entry(kind.name()).or_default() += 1;
+        }
+        Report {
+            seed,
+            wrong: self.wrong,
+            late: self.late,
+            acks: self.clients.history().acked().count(),
+            bit,
+            took: self.trace.now(),
+            trace: self.trace.hash(),
+            drawn: self.drawn,
+            faults: self.faults,
+        }
+    }
+
     async fn whole(&mut self) {
         if !self.serves("at the beginning", BEGINS_WITHIN).await {
             return;
@@ -219,7 +254,7 @@ impl World {
         for number in 0..self.shape.senders {
             let registered = self.clients.register(number, self.machine(0)).await;
             if let Err(error) = registered {
-                return self.wrong.push(format!("a client cannot be registered: {error}"));
+                return self.late.push(format!("a client cannot be registered: {error}"));
             }
             let random = Random::new(self.random.draw());
             at_work.push(tokio::spawn(self.clients.clone().send(Who::Client(number), random)));
@@ -247,7 +282,11 @@ impl World {
             }
         }
         let held = self.held().await;
-        let found = verdict::judge(&self.clients.history(), &self.clients.seen(), &held);
+        // No bound holds by a counter that jumps.
+        let is_bounded = self.shape.asks_time && self.jumped.is_none();
+        let anchor = is_bounded.then(|| self.trace.anchor());
+        let found =
+            verdict::judge(&self.clients.history(), &self.clients.seen(), &held, anchor.as_ref());
         self.wrong.extend(found);
     }
 
@@ -268,7 +307,7 @@ impl World {
                 let copy = self.machine(at).copy();
                 // A store that ends is no copy of the one that comes after it.
                 if self.shape.reckless || !self.damaged.contains_key(&at) {
-                    self.copies.push((at, copy));
+                    self.copies.push((at, copy, Instant::now()));
                 }
             }
             let kind = self.shape.fault(&mut self.random);
@@ -326,24 +365,12 @@ impl World {
                 self.later(Ends::Isolation(at));
                 true
             }
-            Kind::ClockStep => {
-                let most = match self.random.percent(60) {
-                    true => self.shape.step_max_ms,
-                    false => 500,
-                };
-                let far = i64::try_from(self.random.below(2 * most)).unwrap_or(0);
-                let far = far - i64::try_from(most).unwrap_or(0);
-                note!(self.trace, "the wall clock of {} steps by {far} ms", self.machine(at).name);
-                self.machine(at).clock.step_wall(far * 1_000_000);
-                true
-            }
-            Kind::ClockDrift => {
-                let ppb = i64::try_from(self.random.below(400_000)).unwrap_or(0) - 200_000;
-                note!(self.trace, "the clock of {} drifts by {ppb} ppb", self.machine(at).name);
-                self.machine(at).clock.set_rate_ppb(ppb);
-                self.later(Ends::Drift(at));
-                true
-            }
+            Kind::ClockStep => self.step_clock(at),
+            Kind::ClockDrift => self.let_clock_drift(at),
+            Kind::TimeLie => self.lie_about_time(),
+            Kind::TimeAway => self.take_time_away(),
+            Kind::ClockJump => self.jump(at),
+            Kind::Pause => self.pause(at),
             Kind::Stop => self.stop(at).await,
             Kind::Join => self.join().await,
             Kind::Remove => self.remove(at).await,
@@ -426,6 +453,9 @@ impl World {
                 Ends::Slow(at) => self.machine(at).set_sync_max(self.shape.sync_max),
                 // By itself.
                 Ends::Hang => {}
+                Ends::Pause(at) => self.machine(at).go_on(),
+                Ends::TimeLie => self.time_servers.lie(0),
+                Ends::TimeAway => self.time_servers.be_away(false),
                 Ends::Drift(at) => self.machine(at).clock.set_rate_ppb(0),
                 Ends::Power(at) => {
                     self.outage(at, End::PowerCut);
@@ -473,8 +503,7 @@ impl World {
                 if began.elapsed() > within {
                     let took = began.elapsed();
                     let name = &machine.name;
-                    self.wrong
-                        .push(format!("{when}, {name} does not serve after {took:?}: {last}"));
+                    self.late.push(format!("{when}, {name} does not serve after {took:?}: {last}"));
                     return false;
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -486,6 +515,8 @@ impl World {
 
     /// Waits until every damaged node that knows of it is repaired, and says so if that takes too long.
     async fn repairs(&mut self) {
+        // One after the other.
+        let most = REPAIRS_WITHIN * u32::try_from(self.damaged.len()).unwrap_or(1).max(1);
         let began = Instant::now();
         loop {
             self.note_repaired();
@@ -494,10 +525,10 @@ impl World {
                 !process.is_some_and(|process| verdict::is_whole(process.running.node()))
             });
             let Some(machine) = late else { return };
-            if began.elapsed() > REPAIRS_WITHIN {
+            if began.elapsed() > most {
                 let name = &machine.name;
                 let refused = machine.refused().unwrap_or_default();
-                return self.wrong.push(format!("{name} is not repaired: {refused}"));
+                return self.late.push(format!("{name} is not repaired: {refused}"));
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
@@ -526,7 +557,7 @@ impl World {
             let Some(process) = whole else {
                 if !self.damaged.contains_key(&at) {
                     let why = machine.refused().unwrap_or_default();
-                    self.wrong.push(format!("{name} lost nothing and takes no part: {why}"));
+                    self.late.push(format!("{name} lost nothing and takes no part: {why}"));
                 }
                 continue;
             };
@@ -552,8 +583,8 @@ impl World {
                 }
                 // A damaged one that was not found out yet may not be served.
                 _ if self.damaged.contains_key(&at) => {}
-                Ok(Err(error)) => self.wrong.push(format!("{name} cannot be read: {error}")),
-                Err(_) => self.wrong.push(format!("{name} does not answer a read")),
+                Ok(Err(error)) => self.late.push(format!("{name} cannot be read: {error}")),
+                Err(_) => self.late.push(format!("{name} does not answer a read")),
             }
         }
         all

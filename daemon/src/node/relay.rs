@@ -26,6 +26,8 @@ use proto::{ErrorCode, Failure, Identity, Name, Role};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
+use crate::pause;
+
 use super::direct::{Direct, UnderWay, not_in_time};
 use super::primary::Primary;
 use super::write::told;
@@ -81,7 +83,7 @@ impl Relay {
             return line.calls().open.then(|| Arc::clone(line));
         }
         let new = Arc::new(Line { to, calls: Mutex::default(), news: Notify::new() });
-        tokio::spawn(keep(Arc::clone(&new), node.clone()));
+        pause::spawn(keep(Arc::clone(&new), node.clone()));
         *line = Some(new);
         None
     }
@@ -366,9 +368,9 @@ impl Node {
         let gateway = from.to_string();
         let forward = Forward { identity, fingerprint, gateway, request: Some(request) };
         let (node, from) = (self.clone(), from.clone());
-        requests.spawn(async move {
+        requests.spawn(pause::inherit(async move {
             let response = node.forwarded(forward, &from).await;
             ticket.answer(&response).now();
-        });
+        }));
     }
 }

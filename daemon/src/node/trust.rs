@@ -23,6 +23,7 @@ use proto::wire::Op;
 use proto::{ErrorCode, Failure, Identity, Role};
 
 use crate::doorman::{Door, Turned};
+use crate::pause;
 use crate::reader::store_failure;
 use crate::reconciler;
 use crate::trust::{Entry, TrustChanges, store_key};
@@ -70,7 +71,7 @@ impl Node {
                 if self.inner.trust.asks(&peer.fingerprint) {
                     let (node, peer) = (self.clone(), peer.clone());
                     let store = store_key(&peer.fingerprint, hello);
-                    tokio::spawn(async move { node.ask_about(&peer, store).await });
+                    pause::spawn(async move { node.ask_about(&peer, store).await });
                 }
             }
             // It cannot say which store it has, for it cannot read it.

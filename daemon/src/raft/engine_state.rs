@@ -1,18 +1,27 @@
 //! What the rest of the daemon sees of the engine's state.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver as _;
+use planted::Bug;
 use proto::member::NodeRole;
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+use crate::pause;
 
 use super::Raft;
 use super::types::{Member, StoredMembership, Types};
 
 /// A primary that no majority has answered for this long is one no more, in milliseconds.
 const QUORUM_FRESH_MS: u64 = 1000;
+
+/// How long such a lease lasts, in milliseconds: less than the shortest election.
+const LEASE_MS: u64 = 100;
 
 /// A node's role in its term.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -111,7 +120,7 @@ pub(crate) fn follow(raft: &Raft) -> watch::Receiver<EngineState> {
     let mut first = EngineState::default();
     first.move_on(&metrics.borrow_watched());
     let (tx, rx) = watch::channel(first);
-    tokio::spawn(async move {
+    pause::spawn(async move {
         while metrics.changed().await.is_ok() {
             let metrics = metrics.borrow_and_update();
             tx.send_if_modified(|view| view.move_on(&metrics));
@@ -123,6 +132,23 @@ pub(crate) fn follow(raft: &Raft) -> watch::Receiver<EngineState> {
         });
     });
     rx
+}
+
+/// A lease of the primary, kept only where that bug is planted: whether a majority was heard when this was
+/// last looked at, which was long ago for a process that stood still.
+pub(super) fn lease(view: &watch::Receiver<EngineState>) -> Arc<AtomicBool> {
+    let (view, lease) = (view.clone(), Arc::<AtomicBool>::default());
+    if planted::is(Bug::LeaseRead) {
+        let kept = Arc::clone(&lease);
+        pause::spawn(async move {
+            loop {
+                let fresh = view.borrow().quorum_ack_ms().is_some_and(|ms| ms < LEASE_MS);
+                kept.store(fresh, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(LEASE_MS / 5)).await;
+            }
+        });
+    }
+    lease
 }
 
 impl EngineState {

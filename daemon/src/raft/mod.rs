@@ -41,6 +41,7 @@ use openraft::raft::linearizable_read::{Linearizer, ReadLogId};
 use tokio::sync::watch;
 
 use crate::chance::Chance;
+use crate::pause;
 use crate::stages::Stages;
 use crate::store::{Store, StoreError, Writer};
 use planted::Bug;
@@ -140,6 +141,8 @@ pub struct Handle {
     machine: machine::Watch,
     receiving: Arc<Receiving>,
     view: watch::Receiver<EngineState>,
+    /// See [`engine_state::lease`].
+    lease: Arc<AtomicBool>,
     guard: Arc<Guard>,
     refusals: Arc<Refusals>,
     /// Whether heartbeats are off, so that others elect.
@@ -199,6 +202,7 @@ impl Handle {
         let writer = store.writer()?;
         ending::has_begun();
         let view = engine_state::follow(&raft);
+        let lease = engine_state::lease(&view);
         let (receiving, guard) = (Arc::default(), Arc::new(guard));
         let elections = Arc::<Elections>::default();
         elections.allowed.store(timing.from_the_start, Ordering::SeqCst);
@@ -210,6 +214,7 @@ impl Handle {
             machine,
             receiving,
             view,
+            lease,
             guard,
             refusals,
             silent,
@@ -294,7 +299,8 @@ impl Handle {
             // The round of heartbeats that it takes would keep the others from electing.
             return Err(BarrierError::NoQuorum);
         }
-        if planted::is(Bug::ReadAsksNobody)
+        let leased = planted::is(Bug::LeaseRead) && self.lease.load(Ordering::Relaxed);
+        if (planted::is(Bug::ReadAsksNobody) || leased)
             && let Some(barrier) = self.own_barrier()
         {
             return Ok(barrier);
@@ -483,7 +489,7 @@ impl Handle {
         let raft = self.raft.clone();
         // In a task of its own: if whoever waits first for the engine's end is dropped, all others
         // that wait for it panic.
-        let stopped = tokio::spawn(async move { raft.shutdown().await }).await;
+        let stopped = pause::spawn(async move { raft.shutdown().await }).await;
         if let Err(error) = stopped.unwrap_or_else(Err) {
             tracing::error!(%error, "the engine did not stop cleanly");
         }

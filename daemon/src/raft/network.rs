@@ -24,6 +24,8 @@ use openraft::{OptionalSend, RPCTypes, RaftNetworkFactory};
 use prost::Message as _;
 use tokio::task::AbortHandle;
 
+use crate::pause;
+
 use super::ballots::Ballots;
 use super::codec::{self, CodecError, Request, RequestKind, Response, ResponseKind};
 use super::guard::Refusals;
@@ -298,7 +300,7 @@ impl RaftNetworkV2<Types> for Peer {
             let lane = self.lane;
             let silent = Arc::clone(&self.silent);
             let (tx, rx) = self.open(lane, option.hard_ttl()).await?;
-            let sender = tokio::spawn(send_appends(lane, tx, input, silent)).abort_handle();
+            let sender = pause::spawn(send_appends(lane, tx, input, silent)).abort_handle();
             // A late answer on the append lane is a slow disk and no reason to send all again; a
             // heartbeat that is late is of no use to anyone.
             let patience = (lane == Lane::Urgent).then(|| option.hard_ttl());

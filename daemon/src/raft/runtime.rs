@@ -6,7 +6,8 @@
 //! engine's own limit is a backstop behind it.
 //!
 //! And the engine draws its election timeouts from the node's own source of chance, which every task that
-//! it starts inherits: a node that is to do the same again does.
+//! it starts inherits: a node that is to do the same again does. So it does with the process that they are of
+//! (`pause`).
 
 use std::future::Future;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
 use crate::chance::Chance;
+use crate::pause;
 
 use super::ballots::PATIENCE_MAX;
 
@@ -57,10 +59,10 @@ impl AsyncRuntime for Runtime {
         T: Future + OptionalSend + 'static,
         T::Output: OptionalSend + 'static,
     {
-        TokioRuntime::spawn(match CHANCE.try_with(Clone::clone) {
+        TokioRuntime::spawn(pause::inherit(match CHANCE.try_with(Clone::clone) {
             Ok(chance) => Either::Left(CHANCE.scope(chance, future)),
             Err(_) => Either::Right(future),
-        })
+        }))
     }
 
     fn sleep(duration: Duration) -> Self::Sleep {

@@ -14,6 +14,7 @@ use prost::Message as _;
 use proto::limits::WRITER_BYTES_MAX;
 use tokio::task::AbortHandle;
 
+use crate::pause;
 use crate::store::{Chunk, Incoming, StoreError};
 
 use super::Handle;
@@ -212,7 +213,7 @@ impl Handle {
     /// Receives a snapshot and installs it. A newer transfer ends an older one.
     pub async fn serve_snapshot(&self, mut tx: FrameTx, rx: FrameRx) {
         let this = self.clone();
-        let task = tokio::spawn(async move { this.receive_snapshot(rx).await });
+        let task = pause::spawn(async move { this.receive_snapshot(rx).await });
         self.receiving.replace(Some(task.abort_handle()));
         let kind = match task.await {
             Ok(Ok(kind)) => kind,

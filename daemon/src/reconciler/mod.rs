@@ -36,6 +36,7 @@ use tokio::time::Instant;
 
 use crate::chance::Chance;
 use crate::lead::{self, Lead};
+use crate::pause;
 use crate::peer_monitor::PeerMonitor;
 use crate::raft::{ChangeError, EngineState, Handle};
 use crate::store::{Store, StoreError};
@@ -361,14 +362,14 @@ impl<'a> Term<'a> {
                     (self.parts.engine.clone(), view.clone(), change.clone());
                 tracing::info!(%step, term = self.term, "changing the members");
                 let changing = async move { engine.change(&seen, change, CHANGED_WITHIN).await };
-                self.running = Some((step, tokio::spawn(changing)));
+                self.running = Some((step, pause::spawn(changing)));
             }
             Step::HandOver(to) => {
                 let engine = self.parts.engine.clone();
                 self.preference.handed_over(self.began.elapsed());
                 tracing::info!(%step, term = self.term, "handing the primary role over");
                 let handing = hand_over(engine, *to);
-                self.running = Some((step, tokio::spawn(handing)));
+                self.running = Some((step, pause::spawn(handing)));
             }
         }
     }

@@ -46,6 +46,12 @@ impl Running {
         self.server.answer(principal, request).await
     }
 
+    /// Serves requests of a client that came at once on one stream, see [`Running::request`]; only such as
+    /// may share one.
+    pub async fn requests(&self, principal: &Principal, requests: Vec<Request>) -> Vec<Response> {
+        self.server.answer_many(principal, requests).await
+    }
+
     /// Admits somebody as if it had come over a connection of its own, and been called back.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::blocking::Blocking;
+use crate::pause;
 
 use super::StoreError;
 use super::media::Latency;
@@ -128,7 +129,7 @@ pub(super) fn start<T: Send + 'static>(
         }
         Workers::Tasks(latency) => {
             let (asking, asked) = unbounded_channel();
-            tokio::spawn(as_task(worker, asked, latency.clone()));
+            pause::spawn(as_task(worker, asked, latency.clone()));
             Ok((Asking::Task(asking), None))
         }
     }

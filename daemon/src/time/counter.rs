@@ -5,11 +5,14 @@
 //!
 //! Not here: what time it is (`node_clock`).
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use clock::packet::Packet;
 use config::ClockMode;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
@@ -42,6 +45,13 @@ pub struct VirtualClock {
     going: Mutex<Going>,
     /// Counts changes of how it goes.
     changes: watch::Sender<u64>,
+    servers: OnceLock<Arc<dyn TimeServers>>,
+}
+
+/// The time servers that a machine reaches which is not there.
+pub trait TimeServers: fmt::Debug + Send + Sync {
+    /// What the server of this address answers, as it comes over the network; `None` if nothing comes.
+    fn ask<'a>(&'a self, server: &'a str) -> BoxFuture<'a, Option<Packet>>;
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +83,14 @@ impl VirtualClock {
         let raw_ns = ManualClock::START_NS;
         let (since, wall_ns) = (Instant::now(), wall_ns.saturating_sub(raw_ns));
         let going = Going { since, raw_ns, rate_ppb: 0, wall_ns, suspended_ns: 0 };
-        Arc::new(Self { going: Mutex::new(going), changes: watch::Sender::default() })
+        let (changes, servers) = (watch::Sender::default(), OnceLock::new());
+        Arc::new(Self { going: Mutex::new(going), changes, servers })
+    }
+
+    /// Lets its machine reach these time servers, once.
+    pub fn reaches(&self, servers: Arc<dyn TimeServers>) {
+        // The first ones stay.
+        let _ = self.servers.set(servers);
     }
 
     /// Lets its counter go faster than the runtime's time by so much, or slower.
@@ -140,6 +157,14 @@ impl Counter {
         match mode {
             ClockMode::Sntp => Self::Raw,
             ClockMode::Local => Self::Boot,
+        }
+    }
+
+    /// The time servers of a machine that is not there.
+    pub(super) fn servers(&self) -> Option<&Arc<dyn TimeServers>> {
+        match self {
+            Self::Raw | Self::Boot | Self::Manual(_) => None,
+            Self::Virtual(clock) => clock.servers.get(),
         }
     }
 

@@ -33,7 +33,7 @@ mod servers_test;
 #[cfg(test)]
 mod sntp_test;
 
-pub use counter::{Counter, ManualClock, VirtualClock};
+pub use counter::{Counter, ManualClock, TimeServers, VirtualClock};
 pub use node_clock::NodeClock;
 
 use clock::TickError;

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::pause;
+
 use super::node_clock::NodeClock;
 use super::sntp::{self, Queried};
 use super::steps::StepWatch;
@@ -20,13 +22,13 @@ pub(super) async fn run(node_clock: NodeClock, cancel: CancellationToken) {
     let mut tasks = JoinSet::new();
     for index in 0..node_clock.inner.servers.iter().len() {
         let (node_clock, cancel) = (node_clock.clone(), cancel.clone());
-        tasks.spawn(async move {
+        tasks.spawn(pause::inherit(async move {
             cancel.run_until_cancelled(follow(&node_clock, index)).await;
-        });
+        }));
     }
-    tasks.spawn(async move {
+    tasks.spawn(pause::inherit(async move {
         cancel.run_until_cancelled(look_after(&node_clock)).await;
-    });
+    }));
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
             tracing::error!(%error, "a task of the clock failed");
@@ -41,19 +43,23 @@ async fn follow(node_clock: &NodeClock, index: usize) {
     let timeout = Duration::from_millis(u64::from(server.config.timeout_ms));
     let mut reloads = servers.reloads();
     let mut known = None;
+    let (counter, scale) = (&node_clock.inner.counter, &node_clock.inner.scale);
     loop {
         reloads.mark_unchanged();
-        let asked = match servers.locate(index).await {
-            Err(failure) => Queried::failed(failure),
-            Ok((address, loser)) => {
-                // What was measured belongs to the machine that said it, not to the entry: kept
-                // under two entries, or beside another machine's, it would count wrongly.
-                loser.into_iter().for_each(|loser| node_clock.restart(loser));
-                if known.replace(address).is_some_and(|known| known != address) {
-                    node_clock.restart(index);
+        let asked = if let Some(known) = counter.servers() {
+            sntp::query_virtual(&**known, &server.config.address, counter, timeout).await
+        } else {
+            match servers.locate(index).await {
+                Err(failure) => Queried::failed(failure),
+                Ok((address, loser)) => {
+                    // What was measured belongs to the machine that said it, not to the entry: kept
+                    // under two entries, or beside another machine's, it would count wrongly.
+                    loser.into_iter().for_each(|loser| node_clock.restart(loser));
+                    if known.replace(address).is_some_and(|known| known != address) {
+                        node_clock.restart(index);
+                    }
+                    sntp::query(address, counter, scale, timeout).await
                 }
-                let (counter, scale) = (&node_clock.inner.counter, &node_clock.inner.scale);
-                sntp::query(address, counter, scale, timeout).await
             }
         };
         let (next_ns, lost) = node_clock.answered(index, &asked);

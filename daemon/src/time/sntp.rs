@@ -21,7 +21,7 @@ use sntpc::{NtpContext, NtpTimestampGenerator, NtpUdpSocket, get_time};
 use tokio::net::UdpSocket;
 use uuid::Uuid;
 
-use super::counter::Counter;
+use super::counter::{Counter, TimeServers};
 
 /// Where the transmit time stands in a request.
 const TRANSMIT: std::ops::Range<usize> = 40..48;
@@ -92,6 +92,24 @@ pub(super) async fn query(
         #[cfg(test)]
         sntpc_offset_us: result.ok().and_then(Result::ok).map(|figures| figures.offset()),
     }
+}
+
+/// Asks a server of a machine that is not there: without sockets, and so without what this module guards
+/// against.
+pub(super) async fn query_virtual(
+    servers: &dyn TimeServers,
+    server: &str,
+    counter: &Counter,
+    timeout: Duration,
+) -> Queried {
+    let t1_raw_ns = counter.raw_ns();
+    let answered = tokio::time::timeout(timeout, servers.ask(server)).await;
+    let exchange = |packet: Packet| {
+        let packet = packet.to_bytes();
+        Answer::Exchange(RawExchange { t1_raw_ns, t4_raw_ns: counter.raw_ns(), packet })
+    };
+    let answer = answered.ok().flatten().map_or(Answer::Failed(Failure::Timeout), exchange);
+    Queried { answer, ..Queried::failed(Failure::Timeout) }
 }
 
 /// 64 random bits from the operating system.

@@ -89,7 +89,9 @@ fn readmission(
     let other = |other: &&Node| {
         other.row.name != *name && !other.is_removed() && other.row.repair.is_some()
     };
-    if let Some(other) = all.values().find(other) {
+    if let Some(other) = all.values().find(other)
+        && !planted::is(Bug::RepairsAtOnce)
+    {
         let text = format!("{} is being repaired, one node at a time", other.row.name);
         return not(RepairWait::Turn, text);
     }

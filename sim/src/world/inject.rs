@@ -8,7 +8,7 @@ use net::switchboard::Switchboard;
 use proto::limits::REPAIRS_MAX;
 
 use super::{Ends, World};
-use crate::fault::{Kind, OUTAGE_MAX};
+use crate::fault::{JUMP_MIN, Kind, OUTAGE_MAX};
 use crate::machine::{End, pick};
 use crate::note;
 use crate::shape::up_to;
@@ -18,6 +18,8 @@ const WRITES_WITHIN: Duration = Duration::from_millis(100);
 /// Longest time for which a disk does not answer.
 const HANGS_MAX: Duration = Duration::from_secs(12);
 
+/// How far a time server lies at most, milliseconds.
+const LIES_MS: [u64; 3] = [10, 200, 10_000];
 impl World {
     pub(super) fn between(
         &mut self,
@@ -103,10 +105,70 @@ impl World {
         bit
     }
 
+    pub(super) fn step_clock(&mut self, at: usize) -> bool {
+        let most = if self.random.percent(60) { self.shape.step_max_ms } else { 500 };
+        let far = i64::try_from(self.random.below(2 * most)).unwrap_or(0);
+        let far = far - i64::try_from(most).unwrap_or(0);
+        note!(self.trace, "the wall clock of {} steps by {far} ms", self.machine(at).name);
+        self.machine(at).clock.step_wall(far * 1_000_000);
+        true
+    }
+
+    pub(super) fn let_clock_drift(&mut self, at: usize) -> bool {
+        let ppb = i64::try_from(self.random.below(400_000)).unwrap_or(0) - 200_000;
+        note!(self.trace, "the clock of {} drifts by {ppb} ppb", self.machine(at).name);
+        self.machine(at).clock.set_rate_ppb(ppb);
+        self.later(Ends::Drift(at));
+        true
+    }
+
+    /// Lets one time server lie: by little, which looks honest, or by much.
+    pub(super) fn lie_about_time(&mut self) -> bool {
+        let most_ms = *pick(&mut self.random, &LIES_MS).unwrap_or(&0);
+        let by_ms = i64::try_from(self.random.below(2 * most_ms)).unwrap_or(0);
+        let by_ms = by_ms - i64::try_from(most_ms).unwrap_or(0);
+        note!(self.trace, "a time server lies by {by_ms} ms");
+        self.time_servers.lie(by_ms * 1_000_000);
+        self.later(Ends::TimeLie);
+        true
+    }
+
+    pub(super) fn take_time_away(&mut self) -> bool {
+        note!(self.trace, "no time server answers");
+        self.time_servers.be_away(true);
+        self.later(Ends::TimeAway);
+        true
+    }
+
+    /// Lets a counter jump, of one machine in a run: the others can prove it wrong.
+    pub(super) fn jump(&mut self, at: usize) -> bool {
+        if *self.jumped.get_or_insert(at) != at {
+            return false;
+        }
+        let by = JUMP_MIN + up_to(&mut self.random, JUMP_MIN);
+        note!(self.trace, "the counter of {} jumps by {by:?}", self.machine(at).name);
+        self.auditor.clock_jumps(self.machine(at).name.as_str());
+        self.machine(at).clock.jump(u64::try_from(by.as_nanos()).unwrap_or(0));
+        true
+    }
+
+    /// Lets a process stand still. What it is asked meanwhile finds it as it was.
+    pub(super) fn pause(&mut self, at: usize) -> bool {
+        let stands = self.machine(at).stand();
+        if stands {
+            note!(self.trace, "{} stands still", self.machine(at).name);
+            self.later(Ends::Pause(at));
+        }
+        stands
+    }
+
     pub(super) async fn stop(&mut self, at: usize) -> bool {
         let Some(process) = self.machine(at).process() else { return false };
         note!(self.trace, "{} is told to stop", self.machine(at).name);
-        let stopped = process.died.run_until_cancelled(process.running.stop()).await.is_some();
+        // One that stands still does so when it goes on.
+        self.machine(at).go_on();
+        let stopped = process.pause.within(process.running.stop());
+        let stopped = process.died.run_until_cancelled(stopped).await.is_some();
         self.machine(at).end(End::Killed);
         note!(self.trace, "{} has stopped: {stopped}", self.machine(at).name);
         stopped
@@ -139,21 +201,29 @@ impl World {
     /// whoever is left may begin another history.
     fn set_back_all_but_one(&mut self, at: usize) -> bool {
         let kept = self.other_than(at);
+        let members = self.members().into_iter();
+        let others: Vec<_> = members.filter(|other| *other != kept).collect();
+        let copied = |other: &usize| self.copies.iter().any(|(of, ..)| of == other);
+        // One that nobody has set back would know, and the next one would end what this one begins.
+        let lasts = self.until.iter().any(|(_, ends)| matches!(ends, Ends::Isolation(_)));
+        if lasts || !others.iter().all(copied) {
+            return false;
+        }
         note!(self.trace, "{} reaches nobody", self.machine(kept).name);
         self.board.isolate(&self.machine(kept).name);
         let time = OUTAGE_MAX + up_to(&mut self.random, OUTAGE_MAX);
         self.ends_after(time, Ends::Isolation(kept));
-        let others = self.members().into_iter().filter(|other| *other != kept);
-        let bit: Vec<_> = others.map(|other| self.lose(other, Kind::SetBack)).collect();
+        let bit: Vec<_> = others.into_iter().map(|other| self.lose(other, Kind::SetBack)).collect();
         bit.contains(&true)
     }
 
     /// Takes away what a machine had made durable.
     fn lose(&mut self, at: usize, kind: Kind) -> bool {
         let machine = Arc::clone(self.machine(at));
-        let copies = self.copies.iter().enumerate().filter(|(_, (of, _))| *of == at);
+        let copies = self.copies.iter().enumerate().filter(|(_, (of, ..))| *of == at);
         let copies: Vec<_> = copies.map(|(place, _)| place).collect();
-        let copy = pick(&mut self.random, &copies).copied();
+        let oldest = copies.first().filter(|_| self.random.percent(60));
+        let copy = oldest.or_else(|| pick(&mut self.random, &copies)).copied();
         // After that its disk is in doubt, and an administrator has to look.
         let often = self.losses.get(&at).is_some_and(|losses| *losses >= REPAIRS_MAX);
         if often || (kind == Kind::SetBack && copy.is_none()) {
@@ -180,7 +250,7 @@ impl World {
             self.damaged.insert(at, machine.raft_id());
             *self.losses.entry(at).or_default() += 1;
             // Of another life: nothing of it may come back.
-            self.copies.retain(|(of, _)| *of != at);
+            self.copies.retain(|(of, ..)| *of != at);
         }
         bit
     }

@@ -23,8 +23,9 @@ impl Ends {
             | Self::Delay(..)
             | Self::Slow(_)
             | Self::Full(_)
-            | Self::Hang => true,
-            Self::Drift(_) | Self::Power(_) => false,
+            | Self::Hang
+            | Self::Pause(_) => true,
+            Self::Drift(_) | Self::TimeLie | Self::TimeAway | Self::Power(_) => false,
         }
     }
 }
@@ -51,8 +52,14 @@ impl World {
             return Some(any);
         }
         if kind == Kind::SetBack {
-            let members = self.members();
-            let copied = self.copies.iter().map(|(of, _)| *of).filter(|of| members.contains(of));
+            // Mostly where the others have heard for a while what the copy does not have.
+            let (now, members) = (Instant::now(), self.members());
+            if self.random.percent(60) && !self.was_quiet(now) {
+                return None;
+            }
+            let old = |at: &Instant| now.duration_since(*at) > REMEMBERS_AFTER;
+            let copied = self.copies.iter().filter(|(of, _, at)| members.contains(of) && old(at));
+            let copied = copied.map(|(of, ..)| *of);
             let at = *pick(&mut self.random, &copied.collect::<Vec<_>>())?;
             return self.may_damage(at).then_some(at);
         }
@@ -62,7 +69,7 @@ impl World {
         self.may_damage(at).then_some(at)
     }
 
-    /// Whether a machine's disk may lose what was durable: no other has, and all others hold what was
+    /// Whether a machine's disk may lose what was durable: a majority has not, and holds what was
     /// acknowledged and remember it. Where one of two holders is damaged while the other is away, and the
     /// third lacks what they held, nothing can tell (README, P6).
     fn may_damage(&self, at: usize) -> bool {
@@ -74,8 +81,11 @@ impl World {
             // One after the other: nobody may be left who knows what the others have lost.
             return self.leaving.is_empty();
         }
-        let alone = self.damaged.is_empty() && self.leaving.is_empty();
-        alone && others.all(|other| remembers(self.machine(other))) && !self.others_lag(at)
+        // The others must be a majority that has lost nothing.
+        let few = self.damaged.len() < self.members().len().saturating_sub(1) / 2;
+        let few = few && !self.damaged.contains_key(&at) && self.leaving.is_empty();
+        let holds = |other| self.damaged.contains_key(&other) || remembers(self.machine(other));
+        few && others.all(holds) && !self.others_lag(at)
     }
 
     /// Whether something keeps another node than this from what the others do.

@@ -46,6 +46,7 @@ impl World {
         match joined {
             Ok(machine) => {
                 note!(self.trace, "{} has joined", machine.name);
+                machine.clock.reaches(self.time_servers.reached());
                 tokio::task::spawn_local(Arc::clone(&machine).keep());
                 self.machines.push(machine);
                 self.tell_clients();
@@ -124,7 +125,7 @@ impl World {
         for _ in 0..TRIES {
             let gateway = self.any();
             let Some(process) = self.machine(gateway).process() else { continue };
-            let admitted = process.running.admit(ask.clone());
+            let admitted = process.pause.within(process.running.admit(ask.clone()));
             let admitted = process.died.run_until_cancelled(admitted);
             match tokio::time::timeout(ADMITTED_WITHIN, admitted).await {
                 Ok(Some(Ok(joined))) => return Ok(joined),
@@ -181,7 +182,7 @@ impl World {
         while !self.leaving.is_empty() {
             self.try_removal().await;
             if began.elapsed() > KNOWN_WITHIN {
-                return self.wrong.push("a removal cannot be found out about".to_owned());
+                return self.late.push("a removal cannot be found out about".to_owned());
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

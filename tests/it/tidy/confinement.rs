@@ -55,7 +55,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("planted", &[]),
     // For tests alone.
     ("golden", &[]),
-    ("clock", &["golden"]),
+    ("clock", &["golden", "planted"]),
     ("proto", &["clock"]),
     ("model", &["clock", "golden", "planted", "proto"]),
     ("logd-log", &["golden", "planted", "proto"]),
