@@ -325,7 +325,7 @@ impl Node {
         }
         let mut changes = self.trust_changes();
         // Or nobody would notice one that is entered and taken out between two looks.
-        self.inner.trust.look(core.engine.view().borrow().members.keys().copied().collect());
+        self.inner.trust.look(core.engine.view().borrow().members.clone().into_iter().collect());
         loop {
             if let Ok(Err(failure)) = self.look_up(core, principal) {
                 return failure;

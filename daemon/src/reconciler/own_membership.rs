@@ -43,7 +43,7 @@ pub(crate) fn follow(
     let (mut progress, view) = (engine.progress(), engine.view());
     tasks.keep_until_stop("own membership", async move {
         loop {
-            trust.look(view.borrow().members.keys().copied().collect());
+            trust.look(view.borrow().members.clone().into_iter().collect());
             match super::rows(&store) {
                 Ok(rows) => {
                     let identity = store.identity();

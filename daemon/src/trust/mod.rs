@@ -65,7 +65,7 @@ impl Learned {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Seen {
     epoch: u64,
-    engine: Vec<u64>,
+    engine: Vec<(u64, Member)>,
     admins: Admins,
 }
 
@@ -142,11 +142,17 @@ impl Trust {
 
     /// Whether the word of a peer counts that refuses this node: its key is a member's. Unlike one that is
     /// taken for the member that was dialled, it may have any store; so nothing that it says of that counts.
+    /// Where nobody has noted a key for a member, its store stands for it, as for its vote: but only for the
+    /// word that this node was removed, which ends it and changes nothing.
     ///
     /// # Errors
     /// Why it does not.
     pub(crate) fn heeds(&self, peer: &Peer, hello: &Hello) -> Result<(), Refused> {
-        self.entry(&[], peer, hello).map(drop)
+        let engine = match hello.why_refused() == Refusal::Removed {
+            true => self.seen.borrow().engine.clone(),
+            false => Vec::new(),
+        };
+        self.entry(&engine, peer, hello).map(drop)
     }
 
     /// Whether a peer may have been admitted while this node was away.
@@ -216,7 +222,7 @@ impl Trust {
     }
 
     /// Looks whether anything changed, given the engine's members.
-    pub(crate) fn look(&self, engine: Vec<u64>) {
+    pub(crate) fn look(&self, engine: Vec<(u64, Member)>) {
         let view = self.store.as_ref().map(Store::snapshot);
         let Some(Ok(view)) = view else { return };
         let (Ok(epoch), Ok(admins)) = (query::members_epoch(&view), query::admins(&view)) else {
