@@ -36,6 +36,34 @@ fn a_quick_turn_beside_a_greedy_client_is_compared_with_one_without() {
 }
 
 #[test]
+fn quick_reads_are_answered_by_each_node_and_a_follower_gets_all() {
+    let run = Command::new(env!("CARGO_BIN_EXE_benches")).args(["reads", "--quick"]).output();
+    let run = run.unwrap();
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "{said}");
+    let report: Value = serde_json::from_slice(&run.stdout).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 8, "{said}");
+    assert!(rows.iter().all(|row| row["count"].as_u64().unwrap() > 0), "{said}");
+}
+
+#[test]
+fn a_primary_that_goes_leaves_a_gap_and_nothing_is_lost() {
+    let run = Command::new(env!("CARGO_BIN_EXE_benches")).args(["failover", "--quick"]).output();
+    let run = run.unwrap();
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "{said}");
+    let report: Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!(report["faults"], Value::Array(Vec::new()), "{said}");
+    assert!(report["verified"].as_u64().unwrap() > 0, "{said}");
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 3, "{said}");
+    for row in rows {
+        assert!(row["rounds"] == 1 && row["gap_max_us"].as_f64().unwrap() > 0.0, "{said}");
+    }
+}
+
+#[test]
 fn a_quick_search_by_time_is_exact() {
     let run = Command::new(env!("CARGO_BIN_EXE_benches")).args(["time-query", "--quick"]).output();
     let run = run.unwrap();
