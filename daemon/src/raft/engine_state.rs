@@ -23,6 +23,9 @@ const QUORUM_FRESH_MS: u64 = 1000;
 /// How long such a lease lasts, in milliseconds: less than the shortest election.
 const LEASE_MS: u64 = 100;
 
+const _: () =
+    assert!(LEASE_MS < QUORUM_FRESH_MS, "a lease is over before its majority is taken for lost");
+
 /// A node's role in its term.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Role {

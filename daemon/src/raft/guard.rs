@@ -98,6 +98,7 @@ fn stamp_of(entry: &Entry) -> Option<(u64, u64)> {
     let EntryPayload::Normal(payload) = &entry.payload else { return None };
     let (base, count) = model::stamps_of(payload.batch()).ok()?;
     let last = base.hlc.advance(u64::from(count.saturating_sub(1)));
+    assert!(last >= base.hlc, "the last stamp of an entry is not before its first");
     Some((entry.log_id().index(), last.ns))
 }
 

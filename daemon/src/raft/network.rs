@@ -298,6 +298,7 @@ impl RaftNetworkV2<Types> for Peer {
             let input = futures::stream::iter([first]).chain(input);
             self.may_speak()?;
             let lane = self.lane;
+            assert_ne!(lane, Lane::Snapshot, "entries and heartbeats have lanes of their own");
             let silent = Arc::clone(&self.silent);
             let (tx, rx) = self.open(lane, option.hard_ttl()).await?;
             let sender = pause::spawn(send_appends(lane, tx, input, silent)).abort_handle();
