@@ -328,6 +328,12 @@ fn two_of_three_that_are_damaged_are_no_majority() {
         })
         .unwrap();
     }
+    // Until then it might order a message that nobody can decide: that is unknown.
+    until("n1 knows that nobody follows it", || {
+        let status = cluster.status("n1").map_err(|error| error.to_string())?;
+        when(!status.quorum, format!("{status:?}"))
+    })
+    .unwrap();
     // Whatever node they are at home at.
     for client in ["alice", "bob"] {
         let refused = ["--as", client, "send", "--to", "bob", "no", "--timeout", "4s"];
