@@ -1,8 +1,8 @@
 //! A process that stands still for a while, as one that got SIGSTOP: none of its tasks runs, while time
 //! and all others go on. In a simulator, where many processes are tasks of one thread.
 //!
-//! Every task that runs for a process belongs to it, and so does every task that it starts by [`spawn`] or
-//! around [`inherit`]. A task of a real process belongs to none: the system stops it, if anybody does.
+//! Every task that runs for a process belongs to it, and so does every task that it starts by `spawn` or
+//! around `inherit`. A task of a real process belongs to none: the system stops it, if anybody does.
 
 use std::pin::Pin;
 use std::sync::Arc;
