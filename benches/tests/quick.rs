@@ -1,15 +1,24 @@
 //! The bench runs from end to end, on the real binaries beside it. How fast is not asked.
 
-use std::process::Command;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
+fn benches(args: &[&str]) -> std::io::Result<Output> {
+    Command::new(env!("CARGO_BIN_EXE_benches")).args(args).output()
+}
+
+/// The document of a run that went well, and what it said besides.
+fn report(args: &[&str]) -> anyhow::Result<(Value, String)> {
+    let run = benches(args)?;
+    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert!(run.status.success(), "{said}");
+    Ok((serde_json::from_slice(&run.stdout)?, said))
+}
+
 #[test]
 fn a_quick_run_measures_everything_and_loses_nothing() {
-    let run = Command::new(env!("CARGO_BIN_EXE_benches")).arg("--quick").output().unwrap();
-    let said = String::from_utf8_lossy(&run.stderr);
-    assert!(run.status.success(), "{said}");
-    let report: Value = serde_json::from_slice(&run.stdout).unwrap();
+    let (report, said) = report(&["--quick"]).unwrap();
     assert_eq!(report["faults"], Value::Array(Vec::new()), "{said}");
     assert!(report["verified"].as_u64().unwrap() > 0, "{said}");
     for (part, rows) in [("disk_append_4k_fdatasync", 3), ("quic_echo", 2), ("sends", 4)] {
@@ -21,11 +30,7 @@ fn a_quick_run_measures_everything_and_loses_nothing() {
 
 #[test]
 fn a_quick_turn_beside_a_greedy_client_is_compared_with_one_without() {
-    let run = Command::new(env!("CARGO_BIN_EXE_benches")).args(["greedy", "--quick"]).output();
-    let run = run.unwrap();
-    let said = String::from_utf8_lossy(&run.stderr);
-    assert!(run.status.success(), "{said}");
-    let report: Value = serde_json::from_slice(&run.stdout).unwrap();
+    let (report, said) = report(&["greedy", "--quick"]).unwrap();
     let rows = report["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 6, "{said}");
     assert!(rows.iter().all(|row| row["count"].as_u64().unwrap() > 0), "{said}");
@@ -37,11 +42,7 @@ fn a_quick_turn_beside_a_greedy_client_is_compared_with_one_without() {
 
 #[test]
 fn quick_reads_are_answered_by_each_node_and_a_follower_gets_all() {
-    let run = Command::new(env!("CARGO_BIN_EXE_benches")).args(["reads", "--quick"]).output();
-    let run = run.unwrap();
-    let said = String::from_utf8_lossy(&run.stderr);
-    assert!(run.status.success(), "{said}");
-    let report: Value = serde_json::from_slice(&run.stdout).unwrap();
+    let (report, said) = report(&["reads", "--quick"]).unwrap();
     let rows = report["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 8, "{said}");
     assert!(rows.iter().all(|row| row["count"].as_u64().unwrap() > 0), "{said}");
@@ -49,11 +50,7 @@ fn quick_reads_are_answered_by_each_node_and_a_follower_gets_all() {
 
 #[test]
 fn a_primary_that_goes_leaves_a_gap_and_nothing_is_lost() {
-    let run = Command::new(env!("CARGO_BIN_EXE_benches")).args(["failover", "--quick"]).output();
-    let run = run.unwrap();
-    let said = String::from_utf8_lossy(&run.stderr);
-    assert!(run.status.success(), "{said}");
-    let report: Value = serde_json::from_slice(&run.stdout).unwrap();
+    let (report, said) = report(&["failover", "--quick"]).unwrap();
     assert_eq!(report["faults"], Value::Array(Vec::new()), "{said}");
     assert!(report["verified"].as_u64().unwrap() > 0, "{said}");
     let rows = report["rows"].as_array().unwrap();
@@ -65,11 +62,7 @@ fn a_primary_that_goes_leaves_a_gap_and_nothing_is_lost() {
 
 #[test]
 fn a_quick_search_by_time_is_exact() {
-    let run = Command::new(env!("CARGO_BIN_EXE_benches")).args(["time-query", "--quick"]).output();
-    let run = run.unwrap();
-    let said = String::from_utf8_lossy(&run.stderr);
-    assert!(run.status.success(), "{said}");
-    let report: Value = serde_json::from_slice(&run.stdout).unwrap();
+    let (report, said) = report(&["time-query", "--quick"]).unwrap();
     assert_eq!(report["records"], 20_000);
     let rows = report["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 3, "{said}");
@@ -78,11 +71,7 @@ fn a_quick_search_by_time_is_exact() {
 
 #[test]
 fn a_quick_apply_tells_what_a_message_costs_and_leaves_behind() {
-    let run = Command::new(env!("CARGO_BIN_EXE_benches")).args(["apply", "--quick"]).output();
-    let run = run.unwrap();
-    let said = String::from_utf8_lossy(&run.stderr);
-    assert!(run.status.success(), "{said}");
-    let report: Value = serde_json::from_slice(&run.stdout).unwrap();
+    let (report, said) = report(&["apply", "--quick"]).unwrap();
     let levels = report["rows"].as_array().unwrap();
     assert_eq!(levels.len(), 3, "{said}");
     for level in levels {
@@ -101,7 +90,7 @@ fn a_wrong_command_line_is_refused_with_a_hint() {
         &["--records", "9"],
         &["--rounds", "0"],
     ] {
-        let run = Command::new(env!("CARGO_BIN_EXE_benches")).args(args).output().unwrap();
+        let run = benches(args).unwrap();
         let said = String::from_utf8_lossy(&run.stderr);
         assert_eq!(run.status.code(), Some(2), "{said}");
         assert!(run.stdout.is_empty() && said.contains("try: benches --help"), "{said}");

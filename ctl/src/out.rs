@@ -258,14 +258,9 @@ impl Out {
     /// How far something is that takes long, in one line of a terminal that the next one replaces; an
     /// empty one takes it away. Nothing where standard error is none, or with `--quiet`.
     pub(crate) fn progress(&self, text: &str) {
-        if self.shows_progress() {
+        if !self.quiet && io::stderr().is_terminal() {
             prompt(&format!("\r\x1b[K{text}"));
         }
-    }
-
-    /// Whether somebody would see it.
-    pub(crate) fn shows_progress(&self) -> bool {
-        !self.quiet && io::stderr().is_terminal()
     }
 
     /// Asks before something is destroyed. Without a terminal only `-y` is a yes.

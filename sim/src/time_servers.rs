@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clock::packet::{NtpShort, NtpTime, Packet};
+use clock::packet::Packet;
 use daemon::time::TimeServers as Reached;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use log::memory::Random;
+use net::time_server::{Manner, answer};
 use parking_lot::Mutex;
 
 use crate::trace::Trace;
@@ -18,6 +19,8 @@ const SERVERS: usize = 4;
 /// Longest way of a packet, one way, microseconds; of some of them.
 const WAY_MAX_US: u64 = 4_000;
 const SLOW_WAY_MAX_US: u64 = 80_000;
+/// How far a server is from true time, as it claims: its way there and back, and its error.
+const ROOT_NS: u64 = 990_000;
 
 /// The time servers of a run. Clones are the same.
 #[derive(Debug, Clone)]
@@ -77,6 +80,12 @@ impl TimeServers {
     }
 }
 
+/// A server that follows another one, a millisecond away.
+fn honest() -> Manner {
+    let (root_delay_ns, root_dispersion_ns) = (ROOT_NS, ROOT_NS);
+    Manner { stratum: 2, refid: *b"TEST", root_delay_ns, root_dispersion_ns, ..Manner::default() }
+}
+
 fn name(number: usize) -> String {
     format!("t{number}.example:123")
 }
@@ -93,33 +102,19 @@ impl Inner {
 impl Reached for Inner {
     fn ask<'a>(&'a self, server: &'a str) -> BoxFuture<'a, Option<Packet>> {
         async move {
+            let request = Packet { version: 4, mode: 3, poll: 6, ..Packet::default() };
             let is_liar = name(self.liar) == server;
             tokio::time::sleep(self.way()).await;
-            let now_ns = {
+            let lie_ns = {
                 let state = self.state.lock();
                 if state.are_away {
                     return None;
                 }
-                let lie_ns = if is_liar { state.lie_ns } else { 0 };
-                (WALL_NS + self.trace.now_ns()).saturating_add_signed(lie_ns)
+                if is_liar { state.lie_ns } else { 0 }
             };
+            let now_ns = WALL_NS + self.trace.now_ns();
             tokio::time::sleep(self.way()).await;
-            let now = NtpTime::from_unix_ns(now_ns);
-            Some(Packet {
-                leap: 0,
-                version: 4,
-                mode: 4,
-                stratum: 2,
-                poll: 6,
-                precision: -20,
-                root_delay: NtpShort(65),
-                root_dispersion: NtpShort(65),
-                refid: *b"TEST",
-                reference: NtpTime::from_unix_ns(now_ns - 1_000_000_000),
-                origin: NtpTime(0),
-                receive: now,
-                transmit: now,
-            })
+            answer(&request, now_ns, now_ns, &Manner { offset_ns: lie_ns, ..honest() })
         }
         .boxed()
     }
