@@ -304,11 +304,35 @@ fn without_the_other_voter_a_node_waits_and_says_for_what() {
 /// taken for news of a primary.
 #[test]
 fn two_of_three_that_are_damaged_are_no_majority() {
+    let (cluster, left, silent) = two_are_damaged(|primary, _| primary.to_owned());
+    // Until then it might order a message that nobody can decide.
+    until("the one that is left knows of no primary", || {
+        let status = cluster.status(&left).map_err(|error| error.to_string())?;
+        when(!status.quorum && status.primary.is_empty(), format!("{status:?}"))
+    })
+    .unwrap();
+    are_no_majority(&cluster, &left, silent);
+}
+
+/// As before, and the primary is among the damaged: the backup that is left may take it for the primary still.
+#[test]
+fn a_damaged_primary_and_a_damaged_backup_leave_no_majority() {
+    let (cluster, left, silent) = two_are_damaged(|_, backup| backup.to_owned());
+    // What goes out on the connection to the process that was killed is unknown, and finds that it ended.
+    let first = ["--as", "alice", "send", "--to", "bob", "no", "--timeout", "4s", "--via", &left];
+    let first = cluster.user().run(&first).unwrap();
+    assert!([7, 11].contains(&first.code), "{first}");
+    are_no_majority(&cluster, &left, silent);
+}
+
+/// A cluster whose nodes are damaged but for one, chosen by the primary and a backup, and since when.
+fn two_are_damaged(leaves: fn(&str, &str) -> String) -> (Cluster, String, Instant) {
     let mut cluster = alice_and_bob();
     send(&cluster, "acked", SENT);
     cluster.wait_level().unwrap();
-    // The primary is left. What another gateway has just handed to a primary that goes is unknown.
-    let left = cluster.wait_primary("n1").unwrap();
+    let primary = cluster.wait_primary("n1").unwrap();
+    let backup = cluster.names().into_iter().find(|name| *name != primary).unwrap();
+    let left = leaves(&primary, &backup);
     let gone: Vec<_> = cluster.names().into_iter().filter(|name| *name != left).collect();
     cluster.kill_together(&gone).unwrap();
     let silent = Instant::now();
@@ -331,19 +355,18 @@ fn two_of_three_that_are_damaged_are_no_majority() {
         })
         .unwrap();
     }
-    // Until then it might order a message that nobody can decide.
-    until("the one that is left knows of no primary", || {
-        let status = cluster.status(&left).map_err(|error| error.to_string())?;
-        when(!status.quorum && status.primary.is_empty(), format!("{status:?}"))
-    })
-    .unwrap();
+    (cluster, left, silent)
+}
+
+/// Whoever asks is told so, and the one that is left tells a true age.
+fn are_no_majority(cluster: &Cluster, left: &str, silent: Instant) {
     // Whatever node they are at home at.
     for client in ["alice", "bob"] {
         let refused = ["--as", client, "send", "--to", "bob", "no", "--timeout", "4s"];
         cluster.user().refused(&refused, 11).unwrap();
     }
     let at_least = silent.elapsed().as_secs_f64() - UNDER_WAY_S;
-    let run = cluster.ctl(&["read", "--from", "0", "--stale", "--via", &left]).unwrap();
+    let run = cluster.ctl(&["read", "--from", "0", "--stale", "--via", left]).unwrap();
     let told = run.to_string();
     let age = told.split("heard from a primary ").nth(1).and_then(|rest| rest.split(' ').next());
     let never = told.contains("has not heard from a primary");

@@ -155,35 +155,41 @@ impl Cluster {
         self.running[&id].request(&principal, request).await
     }
 
-    /// Sends a client's message through a node, once.
-    async fn sent_by(&self, client: &str, through: u64, id: &str) -> proto::wire::Ack {
-        let principal = self.principal(Role::Client, client, through);
-        let send = Send { to: "*".to_owned(), id: id.to_owned(), ..Send::default() };
-        let request = Request { op: Some(Op::Send(send)), ..Request::default() };
-        match self.running[&through].request(&principal, request).await.reply {
-            Some(Reply::Ack(ack)) if ack.id == id => ack,
-            other => panic!("{id}: {other:?}"),
-        }
-    }
-
-    /// Has the primary order a command as if somebody had asked for it.
+    /// Has the primary order a command as if somebody had asked for it, whoever the primary is by then.
     async fn propose(&self, caller: Caller, op: CommandOp) -> Outcome {
-        let node = self.running[&self.primary().await].node();
-        let Body::Whole(core) = node.body() else { panic!("no store") };
-        let command = Command { caller, gateway: node.name().to_string(), op };
-        core.proposer.propose(command, None).await.unwrap()
+        let proposed = async {
+            loop {
+                let node = self.running[&self.primary().await].node();
+                let Body::Whole(core) = node.body() else { panic!("no store") };
+                let (caller, op) = (caller.clone(), op.clone());
+                let command = Command { caller, gateway: node.name().to_string(), op };
+                match core.proposer.propose(command, None).await {
+                    Ok(outcome) => return outcome,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, proposed).await.expect("an outcome")
     }
 
     /// Sends through a node until it is acknowledged; every try has the same id.
     async fn send(&self, through: u64, id: &str) -> proto::wire::Ack {
+        self.sent_by(&self.principal(Role::Admin, "admin", through), through, id).await.0
+    }
+
+    /// Sends somebody's message until it is acknowledged. Also tells whether one try was enough.
+    async fn sent_by(&self, who: &Principal, through: u64, id: &str) -> (proto::wire::Ack, bool) {
         let send = Send { to: "*".to_owned(), id: id.to_owned(), ..Send::default() };
+        let request = Request { op: Some(Op::Send(send)), ..Request::default() };
         let sent = async {
+            let mut at_once = true;
             loop {
-                match self.ask(through, Op::Send(send.clone())).await.reply {
-                    Some(Reply::Ack(ack)) => return ack,
+                match self.running[&through].request(who, request.clone()).await.reply {
+                    Some(Reply::Ack(ack)) if ack.id == id => return (ack, at_once),
                     Some(Reply::Failure(_)) => tokio::task::yield_now().await,
-                    other => panic!("{other:?}"),
+                    other => panic!("{id}: {other:?}"),
                 }
+                at_once = false;
             }
         };
         tokio::time::timeout(PATIENCE, sent).await.expect("an acknowledgement")
@@ -191,9 +197,14 @@ impl Cluster {
 
     /// The ids of all messages, as one node reads them.
     async fn read(&self, through: u64) -> Vec<String> {
-        let read = async {
+        self.page(through, &Read::default()).await
+    }
+
+    /// The ids of those that are asked for.
+    async fn page(&self, through: u64, read: &Read) -> Vec<String> {
+        let page = async {
             loop {
-                match self.ask(through, Op::Read(Read::default())).await.reply {
+                match self.ask(through, Op::Read(read.clone())).await.reply {
                     Some(Reply::Page(page)) => {
                         return page.records.into_iter().map(|record| record.id).collect();
                     }
@@ -202,7 +213,7 @@ impl Cluster {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, read).await.expect("a page")
+        tokio::time::timeout(PATIENCE, page).await.expect("a page")
     }
 
     async fn stop_all(self) {
@@ -349,36 +360,47 @@ async fn a_gateway_hands_over_on_one_stream() {
     }
     // The first of them opens the stream, once the backup has heard from the primary.
     cluster.send(backup, "warm").await;
-    cluster.sent_by("alice", backup, "alice-0").await;
-    let streams = || cluster.board.tries(&name(backup), &name(primary), Lane::Request);
-    let before = streams();
-    let (alice, bob) = futures::future::join(
-        futures::future::join_all((1..40).map(|n| {
-            let id = format!("alice-{n}");
-            async { cluster.sent_by("alice", backup, &{ id }).await }
-        })),
-        futures::future::join_all((0..40).map(|n| {
-            let id = format!("bob-{n}");
-            async { cluster.sent_by("bob", backup, &{ id }).await }
-        })),
-    )
-    .await;
-    assert!(streams() < before + 20, "a stream for each message: {before}, then {}", streams());
-    let acks = alice.iter().chain(&bob);
-    assert!(acks.clone().all(|ack| ack.gateway == name(backup).as_str() && !ack.duplicate));
-    let mut seqs: Vec<_> = acks.map(|ack| ack.seq).collect();
-    seqs.sort_unstable();
-    seqs.dedup();
-    assert_eq!(seqs.len(), 79, "each is stored once");
+    let who = |client| cluster.principal(Role::Client, client, backup);
+    let (alice, bob) = (who("alice"), who("bob"));
+    // An election in between opens other streams; then what comes next is to share one.
+    let mut rounds = 0;
+    while !shares_a_stream(&cluster, backup, [("alice", &alice), ("bob", &bob)], rounds).await {
+        rounds += 1;
+        assert!(rounds < 20, "a stream for each message");
+    }
     for (client, many) in [("alice", 40), ("bob", 40)] {
-        let read = Read { from: client.to_owned(), ..Read::default() };
-        let Some(Reply::Page(page)) = cluster.ask(backup, Op::Read(read)).await.reply else {
-            panic!("no page of {client}'s")
-        };
-        assert_eq!(page.records.len(), many, "{client}");
-        assert!(page.records.iter().all(|record| record.id.starts_with(client)), "{client}");
+        let read = Read { from: client.to_owned(), limit: 1000, ..Read::default() };
+        let ids = cluster.page(backup, &read).await;
+        assert_eq!(ids.len(), many * (rounds + 1), "{client}");
+        assert!(ids.iter().all(|id| id.starts_with(client)), "{client}");
     }
     cluster.stop_all().await;
+}
+
+/// Sends 40 messages of each, all at once, each of which is stored once; tells whether they shared a stream.
+async fn shares_a_stream(
+    cluster: &Cluster,
+    backup: u64,
+    clients: [(&str, &Principal); 2],
+    round: usize,
+) -> bool {
+    let primary = cluster.primary().await;
+    let streams = || cluster.board.tries(&name(backup), &name(primary), Lane::Request);
+    let before = streams();
+    let all = clients.iter().flat_map(|(client, who)| {
+        (0..40).map(move |n| async move {
+            cluster.sent_by(who, backup, &format!("{client}-{round}-{n}")).await
+        })
+    });
+    let acks = futures::future::join_all(all).await;
+    let opened = streams() - before;
+    let of_this = |ack: &proto::wire::Ack| ack.gateway == name(backup).as_str();
+    assert!(acks.iter().all(|(ack, at_once)| of_this(ack) && !(ack.duplicate && *at_once)));
+    let mut seqs: Vec<_> = acks.iter().map(|(ack, _)| ack.seq).collect();
+    seqs.sort_unstable();
+    seqs.dedup();
+    assert_eq!(seqs.len(), 80, "each is stored once");
+    opened < 20
 }
 
 /// Without the look when it begins nobody would notice one that is entered and taken out between two looks.
