@@ -427,7 +427,10 @@ impl Server {
         });
         if let Some(failure) = refused {
             let response = self.node.response(from, Reply::Failure(failure));
-            return log_lost(tx.send_message(&response).await);
+            return log_lost(match matches!(op, Some(PeerOp::Forwards(_))) {
+                true => net::refuse_forwards(&mut tx, &response).await,
+                false => tx.send_message(&response).await,
+            });
         }
         let sent = match op {
             Some(PeerOp::Forwards(_)) => {

@@ -3,14 +3,17 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use prost::Message as _;
+use proto::frame::ALL_REFUSED;
 use proto::limits::FORWARDS_MAX;
 use proto::peer::{Forwarded, Forwarder, Forwards};
+use proto::wire::Response;
 use tokio::time::{Instant, sleep_until};
 
 use crate::answers::{Answers, Late, Most, Way};
 use crate::client_conn::refusal;
+use crate::numbered::put;
 use crate::{FrameRx, FrameTx, LinkError, Numbered, decode_numbered};
 
 /// What a gateway hands over on one stream.
@@ -36,6 +39,17 @@ pub struct Batch {
     pub clients: Vec<Forwarder>,
     /// What each asks, with its place in `clients`.
     pub requests: Vec<(usize, Numbered)>,
+}
+
+/// Refuses a stream before anything is read of what is handed over on it: this answers all of that.
+///
+/// # Errors
+/// When the stream is lost.
+pub async fn refuse_forwards(tx: &mut FrameTx, response: &Response) -> Result<(), LinkError> {
+    let mut out = BytesMut::new();
+    put(&mut out, ALL_REFUSED, response)?;
+    tx.send(out.freeze()).await?;
+    tx.finish().await
 }
 
 impl ForwardsRx {
@@ -87,6 +101,9 @@ impl ForwardsRx {
             let client = client as usize;
             if client >= clients.len() {
                 return Err(wrong(&"it hands over what nobody asks"));
+            }
+            if number == ALL_REFUSED {
+                return Err(wrong(&"a number that no request has"));
             }
             match decode_numbered(frame.clone()) {
                 Ok(mut request) => {

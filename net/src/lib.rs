@@ -53,10 +53,10 @@ pub use client::{
 pub use client_conn::{ClientConn, Incoming, Numbered, ReplyTx, decode_numbered};
 pub use endpoint::{Accepted, Endpoint};
 pub use error::{CloseCode, LinkError, NetError, Refused};
-pub use forwards::{Batch, ForwardsRx, HandedOver};
+pub use forwards::{Batch, ForwardsRx, HandedOver, refuse_forwards};
 pub use frames::{FrameRx, FrameTx};
 pub use link::{Lane, Link, PeerAddr};
-pub use numbered::AnswersRx;
+pub use numbered::{Answered, AnswersRx};
 pub use peer_conn::{PeerConn, PeerStream};
 pub use port::{CheckPeer, MakeHello, Port};
 pub use quic_link::{QuicLink, lookup};

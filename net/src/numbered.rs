@@ -2,7 +2,7 @@
 //! stream between nodes.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use proto::frame::{NUMBERED_HEADER_BYTES, numbered, numbered_header};
+use proto::frame::{ALL_REFUSED, NUMBERED_HEADER_BYTES, numbered, numbered_header};
 use proto::limits::FRAME_BYTES_MAX;
 use quinn::RecvStream;
 
@@ -55,29 +55,51 @@ impl NumberedRx {
 pub struct AnswersRx {
     rx: FrameRx,
     buffer: Buffer,
+    /// Whether something was answered.
+    begun: bool,
+}
+
+/// What comes in answer to what was handed over.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// Answers that are here, at least one, each with the number of its request.
+    Each(Vec<(u64, Bytes)>),
+    /// The one answer to all of it, also to what is still to be handed over: nothing was done.
+    Refused(Bytes),
+    /// No more answers come.
+    End,
 }
 
 impl AnswersRx {
     /// What comes in answer to what is sent the other way.
     #[must_use]
     pub fn new(rx: FrameRx) -> Self {
-        Self { rx, buffer: Buffer { bytes: BytesMut::new(), most: FRAME_BYTES_MAX } }
+        let buffer = Buffer { bytes: BytesMut::new(), most: FRAME_BYTES_MAX };
+        Self { rx, buffer, begun: false }
     }
 
-    /// Those that are here, at least one; none at the end of the stream. Safe to cancel.
+    /// What comes next. Safe to cancel.
     ///
     /// # Errors
     /// When a frame breaks the rules or the stream is lost.
-    pub async fn recv(&mut self) -> Result<Vec<(u64, Bytes)>, LinkError> {
+    pub async fn recv(&mut self) -> Result<Answered, LinkError> {
         loop {
-            let frames: Vec<_> =
+            let mut frames: Vec<_> =
                 std::iter::from_fn(|| self.buffer.take().transpose()).collect::<Result<_, _>>()?;
+            let first = !self.begun;
+            self.begun |= !frames.is_empty();
+            if let Some(at) = frames.iter().position(|(number, _)| *number == ALL_REFUSED) {
+                return match first && at == 0 {
+                    true => Ok(Answered::Refused(frames.swap_remove(0).1)),
+                    false => Err(LinkError::Lost("it refused what it had answered".to_owned())),
+                };
+            }
             if !frames.is_empty() {
-                return Ok(frames);
+                return Ok(Answered::Each(frames));
             }
             match self.rx.recv().await? {
                 Some(bytes) => self.buffer.push(&bytes),
-                None => return self.buffer.end().map(|()| Vec::new()),
+                None => return self.buffer.end().map(|()| Answered::End),
             }
         }
     }

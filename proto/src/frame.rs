@@ -13,6 +13,9 @@ pub const VERSION: u8 = 1;
 pub const HEADER_BYTES: usize = 5;
 /// Version of a frame with a number.
 pub const NUMBERED_VERSION: u8 = 2;
+/// The number of no request: what comes with it, first on a stream, answers all that is asked on that
+/// stream, none of which is done.
+pub const ALL_REFUSED: u64 = u64::MAX;
 /// Bytes in front of the payload of a frame with a number.
 pub const NUMBERED_HEADER_BYTES: usize = HEADER_BYTES + 8;
 

@@ -1,8 +1,8 @@
 //! A gateway that is not the primary: it hands over what its clients send, as much as is there at once, on
 //! one stream that stays while the primary does. And the primary's end of it.
 //!
-//! Invariant: what was handed over and has no answer when the stream ends is *unknown*; what was not is
-//! not done. Both go on as requests by themselves, see `direct`.
+//! Invariant: what was handed over and has no answer when the stream ends is *unknown*, unless the primary
+//! refused the stream; what was not is not done. Both go on as requests by themselves, see `direct`.
 //!
 //! Invariant: who asks is what the gateway has proven in the handshake; the primary looks it up in its own
 //! tables, once in a batch, before anything goes to the log.
@@ -10,12 +10,13 @@
 //! Not here: nodes of a release that takes one request at a time, see `write`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use net::{
-    AnswersRx, Batch, Flush, Flushes, ForwardsRx, FrameRx, FrameTx, HandedOver, Lane, LinkError,
-    Numbered, PeerAddr,
+    Answered, AnswersRx, Batch, Flush, Flushes, ForwardsRx, FrameRx, FrameTx, HandedOver, Lane,
+    LinkError, Numbered, PeerAddr,
 };
 use parking_lot::{Mutex, MutexGuard};
 use prost::Message as _;
@@ -80,7 +81,7 @@ impl Relay {
         }
         let mut line = self.line.lock();
         if let Some(line) = line.as_ref().filter(|line| line.to == to && !line.has_ended()) {
-            return line.calls().open.then(|| Arc::clone(line));
+            return (line.calls().stream == Stream::Stands).then(|| Arc::clone(line));
         }
         let new = Arc::new(Line { to, calls: Mutex::default(), news: Notify::new() });
         pause::spawn(keep(Arc::clone(&new), node.clone()));
@@ -103,9 +104,23 @@ struct Calls {
     waiting: BTreeMap<u64, UnderWay>,
     /// The first that is not handed over.
     unsent: u64,
-    /// Whether the stream stands.
-    open: bool,
-    ended: bool,
+    stream: Stream,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Stream {
+    #[default]
+    Opens,
+    Stands,
+    /// It takes no more; what was handed over may still be answered.
+    Ended,
+}
+
+/// Why a stream gives no more answers.
+enum End {
+    Lost(String),
+    /// The primary takes nothing of this node, and has done nothing of what was handed over.
+    Refused(Failure),
 }
 
 impl Line {
@@ -114,7 +129,7 @@ impl Line {
     }
 
     fn has_ended(&self) -> bool {
-        self.calls().ended
+        self.calls().stream == Stream::Ended
     }
 
     /// Hands over these, in this order, each of which is answered.
@@ -123,8 +138,9 @@ impl Line {
         {
             let mut calls = self.calls();
             for under_way in several {
-                if calls.ended || calls.waiting.len() >= CLIENT_REQUESTS_MAX {
-                    refused.push((under_way, calls.ended));
+                let ended = calls.stream == Stream::Ended;
+                if ended || calls.waiting.len() >= CLIENT_REQUESTS_MAX {
+                    refused.push((under_way, ended));
                     continue;
                 }
                 let number = calls.next;
@@ -189,18 +205,30 @@ impl Line {
         settle(answered.into_iter().map(|(under_way, frame)| (under_way, read(frame))));
     }
 
-    /// Ends all that has no answer, and whatever is asked later.
-    fn end(&self, why: &str) {
-        let (waiting, unsent) = {
+    /// Hands nothing more over: ends what was not, and whatever is asked later.
+    fn close(&self, why: &str) {
+        let unsent = {
             let mut calls = self.calls();
-            calls.ended = true;
-            (std::mem::take(&mut calls.waiting), calls.unsent)
+            calls.stream = Stream::Ended;
+            let from = calls.unsent;
+            calls.waiting.split_off(&from)
         };
-        settle(waiting.into_iter().map(|(number, under_way)| {
-            let lost = || Failure::new(ErrorCode::Unknown, format!("{}: {why}", self.to.name));
-            let failure = if number < unsent { lost() } else { self.not_sent(why) };
-            (under_way, Err(failure))
-        }));
+        settle(unsent.into_values().map(|under_way| (under_way, Err(self.not_sent(why)))));
+    }
+
+    /// Ends all that has no answer, and whatever is asked later.
+    fn end(&self, end: End) {
+        let why = match &end {
+            End::Lost(why) => why,
+            End::Refused(failure) => &failure.message,
+        };
+        self.close(why);
+        let handed_over = std::mem::take(&mut self.calls().waiting);
+        let failure = match end {
+            End::Lost(why) => Failure::new(ErrorCode::Unknown, format!("{}: {why}", self.to.name)),
+            End::Refused(failure) => failure,
+        };
+        settle(handed_over.into_values().map(|under_way| (under_way, Err(failure.clone()))));
     }
 }
 
@@ -230,35 +258,46 @@ fn read(frame: Bytes) -> Result<Reply, Failure> {
 /// Keeps a stream until it is lost, or its end is no longer the primary: what is asked of that may never
 /// be answered.
 async fn keep(line: Arc<Line>, node: Node) {
-    let Ok(core) = node.core() else { return line.end("this node takes no part") };
+    let lost = |why: &str| End::Lost(why.to_owned());
+    let Ok(core) = node.core() else { return line.end(lost("this node takes no part")) };
     let mut view = core.engine.view();
     let raft_id = line.to.raft_id;
     let deposed = view.wait_for(|view| view.primary != Some(raft_id));
     tokio::select! {
-        why = carry(&line, &node) => {
-            tracing::debug!(primary = %line.to.name, why, "the stream to the primary ended");
-            line.end(&why);
+        end = carry(&line, &node) => {
+            match &end {
+                End::Lost(why) => {
+                    tracing::debug!(primary = %line.to.name, why, "the stream to the primary ended");
+                }
+                End::Refused(why) => {
+                    tracing::debug!(primary = %line.to.name, %why, "the primary takes nothing of us");
+                }
+            }
+            line.end(end);
         }
         // Also when the engine ended: nothing will be answered either.
-        _ = deposed => line.end("it is no longer the primary"),
+        _ = deposed => line.end(lost("it is no longer the primary")),
     }
 }
 
 /// Carries requests and answers. Returns why it ended.
-async fn carry(line: &Line, node: &Node) -> String {
+async fn carry(line: &Line, node: &Node) -> End {
     let opened = tokio::time::timeout(OPEN_WITHIN, open(line, node)).await;
     let (tx, rx) = match opened {
         Ok(Ok(opened)) => opened,
-        Ok(Err(error)) => return error.to_string(),
-        Err(_) => return "no connection in time".to_owned(),
+        Ok(Err(error)) => return End::Lost(error.to_string()),
+        Err(_) => return End::Lost("no connection in time".to_owned()),
     };
-    line.calls().open = true;
+    line.calls().stream = Stream::Stands;
+    // A primary that takes no more may have answered what it took, or say that it takes nothing.
+    let write = async {
+        let error = write(line, tx).await;
+        line.close(&error.to_string());
+        std::future::pending::<Infallible>().await
+    };
     tokio::select! {
-        error = write(line, tx) => error.to_string(),
-        ended = take_answers(line, AnswersRx::new(rx)) => match ended {
-            Ok(()) => "it ended the stream".to_owned(),
-            Err(error) => error.to_string(),
-        },
+        never = write => match never {},
+        end = take_answers(line, AnswersRx::new(rx)) => end,
     }
 }
 
@@ -279,13 +318,19 @@ async fn write(line: &Line, mut tx: FrameTx) -> LinkError {
     }
 }
 
-async fn take_answers(line: &Line, mut rx: AnswersRx) -> Result<(), LinkError> {
+async fn take_answers(line: &Line, mut rx: AnswersRx) -> End {
     loop {
-        let frames = rx.recv().await?;
-        if frames.is_empty() {
-            return Ok(());
+        match rx.recv().await {
+            Ok(Answered::Each(frames)) => line.answered(frames),
+            Ok(Answered::Refused(frame)) => {
+                return match read(frame) {
+                    Err(failure) => End::Refused(failure),
+                    Ok(_) => End::Lost("it refused the stream without a reason".to_owned()),
+                };
+            }
+            Ok(Answered::End) => return End::Lost("it ended the stream".to_owned()),
+            Err(error) => return End::Lost(error.to_string()),
         }
-        line.answered(frames);
     }
 }
 
