@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,14 +12,19 @@ use tokio::time::Instant;
 
 use anyhow::Context as _;
 use planted::Bug;
+use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use sim::world::BROKEN;
 
 use crate::shrink::shrink;
 
 /// The variable that makes a process repeatable; see `chance.c`.
 const SEED_VAR: &str = "LOGD_SIM_SEED";
-/// Longest time of one run; they take seconds, and those that talk without end are noticed before.
-const RUN_MAX: Duration = Duration::from_secs(120);
+/// The variable with the most processor time of a run, in seconds.
+const LIMIT_VAR: &str = "LOGD_SIM_PROCESSOR_S";
+/// Most processor time of one run; they take seconds, and those that talk without end are noticed before.
+const RUN_MAX: Duration = Duration::from_secs(60);
+/// A run waits for nothing but the processor. One that takes so many times its processor time does.
+const WAITS_MAX: u32 = 60;
 /// A run is short: what it frees is of use to it only where the system does not take it back.
 const KEEPS_MEMORY: [(&str, &str); 3] = [
     ("MALLOC_TRIM_THRESHOLD_", "1073741824"),
@@ -83,6 +89,10 @@ pub(crate) fn say(line: &str) {
 /// When the run cannot begin.
 pub(crate) fn child(run: Run, shown: bool, log: bool) -> anyhow::Result<bool> {
     let Run { seed, bug, only } = run;
+    if let Some(most_s) = std::env::var(LIMIT_VAR).ok().and_then(|limit| limit.parse().ok()) {
+        let limit = Rlimit { current: Some(most_s), maximum: None };
+        setrlimit(Resource::Cpu, limit).context("the limit of its processor time")?;
+    }
     if let Some(bug) = bug {
         planted::plant(bug);
     }
@@ -191,7 +201,8 @@ pub(crate) fn run(run: &Run) -> anyhow::Result<Done> {
     run_within(run, RUN_MAX)
 }
 
-/// Runs a seed in a process of its own, for so long at most.
+/// Runs a seed in a process of its own, for so much processor time at most: on a busy machine, or beside
+/// others, a run takes longer and comes to the same.
 ///
 /// # Errors
 /// When it cannot be started.
@@ -201,6 +212,7 @@ pub(crate) fn run_within(run: &Run, most: Duration) -> anyhow::Result<Done> {
         .args(["--child", &seed.to_string()])
         .args(run.args())
         .env(SEED_VAR, seed.to_string())
+        .env(LIMIT_VAR, most.as_secs().max(1).to_string())
         .envs(KEEPS_MEMORY)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -208,13 +220,14 @@ pub(crate) fn run_within(run: &Run, most: Duration) -> anyhow::Result<Done> {
         .spawn()?;
     // Read while it runs: it would wait for room in a pipe for ever. What it says ends when it does.
     let (out, err) = (whole(child.stdout.take()), whole(child.stderr.take()));
-    let first = out.recv_timeout(most);
-    let hangs = first.is_err();
-    if hangs {
+    let first = out.recv_timeout(most * WAITS_MAX);
+    let waits = first.is_err();
+    if waits {
         child.kill()?;
     }
     let out = first.or_else(|_| out.recv()).context("a reader panicked")?;
     let (err, status) = (err.recv().context("a reader panicked")?, child.wait()?);
+    let hangs = waits || status.signal() == Some(Signal::XCPU.as_raw());
     let mut text = String::from_utf8_lossy(&out).into_owned();
     if hangs {
         text.push_str("it goes on for ever\n");
