@@ -1,7 +1,8 @@
 //! Finds planted bugs: one after the other, by seeds, until a promise is broken.
 //!
 //! The seeds are those that every search has. Those come first that draw mostly faults that the bug
-//! needs: which these are follows from the bug, and what happens then from the seed alone.
+//! needs: which these are follows from the bug, and what happens then from the seed alone. Before them
+//! comes the seed that is noted in `noted.tsv`: it found the bug before.
 
 use std::cmp::Reverse;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +20,10 @@ use crate::runner::{Plan, Run, run_within, say};
 
 /// Of so many seeds for each that may be run, the most promising ones are.
 const CHOICE: u64 = 10;
-/// Longest time of a run with a bug.
+/// Seeds that have found bugs: a bug's name, a tab and the seed in each line. A change of the nodes or of the
+/// simulator may give a seed another meaning; then the search goes on, and `make bugs` shows what to note.
+const NOTED: &str = include_str!("../noted.tsv");
+/// Most processor time of a run with a bug.
 const RUN_MAX: Duration = Duration::from_secs(20);
 
 /// The bug of this name.
@@ -46,7 +50,9 @@ pub(crate) fn find_all(plan: &Plan) -> anyhow::Result<bool> {
     let began = Instant::now();
     let wanted: Vec<Bug> = match plan.bug {
         Some(bug) => vec![bug],
-        None => Bug::ALL.to_vec(),
+        None => {
+            Bug::ALL.iter().copied().filter(|bug| !plan.noted || noted(*bug).is_some()).collect()
+        }
     };
     let (next, found) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let worker = || -> anyhow::Result<()> {
@@ -110,7 +116,16 @@ fn promising(bug: Bug, plan: &Plan) -> Vec<u64> {
     let mut seeds: Vec<u64> = (plan.from..plan.from + plan.seeds * CHOICE).collect();
     seeds.sort_by_cached_key(worth);
     seeds.truncate(usize::try_from(plan.seeds).unwrap_or(usize::MAX));
-    seeds
+    let first = noted(bug);
+    seeds.retain(|seed| Some(*seed) != first);
+    first.into_iter().chain(seeds).collect()
+}
+
+/// The seed that is noted for a bug.
+fn noted(bug: Bug) -> Option<u64> {
+    let name = bug.about().0;
+    let line = NOTED.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('\t'));
+    line.and_then(|seed| seed.parse().ok())
 }
 
 /// Whether a bug shows only where two histories have come about.
@@ -182,5 +197,22 @@ fn needs(bug: Bug) -> &'static [Kind] {
         Bug::ReadDoesNotWait | Bug::ReadOneBehind => &[Delay, DiskSlow],
         Bug::EarlyAck => &[Kill],
         Bug::UnknownCalledNotDone | Bug::LateCalledNotDone => &[Isolate, Reset, Cut],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_noted_are_bugs_and_seeds() {
+        for line in NOTED.lines() {
+            let bug = line.split('\t').next().and_then(Bug::named);
+            assert!(bug.and_then(noted).is_some(), "{line}");
+        }
+        assert!(
+            NOTED.lines().count() >= 20,
+            "of the bugs, at least these are looked for each time"
+        );
     }
 }

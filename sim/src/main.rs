@@ -41,6 +41,9 @@ struct Cli {
     /// Plants one bug after the other, or the one of --bug, and runs seeds until each is found.
     #[arg(long, conflicts_with_all = ["seed", "child"])]
     bugs: bool,
+    /// With --bugs: only those that are quickly found by the seed that is noted for them.
+    #[arg(long, requires = "bugs")]
+    noted: bool,
     /// One seed in this process, for the runner.
     #[arg(long, hide = true)]
     child: Option<u64>,
@@ -61,8 +64,8 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> anyhow::Result<bool> {
     let bug = cli.bug.as_deref().map(bugs::named).transpose()?;
-    let plan =
-        runner::Plan { from: cli.from, seeds: cli.seeds, jobs: cli.jobs, again: cli.again, bug };
+    let &Cli { from, seeds, jobs, again, noted, .. } = cli;
+    let plan = runner::Plan { from, seeds, jobs, again, bug, noted };
     let only = cli.only.as_ref().map(|only| only.iter().copied().collect());
     let run = |seed| runner::Run { seed, bug, only };
     match (cli.child, cli.seed) {

@@ -161,6 +161,8 @@ pub(crate) struct Plan {
     pub(crate) again: u64,
     /// The bug that is planted.
     pub(crate) bug: Option<Bug>,
+    /// Of the bugs, only those are planted for which a seed is noted.
+    pub(crate) noted: bool,
 }
 
 impl Plan {
