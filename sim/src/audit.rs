@@ -4,8 +4,8 @@
 //! * A vote that is given, and an entry that is acknowledged, is on the disk of whoever says so.
 //! * Nobody gives two votes in a term, nobody votes before it has met those who could know more of it,
 //!   and a term has one primary.
-//! * What is committed lies on the disks of a majority, every later primary holds it, no other entry is
-//!   committed in its place, and nobody cuts it off.
+//! * What is committed, or applied, lies on the disks of a majority, every later primary holds it, no other
+//!   entry is committed in its place, and nobody cuts it off.
 //! * Whoever has lost what it acknowledged takes no part; whoever has lost nothing is not repaired.
 //! * Whoever has taken an entry stamps above it from then on, and a primary above all that is committed.
 //!
@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::note;
 use crate::trace::Trace;
 
+mod committed;
 mod disk;
 mod future;
 mod membership;
@@ -284,7 +285,11 @@ impl State {
         let Some(node) = self.nodes.get_mut(name) else { return };
         let engine = node.node.as_ref().and_then(Node::engine);
         let applied = engine.and_then(|engine| engine.progress().borrow().index);
-        node.applied = [applied, node.applied[0]];
+        let [before, _] = node.applied;
+        node.applied = [applied, before];
+        if let Some(applied) = applied.filter(|applied| Some(*applied) > before) {
+            self.applies(name, applied);
+        }
     }
 
     fn add(&mut self, name: &str, fact: &Fact, now: Duration) {
@@ -532,50 +537,5 @@ impl State {
         let taken = (at, is_committed);
         let taken = self.future.taken((name, node.has_good_clock()), taken, *stamp, now);
         self.wrong.extend(taken.filter(|_| !self.reckless));
-    }
-
-    /// A node is primary in a term that had none.
-    fn leads(&mut self, name: &str, term: u64) {
-        let mut before = self.said_in.iter().rev().filter(|(_, said_in)| **said_in < term);
-        let committed = before.find_map(|(index, _)| self.committed.get_key_value(index));
-        let (Some(node), Some((&index, &old))) = (self.nodes.get(name), committed) else { return };
-        let snapshot = self.ever.get(&node.raft_id).map_or(0, |ever| ever.snapshot);
-        if !node.disk.holds((old, index)) && index > snapshot && !self.reckless {
-            let wrong = format!("entry {index} of term {old}, which is committed");
-            self.say(format!("{name} is primary of term {term}, and lacks {wrong}"));
-        }
-    }
-
-    /// A primary says that an entry is committed.
-    fn commits(&mut self, name: &str, leads: u64, at: At) {
-        let (term, index) = at;
-        self.said_in.entry(index).or_insert(leads);
-        match self.committed.insert(index, term) {
-            Some(known) if known != term => {
-                if !self.reckless {
-                    let wrong = format!("of term {known} and of term {term}");
-                    self.say(format!("two entries {index} are committed: {wrong}"));
-                }
-                return;
-            }
-            Some(_) => return,
-            None => {}
-        }
-        let Some(engine) = self.nodes.get(name).and_then(|node| node.node.as_ref()?.engine())
-        else {
-            return;
-        };
-        let view = engine.view();
-        let view = view.borrow();
-        if view.joint || !view.is_primary() || view.voters.is_empty() {
-            return;
-        }
-        let holds = |id: &&u64| self.ever.get(id).is_some_and(|ever| ever.held(at));
-        let (holders, voters) = (view.voters.iter().filter(holds).count(), view.voters.len());
-        drop(view);
-        if holders * 2 <= voters {
-            let wrong = format!("{holders} of {voters} disks hold it");
-            self.say(format!("{name} commits entry {index} of term {term}, and {wrong}"));
-        }
     }
 }

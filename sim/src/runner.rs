@@ -104,14 +104,23 @@ pub(crate) fn child(run: Run, shown: bool, log: bool) -> anyhow::Result<bool> {
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     }
+    let (panicked, panics) = mpsc::channel();
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        drop(panicked.send(panic.to_string()));
+        told(panic);
+    }));
     let runtime = tokio::runtime::Builder::new_current_thread()
         // Nothing of a run waits for the system, so nobody need ask it.
         .enable_time()
         .start_paused(true)
         .build()
         .context("the runtime")?;
-    let report = tokio::task::LocalSet::new()
+    let mut report = tokio::task::LocalSet::new()
         .block_on(&runtime, sim::run(sim::Order { seed, shown, only }))?;
+    // An assertion that fails has seen what the judges may not see.
+    let panics = panics.try_iter().map(|panic| panic.replace('\n', " "));
+    report.wrong.extend(panics.map(|panic| format!("a process has panicked: {panic}")));
     for wrong in report.wrong.iter().chain(&report.late) {
         say(&format!("  {wrong}"));
     }

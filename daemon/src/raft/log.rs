@@ -333,7 +333,9 @@ impl RaftLogStorage<Types> for LogStore {
     /// there by itself: the state on the disk is older, and so are the certificates that it has revoked.
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
         if planted::is(Bug::CommittedOverstated) {
-            return Ok(self.get_log_state().await?.last_log_id);
+            let last = self.get_log_state().await?.last_log_id;
+            self.note_committed(last.as_ref());
+            return Ok(last);
         }
         let Some(noted) = self.store.noted_committed() else { return Ok(None) };
         let held = self.store.place_at(noted.index)?;
