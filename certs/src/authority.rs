@@ -1,5 +1,6 @@
 //! The cluster's certificate authority.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use proto::life::{LIFE_DEFAULT_S, Life};
@@ -14,9 +15,11 @@ use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, UnixTime};
 use x509_parser::prelude::FromDer;
 
 use crate::CertError;
-use crate::identity::{peer_of, sha256};
+use crate::identity::{is_ours, peer_of, sha256};
 use crate::provider::provider;
 
+/// What every node is called on its own machine.
+const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 const DAY_S: u64 = 24 * 3600;
 /// Clocks are expected to be wrong by up to this when a certificate is made, but by no more than a
 /// tenth of a short life: most of it would be over at its beginning.
@@ -48,6 +51,21 @@ impl IssueOptions {
     #[must_use]
     pub fn living(life: Duration) -> Self {
         Self { now: UnixTime::now(), life, alt_names: Vec::new() }
+    }
+
+    /// The same for a node that is reached at these hosts: whoever asks it by HTTPS goes by its host name
+    /// or IP address.
+    #[must_use]
+    pub fn reached_at<'a>(mut self, hosts: impl IntoIterator<Item = &'a str>) -> Self {
+        for host in hosts {
+            let host = host.trim_end_matches('.');
+            let nobodys = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+            // A second name of ours would make it nobody's certificate.
+            if !nobodys && !is_ours(host) && !self.alt_names.iter().any(|known| known == host) {
+                self.alt_names.push(host.to_owned());
+            }
+        }
+        self
     }
 
     /// The same, issued so long ago.
@@ -218,7 +236,14 @@ impl Authority {
             )));
         }
         let mut names = vec![identity.dns_name()];
-        names.extend(opts.alt_names.iter().cloned());
+        if identity.role == Role::Node {
+            names.extend(LOCAL_NAMES.map(str::to_owned));
+        }
+        for name in &opts.alt_names {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
         let mut params = CertificateParams::new(names).map_err(|error| {
             CertError::Identity(format!("a name cannot be in a certificate: {error}"))
         })?;

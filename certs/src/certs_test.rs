@@ -103,6 +103,25 @@ fn a_certificate_says_role_uses_and_dates() {
     }
 }
 
+/// Meant to catch: no host of its own, and a second name of ours, which made it nobody's.
+#[test]
+fn a_node_is_known_by_its_hosts_and_nobody_else_is() {
+    let authority = Authority::create(&cluster(7)).unwrap();
+    let ours = "x.node.logd.internal";
+    let hosts = ["db1.example.org.", "10.0.0.1", "::1", "0.0.0.0", ours, "10.0.0.1"];
+    let opts = IssueOptions::default().reached_at(hosts);
+    let own = |role| {
+        let issued = authority.issue(&identity(role, "m"), &opts).unwrap();
+        Files::new(authority.cert_pem(), &issued).load().unwrap()
+    };
+    let want = ["localhost", "127.0.0.1", "::1", "db1.example.org", "10.0.0.1"];
+    assert_eq!(own(Role::Node).hosts(), want);
+    assert_eq!(own(Role::Node).identity().role, Role::Node);
+    let plain = authority.issue(&identity(Role::Client, "m"), &IssueOptions::default()).unwrap();
+    let plain = Files::new(authority.cert_pem(), &plain).load().unwrap();
+    assert_eq!(plain.hosts(), Vec::<String>::new());
+}
+
 #[test]
 fn an_authority_signs_for_its_own_cluster_only() {
     let authority = Authority::create(&cluster(8)).unwrap();

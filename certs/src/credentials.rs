@@ -7,7 +7,7 @@ use proto::life::{Date, Life};
 use proto::{ClusterId, Identity};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -16,7 +16,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::CertError;
 use crate::files::{content, read_certs, read_certs_text, read_key};
-use crate::identity::{Peer, hmac_sha256, peer_of, sha256};
+use crate::identity::{Peer, hmac_sha256, hosts_of, peer_of, sha256};
 use crate::pin;
 use crate::provider::provider;
 use crate::verify::{Callers, Nodes};
@@ -29,6 +29,8 @@ pub struct Credentials {
     ca_pem: Arc<String>,
     peer: Peer,
     seed: [u8; 32],
+    /// What is shown by HTTPS, if that is another.
+    web: Option<Arc<CertifiedKey>>,
 }
 
 impl std::fmt::Debug for Credentials {
@@ -63,7 +65,6 @@ impl Credentials {
     /// # Errors
     /// See [`CertError`]; the message names the file.
     pub fn load_any_age(ca: &Path, cert: &Path, key: &Path) -> Result<Self, CertError> {
-        let provider = provider();
         let mut roots = RootCertStore::empty();
         let (authorities, ca_pem) = read_certs_text(ca)?;
         for authority in authorities {
@@ -76,15 +77,18 @@ impl Credentials {
             .map_err(|_| CertError::Untrusted { cert: cert.to_owned(), ca: ca.to_owned() })?;
         let private = read_key(key)?;
         let seed = sha256(private.secret_der());
-        let own = CertifiedKey::from_der(chain, private, &provider);
-        let own = own.map_err(|error| {
-            if matches!(error, rustls::Error::InconsistentKeys(_)) {
-                CertError::KeyMismatch { key: key.to_owned(), cert: cert.to_owned() }
-            } else {
-                content(key, error)
-            }
-        })?;
-        Ok(Self { own: Arc::new(own), roots, ca_pem: Arc::new(ca_pem), peer, seed })
+        let own = certified(chain, (cert, key), private)?;
+        Ok(Self { own: Arc::new(own), roots, ca_pem: Arc::new(ca_pem), peer, seed, web: None })
+    }
+
+    /// The same with another certificate for HTTPS, of any authority that browsers trust. Who comes is
+    /// proven by the cluster's own all the same.
+    ///
+    /// # Errors
+    /// When the files are no certificate and its key; the message names the file.
+    pub fn with_web(self, cert: &Path, key: &Path) -> Result<Self, CertError> {
+        let own = certified(read_certs(cert)?, (cert, key), read_key(key)?)?;
+        Ok(Self { web: Some(Arc::new(own)), ..self })
     }
 
     /// Who this is.
@@ -110,6 +114,12 @@ impl Credentials {
     #[must_use]
     pub fn cert_der(&self) -> Vec<u8> {
         self.own.cert.first().map(|cert| cert.to_vec()).unwrap_or_default()
+    }
+
+    /// The host names and addresses in the certificate, besides the name that proves who this is.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<String> {
+        self.own.cert.first().map(|cert| hosts_of(cert)).unwrap_or_default()
     }
 
     /// SHA-256 of the public key (SubjectPublicKeyInfo).
@@ -156,12 +166,28 @@ impl Credentials {
     /// # Errors
     /// When the TLS library refuses the configuration.
     pub fn server_config(&self, alpns: &[&[u8]]) -> Result<Arc<ServerConfig>, CertError> {
+        self.serving(Arc::clone(&self.own), alpns)
+    }
+
+    /// The same for HTTPS, where somebody else's certificate may be shown.
+    ///
+    /// # Errors
+    /// As [`Credentials::server_config`].
+    pub fn web_config(&self, alpns: &[&[u8]]) -> Result<Arc<ServerConfig>, CertError> {
+        self.serving(Arc::clone(self.web.as_ref().unwrap_or(&self.own)), alpns)
+    }
+
+    fn serving(
+        &self,
+        shown: Arc<CertifiedKey>,
+        alpns: &[&[u8]],
+    ) -> Result<Arc<ServerConfig>, CertError> {
         let verifier = Callers { inner: callers(&self.roots)?, cluster: self.cluster() };
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])
             .map_err(CertError::crypto("configure TLS"))?
             .with_client_cert_verifier(Arc::new(verifier))
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.own))));
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
         config.alpn_protocols = alpns.iter().map(|alpn| alpn.to_vec()).collect();
         // A resumed session would skip the check of the certificate, and so outlive it.
         config.send_tls13_tickets = 0;
@@ -204,6 +230,21 @@ impl Credentials {
     fn cluster(&self) -> ClusterId {
         self.peer.identity.cluster.clone()
     }
+}
+
+/// A certificate with its key, which must fit together.
+fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    (cert, key): (&Path, &Path),
+    private: PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, CertError> {
+    CertifiedKey::from_der(chain, private, &provider()).map_err(|error| {
+        if matches!(error, rustls::Error::InconsistentKeys(_)) {
+            CertError::KeyMismatch { key: key.to_owned(), cert: cert.to_owned() }
+        } else {
+            content(key, error)
+        }
+    })
 }
 
 /// Whether an authority in `roots` signed the chain; asked for the first second of its validity,

@@ -1,5 +1,7 @@
 //! Reading the one synthetic name out of a verified certificate.
 
+use std::net::IpAddr;
+
 use proto::Identity;
 use proto::identity::DOMAIN;
 use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
@@ -67,8 +69,31 @@ fn identity_of(cert: &X509Certificate<'_>) -> Result<Identity, CertError> {
         .map_err(|error| CertError::Identity(format!("the certificate names no member: {error}")))
 }
 
+/// The names and addresses in a certificate that are not ours.
+pub(crate) fn hosts_of(cert: &CertificateDer<'_>) -> Vec<String> {
+    let Ok((_, cert)) = x509_parser::parse_x509_certificate(cert) else { return Vec::new() };
+    let Ok(Some(names)) = cert.subject_alternative_name() else { return Vec::new() };
+    let address = |bytes: &[u8]| {
+        let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+        v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+    };
+    let host = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(text) => (!is_ours(text)).then(|| (*text).to_owned()),
+        GeneralName::IPAddress(bytes) => address(bytes).map(|ip| ip.to_string()),
+        GeneralName::OtherName(..)
+        | GeneralName::RFC822Name(_)
+        | GeneralName::X400Address(_)
+        | GeneralName::DirectoryName(_)
+        | GeneralName::EDIPartyName(_)
+        | GeneralName::URI(_)
+        | GeneralName::RegisteredID(_)
+        | GeneralName::Invalid(..) => None,
+    };
+    names.value.general_names.iter().filter_map(host).collect()
+}
+
 /// DNS ignores case, so a name in capitals counts as ours here and is then refused by its form.
-fn is_ours(text: &str) -> bool {
+pub(crate) fn is_ours(text: &str) -> bool {
     let text = text.trim_end_matches('.').to_ascii_lowercase();
     text == DOMAIN || text.strip_suffix(DOMAIN).is_some_and(|rest| rest.ends_with('.'))
 }

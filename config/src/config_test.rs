@@ -120,8 +120,17 @@ fn the_defaults_that_are_shown_are_the_defaults() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/node1.toml");
     let shipped = fs::read_to_string(file).unwrap();
     // A time server, an age and a token have no default: what is shown is an example.
-    let example =
-        ["#[[", "#address", "#poll_s", "#private", "#timeout_ms", "#max_age", "#token_file"];
+    let example = [
+        "#[[",
+        "#address",
+        "#poll_s",
+        "#private",
+        "#timeout_ms",
+        "#max_age",
+        "#token_file",
+        "#cert =",
+        "#key =",
+    ];
     let shown = |line: &&str| {
         let key = line.strip_prefix('#').unwrap_or_default();
         key.starts_with(|c: char| c.is_ascii_lowercase())

@@ -31,6 +31,8 @@ pub(super) fn check(config: &Config, marks: &Marks) -> Vec<Note> {
         ("tls.cert", Some(&tls.cert)),
         ("tls.key", Some(&tls.key)),
         ("tls.ca_key", tls.ca_key.as_ref()),
+        ("http.cert", config.http.pair.as_ref().map(|(cert, _)| cert)),
+        ("http.key", config.http.pair.as_ref().map(|(_, key)| key)),
     ];
     let mut notes: Vec<Note> = files
         .into_iter()

@@ -43,7 +43,7 @@ pub struct Config {
     pub file: PathBuf,
     /// Name of the node; its certificate must carry the same.
     pub node: Name,
-    /// Address and UDP port to serve on.
+    /// Address and UDP port to serve on; the TCP port of the same number is that of `http`.
     pub listen: SocketAddr,
     /// `host:port` that other nodes and clients dial; the listen address unless given.
     pub advertise: String,
@@ -66,6 +66,8 @@ pub struct Config {
     pub retention: Retention,
     /// What is logged.
     pub log: Log,
+    /// How programs without our protocol reach it.
+    pub http: Http,
     /// What this node allows itself and its clients.
     pub limits: Limits,
 }
@@ -218,6 +220,25 @@ pub struct Retention {
 pub struct Log {
     /// A filter in the syntax of `tracing`, for example `info,net=debug`.
     pub filter: String,
+}
+
+/// HTTPS, for programs that do not speak our protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Whether it is served.
+    pub enabled: bool,
+    /// Address and TCP port; the same as those of `listen`, unless given.
+    pub listen: SocketAddr,
+    /// Certificate and key that are shown instead of the node's own, as PEM files.
+    pub pair: Option<(PathBuf, PathBuf)>,
+}
+
+impl Http {
+    /// Served on an address with the node's own certificate.
+    #[must_use]
+    pub fn at(listen: SocketAddr) -> Self {
+        Self { enabled: true, listen, pair: None }
+    }
 }
 
 /// What this node allows itself and its clients.

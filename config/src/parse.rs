@@ -14,8 +14,8 @@ use proto::limits::{CLIENT_CONNECTIONS_MAX, DISK_RESERVE_BYTES, TIME_SERVERS_MAX
 use super::filter;
 use super::reader::{Marks, Notes, Section, Spot, table};
 use super::{
-    Clock, ClockMode, ClockServer, Config, ConfigError, FileSettings, Limits, Log, Raft, Retention,
-    Tls,
+    Clock, ClockMode, ClockServer, Config, ConfigError, FileSettings, Http, Limits, Log, Raft,
+    Retention, Tls,
 };
 
 /// A day, in milliseconds.
@@ -64,6 +64,7 @@ fn read(top: &Section<'_>, file: &Path, listen: Option<SocketAddr>) -> Option<Co
     let raft = raft(&top.table("raft"));
     let retention = retention(&top.table("retention"));
     let log = log(&top.table("log"));
+    let http = http(&top.table("http"), folder, listen);
     let limits = limits(&top.table("limits"));
     Some(Config {
         file: file.to_owned(),
@@ -79,6 +80,7 @@ fn read(top: &Section<'_>, file: &Path, listen: Option<SocketAddr>) -> Option<Co
         raft,
         retention,
         log,
+        http: http?,
         limits,
     })
 }
@@ -278,6 +280,33 @@ fn log(section: &Section<'_>) -> Log {
     let filter =
         section.text_as("filter", FILTER, |text| filter::check(text).map(|()| text.to_owned()));
     Log { filter: filter.map_or_else(|| FILTER.to_owned(), |spot| spot.value) }
+}
+
+fn http(section: &Section<'_>, folder: &Path, listen: Option<SocketAddr>) -> Option<Http> {
+    let enabled = section.flag("enabled", true);
+    let example = "0.0.0.0:7101";
+    let own = section.text_as("listen", example, |text| {
+        let wrong = || format!("'{text}' is not an IP address and a port: {example}, [::]:7101");
+        text.parse::<SocketAddr>().map_err(|_| wrong()).and_then(|address| match address.port() {
+            0 => Err("port 0 means another port at every start; nobody could find it".to_owned()),
+            _ => Ok(address),
+        })
+    });
+    let cert = section.text_as("cert", "pki/web.crt", |text| path(folder, text));
+    let key = section.text_as("key", "pki/web.key", |text| path(folder, text));
+    let pair = match (cert, key) {
+        (Some(cert), Some(key)) => Some((cert.value, key.value)),
+        (None, None) => None,
+        (Some(Spot { at, .. }), None) => {
+            section.wrong(at, "cert", "a certificate without its key: add key");
+            None
+        }
+        (None, Some(Spot { at, .. })) => {
+            section.wrong(at, "key", "a key without its certificate: add cert");
+            None
+        }
+    };
+    Some(Http { enabled, listen: own.map(|spot| spot.value).or(listen)?, pair })
 }
 
 fn limits(section: &Section<'_>) -> Limits {

@@ -93,7 +93,7 @@ key = "pki/{name}.key"
 "#
         );
         self.clock(&mut text);
-        text.push_str(TAIL);
+        text.push_str(&TAIL.replace("LISTEN", address));
         text
     }
 
@@ -187,6 +187,20 @@ const TAIL: &str = r#"
 # What is logged: error, warn, info, debug or trace, or a filter such as "info,net=debug". It is
 # read again on SIGHUP. Default: "info".
 #filter = "info"
+
+[http]
+# HTTPS, for curl, browsers, probes and monitoring: the messages and their order, this node's health
+# and the cluster's, see docs/http.md. Who asks is proven by a client's certificate; without one only
+# the health is answered. Default: true.
+#enabled = true
+
+# Address and TCP port of it, "ip:port". Default: the same as listen above.
+#listen = "LISTEN"
+
+# A certificate and its private key (PEM) to show instead of this node's own, from an authority that
+# browsers trust. They are read again like those of [tls]. Defaults: none.
+#cert = "pki/web.crt"
+#key = "pki/web.key"
 
 [limits]
 # Connections that this node serves to clients at a time. Default: 1024, which is also the most.

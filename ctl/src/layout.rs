@@ -12,6 +12,7 @@ use std::time::Duration;
 use certs::{Authority, Credentials, Date, IssueOptions};
 use config::seed::{Admin, KeyHash, Member, SEED_FILE, Seed, USED_SEED_FILE};
 use config::template::NodeConfig;
+use proto::address::host;
 use proto::life::{LIFE_DEFAULT_S, Validity};
 use proto::{ClusterId, Identity, Name, Role};
 use uuid::Uuid;
@@ -164,7 +165,10 @@ fn make_pair(plan: &Plan, authority: &Authority, role: Role, name: &Name) -> Res
         }
     };
     let life = plan.cert_life.unwrap_or(Duration::from_secs(LIFE_DEFAULT_S));
-    let signed = authority.sign_csr(&request, &identity, &IssueOptions::living(life))?;
+    let node = plan.nodes.iter().filter(|node| role == Role::Node && node.name == *name);
+    let hosts = node.filter_map(|node| host(&node.address));
+    let opts = IssueOptions::living(life).reached_at(hosts);
+    let signed = authority.sign_csr(&request, &identity, &opts)?;
     Ok(certs::write_public(&cert, &signed.cert_pem)?)
 }
 

@@ -4,7 +4,8 @@
 mod detached;
 
 use std::fs::File;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -250,12 +251,26 @@ pub(crate) fn find_logd(given: Option<PathBuf>) -> Result<PathBuf, CtlError> {
     })
 }
 
-/// The first of `count` UDP ports in a row that nobody uses on loopback.
+/// Takes the ports of a node for a moment: UDP, and TCP of the same number for HTTPS.
+///
+/// # Errors
+/// Why one of them cannot be had.
+pub(crate) fn take_ports(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
+    let said = |protocol: &str, error: io::Error| {
+        io::Error::new(error.kind(), format!("{protocol} {address}: {error}"))
+    };
+    let udp = UdpSocket::bind(address).map_err(|error| said("UDP", error))?;
+    // With the number that was given, if any will do.
+    let address = udp.local_addr()?;
+    Ok((udp, TcpListener::bind(address).map_err(|error| said("TCP", error))?))
+}
+
+/// The first of `count` ports in a row that nobody uses on loopback.
 pub(crate) fn free_ports(count: u8) -> Result<u16, CtlError> {
-    let bind = |port: u16| UdpSocket::bind((Ipv4Addr::LOCALHOST, port));
+    let bind = |port: u16| take_ports(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     for _ in 0..PORT_DRAWS {
         let Ok(first) = bind(0) else { continue };
-        let Ok(base) = first.local_addr().map(|address| address.port()) else { continue };
+        let Ok(base) = first.0.local_addr().map(|address| address.port()) else { continue };
         // All are held until the row is complete.
         let rest = (1..u16::from(count)).map(|n| bind(base.checked_add(n)?).ok());
         if rest.collect::<Option<Vec<_>>>().is_some() {
@@ -264,8 +279,8 @@ pub(crate) fn free_ports(count: u8) -> Result<u16, CtlError> {
     }
     Err(CtlError::refused(
         ExitCode::Other,
-        "no free UDP ports on 127.0.0.1",
-        "ss -lun shows what uses them",
+        "no free ports on 127.0.0.1",
+        "ss -ltun shows what uses them",
     ))
 }
 

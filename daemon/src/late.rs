@@ -52,7 +52,8 @@ pub fn renew(config: &Config) -> Result<(), Failed> {
         Some(signer) => {
             let before = u64::try_from(own.life().length_s()).ok().map(Duration::from_secs);
             let life = before.map(|before| before.min(tls.cert_life));
-            signer.sign(&csr, identity, life).map_err(failed)?
+            let reached = [config.advertise.clone(), config.listen.to_string()];
+            signer.sign(&csr, identity, life, &reached).map_err(failed)?
         }
         None => ask(config, &own, &csr)?,
     };

@@ -9,6 +9,7 @@
 
 pub mod cli;
 pub mod exit;
+mod front;
 pub mod logging;
 pub mod node_identity;
 pub mod notify;

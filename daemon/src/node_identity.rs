@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use certs::{Authority, CertError, Credentials, IssueOptions};
 use config::{Config, Tls};
+use proto::address::host;
 use proto::{ClusterId, Identity, Name, Role};
 
 /// What lets this node prove who it is.
@@ -30,7 +31,8 @@ pub struct Signer {
 
 impl Signer {
     /// Signs a request (PKCS #10, DER) for whom it was found to be. Returns the certificate (PEM).
-    /// It lives as long as the cluster has set, or where that is not known, as the node's file says.
+    /// It lives as long as the cluster has set, or where that is not known, as the node's file says. A
+    /// node's also names the hosts of the addresses where it is reached.
     ///
     /// # Errors
     /// As [`Authority::sign_csr`].
@@ -39,9 +41,11 @@ impl Signer {
         csr: &[u8],
         identity: &Identity,
         cluster_life: Option<Duration>,
+        addresses: &[String],
     ) -> Result<String, CertError> {
         let life = IssueOptions::living(cluster_life.unwrap_or(self.life));
-        let signed = self.authority.sign_csr(csr, identity, &life)?;
+        let opts = life.reached_at(addresses.iter().filter_map(|address| host(address)));
+        let signed = self.authority.sign_csr(csr, identity, &opts)?;
         Ok(signed.cert_pem)
     }
 
@@ -133,6 +137,10 @@ impl NodeIdentity {
             return Err(ProofError::Other { cert: tls.cert.clone(), found, wanted });
         }
         let signer = Signer::load(tls, &identity.cluster)?;
+        let credentials = match &config.http.pair {
+            Some((cert, key)) => credentials.with_web(cert, key)?,
+            None => credentials,
+        };
         Ok(Self { credentials, signer })
     }
 }

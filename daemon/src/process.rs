@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certs::CertError;
-use config::{Config, Tls};
+use config::Config;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -194,19 +194,19 @@ impl Reloads {
         stop: CancellationToken,
         mut apply: impl FnMut(NodeIdentity) -> Result<(), E>,
     ) {
-        let mut files = TlsFiles::look(&self.config.tls);
+        let mut files = TlsFiles::look(&self.config);
         loop {
             let asked = tokio::select! {
                 () = stop.cancelled() => return,
                 asked = self.asked.recv() => asked,
                 () = self.renewed.notified() => Some(()),
-                () = files.changed(&self.config.tls) => Some(()),
+                () = files.changed(&self.config) => Some(()),
             };
             if asked.is_none() {
                 return;
             }
             // Looked at before they are read: what comes later is a change.
-            files = TlsFiles::look(&self.config.tls);
+            files = TlsFiles::look(&self.config);
             self.notifier.reloading();
             match self.reload(&mut apply) {
                 Ok(()) => tracing::info!(
@@ -242,21 +242,23 @@ impl Reloads {
 struct TlsFiles(Vec<Option<(u64, i64, i64, u64)>>);
 
 impl TlsFiles {
-    fn look(tls: &Tls) -> Self {
+    fn look(config: &Config) -> Self {
+        let Config { tls, http, .. } = config;
         let handed = tls.handed_key();
         let files = [&tls.ca, &tls.cert, &tls.key, tls.ca_key.as_ref().unwrap_or(&handed)];
-        let seen = files.map(|file| {
+        let web = http.pair.iter().flat_map(|(cert, key)| [cert, key]);
+        let seen = files.into_iter().chain(web).map(|file| {
             let meta = std::fs::metadata(file).ok()?;
             Some((meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.len()))
         });
-        Self(seen.into())
+        Self(seen.collect())
     }
 
     /// Completes when they look otherwise.
-    async fn changed(&self, tls: &Tls) {
+    async fn changed(&self, config: &Config) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            if Self::look(tls) != *self {
+            if Self::look(config) != *self {
                 return;
             }
         }
@@ -268,6 +270,7 @@ impl TlsFiles {
 fn same_but_reloadable(old: &Config, fresh: &Config) -> bool {
     let mut rest = Config { tls: old.tls.clone(), log: old.log.clone(), ..fresh.clone() };
     rest.clock.servers.clone_from(&old.clock.servers);
+    rest.http.pair.clone_from(&old.http.pair);
     *old == rest
 }
 

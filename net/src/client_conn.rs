@@ -32,10 +32,11 @@ const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// Time for a client to take a refusal.
 const REFUSAL_TIME: Duration = Duration::from_secs(2);
 /// What is said to a client that does not read its answers.
-const UNREAD: &str = "the answers that this client has not read fill its share";
+pub(crate) const UNREAD: &str = "the answers that this client has not read fill its share";
 /// What is said to one who asks too much at a time.
-const TOO_MANY: &str = "as many requests of this client are open as its share allows";
-const TOO_MANY_BYTES: &str = "the requests of this client hold as many bytes as its share allows";
+pub(crate) const TOO_MANY: &str = "as many requests of this client are open as its share allows";
+pub(crate) const TOO_MANY_BYTES: &str =
+    "the requests of this client hold as many bytes as its share allows";
 /// When a client over its share may come back.
 const BUSY_MS: u32 = 100;
 
@@ -408,7 +409,7 @@ async fn tell(tx: SendStream, failure: Failure) {
     }
 }
 
-fn busy(why: &str) -> Failure {
+pub(crate) fn busy(why: &str) -> Failure {
     Failure::new(ErrorCode::Busy, why).retry_after_ms(BUSY_MS)
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 /// A room for so many. Cheap to clone.
 #[derive(Debug)]
-pub(crate) struct Crowd<T>(Arc<Mutex<Room<T>>>);
+pub struct Crowd<T>(Arc<Mutex<Room<T>>>);
 
 #[derive(Debug)]
 struct Room<T> {
@@ -30,7 +30,7 @@ struct Stranger<T> {
 
 /// A place in the room; leaves it when dropped.
 #[derive(Debug)]
-pub(crate) struct Place<T> {
+pub struct Place<T> {
     crowd: Crowd<T>,
     id: u64,
 }
@@ -42,7 +42,9 @@ impl<T> Clone for Crowd<T> {
 }
 
 impl<T> Crowd<T> {
-    pub(crate) fn new(most: usize) -> Self {
+    /// An empty one.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
         Self(Arc::new(Mutex::new(Room { most, next: 0, inside: HashMap::new() })))
     }
 
@@ -51,7 +53,7 @@ impl<T> Crowd<T> {
     }
 
     /// Lets somebody in, and says who goes for it. `None` if everybody inside is being served.
-    pub(crate) fn enter(&self, from: IpAddr) -> Option<(Place<T>, Option<T>)> {
+    pub fn enter(&self, from: IpAddr) -> Option<(Place<T>, Option<T>)> {
         let mut room = self.room();
         let network = network(from);
         let mut out = None;
@@ -92,7 +94,7 @@ impl<T> Room<T> {
 
 impl<T> Place<T> {
     /// Gives what is needed to send it away. `false` if that has happened already.
-    pub(crate) fn holds(&self, handle: T) -> bool {
+    pub fn holds(&self, handle: T) -> bool {
         let mut room = self.crowd.room();
         let Some(stranger) = room.inside.get_mut(&self.id) else { return false };
         stranger.handle = Some(handle);

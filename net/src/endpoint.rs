@@ -11,7 +11,7 @@ use proto::join::JOIN_ALPN;
 use proto::limits::{CLIENT_CONNECTIONS_MAX, HANDSHAKES_MAX, HANDSHAKES_PROVEN_MAX, JOINS_MAX};
 use proto::peer::{Hello, PEER_ALPN};
 use proto::wire::{CLIENT_ALPN, CLIENT_NUMBERED_ALPN};
-use proto::{Identity, Role};
+use proto::{ErrorCode, Failure, Identity, Role};
 use quinn::crypto::rustls::HandshakeData;
 use quinn::rustls::pki_types::CertificateDer;
 use quinn::{Connecting, Connection, Incoming};
@@ -22,8 +22,8 @@ use crate::crowd::Crowd;
 use crate::join::JoinConn;
 use crate::reason::{End, end_of};
 use crate::repeat::Repeats;
-use crate::shares::Shares;
-use crate::{ClientConn, CloseCode, NetError, PeerConn, QuicLink, Refused, tune};
+use crate::shares::{Seat, Shares};
+use crate::{ClientConn, ClientSeat, CloseCode, NetError, PeerConn, QuicLink, Refused, tune};
 
 /// Time for a handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
@@ -161,6 +161,18 @@ impl Endpoint {
         QuicLink::new(self.0.dialer.clone(), Arc::new(hello), Arc::new(check))
     }
 
+    /// A place for one more connection of a client that comes by another way, after the same check as of
+    /// those that come here.
+    ///
+    /// # Errors
+    /// `Busy` beyond its share, else `Denied`.
+    pub fn seat(&self, peer: &Peer) -> Result<ClientSeat, Failure> {
+        self.0.admission.seat(&peer.identity).map(ClientSeat::new).map_err(|(code, reason)| {
+            let busy = code == CloseCode::Busy;
+            Failure::new(if busy { ErrorCode::Busy } else { ErrorCode::Denied }, reason)
+        })
+    }
+
     /// Closes every connection and accepts no more. What is not yet delivered is lost: wait for
     /// replies with [`crate::ReplyTx::stopped`] before.
     pub fn close(&self, code: CloseCode, reason: &str) {
@@ -277,30 +289,43 @@ impl Admission {
         }
         let peer = certified(&connection).map_err(|reason| (CloseCode::WrongRole, reason))?;
         let who = &peer.identity;
-        if who.cluster != self.own.cluster {
-            let reason = format!("{who} is of cluster {}, not {}", who.cluster, self.own.cluster);
-            return Err((CloseCode::WrongCluster, reason));
-        }
-        let for_peers = asked.as_deref() == Some(PEER_ALPN);
-        match (for_peers, who.role) {
-            (true, Role::Node) if who.name == self.own.name => {
-                Err((CloseCode::Refused, format!("{who} is this node itself")))
-            }
+        match (asked.as_deref() == Some(PEER_ALPN), who.role) {
             (true, Role::Node) => {
+                self.of_this_cluster(who)?;
+                if who.name == self.own.name {
+                    return Err((CloseCode::Refused, format!("{who} is this node itself")));
+                }
                 let repeats = Arc::clone(&self.repeats);
                 Ok(Accepted::Peer(PeerConn::new(connection, peer, self.own.clone(), repeats)))
             }
-            (false, Role::Client | Role::Admin) => {
-                let seat = self.clients.connect(who).ok_or_else(|| {
-                    let full = format!("{who} has as many connections as its share allows");
-                    (CloseCode::Busy, full)
-                })?;
-                Ok(Accepted::Client(ClientConn::new(connection, peer, seat)))
-            }
             (true, Role::Client | Role::Admin) => {
+                self.of_this_cluster(who)?;
                 Err((CloseCode::WrongRole, format!("the certificate of {who} is not a node's")))
             }
-            (false, Role::Node) => {
+            (false, _) => {
+                let seat = self.seat(who)?;
+                Ok(Accepted::Client(ClientConn::new(connection, peer, seat)))
+            }
+        }
+    }
+
+    fn of_this_cluster(&self, who: &Identity) -> Result<(), (CloseCode, String)> {
+        if who.cluster == self.own.cluster {
+            return Ok(());
+        }
+        let reason = format!("{who} is of cluster {}, not {}", who.cluster, self.own.cluster);
+        Err((CloseCode::WrongCluster, reason))
+    }
+
+    /// A place for one more connection of a client.
+    fn seat(&self, who: &Identity) -> Result<Arc<Seat>, (CloseCode, String)> {
+        self.of_this_cluster(who)?;
+        match who.role {
+            Role::Client | Role::Admin => self.clients.connect(who).ok_or_else(|| {
+                let full = format!("{who} has as many connections as its share allows");
+                (CloseCode::Busy, full)
+            }),
+            Role::Node => {
                 Err((CloseCode::WrongRole, format!("the certificate of {who} is not a client's")))
             }
         }

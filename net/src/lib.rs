@@ -40,6 +40,7 @@ mod port;
 mod quic_link;
 mod reason;
 mod repeat;
+mod seat;
 mod shares;
 pub mod switchboard;
 pub mod time_server;
@@ -51,6 +52,7 @@ pub use client::{
     kept_addresses,
 };
 pub use client_conn::{ClientConn, Incoming, Numbered, ReplyTx, decode_numbered};
+pub use crowd::{Crowd, Place};
 pub use endpoint::{Accepted, Endpoint};
 pub use error::{CloseCode, LinkError, NetError, Refused};
 pub use forwards::{Batch, ForwardsRx, HandedOver, refuse_forwards};
@@ -60,3 +62,4 @@ pub use numbered::{Answered, AnswersRx};
 pub use peer_conn::{PeerConn, PeerStream};
 pub use port::{CheckPeer, MakeHello, Port};
 pub use quic_link::{QuicLink, lookup};
+pub use seat::{ClientRequest, ClientSeat};

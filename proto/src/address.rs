@@ -105,6 +105,13 @@ pub fn advertised(text: &str) -> Result<String, AddressError> {
     if address.contains('%') { Err(AddressError::Zone(address)) } else { Ok(address) }
 }
 
+/// The host in a canonical address, an IPv6 address without its brackets.
+#[must_use]
+pub fn host(address: &str) -> Option<&str> {
+    let (host, _) = split(address).ok()?;
+    (!host.is_empty()).then_some(host)
+}
+
 /// Whether two canonical addresses are the same one, as far as the text tells.
 #[must_use]
 pub fn same(one: &str, other: &str) -> bool {

@@ -80,7 +80,44 @@ pub enum Whose {
     Everybody,
 }
 
+impl Executed {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 impl ErrorCode {
+    /// One word for it, for programs.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Internal => "internal",
+            Self::Invalid => "invalid",
+            Self::Denied => "denied",
+            Self::NotFound => "not-found",
+            Self::Conflict => "conflict",
+            Self::Unknown => "unknown",
+            Self::Busy => "busy",
+            Self::NoQuorum => "no-quorum",
+            Self::ClockUnavailable => "clock-unavailable",
+            Self::ClockAhead => "clock-ahead",
+            Self::Integrity => "integrity",
+            Self::NotPrimary => "not-primary",
+            Self::DiskFull => "disk-full",
+            Self::Stopping => "stopping",
+            Self::Version => "version",
+            Self::Repairing => "repairing",
+            Self::Deadline => "deadline",
+            Self::Removed => "removed",
+            Self::NoSigner => "no-signer",
+        }
+    }
+
     /// What the caller can do.
     #[must_use]
     pub fn action(self) -> Action {

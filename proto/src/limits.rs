@@ -55,6 +55,14 @@ pub const WRITER_BYTES_MAX: usize = 64 << 20;
 pub const CLIENT_CONNECTIONS_MAX: usize = 1024;
 /// Of them, for admins: who is called when nobody else gets in.
 pub const CLIENT_CONNECTIONS_KEPT: usize = 64;
+/// HTTPS connections at a time that show no certificate of a client, handshakes under way among them.
+/// Beyond it the one that came first is let go, of the address that has most of them.
+pub const HTTP_STRANGERS_MAX: usize = 256;
+/// Requests that one HTTP/2 connection may have open: a browser's page and its followed reads.
+pub const HTTP_STREAMS_MAX: u32 = 64;
+/// The headers of one HTTP request together, in bytes: those of a message, as base64 at worst, and the
+/// usual ones.
+pub const HTTP_HEADER_BYTES_MAX: usize = 32 << 10;
 /// Requests that one client connection may have open: each costs a stream and a task.
 pub const CLIENT_STREAMS_MAX: u32 = 256;
 /// Requests that one client connection may have open on its long stream: each costs a place in a table.

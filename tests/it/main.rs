@@ -58,6 +58,8 @@ mod homes;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod http;
+#[cfg(test)]
 mod joining;
 #[cfg(test)]
 mod lost_majority;

@@ -5,6 +5,7 @@
 //! - [`logd`]: one process, its signals and its log
 //! - [`life`]: nodes that join a cluster, and what it says of its life: events, counts
 //! - [`netns`]: hosts of their own, whose packets can be dropped one way
+//! - [`curl`]: another program that speaks HTTPS to a node
 //! - [`follower`]: `logctl` commands that go on until they are stopped
 //! - [`user`]: `logctl` with a home of its own
 //! - [`load`] and [`history`]: sends in flight, and what every one of them was told
@@ -22,6 +23,7 @@
 pub mod checks;
 pub mod chronyd;
 pub mod cluster;
+pub mod curl;
 pub mod faketime;
 pub mod folder;
 pub mod follower;

@@ -1,10 +1,10 @@
-//! Free UDP ports in a row.
+//! Free ports in a row, for UDP and for TCP: a node has both of one number.
 //!
 //! They lie below the range that the system gives to sockets which name none: a client of another
 //! test could else take the port of a node while it is down.
 
 use std::fs;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const LOWEST: u32 = 10_000;
@@ -34,9 +34,10 @@ pub fn in_a_row(count: u16) -> anyhow::Result<u16> {
             return Ok(u16::try_from(first)?);
         }
     }
-    anyhow::bail!("no {count} free UDP ports in a row between {LOWEST} and {end}")
+    anyhow::bail!("no {count} free ports in a row between {LOWEST} and {end}")
 }
 
 fn is_free(port: u16) -> bool {
-    UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+    let address = (Ipv4Addr::LOCALHOST, port);
+    UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok()
 }

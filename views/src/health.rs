@@ -371,6 +371,33 @@ impl StatusView {
     }
 }
 
+/// What `logctl status` thinks of the cluster, for machines.
+#[derive(Debug, Serialize)]
+pub struct VerdictView {
+    healthy: bool,
+    /// What `logctl status` would end with; 0 if nothing needs a look.
+    pub exit_code: u8,
+    /// What is wrong, for those who may know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problems: Option<Vec<String>>,
+    #[serde(rename = "try", skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+impl VerdictView {
+    /// The verdict on a status, in full or without names and addresses.
+    #[must_use]
+    pub fn new(status: &StatusView, full: bool) -> Self {
+        let unwell = status.verdict().err();
+        Self {
+            healthy: status.is_healthy(),
+            exit_code: unwell.as_ref().map_or(0, |unwell| unwell.code.number()),
+            problems: full.then(|| status.problems()),
+            hint: unwell.filter(|_| full).map(|unwell| unwell.hint),
+        }
+    }
+}
+
 /// The health of the cluster or of one node, in one line.
 #[derive(Debug, Serialize)]
 pub struct HealthView {

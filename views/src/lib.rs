@@ -29,6 +29,7 @@ pub mod metrics;
 pub mod node;
 pub mod read_hash;
 pub mod record;
+pub mod refusal;
 pub mod settings;
 pub mod show;
 pub mod stages;

@@ -127,6 +127,11 @@ fn beside(ca_key: &Path) -> Result<Vec<PathBuf>, CtlError> {
     Ok(certs)
 }
 
+/// For so long, with the host names that the old one has.
+fn again(own: &Credentials, life: Duration) -> IssueOptions {
+    IssueOptions { alt_names: own.hosts(), ..IssueOptions::living(life) }
+}
+
 /// Signs certificates anew, here. All are looked at before the first is written.
 fn sign(
     ca: &Path,
@@ -140,7 +145,7 @@ fn sign(
         let key = cert.with_extension("key");
         let own = Credentials::load_any_age(ca, cert, &key)?;
         let csr = certs::request_for_key_file(&key)?;
-        let fresh = authority.sign_csr(&csr, own.identity(), &IssueOptions::living(life))?;
+        let fresh = authority.sign_csr(&csr, own.identity(), &again(&own, life))?;
         signed.push((cert, key, fresh.cert_pem));
     }
     let mut views = Vec::new();

@@ -1,6 +1,6 @@
 //! `logctl cluster create`: everything that a new cluster needs, with `--start` its processes too.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::error::CtlError;
 use crate::home::Home;
 use crate::join_token::{TokenSpec, make_token};
 use crate::layout::{self, Outcome, Plan, PlannedNode};
-use crate::local::find_logd;
+use crate::local::{find_logd, take_ports};
 use crate::out::{Cell, Out, Shape, Show};
 use crate::session::Session;
 
@@ -326,10 +326,9 @@ fn advise(plan: &Plan, outcome: &Outcome, view: &CreateView, out: &Out) {
 /// A port that something else holds is better known now than when the node starts.
 fn warn_of_used_ports(plan: &Plan, out: &Out) {
     for node in &plan.nodes {
-        let bound = node.address.parse::<SocketAddr>().ok().map(UdpSocket::bind);
+        let bound = node.address.parse().ok().map(take_ports);
         if let Some(Err(error)) = bound {
-            let address = &node.address;
-            out.warn(&format!("{} cannot listen on UDP {address} now: {error}", node.name));
+            out.warn(&format!("{} cannot listen now on {error}", node.name));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `logctl cluster join`: make this machine a node of a cluster.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::error::CtlError;
 use crate::join_folder::{Begun, Folder};
 use crate::join_token::{TOKEN_VARIABLE, TokenFrom};
 use crate::layout::ADMIN;
-use crate::local::find_logd;
+use crate::local::{find_logd, take_ports};
 use crate::out::{Cell, Out, Show};
 
 /// The port of a node that was told none.
@@ -281,12 +281,12 @@ fn wanted_name(args: &Join, token: &JoinToken) -> Result<Name, CtlError> {
 /// The first free port from the usual one on, on every address of this machine.
 fn free_port() -> Result<SocketAddr, CtlError> {
     let any = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
-    let free = (PORT..PORT + PORTS).map(any).find(|address| UdpSocket::bind(address).is_ok());
+    let free = (PORT..PORT + PORTS).map(any).find(|address| take_ports(*address).is_ok());
     free.ok_or_else(|| {
         CtlError::refused(
             ExitCode::Unreachable,
-            format!("the UDP ports {PORT} to {} are all in use", PORT + PORTS - 1),
-            "give --listen a free port; ss -lun shows what uses them",
+            format!("the ports {PORT} to {} are all in use", PORT + PORTS - 1),
+            "give --listen a free port; ss -ltun shows what uses them",
         )
     })
 }

@@ -489,6 +489,7 @@ impl Node {
             let message = format!("{identity} is not admitted with this key");
             return Err(Failure::new(ErrorCode::Denied, message));
         }
-        signer.sign(csr, identity, self.cert_life()).map_err(invalid)
+        let reached = self.reached_at(identity);
+        signer.sign(csr, identity, self.cert_life(), &reached).map_err(invalid)
     }
 }

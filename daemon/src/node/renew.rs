@@ -18,7 +18,7 @@ use model::query;
 use proto::life::{Life, Validity, left_text};
 use proto::peer::PeerOp;
 use proto::wire::{Registered, Renew, Reply, Response};
-use proto::{ErrorCode, Failure, Identity, Name, Problem, ProblemCode};
+use proto::{ErrorCode, Failure, Identity, Name, Problem, ProblemCode, Role};
 use tokio::sync::Notify;
 
 use crate::node_identity::NodeIdentity;
@@ -34,7 +34,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(200);
 
 impl Node {
     /// What the machine's wall clock says, in seconds since 1970: certificates go by that.
-    fn wall_unix_s(&self) -> i64 {
+    pub(crate) fn wall_unix_s(&self) -> i64 {
         i64::try_from(self.node_clock().wall_ns() / 1_000_000_000).unwrap_or(i64::MAX)
     }
 
@@ -109,10 +109,25 @@ impl Node {
         let signer = self.inner.signer.load_full().ok_or_else(|| self.no_signer())?;
         let Peer { identity, fingerprint, .. } = self.proven(renew)?;
         self.may_renew(&identity, &fingerprint)?;
-        let signed = signer.sign(&renew.csr, &identity, self.cert_life());
+        let reached = self.reached_at(&identity);
+        let signed = signer.sign(&renew.csr, &identity, self.cert_life(), &reached);
         let signed = signed.map_err(|error| Failure::new(ErrorCode::Invalid, error))?;
         tracing::info!(%identity, "renewed a certificate");
         Ok(signed)
+    }
+
+    /// Where a node is reached, as far as that was proven: what the table says, and what this one says of
+    /// itself. Nothing for others.
+    pub(super) fn reached_at(&self, identity: &Identity) -> Vec<String> {
+        if identity.role != Role::Node {
+            return Vec::new();
+        }
+        if identity == self.inner.credentials.load().identity() {
+            return vec![self.inner.advertise.clone()];
+        }
+        let name = identity.name.as_str();
+        let rows = self.table().members.into_iter();
+        rows.filter(|row| row.name == name).map(|row| row.address).collect()
     }
 
     fn may_renew(&self, identity: &Identity, fingerprint: &[u8; 32]) -> Result<(), Failure> {

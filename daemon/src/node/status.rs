@@ -33,7 +33,7 @@ pub(super) struct Led {
     /// Whether it would be stored by a majority.
     quorum: bool,
     /// Whether the primary can mint stamps; true where there is none.
-    mints: bool,
+    pub(super) mints: bool,
 }
 
 /// A backup that is this many entries behind is told to people.
@@ -131,7 +131,7 @@ impl Node {
 
     /// The status, once enough was heard to tell: a node that has just started knows of nobody yet, and
     /// that is no word on the others.
-    pub(super) async fn steady_status(&self) -> Status {
+    pub(crate) async fn steady_status(&self) -> Status {
         while self.inner.began.elapsed() < HEARD_WITHIN && !self.leader().quorum {
             tokio::time::sleep(LOOK_EVERY).await;
         }

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::{Exit, Failed};
-use crate::node::{Body, Node, VERSION, keep_certificate, note_members, taken_back};
+use crate::front::{Door, Front};
+use crate::node::{Node, VERSION, keep_certificate, note_members, taken_back};
 use crate::node_identity::NodeIdentity;
 use crate::process::Process;
 use crate::store::{Opened, Store, StoreError};
@@ -22,9 +23,6 @@ use crate::tasks::Tasks;
 use super::bootstrap::{bootstrap, open_store, tell_of_vote};
 use super::ending::{ended_by, failed_on};
 use super::{Machine, Parts, READY_WITHIN, Running};
-
-/// A sync that takes this long will not end: the service manager may as well start anew.
-const SYNC_HUNG: Duration = Duration::from_secs(15);
 
 /// Runs a node until it is told to stop or cannot go on.
 ///
@@ -45,6 +43,7 @@ pub async fn run(
             "set another address in listen, or stop the process that uses it",
         )
     })?;
+    let door = open_door(&config, &node_identity)?;
     crate::exit::before_database();
     let (opened, seed) = open_store(&config, &node_identity)?;
     let store = match &opened {
@@ -69,10 +68,30 @@ pub async fn run(
         (Err(error), Some(store)) => return Err(ended_by(store, error).await),
         (Err(error), None) => return Err(Failed::from(&error)),
     };
+    let front = door.map(|door| {
+        let (server, endpoint) = (running.server.clone(), endpoint.clone());
+        Front::start(door, server, endpoint, &running.tasks)
+    });
     announce(&config, &running.node, &endpoint);
     let first_vote = tell_of_vote(running.node.clone(), began, running.tasks.stop().clone());
     running.tasks.once("first vote", first_vote);
-    until_the_end(&config, &endpoint, &running, process).await
+    until_the_end(&config, (&endpoint, front), &running, process).await
+}
+
+/// Takes the TCP port, before anything is done that another process could be in the way of.
+fn open_door(config: &Config, node_identity: &NodeIdentity) -> Result<Option<Door>, Failed> {
+    let listen = config.http.listen;
+    if !config.http.enabled {
+        return Ok(None);
+    }
+    Door::open(listen, &node_identity.credentials).map(Some).map_err(|error| {
+        Failed::new(
+            Exit::Network,
+            error.context(format!("cannot serve HTTPS on TCP {listen}")),
+            "set another address with listen in [http], or enabled = false there, or stop the \
+             process that uses it",
+        )
+    })
 }
 
 /// Puts a seed to use, once, and the node together.
@@ -126,6 +145,7 @@ fn announce(config: &Config, node: &Node, endpoint: &Endpoint) {
     tracing::info!(
         node = %node.name(),
         listen = %endpoint.local_addr(),
+        https = config.http.enabled.then(|| config.http.listen.to_string()),
         advertise = %config.advertise,
         cluster = %node.identity().cluster,
         certificate = fingerprint,
@@ -136,7 +156,7 @@ fn announce(config: &Config, node: &Node, endpoint: &Endpoint) {
 
 async fn until_the_end(
     config: &Config,
-    endpoint: &Endpoint,
+    (endpoint, front): (&Endpoint, Option<Front>),
     running: &Running,
     process: Process,
 ) -> Result<(), Failed> {
@@ -147,6 +167,9 @@ async fn until_the_end(
     let (endpoint, node) = (endpoint.clone(), running.node.clone());
     let take = move |node_identity: NodeIdentity| {
         endpoint.reload(&node_identity.credentials)?;
+        if let Some(front) = &front {
+            front.reload(&node_identity.credentials)?;
+        }
         node.take(node_identity);
         Ok::<(), NetError>(())
     };
@@ -162,7 +185,7 @@ async fn until_the_end(
     // With those whose progress it tells of.
     running
         .tasks
-        .once("watchdog", async move { fed.watchdog(move || progress(&node), stopping).await });
+        .once("watchdog", async move { fed.watchdog(move || node.progress(), stopping).await });
     tokio::select! {
         () = stop.cancelled() => {}
         () = can_serve(&running.node) => notifier.ready(),
@@ -192,14 +215,4 @@ async fn can_serve(node: &Node) {
         drop(tokio::time::timeout(READY_WITHIN, led).await);
     }
     drop(tokio::time::timeout(READY_WITHIN, decided).await);
-}
-
-/// Whether the commit path moves: what the watchdog is fed with.
-fn progress(node: &Node) -> Result<(), String> {
-    let Body::Whole(core) = node.body() else { return Ok(()) };
-    let writer = core.store.writer().map_err(|error| error.to_string())?;
-    match writer.sync_age() {
-        Some(age) if age > SYNC_HUNG => Err(format!("a sync has taken {} s", age.as_secs())),
-        _ => Ok(()),
-    }
 }

@@ -13,7 +13,7 @@ const CONFINED: &[(&[&str], &[&str])] = &[
         &["daemon/src/raft/"],
     ),
     (&["rocksdb"], &["daemon/src/store/"]),
-    (&["axum"], &["daemon/src/http/"]),
+    (&["axum", "hyper", "hyper_util", "tokio_rustls"], &["daemon/src/front/"]),
     // benches measures QUIC alone beside the whole; tests speak it badly on purpose.
     (&["quinn"], &["net/", "benches/", "tests/"]),
     // tests makes certificates that the product refuses.
@@ -63,7 +63,10 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("views", &["clock", "proto"]),
     ("certs", &["proto"]),
     ("net", &["certs", "clock", "proto"]),
-    ("daemon", &["certs", "clock", "config", "logd-log", "model", "net", "planted", "proto"]),
+    (
+        "daemon",
+        &["certs", "clock", "config", "logd-log", "model", "net", "planted", "proto", "views"],
+    ),
     ("ctl", &["certs", "clock", "config", "net", "proto", "views"]),
     ("tests", &["certs", "clock", "config", "ctl", "daemon", "model", "net", "proto"]),
     ("benches", &["certs", "clock", "ctl", "daemon", "model", "net", "proto", "tests"]),

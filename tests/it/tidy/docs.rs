@@ -6,7 +6,7 @@ use std::process::Command;
 use super::tree::{TextFile, files, root};
 use super::{none, one};
 
-const DOCUMENTS: &[&str] = &["README.md", "ARCHITECTURE.md"];
+const DOCUMENTS: &[&str] = &["README.md", "ARCHITECTURE.md", "docs/http.md"];
 const ARCHITECTURE_LINES_MAX: usize = 200;
 
 /// The commands that a document shows: lines of its code blocks, joined where they go on.

@@ -1,0 +1,105 @@
+//! HTTPS for whoever does not speak our protocol: curl, browsers, probes, monitoring. What a request means
+//! is asked of the node as `server` asks it; here are connections, paths and answers.
+//!
+//! Who asks is proven by a client's certificate, with the same check as over QUIC, and holds the same shares
+//! of the node. Without one only the health is answered.
+//!
+//! Invariant: no request has a way of its own to the log or the state: all go through [`Server::answer`], and
+//! followed reads through what that server follows.
+//!
+//! Not here: what is shown, as JSON (`views`); what a request means (`node`). There is none in a simulator:
+//! only a process has a TCP port (`start::process`).
+
+mod answer;
+mod health;
+mod listen;
+mod routes;
+mod visit;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use certs::{CertError, Credentials};
+use net::{Crowd, Endpoint};
+use proto::limits::HTTP_STRANGERS_MAX;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tokio_rustls::TlsAcceptor;
+
+use crate::server::Server;
+use crate::tasks::Tasks;
+
+use self::health::Readiness;
+
+/// What is spoken, the best first.
+const ALPNS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// A port for HTTPS that is taken, and not served yet.
+pub(crate) struct Door {
+    listener: TcpListener,
+    acceptor: ArcSwap<TlsAcceptor>,
+}
+
+/// The HTTPS side of a node. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Front(Arc<Inner>);
+
+struct Inner {
+    server: Server,
+    endpoint: Endpoint,
+    acceptor: ArcSwap<TlsAcceptor>,
+    strangers: Crowd<AbortHandle>,
+    readiness: Readiness,
+    /// Where the way of a message runs.
+    core: Handle,
+}
+
+impl Door {
+    /// Takes the port.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub(crate) fn open(listen: SocketAddr, credentials: &Credentials) -> anyhow::Result<Self> {
+        let acceptor = ArcSwap::from_pointee(acceptor(credentials)?);
+        let socket = if listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A port that a process had a moment ago is nobody's.
+        socket.set_reuseaddr(true)?;
+        socket.bind(listen)?;
+        Ok(Self { listener: socket.listen(BACKLOG)?, acceptor })
+    }
+}
+
+impl Front {
+    /// Serves what comes in at a door until the tasks stop. To be called on the runtime of the way of a
+    /// message.
+    pub(crate) fn start(door: Door, server: Server, endpoint: Endpoint, tasks: &Tasks) -> Self {
+        let Door { listener, acceptor } = door;
+        let front = Self(Arc::new(Inner {
+            server,
+            endpoint,
+            acceptor,
+            strangers: Crowd::new(HTTP_STRANGERS_MAX),
+            readiness: Readiness::default(),
+            core: Handle::current(),
+        }));
+        tasks.aside().keep("https", listen::run(front.clone(), listener));
+        front
+    }
+
+    /// Shows other certificates from now on.
+    ///
+    /// # Errors
+    /// When they cannot be used; the old ones stay in use then.
+    pub(crate) fn reload(&self, credentials: &Credentials) -> Result<(), CertError> {
+        self.0.acceptor.store(Arc::new(acceptor(credentials)?));
+        Ok(())
+    }
+}
+
+fn acceptor(credentials: &Credentials) -> Result<TlsAcceptor, CertError> {
+    Ok(TlsAcceptor::from(credentials.web_config(&ALPNS)?))
+}
