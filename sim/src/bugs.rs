@@ -19,7 +19,7 @@ use sim::shape::Shape;
 use crate::runner::{Plan, Run, run_within, say};
 
 /// Of so many seeds for each that may be run, the most promising ones are.
-const CHOICE: u64 = 10;
+const CHOICE: u64 = 100;
 /// Seeds that have found bugs: a bug's name, a tab and the seed in each line. A change of the nodes or of the
 /// simulator may give a seed another meaning; then the search goes on, and `make bugs` shows what to note.
 const NOTED: &str = include_str!("../noted.tsv");
@@ -78,6 +78,9 @@ fn find(bug: Bug, plan: &Plan) -> anyhow::Result<bool> {
     let began = Instant::now();
     for (count, seed) in promising(bug, plan).into_iter().enumerate() {
         let done = run_within(&Run { bug: Some(bug), ..Run::of(seed) }, RUN_MAX)?;
+        if plan.log {
+            say(&format!("  {name}: {}", done.text.trim_end().replace('\n', "\n    ")));
+        }
         // What is only late does not say which promise is broken.
         if done.is_broken() && run_within(&without(bug, seed), RUN_MAX)?.ok {
             let seconds = began.elapsed().as_secs_f64();

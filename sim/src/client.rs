@@ -24,6 +24,8 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const PAGE: u64 = 40;
 /// Messages that a client sends at once, at most.
 const BURST: u64 = 8;
+/// How often somebody reads from a node that stands still.
+const ASKED_OFTEN: usize = 8;
 /// How often a send of unknown outcome is sent again under its id.
 const TRIES: usize = 4;
 
@@ -241,12 +243,25 @@ impl Clients {
     pub async fn read(self, mut random: Random) {
         while !self.stopped() {
             let Some(machine) = self.any(&mut random) else { return };
-            let acked = self.highest.load(Ordering::SeqCst);
-            if let Some(last) = self.last_from(&machine, acked).await {
-                note!(self.trace, "read at {}: {last} after {acked}", machine.name);
-                self.seen.lock().push(Seen { node: machine.name.to_string(), acked, last });
-            }
+            self.read_once(&machine).await;
             self.rest(&mut random, 150).await;
+        }
+    }
+
+    /// Reads from the end through one node, some times, whether it has answered or not.
+    pub async fn ask_often(self, machine: Arc<Machine>, mut random: Random) {
+        for _ in 0..ASKED_OFTEN {
+            self.rest(&mut random, 800).await;
+            let (this, machine) = (self.clone(), Arc::clone(&machine));
+            drop(tokio::spawn(async move { this.read_once(&machine).await }));
+        }
+    }
+
+    async fn read_once(&self, machine: &Machine) {
+        let acked = self.highest.load(Ordering::SeqCst);
+        if let Some(last) = self.last_from(machine, acked).await {
+            note!(self.trace, "read at {}: {last} after {acked}", machine.name);
+            self.seen.lock().push(Seen { node: machine.name.to_string(), acked, last });
         }
     }
 

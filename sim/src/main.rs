@@ -32,7 +32,7 @@ struct Cli {
     /// Of so many seeds in a hundred, runs again and compares what happened.
     #[arg(long, default_value_t = 2)]
     again: u64,
-    /// Shows what the nodes log, as RUST_LOG has it.
+    /// Shows what the nodes log, as RUST_LOG has it; with --bugs: what each run came to.
     #[arg(long)]
     log: bool,
     /// Plants a bug in every run, by name.
@@ -64,8 +64,8 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> anyhow::Result<bool> {
     let bug = cli.bug.as_deref().map(bugs::named).transpose()?;
-    let &Cli { from, seeds, jobs, again, noted, .. } = cli;
-    let plan = runner::Plan { from, seeds, jobs, again, bug, noted };
+    let &Cli { from, seeds, jobs, again, noted, log, .. } = cli;
+    let plan = runner::Plan { from, seeds, jobs, again, bug, noted, log };
     let only = cli.only.as_ref().map(|only| only.iter().copied().collect());
     let run = |seed| runner::Run { seed, bug, only };
     match (cli.child, cli.seed) {

@@ -22,6 +22,8 @@ const QUORUM_FRESH_MS: u64 = 1000;
 
 /// How long such a lease lasts, in milliseconds: less than the shortest election.
 const LEASE_MS: u64 = 100;
+/// How many turns of others may come before that of who looks after the lease.
+const LEASE_BEHIND: usize = 16;
 
 const _: () =
     assert!(LEASE_MS < QUORUM_FRESH_MS, "a lease is over before its majority is taken for lost");
@@ -148,6 +150,10 @@ pub(super) fn lease(view: &watch::Receiver<EngineState>) -> Arc<AtomicBool> {
                 let fresh = view.borrow().quorum_ack_ms().is_some_and(|ms| ms < LEASE_MS);
                 kept.store(fresh, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(LEASE_MS / 5)).await;
+                // Others have been woken, too, and may come first.
+                for _ in 0..LEASE_BEHIND {
+                    tokio::task::yield_now().await;
+                }
             }
         });
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::memory::Fault;
+use log::memory::{Fault, Random};
 use net::switchboard::Switchboard;
 use proto::limits::REPAIRS_MAX;
 
@@ -158,8 +158,31 @@ impl World {
         if stands {
             note!(self.trace, "{} stands still", self.machine(at).name);
             self.later(Ends::Pause(at));
+            let random = Random::new(self.random.draw());
+            let asks = self.clients.clone().ask_often(Arc::clone(self.machine(at)), random);
+            drop(tokio::spawn(asks));
         }
         stands
+    }
+
+    /// The machine that a fault of this kind comes to. What a fault does to the primary's lead, it does to
+    /// nobody else.
+    pub(super) fn aim(&mut self, kind: Kind) -> usize {
+        let at = self.any();
+        let leads = |at: &usize| {
+            let process = self.machine(*at).process();
+            let engine = process.as_ref().and_then(|process| process.running.node().engine());
+            engine.is_some_and(|engine| engine.view().borrow().is_primary())
+        };
+        let primary = self.members().into_iter().find(leads);
+        match (kind, primary) {
+            (Kind::Pause | Kind::ClockJump | Kind::DiskHang, Some(primary))
+                if self.random.percent(50) =>
+            {
+                primary
+            }
+            _ => at,
+        }
     }
 
     pub(super) async fn stop(&mut self, at: usize) -> bool {

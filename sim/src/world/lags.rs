@@ -47,7 +47,7 @@ impl World {
 
     /// Whom a fault is for; nobody where it may not be.
     fn victim(&mut self, kind: Kind) -> Option<usize> {
-        let any = self.any();
+        let any = self.aim(kind);
         if !kind.damages() {
             return Some(any);
         }
