@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, IsTerminal as _, Read};
 use std::path::Path;
 
+use views::range::{self, When};
+
 use crate::error::CtlError;
 
 /// Where a body may come from, and what to say where it does not.
@@ -80,4 +82,13 @@ mod tests {
         let gone = Path::new("/nowhere/at/all");
         assert!(input(Some("words"), Some(gone)).read().is_err(), "a file goes before words");
     }
+}
+
+/// Refuses a range that ends before it begins, as far as that can be known before a node is asked.
+///
+/// # Errors
+/// Exit code 2.
+pub(crate) fn check_order(since: Option<When>, until: Option<When>) -> Result<(), CtlError> {
+    let reversed = |_| CtlError::usage("--until lies before --since", "swap the two");
+    range::check_order(since, until).map_err(reversed)
 }

@@ -27,7 +27,6 @@ mod join_token;
 mod layout;
 mod local;
 mod out;
-mod range;
 mod renewal;
 mod scenario;
 mod seen_stamp_file;

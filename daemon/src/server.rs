@@ -7,6 +7,8 @@
 use std::sync::Arc;
 
 use certs::Peer;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use net::{
     Accepted, ClientConn, CloseCode, Incoming, Lane, LinkError, MakeHello, Numbered, PeerConn,
     PeerStream, Port, Refused, ReplyTx,
@@ -14,13 +16,13 @@ use net::{
 use prost::Message as _;
 use proto::limits::PAGE_BYTES_MAX;
 use proto::peer::{Hello, PeerOp, PeerRequest, Refusal};
-use proto::wire::{Op, Read, Reply, Request, Response};
+use proto::wire::{Op, Page, Read, Reply, Request, Response};
 use proto::{Answering, ErrorCode, Failure, Role};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::node::{Deadline, Direct, Node, Principal};
+use crate::node::{Deadline, Direct, Following, Node, Principal};
 use crate::pause;
 use crate::peer_monitor::Exchanges;
 use crate::raft::URGENT_RAFT;
@@ -189,9 +191,7 @@ impl Server {
 
     /// What a client is told whose turn did not come.
     fn waited(&self) -> Response {
-        let message = "other requests of this client used up its time";
-        let failure = Failure::new(ErrorCode::Deadline, message);
-        self.node.response(self.node.name(), Reply::Failure(failure))
+        self.node.response(self.node.name(), Reply::Failure(too_late()))
     }
 
     /// Serves one request when its turn comes.
@@ -227,6 +227,48 @@ impl Server {
         }
     }
 
+    /// Begins a followed read when its turn comes, for who comes by another way than QUIC.
+    ///
+    /// # Errors
+    /// Why it cannot begin.
+    pub(crate) async fn followed<'n>(
+        &'n self,
+        principal: &'n Principal,
+        read: &Read,
+        deadline: Deadline,
+    ) -> Result<Followed<'n>, Failure> {
+        let turn = tokio::select! {
+            turn = self.turns.next(&principal.identity) => turn,
+            () = tokio::time::sleep(deadline.left()) => return Err(too_late()),
+        };
+        self.node.count_request();
+        let followed = self.begin_follow(principal, read, deadline).await;
+        // From here on it waits most of the time.
+        drop(turn);
+        followed
+    }
+
+    async fn begin_follow<'n>(
+        &'n self,
+        principal: &'n Principal,
+        read: &Read,
+        deadline: Deadline,
+    ) -> Result<Followed<'n>, Failure> {
+        let following = self.node.follow(principal, read, deadline).await?;
+        let ends = async move {
+            tokio::select! {
+                () = self.drain.cancelled() => {
+                    Failure::new(ErrorCode::Stopping, "the node is stopping")
+                }
+                () = self.node.drained() => {
+                    Failure::new(ErrorCode::Stopping, "the node is drained")
+                }
+                failure = self.node.removed_admin(principal) => failure,
+            }
+        };
+        Ok(Followed { following, ends: ends.boxed() })
+    }
+
     /// Sends page after page until the client is gone, the range is over or the node stops.
     async fn follow(
         &self,
@@ -237,28 +279,16 @@ impl Server {
         mut reply: ReplyTx,
     ) {
         let failed = |failure| self.node.response(self.node.name(), Reply::Failure(failure));
-        let mut following = match self.node.follow(principal, read, deadline).await {
-            Ok(following) => following,
-            Err(failure) => {
-                send(reply, failed(failure)).await;
-                return;
-            }
+        let mut followed = match self.begin_follow(principal, read, deadline).await {
+            Ok(followed) => followed,
+            Err(failure) => return send(reply, failed(failure)).await,
         };
         // From here on it waits most of the time.
         drop(turn);
-        let mut drained = std::pin::pin!(self.node.drained());
-        let mut removed = std::pin::pin!(self.node.removed_admin(principal));
         loop {
             let next = tokio::select! {
-                () = self.drain.cancelled() => {
-                    Err(Failure::new(ErrorCode::Stopping, "the node is stopping"))
-                }
-                () = &mut drained => {
-                    Err(Failure::new(ErrorCode::Stopping, "the node is drained"))
-                }
-                failure = &mut removed => Err(failure),
                 () = reply.stopped() => return,
-                next = following.next() => next,
+                next = followed.next() => next,
             };
             match next {
                 Ok(Some(page)) => {
@@ -273,10 +303,7 @@ impl Server {
                     reply.finish();
                     return;
                 }
-                Err(failure) => {
-                    send(reply, failed(failure)).await;
-                    return;
-                }
+                Err(failure) => return send(reply, failed(failure)).await,
             }
         }
     }
@@ -480,6 +507,31 @@ impl Server {
         };
         log_lost(sent);
     }
+}
+
+/// A followed read, until this node serves it no more.
+pub(crate) struct Followed<'n> {
+    following: Following<'n>,
+    /// Why it ends although it is not over.
+    ends: BoxFuture<'n, Failure>,
+}
+
+impl Followed<'_> {
+    /// The next page, see [`Following::next`]; `None` once nothing more can come.
+    ///
+    /// # Errors
+    /// Why it ends here.
+    pub(crate) async fn next(&mut self) -> Result<Option<Page>, Failure> {
+        tokio::select! {
+            failure = &mut self.ends => Err(failure),
+            next = self.following.next() => next,
+        }
+    }
+}
+
+/// What a client is told whose turn did not come.
+fn too_late() -> Failure {
+    Failure::new(ErrorCode::Deadline, "other requests of this client used up its time")
 }
 
 fn log_lost(sent: Result<(), LinkError>) {

@@ -60,6 +60,8 @@ mod hostile;
 #[cfg(test)]
 mod http;
 #[cfg(test)]
+mod http_messages;
+#[cfg(test)]
 mod joining;
 #[cfg(test)]
 mod lost_majority;

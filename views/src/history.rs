@@ -9,12 +9,14 @@
 
 use std::collections::BTreeMap;
 
-use clock::ClockState;
 use clock::hlc::utc_text;
+use clock::{ClockState, Hlc};
 use proto::Record;
 use proto::event::{ClockCause, ClockEvent};
+use proto::wire::Read;
 use serde::Serialize;
 
+use crate::range::When;
 use crate::show::{Cell, Show, Tone};
 
 /// What a node is expected to write at least this often, unless it was seen to take longer.
@@ -83,6 +85,26 @@ pub struct Range {
     pub until_ns: Option<u64>,
     /// Now. Nothing is reported of what comes.
     pub now_ns: u64,
+}
+
+/// An entry about a range is written after it: how much later it is still looked for.
+const LATE_NS: u64 = 24 * 3600 * 1_000_000_000;
+/// Clocks may differ: how much earlier than its time an entry may be stamped.
+const EARLY_NS: u64 = 3600 * 1_000_000_000;
+
+impl Range {
+    /// What to read to find every entry that may speak of it.
+    #[must_use]
+    pub fn asks(self) -> Read {
+        let point = |ns: u64| When::Exact(Hlc::from_ns(ns)).resolve(0);
+        let until_ns = self.until_ns.map(|ns| ns.saturating_add(LATE_NS));
+        Read {
+            since: self.since_ns.map(|ns| point(ns.saturating_sub(EARLY_NS))),
+            until: until_ns.filter(|&ns| ns < self.now_ns).map(point),
+            to: proto::Stream::Events.to_string(),
+            ..Read::default()
+        }
+    }
 }
 
 /// Takes the clock event out of a record; `None` if it holds none.

@@ -33,6 +33,21 @@ pub struct NodeLine {
     scrub: Option<Scrub>,
 }
 
+/// The list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodesView {
+    n: usize,
+    nodes: Vec<NodeLine>,
+}
+
+impl NodesView {
+    /// These nodes.
+    #[must_use]
+    pub fn new(nodes: Vec<NodeLine>) -> Self {
+        Self { n: nodes.len(), nodes }
+    }
+}
+
 /// How far its disk was read again, in search of damage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Scrub {

@@ -2,8 +2,7 @@
 
 use clap::Args;
 use proto::Stream;
-
-use crate::range::When;
+use views::range::When;
 
 /// A conversation.
 #[derive(Debug, Args)]

@@ -5,8 +5,7 @@ use std::time::Duration;
 use ::clock::ClockState;
 use clap::{Args, Subcommand};
 use proto::Name;
-
-use crate::range::When;
+use views::range::When;
 
 /// Largest error bound that can be asked about: beyond it, it is not a clock.
 const BOUND_MAX: Duration = Duration::from_secs(3600);

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use clock::Hlc;
 use proto::{MessageId, Name, Stream};
-
-use crate::range::When;
+use views::range::When;
 
 /// A message to store.
 #[derive(Debug, Args)]

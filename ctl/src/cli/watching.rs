@@ -6,8 +6,7 @@ use std::time::Duration;
 use clap::builder::PossibleValue;
 use clap::{Args, Subcommand, ValueEnum};
 use proto::{Name, event};
-
-use crate::range::When;
+use views::range::When;
 
 /// Other words for types of events, as the events themselves say them.
 const ALIASES: [(&str, &str); 4] = [

@@ -11,6 +11,7 @@ use proto::limits::BODY_BYTES_MAX;
 use proto::wire::{self, Ack, Instant, Op, Page, Position, Reply, TimePoint};
 use proto::{ExitCode, Record, Stream, group};
 use tokio::sync::mpsc;
+use views::range::When;
 use views::record::RecordView;
 
 use crate::cli::{Chat, Globals};
@@ -18,7 +19,6 @@ use crate::error::CtlError;
 use crate::gap::Gaps;
 use crate::home::Home;
 use crate::out::{Out, Shape, escape_controls, reader_gone};
-use crate::range::When;
 use crate::session::Session;
 
 pub(crate) async fn run(args: Chat, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {

@@ -1,7 +1,6 @@
 //! `logctl nodes`: the live list.
 
-use serde::Serialize;
-use views::node::NodeLine;
+use views::node::{NodeLine, NodesView};
 
 use crate::cli::Globals;
 use crate::error::CtlError;
@@ -10,12 +9,6 @@ use crate::out::{Out, Shape};
 use crate::renewal::now_s;
 use crate::session::Session;
 
-#[derive(Serialize)]
-struct Document {
-    n: usize,
-    nodes: Vec<NodeLine>,
-}
-
 pub(crate) async fn run(globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     let session = Session::open(globals, &Home::from_env()?)?;
     let nodes = session.nodes().await;
@@ -23,7 +16,7 @@ pub(crate) async fn run(globals: &Globals, out: &mut Out) -> Result<(), CtlError
     let now_s = now_s();
     let nodes: Vec<NodeLine> = nodes?.iter().map(|row| NodeLine::new(row, now_s)).collect();
     if out.shape() == Shape::Json {
-        return out.json(&Document { n: nodes.len(), nodes });
+        return out.json(&NodesView::new(nodes));
     }
     out.list(&nodes)
 }

@@ -7,6 +7,7 @@ use proto::wire::{self, Op, Page, Position, Reply, SetCursor};
 use proto::{Name, Record};
 use serde::Serialize;
 use views::gap::GapView;
+use views::range::When;
 use views::read_hash::ReadHash;
 use views::record::{self, RecordView};
 
@@ -15,14 +16,13 @@ use crate::error::CtlError;
 use crate::gap::Gaps;
 use crate::home::Home;
 use crate::out::{Out, Shape, reader_gone};
-use crate::range::{When, check_order};
 use crate::session::Session;
 
 /// The shard that holds the records; this release has no other.
 const SHARD: u32 = 1;
 
 pub(crate) async fn run(args: Read, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
-    check_order(args.since, args.until)?;
+    crate::input::check_order(args.since, args.until)?;
     if args.mode.is_some() && args.since.is_none() && args.until.is_none() {
         return Err(CtlError::usage(
             "--mode says what belongs to a range of time, and there is none",

@@ -1,11 +1,12 @@
 //! Answers: JSON, and errors as problem documents.
 
 use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use proto::{ErrorCode, Failure};
 use serde::Serialize;
+use views::Unreadable;
 use views::refusal::{RefusalView, retry_after_s};
 
 /// The media type of an error (RFC 9457).
@@ -16,6 +17,14 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// How somebody without a certificate can say who it is.
 const CERTIFICATE: HeaderValue = HeaderValue::from_static("Certificate");
+
+/// For an answer that is put together by hand.
+pub(super) const UNCACHED: (HeaderName, HeaderValue) = (CACHE_CONTROL, NO_STORE);
+
+/// What is said of an answer that cannot be shown.
+pub(super) fn unreadable(error: Unreadable) -> Failure {
+    Failure::new(ErrorCode::Internal, error)
+}
 
 /// A refusal, with the status where the code alone does not say it.
 #[derive(Debug, Clone)]

@@ -22,14 +22,21 @@ use super::visit::Visit;
 
 /// How long a read may take of a node that is ready.
 const BARRIER_WITHIN: Duration = Duration::from_secs(1);
-/// How long what a barrier has shown is taken for true: probes cost nothing, however many they are.
+/// How long what was found out is taken for true.
 const KNOWN_FOR: Duration = Duration::from_millis(500);
 /// Longest wait for the thread of the way of a message.
 const MOVES_WITHIN: Duration = Duration::from_secs(2);
 
-/// The last barrier that was asked for.
-#[derive(Debug, Default)]
-pub(super) struct Readiness(Mutex<Option<(Instant, Result<(), String>)>>);
+/// What was found out last: taken for true for a moment, so that strangers cost nothing, however many they
+/// are.
+#[derive(Debug)]
+pub(super) struct Lately<T>(Mutex<Option<(Instant, T)>>);
+
+impl<T> Default for Lately<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
 
 /// What a probe asks for besides the answer.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -133,7 +140,7 @@ pub(super) async fn healthy(State(visit): State<Visit>) -> Result<Response, Refu
                 _ => return Err(Failure::new(ErrorCode::Internal, "no status").into()),
             }
         }
-        Err(_) => node.steady_status().await,
+        Err(_) => front.verdict.asked(|| node.steady_status()).await,
     };
     let view = StatusView::new(status, node.wall_unix_s());
     let verdict = VerdictView::new(&view, visit.known().is_ok());
@@ -144,12 +151,11 @@ pub(super) async fn healthy(State(visit): State<Visit>) -> Result<Response, Refu
     Ok(json(status, &verdict))
 }
 
-impl Readiness {
-    /// What the last barrier has shown, or a new one if that is too long ago. Who asks meanwhile waits for
-    /// the same.
-    async fn asked<F>(&self, barrier: impl FnOnce() -> F) -> Result<(), String>
+impl<T: Clone> Lately<T> {
+    /// What is known, or what `ask` finds out if that is too long ago. Who asks meanwhile waits for the same.
+    async fn asked<F>(&self, ask: impl FnOnce() -> F) -> T
     where
-        F: Future<Output = Result<(), String>>,
+        F: Future<Output = T>,
     {
         let mut last = self.0.lock().await;
         if let Some((at, known)) = last.as_ref()
@@ -157,7 +163,7 @@ impl Readiness {
         {
             return known.clone();
         }
-        let known = barrier().await;
+        let known = ask().await;
         *last = Some((Instant::now(), known.clone()));
         known
     }
@@ -172,7 +178,7 @@ mod tests {
     /// Meant to catch: nothing kept, and a barrier that is kept for ever.
     #[tokio::test(start_paused = true)]
     async fn probes_share_a_barrier_for_a_moment() {
-        let (readiness, count) = (Readiness::default(), Cell::new(0));
+        let (readiness, count) = (Lately::default(), Cell::new(0));
         let barrier = || async {
             count.set(count.get() + 1);
             tokio::time::sleep(Duration::from_millis(100)).await;

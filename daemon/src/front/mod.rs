@@ -11,8 +11,14 @@
 //! only a process has a TCP port (`start::process`).
 
 mod answer;
+mod asking;
+mod cluster;
+mod follow;
 mod health;
 mod listen;
+mod messages;
+mod page;
+mod report;
 mod routes;
 mod visit;
 
@@ -23,6 +29,7 @@ use arc_swap::ArcSwap;
 use certs::{CertError, Credentials};
 use net::{Crowd, Endpoint};
 use proto::limits::HTTP_STRANGERS_MAX;
+use proto::wire::Status;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -31,7 +38,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::server::Server;
 use crate::tasks::Tasks;
 
-use self::health::Readiness;
+use self::health::Lately;
 
 /// What is spoken, the best first.
 const ALPNS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -53,7 +60,8 @@ struct Inner {
     endpoint: Endpoint,
     acceptor: ArcSwap<TlsAcceptor>,
     strangers: Crowd<AbortHandle>,
-    readiness: Readiness,
+    readiness: Lately<Result<(), String>>,
+    verdict: Lately<Status>,
     /// Where the way of a message runs.
     core: Handle,
 }
@@ -83,7 +91,8 @@ impl Front {
             endpoint,
             acceptor,
             strangers: Crowd::new(HTTP_STRANGERS_MAX),
-            readiness: Readiness::default(),
+            readiness: Lately::default(),
+            verdict: Lately::default(),
             core: Handle::current(),
         }));
         tasks.aside().keep("https", listen::run(front.clone(), listener));

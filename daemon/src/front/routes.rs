@@ -2,16 +2,20 @@
 
 use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
+use axum::routing::{get, put};
 use proto::{ErrorCode, Failure};
 
 use super::answer::Refused;
-use super::health;
 use super::visit::Visit;
+use super::{cluster, health, messages, report};
 
 /// What is served to one connection.
 pub(super) fn router() -> Router<Visit> {
-    Router::new().merge(open()).fallback(no_path).method_not_allowed_fallback(no_method)
+    Router::new()
+        .merge(open())
+        .nest("/v1", clients())
+        .fallback(no_path)
+        .method_not_allowed_fallback(no_method)
 }
 
 /// What everybody may ask, without a certificate: how this node is, for probes.
@@ -21,6 +25,31 @@ fn open() -> Router<Visit> {
         .route("/readyz", get(health::ready))
         .route("/startupz", get(health::started))
         .route("/healthz", get(health::healthy))
+}
+
+/// What is for clients alone: each handler begins with [`Visit::asking`], which refuses everybody else.
+fn clients() -> Router<Visit> {
+    Router::new()
+        .route("/messages", get(messages::list).post(messages::post))
+        .route("/messages/{id}", get(messages::get).put(messages::put).delete(messages::delete))
+        .route("/events", get(messages::events))
+        .route("/status", get(cluster::status))
+        .route("/nodes", get(cluster::nodes))
+        .route("/clock", get(cluster::clock))
+        .route("/clock/report", get(report::get))
+        .route("/settings", get(cluster::settings))
+        .route("/cursors/{name}", put(cluster::set_cursor))
+        .route("/groups", get(cluster::groups))
+        .route(
+            "/groups/{name}",
+            get(cluster::group).put(cluster::create_group).delete(cluster::delete_group),
+        )
+        .route(
+            "/groups/{name}/members/{member}",
+            put(cluster::add_member).delete(cluster::remove_member),
+        )
+        .route("/kv", get(cluster::keys))
+        .route("/kv/{*key}", get(cluster::key).put(cluster::put_key).delete(cluster::delete_key))
 }
 
 /// Nobody is told which paths there are before it says who it is.

@@ -76,7 +76,7 @@ impl Node {
     }
 
     /// The live list.
-    pub(super) fn nodes(&self) -> Nodes {
+    pub(crate) fn nodes(&self) -> Nodes {
         let table = self.table();
         let cluster = self.inner.identity.cluster.to_string();
         Nodes { cluster, epoch: table.epoch, nodes: self.rows_of(&table) }

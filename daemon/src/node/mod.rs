@@ -72,6 +72,7 @@ use crate::trust::Trust;
 use crate::turns::Turns;
 use crate::witness::Witness;
 
+pub(crate) use self::answer::Following;
 pub(crate) use self::ceiling::Ceiling;
 pub(crate) use self::close::Closer;
 pub(crate) use self::direct::Direct;

@@ -40,6 +40,11 @@ impl Node {
         self.barrier(self.core()?, deadline).await
     }
 
+    /// An id for what a client did not name.
+    pub(crate) fn draw_id(&self) -> String {
+        self.inner.chance.id().to_string()
+    }
+
     /// What must be so for a client to be served, as far as this node knows without asking anybody.
     pub(crate) fn ready(&self) -> Vec<Check> {
         let check = |name, failed: Option<String>| Check { name, failed };

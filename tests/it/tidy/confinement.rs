@@ -61,11 +61,15 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("logd-log", &["golden", "planted", "proto"]),
     ("config", &["clock", "golden", "proto"]),
     ("views", &["clock", "proto"]),
+    ("dialects", &["clock", "proto", "views"]),
     ("certs", &["proto"]),
     ("net", &["certs", "clock", "proto"]),
     (
         "daemon",
-        &["certs", "clock", "config", "logd-log", "model", "net", "planted", "proto", "views"],
+        &[
+            "certs", "clock", "config", "dialects", "logd-log", "model", "net", "planted", "proto",
+            "views",
+        ],
     ),
     ("ctl", &["certs", "clock", "config", "net", "proto", "views"]),
     ("tests", &["certs", "clock", "config", "ctl", "daemon", "model", "net", "proto"]),
@@ -86,6 +90,7 @@ const UNLINKED: &[(&str, &[&str])] = &[
     ("logd-log", &["tokio", "quinn", "rustls", "rocksdb", "openraft"]),
     ("config", &["tokio", "quinn", "rustls", "rocksdb", "openraft"]),
     ("views", &["tokio", "quinn", "rustls", "rocksdb", "openraft"]),
+    ("dialects", &["tokio", "quinn", "rustls", "rocksdb", "openraft"]),
     ("certs", &["tokio", "quinn", "rocksdb", "openraft"]),
     ("ctl", &["rocksdb", "librocksdb-sys", "openraft"]),
 ];

@@ -3,27 +3,22 @@
 
 use clock::hlc::utc_text;
 use proto::ExitCode;
-use proto::wire::{self, Empty, Op, Reply};
+use proto::wire::{Empty, Op, Reply};
 use views::history::{self, COLUMNS, Entry, Range, Row, RowView, Sum};
+use views::range::When;
 
 use crate::cli::{ClockReport, Form, Globals};
 use crate::error::CtlError;
 use crate::home::Home;
 use crate::out::{Out, Shape, Show};
-use crate::range::{When, check_order};
 use crate::session::Session;
-
-/// An entry about the range is written after it: how much later it is still looked for.
-const LATE_NS: u64 = 24 * 3600 * 1_000_000_000;
-/// Clocks may differ: how much earlier than its time an entry may be stamped.
-const EARLY_NS: u64 = 3600 * 1_000_000_000;
 
 pub(crate) async fn run(
     args: ClockReport,
     globals: &Globals,
     out: &mut Out,
 ) -> Result<(), CtlError> {
-    check_order(args.since, args.until)?;
+    crate::input::check_order(args.since, args.until)?;
     let session = Session::open(globals, &Home::from_env()?)?;
     let found = find(&args, &session, out).await;
     session.close().await;
@@ -90,14 +85,7 @@ async fn find(
 
 /// Every clock event that may speak of the range, in the order of the log.
 async fn read(range: Range, session: &Session, out: &Out) -> Result<Vec<Entry>, CtlError> {
-    let point = |ns: u64| When::Exact(clock::Hlc::from_ns(ns)).resolve(0);
-    let until_ns = range.until_ns.map(|ns| ns.saturating_add(LATE_NS));
-    let mut read = wire::Read {
-        since: range.since_ns.map(|ns| point(ns.saturating_sub(EARLY_NS))),
-        until: until_ns.filter(|&ns| ns < range.now_ns).map(point),
-        to: proto::Stream::Events.to_string(),
-        ..wire::Read::default()
-    };
+    let mut read = range.asks();
     let mut entries = Vec::new();
     loop {
         let (_, reply) = session.call(Op::Read(read.clone())).await?;

@@ -1,4 +1,4 @@
-//! Times as people write them after `--since` and `--until`, and as `date` does: `date -Ins` with its
+//! Times as people write them, after `--since` and `--until` or in a URL, and as `date` does: `date -Ins` with its
 //! comma, `date +%FT%T%z` with an offset without a colon, `date +@%s`. Days are those of UTC.
 //!
 //! A client's clock may be wrong by hours, so nothing here reads it: times relative to now are
@@ -11,13 +11,11 @@ use clock::Hlc;
 use clock::hlc::parse_utc;
 use proto::wire::{Instant, TimePoint};
 
-use crate::error::CtlError;
-
 const DAY_NS: u64 = 24 * 3600 * 1_000_000_000;
 
 /// A time in one of the accepted forms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum When {
+pub enum When {
     /// A stamp, or a time without logical part.
     Exact(Hlc),
     /// Nanoseconds before the node's now.
@@ -28,7 +26,7 @@ pub(crate) enum When {
 
 /// Why a text is not a time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum WhenError {
+pub enum WhenError {
     /// None of the forms.
     #[error(
         "expected a time: 2026-11-21T01:30:45Z or with an offset, 2026-11-21 (in UTC), @1795224645, \
@@ -40,6 +38,11 @@ pub(crate) enum WhenError {
     #[error("expected a time between 1970 and 2554")]
     Range,
 }
+
+/// A range that ends before it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("'until' lies before 'since'")]
+pub struct Reversed;
 
 impl FromStr for When {
     type Err = WhenError;
@@ -112,17 +115,20 @@ fn rfc3339(text: &str) -> String {
 
 impl When {
     /// Whether the node's now is needed to say which instant this is.
-    pub(crate) fn needs_now(self) -> bool {
+    #[must_use]
+    pub fn needs_now(self) -> bool {
         matches!(self, Self::Midnight(_))
     }
 
     /// Whether it depends on now.
-    pub(crate) fn is_relative(self) -> bool {
+    #[must_use]
+    pub fn is_relative(self) -> bool {
         !matches!(self, Self::Exact(_))
     }
 
     /// The instant, by a clock that reads `now_ns`.
-    pub(crate) fn hlc(self, now_ns: u64) -> Hlc {
+    #[must_use]
+    pub fn hlc(self, now_ns: u64) -> Hlc {
         match self {
             Self::Exact(hlc) => hlc,
             Self::Ago(ns) => Hlc::from_ns(now_ns.saturating_sub(ns)),
@@ -134,7 +140,8 @@ impl When {
     }
 
     /// The wire form. `now_ns` is the reading of a node's clock, used for midnights only.
-    pub(crate) fn resolve(self, now_ns: u64) -> TimePoint {
+    #[must_use]
+    pub fn resolve(self, now_ns: u64) -> TimePoint {
         let at = match self {
             Self::Ago(ns) => Instant::AgoNs(ns),
             Self::Exact(_) | Self::Midnight(_) => {
@@ -160,8 +167,8 @@ impl When {
 /// Refuses a range that ends before it begins, as far as that can be known before a node is asked.
 ///
 /// # Errors
-/// Exit code 2.
-pub(crate) fn check_order(since: Option<When>, until: Option<When>) -> Result<(), CtlError> {
+/// When it does.
+pub fn check_order(since: Option<When>, until: Option<When>) -> Result<(), Reversed> {
     let (Some(since), Some(until)) = (since, until) else { return Ok(()) };
     let reversed = match (since, until) {
         (When::Exact(since), When::Exact(until)) => until < since,
@@ -172,15 +179,13 @@ pub(crate) fn check_order(since: Option<When>, until: Option<When>) -> Result<()
         },
     };
     if reversed {
-        return Err(CtlError::usage("--until lies before --since", "swap the two"));
+        return Err(Reversed);
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use proto::ExitCode;
-
     use super::*;
 
     fn exact(text: &str) -> Hlc {
@@ -278,11 +283,7 @@ mod tests {
             ("10m", "yesterday"),
             ("today", "3days"),
         ] {
-            assert_eq!(
-                check(since, until).unwrap_err().exit_code(),
-                ExitCode::Usage,
-                "{since} {until}"
-            );
+            assert_eq!(check(since, until), Err(Reversed), "{since} {until}");
         }
         for (since, until) in [
             ("2026-11-20", "2026-11-21"),

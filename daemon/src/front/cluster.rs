@@ -1,0 +1,322 @@
+//! The cluster itself: status, nodes, clock, settings; and what clients keep in it besides messages: cursors,
+//! groups, keys.
+
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::header::{ETAG, HeaderName, IF_MATCH};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
+use dialects::http::{GroupPart, Query, kv_change};
+use proto::group::Groups;
+use proto::kv::{KvRead, KvRow, KvRows};
+use proto::limits::KV_VALUE_BYTES_MAX;
+use proto::wire::{Empty, ListGroups, Op, Position, Reply, SetCursor};
+use proto::{ErrorCode, Failure, Name};
+use views::clocks::ClockView;
+use views::group::{GroupLine, WholeGroup};
+use views::health::StatusView;
+use views::key::KeyView;
+use views::node::{NodeLine, NodesView};
+use views::place;
+use views::settings::SettingsView;
+
+use super::answer::{Refused, json, unreadable};
+use super::asking::{Asking, header, unexpected};
+use super::messages::{InPath, accepts, long, text};
+use super::page;
+use super::visit::Visit;
+
+/// Whether there are more keys than the answer has.
+const MORE: HeaderName = HeaderName::from_static("logd-more");
+
+/// No parameters.
+fn none(query: Option<&str>) -> Result<(), Failure> {
+    Query::read(query)?.end()
+}
+
+pub(super) async fn status(
+    State(visit): State<Visit>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let asking = visit.asking(&headers)?;
+    none(query.as_deref())?;
+    let Reply::Status(status) = asking.ask(Op::Status(Empty {})).await? else {
+        return Err(unexpected().into());
+    };
+    let now_s = asking.front.0.server.node.wall_unix_s();
+    Ok(json(StatusCode::OK, &StatusView::new(status, now_s)))
+}
+
+pub(super) async fn settings(
+    State(visit): State<Visit>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let asking = visit.asking(&headers)?;
+    none(query.as_deref())?;
+    let Reply::Status(status) = asking.ask(Op::Status(Empty {})).await? else {
+        return Err(unexpected().into());
+    };
+    let settings = status.settings.ok_or_else(|| {
+        let message = "there are no settings yet: the first primary sets them";
+        Failure::new(ErrorCode::NotFound, message)
+    })?;
+    Ok(json(StatusCode::OK, &SettingsView::from(settings)))
+}
+
+pub(super) async fn nodes(
+    State(visit): State<Visit>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let asking = visit.asking(&headers)?;
+    none(query.as_deref())?;
+    let Reply::Nodes(nodes) = asking.ask(Op::Nodes(Empty {})).await? else {
+        return Err(unexpected().into());
+    };
+    let now_s = asking.front.0.server.node.wall_unix_s();
+    let lines = nodes.nodes.iter().map(|row| NodeLine::new(row, now_s)).collect();
+    Ok(json(StatusCode::OK, &NodesView::new(lines)))
+}
+
+pub(super) async fn clock(
+    State(visit): State<Visit>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let asking = visit.asking(&headers)?;
+    none(query.as_deref())?;
+    let Reply::Clock(report) = asking.ask(Op::Clock(Empty {})).await? else {
+        return Err(unexpected().into());
+    };
+    Ok(json(StatusCode::OK, &ClockView::from(report)))
+}
+
+/// Moves a cursor of the caller: `?after=1-42`.
+pub(super) async fn set_cursor(
+    State(visit): State<Visit>,
+    path: InPath,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<StatusCode, Refused> {
+    let asking = visit.asking(&headers)?;
+    let name = text(path)?.parse::<Name>().map_err(|e| Failure::new(ErrorCode::Invalid, e))?;
+    let mut query = Query::read(query.as_deref())?;
+    let after: Option<Position> = query
+        .one("after")?
+        .map(|text| {
+            let message = format!("after={text} is no place in the log, as 1-42: shard and seq");
+            place::read(&text).ok_or_else(|| Failure::new(ErrorCode::Invalid, message))
+        })
+        .transpose()?;
+    query.end()?;
+    let after = after.ok_or_else(|| {
+        Failure::new(ErrorCode::Invalid, "where to? ?after=1-42, as Logd-Next says it")
+    })?;
+    let set = SetCursor { name: name.to_string(), positions: vec![after] };
+    let Reply::CursorSet(_) = asking.ask(Op::SetCursor(set)).await? else {
+        return Err(unexpected().into());
+    };
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn groups(
+    State(visit): State<Visit>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let asking = visit.asking(&headers)?;
+    none(query.as_deref())?;
+    let groups = asked_groups(&asking, String::new()).await?;
+    let lines: Vec<_> = groups.groups.into_iter().map(GroupLine::from).collect();
+    Ok(long(asking, StatusCode::OK, page::line(&lines)?, "application/json")?)
+}
+
+pub(super) async fn group(
+    State(visit): State<Visit>,
+    path: InPath,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let asking = visit.asking(&headers)?;
+    none(query.as_deref())?;
+    let name = text(path)?.parse::<Name>().map_err(|e| Failure::new(ErrorCode::Invalid, e))?;
+    let groups = asked_groups(&asking, name.to_string()).await?;
+    let group = groups.groups.into_iter().next().ok_or_else(unexpected)?;
+    let whole = page::line(&WholeGroup::from(group))?;
+    Ok(long(asking, StatusCode::OK, whole, "application/json")?)
+}
+
+async fn asked_groups(asking: &Asking, name: String) -> Result<Groups, Failure> {
+    let Reply::Groups(groups) = asking.ask(Op::Groups(ListGroups { name })).await? else {
+        return Err(unexpected());
+    };
+    Ok(groups)
+}
+
+pub(super) async fn create_group(
+    State(visit): State<Visit>,
+    path: InPath,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    change_group(&visit, GroupPart::Create, (text(path)?, String::new()), query, &headers).await
+}
+
+pub(super) async fn delete_group(
+    State(visit): State<Visit>,
+    path: InPath,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    change_group(&visit, GroupPart::Delete, (text(path)?, String::new()), query, &headers).await
+}
+
+/// Group and member in the path, or why they are none.
+type TwoInPath = Result<Path<(String, String)>, PathRejection>;
+
+fn two(path: TwoInPath) -> Result<(String, String), Failure> {
+    path.map(|Path(two)| two).map_err(|error| Failure::new(ErrorCode::Invalid, error))
+}
+
+pub(super) async fn add_member(
+    State(visit): State<Visit>,
+    path: TwoInPath,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    change_group(&visit, GroupPart::Add, two(path)?, query, &headers).await
+}
+
+pub(super) async fn remove_member(
+    State(visit): State<Visit>,
+    path: TwoInPath,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    change_group(&visit, GroupPart::Remove, two(path)?, query, &headers).await
+}
+
+async fn change_group(
+    visit: &Visit,
+    part: GroupPart,
+    (group, member): (String, String),
+    query: Option<String>,
+    headers: &HeaderMap,
+) -> Result<Response, Refused> {
+    let asking = visit.asking(headers)?;
+    let query = Query::read(query.as_deref())?;
+    let drawn = asking.front.0.server.node.draw_id();
+    let change = part.change((&group, &member), query, drawn)?;
+    let Reply::Groups(groups) = asking.ask(Op::Group(change)).await? else {
+        return Err(unexpected().into());
+    };
+    let group = groups.groups.into_iter().next().ok_or_else(unexpected)?;
+    let made = if part == GroupPart::Create { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(json(made, &GroupLine::from(group)))
+}
+
+/// Keys that begin with `?prefix=`, in pages: `?after=` the last one.
+pub(super) async fn keys(
+    State(visit): State<Visit>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let asking = visit.asking(&headers)?;
+    let mut query = Query::read(query.as_deref())?;
+    let read = KvRead {
+        key: query.one("prefix")?.unwrap_or_default(),
+        prefix: true,
+        after: query.one("after")?.unwrap_or_default(),
+        stale: query.flag("stale")?,
+    };
+    query.end()?;
+    let KvRows { rows, more } = asked_keys(&asking, Op::KvRead(read)).await?;
+    let views = rows.into_iter().map(KeyView::try_from).collect::<Result<Vec<_>, _>>();
+    let text = page::line(&views.map_err(unreadable)?)?;
+    let mut response = long(asking, StatusCode::OK, text, "application/json")?;
+    let more = HeaderValue::from_static(if more { "true" } else { "false" });
+    response.headers_mut().insert(MORE, more);
+    Ok(response)
+}
+
+async fn asked_keys(asking: &Asking, op: Op) -> Result<KvRows, Failure> {
+    let Reply::Kv(rows) = asking.ask(op).await? else { return Err(unexpected()) };
+    Ok(rows)
+}
+
+/// One key; as JSON, or its value alone to whoever wants bytes.
+pub(super) async fn key(
+    State(visit): State<Visit>,
+    path: InPath,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let asking = visit.asking(&headers)?;
+    let key = text(path)?;
+    let mut query = Query::read(query.as_deref())?;
+    let stale = query.flag("stale")?;
+    query.end()?;
+    let read = KvRead { key: key.clone(), stale, ..KvRead::default() };
+    let rows = asked_keys(&asking, Op::KvRead(read)).await?.rows;
+    let row = rows
+        .into_iter()
+        .next()
+        .ok_or_else(|| Failure::new(ErrorCode::NotFound, format!("there is no key '{key}'")))?;
+    let bytes = accepts(&headers, "application/octet-stream")?;
+    shown(asking, row, bytes)
+}
+
+/// Sets a key to the bytes that came, at the version of `If-Match` if there is one.
+pub(super) async fn put_key(
+    State(visit): State<Visit>,
+    path: InPath,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refused> {
+    let mut asking = visit.asking(&headers)?;
+    let (key, query) = (text(path)?, Query::read(query.as_deref())?);
+    let value = asking.body(body, KV_VALUE_BYTES_MAX).await?;
+    change_key(asking, key, Some(value.to_vec()), query, &headers).await
+}
+
+pub(super) async fn delete_key(
+    State(visit): State<Visit>,
+    path: InPath,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let asking = visit.asking(&headers)?;
+    let (key, query) = (text(path)?, Query::read(query.as_deref())?);
+    change_key(asking, key, None, query, &headers).await
+}
+
+async fn change_key(
+    asking: Asking,
+    key: String,
+    value: Option<Vec<u8>>,
+    query: Query,
+    headers: &HeaderMap,
+) -> Result<Response, Refused> {
+    let drawn = asking.front.0.server.node.draw_id();
+    let change = kv_change(key, value, header(headers, &IF_MATCH)?, query, drawn)?;
+    let rows = asked_keys(&asking, Op::Kv(change)).await?.rows;
+    shown(asking, rows.into_iter().next().ok_or_else(unexpected)?, false)
+}
+
+fn shown(asking: Asking, row: KvRow, bytes: bool) -> Result<Response, Refused> {
+    let version = HeaderValue::try_from(format!("\"{}\"", row.version));
+    let mut response = if bytes {
+        long(asking, StatusCode::OK, row.value, "application/octet-stream")?
+    } else {
+        let text = page::line(&KeyView::try_from(row).map_err(unreadable)?)?;
+        long(asking, StatusCode::OK, text, "application/json")?
+    };
+    if let Ok(version) = version {
+        response.headers_mut().insert(ETAG, version);
+    }
+    Ok(response)
+}

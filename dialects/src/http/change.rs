@@ -1,0 +1,132 @@
+//! Changes of groups and of the dictionary.
+
+use proto::group::{GroupMembers, GroupName, GroupOp};
+use proto::kv::KvChange;
+use proto::wire::GroupChange;
+use proto::{Failure, MessageId, Name};
+
+use super::{Query, invalid};
+
+/// What of a group is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupPart {
+    /// It is made.
+    Create,
+    /// It ends.
+    Delete,
+    /// A member comes.
+    Add,
+    /// A member goes.
+    Remove,
+}
+
+impl GroupPart {
+    /// The change. `drawn` is its id if the parameters name none; `member` is for members alone.
+    ///
+    /// # Errors
+    /// When something is not understood.
+    pub fn change(
+        self,
+        (group, member): (&str, &str),
+        mut query: Query,
+        drawn: String,
+    ) -> Result<GroupChange, Failure> {
+        let name = group.parse::<Name>().map_err(invalid)?.to_string();
+        let id = query.parsed::<MessageId>("id")?.map_or(drawn, |id| id.to_string());
+        let members = |history| -> Result<GroupMembers, Failure> {
+            let member = member.parse::<Name>().map_err(invalid)?.to_string();
+            Ok(GroupMembers { name: name.clone(), members: vec![member], history })
+        };
+        let op = match self {
+            Self::Create => GroupOp::Create(GroupName { name }),
+            Self::Delete => GroupOp::Delete(GroupName { name }),
+            Self::Add => GroupOp::Add(members(query.flag("history")?)?),
+            Self::Remove => GroupOp::Remove(members(false)?),
+        };
+        query.end()?;
+        Ok(GroupChange { op: Some(op), id })
+    }
+}
+
+/// A change of a key: its new value, or `None` if it goes. Parameters: `id`, and `shared_with` (`*`, `@group`,
+/// or nothing for nobody).
+///
+/// # Errors
+/// When something is not understood.
+pub fn kv_change(
+    key: String,
+    value: Option<Vec<u8>>,
+    if_match: Option<&str>,
+    mut query: Query,
+    drawn: String,
+) -> Result<KvChange, Failure> {
+    let id = query.parsed::<MessageId>("id")?.map_or(drawn, |id| id.to_string());
+    let shared_with = query.one("shared_with")?;
+    query.end()?;
+    if shared_with.is_some() && value.is_none() {
+        return Err(invalid("a key that goes is shared with nobody"));
+    }
+    let expect = if_match.map(version).transpose()?;
+    Ok(KvChange { key, value, expect, id, shared_with })
+}
+
+/// The version in an `If-Match`, in quotes or without; 0 is that of a key that is not there.
+///
+/// # Errors
+/// When it is none.
+pub fn version(text: &str) -> Result<u64, Failure> {
+    let text = text.trim();
+    let quoted = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let digits = quoted.unwrap_or(text);
+    let number = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten();
+    number.ok_or_else(|| {
+        invalid("If-Match wants the version of the key, as \"7\"; \"0\" if there is none")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(text: &str) -> Query {
+        Query::read(Some(text)).unwrap()
+    }
+
+    #[test]
+    fn groups_are_changed_by_name() {
+        let change = |part: GroupPart, names, text| part.change(names, query(text), "drawn".into());
+        let made = change(GroupPart::Create, ("ops", ""), "id=x").unwrap();
+        assert_eq!(made.id, "x");
+        let added = change(GroupPart::Add, ("ops", "bob"), "history").unwrap();
+        let Some(GroupOp::Add(members)) = added.op else { panic!("{added:?}") };
+        assert!(members.history && members.members == ["bob"] && added.id == "drawn");
+        for (part, names, text) in [
+            (GroupPart::Create, ("Ops!", ""), ""),
+            (GroupPart::Create, ("ops", ""), "history"),
+            (GroupPart::Add, ("ops", ""), ""),
+            (GroupPart::Remove, ("ops", "bob"), "history"),
+            (GroupPart::Delete, ("ops", ""), "id=a%20b"),
+        ] {
+            assert!(change(part, names, text).is_err(), "{part:?} {names:?} {text}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_changed_at_a_version() {
+        let change = |value, if_match, text| {
+            kv_change("k".into(), value, if_match, query(text), "drawn".into())
+        };
+        let put = change(Some(vec![1]), Some("\"7\""), "shared_with=@ops").unwrap();
+        assert_eq!((put.expect, put.shared_with.as_deref()), (Some(7), Some("@ops")));
+        assert_eq!(change(None, Some("0"), "id=x").unwrap().expect, Some(0));
+        for (value, if_match, text) in [
+            (Some(vec![]), Some("*"), ""),
+            (Some(vec![]), Some("\"\""), ""),
+            (Some(vec![]), Some("W/\"1\""), ""),
+            (None, None, "shared_with=*"),
+            (None, None, "version=1"),
+        ] {
+            assert!(change(value, if_match, text).is_err(), "{if_match:?} {text}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Parameters, taken one by one; what nobody has taken is refused.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use proto::Failure;
+
+use super::invalid;
+
+/// More parameters than any question has.
+const PARAMETERS_MAX: usize = 128;
+
+/// The parameters of a request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Reads what stands behind the question mark.
+    ///
+    /// # Errors
+    /// When it is no text once it is decoded, or there is far too much of it.
+    pub fn read(text: Option<&str>) -> Result<Self, Failure> {
+        let parts = text.unwrap_or_default().split('&').filter(|part| !part.is_empty());
+        let mut pairs = Vec::new();
+        for part in parts {
+            if pairs.len() == PARAMETERS_MAX {
+                return Err(invalid(format!("more than {PARAMETERS_MAX} parameters")));
+            }
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            pairs.push((decoded(key)?, decoded(value)?));
+        }
+        Ok(Self(pairs))
+    }
+
+    /// All values of a parameter.
+    pub fn all(&mut self, key: &str) -> Vec<String> {
+        let (taken, left) = std::mem::take(&mut self.0).into_iter().partition(|(k, _)| k == key);
+        self.0 = left;
+        let taken: Vec<(String, String)> = taken;
+        taken.into_iter().map(|(_, value)| value).collect()
+    }
+
+    /// The value of a parameter that may be given once.
+    ///
+    /// # Errors
+    /// When it is given twice.
+    pub fn one(&mut self, key: &str) -> Result<Option<String>, Failure> {
+        let mut values = self.all(key).into_iter();
+        match (values.next(), values.next()) {
+            (value, None) => Ok(value),
+            (_, Some(_)) => Err(invalid(format!("'{key}' is given twice"))),
+        }
+    }
+
+    /// The same as something that is written so.
+    ///
+    /// # Errors
+    /// When it is given twice, or is no such thing.
+    pub fn parsed<T>(&mut self, key: &str) -> Result<Option<T>, Failure>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        let Some(text) = self.one(key)? else { return Ok(None) };
+        let read = text.parse().map_err(|error| invalid(format!("{key}={text}: {error}")));
+        read.map(Some)
+    }
+
+    /// A parameter that is there or not: `stale`, `stale=true`, `stale=false`.
+    ///
+    /// # Errors
+    /// When it is given twice, or as something else.
+    pub fn flag(&mut self, key: &str) -> Result<bool, Failure> {
+        match self.one(key)?.as_deref() {
+            None | Some("false" | "0") => Ok(false),
+            Some("" | "true" | "1") => Ok(true),
+            Some(other) => Err(invalid(format!("{key}={other}: true or false is wanted"))),
+        }
+    }
+
+    /// To be called once all are taken that are known.
+    ///
+    /// # Errors
+    /// When there is one more.
+    pub fn end(self) -> Result<(), Failure> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((key, _)) => Err(invalid(format!("'{key}' is no parameter of this path"))),
+        }
+    }
+}
+
+/// Text with `%41` for `A` and `+` for a space.
+fn decoded(text: &str) -> Result<String, Failure> {
+    let wrong = || {
+        let shown: String = text.chars().take(80).collect();
+        invalid(format!("'{shown}' is no text in percent encoding, UTF-8"))
+    };
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+                let (high, low) = digit(rest.next()).zip(digit(rest.next())).ok_or_else(wrong)?;
+                u8::try_from(high * 16 + low).map_err(|_| wrong())?
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn parameters_are_taken_once_and_none_is_left() {
+        let mut query = Query::read(Some("a=1&b=x%20y+z&c&header=k=v&header=l&d=%C3%A9")).unwrap();
+        assert_eq!(query.parsed::<u64>("a").unwrap(), Some(1));
+        assert_eq!(query.one("b").unwrap().as_deref(), Some("x y z"));
+        assert!(query.flag("c").unwrap() && !query.flag("nothing").unwrap());
+        assert_eq!(query.all("header"), ["k=v", "l"]);
+        assert!(query.clone().end().unwrap_err().message.contains("'d'"));
+        assert_eq!(query.one("d").unwrap().as_deref(), Some("é"));
+        query.end().unwrap();
+        assert_eq!(Query::read(None).unwrap(), Query::default());
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        for bad in ["a=%", "a=%4", "a=%zz", "a=%ff", "a=%+1"] {
+            assert!(Query::read(Some(bad)).is_err(), "{bad}");
+        }
+        let many = "a&".repeat(PARAMETERS_MAX + 1);
+        assert!(Query::read(Some(&many)).is_err());
+        let read = |text| Query::read(Some(text)).unwrap();
+        assert!(read("a=1&a=2").one("a").is_err());
+        assert!(read("a=x").parsed::<u64>("a").is_err());
+        assert!(read("a=maybe").flag("a").is_err());
+        assert!(read("a").end().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text: String) {
+            drop(Query::read(Some(&text)));
+        }
+    }
+}
