@@ -57,6 +57,15 @@ impl Input<'_> {
     }
 }
 
+/// Refuses a range that ends before it begins, as far as that can be known before a node is asked.
+///
+/// # Errors
+/// Exit code 2.
+pub(crate) fn check_order(since: Option<When>, until: Option<When>) -> Result<(), CtlError> {
+    let reversed = |_| CtlError::usage("--until lies before --since", "swap the two");
+    range::check_order(since, until).map_err(reversed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,13 +91,4 @@ mod tests {
         let gone = Path::new("/nowhere/at/all");
         assert!(input(Some("words"), Some(gone)).read().is_err(), "a file goes before words");
     }
-}
-
-/// Refuses a range that ends before it begins, as far as that can be known before a node is asked.
-///
-/// # Errors
-/// Exit code 2.
-pub(crate) fn check_order(since: Option<When>, until: Option<When>) -> Result<(), CtlError> {
-    let reversed = |_| CtlError::usage("--until lies before --since", "swap the two");
-    range::check_order(since, until).map_err(reversed)
 }
