@@ -33,11 +33,12 @@ demo: build
 build: setup
 	$(CARGO) build $(FLAGS) --workspace --bins
 
-# So many seeds are part of every `make test`.
-SEEDS ?= 150
+# So many seeds are part of every `make test`, and the planted bugs that are quickly found.
+SEEDS ?= 2000
 test: lint doc build
 	$(CARGO) test $(FLAGS) --workspace
 	@$(MAKE) --no-print-directory sim N=$(SEEDS)
+	@$(MAKE) --no-print-directory bugs ARGS=--noted
 
 lint: setup-test
 	$(CARGO) fmt --all --check
