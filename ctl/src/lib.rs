@@ -19,6 +19,7 @@ mod context;
 mod dev;
 mod each_node;
 mod error;
+mod filter;
 mod gap;
 mod home;
 mod input;
@@ -33,6 +34,7 @@ mod seen_stamp_file;
 mod session;
 mod settings;
 mod spread;
+mod tail;
 mod target;
 mod turn_file;
 mod verb;
@@ -40,6 +42,9 @@ mod verb;
 use cli::{Cli, Globals};
 use error::CtlError;
 use out::Out;
+
+/// The shard that holds the records; this release has no other.
+const SHARD: u32 = 1;
 
 /// Runs one command line and returns its exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {

@@ -17,6 +17,7 @@ use serde::Serialize;
 use tokio::io::Interest;
 use tokio::net::unix::pipe::Sender;
 use views::show;
+use views::table::Columns;
 
 pub(crate) use views::show::{Cell, Shape, Show, Tone, escape_controls};
 
@@ -26,6 +27,8 @@ use crate::error::CtlError;
 /// Where a command writes to.
 pub(crate) struct Out {
     shape: Shape,
+    /// Columns of the terminal that is written to.
+    room: Option<usize>,
     colour: bool,
     colour_err: bool,
     quiet: bool,
@@ -49,9 +52,12 @@ impl Out {
             (_, Form::Auto) if stdout.is_terminal() => Shape::Table,
             (_, Form::Auto | Form::Plain) => Shape::Plain,
         };
+        let room = rustix::termios::tcgetwinsize(&stdout).ok();
+        let room = room.map(|size| usize::from(size.ws_col));
         let wants = |choice: ColorChoice| !globals.no_color && choice != ColorChoice::Never;
         Self {
             shape,
+            room,
             colour: wants(anstream::AutoStream::choice(&stdout)),
             colour_err: wants(anstream::AutoStream::choice(&io::stderr())),
             quiet: globals.quiet,
@@ -86,6 +92,9 @@ impl Out {
 
     /// Many things: one array, a line each, or a table.
     pub(crate) fn list<T: Show>(&mut self, items: &[T]) -> Result<(), CtlError> {
+        if self.shape == Shape::Table {
+            return self.table(items, &mut self.columns());
+        }
         let paint = |text: &str, tone| tint(text, tone, self.colour);
         let text = show::list(items, self.shape, &paint);
         let text = text.map_err(|error| CtlError::Output(error.into()))?;
@@ -115,16 +124,18 @@ impl Out {
         self.line(&show::plain_line(fields))
     }
 
-    /// A table. `widths` grow and are kept by the caller, so that a later part of the same table
-    /// stays aligned; only the first part has the headings.
+    /// The columns of a table that comes in parts, as wide as the terminal allows.
+    pub(crate) fn columns(&self) -> Columns {
+        Columns::within(self.room)
+    }
+
+    /// The next part of a table; only the first has the headings.
     pub(crate) fn table<T: Show>(
         &mut self,
         items: &[T],
-        widths: &mut Vec<usize>,
-        headings: bool,
+        columns: &mut Columns,
     ) -> Result<(), CtlError> {
-        let text =
-            show::table(items, widths, headings, &|text, tone| tint(text, tone, self.colour));
+        let text = columns.rows(items, &|text, tone| tint(text, tone, self.colour));
         self.bytes(text.as_bytes())
     }
 
@@ -369,8 +380,17 @@ pub(crate) mod tests {
         let seen = Rc::new(RefCell::new(Vec::new()));
         let to = Box::new(Sink(Rc::clone(&seen)));
         let (broken, done) = (None, Vec::new());
-        let out =
-            Out { shape, colour, colour_err: false, quiet: true, yes: false, to, broken, done };
+        let out = Out {
+            shape,
+            room: None,
+            colour,
+            colour_err: false,
+            quiet: true,
+            yes: false,
+            to,
+            broken,
+            done,
+        };
         (out, seen)
     }
 

@@ -84,7 +84,7 @@ fn nodes_renew_under_load_and_nobody_notices() {
     let mut cluster = founder_with(&["n2", "n3"], &["--cert-life", "45s"]);
     cluster.register(&["alice", "bob"]).unwrap();
     // A reader that stays reconnects with a certificate that it did not begin with.
-    let read = ["--as", "bob", "read", "--follow", "-o", "ndjson"];
+    let read = ["--as", "bob", "read", "--follow", "--from", "0", "-o", "ndjson"];
     let seen = cluster.folder().join("seen");
     let mut reader = cluster.user().command(&read).unwrap();
     let mut reader = reader.stdout(fs::File::create(&seen).unwrap()).spawn().unwrap();

@@ -282,7 +282,8 @@ fn reads_are_fresh_through_every_node_while_primaries_die() {
 fn a_follower_sees_every_message_once_and_in_order() {
     let mut cluster = cluster();
     let path = cluster.folder().join("followed");
-    let follow = ["--as", "bob", "read", "--follow", "-o", "ndjson", "--timeout", "60s"];
+    let follow =
+        ["--as", "bob", "read", "--follow", "--from", "0", "-o", "ndjson", "--timeout", "60s"];
     let mut command = cluster.user().command(&follow).unwrap();
     let mut follower = command.stdout(std::fs::File::create(&path).unwrap()).spawn().unwrap();
     let load = Load::start(&cluster, &["alice"], 4, "bob", "follow").unwrap();

@@ -101,7 +101,7 @@ fn data_goes_through_the_nodes(cluster: &Cluster) {
 
 fn a_home_dies_and_comes_back(cluster: &mut Cluster) {
     let folder = cluster.folder().to_owned();
-    let follow = ["--as", "c1", "read", "--follow", "-o", "ndjson"];
+    let follow = ["--as", "c1", "read", "--follow", "--from", "0", "-o", "ndjson"];
     let mut follower = Follower::start(cluster.user(), &follow, &folder, "c1").unwrap();
     wait_via(cluster, "n2", "c1", |via| via == "n1");
     let load = Load::start(cluster, &["c2"], 2, "c4", "home").unwrap();

@@ -52,7 +52,9 @@ fn join_at_once(cluster: &mut Cluster, joiners: &[(&str, &str)]) {
 fn eight_find_each_other_through_one_host_each() {
     let mut cluster = Cluster::start(3).unwrap();
     let folder = cluster.folder().to_owned();
-    let follow = |via| ["events", "--follow", "--types", "join", "--via", via, "-o", "ndjson"];
+    let follow = |via| {
+        ["events", "--follow", "--types", "join", "--since", "1h", "--via", via, "-o", "ndjson"]
+    };
     let mut listeners: Vec<_> = ["n1", "n3"]
         .into_iter()
         .map(|via| Follower::start(cluster.user(), &follow(via), &folder, via).unwrap())

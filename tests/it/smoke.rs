@@ -285,6 +285,12 @@ fn ranges_limits_and_cursors_choose_what_is_read() {
     assert_eq!(read(&["--cursor", "mine", "--limit", "2"]), ["a", "b"]);
     assert_eq!(read(&["--cursor", "mine", "--via", "n3"]), ["c"]);
     assert_eq!(read(&["--cursor", "mine"]), Vec::<String>::new());
+    // From the end: seen to fail with the first two of the last piece.
+    assert_eq!(read(&["-n", "2"]), ["b", "c"]);
+    assert_eq!(read(&["-n", "1", "--from", "bob"]), ["b"]);
+    assert_eq!(read(&["-n", "2", "--until", stamp]), ["a"]);
+    assert_eq!(read(&["--reverse"]), ["c", "b", "a"]);
+    assert_eq!(read(&["--grep", "^[ac]$", "--limit", "1"]), ["a"]);
     // What does not end is lines, whatever was asked for.
     let follow = ["--as", "bob", "read", "--follow", "--limit", "3", "-o", "json"];
     assert_eq!(user.ok(&follow).unwrap().lines().unwrap().len(), 3);

@@ -28,10 +28,11 @@ pub struct EventView {
 
 impl EventView {
     /// Reads an event; `overlaps`: whether its order in real time against those before it is unknown.
+    /// `now_ns`: see [`When::dated`].
     ///
     /// # Errors
     /// When its stamp is none.
-    pub fn of(record: Record, overlaps: bool) -> Result<Self, Unreadable> {
+    pub fn of(record: Record, overlaps: bool, now_ns: Option<u64>) -> Result<Self, Unreadable> {
         let when = When::read(&record.stamp)?;
         Ok(Self {
             seq: record.seq,
@@ -42,7 +43,7 @@ impl EventView {
             kind: kind_of(&record).to_owned(),
             node: header(&record, NODE).map(ToOwned::to_owned),
             text: String::from_utf8_lossy(&record.body).into_owned(),
-            short: format!("{}{}", if overlaps { "~" } else { "" }, when.short()),
+            short: format!("{}{}", if overlaps { "~" } else { "" }, when.dated(now_ns)),
             headers: record.headers.into(),
         })
     }

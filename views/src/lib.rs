@@ -36,6 +36,7 @@ pub mod refusal;
 pub mod settings;
 pub mod show;
 pub mod stages;
+pub mod table;
 
 pub use show::{Cell, Shape, Show, Tone};
 

@@ -54,6 +54,17 @@ impl When {
         short_stamp(self.0)
     }
 
+    /// The same with the date in front of it, unless it is that of `now_ns`. Who does not know what
+    /// time it is shows the date.
+    pub fn dated(self, now_ns: Option<u64>) -> String {
+        let day = |ns: u64| utc_text(ns).split_once('T').map(|(day, _)| day.to_owned());
+        let own = day(self.0.hlc.ns).unwrap_or_default();
+        match now_ns.and_then(day) {
+            Some(today) if today == own => self.short(),
+            Some(_) | None => format!("{own} {}", self.short()),
+        }
+    }
+
     fn form(self, form: Times) -> String {
         match form {
             Times::Utc => utc_text(self.0.hlc.ns),
@@ -256,7 +267,7 @@ impl TryFrom<Record> for RecordView {
             gateway: record.gateway,
             body,
             deleted,
-            short: when.short(),
+            short: when.dated(None),
             times: vec![when.stamp()],
             order_certain: None,
         })
@@ -264,17 +275,24 @@ impl TryFrom<Record> for RecordView {
 }
 
 impl RecordView {
-    /// A record of a list: whether its order in real time against those before it is unknown, and
-    /// the forms in which its time is shown; none are the usual ones.
-    pub fn listed(record: Record, overlaps: bool, times: &[Times]) -> Result<Self, Unreadable> {
+    /// A record of a list: whether its order in real time against those before it is unknown, as far
+    /// as that was looked at, and the forms in which its time is shown; none are the usual ones, with
+    /// the date if it is not that of `now_ns`.
+    pub fn listed(
+        record: Record,
+        overlaps: Option<bool>,
+        times: &[Times],
+        now_ns: Option<u64>,
+    ) -> Result<Self, Unreadable> {
         let when = When::read(&record.stamp)?;
         let mut view = Self::try_from(record)?;
-        view.order_certain = Some(!overlaps);
+        view.order_certain = overlaps.map(|overlaps| !overlaps);
+        view.short = when.dated(now_ns);
         if !times.is_empty() {
             view.times = times.iter().map(|&form| when.form(form)).collect();
             view.short = view.times.join(" ");
         }
-        if overlaps {
+        if overlaps == Some(true) {
             view.short.insert(0, '~');
             if let Some(first) = view.times.first_mut() {
                 first.insert(0, '~');
@@ -331,6 +349,10 @@ impl Show for RecordView {
         let mut fields = vec![self.seq.to_string()];
         fields.extend(self.times.iter().cloned());
         fields.extend([self.from.clone(), self.to.clone(), self.id.clone(), body]);
+        // Only so can it be told from a text that looks like it.
+        if matches!(self.body, Body::Bytes(_)) && self.deleted.is_none() {
+            fields.push("base64".to_owned());
+        }
         fields
     }
 }

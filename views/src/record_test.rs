@@ -100,9 +100,8 @@ fn a_deleted_record_has_no_body_and_says_by_whom() {
 fn records_for_people_and_for_pipes() {
     assert_eq!(
         shown(Shape::Table, &[view(record())]),
-        "SEQ  STAMP                        FROM   TO   BODY\n\
-         7    01:30:45.123456 -1.9/+0.8 ms  alice  bob  hello\\tbob\\n\n"
-            .replace("STAMP                        FROM", "STAMP                         FROM")
+        "SEQ  STAMP                                    FROM   TO   BODY\n\
+         7    2026-11-21 01:30:45.123456 -1.9/+0.8 ms  alice  bob  hello\\tbob\\n\n"
     );
     assert_eq!(
         shown(Shape::Plain, &[view(record())]),
@@ -112,7 +111,9 @@ fn records_for_people_and_for_pipes() {
 
 #[test]
 fn a_record_whose_order_is_unknown_is_marked() {
-    let listed = |overlaps, times: &[Times]| RecordView::listed(record(), overlaps, times).unwrap();
+    let listed = |overlaps, times: &[Times]| {
+        RecordView::listed(record(), Some(overlaps), times, None).unwrap()
+    };
     let plain = |view| shown(Shape::Plain, &[view]);
     assert_eq!(
         plain(listed(true, &[])),
@@ -120,7 +121,7 @@ fn a_record_whose_order_is_unknown_is_marked() {
     );
     assert_eq!(plain(listed(false, &[])), plain(view(record())));
     let table = shown(Shape::Table, &[listed(true, &[])]);
-    assert!(table.contains("7    ~01:30:45.123456 -1.9/+0.8 ms  alice"), "{table}");
+    assert!(table.contains("7    ~2026-11-21 01:30:45.123456 -1.9/+0.8 ms  alice"), "{table}");
     let json = ndjson(listed(true, &[]));
     assert!(json.contains(r#""latest":"2026-11-21T01:30:45.124256789Z","order_certain":false,"#));
     assert!(ndjson(listed(false, &[])).contains(r#""order_certain":true"#));
@@ -129,7 +130,7 @@ fn a_record_whose_order_is_unknown_is_marked() {
 #[test]
 fn times_are_shown_as_wanted() {
     let times = [Times::Utc, Times::Eps, Times::Hlc];
-    let listed = |overlaps| RecordView::listed(record(), overlaps, &times).unwrap();
+    let listed = |overlaps| RecordView::listed(record(), Some(overlaps), &times, None).unwrap();
     assert_eq!(
         shown(Shape::Plain, &[listed(false)]),
         "7\t2026-11-21T01:30:45.123456789Z\t-1.9/+0.8 ms\t\
@@ -178,4 +179,20 @@ fn an_acknowledgement_has_exactly_these_fields() {
     );
     let error = AckView::try_from(ack(vec![1, 2, 3])).unwrap_err();
     assert!(error.0.contains("3 bytes"), "{error}");
+}
+
+/// Seen to fail with the date of midnight taken from the wrong side: a second before it is another day.
+#[test]
+fn the_date_is_shown_when_it_is_not_today() {
+    let at = |now_ns| {
+        let view = RecordView::listed(record(), None, &[], now_ns).unwrap();
+        shown(Shape::Table, &[view])
+    };
+    let midnight = 1_795_219_200_000_000_000;
+    for today in [midnight, midnight + 86_399_999_999_999] {
+        assert!(at(Some(today)).contains("7    01:30:45.123456 "), "{}", at(Some(today)));
+    }
+    for other in [Some(midnight - 1), Some(midnight + 86_400_000_000_000), None] {
+        assert!(at(other).contains("7    2026-11-21 01:30:45.123456 "), "{}", at(other));
+    }
 }

@@ -4,6 +4,8 @@
 
 use serde::Serialize;
 
+use crate::table::Columns;
+
 /// Something that can be shown in every form of output.
 pub trait Show: Serialize {
     /// Headings of the table.
@@ -38,6 +40,18 @@ impl Cell {
     /// A cell with a colour.
     pub fn toned(text: impl Into<String>, tone: Tone) -> Self {
         Self { text: printable(&text.into()), tone }
+    }
+
+    /// What is shown.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What its colour means.
+    #[must_use]
+    pub fn tone(&self) -> Tone {
+        self.tone
     }
 }
 
@@ -77,7 +91,7 @@ pub fn list<T: Show>(items: &[T], shape: Shape, paint: Paint<'_>) -> serde_json:
             lines.collect::<Result<Vec<_>, _>>()?
         }
         Shape::Plain | Shape::Raw => items.iter().map(|item| plain_line(&item.plain())).collect(),
-        Shape::Table => return Ok(table(items, &mut Vec::new(), true, paint)),
+        Shape::Table => return Ok(Columns::within(None).rows(items, paint)),
     };
     // So that the last line has its end, and no line is no text at all.
     text.push(String::new());
@@ -89,35 +103,6 @@ pub fn list<T: Show>(items: &[T], shape: Shape, paint: Paint<'_>) -> serde_json:
 pub fn plain_line(fields: &[String]) -> String {
     let fields: Vec<String> = fields.iter().map(|field| printable(field)).collect();
     fields.join("\t")
-}
-
-/// A table. `widths` grow and are kept by the caller, so that a later part of the same table stays
-/// aligned; only the first part has the headings.
-pub fn table<T: Show>(
-    items: &[T],
-    widths: &mut Vec<usize>,
-    headings: bool,
-    paint: Paint<'_>,
-) -> String {
-    let head: Vec<Cell> = T::headings().iter().map(|&heading| heading.into()).collect();
-    let rows: Vec<Vec<Cell>> = items.iter().map(Show::row).collect();
-    widths.resize(head.len(), 0);
-    for row in rows.iter().chain(std::iter::once(&head)) {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.text.chars().count());
-        }
-    }
-    let lines = headings.then_some(&head).into_iter().chain(&rows);
-    lines.map(|row| aligned(row, widths, paint) + "\n").collect()
-}
-
-fn aligned(row: &[Cell], widths: &[usize], paint: Paint<'_>) -> String {
-    let last = row.len().saturating_sub(1);
-    let cells = row.iter().zip(widths).enumerate().map(|(at, (cell, &width))| {
-        let padding = if at == last { 0 } else { width - cell.text.chars().count() };
-        format!("{}{}", paint(&cell.text, cell.tone), " ".repeat(padding))
-    });
-    cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
 }
 
 /// One line that cannot move the cursor, colour the screen or break a column.

@@ -7,6 +7,8 @@ use clock::Hlc;
 use proto::{MessageId, Name, Stream};
 use views::range::When;
 
+use crate::filter::{Pattern, WantedHeader};
+
 /// A message to store.
 #[derive(Debug, Args)]
 pub(crate) struct Send {
@@ -65,10 +67,23 @@ pub(crate) struct Read {
     /// Show only what was sent to this recipient: a client, @group, '*' or $events
     #[arg(long, value_name = "NAME")]
     pub(crate) to: Option<Stream>,
+    /// Show the last N messages, those with the highest places
+    #[arg(short = 'n', long, value_name = "N", conflicts_with_all = ["cursor", "limit"])]
+    pub(crate) last: Option<u64>,
+    /// Show the newest first; whether the order in real time is known is not said then
+    #[arg(long, conflicts_with_all = ["cursor", "follow", "hash"])]
+    pub(crate) reverse: bool,
+    /// Show only messages whose body contains this: a regular expression, (?i) before it for any case
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) grep: Option<Pattern>,
+    /// Show only messages with this header, or with any value of KEY; give it several times for all of them
+    #[arg(short = 'H', long = "header", value_name = "KEY[=VALUE]")]
+    pub(crate) headers: Vec<WantedHeader>,
     /// Show at most this many messages
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
-    /// Stay, and show new messages as they come
+    /// Stay, and show new messages as they come. It begins with the last 10, unless --since, --from SEQ,
+    /// --cursor or -n says where
     #[arg(short, long)]
     pub(crate) follow: bool,
     /// Start after the place that is kept under this name, and move it past what was written

@@ -19,9 +19,12 @@ const ALIASES: [(&str, &str); 4] = [
 /// Which events.
 #[derive(Debug, Args)]
 pub(crate) struct Events {
-    /// Stay, and show new events as they come
+    /// Stay, and show new events as they come. It begins with the last 10, unless --since or -n says where
     #[arg(short, long)]
     pub(crate) follow: bool,
+    /// Show the last N events
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) last: Option<u64>,
     /// From this time on: RFC 3339, @SECONDS, a date, today or yesterday (days are those of UTC),
     /// 10m (before now), or a stamp;
     /// default: all that are kept

@@ -1,16 +1,20 @@
 //! `logctl events`: what happened to the cluster itself, from the log's own stream `$events`.
 
 use clock::overlap::Overlap;
-use proto::Stream;
-use proto::wire::{self, Gap, Op, Page, Reply};
-use views::event::{EventView, kind_of};
+use proto::wire::{self, Gap, Op, Reply};
+use proto::{Record, Stream};
+use views::event::EventView;
+use views::table::Columns;
 
 use crate::cli::{Events, Globals};
 use crate::error::CtlError;
+use crate::filter::Filter;
 use crate::gap::Gaps;
 use crate::home::Home;
 use crate::out::{Out, Shape, reader_gone};
 use crate::session::Session;
+use crate::tail::Backwards;
+use crate::verb::read::LAST_SHOWN;
 
 pub(crate) async fn run(args: Events, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     if args.follow {
@@ -27,23 +31,36 @@ async fn show(args: &Events, session: &Session, out: &mut Out) -> Result<(), Ctl
         Some(since) if since.needs_now() => session.node_now().await?,
         _ => 0,
     };
+    let today = match out.shape() {
+        Shape::Table => session.today().await?,
+        Shape::Plain | Shape::Json | Shape::Ndjson | Shape::Raw => None,
+    };
+    let filter = Filter { types: args.types.clone(), ..Filter::default() };
     let read = wire::Read {
         since: args.since.map(|since| since.resolve(now_ns)),
         to: Stream::Events.to_string(),
         follow: args.follow,
         ..wire::Read::default()
     };
-    let mut shown = Shown {
-        types: &args.types,
-        out,
-        overlap: Overlap::default(),
-        widths: Vec::new(),
-        gaps: Gaps::new(args.allow_gap),
-    };
-    if args.follow {
-        follow(read, session, &mut shown).await?;
-    } else {
-        all(read, session, &mut shown).await?;
+    let columns = out.columns();
+    let gaps = Gaps::new(args.allow_gap);
+    let mut shown =
+        Shown { filter: &filter, out, overlap: Overlap::default(), columns, today, gaps };
+    let unsaid = (args.follow && args.since.is_none()).then_some(LAST_SHOWN);
+    match args.last.or(unsaid) {
+        Some(count) => {
+            let mut back = Backwards::begin(session, read, &filter, count).await?;
+            let events = back.last(count).await?;
+            let events = shown.pick(events)?;
+            if args.follow {
+                shown.next(&events)?;
+                follow(back.onwards(), session, &mut shown).await?;
+            } else {
+                shown.out.list(&events)?;
+            }
+        }
+        None if args.follow => follow(read, session, &mut shown).await?,
+        None => all(read, session, &mut shown).await?,
     }
     shown.gaps.verdict()
 }
@@ -64,7 +81,7 @@ async fn all(
         if let Some(gap) = page.gap {
             shown.gaps.meet(gap, shown.out);
         }
-        events.extend(shown.pick(page)?);
+        events.extend(shown.pick(page.records)?);
         if end {
             break;
         }
@@ -84,7 +101,6 @@ async fn follow(
     let mut follow = session.follow(read).await?;
     let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
     let mut unread = std::pin::pin!(reader_gone());
-    let mut first = true;
     loop {
         let page = tokio::select! {
             biased;
@@ -95,25 +111,19 @@ async fn follow(
         };
         let Some(page) = page else { return Ok(()) };
         shown.miss(page.gap)?;
-        let events = shown.pick(page)?;
-        match shown.out.shape() {
-            Shape::Table => {
-                let headings = std::mem::take(&mut first);
-                shown.out.table(&events, &mut shown.widths, headings)?;
-            }
-            Shape::Json | Shape::Ndjson | Shape::Plain | Shape::Raw => shown.out.list(&events)?,
-        }
-        shown.out.flush()?;
+        let events = shown.pick(page.records)?;
+        shown.next(&events)?;
     }
 }
 
 /// What is shown, and how far.
 struct Shown<'a> {
-    /// Empty: all.
-    types: &'a [&'static str],
+    filter: &'a Filter,
     out: &'a mut Out,
     overlap: Overlap,
-    widths: Vec<usize>,
+    columns: Columns,
+    /// What day it is, for people.
+    today: Option<u64>,
     gaps: Gaps,
 }
 
@@ -125,15 +135,23 @@ impl Shown<'_> {
         self.out.gap_line(&gap)
     }
 
-    /// The events of a page that are wanted.
-    fn pick(&mut self, page: Page) -> Result<Vec<EventView>, CtlError> {
+    /// More of what does not end.
+    fn next(&mut self, events: &[EventView]) -> Result<(), CtlError> {
+        match self.out.shape() {
+            Shape::Table => self.out.table(events, &mut self.columns)?,
+            Shape::Json | Shape::Ndjson | Shape::Plain | Shape::Raw => self.out.list(events)?,
+        }
+        self.out.flush()
+    }
+
+    /// The events that are wanted.
+    fn pick(&mut self, records: Vec<Record>) -> Result<Vec<EventView>, CtlError> {
         let mut picked = Vec::new();
-        for record in page.records {
-            let kind = kind_of(&record);
-            if self.types.is_empty() || self.types.contains(&kind) {
+        for record in records {
+            if self.filter.takes(&record) {
                 let stamp = record.full_stamp();
                 let stamp = stamp.map_err(|error| CtlError::unexpected(&error.to_string()))?;
-                picked.push(EventView::of(record, self.overlap.next(&stamp))?);
+                picked.push(EventView::of(record, self.overlap.next(&stamp), self.today)?);
             }
         }
         Ok(picked)

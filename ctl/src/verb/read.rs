@@ -10,16 +10,19 @@ use views::gap::GapView;
 use views::range::When;
 use views::read_hash::ReadHash;
 use views::record::{self, RecordView};
+use views::table::Columns;
 
 use crate::cli::{From as Begin, Globals, Mode, Read};
 use crate::error::CtlError;
+use crate::filter::Filter;
 use crate::gap::Gaps;
 use crate::home::Home;
 use crate::out::{Out, Shape, reader_gone};
 use crate::session::Session;
+use crate::tail::Backwards;
 
-/// The shard that holds the records; this release has no other.
-const SHARD: u32 = 1;
+/// With how many messages a reader begins that stays, and does not say where.
+pub(crate) const LAST_SHOWN: u64 = 10;
 
 pub(crate) async fn run(args: Read, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     crate::input::check_order(args.since, args.until)?;
@@ -43,6 +46,14 @@ async fn read(args: &Read, session: &Session, out: &mut Out) -> Result<(), CtlEr
     let relative =
         args.since.is_some_and(When::needs_now) || args.until.is_some_and(When::is_relative);
     let now_ns = if relative { session.node_now().await? } else { 0 };
+    // Dates are for people.
+    let today = match out.shape() {
+        Shape::Table if relative => Some(now_ns),
+        Shape::Table => session.today().await?,
+        Shape::Plain | Shape::Json | Shape::Ndjson | Shape::Raw => None,
+    };
+    let filter =
+        Filter { pattern: args.grep.clone(), headers: args.headers.clone(), types: Vec::new() };
     let point = |when: Option<When>| when.map(|when| when.resolve(now_ns));
     let read = wire::Read {
         since: point(args.since),
@@ -52,12 +63,15 @@ async fn read(args: &Read, session: &Session, out: &mut Out) -> Result<(), CtlEr
             Some(Begin::Seq(_)) | None => String::new(),
         },
         to: args.to.as_ref().map(ToString::to_string).unwrap_or_default(),
-        limit: args.limit.unwrap_or(0),
+        // What is looked for here is counted here.
+        limit: args.limit.filter(|_| filter.is_empty()).unwrap_or(0),
         follow: args.follow,
         cursor: args.cursor.as_ref().map(Name::to_string).unwrap_or_default(),
         after: match args.from {
             // 0 is no place: whatever is kept.
-            Some(Begin::Seq(seq)) if seq > 0 => vec![Position { shard: SHARD, seq: seq - 1 }],
+            Some(Begin::Seq(seq)) if seq > 0 => {
+                vec![Position { shard: crate::SHARD, seq: seq - 1 }]
+            }
             Some(Begin::Seq(_) | Begin::Sender(_)) | None => Vec::new(),
         },
         mode: wire::TimeMode::from(args.mode.unwrap_or(Mode::Nominal)).into(),
@@ -65,18 +79,66 @@ async fn read(args: &Read, session: &Session, out: &mut Out) -> Result<(), CtlEr
         ..wire::Read::default()
     };
     let wanted = args.until.map(|until| until.hlc(now_ns));
-    let mut sink = Sink::new(args, out);
+    let mut sink = Sink::new(args, &filter, today, out);
     sink.begin()?;
-    if args.follow {
-        follow(read, session, &mut sink).await?;
-    } else {
-        let safe = pages(read, session, &mut sink).await?;
-        if let Some(note) = incomplete(wanted, safe) {
-            sink.out.note(&note);
+    let safe = match last(args) {
+        Some(count) => {
+            let back = Backwards::begin(session, read, &filter, count).await?;
+            backwards(back, count, args, session, &mut sink).await?
         }
+        None if args.follow => {
+            follow(read, session, &mut sink).await?;
+            None
+        }
+        None => pages(read, session, &mut sink).await?,
+    };
+    if let Some(note) = incomplete(wanted, safe) {
+        sink.out.note(&note);
     }
     sink.end(session).await?;
     sink.gaps.verdict()
+}
+
+/// How many of the last messages are wanted, where it is not from a place on.
+fn last(args: &Read) -> Option<u64> {
+    let begins =
+        args.since.is_some() || args.cursor.is_some() || matches!(args.from, Some(Begin::Seq(_)));
+    match args.last {
+        Some(count) => Some(count),
+        None if args.reverse => Some(args.limit.unwrap_or(u64::MAX)),
+        None if args.follow && !begins => Some(args.limit.unwrap_or(u64::MAX).min(LAST_SHOWN)),
+        None => None,
+    }
+}
+
+/// Shows the last messages, the newest first or last, and then what comes, if that is wanted. Returns how
+/// far the answer is complete.
+async fn backwards(
+    mut back: Backwards<'_>,
+    count: u64,
+    args: &Read,
+    session: &Session,
+    sink: &mut Sink<'_>,
+) -> Result<Option<Hlc>, CtlError> {
+    let (gateway, behind_ms) = back.told_by();
+    sink.note_staleness(gateway, behind_ms);
+    if args.reverse {
+        sink.left = Some(count);
+        while !sink.is_full()
+            && let Some(mut piece) = back.piece().await?
+        {
+            piece.reverse();
+            sink.records(piece)?;
+        }
+        return Ok(back.safe());
+    }
+    let records = back.last(count).await?;
+    sink.records(records)?;
+    if args.follow && !sink.is_full() {
+        follow(back.onwards(), session, sink).await?;
+        return Ok(None);
+    }
+    Ok(back.safe())
 }
 
 impl From<Mode> for wire::TimeMode {
@@ -124,7 +186,9 @@ async fn pages(
         if nowhere {
             return Err(CtlError::unexpected("a page that leads nowhere"));
         }
-        read.limit = sink.left.unwrap_or(0);
+        if read.limit > 0 {
+            read.limit = sink.left.unwrap_or(0);
+        }
     }
 }
 
@@ -161,10 +225,13 @@ struct Sink<'a> {
     stale: bool,
     /// Records that may still be shown.
     left: Option<u64>,
-    widths: Vec<usize>,
-    shown: u64,
+    filter: &'a Filter,
+    columns: Columns,
+    /// What day it is, for people.
+    today: Option<u64>,
     times: Vec<record::Times>,
-    overlap: Overlap,
+    /// None where they are shown backwards.
+    overlap: Option<Overlap>,
     /// Gathers the records instead of showing them.
     hash: Option<ReadHash>,
     gaps: Gaps,
@@ -173,7 +240,8 @@ struct Sink<'a> {
 }
 
 impl<'a> Sink<'a> {
-    fn new(args: &Read, out: &'a mut Out) -> Self {
+    fn new(args: &Read, filter: &'a Filter, today: Option<u64>, out: &'a mut Out) -> Self {
+        let columns = out.columns();
         Self {
             out,
             cursor: args.cursor.as_ref().map(Name::to_string),
@@ -181,10 +249,11 @@ impl<'a> Sink<'a> {
             behind: None,
             stale: args.stale,
             left: args.limit,
-            widths: Vec::new(),
-            shown: 0,
+            filter,
+            columns,
+            today,
             times: args.times.iter().map(|&form| form.into()).collect(),
-            overlap: Overlap::default(),
+            overlap: (!args.reverse).then(Overlap::default),
             hash: args.hash.then(ReadHash::default),
             gaps: Gaps::new(args.allow_gap),
             begun: false,
@@ -228,46 +297,65 @@ impl<'a> Sink<'a> {
     }
 
     async fn take(&mut self, page: Page, gateway: &str, session: &Session) -> Result<(), CtlError> {
-        if self.stale {
-            self.stale = false;
-            self.out.note(&staleness(gateway, page.behind_ms));
-        }
+        self.note_staleness(gateway, page.behind_ms);
         if let Some(gap) = page.gap {
             let gap = self.gaps.meet(gap, self.out);
             if self.hash.is_none() {
                 self.show_gap(&gap)?;
             }
         }
-        let count = page.records.len() as u64;
-        if let Some(hash) = &mut self.hash {
-            page.records.iter().for_each(|record| hash.add(record));
-        } else {
-            let records: Vec<RecordView> =
-                page.records.into_iter().map(|r| self.view(r)).collect::<Result<_, _>>()?;
-            self.write(&records)?;
-            self.out.flush()?;
+        // A page that is shown in part is passed in part.
+        let mut next = page.next;
+        let mut records = page.records;
+        records.retain(|record| self.filter.takes(record));
+        if let Some(left) = self.left.filter(|&left| left < records.len() as u64) {
+            records.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            if let (Some(last), Some(at)) = (records.last(), next.first_mut()) {
+                at.seq = last.seq;
+            }
         }
-        self.shown += count;
-        self.left = self.left.map(|left| left.saturating_sub(count));
-        if !page.next.is_empty() && page.next != self.stood_at {
-            self.stood_at.clone_from(&page.next);
-            self.behind = Some(page.next);
+        self.records(records)?;
+        if !next.is_empty() && next != self.stood_at {
+            self.stood_at.clone_from(&next);
+            self.behind = Some(next);
         }
         if self.is_whole() { Ok(()) } else { self.pass(session).await }
+    }
+
+    /// Shows records, or gathers them for the hash.
+    fn records(&mut self, mut records: Vec<Record>) -> Result<(), CtlError> {
+        if let Some(left) = &mut self.left {
+            records.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+            *left -= records.len() as u64;
+        }
+        if let Some(hash) = &mut self.hash {
+            records.iter().for_each(|record| hash.add(record));
+            return Ok(());
+        }
+        let records: Vec<RecordView> =
+            records.into_iter().map(|record| self.view(record)).collect::<Result<_, _>>()?;
+        self.write(&records)?;
+        self.out.flush()
+    }
+
+    /// Says once how far behind a node is that answers by itself.
+    fn note_staleness(&mut self, gateway: &str, behind_ms: u64) {
+        if std::mem::take(&mut self.stale) {
+            self.out.note(&staleness(gateway, behind_ms));
+        }
     }
 
     fn view(&mut self, record: Record) -> Result<RecordView, CtlError> {
         let stamp =
             record.full_stamp().map_err(|error| CtlError::unexpected(&error.to_string()))?;
-        Ok(RecordView::listed(record, self.overlap.next(&stamp), &self.times)?)
+        let overlaps = self.overlap.as_mut().map(|overlap| overlap.next(&stamp));
+        Ok(RecordView::listed(record, overlaps, &self.times, self.today)?)
     }
 
     fn write(&mut self, records: &[RecordView]) -> Result<(), CtlError> {
         match self.out.shape() {
-            Shape::Table => {
-                let first = self.shown == 0 && !records.is_empty();
-                self.out.table(records, &mut self.widths, first)
-            }
+            Shape::Table if records.is_empty() => Ok(()),
+            Shape::Table => self.out.table(records, &mut self.columns),
             Shape::Plain | Shape::Ndjson => self.out.list(records),
             Shape::Raw => records.iter().filter_map(RecordView::body).try_for_each(|body| {
                 self.out.bytes(body)?;

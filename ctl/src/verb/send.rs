@@ -92,8 +92,7 @@ async fn again(
     let default = if args.repeat.is_some() { Policy::Rr } else { Policy::Home };
     let spread = session.policy_or(default).over(&message.to);
     let mut report = Report::new(&spread);
-    let (mut acks, mut widths) = (Vec::new(), Vec::new());
-    let mut first = true;
+    let (mut acks, mut columns) = (Vec::new(), out.columns());
     let (count, mut tried, mut acked) = (ids.len(), 0, 0);
     for id in ids {
         tried += 1;
@@ -118,7 +117,7 @@ async fn again(
                 acks.push(view);
                 continue;
             }
-            Shape::Table => out.table(&[view], &mut widths, std::mem::take(&mut first))?,
+            Shape::Table => out.table(&[view], &mut columns)?,
             Shape::Plain | Shape::Ndjson | Shape::Raw => out.list(&[view])?,
         }
         if out.flush().is_err() && tried < count {

@@ -23,5 +23,6 @@ mod nodes;
 mod registering;
 mod shell;
 mod spreading;
+mod tail;
 mod talking;
 mod watching;

@@ -295,7 +295,10 @@ fn records_whose_order_is_unknown_are_marked_across_pages() {
     };
     let marks = [Some(true), Some(false), Some(false)];
     assert_eq!(certain(&["read", "-o", "ndjson"]), marks);
-    assert_eq!(certain(&["read", "--follow", "-o", "ndjson", "--limit", "3"]), marks);
+    assert_eq!(
+        certain(&["read", "--follow", "--from", "0", "-o", "ndjson", "--limit", "3"]),
+        marks
+    );
     let lines = user.ok(&["read"]);
     let tilde: Vec<bool> =
         lines.lines().map(|line| line.split('\t').nth(1).unwrap().starts_with('~')).collect();
@@ -375,7 +378,7 @@ fn a_cursor_stays_when_the_reader_is_gone() {
 fn following_in_json_is_one_object_a_line() {
     let user = User::with_cluster();
     let node = reading(&user);
-    let lines = user.ok(&["read", "--follow", "--json", "--limit", "3"]);
+    let lines = user.ok(&["read", "--follow", "--from", "0", "--json", "--limit", "3"]);
     let bodies: Vec<_> = lines.lines().map(|line| json(line)["body"].clone()).collect();
     assert_eq!(bodies, ["one", "two", "three"]);
     assert!(node.ops().iter().any(|op| matches!(op, Op::Read(read) if read.follow)));

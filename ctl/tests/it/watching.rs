@@ -55,7 +55,10 @@ fn events_are_shown_in_every_form_and_by_type() {
         assert_eq!(texts, expected, "{types}");
     }
     let table = user.ok(&["events", "-o", "table"]);
-    assert!(table.lines().nth(2).unwrap().contains("~01:30:45.123456 -1.9/+0.8 ms"), "{table}");
+    assert!(
+        table.lines().nth(2).unwrap().contains("~2026-11-21 01:30:45.123456 -1.9/+0.8 ms"),
+        "{table}"
+    );
     let document = json(&user.ok(&["events", "--json"]));
     let last = &document[2];
     assert_eq!((&last["seq"], &last["type"]), (&7.into(), &"leave".into()));

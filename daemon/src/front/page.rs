@@ -53,11 +53,12 @@ impl Writer {
         let overlaps = self.overlap.next(&stamp);
         Ok(Some(match self.shown {
             Shown::Messages => {
-                let view = RecordView::listed(record, overlaps, &[]).map_err(unreadable)?;
+                let view =
+                    RecordView::listed(record, Some(overlaps), &[], None).map_err(unreadable)?;
                 Row::Message(Box::new(view))
             }
             Shown::Events => {
-                Row::Event(Box::new(EventView::of(record, overlaps).map_err(unreadable)?))
+                Row::Event(Box::new(EventView::of(record, overlaps, None).map_err(unreadable)?))
             }
         }))
     }
