@@ -16,7 +16,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::CertError;
 use crate::files::{content, read_certs, read_certs_text, read_key};
-use crate::identity::{Peer, hmac_sha256, hosts_of, peer_of, sha256};
+use crate::identity::{Peer, hash_text, hmac_sha256, hosts_of, peer_of, sha256};
 use crate::pin;
 use crate::provider::provider;
 use crate::verify::{Callers, Nodes};
@@ -120,6 +120,13 @@ impl Credentials {
     #[must_use]
     pub fn hosts(&self) -> Vec<String> {
         self.own.cert.first().map(|cert| hosts_of(cert)).unwrap_or_default()
+    }
+
+    /// SHA-256 of the certificate, as `openssl x509 -fingerprint -sha256` prints it. It is another one after
+    /// a renewal; the key's, [`Self::fingerprint`], stays.
+    #[must_use]
+    pub fn cert_sha256_text(&self) -> String {
+        hash_text(&sha256(&self.cert_der()))
     }
 
     /// SHA-256 of the public key (SubjectPublicKeyInfo).

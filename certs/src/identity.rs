@@ -119,6 +119,12 @@ pub fn hmac_sha256(key: &[u8; 32], data: &[u8]) -> [u8; 32] {
     out
 }
 
+/// A hash as people compare them, and as openssl prints it: `BA:78:16:…`.
+pub(crate) fn hash_text(hash: &[u8]) -> String {
+    let pairs: Vec<String> = hash.iter().map(|byte| format!("{byte:02X}")).collect();
+    pairs.join(":")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,6 +140,7 @@ mod tests {
     fn sha256_is_sha256() {
         let hex: String = sha256(b"abc").iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert!(hash_text(&sha256(b"abc")).starts_with("BA:78:16:BF:8F:01:"));
     }
 
     #[test]

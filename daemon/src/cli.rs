@@ -85,10 +85,23 @@ Exit codes:
    0  stopped as asked, or what was to be checked is right
    1  any other error; a second signal before the end
    2  the command line or the configuration is wrong
-   3  the address is in use or not of this machine
-   4  the certificates do not fit
-   6  recover: a majority of the voters answers, or could
+   3  the address is in use or not of this machine; joining: nobody answers
+   4  the certificates do not fit; joining: the token is refused
+   6  joining: the name is taken, or another protocol; recover: a majority of the voters answers, or could
+   7  joining: it is not known whether it did; the same again is safe
+  11  joining: the cluster has no quorum
+  12  joining: this clock is too far off
   13  the store is not proven intact, not this node's, or not admitted
+
+The file for --join is the same as any node's. The shortest, to which the token brings the rest:
+  node = \"n4\"
+  listen = \"10.0.0.4:7101\"
+  data_dir = \"data/n4\"
+  [tls]
+  ca = \"pki/ca.crt\"
+  cert = \"pki/n4.crt\"
+  key = \"pki/n4.key\"
+'logctl cluster join TOKEN' writes it with every key explained, and joins.
 
 Signals:
   TERM, INT  hand over, finish what is under way, stop; the second one stops at once

@@ -509,7 +509,8 @@ pub struct NewLineage {
     pub committed_index: u64,
 }
 
-/// The priority of a node that was given none: the number at the end of its name, 0 without one.
+/// The priority of a node that was given none: the number at the end of its name, 0 without one. Nodes of
+/// equal priority leave the role where it is; whoever is first in [`ring_order`] gets it if it must go.
 #[must_use]
 pub fn default_priority(name: &str) -> u32 {
     let digits = name.len() - name.trim_end_matches(|c: char| c.is_ascii_digit()).len();

@@ -101,7 +101,6 @@ pub struct Node {
 struct Inner {
     name: Name,
     identity: Identity,
-    fingerprint: [u8; 32],
     advertise: String,
     /// What this node's file says of the cluster's settings.
     file_settings: FileSettings,
@@ -294,7 +293,6 @@ impl Node {
         let inner = Inner {
             name: credentials.identity().name.clone(),
             identity: credentials.identity().clone(),
-            fingerprint: credentials.fingerprint(),
             advertise: config.advertise.clone(),
             file_settings: config.clock.settings,
             node_clock,
@@ -336,12 +334,6 @@ impl Node {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.inner.identity
-    }
-
-    /// SHA-256 of the public key that the node began with.
-    #[must_use]
-    pub fn fingerprint(&self) -> &[u8; 32] {
-        &self.inner.fingerprint
     }
 
     /// What it can do.

@@ -44,6 +44,7 @@ pub async fn run(
         )
     })?;
     let door = open_door(&config, &node_identity)?;
+    let certificate = node_identity.credentials.cert_sha256_text();
     crate::exit::before_database();
     let (opened, seed) = open_store(&config, &node_identity)?;
     let store = match &opened {
@@ -72,7 +73,7 @@ pub async fn run(
         let (server, endpoint) = (running.server.clone(), endpoint.clone());
         Front::start(door, server, endpoint, &running.tasks)
     });
-    announce(&config, &running.node, &endpoint);
+    announce(&config, &running.node, &endpoint, &certificate);
     let first_vote = tell_of_vote(running.node.clone(), began, running.tasks.stop().clone());
     running.tasks.once("first vote", first_vote);
     until_the_end(&config, (&endpoint, front), &running, process).await
@@ -138,19 +139,20 @@ async fn put_to_use(config: &Config, store: &Store, seed: &Seed) -> Result<(), S
     put_away.map_err(|error| StoreError::Foreign(error.to_string()))
 }
 
-/// Logs the one line that says who runs where.
-fn announce(config: &Config, node: &Node, endpoint: &Endpoint) {
-    let fingerprint = node.fingerprint().iter().take(8);
-    let fingerprint: String = fingerprint.map(|byte| format!("{byte:02x}")).collect();
+/// Logs the one line that says who runs where. All of it is in the text, too: the journal shows no more.
+fn announce(config: &Config, node: &Node, endpoint: &Endpoint, certificate: &str) {
+    let (name, cluster) = (node.name(), &node.identity().cluster);
+    let (listen, advertise) = (endpoint.local_addr(), &config.advertise);
     tracing::info!(
-        node = %node.name(),
-        listen = %endpoint.local_addr(),
+        node = %name,
+        listen = %listen,
         https = config.http.enabled.then(|| config.http.listen.to_string()),
-        advertise = %config.advertise,
-        cluster = %node.identity().cluster,
-        certificate = fingerprint,
+        advertise = %advertise,
+        cluster = %cluster,
+        certificate,
         version = VERSION,
-        "logd is running"
+        "logd is running: {name} of cluster {cluster}, at {advertise} (listening on {listen}), \
+         certificate SHA-256 {certificate}"
     );
 }
 
