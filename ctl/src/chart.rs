@@ -3,56 +3,116 @@
 
 use std::fmt::Write;
 
-/// Width of the SVG, height of a bar with the space below it, and where the bars begin.
-const WIDTH: f64 = 640.0;
+use views::table::width;
+
+/// Longest bar of the SVG, height of a bar with the space below it, and where the bars begin.
+const BAR: f64 = 430.0;
 const ROW: f64 = 32.0;
 const TOP: f64 = 48.0;
-const LEFT: f64 = 120.0;
+/// Space that a legend takes.
+const LEGEND: f64 = 28.0;
+/// About as wide is a character, and as many of a name are shown.
+const CHAR: f64 = 8.5;
+const NAME_MAX: usize = 48;
 /// Space at the right for the numbers.
 const RIGHT: f64 = 90.0;
 /// Longest bar of the text form, in characters.
 const CHARS: usize = 40;
+/// One for each phase: told apart by those who see no red and green as well, and in print by their lightness.
+const COLOURS: [&str; 4] = ["#2f6f9f", "#e69f00", "#56b4e9", "#5b5b5b"];
+/// The same in text.
+const FILLS: [char; 4] = ['#', '=', '+', 'o'];
 
 /// A chart of one bar a row.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Bars {
     title: String,
-    rows: Vec<(String, f64)>,
+    /// What the colours mean; none where there is one.
+    phases: Vec<String>,
+    rows: Vec<Row>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Row {
+    phase: usize,
+    name: String,
+    number: f64,
 }
 
 /// A chart of these rows: a name and a number that is not negative.
 pub(crate) fn bars(title: &str, rows: &[(String, f64)]) -> Bars {
-    let sane = |n: f64| if n.is_finite() && n > 0.0 { n } else { 0.0 };
-    let rows = rows.iter().map(|(name, number)| (name.clone(), sane(*number))).collect();
-    Bars { title: title.to_owned(), rows }
+    let mut bars = Bars { title: title.to_owned(), phases: Vec::new(), rows: Vec::new() };
+    bars.add(rows);
+    bars
+}
+
+/// A chart of the same things in several phases, each in a colour of its own.
+pub(crate) fn phases(title: &str, phases: &[(String, Vec<(String, f64)>)]) -> Bars {
+    let mut bars = bars(title, &[]);
+    for (phase, rows) in phases {
+        bars.phases.push(phase.clone());
+        bars.add(rows);
+    }
+    bars
 }
 
 impl Bars {
-    /// An SVG document.
+    /// Rows of the last phase.
+    fn add(&mut self, rows: &[(String, f64)]) {
+        let sane = |n: f64| if n.is_finite() && n > 0.0 { n } else { 0.0 };
+        let phase = self.phases.len().saturating_sub(1);
+        self.rows.extend(rows.iter().map(|(name, number)| Row {
+            phase,
+            name: name.clone(),
+            number: sane(*number),
+        }));
+    }
+
+    /// An SVG document, as wide as its names need.
     pub(crate) fn svg(&self) -> String {
-        let rows = self.rows.iter().fold(0.0, |rows, _| rows + 1.0);
-        let height = TOP + ROW * rows + 16.0;
+        let floats = |n: usize| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
+        let longest = self.rows.iter().map(|row| width(&shown(&row.name))).max().unwrap_or(0);
+        let title_room = 32.0 + CHAR * 1.2 * floats(width(&self.title));
+        let left = 24.0 + CHAR * floats(longest);
+        let wide = (left + BAR + RIGHT).max(title_room).ceil();
+        let top = if self.phases.is_empty() { TOP } else { TOP + LEGEND };
+        let height = top + ROW * floats(self.rows.len()) + 16.0;
         let mut svg = String::new();
         // Writing into a string cannot fail.
         let _ = writeln!(
             svg,
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" \
-             viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"14\">\n\
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{wide}\" height=\"{height}\" \
+             viewBox=\"0 0 {wide} {height}\" font-family=\"sans-serif\" font-size=\"14\">\n\
              <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
              <text x=\"16\" y=\"28\" font-size=\"16\" font-weight=\"bold\">{}</text>",
             escape(&self.title)
         );
-        let most = self.most();
-        let mut y = TOP;
-        for (name, number) in &self.rows {
-            let width = (WIDTH - LEFT - RIGHT) * number / most;
-            let (middle, after) = (y + 16.0, LEFT + width + 8.0);
+        let mut x = 16.0;
+        for (at, phase) in self.phases.iter().enumerate() {
             let _ = writeln!(
                 svg,
-                "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\">{}</text>\n\
-                 <rect x=\"{LEFT}\" y=\"{y}\" width=\"{width:.1}\" height=\"22\" fill=\"#2f6f9f\"/>\n\
+                "<rect x=\"{x:.1}\" y=\"42\" width=\"14\" height=\"14\" fill=\"{}\"/>\n\
+                 <text x=\"{:.1}\" y=\"54\">{}</text>",
+                of(&COLOURS, at),
+                x + 20.0,
+                escape(phase)
+            );
+            x += 48.0 + CHAR * floats(width(phase));
+        }
+        let most = self.most();
+        let mut y = top;
+        for Row { phase, name, number } in &self.rows {
+            let bar = BAR * number / most;
+            let (middle, after) = (y + 16.0, left + bar + 8.0);
+            let _ = writeln!(
+                svg,
+                "<text x=\"{:.1}\" y=\"{middle}\" text-anchor=\"end\">{}</text>\n\
+                 <rect x=\"{left:.1}\" y=\"{y}\" width=\"{bar:.1}\" height=\"22\" fill=\"{}\">\
+                 <title>{}</title></rect>\n\
                  <text x=\"{after:.1}\" y=\"{middle}\">{}</text>",
-                LEFT - 8.0,
+                left - 8.0,
+                escape(&shown(name)),
+                of(&COLOURS, *phase),
                 escape(name),
                 plain(*number)
             );
@@ -64,29 +124,40 @@ impl Bars {
 
     /// Lines of text.
     pub(crate) fn ascii(&self) -> String {
-        let width = self.rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        let names = self.rows.iter().map(|row| width(&row.name)).max().unwrap_or(0);
         let most = self.most();
         let mut text =
             if self.title.is_empty() { String::new() } else { format!("{}\n", self.title) };
-        for (name, number) in &self.rows {
+        let legend = self.phases.iter().enumerate();
+        let legend: Vec<String> =
+            legend.map(|(at, phase)| format!("{} {phase}", of(&FILLS, at))).collect();
+        if !legend.is_empty() {
+            let _ = writeln!(text, "{}", legend.join("   "));
+        }
+        for Row { phase, name, number } in &self.rows {
             let mut bar = String::new();
             let mut part = 0.5;
             for _ in 0..CHARS {
                 if part / 40.0 > number / most {
                     break;
                 }
-                bar.push('#');
+                bar.push(of(&FILLS, *phase));
                 part += 1.0;
             }
-            let _ = writeln!(text, "{name:<width$}  {bar:<CHARS$}  {}", plain(*number));
+            let padding = " ".repeat(names - width(name));
+            let _ = writeln!(text, "{name}{padding}  {bar:<CHARS$}  {}", plain(*number));
         }
         text
     }
 
     /// The numbers, comma-separated, with a heading.
     pub(crate) fn csv(&self) -> String {
-        let mut text = "name,value\n".to_owned();
-        for (name, number) in &self.rows {
+        let phased = !self.phases.is_empty();
+        let mut text = if phased { "phase,name,value\n" } else { "name,value\n" }.to_owned();
+        for Row { phase, name, number } in &self.rows {
+            if let Some(phase) = self.phases.get(*phase) {
+                let _ = write!(text, "{},", field(phase));
+            }
             let _ = writeln!(text, "{},{}", field(name), plain(*number));
         }
         text
@@ -94,9 +165,24 @@ impl Bars {
 
     /// The largest number; not 0, for it is divided by.
     fn most(&self) -> f64 {
-        let most = self.rows.iter().map(|(_, number)| *number).fold(0.0, f64::max);
+        let most = self.rows.iter().map(|row| row.number).fold(0.0, f64::max);
         if most > 0.0 { most } else { 1.0 }
     }
+}
+
+/// One of several, again from the first where there are more phases.
+fn of<T: Copy + Default, const N: usize>(all: &[T; N], at: usize) -> T {
+    all.get(at % N).copied().unwrap_or_default()
+}
+
+/// A name as far as there is room for it; the whole one is shown to who points at its bar.
+fn shown(name: &str) -> String {
+    if name.chars().count() <= NAME_MAX {
+        return name.to_owned();
+    }
+    let mut begin: String = name.chars().take(NAME_MAX - 1).collect();
+    begin.push('…');
+    begin
 }
 
 /// A number without digits that say nothing.
@@ -173,5 +259,40 @@ mod tests {
         assert!(open.is_empty(), "{open:?}");
         assert_eq!(svg.matches("<rect").count(), 3);
         assert!(svg.contains("width=\"430.0\"") && svg.contains("width=\"0.0\""), "{svg}");
+    }
+
+    /// Meant to catch: a fixed margin: a long name began left of the picture.
+    #[test]
+    fn names_of_any_length_have_room() {
+        let left = |name: &str| {
+            let svg = bars("t", &[(name.to_owned(), 1.0)]).svg();
+            let (_, rest) = svg.split_once("text-anchor").unwrap();
+            let (_, rest) = rest.split_once("<rect x=\"").unwrap();
+            rest.split('"').next().unwrap().parse::<f64>().unwrap()
+        };
+        assert!(left("a-name-of-thirty-characters-xx") > 30.0 * 7.0);
+        assert!(left("n1") < 60.0, "a short name leaves the room to its bar");
+        let long = "x".repeat(300);
+        assert!(left(&long) < 500.0);
+        assert!(bars("", &[(long.clone(), 1.0)]).svg().contains(&format!("<title>{long}</title>")));
+        let wide = bars("", &[("日本".to_owned(), 1.0), ("abcd".to_owned(), 1.0)]).ascii();
+        let at: Vec<usize> =
+            wide.lines().map(|line| width(line.split('#').next().unwrap())).collect();
+        assert_eq!(at[0], at[1], "{wide}");
+    }
+
+    /// Meant to catch: one colour for all.
+    #[test]
+    fn each_phase_has_its_colour_and_is_named() {
+        let phase = |name: &str, n| (name.to_owned(), vec![("n1".to_owned(), n)]);
+        let chart = phases("t", &[phase("before", 2.0), phase("without", 1.0)]);
+        let svg = chart.svg();
+        for colour in &COLOURS[..2] {
+            assert_eq!(svg.matches(colour).count(), 2, "{colour}: its bar and its legend");
+        }
+        assert!(svg.contains(">before<") && svg.contains(">without<"), "{svg}");
+        let text = chart.ascii();
+        assert!(text.contains("# before   = without") && text.contains("===="), "{text}");
+        assert_eq!(chart.csv(), "phase,name,value\nbefore,n1,2\nwithout,n1,1\n");
     }
 }

@@ -11,7 +11,7 @@ use proto::{ExitCode, Name, Role};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use crate::chart::{Bars, bars};
+use crate::chart::{Bars, phases};
 use crate::cli::Globals;
 use crate::context::{Context, Node};
 use crate::dev;
@@ -127,9 +127,14 @@ impl Played {
     /// The same as a chart.
     pub(crate) fn bars(&self) -> Bars {
         let exact = |n: u64| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
-        let row = |line: Line| (format!("{}, {}", line.part, line.node), exact(line.messages));
-        let rows: Vec<(String, f64)> = self.lines().into_iter().map(row).collect();
-        bars(&format!("Messages by gateway; {} is killed", self.killed), &rows)
+        let phase = |part: &Part| {
+            let rows = part.counts.iter();
+            let rows = rows.map(|(node, messages)| (node.to_owned(), exact(messages)));
+            (part.part.to_owned(), rows.collect())
+        };
+        let parts: Vec<(String, Vec<(String, f64)>)> = self.parts.iter().map(phase).collect();
+        let nodes = parts.first().map_or(0, |(_, rows)| rows.len());
+        phases(&format!("Messages by gateway, {nodes} nodes; {} is killed", self.killed), &parts)
     }
 
     /// # Errors

@@ -142,7 +142,8 @@ impl DistributionView {
         let exact = |n: u64| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
         let rows: Vec<(String, f64)> =
             self.nodes.iter().map(|row| (row.node.clone(), exact(row.messages))).collect();
-        bars("Messages by gateway", &rows)
+        let nodes = if rows.len() == 1 { "1 node" } else { &format!("{} nodes", rows.len()) };
+        bars(&format!("Messages by gateway, {nodes}"), &rows)
     }
 
     fn csv(&self) -> String {
