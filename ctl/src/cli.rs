@@ -8,6 +8,7 @@ mod chat;
 mod clock;
 mod cluster;
 mod group;
+mod help;
 mod kv;
 mod line;
 mod local;
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use proto::Name;
 
 pub(crate) use self::admin::{Admin, AdminRecover};
@@ -33,7 +34,7 @@ pub(crate) use self::cluster::{Cluster, Create, Join, Token, TokenCreate, TokenR
 pub(crate) use self::group::{Group, GroupMembers};
 pub(crate) use self::kv::{Kv, KvCas, KvDelete, KvGet, KvPut};
 pub(crate) use self::line::{parse_line, words};
-pub(crate) use self::local::{Dev, DevDir, DevDown, DevUp, Verify};
+pub(crate) use self::local::{Dev, DevDir, DevDown, DevUp, Doctor, SupportBundle, Verify};
 pub(crate) use self::message::{Delete, From, Get, Mode, Read, Send};
 pub(crate) use self::node::{Node, NodeAdd, NodeRemove, Raft};
 pub(crate) use self::spreading::{
@@ -41,14 +42,9 @@ pub(crate) use self::spreading::{
 };
 pub(crate) use self::watching::{Events, NodeIs, Wait, WaitFor};
 
-const AFTER_HELP: &str = "\
-Exit codes: 0 ok, 1 other error, 2 usage, 3 no node reachable, 4 certificate or permission, \
-5 not found, 6 conflict, 7 timed out or outcome unknown, 10 degraded, 11 no primary or no quorum, \
-12 clock not trusted, 13 integrity.";
-
 /// Talk to a logd cluster: send, read, register, administer.
 #[derive(Debug, Parser)]
-#[command(name = "logctl", version, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(name = "logctl", version, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) globals: Globals,
@@ -140,6 +136,12 @@ pub(crate) enum Verb {
     /// Run a cluster on this machine for development: up, down, status
     #[command(subcommand)]
     Dev(Dev),
+    /// Look at what usually goes wrong, here and in the cluster, and say what to do about it
+    ///
+    /// Configuration, certificate, port, room and disk of the nodes of this machine; the context; every
+    /// node, its release and its clock; this machine's clock. Nothing is changed. Exit code 0 if all is
+    /// well, 10 if somebody should look, else that of what does not work.
+    Doctor(Doctor),
     /// Create clusters, show and change their settings
     #[command(subcommand)]
     Cluster(Cluster),
@@ -195,6 +197,8 @@ pub(crate) enum Verb {
     Compact,
     /// Check that all nodes hold the same data; exit code 13 if not, 10 if a node does not answer
     Verify(Verify),
+    /// Write a file for whoever helps you: what the cluster says of itself, without messages and secrets
+    SupportBundle(SupportBundle),
     /// Type commands line by line, without 'logctl' before each
     Shell,
     /// Administrators: add one by a token, list them, remove one, recover one by the authority's key
@@ -332,12 +336,23 @@ pub(crate) struct ContextAdd {
 /// What clap had to say instead of a command line: help, version, or an error with exit code 2.
 #[derive(Debug)]
 pub(crate) struct NotParsed {
-    error: clap::Error,
+    said: Said,
     /// The words of the verb that was meant, for the closing line.
     verb: Option<String>,
 }
 
+#[derive(Debug)]
+enum Said {
+    Clap(clap::Error),
+    /// A text of our own that was asked for.
+    Topic(String),
+}
+
 impl NotParsed {
+    fn topic(text: String) -> Self {
+        Self { said: Said::Topic(text), verb: None }
+    }
+
     fn of(error: clap::Error, args: &[OsString]) -> Self {
         let command = Cli::command();
         let mut at = &command;
@@ -349,17 +364,25 @@ impl NotParsed {
             }
         }
         let verb = (!words.is_empty()).then(|| words.join(" "));
-        Self { error, verb }
+        Self { said: Said::Clap(error), verb }
     }
 
     /// Whether this is an error, and not help or version.
     pub(crate) fn is_error(&self) -> bool {
-        self.error.use_stderr()
+        match &self.said {
+            Said::Clap(error) => error.use_stderr(),
+            Said::Topic(_) => false,
+        }
     }
 
-    /// The text, without colour.
+    /// The text, without colour. What to try is said once, by [`Self::hint`].
     pub(crate) fn text(&self) -> String {
-        self.error.render().to_string()
+        let text = match &self.said {
+            Said::Clap(error) => error.render().to_string(),
+            Said::Topic(text) => return text.clone(),
+        };
+        let lines = text.lines().filter(|line| !line.starts_with("For more information, try"));
+        lines.collect::<Vec<_>>().join("\n") + "\n"
     }
 
     /// What to try, in one line.
@@ -377,27 +400,37 @@ impl NotParsed {
 /// When it is not one, or asks for help or the version.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, NotParsed> {
     let args: Vec<OsString> = args.into_iter().collect();
-    Cli::try_parse_from(&args).map_err(|error| NotParsed::of(error, &args))
+    matched(&args).map(|(cli, _)| cli)
+}
+
+/// The same, with what was typed and what was not.
+fn matched(args: &[OsString]) -> Result<(Cli, clap::ArgMatches), NotParsed> {
+    if let Some(text) = help::topic(args) {
+        return Err(NotParsed::topic(text));
+    }
+    let matches = help::command().try_get_matches_from(args);
+    let parsed = matches.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    parsed.map_err(|error| NotParsed::of(error, args))
 }
 
 /// The completion script.
 pub(crate) fn completion(shell: clap_complete::Shell) -> Vec<u8> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "logctl", &mut script);
+    clap_complete::generate(shell, &mut help::command(), "logctl", &mut script);
     script
 }
 
 /// The page logctl(1).
 pub(crate) fn man_page() -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+    clap_mangen::Man::new(help::manual()).render(&mut page)?;
     Ok(page)
 }
 
 /// All pages, one a verb, into a folder.
 pub(crate) fn man_pages(dir: &Path) -> io::Result<()> {
     std::fs::create_dir_all(dir)?;
-    clap_mangen::generate_to(Cli::command(), dir)
+    clap_mangen::generate_to(help::manual(), dir)
 }
 
 /// Longest time that a node works on one request.
@@ -408,6 +441,25 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
         Some(time) if !time.is_zero() && time <= longest => Ok(time),
         Some(_) => Err(format!("more than 0 and at most {}", humantime::format_duration(longest))),
         None => Err("expected a time such as 10s, 1m or 500ms".to_owned()),
+    }
+}
+
+/// Whether the commands that a text names exist: each word behind `logctl`, as long as the one before has
+/// verbs of its own.
+#[cfg(test)]
+pub(crate) fn check_commands(text: &str) {
+    for (at, _) in text.match_indices("logctl ") {
+        let command = Cli::command();
+        let mut verb = &command;
+        let words = text[at..].split_whitespace().skip(1);
+        for word in words {
+            let word = word.trim_end_matches([';', ',', ':', '.', ')']);
+            // "logctl and logd" is prose.
+            if !verb.has_subcommands() || word.starts_with('-') || ["help", "and"].contains(&word) {
+                break;
+            }
+            verb = verb.find_subcommand(word).unwrap_or_else(|| panic!("no '{word}': {text}"));
+        }
     }
 }
 

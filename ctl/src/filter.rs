@@ -87,7 +87,7 @@ mod tests {
         }
     }
 
-    /// Seen to fail with `any` in the place of `all` for the headers.
+    /// Meant to catch: `any` in the place of `all` for the headers.
     #[test]
     fn body_and_every_header_must_fit() {
         let filter = |pattern: &str, headers: &[&str]| Filter {

@@ -1,9 +1,11 @@
 //! What a person hands over as a body: words on the command line, a file, or standard input.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Read};
+use std::io::{self, BufRead, IsTerminal as _, Read};
 use std::path::Path;
 
+use proto::limits::BODY_BYTES_MAX;
+use tokio::sync::mpsc;
 use views::range::{self, When};
 
 use crate::error::CtlError;
@@ -66,8 +68,64 @@ pub(crate) fn check_order(since: Option<When>, until: Option<When>) -> Result<()
     range::check_order(since, until).map_err(reversed)
 }
 
+/// A line of standard input.
+#[derive(Debug)]
+pub(crate) struct Line {
+    /// Its number, from 1; empty ones count.
+    pub number: u64,
+    /// It, without its end.
+    pub bytes: Vec<u8>,
+}
+
+/// The lines of standard input, without empty ones; the channel ends where the input does. A thread of
+/// its own reads them: a blocked read of a terminal must not keep the command from ending.
+pub(crate) fn lines() -> mpsc::Receiver<Result<Line, CtlError>> {
+    let (tx, rx) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        let mut stdin = io::stdin().lock();
+        for number in 1.. {
+            let line = match read_line(&mut stdin) {
+                Ok(Some(bytes)) if bytes.is_empty() => continue,
+                Ok(Some(bytes)) => Ok(Line { number, bytes }),
+                Ok(None) => return,
+                Err(error) => Err(error),
+            };
+            let failed = line.is_err();
+            if tx.blocking_send(line).is_err() || failed {
+                return;
+            }
+        }
+    });
+    rx
+}
+
+/// The next line without its end; `None` at the end of the input.
+fn read_line(from: &mut impl BufRead) -> Result<Option<Vec<u8>>, CtlError> {
+    let mut line = Vec::new();
+    let most = BODY_BYTES_MAX as u64 + 2;
+    let stdin = Path::new("standard input");
+    let read = from.take(most).read_until(b'\n', &mut line);
+    if read.map_err(CtlError::file("read", stdin))? == 0 {
+        return Ok(None);
+    }
+    for end in *b"\n\r" {
+        if line.last() == Some(&end) {
+            line.pop();
+        }
+    }
+    if line.len() > BODY_BYTES_MAX {
+        return Err(CtlError::usage(
+            format!("a line of more than {BODY_BYTES_MAX} bytes; it was not sent"),
+            "send it in several parts with logctl send --file",
+        ));
+    }
+    Ok(Some(line))
+}
+
 #[cfg(test)]
 mod tests {
+    use proto::ExitCode;
+
     use super::*;
 
     fn input<'a>(words: Option<&'a str>, file: Option<&'a Path>) -> Input<'a> {
@@ -90,5 +148,18 @@ mod tests {
         assert_eq!((error.number(), error.line().contains("4 bytes")), (2, true), "{error:?}");
         let gone = Path::new("/nowhere/at/all");
         assert!(input(Some("words"), Some(gone)).read().is_err(), "a file goes before words");
+    }
+
+    #[test]
+    fn lines_end_where_they_end() {
+        let mut input = &b"one\r\n\ntwo\nthree"[..];
+        let mut lines = Vec::new();
+        while let Some(line) = read_line(&mut input).unwrap() {
+            lines.push(line);
+        }
+        assert_eq!(lines, [&b"one"[..], b"", b"two", b"three"]);
+        let long = vec![b'x'; BODY_BYTES_MAX + 1];
+        assert_eq!(read_line(&mut &long[..]).unwrap_err().exit_code(), ExitCode::Usage);
+        assert_eq!(read_line(&mut &long[1..]).unwrap().unwrap().len(), BODY_BYTES_MAX);
     }
 }

@@ -21,6 +21,7 @@ mod each_node;
 mod error;
 mod filter;
 mod gap;
+mod hint;
 mod home;
 mod input;
 mod join_folder;

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use crate::cli::{Globals, Policy};
 use crate::context::{self, Context};
 use crate::error::CtlError;
+use crate::hint::Asked;
 use crate::home::Home;
 use crate::out;
 use crate::renewal::{self, Files};
@@ -163,8 +164,9 @@ impl Session {
         op: Op,
         spread: &Spread,
     ) -> Result<(String, Reply, u32), CtlError> {
+        let asked = Asked::of(&op);
         let answer = self.client.call_over(op, spread).await;
-        let answer = answer.map_err(|error| self.explain(error))?;
+        let answer = answer.map_err(|error| self.explain(asked, error))?;
         match answer.response.reply {
             Some(reply) => Ok((answer.gateway, reply, answer.retried)),
             None => Err(CtlError::unexpected("an empty answer")),
@@ -173,25 +175,24 @@ impl Session {
 
     /// Sends a request and waits for its answer; a refusal is an error.
     pub(crate) async fn call(&self, op: Op) -> Result<(String, Reply), CtlError> {
-        let response = self.client.call(op).await.map_err(|error| self.explain(error))?;
+        let asked = Asked::of(&op);
+        let response = self.client.call(op).await.map_err(|error| self.explain(asked, error))?;
         let reply = response.reply.ok_or_else(|| CtlError::unexpected("an empty answer"))?;
         if let Reply::Failure(failure) = reply {
-            return Err(self.explain(failure.into()));
+            return Err(self.explain(asked, failure.into()));
         }
         Ok((response.gateway, reply))
     }
 
-    /// A refusal for a stamp that nobody typed names where it comes from: else every write would be
-    /// refused, and nobody would know why.
-    fn explain(&self, error: ClientError) -> CtlError {
-        let ahead = |failure: &proto::Failure| failure.error_code() == ErrorCode::ClockAhead;
-        if let ClientError::Failure(failure) = &error
-            && ahead(failure)
-            && self.floor == self.kept
-        {
+    /// A refusal with what to try, which goes by what was asked. One for a stamp that nobody typed names
+    /// where it comes from: else every write would be refused, and nobody would know why.
+    fn explain(&self, asked: Asked, error: ClientError) -> CtlError {
+        let ClientError::Failure(failure) = error else { return error.into() };
+        let code = failure.error_code();
+        if code == ErrorCode::ClockAhead && self.floor == self.kept {
             let path = self.seen_stamp.path().display();
             return CtlError::refused(
-                failure.error_code().exit_code(),
+                code.exit_code(),
                 format!(
                     "{}; the stamp {} is the highest that this context has seen, kept in {path}",
                     failure.message, self.kept
@@ -202,7 +203,7 @@ impl Session {
                 ),
             );
         }
-        error.into()
+        CtlError::refused(code.exit_code(), failure.message, asked.hint(code))
     }
 
     /// The certificate's name: as whom this session talks.
@@ -242,7 +243,8 @@ impl Session {
 
     /// Follows a read; pages come until the caller stops or the cluster is out of reach.
     pub(crate) async fn follow(&self, read: Read) -> Result<net::Follow, CtlError> {
-        Ok(self.client.follow(read).await?)
+        let asked = Asked::of(&Op::Read(read.clone()));
+        self.client.follow(read).await.map_err(|error| self.explain(asked, error))
     }
 
     /// The node that the last answer came from.

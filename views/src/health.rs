@@ -344,13 +344,25 @@ impl StatusView {
         )
     }
 
+    /// Whether a majority answers, and what is missing is a primary alone.
+    fn is_electing(&self) -> bool {
+        let up = self.nodes.iter().filter(|node| node.is_up()).count();
+        self.primary.is_none() && up * 2 > self.nodes.len()
+    }
+
     /// What is wrong and the exit code that it asks for: never success on an unhealthy answer.
     ///
     /// # Errors
     /// When something needs a look.
     pub fn verdict(&self) -> Result<(), Unwell> {
         let Some(gravity) = self.gravity else { return Ok(()) };
+        let starts = |problem: &Problem| problem.kind() == ProblemCode::NodeNotNoted;
+        let begins = gravity == Gravity::Degraded && self.problems.iter().all(starts);
         let (what, hint) = match gravity {
+            Gravity::NoWrites if self.is_electing() => (
+                "the cluster takes no writes, and waits until a primary is elected",
+                "logctl wait ready: it takes a few seconds",
+            ),
             Gravity::NoWrites => (
                 "the cluster takes no writes",
                 "start the nodes that are down; logctl read --stale still works. If a majority never \
@@ -360,6 +372,10 @@ impl StatusView {
                 ("no node's clock is good enough to lead", "logctl clock --all")
             }
             Gravity::ClockUntrusted => ("the primary's clock is not trusted", "logctl clock --all"),
+            Gravity::Degraded if begins => (
+                "the cluster is starting, and waits until it has noted every node",
+                "logctl wait ready: it takes a few seconds",
+            ),
             Gravity::Degraded => (
                 "the cluster is degraded",
                 "logctl status --watch; then look at the log of that node",

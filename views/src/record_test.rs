@@ -181,7 +181,7 @@ fn an_acknowledgement_has_exactly_these_fields() {
     assert!(error.0.contains("3 bytes"), "{error}");
 }
 
-/// Seen to fail with the date of midnight taken from the wrong side: a second before it is another day.
+/// Meant to catch: the date of midnight taken from the wrong side: a second before it is another day.
 #[test]
 fn the_date_is_shown_when_it_is_not_today() {
     let at = |now_ns| {

@@ -103,7 +103,7 @@ pub(crate) struct Join {
     #[arg(long)]
     pub(crate) learner: bool,
     /// Of the nodes fit to be primary the one with the highest priority is; default: the number at
-    /// the end of the name
+    /// the end of the name, 0 without one
     #[arg(long, value_name = "N")]
     pub(crate) priority: Option<u32>,
     /// Time server, host or host:port; give it several times. Without one the machine's own clock

@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 
+use clap::ArgMatches;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use super::{Cli, Globals, NotParsed};
 
@@ -67,13 +67,9 @@ fn quoted(
 pub(crate) fn parse_line(words: &[String], shell: &Globals) -> Result<Cli, NotParsed> {
     let args: Vec<OsString> =
         std::iter::once("logctl").chain(words.iter().map(String::as_str)).map(Into::into).collect();
-    let matches = Cli::command().try_get_matches_from(&args);
-    let parsed = matches.and_then(|matches| {
-        let mut cli = Cli::from_arg_matches(&matches)?;
-        cli.globals = take_over(cli.globals, shell, &matches);
-        Ok(cli)
-    });
-    parsed.map_err(|error| NotParsed::of(error, &args))
+    let (mut cli, matches) = super::matched(&args)?;
+    cli.globals = take_over(cli.globals, shell, &matches);
+    Ok(cli)
 }
 
 /// The line's own options where they are typed, the shell's otherwise. All are named, so that a new

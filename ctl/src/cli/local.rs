@@ -15,6 +15,25 @@ pub(crate) enum Dev {
     Status(DevDir),
 }
 
+/// Whose files to look at.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Configuration of a node of this machine; give it several times. Default: those of the context's
+    /// cluster, if its nodes run here
+    #[arg(long = "config", value_name = "FILE")]
+    pub(crate) configs: Vec<PathBuf>,
+}
+
+/// What to write, and about whom.
+#[derive(Debug, Args)]
+pub(crate) struct SupportBundle {
+    /// Where to; - is standard output. Default: logd-support-TIME.json
+    pub(crate) file: Option<PathBuf>,
+    /// Configuration of a node of this machine to look at, as doctor does; give it several times
+    #[arg(long = "config", value_name = "FILE")]
+    pub(crate) configs: Vec<PathBuf>,
+}
+
 /// Which folder.
 #[derive(Debug, Args)]
 pub(crate) struct DevDir {

@@ -41,6 +41,14 @@ pub(crate) struct Send {
     /// Show which node took how many, instead of one line for each message
     #[arg(long)]
     pub(crate) report: bool,
+    /// Send each line of standard input as a message, empty ones left out; with --id the ids are ID-1, ID-2
+    /// and so on, by the number of the line. It ends with the first line that is refused
+    #[arg(long, conflicts_with_all = ["body", "file", "repeat"])]
+    pub(crate) lines: bool,
+    /// With --lines, this many may be on their way at once; 1 keeps the order of the lines whatever happens
+    #[arg(long, value_name = "N", default_value_t = 64, requires = "lines",
+          value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) in_flight: u16,
 }
 
 /// Which messages to read.

@@ -63,7 +63,7 @@ pub(crate) enum Node {
     Set {
         /// The node
         name: Name,
-        /// Among nodes fit to be primary, the one with the highest is
+        /// Among nodes fit to be primary, the one with the highest is; of equal ones whoever is it already
         #[arg(long, value_name = "P", required_unless_present = "signer")]
         priority: Option<u32>,
         /// Whether it may sign certificates: then a node that holds the authority's key hands it

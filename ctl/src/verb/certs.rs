@@ -29,6 +29,8 @@ struct CertView {
     /// Whether it holds the authority's key.
     signs: bool,
     file: Option<String>,
+    /// SHA-256 of the certificate, as openssl prints it; not of those that only a node has.
+    fingerprint: Option<String>,
 }
 
 pub(crate) async fn run(args: Certs, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
@@ -75,6 +77,8 @@ async fn show(globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     views.push(CertView::of("authority", "authority", authority, false, ca));
     match nodes(globals, &home).await {
         Ok(nodes) => views.extend(nodes),
+        // A mistyped --via is no node that is down.
+        Err(error) if error.exit_code() == ExitCode::NotFound => return Err(error),
         Err(error) => out.warn(&format!("no node answers about the others: {}", error.line())),
     }
     out.list(&views)?;
@@ -172,6 +176,7 @@ impl CertView {
             },
             signs,
             file,
+            fingerprint: None,
         }
     }
 
@@ -183,7 +188,9 @@ impl CertView {
     fn own(credentials: &Credentials, file: &Path) -> Self {
         let identity = credentials.identity();
         let (name, role) = (identity.name.as_str(), identity.role.label());
-        Self::of(name, role, credentials.life(), false, Some(file.display().to_string()))
+        let file = Some(file.display().to_string());
+        let fingerprint = Some(credentials.cert_sha256_text());
+        Self { fingerprint, ..Self::of(name, role, credentials.life(), false, file) }
     }
 }
 
@@ -218,6 +225,7 @@ impl Show for CertView {
             self.state.to_owned(),
             self.signs.to_string(),
             self.file.clone().unwrap_or_default(),
+            self.fingerprint.clone().unwrap_or_default(),
         ]
     }
 }

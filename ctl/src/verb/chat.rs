@@ -4,13 +4,9 @@
 //! participant has the same lines in the same order. Lines are sent one after the other, each under an
 //! id that is drawn once and kept across every retry.
 
-use std::io::{BufRead, Read};
-
 use clock::Hlc;
-use proto::limits::BODY_BYTES_MAX;
 use proto::wire::{self, Ack, Instant, Op, Page, Position, Reply, TimePoint};
 use proto::{ExitCode, Record, Stream, group};
-use tokio::sync::mpsc;
 use views::range::When;
 use views::record::RecordView;
 
@@ -18,6 +14,7 @@ use crate::cli::{Chat, Globals};
 use crate::error::CtlError;
 use crate::gap::Gaps;
 use crate::home::Home;
+use crate::input;
 use crate::out::{Out, Shape, escape_controls, reader_gone};
 use crate::session::Session;
 
@@ -54,7 +51,7 @@ async fn talk_on(args: &Chat, session: &Session, talk: &mut Talk<'_>) -> Result<
         Err(error) => return talk.end(Err(error), false),
     };
     talk.out.note(&format!("chatting as {} in {}", session.name(), args.to));
-    let mut lines = read_lines();
+    let mut lines = input::lines();
     let (mut sending, mut ended) = (None, false);
     let mut unread = std::pin::pin!(reader_gone());
     let done = loop {
@@ -74,7 +71,7 @@ async fn talk_on(args: &Chat, session: &Session, talk: &mut Talk<'_>) -> Result<
             }
             line = lines.recv(), if sending.is_none() && !ended => match line.transpose() {
                 Ok(Some(line)) => {
-                    sending = Some(Box::pin(send(session, &args.to, line)));
+                    sending = Some(Box::pin(send(session, &args.to, line.bytes)));
                     Ok(())
                 }
                 Ok(None) => {
@@ -266,51 +263,6 @@ async fn send(session: &Session, to: &Stream, body: Vec<u8>) -> Result<Ack, CtlE
     }
 }
 
-/// The lines of standard input, without empty ones; the channel ends where the input does. A thread of
-/// its own reads them: a blocked read of a terminal must not keep the command from ending.
-fn read_lines() -> mpsc::Receiver<Result<Vec<u8>, CtlError>> {
-    let (tx, rx) = mpsc::channel(1);
-    std::thread::spawn(move || {
-        let mut stdin = std::io::stdin().lock();
-        loop {
-            let line = match read_line(&mut stdin) {
-                Ok(Some(line)) if line.is_empty() => continue,
-                Ok(Some(line)) => Ok(line),
-                Ok(None) => return,
-                Err(error) => Err(error),
-            };
-            let failed = line.is_err();
-            if tx.blocking_send(line).is_err() || failed {
-                return;
-            }
-        }
-    });
-    rx
-}
-
-/// The next line without its end; `None` at the end of the input.
-fn read_line(from: &mut impl BufRead) -> Result<Option<Vec<u8>>, CtlError> {
-    let mut line = Vec::new();
-    let most = BODY_BYTES_MAX as u64 + 2;
-    let stdin = std::path::Path::new("standard input");
-    let read = from.take(most).read_until(b'\n', &mut line);
-    if read.map_err(CtlError::file("read", stdin))? == 0 {
-        return Ok(None);
-    }
-    for end in *b"\n\r" {
-        if line.last() == Some(&end) {
-            line.pop();
-        }
-    }
-    if line.len() > BODY_BYTES_MAX {
-        return Err(CtlError::usage(
-            format!("a line of more than {BODY_BYTES_MAX} bytes; it was not sent"),
-            "send it in several parts with logctl send --file",
-        ));
-    }
-    Ok(Some(line))
-}
-
 #[cfg(test)]
 mod tests {
     use proto::Tombstone;
@@ -334,18 +286,5 @@ mod tests {
         assert_eq!(line(&Record { headers, ..record("bob", "x") }), "alice: x");
         let deleted = Some(Tombstone { by: "bob".into(), ..Tombstone::default() });
         assert_eq!(line(&Record { deleted, ..record("bob", "") }), "alice: (deleted by bob)");
-    }
-
-    #[test]
-    fn lines_end_where_they_end() {
-        let mut input = &b"one\r\n\ntwo\nthree"[..];
-        let mut lines = Vec::new();
-        while let Some(line) = read_line(&mut input).unwrap() {
-            lines.push(line);
-        }
-        assert_eq!(lines, [&b"one"[..], b"", b"two", b"three"]);
-        let long = vec![b'x'; BODY_BYTES_MAX + 1];
-        assert_eq!(read_line(&mut &long[..]).unwrap_err().exit_code(), ExitCode::Usage);
-        assert_eq!(read_line(&mut &long[1..]).unwrap().unwrap().len(), BODY_BYTES_MAX);
     }
 }

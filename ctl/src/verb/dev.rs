@@ -187,6 +187,7 @@ async fn up(args: DevUp, globals: &Globals, home: &Home, out: &mut Out) -> Resul
     let place = Place::enter(folder(&args.place, home)?)?;
     if args.fresh {
         dev::stop_all(&dev::nodes(&place.dir)?).await?;
+        forget(&place, home)?;
         place.empty()?;
     }
     let made = make(&place, &args)?;
@@ -392,13 +393,7 @@ async fn down(args: &DevDown, home: &Home, out: &mut Out) -> Result<(), CtlError
     };
     let lines: Vec<NodeLine> = nodes.iter().zip(dev::stop_all(&nodes).await?).map(line).collect();
     if args.purge {
-        for name in home.contexts()? {
-            let here = |context: Context| context.ca.starts_with(&place.dir);
-            // A context that cannot be read is not one that this command made.
-            if home.load(&name).ok().flatten().is_some_and(here) {
-                home.remove(&name)?;
-            }
-        }
+        forget(&place, home)?;
         place.empty()?;
         std::fs::remove_dir_all(&place.dir).map_err(CtlError::file("remove", &place.dir))?;
     }
@@ -411,6 +406,26 @@ async fn down(args: &DevDown, home: &Home, out: &mut Out) -> Result<(), CtlError
     } else {
         format!("the data stays in {dir}; logctl dev up goes on with it")
     });
+    Ok(())
+}
+
+/// Forgets the contexts of a cluster that is about to be gone: the administrator's, and those of the
+/// clients that were registered there, whose files may lie anywhere.
+fn forget(place: &Place, home: &Home) -> Result<(), CtlError> {
+    let pki = place.dir.join("pki");
+    let (ca, cert, key) = (pki.join("ca.crt"), pki.join("admin.crt"), pki.join("admin.key"));
+    // A folder that is only half made has none.
+    let own = Credentials::load_any_age(&ca, &cert, &key).ok();
+    let own = own.map(|credentials| credentials.identity().cluster.clone());
+    let here = |context: &Context| {
+        context.ca.starts_with(&place.dir) || own.as_ref() == Some(&context.cluster)
+    };
+    for name in home.contexts()? {
+        // A context that cannot be read is not one that this command made.
+        if home.load(&name).ok().flatten().as_ref().is_some_and(here) {
+            home.remove(&name)?;
+        }
+    }
     Ok(())
 }
 

@@ -13,6 +13,7 @@ mod context;
 mod delete;
 mod demo;
 mod dev;
+mod doctor;
 mod events;
 mod get;
 mod group;
@@ -28,9 +29,11 @@ mod recover;
 mod register;
 mod route;
 mod send;
+mod send_lines;
 mod settings;
 mod shell;
 mod status;
+mod support_bundle;
 mod token;
 mod verify;
 mod wait;
@@ -47,6 +50,8 @@ pub(crate) async fn run(cli: Cli, out: &mut Out) -> Result<(), CtlError> {
     match cli.verb {
         Verb::Demo(args) => demo::run(args, globals, out).await,
         Verb::Dev(args) => dev::run(args, globals, out).await,
+        Verb::Doctor(args) => Box::pin(doctor::run(args, globals, out)).await,
+        Verb::SupportBundle(args) => Box::pin(support_bundle::run(args, globals, out)).await,
         Verb::Cluster(cli::Cluster::Create(args)) => cluster::create(args, globals, out).await,
         Verb::Cluster(cli::Cluster::Join(args)) => join::run(args, globals, out).await,
         Verb::Cluster(cli::Cluster::Settings) => settings::show(globals, out).await,

@@ -3,8 +3,8 @@
 use clock::Hlc;
 use clock::hlc::utc_text;
 use clock::overlap::Overlap;
-use proto::wire::{self, Op, Page, Position, Reply, SetCursor};
-use proto::{Name, Record};
+use proto::wire::{self, Empty, Op, Page, Position, Reply, SetCursor};
+use proto::{Name, Record, Stream};
 use serde::Serialize;
 use views::gap::GapView;
 use views::range::When;
@@ -96,7 +96,46 @@ async fn read(args: &Read, session: &Session, out: &mut Out) -> Result<(), CtlEr
         sink.out.note(&note);
     }
     sink.end(session).await?;
-    sink.gaps.verdict()
+    let nothing = !sink.any && !args.follow;
+    sink.gaps.verdict()?;
+    if nothing { known(args, session).await } else { Ok(()) }
+}
+
+/// Whether a sender or recipient of whom nothing was found is anybody: a name may be mistyped.
+///
+/// # Errors
+/// Exit code 5 if nobody has the name. Who cannot be told has it.
+async fn known(args: &Read, session: &Session) -> Result<(), CtlError> {
+    let sender = match &args.from {
+        Some(Begin::Sender(name)) => Some(name),
+        Some(Begin::Seq(_)) | None => None,
+    };
+    let recipient = match &args.to {
+        Some(Stream::Client(name)) => Some(name),
+        Some(Stream::Group(_) | Stream::Everyone | Stream::Events) | None => None,
+    };
+    let names: Vec<&Name> = sender.into_iter().chain(recipient).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let Ok((_, Reply::Clients(clients))) = session.call(Op::Clients(Empty {})).await else {
+        return Ok(());
+    };
+    let Ok((_, Reply::Admins(admins))) = session.call(Op::Admins(Empty {})).await else {
+        return Ok(());
+    };
+    let nodes = session.nodes().await.unwrap_or_default();
+    for name in names {
+        let is = |other: &str| other == name.as_str();
+        let found = clients.clients.iter().any(|row| is(&row.name))
+            || admins.admins.iter().any(|row| is(&row.name))
+            || nodes.iter().any(|row| is(&row.name));
+        if !found {
+            let hint = "logctl clients; logctl admin list";
+            return Err(CtlError::not_found(format!("there is no client '{name}'"), hint));
+        }
+    }
+    Ok(())
 }
 
 /// How many of the last messages are wanted, where it is not from a place on.
@@ -225,6 +264,8 @@ struct Sink<'a> {
     stale: bool,
     /// Records that may still be shown.
     left: Option<u64>,
+    /// Whether there was one.
+    any: bool,
     filter: &'a Filter,
     columns: Columns,
     /// What day it is, for people.
@@ -249,6 +290,7 @@ impl<'a> Sink<'a> {
             behind: None,
             stale: args.stale,
             left: args.limit,
+            any: false,
             filter,
             columns,
             today,
@@ -328,6 +370,7 @@ impl<'a> Sink<'a> {
             records.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
             *left -= records.len() as u64;
         }
+        self.any |= !records.is_empty();
         if let Some(hash) = &mut self.hash {
             records.iter().for_each(|record| hash.add(record));
             return Ok(());

@@ -26,14 +26,17 @@ pub(crate) async fn run(args: Send, globals: &Globals, out: &mut Out) -> Result<
     let headers = parse_headers(&args.headers)?;
     let ids = ids(&args)?;
     let session = Session::open_after(globals, &Home::from_env()?, args.after)?;
-    let body = read_body(&args)?;
     let message = wire::Send {
         to: args.to.to_string(),
         id: String::new(),
         headers,
-        body: body.into(),
+        body: Vec::new().into(),
         commit_wait: args.commit_wait,
     };
+    if args.lines {
+        return Box::pin(super::send_lines::run(&args, message, session, out)).await;
+    }
+    let message = wire::Send { body: read_body(&args)?.into(), ..message };
     let done = if args.repeat.is_none() && !args.report {
         once(&args, message, ids, &session, out).await
     } else {
@@ -100,7 +103,7 @@ async fn again(
         let (ack, retried) = match store(args, message, session, &spread).await {
             Ok(stored) => stored,
             Err(error) => {
-                out.warn(&format!("{}; try: {}", error.line(), error.hint()));
+                out.warn(&error.line());
                 report.failed(error);
                 continue;
             }

@@ -3,7 +3,7 @@
 //! It looks again and again: what is waited for may come true on any node, and a node that falls
 //! silent announces nothing.
 
-use proto::member::{MemberRow, MemberState};
+use proto::member::{MemberRow, MemberState, NodeRole};
 use proto::wire::{Empty, NodeRow, Op, Reply, Status};
 use proto::{ExitCode, Problem, ProblemCode};
 use serde::Serialize;
@@ -272,7 +272,8 @@ fn node_is_not(status: &Status, name: &str, wanted: NodeIs) -> Option<String> {
         return Some(format!("{name} is not in the list of nodes"));
     };
     let is = match wanted {
-        NodeIs::Voter => row.voter,
+        // Who asks may know of the vote before the node itself does, or not know who votes at all.
+        NodeIs::Voter => row.voter && row.node_role() != NodeRole::Learner,
         NodeIs::Learner => !row.voter && row.noticed() == Some(MemberState::Joined),
         NodeIs::Joined => row.noticed() == Some(MemberState::Joined),
         NodeIs::Left => row.noticed() == Some(MemberState::Left),

@@ -109,7 +109,9 @@ fn a_node_is_in_each_state_or_is_said_to_be_in_another() {
     let is = |state: NodeIs, change: fn(&mut NodeRow)| {
         node_is_not(&status(|s| change(&mut s.nodes[1])), "n2", state).is_none()
     };
-    let changes: [Case; 5] = [
+    let changes: [Case; 6] = [
+        // Meant to catch: the gateway believed alone: who says of itself that it only learns does not vote.
+        (|row| row.role = "learner".to_owned(), &[Joined, Up]),
         (|_| {}, &[Voter, Joined, Up]),
         (|row| row.voter = false, &[Learner, Joined, Up]),
         (|row| (row.voter, row.state) = (false, "admitted".to_owned()), &[Up]),

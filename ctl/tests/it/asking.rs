@@ -137,7 +137,8 @@ fn clients_are_listed_by_home() {
         user.ok(&["clients", "--home", "n2"]),
         "bob\tn2\tn1\ttrue\t1970-01-01T00:00:00.000000001Z\n"
     );
-    assert_eq!(json(&user.ok(&["clients", "--home", "n3", "--json"])), serde_json::json!([]));
+    assert_eq!(json(&user.ok(&["clients", "--home", "n1", "--json"]))[0]["name"], "alice");
+    assert!(user.fails(&["clients", "--home", "n3", "--json"], 5).contains("no node n3"));
     let nodes = json(&user.ok(&["nodes", "--json"]));
     assert_eq!((&nodes["n"], &nodes["nodes"][0]["id"]), (&1.into(), &"n1".into()));
     assert_eq!(user.ok(&["nodes"]).split('\t').next(), Some("n1"));

@@ -15,6 +15,7 @@ mod user;
 mod alone;
 mod asking;
 mod clocks;
+mod doctoring;
 mod gaps;
 mod interrupting;
 mod lost_output;

@@ -63,7 +63,7 @@ fn seqs(user: &User, args: &[&str]) -> Vec<u64> {
     lines.lines().map(|line| json(line)["seq"].as_u64().unwrap()).collect()
 }
 
-/// Seen to fail with the first of a piece in the place of its last, with a piece that begins one place too
+/// Meant to catch: the first of a piece in the place of its last, with a piece that begins one place too
 /// far, and with pieces that do not grow: Ulm took 157 requests.
 #[test]
 fn the_last_are_found_from_the_end() {
@@ -91,7 +91,7 @@ fn the_last_are_found_from_the_end() {
     assert_eq!(seqs(&user, &["-n", "2", "--grep", "^message 4.00$"]), [4800, 4900]);
 }
 
-/// Seen to fail with pieces that are not turned round.
+/// Meant to catch: pieces that are not turned round.
 #[test]
 fn the_newest_come_first_if_wanted() {
     let user = User::with_cluster();
@@ -108,7 +108,7 @@ fn the_newest_come_first_if_wanted() {
     }
 }
 
-/// Seen to fail with everything shown from the beginning, as it was.
+/// Meant to catch: everything shown from the beginning, as it was.
 #[test]
 fn who_follows_begins_with_the_last_ten() {
     let user = User::with_cluster();
@@ -132,7 +132,7 @@ fn who_follows_begins_with_the_last_ten() {
     assert_eq!(first(&["read", "--follow", "--since", "2026-11-21"], 2), [2, 4]);
 }
 
-/// Seen to fail with a limit that the node is told: it sent two, and none of them was an order.
+/// Meant to catch: a limit that the node is told: it sent two, and none of them was an order.
 #[test]
 fn what_is_filtered_here_is_counted_here() {
     let user = User::with_cluster();

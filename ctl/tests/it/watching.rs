@@ -146,7 +146,7 @@ fn waiting_in_vain_says_what_is_missing() {
         assert!(errors.contains(expected) && errors.contains("300ms"), "{args:?}: {errors}");
     }
     assert!(user.ok(&["wait", "ready", "--help"]).contains("[default: 60s]"));
-    assert!(user.ok(&["status", "--help"]).contains("[default: 10s]"));
+    assert!(user.ok(&["help", "options"]).contains("[default: 10s]"));
     user.fails(&["wait", "node", "n2", "--state", "asleep"], 2);
     user.fails(&["wait", "ready", "--nodes", "0"], 2);
 }

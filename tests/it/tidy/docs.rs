@@ -61,8 +61,10 @@ fn wrong_options(program: &str, arguments: &[&str]) -> Option<String> {
         let output = Command::new(binary(program)).args(verbs).arg("--help").output().unwrap();
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     };
+    // Those of every verb stand in a place of their own.
+    let every = if program == "logctl" { help(&["help", "options"]) } else { None };
     let deepest = (0..=verbs.len()).rev().find_map(|depth| help(&verbs[..depth]));
-    let text = deepest?;
+    let text = deepest? + &every.unwrap_or_default();
     if program == "logctl" && !arguments.is_empty() && help(&verbs[..verbs.len().min(1)]).is_none()
     {
         return Some(format!("{program} has no command {}", arguments.join(" ")));

@@ -75,16 +75,7 @@ impl Talk {
     /// Changes the table; the answer is the rows that were meant, as they are then.
     async fn change(&self, op: MemberOp) -> Result<Vec<MemberRow>, CtlError> {
         let change = MemberChange { op: Some(op), id: Uuid::now_v7().to_string() };
-        match self.change.call(Op::Member(change)).await {
-            // What stands in the way is how the nodes are.
-            Err(error) if error.exit_code() == ExitCode::Conflict => {
-                Err(CtlError::conflict(error.line(), "run logctl nodes: it says what is missing"))
-            }
-            Err(error) if error.exit_code() == ExitCode::NotFound => {
-                Err(CtlError::not_found(error.line(), "logctl nodes"))
-            }
-            answer => members(answer?),
-        }
+        members(self.change.call(Op::Member(change)).await?)
     }
 
     /// All rows of the table, removed ones too.

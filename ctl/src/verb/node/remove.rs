@@ -87,8 +87,11 @@ pub(super) async fn run(
     }
     let what = names.join(", ");
     let question = format!("Remove {what} for good, with store and certificate?");
-    out.confirm(&question, &format!("logctl -y node remove {}", names.join(" ")))?;
     let talk = Talk::open(globals)?;
+    if let Err(error) = check(&talk, &names, &question, out).await {
+        talk.close().await;
+        return Err(error);
+    }
     let here = dev::folder(&Home::from_env()?, talk.change.context());
     if args.force && talk.status().await.is_ok_and(|status| nobody_signs(&status, &names)) {
         out.warn(
@@ -107,6 +110,17 @@ pub(super) async fn run(
         }
     }
     out.list(&done)
+}
+
+/// Whether there is anything to remove, and then whether it is meant.
+async fn check(talk: &Talk, names: &[String], question: &str, out: &Out) -> Result<(), CtlError> {
+    let rows = talk.members().await?;
+    // A row that is removed stays: an earlier call may have ordered it and not have seen the end.
+    let unknown = names.iter().find(|name| rows.iter().all(|row| row.name != **name));
+    if let Some(name) = unknown {
+        return Err(CtlError::not_found(format!("there is no node {name}"), "logctl nodes"));
+    }
+    out.confirm(question, &format!("logctl -y node remove {}", names.join(" ")))
 }
 
 /// Whether somebody signs now, and nobody would without these.

@@ -211,6 +211,10 @@ async fn stepped_down(
     out: &Out,
 ) -> Result<SteppedDown, CtlError> {
     let status = talk.status().await?;
+    let is = |row: &NodeRow, name: &Name| row.name == name.as_str();
+    if let Some(name) = name.filter(|name| !status.nodes.iter().any(|row| is(row, name))) {
+        return Err(CtlError::not_found(format!("there is no node {name}"), "logctl nodes"));
+    }
     let was = status.primary.clone();
     if was.is_empty() {
         return Err(CtlError::refused(ExitCode::NoQuorum, "there is no primary", "logctl status"));

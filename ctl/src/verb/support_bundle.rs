@@ -1,0 +1,143 @@
+//! `logctl support-bundle`: one file for whoever helps, with what the cluster says of itself. No message is
+//! in it, nor a key, a token, or the configuration of this user; it can be read before it is sent.
+
+use std::path::{Path, PathBuf};
+
+use clock::overlap::Overlap;
+use proto::Stream;
+use proto::wire::{self, Empty, Op, Reply};
+use serde::Serialize;
+use serde_json::{Value, json};
+use views::clocks::ClockView;
+use views::engine::EngineView;
+use views::event::EventView;
+use views::health::StatusView;
+use views::settings::SettingsView;
+use views::stages::StageView;
+
+use crate::cli::{Globals, SupportBundle};
+use crate::each_node::EachNode;
+use crate::error::CtlError;
+use crate::filter::Filter;
+use crate::home::{Home, write_atomic};
+use crate::out::Out;
+use crate::renewal::now_s;
+use crate::session::Session;
+use crate::tail::Backwards;
+
+use super::doctor;
+
+/// So many of the last events are in it.
+const EVENTS: u64 = 500;
+
+pub(crate) async fn run(
+    args: SupportBundle,
+    globals: &Globals,
+    out: &mut Out,
+) -> Result<(), CtlError> {
+    let made_unix_s = now_s();
+    let path =
+        args.file.unwrap_or_else(|| PathBuf::from(format!("logd-support-{made_unix_s}.json")));
+    let bundle = gather(&args.configs, made_unix_s, globals, out).await?;
+    let text = serde_json::to_string_pretty(&bundle).map_err(|e| CtlError::Output(e.into()))?;
+    if path == Path::new("-") {
+        return out.line(&text);
+    }
+    write_atomic(&path, (text + "\n").as_bytes())?;
+    out.did(format!("{} is written", path.display()));
+    out.line(&path.display().to_string())?;
+    out.hand_over();
+    out.note(
+        "no message, key or token is in it; names and addresses are. Read it before you send it",
+    );
+    Ok(())
+}
+
+/// What the file holds. Whatever cannot be had is in it as an error: that is what it is for.
+async fn gather(
+    configs: &[PathBuf],
+    made_unix_s: i64,
+    globals: &Globals,
+    out: &Out,
+) -> Result<Value, CtlError> {
+    let findings = doctor::look(configs, globals, out).await?;
+    out.progress("asking the nodes");
+    let mut bundle = json!({
+        "logctl": env!("CARGO_PKG_VERSION"),
+        "made_unix_s": made_unix_s,
+        "doctor": findings,
+    });
+    let parts = match cluster(globals).await {
+        Ok(parts) => parts,
+        Err(error) => vec![("error", json!(error.line()))],
+    };
+    if let Value::Object(all) = &mut bundle {
+        all.extend(parts.into_iter().map(|(name, part)| (name.to_owned(), part)));
+    }
+    out.progress("");
+    Ok(bundle)
+}
+
+async fn cluster(globals: &Globals) -> Result<Vec<(&'static str, Value)>, CtlError> {
+    let session = Session::open(globals, &Home::from_env()?)?;
+    let events = part(events(&session).await);
+    let status = session.call(Op::Status(Empty {})).await;
+    session.close().await;
+    let each = EachNode::open(globals)?;
+    let names = each.names().await.unwrap_or_else(|_| each.remembered());
+    let mut nodes = Vec::new();
+    for (node, answer) in each.ask_all(&names, &Op::Raft(Empty {})).await {
+        let engine = answer.map(|reply| {
+            let Reply::Raft(view) = reply else { return Value::Null };
+            let stages = StageView::all(&view);
+            json!({ "engine": EngineView::from(view), "stages": stages })
+        });
+        nodes.push(json!({ "node": node.as_str(), "raft": part(engine) }));
+    }
+    let mut clocks = Vec::new();
+    for (node, answer) in each.ask_all(&names, &Op::Clock(Empty {})).await {
+        let clock = answer.map(|reply| {
+            let Reply::Clock(report) = reply else { return None };
+            Some(ClockView::from(report))
+        });
+        clocks.push(json!({ "node": node.as_str(), "clock": part(clock) }));
+    }
+    let (settings, status) = match status {
+        Ok((_, Reply::Status(status))) => (
+            json!(status.settings.map(SettingsView::from)),
+            json!(StatusView::new(status, now_s())),
+        ),
+        Ok(_) => (Value::Null, Value::Null),
+        Err(error) => (Value::Null, json!({ "error": error.line() })),
+    };
+    Ok(vec![
+        ("status", status),
+        ("settings", settings),
+        ("nodes", json!(nodes)),
+        ("clocks", json!(clocks)),
+        ("events", events),
+    ])
+}
+
+/// The last events: the cluster's own words, never a message.
+async fn events(session: &Session) -> Result<Vec<EventView>, CtlError> {
+    let read = wire::Read { to: Stream::Events.to_string(), ..wire::Read::default() };
+    let filter = Filter::default();
+    let mut back = Backwards::begin(session, read, &filter, EVENTS).await?;
+    let mut overlap = Overlap::default();
+    let mut events = Vec::new();
+    for record in back.last(EVENTS).await? {
+        let stamp = record.full_stamp();
+        let stamp = stamp.map_err(|error| CtlError::unexpected(&error.to_string()))?;
+        events.push(EventView::of(record, overlap.next(&stamp), None)?);
+    }
+    Ok(events)
+}
+
+/// What was answered, or why nothing was.
+fn part(answer: Result<impl Serialize, CtlError>) -> Value {
+    match answer {
+        Ok(part) => json!(part),
+        Err(error) => json!({ "error": error.line() }),
+    }
+}
