@@ -210,6 +210,9 @@ pub(crate) enum Verb {
     /// Contexts: which cluster you talk to, and as whom
     #[command(subcommand)]
     Context(Context),
+    /// Print what other programs need to watch a cluster
+    #[command(subcommand)]
+    Generate(Generate),
     /// Print the completion script for a shell
     Completion {
         /// The shell
@@ -220,6 +223,17 @@ pub(crate) enum Verb {
         /// Folder for the pages; it is made if missing
         dir: Option<PathBuf>,
     },
+}
+
+/// What to print.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum Generate {
+    /// A scrape for prometheus.yml, with the nodes and files of the context
+    Prometheus,
+    /// Alert rules for Prometheus
+    Alerts,
+    /// A dashboard for Grafana, as JSON
+    Grafana,
 }
 
 /// The tour.

@@ -67,7 +67,8 @@ impl Asked {
             | Op::Raft(_)
             | Op::Verify(_)
             | Op::LowerCeiling(_)
-            | Op::Renew(_) => Self::Cluster,
+            | Op::Renew(_)
+            | Op::Metrics(_) => Self::Cluster,
         }
     }
 

@@ -99,6 +99,11 @@ impl Proposer {
         self.unanswered.longest()
     }
 
+    /// Commands that wait to be put into an entry.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Proposes a command and waits for its outcome. `token` is the highest stamp that the caller
     /// has seen: the command gets a later one.
     ///

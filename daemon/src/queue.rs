@@ -212,6 +212,11 @@ impl Queue {
         Some(proposal)
     }
 
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.books().places.used()
+    }
+
     /// Waits until something is queued. One waits at a time.
     pub(crate) async fn news(&self) {
         self.0.news.notified().await;

@@ -50,7 +50,8 @@ impl Op {
             | Self::Verify(_)
             | Self::Admins(_)
             | Self::Renew(_)
-            | Self::LowerCeiling(_) => false,
+            | Self::LowerCeiling(_)
+            | Self::Metrics(_) => false,
         }
     }
 
@@ -90,7 +91,8 @@ impl Op {
             | Self::Verify(_)
             | Self::Admins(_)
             | Self::Renew(_)
-            | Self::LowerCeiling(_) => false,
+            | Self::LowerCeiling(_)
+            | Self::Metrics(_) => false,
         }
     }
 
@@ -126,7 +128,8 @@ impl Op {
             | Self::Verify(_)
             | Self::Admins(_)
             | Self::Renew(_)
-            | Self::LowerCeiling(_) => false,
+            | Self::LowerCeiling(_)
+            | Self::Metrics(_) => false,
         }
     }
 
@@ -166,7 +169,8 @@ impl Op {
             | Self::Verify(_)
             | Self::Admins(_)
             | Self::Renew(_)
-            | Self::LowerCeiling(_) => false,
+            | Self::LowerCeiling(_)
+            | Self::Metrics(_) => false,
         }
     }
 
@@ -206,7 +210,8 @@ impl Op {
             | Self::Verify(_)
             | Self::Admins(_)
             | Self::Renew(_)
-            | Self::LowerCeiling(_) => Answering::Once,
+            | Self::LowerCeiling(_)
+            | Self::Metrics(_) => Answering::Once,
         }
     }
 
@@ -246,7 +251,8 @@ impl Op {
             | Self::Verify(_)
             | Self::Admins(_)
             | Self::Renew(_)
-            | Self::LowerCeiling(_) => None,
+            | Self::LowerCeiling(_)
+            | Self::Metrics(_) => None,
         }
     }
 
@@ -286,6 +292,7 @@ impl Op {
             Self::Admins(_) => "admins",
             Self::LowerCeiling(_) => "lower ceiling",
             Self::Renew(_) => "renewal",
+            Self::Metrics(_) => "metrics",
         }
     }
 }

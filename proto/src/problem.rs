@@ -94,6 +94,61 @@ pub enum ProblemCode {
     CertificateExpired = 41,
 }
 
+/// One above the highest number.
+const CODES_END: i32 = 42;
+
+impl ProblemCode {
+    /// All of them, by number.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..CODES_END).filter_map(|number| Self::try_from(number).ok())
+    }
+
+    /// The word for it, for programs.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::NoQuorum => "no_quorum",
+            Self::NoPrimary => "no_primary",
+            Self::NodeDown => "node_down",
+            Self::NodeStopped => "node_stopped",
+            Self::NodeUnreachable => "node_unreachable",
+            Self::NodeCutOff => "node_cut_off",
+            Self::NodeNeverHeard => "node_never_heard",
+            Self::NodeNotNoted => "node_not_noted",
+            Self::Lagging => "lagging",
+            Self::Role => "role",
+            Self::Damaged => "damaged",
+            Self::DiskFull => "disk_full",
+            Self::ClockState => "clock_state",
+            Self::ClockContradicted => "clock_contradicted",
+            Self::BadClock => "bad_clock",
+            Self::ClockDegraded => "clock_degraded",
+            Self::CannotLead => "cannot_lead",
+            Self::StampsRaised => "stamps_raised",
+            Self::SettingDiffers => "setting_differs",
+            Self::ClockBehind => "clock_behind",
+            Self::DoesNotHear => "does_not_hear",
+            Self::ListensElsewhere => "listens_elsewhere",
+            Self::GetsNothing => "gets_nothing",
+            Self::DiskSlow => "disk_slow",
+            Self::LogAhead => "log_ahead",
+            Self::TwoHistories => "two_histories",
+            Self::StoreLacks => "store_lacks",
+            Self::TwoLives => "two_lives",
+            Self::AheadOfPrimary => "ahead_of_primary",
+            Self::MemoryLost => "memory_lost",
+            Self::RepairWaits => "repair_waits",
+            Self::Repairing => "repairing",
+            Self::StatesDiffer => "states_differ",
+            Self::NodeNotBack => "node_not_back",
+            Self::StoreIncomplete => "store_incomplete",
+            Self::CertificateLate => "certificate_late",
+            Self::CertificateExpired => "certificate_expired",
+        }
+    }
+}
+
 /// How much a problem weighs, from the lightest to the gravest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Gravity {

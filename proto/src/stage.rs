@@ -28,13 +28,16 @@ pub enum Stage {
     Decide = 6,
     /// On the primary: commands in an entry.
     Commands = 7,
+    /// Of each sync of the log: of however much was queued.
+    Sync = 8,
 }
 
 impl Stage {
     /// All of them, in the order of a message's way; sizes last.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Queue,
         Self::Stamp,
+        Self::Sync,
         Self::Log,
         Self::Quorum,
         Self::Apply,
@@ -61,6 +64,7 @@ impl Stage {
             Self::Answer => "answer",
             Self::Decide => "decide",
             Self::Commands => "commands",
+            Self::Sync => "sync",
         }
     }
 
@@ -74,7 +78,8 @@ impl Stage {
             | Self::Quorum
             | Self::Apply
             | Self::Answer
-            | Self::Decide => true,
+            | Self::Decide
+            | Self::Sync => true,
             Self::Commands => false,
         }
     }

@@ -37,7 +37,7 @@ pub struct Request {
     #[prost(
         oneof = "Op",
         tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, \
-                31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 45"
+                31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 45, 60"
     )]
     pub op: Option<Op>,
 }
@@ -141,6 +141,9 @@ pub enum Op {
     /// Make the caller's own certificate anew, for the same key. Answered with `Registered`.
     #[prost(message, tag = "45")]
     Renew(Renew),
+    /// What this node tells of itself as metrics.
+    #[prost(message, tag = "60")]
+    Metrics(Empty),
 }
 
 /// No arguments.
@@ -221,7 +224,7 @@ pub struct Response {
     #[prost(
         oneof = "Reply",
         tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, \
-                31, 32, 33, 34, 35"
+                31, 32, 33, 34, 35, 60"
     )]
     pub reply: Option<Reply>,
 }
@@ -307,6 +310,17 @@ pub enum Reply {
     /// The node's ceiling as it was and is.
     #[prost(message, tag = "35")]
     CeilingLowered(CeilingLowered),
+    /// What the node tells of itself as metrics.
+    #[prost(message, tag = "60")]
+    Metrics(Metrics),
+}
+
+/// What a node tells of itself as metrics.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Metrics {
+    /// In Prometheus's text format.
+    #[prost(string, tag = "1")]
+    pub text: String,
 }
 
 /// A message is in fsynced storage on a majority of voters.

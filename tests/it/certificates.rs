@@ -195,7 +195,7 @@ fn a_late_certificate_is_a_problem_until_somebody_signs() {
     assert!(shown.code == 10 && shown.text().contains("late"), "{shown}");
     let metrics = cluster.user().run(&["health", "--prometheus"]).unwrap().text();
     let left = metrics.lines().find_map(|line| {
-        line.strip_prefix("logd_cert_left_seconds{node=\"n2\"} ")?.parse::<i64>().ok()
+        line.strip_prefix("logd_cert_left_seconds{node=\"n2\",cert=\"node\"} ")?.parse::<i64>().ok()
     });
     assert!(left.is_some_and(|left| left <= 60), "{metrics}");
     // Nobody is asked for who cannot sign, and nothing is spent.

@@ -78,6 +78,8 @@ mod moved;
 #[cfg(test)]
 mod no_quorum;
 #[cfg(test)]
+mod prometheus;
+#[cfg(test)]
 mod removed;
 #[cfg(test)]
 mod repair;

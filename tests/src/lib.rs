@@ -13,6 +13,7 @@
 //! - [`timed`] and [`truth`]: clusters whose time servers the test holds, and what time it really is
 //! - [`node_clock`]: a node's clock without the node
 //! - [`chronyd`] and [`faketime`]: a time server of others, and steps of the machine's clock
+//! - [`prometheus`]: the real one, and its checker
 //! - [`slow_disk`]: a disk whose syncs take as long as the test wants
 //! - [`checks`]: one property a file, each naming the promise it protects
 //! - [`forge`], [`raw`], [`segments`] and [`watermark`]: what only an attacker or a broken disk does
@@ -38,6 +39,7 @@ pub mod netns;
 pub mod node_clock;
 pub mod patience;
 pub mod ports;
+pub mod prometheus;
 pub mod raw;
 pub mod segments;
 pub mod slow_disk;

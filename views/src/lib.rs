@@ -26,6 +26,7 @@ pub mod history;
 pub mod key;
 pub mod member;
 pub mod metrics;
+pub mod monitoring;
 pub mod node;
 pub mod page;
 pub mod place;

@@ -15,6 +15,7 @@ mod demo;
 mod dev;
 mod doctor;
 mod events;
+mod generate;
 mod get;
 mod group;
 mod histories;
@@ -86,6 +87,7 @@ pub(crate) async fn run(cli: Cli, out: &mut Out) -> Result<(), CtlError> {
         Verb::Admin(args) => admin::run(args, globals, out).await,
         Verb::Certs(args) => certs::run(args, globals, out).await,
         Verb::Context(args) => context::run(args, globals, out),
+        Verb::Generate(what) => generate::run(&what, globals, out),
         Verb::Completion { shell } => out.bytes(&cli::completion(shell)),
         Verb::Man { dir: None } => {
             let page = cli::man_page().map_err(CtlError::file("write", Path::new("the page")))?;

@@ -6,7 +6,7 @@ use proto::member::NodeRole;
 use proto::wire::{Empty, Op, Reply, Status as StatusReply};
 use proto::{ExitCode, Name, Problem, ProblemCode};
 use views::health::{HealthView, NodeView, StatusView, nagios};
-use views::metrics::{self, NodeFacts};
+use views::metrics::{Reached, joined};
 
 use crate::cli::{Globals, Health, Status};
 use crate::context;
@@ -202,35 +202,36 @@ async fn judge(
     Ok((shown, verdict))
 }
 
-/// Prints the metrics of every node, or of one; the exit code is that of the status all the same.
+/// Prints the metrics of every node, or of one, as they tell them. Whoever scrapes judges by the values: it
+/// is no failure here that something is wrong there.
+///
+/// # Errors
+/// When the list of nodes or the one node that is named does not answer.
 async fn print_metrics(
     node: Option<&Name>,
     globals: &Globals,
     out: &mut Out,
 ) -> Result<(), CtlError> {
     let each = EachNode::open(globals)?;
-    let (_, reply) = each.ask(node.or(globals.via.as_ref()), Op::Status(Empty {})).await?;
-    let Reply::Status(mut status) = reply else { return Err(CtlError::unexpected("no status")) };
-    if let Some(node) = node {
-        status.nodes.retain(|row| row.name == node.as_str());
-    }
-    let strange = |_| CtlError::unexpected("a node without a name");
-    let names = status.nodes.iter().map(|row| row.name.parse().map_err(strange));
-    let names: Vec<Name> = names.collect::<Result<_, _>>()?;
-    let mut facts = Vec::new();
-    for (node, answer) in each.ask_all(&names, &Op::Clock(Empty {})).await {
-        let clock = match answer {
-            Ok(Reply::Clock(clock)) => Some(clock),
-            Ok(_) => return Err(CtlError::unexpected("no clock report")),
+    let names = match node.or(globals.via.as_ref()) {
+        Some(node) => vec![node.clone()],
+        None => each.names().await?,
+    };
+    let (mut told, mut last) = (Vec::new(), None);
+    for (node, answer) in each.ask_all(&names, &Op::Metrics(Empty {})).await {
+        let text = match answer {
+            Ok(Reply::Metrics(metrics)) => Some(metrics.text),
+            Ok(_) => return Err(CtlError::unexpected("no metrics")),
             Err(error) => {
                 out.warn(&format!("{node} does not answer: {}", error.line()));
+                last = Some(error);
                 None
             }
         };
-        facts.push(NodeFacts { node: node.to_string(), clock });
+        told.push(Reached { node: node.to_string(), text });
     }
-    let view = StatusView::new(status.clone(), now_s());
-    let text = metrics::text(&status, &facts, view.is_healthy(), view.is_clock_degraded());
-    out.bytes(text.as_bytes())?;
-    Ok(view.verdict()?)
+    match last {
+        Some(error) if told.iter().all(|node| node.text.is_none()) => Err(error),
+        Some(_) | None => Ok(out.bytes(joined(&told).as_bytes())?),
+    }
 }

@@ -14,9 +14,11 @@ use std::time::Duration;
 use proto::{Problem, ProblemCode};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use views::metrics::Disk;
 
 use crate::lead::{self, FASTER, SLOW};
 use crate::raft;
+use crate::store::Room;
 
 use super::{Body, Core, Node};
 
@@ -172,8 +174,11 @@ impl Node {
 
     fn look_for_room(&self, reserve_bytes: u64) {
         let Body::Whole(core) = &self.inner.body else { return };
-        match core.store.free_bytes() {
-            Ok(free) => {
+        match core.store.room() {
+            Ok(Room { free, size }) => {
+                let known =
+                    size.map(|size| Disk { free_bytes: free, size_bytes: size, reserve_bytes });
+                *self.inner.room.lock() = known;
                 let full = free < reserve_bytes;
                 if full != self.inner.disk_full.swap(full, Ordering::Relaxed) {
                     tracing::warn!(free, reserve_bytes, full, "free space on the data disk");

@@ -17,6 +17,7 @@ mod join;
 mod kv;
 mod list;
 mod member_ops;
+mod metrics;
 mod moved;
 mod own;
 mod place;
@@ -49,14 +50,16 @@ use net::Link;
 use proto::limits::DEADLINE_MAX_MS;
 use proto::member::NodeRole;
 use proto::peer::NodeInfo;
-use proto::wire::{ClockReport, Empty, Op, Reply, Request, Response};
+use proto::wire::{ClockReport, Empty, Metrics, Op, Reply, Request, Response};
 use proto::{ErrorCode, Failure, Identity, Name, Problem, Role};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use views::metrics::Disk;
 
 use crate::blocking::Blocking;
 use crate::chance::Chance;
 use crate::events::EventSink;
+use crate::http_counts::HttpCounts;
 use crate::lead::Lead;
 use crate::node_identity::{NodeIdentity, Signer};
 use crate::peer_monitor::PeerMonitor;
@@ -124,6 +127,8 @@ struct Inner {
     /// What is remembered of the other nodes' stores.
     witness: Witness,
     disk_full: AtomicBool,
+    /// The data disk, as it was looked at last.
+    room: parking_lot::Mutex<Option<Disk>>,
     /// A file of its store that is gone.
     missing_file: arc_swap::ArcSwapOption<std::path::PathBuf>,
     /// The stores that lie aside, as they were looked at last.
@@ -142,6 +147,8 @@ struct Inner {
     pages: Turns,
     /// Requests of clients that were answered.
     requests: AtomicU64,
+    /// The same over HTTPS, by route and code.
+    http: HttpCounts,
     chance: Chance,
     blocking: Blocking,
 }
@@ -309,6 +316,7 @@ impl Node {
             leaving: AtomicBool::new(false),
             witness,
             disk_full: AtomicBool::new(false),
+            room: parking_lot::Mutex::default(),
             missing_file: arc_swap::ArcSwapOption::empty(),
             aside: parking_lot::Mutex::default(),
             disk_slow: AtomicBool::new(false),
@@ -318,6 +326,7 @@ impl Node {
             scrubbing: parking_lot::Mutex::default(),
             pages: Turns::new(page_turns(processors), 0),
             requests: AtomicU64::new(0),
+            http: HttpCounts::default(),
             chance,
             blocking,
         };
@@ -504,6 +513,9 @@ impl Node {
                 self.lower_ceiling(principal, deadline).await.map(Reply::CeilingLowered)
             }
             Op::Verify(verify) => self.verify(principal, verify.clone()).await.map(Reply::Verified),
+            Op::Metrics(Empty {}) => {
+                Ok(Reply::Metrics(Metrics { text: Box::pin(self.metrics_text()).await }))
+            }
             Op::Renew(renew) => {
                 self.renew_caller(principal, renew, deadline).await.map(Reply::Registered)
             }

@@ -189,7 +189,8 @@ impl Node {
                 | Op::Verify(_)
                 | Op::Admins(_)
                 | Op::Renew(_)
-                | Op::LowerCeiling(_),
+                | Op::LowerCeiling(_)
+                | Op::Metrics(_),
             )
             | None => Err(Failure::new(ErrorCode::Internal, "a request that changes nothing")),
         }

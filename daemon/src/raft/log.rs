@@ -93,7 +93,7 @@ impl LogStore {
         let (last_stamp, vote) = (Mutex::new(last_stamp), Mutex::new(vote));
         let ballots = Arc::new(Ballots::new(writer.clone()));
         let committed = Committed::default();
-        let (stages, appended) = (Stages::default(), Mutex::default());
+        let (stages, appended) = (writer.stages().clone(), Mutex::default());
         let shared = Shared { observe, last_stamp, vote, ballots, committed, stages, appended };
         Ok(Self { store, writer, shared: Arc::new(shared) })
     }

@@ -36,6 +36,7 @@ use crate::store::format::{AppliedState, LogMark};
 use crate::store::{
     Applying, ChunkReader, DamageKind, Incoming, SnapshotHead, Store, StoreError, damage_in,
 };
+use crate::tally::Tally;
 
 use super::codec;
 use super::log::Committed;
@@ -120,6 +121,7 @@ pub(super) struct StateMachine {
     states: States,
     committed: Committed,
     stages: Stages,
+    tally: Tally,
     /// Whether an entry must be in the log before it is applied: always, but in the engine's own
     /// test suite, which feeds the state machine without a log.
     log_first: bool,
@@ -154,6 +156,8 @@ pub(super) struct Watch {
     pub members_epoch: watch::Receiver<u64>,
     /// How many stamps had to be raised at apply; expected to stay 0.
     pub ratcheted: Arc<AtomicU64>,
+    /// What was applied.
+    pub tally: Tally,
     /// What it was like after each of its last entries.
     pub digests: Digests,
     /// The same at places that all replicas share.
@@ -176,13 +180,14 @@ impl StateMachine {
             watch::Sender::new(Progress { index: applied.last.as_ref().map(|l| l.index), stamp });
         let members_epoch = watch::Sender::new(members_epoch(&store)?);
         let ratcheted = Arc::new(AtomicU64::new(0));
-        let digests = Digests::default();
+        let (digests, tally) = (Digests::default(), Tally::default());
         digests.restart(&store)?;
         let states = States::default();
         let watch = Watch {
             progress: progress.subscribe(),
             members_epoch: members_epoch.subscribe(),
             ratcheted: Arc::clone(&ratcheted),
+            tally: tally.clone(),
             digests: digests.clone(),
             states: states.clone(),
         };
@@ -198,6 +203,7 @@ impl StateMachine {
             states,
             committed,
             stages,
+            tally,
             log_first,
         };
         Ok((this, watch))
@@ -240,6 +246,7 @@ impl StateMachine {
         assert!(index(&applied) > index(&self.applied), "applied, and no further than before");
         let answering = self.store.answering();
         self.note_epoch(members_epoch);
+        self.tally.count(results.iter().flat_map(|result| &result.outcomes));
         answer(results, responders);
         if let Some(applying) = self.store.apply_at_once(applying)? {
             in_place(|| self.store.apply_in_time(applying))?;

@@ -44,6 +44,7 @@ use crate::chance::Chance;
 use crate::pause;
 use crate::stages::Stages;
 use crate::store::{Store, StoreError, Writer};
+use crate::tally::Tally;
 use planted::Bug;
 
 pub(crate) use self::ballots::pace;
@@ -258,6 +259,11 @@ impl Handle {
     #[must_use]
     pub fn ratcheted(&self) -> u64 {
         self.machine.ratcheted.load(Ordering::Relaxed)
+    }
+
+    /// What was applied since the start.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.machine.tally
     }
 
     /// Proof that this node leads now; `None` if it does not.

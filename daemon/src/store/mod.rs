@@ -92,6 +92,15 @@ pub const SHARD: u16 = 1;
 /// Table number of the applied-state row; the model's tables are numbered below it.
 const APPLIED_TABLE: u8 = 0xff;
 
+/// The room on a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that are free for an unprivileged process.
+    pub free: u64,
+    /// Bytes of all of it; `None` if there is no disk.
+    pub size: Option<u64>,
+}
+
 /// An open store that is proven intact. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -389,17 +398,18 @@ impl Store {
         self.inner.generation.load(Ordering::Acquire)
     }
 
-    /// Bytes free on the store's disk for an unprivileged process.
+    /// The room on the store's disk.
     ///
     /// # Errors
     /// When the system does not say.
-    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+    pub fn room(&self) -> Result<Room, StoreError> {
         if let Media::Memory(_) = self.inner.media {
-            return Ok(u64::MAX);
+            return Ok(Room { free: u64::MAX, size: None });
         }
         let stat = rustix::fs::statvfs(&self.inner.path)
             .map_err(|error| StoreError::file(&self.inner.path)(error.into()))?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok(Room { free: bytes(stat.f_bavail), size: Some(bytes(stat.f_blocks)) })
     }
 
     /// Lets the log go on in a segment that held nothing before, and tells where: what is purged from

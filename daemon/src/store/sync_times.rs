@@ -25,15 +25,18 @@ impl SyncTimes {
         self.running = Some(now);
     }
 
-    pub(super) fn end(&mut self, now: Instant) {
-        let Some(began) = self.running.take() else { return };
+    /// The one that runs ended; what it took.
+    pub(super) fn end(&mut self, now: Instant) -> Option<Duration> {
+        let took = now.saturating_duration_since(self.running.take()?);
         let [newest, _] = self.last;
-        self.last = [Some((now, now.saturating_duration_since(began))), newest];
+        self.last = [Some((now, took)), newest];
+        Some(took)
     }
 
     /// The one that runs was none: there was nothing to sync.
-    pub(super) fn leave_out(&mut self) {
+    pub(super) fn leave_out(&mut self) -> Option<Duration> {
         self.running = None;
+        None
     }
 
     /// How long the running sync has taken so far; `None` if none runs.

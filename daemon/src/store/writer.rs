@@ -24,8 +24,11 @@ use ::log::{LogError, Ticket};
 use clock::Hlc;
 use parking_lot::{Mutex, MutexGuard};
 use planted::Bug;
+use proto::stage::Stage;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use crate::stages::Stages;
 
 use super::db::Database;
 use super::evidence::Evidence;
@@ -66,6 +69,7 @@ pub(super) struct Shared {
     drained: Notify,
     evidence: Arc<Evidence>,
     syncs: Mutex<SyncTimes>,
+    stages: Stages,
     /// One past the last entry that is applied, and that the state on the disk holds.
     applied: AtomicU64,
     flushed: AtomicU64,
@@ -281,6 +285,11 @@ impl Writer {
         self.shared.syncs().age(Instant::now())
     }
 
+    /// What is counted of the way of a message on this store.
+    pub(crate) fn stages(&self) -> &Stages {
+        &self.shared.stages
+    }
+
     /// How long a sync takes now, the running one included; `None` if there was none lately.
     #[must_use]
     pub fn sync_time(&self) -> Option<Duration> {
@@ -304,6 +313,7 @@ impl Shared {
             drained: Notify::new(),
             evidence,
             syncs: Mutex::default(),
+            stages: Stages::default(),
             applied: AtomicU64::new(applied),
             flushed: AtomicU64::new(applied),
             purge_target: AtomicU64::new(0),
@@ -475,9 +485,12 @@ impl Worker<Message> for LogWorker {
     }
 
     fn answer(&mut self) -> bool {
-        match self.synced {
+        let took = match self.synced {
             true => self.shared.syncs().end(Instant::now()),
             false => self.shared.syncs().leave_out(),
+        };
+        if let Some(took) = took {
+            self.shared.stages.took(Stage::Sync, took);
         }
         if let Err(error) = &self.result {
             self.shared.fail(error);

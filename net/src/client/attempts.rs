@@ -190,7 +190,8 @@ fn may_be_out_twice(op: &Op) -> bool {
         | Op::Plan(_)
         | Op::Slots(_)
         | Op::Distribution(_)
-        | Op::Raft(_) => true,
+        | Op::Raft(_)
+        | Op::Metrics(_) => true,
         Op::Delete(_)
         | Op::Register(_)
         | Op::Compact(_)
