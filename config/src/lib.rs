@@ -231,13 +231,15 @@ pub struct Http {
     pub listen: SocketAddr,
     /// Certificate and key that are shown instead of the node's own, as PEM files.
     pub pair: Option<(PathBuf, PathBuf)>,
+    /// Whether metrics are told to everybody, and not to clients alone.
+    pub open_metrics: bool,
 }
 
 impl Http {
     /// Served on an address with the node's own certificate.
     #[must_use]
     pub fn at(listen: SocketAddr) -> Self {
-        Self { enabled: true, listen, pair: None }
+        Self { enabled: true, listen, pair: None, open_metrics: false }
     }
 }
 

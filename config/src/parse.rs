@@ -306,7 +306,13 @@ fn http(section: &Section<'_>, folder: &Path, listen: Option<SocketAddr>) -> Opt
             None
         }
     };
-    Some(Http { enabled, listen: own.map(|spot| spot.value).or(listen)?, pair })
+    let open_metrics = section.text_as("metrics", "identified", |text| match text {
+        "identified" => Ok(false),
+        "open" => Ok(true),
+        _ => Err(format!("'{text}' is neither identified nor open")),
+    });
+    let open_metrics = open_metrics.is_some_and(|spot| spot.value);
+    Some(Http { enabled, listen: own.map(|spot| spot.value).or(listen)?, pair, open_metrics })
 }
 
 fn limits(section: &Section<'_>) -> Limits {

@@ -202,6 +202,10 @@ const TAIL: &str = r#"
 #cert = "pki/web.crt"
 #key = "pki/web.key"
 
+# Who is told /metrics: "identified", whoever shows a certificate of the cluster, or "open", everybody who
+# reaches the port. Default: identified.
+#metrics = "identified"
+
 [limits]
 # Connections that this node serves to clients at a time. Default: 1024, which is also the most.
 #client_connections = 1024

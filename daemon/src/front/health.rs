@@ -153,7 +153,7 @@ pub(super) async fn healthy(State(visit): State<Visit>) -> Result<Response, Refu
 
 impl<T: Clone> Lately<T> {
     /// What is known, or what `ask` finds out if that is too long ago. Who asks meanwhile waits for the same.
-    async fn asked<F>(&self, ask: impl FnOnce() -> F) -> T
+    pub(super) async fn asked<F>(&self, ask: impl FnOnce() -> F) -> T
     where
         F: Future<Output = T>,
     {

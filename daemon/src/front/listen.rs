@@ -128,7 +128,7 @@ impl Front {
     ) {
         let two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let visit = Visit { front: self.clone(), caller };
-        let service = TowerToHyperService::new(routes::router().with_state(visit));
+        let service = TowerToHyperService::new(routes::router(visit));
         let builder = builder(two);
         let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let server = &self.0.server;

@@ -17,16 +17,17 @@ mod follow;
 mod health;
 mod listen;
 mod messages;
+mod metrics;
 mod page;
 mod report;
 mod routes;
 mod visit;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use certs::{CertError, Credentials};
+use config::Http;
 use net::{Crowd, Endpoint};
 use proto::limits::HTTP_STRANGERS_MAX;
 use proto::wire::Status;
@@ -49,6 +50,7 @@ const BACKLOG: u32 = 1024;
 pub(crate) struct Door {
     listener: TcpListener,
     acceptor: ArcSwap<TlsAcceptor>,
+    open_metrics: bool,
 }
 
 /// The HTTPS side of a node. Cheap to clone.
@@ -62,6 +64,8 @@ struct Inner {
     strangers: Crowd<AbortHandle>,
     readiness: Lately<Result<(), String>>,
     verdict: Lately<Status>,
+    /// What is told to who shows no certificate, where that is wanted.
+    open_metrics: Option<Lately<String>>,
     /// Where the way of a message runs.
     core: Handle,
 }
@@ -71,13 +75,15 @@ impl Door {
     ///
     /// # Errors
     /// When it cannot be had.
-    pub(crate) fn open(listen: SocketAddr, credentials: &Credentials) -> anyhow::Result<Self> {
+    pub(crate) fn open(http: &Http, credentials: &Credentials) -> anyhow::Result<Self> {
+        let listen = http.listen;
         let acceptor = ArcSwap::from_pointee(acceptor(credentials)?);
         let socket = if listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         // A port that a process had a moment ago is nobody's.
         socket.set_reuseaddr(true)?;
         socket.bind(listen)?;
-        Ok(Self { listener: socket.listen(BACKLOG)?, acceptor })
+        let listener = socket.listen(BACKLOG)?;
+        Ok(Self { listener, acceptor, open_metrics: http.open_metrics })
     }
 }
 
@@ -85,7 +91,7 @@ impl Front {
     /// Serves what comes in at a door until the tasks stop. To be called on the runtime of the way of a
     /// message.
     pub(crate) fn start(door: Door, server: Server, endpoint: Endpoint, tasks: &Tasks) -> Self {
-        let Door { listener, acceptor } = door;
+        let Door { listener, acceptor, open_metrics } = door;
         let front = Self(Arc::new(Inner {
             server,
             endpoint,
@@ -93,6 +99,7 @@ impl Front {
             strangers: Crowd::new(HTTP_STRANGERS_MAX),
             readiness: Lately::default(),
             verdict: Lately::default(),
+            open_metrics: open_metrics.then(Lately::default),
             core: Handle::current(),
         }));
         tasks.aside().keep("https", listen::run(front.clone(), listener));

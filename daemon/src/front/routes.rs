@@ -2,20 +2,23 @@
 
 use axum::Router;
 use axum::extract::State;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, put};
 use proto::{ErrorCode, Failure};
 
 use super::answer::Refused;
 use super::visit::Visit;
-use super::{cluster, health, messages, report};
+use super::{cluster, health, messages, metrics, report};
 
 /// What is served to one connection.
-pub(super) fn router() -> Router<Visit> {
-    Router::new()
+pub(super) fn router(visit: Visit) -> Router {
+    let paths = Router::new()
         .merge(open())
+        .route("/metrics", get(metrics::metrics))
         .nest("/v1", clients())
         .fallback(no_path)
-        .method_not_allowed_fallback(no_method)
+        .method_not_allowed_fallback(no_method);
+    paths.layer(from_fn_with_state(visit.clone(), metrics::count)).with_state(visit)
 }
 
 /// What everybody may ask, without a certificate: how this node is, for probes.

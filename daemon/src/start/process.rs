@@ -85,7 +85,7 @@ fn open_door(config: &Config, node_identity: &NodeIdentity) -> Result<Option<Doo
     if !config.http.enabled {
         return Ok(None);
     }
-    Door::open(listen, &node_identity.credentials).map(Some).map_err(|error| {
+    Door::open(&config.http, &node_identity.credentials).map(Some).map_err(|error| {
         Failed::new(
             Exit::Network,
             error.context(format!("cannot serve HTTPS on TCP {listen}")),
