@@ -5,6 +5,7 @@
 
 mod admins;
 mod answer;
+mod at_hand;
 mod ceiling;
 mod close;
 mod direct;
@@ -151,6 +152,7 @@ struct Inner {
     http: HttpCounts,
     chance: Chance,
     blocking: Blocking,
+    at_hand: at_hand::AtHand,
 }
 
 /// What a node can do.
@@ -329,6 +331,7 @@ impl Node {
             http: HttpCounts::default(),
             chance,
             blocking,
+            at_hand: at_hand::AtHand::default(),
         };
         Self { inner: Arc::new(inner) }
     }

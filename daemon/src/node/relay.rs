@@ -397,7 +397,7 @@ impl Node {
             && identity.cluster == self.inner.identity.cluster
             && fingerprint != [0; 32];
         let principal = Principal { identity, fingerprint, gateway: from.clone() };
-        (ours && self.is_admitted(core, &principal)).then_some(principal)
+        (ours && self.is_known_client(core, &principal)).then_some(principal)
     }
 
     /// One that may have to wait, or is to be refused.

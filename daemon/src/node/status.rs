@@ -13,7 +13,6 @@ use proto::wire::{ClockReport, NodeRow, Settings, Status};
 use proto::{Problem, ProblemCode};
 
 use crate::peer_monitor::PeerStatus;
-use crate::reconciler;
 
 use super::reach::{self, Seen};
 use super::{Body, Node};
@@ -100,7 +99,7 @@ impl Node {
     fn elsewhere(&self) -> Option<Problem> {
         let Body::Whole(core) = &self.inner.body else { return None };
         let (name, claims) = (self.inner.name.as_str(), self.inner.advertise.as_str());
-        let table = reconciler::rows(&core.store).ok()?;
+        let table = self.members_at_hand(core).ok()?;
         let row = table.members.iter().find(|row| row.name == name && !row.address.is_empty())?;
         let elsewhere = row.address != claims && self.inner.began.elapsed() >= reach::STEADY_AFTER;
         elsewhere.then(|| {
@@ -116,10 +115,7 @@ impl Node {
     /// primary, and if the node takes no part.
     fn settings(&self) -> Option<Settings> {
         match &self.inner.body {
-            Body::Whole(core) => {
-                let view = core.store.snapshot().ok()?;
-                view.judged(query::settings(&view)).ok()?
-            }
+            Body::Whole(core) => self.settings_at_hand(core).ok()?,
             Body::Repairing(_) => None,
         }
     }

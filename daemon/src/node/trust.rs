@@ -51,7 +51,7 @@ impl Node {
     pub(crate) fn stays(&self, peer: &Peer, hello: &Hello) -> Result<Entry, Refused> {
         let entry = self.entry(peer, hello)?;
         if let Body::Whole(core) = &self.inner.body {
-            let rows = reconciler::rows(&core.store).unwrap_or_default();
+            let rows = self.members_at_hand(core).unwrap_or_default();
             reconciler::is_first_store(&rows.members, hello)?;
         }
         Ok(entry)

@@ -244,7 +244,7 @@ impl StateMachine {
         let Written { applying, applied, stamp, ratcheted, members_epoch, audit } = written;
         let index = |applied: &AppliedState| applied.last.as_ref().map(|last| last.index);
         assert!(index(&applied) > index(&self.applied), "applied, and no further than before");
-        let answering = self.store.answering();
+        let answering = self.store.answering(&applying);
         self.note_epoch(members_epoch);
         self.tally.count(results.iter().flat_map(|result| &result.outcomes));
         answer(results, responders);

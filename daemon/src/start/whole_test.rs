@@ -403,6 +403,45 @@ async fn shares_a_stream(
     opened < 20
 }
 
+/// What waits on the thread of heartbeats reads nothing that did not change. Tables that
+/// are read every time are hundreds of reads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_way_of_a_message_and_what_nodes_tell_each_other_need_no_database() {
+    let cluster = Cluster::start().await;
+    let primary = cluster.primary().await;
+    let register = |client: &str| {
+        let (name, home) = (client.to_owned(), String::new());
+        CommandOp::Register { name, fingerprint: key_of(client), home }
+    };
+    let admin = || Caller { name: "admin".to_owned(), admin: true, fingerprint: ADMIN };
+    cluster.propose(admin(), register("alice")).await;
+    // Whoever leads by now: this node has applied what it reads.
+    cluster.read(primary).await;
+    let node = cluster.running[&primary].node();
+    let alice = cluster.principal(Role::Client, "alice", primary);
+    let bob = cluster.principal(Role::Client, "bob", primary);
+    let store = proto::peer::StoreKey { name: "n1".to_owned(), ..Default::default() };
+    // On this thread alone: no other task of the node runs on it meanwhile.
+    let before = crate::store::READS.get();
+    for _ in 0..100 {
+        let info = node.info();
+        assert!(
+            info.shown.is_some_and(|shown| shown.committed.is_some()),
+            "it tells what it holds"
+        );
+        assert!(node.knows_client(&alice));
+        assert!(!node.vouch(&store).member, "no such store");
+    }
+    let reads = crate::store::READS.get() - before;
+    // Once each, and again where the nodes note something of each other meanwhile.
+    assert!(reads < 60, "{reads} reads for 100 rounds");
+    assert!(!node.knows_client(&bob));
+    cluster.propose(admin(), register("bob")).await;
+    cluster.read(primary).await;
+    assert!(node.knows_client(&bob), "who was told that it is registered is");
+    cluster.stop_all().await;
+}
+
 /// Without the look when it begins nobody would notice one that is entered and taken out between two looks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_administrator_that_is_taken_out_at_once_is_noticed() {

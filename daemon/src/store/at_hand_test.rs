@@ -42,7 +42,10 @@ fn who_looks_at_the_state_finds_what_was_answered() {
     let dir = create();
     let store = intact(dir.path());
     for round in 1..50u64 {
-        let answering = store.answering();
+        let row = round.to_be_bytes();
+        let rows = vec![change(b"a", &row)];
+        let applying = store.applying(rows, &applied(round, &[3; 32]), &[]).unwrap();
+        let answering = store.answering(&applying);
         let (tx, begun) = std::sync::mpsc::channel();
         let other = store.clone();
         let looking = std::thread::spawn(move || {
@@ -50,8 +53,7 @@ fn who_looks_at_the_state_finds_what_was_answered() {
             other.snapshot().unwrap().get(Table::Clients, b"a").unwrap()
         });
         begun.recv().unwrap();
-        let row = round.to_be_bytes();
-        store.apply(vec![change(b"a", &row)], &applied(round, &[3; 32]), &[]).unwrap();
+        store.apply_in_time(applying).unwrap();
         drop(answering);
         assert_eq!(looking.join().unwrap().as_deref(), Some(&row[..]));
     }

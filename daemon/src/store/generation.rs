@@ -203,8 +203,10 @@ impl Store {
         incoming.live = true;
         let place = applied.last.clone();
         self.writer()?.flip(incoming.generation, applied).await?;
-        self.note_installed(place);
+        self.note_installed(place.clone());
+        *self.inner.stands.lock() = place;
         self.inner.generation.store(incoming.generation, Ordering::Release);
+        self.inner.versions.all_changed();
         sweep(&self.inner.db, SHARD, incoming.generation)
     }
 }

@@ -42,6 +42,7 @@ mod stopped;
 mod sync_times;
 mod tables;
 mod verdict;
+mod versions;
 mod view;
 pub mod watermark;
 mod workers;
@@ -62,6 +63,8 @@ use uuid::Uuid;
 
 pub(crate) use self::aside::Aside;
 pub use self::db::MemoryState;
+#[cfg(test)]
+pub(crate) use self::db::READS;
 pub use self::environment::Trouble;
 pub use self::error::StoreError;
 pub(crate) use self::error::damage_in;
@@ -70,6 +73,7 @@ pub use self::generation::{Chunk, ChunkReader, Incoming, SnapshotHead};
 pub use self::media::{Latency, Media, MemoryMedia};
 pub use self::scrub::{Scrub, Scrubbed};
 pub(crate) use self::stopped::{Look, Stopped};
+pub(crate) use self::versions::Kept;
 pub use self::view::{Applying, AtHand, Snapshot, StateBatch};
 pub use self::watermark::{Damage, DamageKind};
 pub use self::writer::{Done, Writer};
@@ -81,6 +85,7 @@ use self::keys::{META, MetaKind};
 use self::media::{AnyDisk, Folder};
 use self::open::Opening;
 use self::tables::{Noting, Tables};
+use self::versions::Versions;
 use self::watermark::{Watermark, WatermarkFile};
 use self::writer::Shared;
 
@@ -117,6 +122,9 @@ struct Inner {
     generation: AtomicU32,
     /// Held while what is answered already is being written, see [`Store::answering`].
     answered: RwLock<()>,
+    versions: Versions,
+    /// The last entry whose rows are in the state.
+    stands: Mutex<Option<LogMark>>,
     /// Generation that the next incoming snapshot takes.
     next_generation: AtomicU32,
     identity: Identity,
@@ -362,7 +370,8 @@ impl Store {
         let installed = self.installed();
         let last = later(last, installed.clone());
         let end = last.as_ref().map(|last| last.index);
-        let applied = self.applied()?.last.filter(|applied| Some(applied.index) <= end);
+        let applied = self.inner.stands.lock().clone();
+        let applied = applied.filter(|applied| Some(applied.index) <= end);
         let vote = mark.and_then(|mark| mark.vote).map(Vote::from);
         Ok(Durable { last, committed: later(applied, installed), vote })
     }

@@ -19,6 +19,7 @@ use super::format::{FORMAT_LOG_IN_DB, Identity};
 use super::media::Media;
 use super::tables::Tables;
 use super::verdict::{self, Fits, Refused};
+use super::versions::Versions;
 use super::watermark::{Damage, DamageKind, Watermark};
 use super::writer::{Shared, Writer};
 use super::{
@@ -125,6 +126,7 @@ fn start(
         generation::forget(&db, (SHARD, live), Table::Dedup)?;
     }
     let (path, workers) = (media.store(), media.workers());
+    let stands = applied.last.clone();
     let shared = Shared::new(
         path.clone(),
         Arc::clone(&evidence),
@@ -146,6 +148,8 @@ fn start(
         shared,
         generation: AtomicU32::new(live),
         answered: RwLock::default(),
+        versions: Versions::default(),
+        stands: Mutex::new(stands),
         next_generation: AtomicU32::new(live + 1),
         identity,
         starts,

@@ -14,8 +14,9 @@ use crate::blocking::in_place;
 
 use super::db::{self, Batch, Database, Frozen, Range};
 use super::error::damage_in;
-use super::format::{AppliedState, encode, encode_place};
+use super::format::{AppliedState, LogMark, encode, encode_place};
 use super::keys::{self, PLACES, RECORDS, STATE, STREAMS};
+use super::versions::TableSet;
 use super::{APPLIED_TABLE, SHARD, Store, StoreError};
 
 /// The column family of a table.
@@ -298,9 +299,12 @@ impl Store {
     }
 
     /// Lets nobody look at the state until what is answered now is written: whoever was told that
-    /// something is stored finds it. To be held for as long as writing that takes.
-    pub(crate) fn answering(&self) -> RwLockWriteGuard<'_, ()> {
-        self.inner.answered.write()
+    /// something is stored finds it. To be held for as long as writing that takes. What is kept of the tables
+    /// that change is good for nobody any more.
+    pub(crate) fn answering(&self, applying: &Applying) -> RwLockWriteGuard<'_, ()> {
+        let answering = self.inner.answered.write();
+        self.inner.versions.changed(applying.tables);
+        answering
     }
 
     /// The same, for a task beside others: none of them waits where the state is in memory.
@@ -322,6 +326,7 @@ impl Store {
     ) -> Result<Applying, StoreError> {
         let mut batch = StateBatch::new(Arc::clone(&self.inner.db), self.generation());
         let mut changes = changes;
+        let tables = TableSet::of(&changes);
         let second = self.identity().raft_id == 2;
         if planted::is(Bug::RowLost) && second && places.iter().any(|at| at.index % 20 == 0) {
             changes.pop();
@@ -338,7 +343,8 @@ impl Store {
         }
         let key = keys::state(batch.prefix, APPLIED_TABLE, b"");
         batch.batch.put(STATE, key, encode(applied));
-        Ok(Applying { batch: batch.batch, entries: places.len() })
+        let (batch, entries, stands) = (batch.batch, places.len(), applied.last.clone());
+        Ok(Applying { batch, entries, tables, stands })
     }
 
     /// Writes what one apply changed, unless the database would have to wait for its disk first: then
@@ -347,11 +353,12 @@ impl Store {
     /// # Errors
     /// When the database fails; the process must end.
     pub fn apply_at_once(&self, applying: Applying) -> Result<Option<Applying>, StoreError> {
-        let Applying { batch, entries } = applying;
+        let Applying { batch, entries, tables, stands } = applying;
         let bytes = batch.bytes();
         if let Some(batch) = self.inner.db.write_at_once(batch)? {
-            return Ok(Some(Applying { batch, entries }));
+            return Ok(Some(Applying { batch, entries, tables, stands }));
         }
+        *self.inner.stands.lock() = stands;
         self.inner.unflushed(entries, bytes);
         Ok(None)
     }
@@ -366,7 +373,11 @@ impl Store {
         applied: &AppliedState,
         places: &[Place],
     ) -> Result<(), StoreError> {
-        self.apply_in_time(self.applying(changes, applied, places)?)
+        let applying = self.applying(changes, applied, places)?;
+        let tables = applying.tables;
+        self.apply_in_time(applying)?;
+        self.inner.versions.changed(tables);
+        Ok(())
     }
 
     /// The same of what [`Store::apply_at_once`] gave back.
@@ -374,9 +385,10 @@ impl Store {
     /// # Errors
     /// When the database fails; the process must end.
     pub fn apply_in_time(&self, applying: Applying) -> Result<(), StoreError> {
-        let Applying { batch, entries } = applying;
+        let Applying { batch, entries, stands, .. } = applying;
         let bytes = batch.bytes();
         self.inner.db.write(batch)?;
+        *self.inner.stands.lock() = stands;
         self.inner.unflushed(entries, bytes);
         Ok(())
     }
@@ -386,6 +398,10 @@ impl Store {
 pub struct Applying {
     batch: Batch,
     entries: usize,
+    /// Which tables it changed.
+    tables: TableSet,
+    /// The last entry.
+    stands: Option<LogMark>,
 }
 
 /// The state of a generation, which need not be the live one.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certs::Peer;
+use model::Table;
 use model::query::{self, Binding};
 use net::Refused;
 use parking_lot::{Mutex, MutexGuard};
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::doorman::Doorman;
 use crate::raft::Member;
-use crate::store::Store;
+use crate::store::{Kept, Store};
 
 pub(crate) use self::entry::{Entry, Key, Known, store_key};
 
@@ -36,8 +37,8 @@ pub(crate) struct Trust {
     store: Option<Store>,
     doorman: Doorman,
     learned: Mutex<Learned>,
-    /// The stores of the table, at this version of it.
-    bindings: Mutex<Option<(u64, Arc<Vec<Binding>>)>>,
+    /// The stores of the table.
+    bindings: Kept<Arc<Vec<Binding>>>,
     seen: watch::Sender<Seen>,
 }
 
@@ -73,7 +74,7 @@ impl Trust {
     /// With the table of a store; without one nobody is known but by the seed.
     pub(crate) fn new(store: Option<Store>, doorman: Doorman) -> Self {
         let (seen, _) = watch::channel(Seen::default());
-        let (learned, bindings) = (Mutex::default(), Mutex::default());
+        let (learned, bindings) = (Mutex::default(), Kept::new(Table::Members));
         Self { store, doorman, learned, bindings, seen }
     }
 
@@ -241,20 +242,10 @@ impl Trust {
     /// let in.
     fn bindings(&self) -> Result<Arc<Vec<Binding>>, Refused> {
         let Some(store) = &self.store else { return Ok(Arc::default()) };
-        let refused = |error: &dyn std::fmt::Display| {
+        let bindings = store.kept(&self.bindings, |view| query::bindings(view).map(Arc::new));
+        bindings.map_err(|error| {
             Refused::new(Refusal::Other, format!("the table of nodes cannot be read: {error}"))
-        };
-        let view = store.snapshot().map_err(|error| refused(&error))?;
-        let epoch = query::members_epoch(&view).map_err(|error| refused(&error))?;
-        let mut kept = self.bindings.lock();
-        if let Some((at, bindings)) = kept.as_ref()
-            && *at == epoch
-        {
-            return Ok(Arc::clone(bindings));
-        }
-        let bindings = Arc::new(query::bindings(&view).map_err(|error| refused(&error))?);
-        *kept = Some((epoch, Arc::clone(&bindings)));
-        Ok(bindings)
+        })
     }
 
     fn learned(&self) -> MutexGuard<'_, Learned> {

@@ -157,6 +157,12 @@ impl std::fmt::Debug for Database {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Reads that may have had to wait for a disk, by this thread.
+    pub(crate) static READS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
 impl Database {
     /// Makes a new database. Only for a new store: a normal start never makes one, since an empty
     /// directory may be a wrong mount.
@@ -315,6 +321,8 @@ impl Database {
         family: &'static str,
         key: &[u8],
     ) -> Result<Option<Bytes>, StoreError> {
+        #[cfg(test)]
+        READS.set(READS.get() + 1);
         match &self.backend {
             Backend::Rocks(rocks) => {
                 rocks.get(rocks_moment(at), family, key).map_err(self.failed_read("reading"))
@@ -380,6 +388,8 @@ impl Database {
         range: &Range<'_>,
         mut each: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), StoreError> {
+        #[cfg(test)]
+        READS.set(READS.get() + 1);
         match &self.backend {
             Backend::Rocks(rocks) => {
                 let walked = rocks.walk(rocks_moment(at), range, &mut each);
