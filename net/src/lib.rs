@@ -42,6 +42,7 @@ mod reason;
 mod repeat;
 mod seat;
 mod shares;
+mod socket;
 pub mod switchboard;
 pub mod time_server;
 mod tune;
