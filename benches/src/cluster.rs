@@ -36,7 +36,7 @@ pub(crate) fn measured<T>(
     measure: impl AsyncFnOnce(&mut Cluster) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .enable_all()
         .build()
         .context("cannot start a runtime")?;
