@@ -18,6 +18,9 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+/// Errors that a socket tells of one after the other before it is taken for broken.
+const ERRORS_MAX: usize = 100;
+
 /// A socket on the runtime where it was made.
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -64,6 +67,7 @@ impl AsyncUdpSocket for Socket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
+        let mut errors = 0;
         loop {
             let mut arrived = ready!(self.io.poll_read_ready(cx))?;
             match self.state.recv(self.io.get_ref().into(), bufs, meta) {
@@ -74,8 +78,12 @@ impl AsyncUdpSocket for Socket {
                     return Poll::Ready(Ok(many));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => arrived.clear_ready(),
-                // What became of a datagram that was sent, told once: it is as good as lost.
-                Err(error) => tracing::debug!(%error, "a socket tells of an error"),
+                // What became of a datagram that was sent is told once, and that one is lost.
+                Err(error) if errors < ERRORS_MAX => {
+                    tracing::debug!(%error, "a socket tells of an error");
+                    errors += 1;
+                }
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
