@@ -34,7 +34,7 @@ impl HttpCounts {
 mod tests {
     use super::*;
 
-    /// Seen to fail with: no end to the kinds.
+    /// Meant to catch: no end to the kinds.
     #[test]
     fn paths_that_somebody_makes_up_do_not_fill_the_memory() {
         let counts = HttpCounts::default();

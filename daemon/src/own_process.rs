@@ -38,7 +38,7 @@ fn cpu_s(stat: &str, ticks_per_s: u64) -> Option<f64> {
 mod tests {
     use super::*;
 
-    /// Seen to fail with: the name taken for one word, and a field further left.
+    /// Meant to catch: the name taken for one word, and a field further left.
     #[test]
     fn the_systems_words_are_read() {
         let stat = "7 (a b) c) S 1 7 7 0 -1 4194560 1 2 3 4 150 50 9 9 20 0 12 0 5\n";

@@ -104,7 +104,7 @@ mod tests {
         Outcome::Sent(Ack { stamp: stamp.to_bytes().to_vec(), duplicate, ..Ack::default() })
     }
 
-    /// Seen to fail with: a pair proven where the intervals touch, and one whose first has no bounds.
+    /// Meant to catch: a pair proven where the intervals touch, and one whose first has no bounds.
     #[test]
     fn neighbours_are_proven_where_their_bounds_do_not_meet() {
         let tally = Tally::default();
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(tally.told(), told);
     }
 
-    /// Seen to fail with: the oldest kept.
+    /// Meant to catch: the oldest kept.
     #[test]
     fn only_the_last_pairs_are_remembered() {
         let tally = Tally::default();

@@ -7,7 +7,7 @@ use tests::curl::Curl;
 use tests::patience::{until, when};
 use tests::prometheus::{Prometheus, promtool};
 
-/// Seen to fail with: a family without help, a counter's name that lacks `_total`, and two nodes' texts one
+/// Meant to catch: a family without help, a counter's name that lacks `_total`, and two nodes' texts one
 /// behind the other.
 #[test]
 fn the_checker_of_prometheus_has_nothing_to_say() {
@@ -66,7 +66,7 @@ fn what_is_generated_is_taken() {
     assert!(run.code == 0 && run.text().contains("1 rule files found"), "{run}");
 }
 
-/// Seen to fail with: everybody told, and a path in place of its route.
+/// Meant to catch: everybody told, and a path in place of its route.
 #[test]
 fn metrics_are_told_to_who_is_known_and_to_everybody_where_that_is_wanted() {
     let mut cluster = Cluster::create(1).unwrap();
@@ -100,7 +100,7 @@ fn metrics_are_told_to_who_is_known_and_to_everybody_where_that_is_wanted() {
     );
 }
 
-/// The scrape that is generated, by the real one. Seen to fail with: a certificate that names no host.
+/// The scrape that is generated, by the real one. Meant to catch: a certificate that names no host.
 #[test]
 fn a_real_prometheus_scrapes_a_cluster() {
     let cluster = Cluster::start(3).unwrap();

@@ -162,7 +162,7 @@ mod tests {
         families().map(row).collect()
     }
 
-    /// Seen to fail with: a family that the document lacks.
+    /// Meant to catch: a family that the document lacks.
     #[test]
     fn the_document_is_the_table() {
         let told: Vec<&str> = DOCUMENT.lines().filter(|line| line.starts_with("| `")).collect();

@@ -228,7 +228,7 @@ fn settings_that_nobody_has_made_yet_are_not_found() {
     assert!(user.fails(&["cluster", "settings"], 5).contains("first primary"));
 }
 
-/// Seen to fail with: the verdict on the cluster as the exit code, and a node that does not answer as an end.
+/// Meant to catch: the verdict on the cluster as the exit code, and a node that does not answer as an end.
 #[test]
 fn metrics_are_what_the_nodes_tell_and_an_answer_is_a_success() {
     let user = User::with_cluster();
@@ -261,7 +261,7 @@ fn metrics_are_what_the_nodes_tell_and_an_answer_is_a_success() {
     user.fails(&["health", "--prometheus", "--node", "n1", "--timeout", "1s"], 3);
 }
 
-/// Seen to fail with: no context taken for a mistake, and the places of the shipped file left in.
+/// Meant to catch: no context taken for a mistake, and the places of the shipped file left in.
 #[test]
 fn what_watches_a_cluster_is_printed() {
     let user = User::with_cluster();
