@@ -299,7 +299,7 @@ async fn what_has_arrived_is_counted_by_name() {
     let most = CLIENT_BYTES_MAX / (3 << 20);
     for connection in connections.iter().cycle().take(most) {
         let (tx, mut rx) = begun(connection, 3 << 20).await;
-        // The node has taken what it takes before the next ping is answered.
+        // The node has mostly taken what it takes before the next ping is answered.
         let (mut ping_tx, mut ping_rx) = connection.open_bi().await.unwrap();
         let request = Request { op: Some(ping()), ..Request::default() };
         ping_tx.write_all(&frame::encode(&request).unwrap()).await.unwrap();
@@ -311,7 +311,14 @@ async fn what_has_arrived_is_counted_by_name() {
         }
         held.push((tx, rx));
     }
-    let refused = refused.unwrap_or_else(|| panic!("{} of three megabytes were taken", held.len()));
+    // On a busy machine its word comes later.
+    let refused = match refused {
+        Some(failure) => failure,
+        None => {
+            let words = held.iter_mut().map(|(_, rx)| Box::pin(refusal(rx)));
+            within(futures::future::select_all(words)).await.0
+        }
+    };
     assert_eq!(refused.error_code(), ErrorCode::Busy, "{refused}");
     assert!(refused.retry_after_ms > 0);
     assert!(held.len() >= most / 4, "only {} were taken", held.len());
