@@ -101,6 +101,8 @@ The file for --join is the same as any node's. The shortest, to which the token 
   ca = \"pki/ca.crt\"
   cert = \"pki/n4.crt\"
   key = \"pki/n4.key\"
+  [[clock.server]]
+  address = \"ntp.example:123\"
 'logctl cluster join TOKEN' writes it with every key explained, and joins.
 
 Signals:

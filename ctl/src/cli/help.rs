@@ -42,7 +42,7 @@ const GROUPS: [Group; 6] = [
         "Nodes",
         &[
             ("nodes", "list them"),
-            ("node", "add, remove, drain, promote, repair, set, step down"),
+            ("node", "add, remove, drain, promote, recover, set, step down"),
             ("raft", "what the replication engine is at"),
             ("route", "where a key lies, and what would move"),
             ("ping", "the nodes in turn, and who answered"),
@@ -74,6 +74,7 @@ const GROUPS: [Group; 6] = [
         &[
             ("bench", "send at a steady rate, and judge it"),
             ("chart", "draw which node took how many messages"),
+            ("generate", "a scrape, alert rules and a dashboard for monitoring"),
             ("shell", "many commands in one process"),
             ("completion", "the script for your shell"),
             ("man", "manual pages"),
