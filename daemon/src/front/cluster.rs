@@ -4,10 +4,10 @@
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::header::{ETAG, HeaderName, IF_MATCH};
+use axum::http::header::{ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
-use dialects::http::{GroupPart, Query, kv_change};
+use dialects::http::{GroupPart, Query, kv_change, precondition};
 use proto::group::Groups;
 use proto::kv::{KvRead, KvRow, KvRows};
 use proto::limits::KV_VALUE_BYTES_MAX;
@@ -302,7 +302,8 @@ async fn change_key(
     headers: &HeaderMap,
 ) -> Result<Response, Refused> {
     let drawn = asking.front.0.server.node.draw_id();
-    let change = kv_change(key, value, header(headers, &IF_MATCH)?, query, drawn)?;
+    let (is, none) = (header(headers, &IF_MATCH)?, header(headers, &IF_NONE_MATCH)?);
+    let change = kv_change(key, value, precondition(is, none)?, query, drawn)?;
     let rows = asked_keys(&asking, Op::Kv(change)).await?.rows;
     shown(asking, rows.into_iter().next().ok_or_else(unexpected)?, false)
 }

@@ -101,7 +101,7 @@ async fn send(asking: &Asking, drafted: Drafted) -> Result<Response, Refused> {
             headers.insert(name, value);
         }
     };
-    say(LOCATION, Some(format!("/v1/messages/{id}")));
+    say(LOCATION, Some(format!("/v1/messages/{}", http::segment(&id))));
     say(ID, Some(id));
     say(STAMP, Some(when.stamp()));
     say(EARLIEST, when.earliest());
@@ -223,9 +223,12 @@ async fn read(
         let form = if stream { Form::Events } else { Form::Lines };
         return follow::begin(asking, asked, form, writer).await;
     }
-    let Reply::Page(page) = asking.ask(Op::Read(asked)).await? else {
+    let limit = asked.limit;
+    let Reply::Page(mut page) = asking.ask(Op::Read(asked)).await? else {
         return Err(unexpected().into());
     };
+    // To the node the question ends with its limit; whoever reads on by `next` wants the end of the answer.
+    page.end &= limit == 0 || (page.records.len() as u64) < limit;
     one_page(asking, page, lines, writer)
 }
 

@@ -204,7 +204,10 @@ impl Node {
         if let Some(said) = recovery(op) {
             return self.recovered(principal, said, (Door::Request, ""));
         }
-        let open = matches!(op, Op::Nodes(_) | Op::Status(_) | Op::Clock(_) | Op::Ping(_));
+        let open = matches!(
+            op,
+            Op::Nodes(_) | Op::Status(_) | Op::Clock(_) | Op::Ping(_) | Op::Metrics(_)
+        );
         let Body::Whole(core) = &self.inner.body else { return Ok(()) };
         if !open && !principal.is_admin() {
             return Ok(());

@@ -70,6 +70,22 @@ pub fn kv_change(
     Ok(KvChange { key, value, expect, id, shared_with })
 }
 
+/// What a change is bound to: an `If-Match`, or `If-None-Match: *`, which wants that there is no such key.
+///
+/// # Errors
+/// When both are there, or the second wants something else.
+pub fn precondition<'a>(
+    if_match: Option<&'a str>,
+    if_none_match: Option<&str>,
+) -> Result<Option<&'a str>, Failure> {
+    match (if_match, if_none_match.map(str::trim)) {
+        (if_match, None) => Ok(if_match),
+        (None, Some("*")) => Ok(Some("0")),
+        (Some(_), Some(_)) => Err(invalid("If-Match and If-None-Match are not for one change")),
+        (None, Some(_)) => Err(invalid("of If-None-Match only '*' is understood")),
+    }
+}
+
 /// The version in an `If-Match`, in quotes or without; 0 is that of a key that is not there.
 ///
 /// # Errors
@@ -109,6 +125,15 @@ mod tests {
         ] {
             assert!(change(part, names, text).is_err(), "{part:?} {names:?} {text}");
         }
+    }
+
+    #[test]
+    fn a_change_is_bound_to_one_thing() {
+        assert_eq!(precondition(Some("7"), None).unwrap(), Some("7"));
+        assert_eq!(precondition(None, Some(" * ")).unwrap(), Some("0"));
+        assert_eq!(precondition(None, None).unwrap(), None);
+        precondition(Some("7"), Some("*")).unwrap_err();
+        precondition(None, Some("\"7\"")).unwrap_err();
     }
 
     #[test]

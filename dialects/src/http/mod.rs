@@ -9,9 +9,9 @@ use std::fmt;
 
 use proto::{ErrorCode, Failure};
 
-pub use change::{GroupPart, kv_change, version};
+pub use change::{GroupPart, kv_change, precondition, version};
 pub use message::{Drafted, posted, put};
-pub use query::Query;
+pub use query::{Query, segment};
 pub use read::{Reading, Report, events, messages, report};
 
 /// A refusal of what was asked.

@@ -90,6 +90,19 @@ impl Query {
     }
 }
 
+/// A text as one part of a path: what has a meaning there is encoded (RFC 3986, 2.3).
+#[must_use]
+pub fn segment(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+        out
+    })
+}
+
 /// Text with `%41` for `A` and `+` for a space.
 fn decoded(text: &str) -> Result<String, Failure> {
     let wrong = || {
@@ -117,6 +130,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_part_of_a_path_is_read_as_it_was(text: String) {
+            let encoded = segment(&text);
+            prop_assert!(!encoded.contains(['/', '?', '#', '+']));
+            prop_assert_eq!(decoded(&encoded).unwrap(), text);
+        }
+    }
 
     #[test]
     fn parameters_are_taken_once_and_none_is_left() {

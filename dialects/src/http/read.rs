@@ -1,6 +1,7 @@
 //! Reading messages and events: `since`, `until`, `mode`, `from`, `to`, `with`, `after`, `cursor`, `limit`,
 //! `follow`, `stale`.
 
+use proto::event::TYPES;
 use proto::wire::{Read, TimeMode};
 use proto::{Failure, Name, Stream};
 use views::place;
@@ -60,7 +61,12 @@ pub fn messages(query: Query, last_event_id: Option<&str>) -> Result<Reading, Fa
 pub fn events(query: Query, last_event_id: Option<&str>) -> Result<Reading, Failure> {
     let mut query = query;
     let kinds = query.one("types")?.unwrap_or_default();
-    let kinds = kinds.split(',').filter(|kind| !kind.is_empty()).map(str::to_owned).collect();
+    let kinds: Vec<_> =
+        kinds.split(',').filter(|kind| !kind.is_empty()).map(str::to_owned).collect();
+    if let Some(unknown) = kinds.iter().find(|kind| !TYPES.contains(&kind.as_str())) {
+        let known = TYPES.join(", ");
+        return Err(invalid(format!("there are no events '{unknown}'; the types are {known}")));
+    }
     let read = Read { to: Stream::Events.to_string(), ..Read::default() };
     Ok(Reading { kinds, ..ranged(query, read, last_event_id)? })
 }
@@ -185,6 +191,8 @@ mod tests {
         let got = events(query, None).unwrap();
         assert_eq!(got.kinds, ["join", "leave"]);
         assert_eq!(got.at(0).to, "$events");
+        let misspelt = events(Query::read(Some("types=join,leaf")).unwrap(), None).unwrap_err();
+        assert!(misspelt.message.contains("'leaf'"), "{misspelt}");
     }
 
     #[test]
