@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use clock::Hlc;
 use proto::Record;
-use proto::wire::{self, Instant, Op, Page, Position, Reply, TimePoint};
+use proto::wire::{self, Gap, Instant, Op, Page, Position, Reply, TimePoint};
 
 use crate::error::CtlError;
 use crate::filter::Filter;
@@ -36,6 +36,9 @@ pub(crate) struct Backwards<'a> {
     end: Page,
     /// How far the answer is complete.
     safe: Option<Hlc>,
+    /// Whether the question says where it begins: what retention has removed from there on is missing.
+    begins: bool,
+    gap: Option<Gap>,
 }
 
 impl<'a> Backwards<'a> {
@@ -47,6 +50,7 @@ impl<'a> Backwards<'a> {
         wanted: u64,
     ) -> Result<Self, CtlError> {
         // From a time that never comes: no record, only the place where the log ends now.
+        let begins = read.since.is_some() || !read.after.is_empty();
         let never = Instant::Hlc(Hlc::from_ns(u64::MAX).to_bytes().to_vec());
         let probe = wire::Read {
             since: Some(TimePoint { at: Some(never) }),
@@ -67,6 +71,8 @@ impl<'a> Backwards<'a> {
             read,
             end: page,
             safe: None,
+            begins,
+            gap: None,
         })
     }
 
@@ -78,6 +84,11 @@ impl<'a> Backwards<'a> {
     /// Up to when the answer is complete, as far as that is known.
     pub(crate) fn safe(&self) -> Option<Hlc> {
         self.safe
+    }
+
+    /// What is missing of what was looked at.
+    pub(crate) fn gap(&self) -> Option<Gap> {
+        self.gap
     }
 
     /// The question for what comes behind the place where this began.
@@ -118,6 +129,12 @@ impl<'a> Backwards<'a> {
                 self.safe = Hlc::from_slice(&page.safe);
             }
             read.go_on(&page);
+            if let Some(gap) = page.gap.filter(|_| self.begins) {
+                let known = self.gap.unwrap_or(gap);
+                let (from_seq, to_seq) =
+                    (known.from_seq.min(gap.from_seq), known.to_seq.max(gap.to_seq));
+                self.gap = Some(Gap { from_seq, to_seq, ..gap });
+            }
             let mut beyond = false;
             for record in page.records {
                 beyond |= record.seq >= self.before;

@@ -3,7 +3,7 @@
 use clock::Hlc;
 use clock::hlc::utc_text;
 use clock::overlap::Overlap;
-use proto::wire::{self, Empty, Op, Page, Position, Reply, SetCursor};
+use proto::wire::{self, Empty, Gap, Op, Page, Position, Reply, SetCursor};
 use proto::{Name, Record, Stream};
 use serde::Serialize;
 use views::gap::GapView;
@@ -169,9 +169,11 @@ async fn backwards(
             piece.reverse();
             sink.records(piece)?;
         }
+        sink.missing(back.gap())?;
         return Ok(back.safe());
     }
     let records = back.last(count).await?;
+    sink.missing(back.gap())?;
     sink.records(records)?;
     if args.follow && !sink.is_full() {
         follow(back.onwards(), session, sink).await?;
@@ -340,12 +342,7 @@ impl<'a> Sink<'a> {
 
     async fn take(&mut self, page: Page, gateway: &str, session: &Session) -> Result<(), CtlError> {
         self.note_staleness(gateway, page.behind_ms);
-        if let Some(gap) = page.gap {
-            let gap = self.gaps.meet(gap, self.out);
-            if self.hash.is_none() {
-                self.show_gap(&gap)?;
-            }
-        }
+        self.missing(page.gap)?;
         // A page that is shown in part is passed in part.
         let mut next = page.next;
         let mut records = page.records;
@@ -406,6 +403,13 @@ impl<'a> Sink<'a> {
             }),
             Shape::Json => records.iter().try_for_each(|record| self.element(record)),
         }
+    }
+
+    /// Says what retention has removed, if it has.
+    fn missing(&mut self, gap: Option<Gap>) -> Result<(), CtlError> {
+        let Some(gap) = gap else { return Ok(()) };
+        let gap = self.gaps.meet(gap, self.out);
+        if self.hash.is_none() { self.show_gap(&gap) } else { Ok(()) }
     }
 
     /// In the place of the records that are missing.

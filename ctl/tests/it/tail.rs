@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 
 use proto::Header;
-use proto::wire::{Instant, Op, Page, Position, Read, Reply};
+use proto::wire::{Gap, Instant, Op, Page, Position, Read, Reply};
 use proto::{ErrorCode, Record};
 
 use crate::node::{FakeNode, failure, record};
@@ -89,6 +89,36 @@ fn the_last_are_found_from_the_end() {
     assert_eq!(ulm, [2000, 3000, 4000, 5000]);
     assert!(requests <= 16, "{requests} requests");
     assert_eq!(seqs(&user, &["-n", "2", "--grep", "^message 4.00$"]), [4800, 4900]);
+}
+
+/// Of a log of which retention has removed the first 4,000. Meant to catch: a gap that nobody hears of.
+#[test]
+fn what_was_removed_is_told_to_who_says_where_to_begin() {
+    let user = User::with_cluster();
+    let _node = FakeNode::start(&user, |_, op| match op {
+        Op::Read(read) => {
+            let (after, from) = (read.after.first().map_or(0, |at| at.seq), read.after.is_empty());
+            let kept = vec![Position { shard: 1, seq: after.max(4000) }];
+            let gap = Gap { shard: 1, from_seq: after + 1, to_seq: 4000 };
+            let gap = (!from && after < 4000).then_some(gap);
+            let with = |reply| match reply {
+                Reply::Page(page) => Reply::Page(Page { gap, ..page }),
+                other => other,
+            };
+            answer(&Read { after: kept, ..read.clone() }).into_iter().map(with).collect()
+        }
+        _ => vec![failure(ErrorCode::Invalid)],
+    });
+    for args in [&["-n", "600", "--from", "3000"][..], &["--reverse", "--from", "3000"]] {
+        let run = user.run(&[&["read", "-o", "ndjson"], args].concat());
+        let said = text(&run.stderr);
+        assert_eq!(run.status.code(), Some(5), "{args:?}: {said}");
+        assert!(said.contains("seq 3000 to 4000"), "{args:?}: {said}");
+        assert_eq!(text(&run.stdout).lines().count(), 501, "{args:?}");
+    }
+    // What was found before it, or from wherever the log begins, lacks nothing.
+    assert_eq!(seqs(&user, &["-n", "3", "--from", "3000"]), [4996, 4998, 5000]);
+    assert_eq!(seqs(&user, &["-n", "600"]).len(), 500);
 }
 
 /// Meant to catch: pieces that are not turned round.
