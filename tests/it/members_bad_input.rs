@@ -44,7 +44,7 @@ fn bad_changes_of_nodes_and_groups_change_nothing() {
         (5, "n9", &["node", "demote", "n9"]),
         (5, "n9", &["node", "set", "n9", "--priority", "3"]),
         (6, "n1", &["node", "add", "n1"]),
-        (6, "n9", &["node", "step-down", "n9"]),
+        (5, "n9", &["node", "step-down", "n9"]),
         // A majority, or all.
         (6, "", &["-y", "node", "remove", "n1", "n2", "n3"]),
         (6, "", &["-y", "node", "remove", "n1", "n2", "n3", "--force"]),
