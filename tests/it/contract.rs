@@ -226,7 +226,7 @@ fn no_command_is_left_out() {
     // Those have tests of their own: here, in `smoke`, in `seeds_*`, and beside logctl itself.
     tried.extend(["delete", "cluster", "demo", "completion", "man"]);
     tried.extend(["bench", "chart", "chat", "dev", "group", "ping", "shell"]);
-    tried.extend(["doctor", "support-bundle"]);
+    tried.extend(["doctor", "generate", "support-bundle"]);
     assert_eq!(named, tried);
 }
 
