@@ -34,7 +34,7 @@ build: setup
 	$(CARGO) build $(FLAGS) --workspace --bins
 
 # So many seeds are part of every `make test`, and the planted bugs that are quickly found.
-SEEDS ?= 2000
+SEEDS ?= 500
 test: lint doc build
 	$(CARGO) test $(FLAGS) --workspace
 	@$(MAKE) --no-print-directory sim N=$(SEEDS)

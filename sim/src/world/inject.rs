@@ -176,11 +176,7 @@ impl World {
         };
         let primary = self.members().into_iter().find(leads);
         match (kind, primary) {
-            (Kind::Pause | Kind::ClockJump | Kind::DiskHang, Some(primary))
-                if self.random.percent(50) =>
-            {
-                primary
-            }
+            (Kind::Pause | Kind::ClockJump, Some(primary)) if self.random.percent(50) => primary,
             _ => at,
         }
     }
