@@ -13,6 +13,7 @@ use config::seed::Seed;
 use daemon::blocking::Blocking;
 use daemon::chance::Chance;
 use daemon::pause::Pause;
+use daemon::raft::EngineState;
 use daemon::start::{Parts, Running};
 use daemon::store::{Latency, Media, MemoryMedia, MemoryState, Opened, Store, StoreError};
 use daemon::tasks::Tasks;
@@ -323,6 +324,15 @@ impl Machine {
     #[must_use]
     pub fn process(&self) -> Option<Process> {
         self.process.lock().clone()
+    }
+
+    /// What the engine of its process is at, if it takes part.
+    #[must_use]
+    pub fn engine_state(&self) -> Option<EngineState> {
+        let process = self.process()?;
+        let view = process.running.node().engine()?.view();
+        let view = view.borrow().clone();
+        Some(view)
     }
 
     /// Why no process can run on it, if the last one said so.

@@ -382,15 +382,8 @@ impl World {
         let (machines, trace) = (self.machines.clone(), self.trace.clone());
         self.damaged.retain(|at, raft_id| {
             let machine = machines.get(*at).filter(|machine| machine.raft_id() != *raft_id);
-            let votes = machine.is_some_and(|machine| {
-                let process = machine.process();
-                let engine = process.as_ref().and_then(|process| process.running.node().engine());
-                engine.is_some_and(|engine| {
-                    let view = engine.view();
-                    let view = view.borrow();
-                    view.voters.contains(&view.id)
-                })
-            });
+            let state = machine.and_then(|machine| machine.engine_state());
+            let votes = state.is_some_and(|view| view.voters.contains(&view.id));
             if let Some(machine) = machine.filter(|_| votes) {
                 note!(trace, "{} is repaired", machine.name);
             }

@@ -169,11 +169,8 @@ impl World {
     /// nobody else.
     pub(super) fn aim(&mut self, kind: Kind) -> usize {
         let at = self.any();
-        let leads = |at: &usize| {
-            let process = self.machine(*at).process();
-            let engine = process.as_ref().and_then(|process| process.running.node().engine());
-            engine.is_some_and(|engine| engine.view().borrow().is_primary())
-        };
+        let leads =
+            |at: &usize| self.machine(*at).engine_state().is_some_and(|view| view.is_primary());
         let primary = self.members().into_iter().find(leads);
         match (kind, primary) {
             (Kind::Pause | Kind::ClockJump, Some(primary)) if self.random.percent(50) => primary,

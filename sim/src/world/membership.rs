@@ -195,9 +195,7 @@ impl World {
             let members = self.members().into_iter().map(|at| self.machine(at));
             let stores: BTreeSet<u64> = members.clone().map(|machine| machine.raft_id()).collect();
             let mut strangers = members.filter_map(|machine| {
-                let process = machine.process()?;
-                let view = process.running.node().engine()?.view();
-                let view = view.borrow();
+                let view = machine.engine_state()?;
                 let stranger = view.voters.iter().find(|id| !stores.contains(id)).copied();
                 stranger.filter(|_| view.is_primary())
             });
