@@ -87,6 +87,10 @@ impl Reading {
             after = after.max(position(&stored)?);
             resumes |= !stored.is_empty();
         }
+        // Who asks for what is fresh was never told of a place that this state does not have.
+        if !read.after.is_empty() && !read.stale {
+            inside(after, answered(&view, query::stats(&view))?.last_seq)?;
+        }
         let (from, to, with) = (read.from.clone(), read.to.clone(), read.with.clone());
         let closes_at = until.map(|until| query::closing(&view, until, mode)).transpose();
         let closes_at = answered(&view, closes_at)?;
@@ -214,9 +218,27 @@ fn position(positions: &[Position]) -> Result<u64, Failure> {
     }
 }
 
+/// Refuses a place behind the end of the log: what comes until then would be left out without a word.
+fn inside(after: u64, last: u64) -> Result<(), Failure> {
+    if after <= last {
+        return Ok(());
+    }
+    let message = format!("{SHARD}-{after} lies beyond the log's end, which is {SHARD}-{last}");
+    Err(Failure::new(ErrorCode::Invalid, message))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Seen to fail with every place taken.
+    #[test]
+    fn a_place_beyond_the_log_is_refused() {
+        inside(7, 7).unwrap();
+        let refused = inside(8, 7).unwrap_err();
+        assert_eq!(refused.error_code(), ErrorCode::Invalid);
+        assert!(refused.message.contains("1-8") && refused.message.contains("1-7"), "{refused}");
+    }
 
     #[test]
     fn instants_are_exact_or_relative_to_the_nodes_clock() {

@@ -57,6 +57,9 @@ fn without_a_certificate_only_the_health_is_answered() {
     let pki = cluster.dir().join("pki");
     let node = stranger.showing(pki.join("n2.crt"), pki.join("n2.key"));
     node.ask(&[&url(&cluster, "n1", "v1/nowhere")]).unwrap().refused(403, "denied").unwrap();
+    // It may scrape.
+    let scraped = node.ask(&[&url(&cluster, "n1", "metrics")]).unwrap();
+    assert!(scraped.status == 200 && scraped.body.contains("# TYPE logd_"), "{scraped:?}");
     let other = Cluster::create(1).unwrap();
     let pki = other.dir().join("pki");
     let foreign = stranger.showing(pki.join("admin.crt"), pki.join("admin.key"));
@@ -75,6 +78,8 @@ fn a_node_is_ready_while_it_would_serve_and_no_longer() {
         when(answer.status == 503 && answer.body.contains("[-]in-service"), answer.body)
     })
     .unwrap();
+    let answer = ask(&cluster, "readyz");
+    assert_eq!((answer.header("retry-after"), answer.header("cache-control")), ("1", "no-store"));
     let answer = ask(&cluster, "readyz?exclude=in-service&verbose");
     assert_eq!(answer.status, 200, "{answer:?}");
     assert!(answer.body.contains("[+]in-service excluded"), "{answer:?}");
@@ -101,6 +106,7 @@ fn a_node_is_ready_while_it_would_serve_and_no_longer() {
         let answer = ask(&cluster, "healthz");
         let verdict = answer.json().unwrap();
         let right = answer.status == 503 && verdict["exit_code"] == 11;
+        assert!(!right || answer.header("retry-after") == "1", "{answer:?}");
         when(right && verdict["healthy"] == false, answer.body)
     })
     .unwrap();
@@ -113,6 +119,54 @@ fn a_node_is_ready_while_it_would_serve_and_no_longer() {
         when(answer.status == 200, answer.body)
     })
     .unwrap();
+}
+
+/// A balancer hears that a node stops before its port is gone. Seen to fail with the port closed at once.
+#[test]
+fn who_asks_now_and_then_is_told_that_a_node_stops() {
+    let mut cluster = Cluster::start(1).unwrap();
+    let Some(stranger) = Curl::stranger(&cluster).unwrap() else { return };
+    let readyz = url(&cluster, "n1", "readyz");
+    until("a node that is ready", || {
+        let answer = stranger.ask(&[&readyz]).unwrap();
+        when(answer.status == 200, answer.body)
+    })
+    .unwrap();
+    cluster.set_away("n1");
+    cluster.node("n1").unwrap().signal(rustix::process::Signal::TERM).unwrap();
+    until("a node that says that it stops", || {
+        let answer = stranger.ask(&[&readyz]).map_err(|error| error.to_string()).unwrap();
+        when(answer.status == 503 && answer.body.contains("it is stopping"), answer.body)
+    })
+    .unwrap();
+    assert_eq!(cluster.node("n1").unwrap().ended().unwrap().code(), Some(0));
+}
+
+/// Seen to fail with a node that dials the primary until the time of the request is over.
+#[test]
+fn without_a_majority_a_write_is_refused_and_not_waited_for() {
+    let mut cluster = Cluster::start(3).unwrap();
+    let Some(stranger) = Curl::stranger(&cluster).unwrap() else { return };
+    cluster.register(&["alice"]).unwrap();
+    let alice = stranger.of(cluster.user(), "alice").unwrap();
+    cluster.wait_level().unwrap();
+    let primary = cluster.wait_primary("n1").unwrap();
+    let survivor = cluster.names().into_iter().find(|name| *name != primary).unwrap();
+    for name in cluster.names().into_iter().filter(|name| *name != survivor) {
+        cluster.set_away(&name);
+        cluster.kill(&name).unwrap();
+    }
+    let url = url(&cluster, &survivor, "v1/messages/m?to=alice");
+    // Much more time than curl has.
+    let put = ["-T", "-", "-H", "Logd-Timeout-Ms: 120000", &url];
+    let answer = until("a refusal that knows", || {
+        let answer = alice.ask_with(&put, b"hi").map_err(|error| error.to_string())?;
+        // What was handed over while the primary was believed to be there may have been done.
+        when(answer.status != 504, format!("{answer:?}")).map(|()| answer)
+    })
+    .unwrap();
+    answer.refused(503, "no-quorum").unwrap();
+    assert_ne!(answer.header("retry-after"), "");
 }
 
 #[test]

@@ -75,6 +75,12 @@ impl Moved {
         let nodes = others.map(|row| format!("https://{}", row.address)).collect();
         Self { next: next.map(place::text), nodes }
     }
+
+    /// Whether there is another node to go on at.
+    #[must_use]
+    pub fn leads_on(&self) -> bool {
+        !self.nodes.is_empty()
+    }
 }
 
 /// How a read in lines ends that was not over.
@@ -119,7 +125,10 @@ mod tests {
             [("n1", true, false), ("n2", false, false), ("n3", true, true), ("n4", true, false)];
         let nodes = rows.iter().map(|(name, up, drained)| row(name, *up, *drained)).collect();
         let nodes = Nodes { nodes, ..Nodes::default() };
-        let moved = Ended::Moved(Moved::new(None, &nodes, "n1"));
+        assert!(!Moved::new(None, &Nodes::default(), "n1").leads_on());
+        let moved = Moved::new(None, &nodes, "n1");
+        assert!(moved.leads_on());
+        let moved = Ended::Moved(moved);
         let text = serde_json::to_string(&moved).unwrap();
         assert_eq!(text, r#"{"moved":{"next":null,"nodes":["https://n4:7101"]}}"#);
     }

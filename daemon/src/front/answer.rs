@@ -1,13 +1,17 @@
 //! Answers: JSON, and errors as problem documents.
 
 use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use proto::{ErrorCode, Failure};
 use serde::Serialize;
 use views::Unreadable;
 use views::refusal::{RefusalView, retry_after_s};
+
+use super::asking::Asking;
 
 /// The media type of an error (RFC 9457).
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -60,6 +64,28 @@ impl IntoResponse for Refused {
         }
         response
     }
+}
+
+/// Tells whoever asks that the same may be answered otherwise in a moment.
+pub(super) const IN_A_MOMENT: (HeaderName, HeaderValue) =
+    (RETRY_AFTER, HeaderValue::from_static("1"));
+
+/// An answer that may be long.
+///
+/// # Errors
+/// `Busy` when it is more than the client's share.
+pub(super) fn long(
+    asking: Asking,
+    status: StatusCode,
+    text: Vec<u8>,
+    kind: &'static str,
+) -> Result<Response, Failure> {
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (CONTENT_LENGTH, HeaderValue::from(text.len())),
+        UNCACHED,
+    ];
+    Ok((status, headers, asking.long(text)?).into_response())
 }
 
 /// Something as JSON.

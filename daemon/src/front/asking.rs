@@ -3,16 +3,20 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::header::HeaderName;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::body::{Body, HttpBody as _};
+use axum::extract::{FromRequestParts, Path};
+use axum::http::header::{ACCEPT, HeaderName};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Version};
 use bytes::{Bytes, BytesMut};
 use clock::Hlc;
+use dialects::http::Query;
 use futures::StreamExt as _;
 use net::ClientRequest;
 use proto::limits::PAGE_BYTES_MAX;
 use proto::wire::{Op, Reply, Request};
 use proto::{ErrorCode, Failure};
+use serde::de::DeserializeOwned;
 
 use crate::node::Principal;
 use crate::pause;
@@ -23,6 +27,9 @@ use super::visit::Visit;
 
 /// Time for a request to come in whole.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// What is still taken of a body that is too long: whoever speaks HTTP/2 hears of it only once the body is
+/// sent, as its stream would be reset otherwise.
+const DRAINED_BYTES_MAX: usize = 64 << 20;
 /// Pieces in which a long answer is handed over: what is not taken yet stays counted.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -39,6 +46,74 @@ pub(super) struct Asking {
     pub(super) held: ClientRequest,
     pub(super) deadline_ms: u32,
     pub(super) causal_token: Vec<u8>,
+    version: Version,
+}
+
+/// What a handler of a client's path begins with: who is no client does not come so far.
+pub(super) struct Question {
+    pub(super) asking: Asking,
+    pub(super) query: Query,
+    pub(super) headers: HeaderMap,
+}
+
+impl FromRequestParts<Visit> for Question {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, visit: &Visit) -> Result<Self, Refused> {
+        let asking = visit.asking(parts)?;
+        let query = Query::read(parts.uri.query())?;
+        Ok(Self { asking, query, headers: parts.headers.clone() })
+    }
+}
+
+impl Question {
+    /// The request, where the path has no parameters.
+    ///
+    /// # Errors
+    /// When some are given.
+    pub(super) fn alone(self) -> Result<Asking, Failure> {
+        self.query.end()?;
+        Ok(self.asking)
+    }
+
+    /// Whether a media type is asked for by name.
+    ///
+    /// # Errors
+    /// When what is asked for is no text.
+    pub(super) fn accepts(&self, kind: &str) -> Result<bool, Failure> {
+        let mut kinds = Vec::new();
+        for value in self.headers.get_all(ACCEPT) {
+            let text = value.to_str();
+            kinds.extend(text.map_err(|error| Failure::new(ErrorCode::Invalid, error))?.split(','));
+        }
+        let name =
+            |text: &str| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        Ok(kinds.into_iter().any(|text| name(text) == kind))
+    }
+}
+
+/// What stands in the path. To be taken after [`Question`]: strangers are refused first.
+pub(super) struct InPath<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Visit> for InPath<T> {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, visit: &Visit) -> Result<Self, Refused> {
+        let path = Path::from_request_parts(parts, visit).await;
+        let read = path.map(|Path(inside)| Self(inside));
+        Ok(read.map_err(|error| Failure::new(ErrorCode::Invalid, error))?)
+    }
+}
+
+/// Something that is written so: a name, an id.
+///
+/// # Errors
+/// When it is none.
+pub(super) fn parsed<T>(text: &str) -> Result<T, Failure>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    text.parse().map_err(|error| Failure::new(ErrorCode::Invalid, error))
 }
 
 impl Visit {
@@ -46,7 +121,8 @@ impl Visit {
     ///
     /// # Errors
     /// For strangers; for a client that has too much open; when a header of ours is not understood.
-    pub(super) fn asking(&self, headers: &HeaderMap) -> Result<Asking, Refused> {
+    fn asking(&self, parts: &Parts) -> Result<Asking, Refused> {
+        let (headers, version) = (&parts.headers, parts.version);
         let (principal, seat) = self.known()?;
         let held = seat.request()?;
         let server = &self.front.0.server;
@@ -69,7 +145,7 @@ impl Visit {
             }
         };
         let (front, principal) = (self.front.clone(), principal.clone());
-        Ok(Asking { front, principal, held, deadline_ms, causal_token })
+        Ok(Asking { front, principal, held, deadline_ms, causal_token, version })
     }
 }
 
@@ -95,20 +171,30 @@ impl Asking {
     /// # Errors
     /// When it is longer than that, longer than `most`, or does not come.
     pub(super) async fn body(&mut self, body: Body, most: usize) -> Result<Bytes, Refused> {
+        let two = self.version == Version::HTTP_2;
+        let told = body.size_hint().lower();
+        // Whoever waits for a word before it sends so much need not send it.
+        if told > most as u64 && (!two || told > DRAINED_BYTES_MAX as u64) {
+            return Err(too_long(most));
+        }
         let read = async {
-            let (mut pieces, mut whole) = (body.into_data_stream(), BytesMut::new());
+            let (mut pieces, mut whole, mut beyond) = (body.into_data_stream(), BytesMut::new(), 0);
             while let Some(piece) = pieces.next().await {
                 let piece = piece.map_err(|error| {
                     Failure::new(ErrorCode::Invalid, format!("the body did not come: {error}"))
                 })?;
-                if whole.len() + piece.len() > most {
-                    let message = format!("a body of more than {most} bytes");
-                    return Err(Refused::with(Failure::new(ErrorCode::Invalid, message), 413));
+                if beyond > 0 || whole.len() + piece.len() > most {
+                    whole = BytesMut::new();
+                    beyond += piece.len();
+                    if beyond > DRAINED_BYTES_MAX {
+                        break;
+                    }
+                    continue;
                 }
                 whole.extend_from_slice(&piece);
                 self.held.grow_to(whole.len())?;
             }
-            Ok(whole.freeze())
+            if beyond > 0 { Err(too_long(most)) } else { Ok(whole.freeze()) }
         };
         tokio::time::timeout(REQUEST_TIME, read).await.unwrap_or_else(|_| {
             let message = format!("the body did not come in {} s", REQUEST_TIME.as_secs());
@@ -159,6 +245,14 @@ impl Asking {
         });
         Ok(Body::from_stream(pieces))
     }
+}
+
+/// What is said of a body that is longer than it may be.
+pub(super) fn too_long(most: usize) -> Refused {
+    Refused::with(
+        Failure::new(ErrorCode::Invalid, format!("a body of more than {most} bytes")),
+        413,
+    )
 }
 
 /// What is said of an answer that nobody asked for.

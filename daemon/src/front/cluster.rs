@@ -2,8 +2,6 @@
 //! groups, keys.
 
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
@@ -21,27 +19,15 @@ use views::node::{NodeLine, NodesView};
 use views::place;
 use views::settings::SettingsView;
 
-use super::answer::{Refused, json, unreadable};
-use super::asking::{Asking, header, unexpected};
-use super::messages::{InPath, accepts, long, text};
+use super::answer::{Refused, json, long, unreadable};
+use super::asking::{Asking, InPath, Question, header, parsed, unexpected};
 use super::page;
-use super::visit::Visit;
 
 /// Whether there are more keys than the answer has.
 const MORE: HeaderName = HeaderName::from_static("logd-more");
 
-/// No parameters.
-fn none(query: Option<&str>) -> Result<(), Failure> {
-    Query::read(query)?.end()
-}
-
-pub(super) async fn status(
-    State(visit): State<Visit>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Refused> {
-    let asking = visit.asking(&headers)?;
-    none(query.as_deref())?;
+pub(super) async fn status(question: Question) -> Result<Response, Refused> {
+    let asking = question.alone()?;
     let Reply::Status(status) = asking.ask(Op::Status(Empty {})).await? else {
         return Err(unexpected().into());
     };
@@ -49,13 +35,8 @@ pub(super) async fn status(
     Ok(json(StatusCode::OK, &StatusView::new(status, now_s)))
 }
 
-pub(super) async fn settings(
-    State(visit): State<Visit>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Refused> {
-    let asking = visit.asking(&headers)?;
-    none(query.as_deref())?;
+pub(super) async fn settings(question: Question) -> Result<Response, Refused> {
+    let asking = question.alone()?;
     let Reply::Status(status) = asking.ask(Op::Status(Empty {})).await? else {
         return Err(unexpected().into());
     };
@@ -66,13 +47,8 @@ pub(super) async fn settings(
     Ok(json(StatusCode::OK, &SettingsView::from(settings)))
 }
 
-pub(super) async fn nodes(
-    State(visit): State<Visit>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Refused> {
-    let asking = visit.asking(&headers)?;
-    none(query.as_deref())?;
+pub(super) async fn nodes(question: Question) -> Result<Response, Refused> {
+    let asking = question.alone()?;
     let Reply::Nodes(nodes) = asking.ask(Op::Nodes(Empty {})).await? else {
         return Err(unexpected().into());
     };
@@ -81,13 +57,8 @@ pub(super) async fn nodes(
     Ok(json(StatusCode::OK, &NodesView::new(lines)))
 }
 
-pub(super) async fn clock(
-    State(visit): State<Visit>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Refused> {
-    let asking = visit.asking(&headers)?;
-    none(query.as_deref())?;
+pub(super) async fn clock(question: Question) -> Result<Response, Refused> {
+    let asking = question.alone()?;
     let Reply::Clock(report) = asking.ask(Op::Clock(Empty {})).await? else {
         return Err(unexpected().into());
     };
@@ -96,14 +67,10 @@ pub(super) async fn clock(
 
 /// Moves a cursor of the caller: `?after=1-42`.
 pub(super) async fn set_cursor(
-    State(visit): State<Visit>,
-    path: InPath,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    Question { asking, mut query, .. }: Question,
+    InPath(name): InPath<String>,
 ) -> Result<StatusCode, Refused> {
-    let asking = visit.asking(&headers)?;
-    let name = text(path)?.parse::<Name>().map_err(|e| Failure::new(ErrorCode::Invalid, e))?;
-    let mut query = Query::read(query.as_deref())?;
+    let name: Name = parsed(&name)?;
     let after: Option<Position> = query
         .one("after")?
         .map(|text| {
@@ -122,27 +89,19 @@ pub(super) async fn set_cursor(
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn groups(
-    State(visit): State<Visit>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Refused> {
-    let asking = visit.asking(&headers)?;
-    none(query.as_deref())?;
+pub(super) async fn groups(question: Question) -> Result<Response, Refused> {
+    let asking = question.alone()?;
     let groups = asked_groups(&asking, String::new()).await?;
     let lines: Vec<_> = groups.groups.into_iter().map(GroupLine::from).collect();
     Ok(long(asking, StatusCode::OK, page::line(&lines)?, "application/json")?)
 }
 
 pub(super) async fn group(
-    State(visit): State<Visit>,
-    path: InPath,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    question: Question,
+    InPath(name): InPath<String>,
 ) -> Result<Response, Refused> {
-    let asking = visit.asking(&headers)?;
-    none(query.as_deref())?;
-    let name = text(path)?.parse::<Name>().map_err(|e| Failure::new(ErrorCode::Invalid, e))?;
+    let asking = question.alone()?;
+    let name: Name = parsed(&name)?;
     let groups = asked_groups(&asking, name.to_string()).await?;
     let group = groups.groups.into_iter().next().ok_or_else(unexpected)?;
     let whole = page::line(&WholeGroup::from(group))?;
@@ -157,57 +116,38 @@ async fn asked_groups(asking: &Asking, name: String) -> Result<Groups, Failure> 
 }
 
 pub(super) async fn create_group(
-    State(visit): State<Visit>,
-    path: InPath,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    question: Question,
+    InPath(name): InPath<String>,
 ) -> Result<Response, Refused> {
-    change_group(&visit, GroupPart::Create, (text(path)?, String::new()), query, &headers).await
+    change_group(question, GroupPart::Create, (name, String::new())).await
 }
 
 pub(super) async fn delete_group(
-    State(visit): State<Visit>,
-    path: InPath,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    question: Question,
+    InPath(name): InPath<String>,
 ) -> Result<Response, Refused> {
-    change_group(&visit, GroupPart::Delete, (text(path)?, String::new()), query, &headers).await
-}
-
-/// Group and member in the path, or why they are none.
-type TwoInPath = Result<Path<(String, String)>, PathRejection>;
-
-fn two(path: TwoInPath) -> Result<(String, String), Failure> {
-    path.map(|Path(two)| two).map_err(|error| Failure::new(ErrorCode::Invalid, error))
+    change_group(question, GroupPart::Delete, (name, String::new())).await
 }
 
 pub(super) async fn add_member(
-    State(visit): State<Visit>,
-    path: TwoInPath,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    question: Question,
+    InPath(names): InPath<(String, String)>,
 ) -> Result<Response, Refused> {
-    change_group(&visit, GroupPart::Add, two(path)?, query, &headers).await
+    change_group(question, GroupPart::Add, names).await
 }
 
 pub(super) async fn remove_member(
-    State(visit): State<Visit>,
-    path: TwoInPath,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    question: Question,
+    InPath(names): InPath<(String, String)>,
 ) -> Result<Response, Refused> {
-    change_group(&visit, GroupPart::Remove, two(path)?, query, &headers).await
+    change_group(question, GroupPart::Remove, names).await
 }
 
 async fn change_group(
-    visit: &Visit,
+    Question { asking, query, .. }: Question,
     part: GroupPart,
     (group, member): (String, String),
-    query: Option<String>,
-    headers: &HeaderMap,
 ) -> Result<Response, Refused> {
-    let asking = visit.asking(headers)?;
-    let query = Query::read(query.as_deref())?;
     let drawn = asking.front.0.server.node.draw_id();
     let change = part.change((&group, &member), query, drawn)?;
     let Reply::Groups(groups) = asking.ask(Op::Group(change)).await? else {
@@ -220,12 +160,8 @@ async fn change_group(
 
 /// Keys that begin with `?prefix=`, in pages: `?after=` the last one.
 pub(super) async fn keys(
-    State(visit): State<Visit>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    Question { asking, mut query, .. }: Question,
 ) -> Result<Response, Refused> {
-    let asking = visit.asking(&headers)?;
-    let mut query = Query::read(query.as_deref())?;
     let read = KvRead {
         key: query.one("prefix")?.unwrap_or_default(),
         prefix: true,
@@ -249,14 +185,11 @@ async fn asked_keys(asking: &Asking, op: Op) -> Result<KvRows, Failure> {
 
 /// One key; as JSON, or its value alone to whoever wants bytes.
 pub(super) async fn key(
-    State(visit): State<Visit>,
-    path: InPath,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    question: Question,
+    InPath(key): InPath<String>,
 ) -> Result<Response, Refused> {
-    let asking = visit.asking(&headers)?;
-    let key = text(path)?;
-    let mut query = Query::read(query.as_deref())?;
+    let bytes = question.accepts("application/octet-stream")?;
+    let Question { asking, mut query, .. } = question;
     let stale = query.flag("stale")?;
     query.end()?;
     let read = KvRead { key: key.clone(), stale, ..KvRead::default() };
@@ -265,32 +198,23 @@ pub(super) async fn key(
         .into_iter()
         .next()
         .ok_or_else(|| Failure::new(ErrorCode::NotFound, format!("there is no key '{key}'")))?;
-    let bytes = accepts(&headers, "application/octet-stream")?;
     shown(asking, row, bytes)
 }
 
 /// Sets a key to the bytes that came, at the version of `If-Match` if there is one.
 pub(super) async fn put_key(
-    State(visit): State<Visit>,
-    path: InPath,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    Question { mut asking, query, headers }: Question,
+    InPath(key): InPath<String>,
     body: Body,
 ) -> Result<Response, Refused> {
-    let mut asking = visit.asking(&headers)?;
-    let (key, query) = (text(path)?, Query::read(query.as_deref())?);
     let value = asking.body(body, KV_VALUE_BYTES_MAX).await?;
     change_key(asking, key, Some(value.to_vec()), query, &headers).await
 }
 
 pub(super) async fn delete_key(
-    State(visit): State<Visit>,
-    path: InPath,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    Question { asking, query, headers }: Question,
+    InPath(key): InPath<String>,
 ) -> Result<Response, Refused> {
-    let asking = visit.asking(&headers)?;
-    let (key, query) = (text(path)?, Query::read(query.as_deref())?);
     change_key(asking, key, None, query, &headers).await
 }
 

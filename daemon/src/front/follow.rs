@@ -50,7 +50,8 @@ pub(super) async fn begin(
     let (begun, has_begun) = oneshot::channel();
     let (to, mut from) = mpsc::channel::<Bytes>(1);
     let requests = asking.front.0.server.requests.clone();
-    let following = Following { asking, form, writer, to, last: None };
+    let began_at = read.after.first().copied();
+    let following = Following { asking, form, writer, to, last: None, began_at };
     // Tracked: a node that stops says where to go on before it goes.
     drop(requests.spawn_on(pause::inherit(following.run(read, begun)), &Handle::current()));
     match has_begun.await {
@@ -78,6 +79,8 @@ struct Following {
     to: mpsc::Sender<Bytes>,
     /// Up to where the reader has everything, and the place behind it.
     last: Option<(Hlc, Position)>,
+    /// Where it was before this answer, if it said so.
+    began_at: Option<Position>,
 }
 
 /// Nobody reads any more.
@@ -101,6 +104,12 @@ impl Following {
             return;
         }
         if self.form == Form::Events && self.send(RETRY.to_vec()).await.is_err() {
+            return;
+        }
+        if server.node.is_drained() && self.moved().leads_on() {
+            // Whoever reads by the list of nodes would not have come.
+            let drained = Failure::new(ErrorCode::Stopping, "the node is drained");
+            drop(self.end(&drained).await);
             return;
         }
         let mut safe = tokio::time::interval(SAFE_EVERY);
@@ -178,13 +187,22 @@ impl Following {
         self.send(text.unwrap_or_default()).await
     }
 
+    /// Where the reader is.
+    fn place(&self) -> Option<Position> {
+        self.last.as_ref().map(|(_, place)| *place).or(self.began_at)
+    }
+
+    fn moved(&self) -> Moved {
+        let node = &self.asking.front.0.server.node;
+        Moved::new(self.place().as_ref(), &node.nodes(), node.name().as_str())
+    }
+
     /// Says why it ends here, and where it goes on.
     async fn end(&mut self, failure: &Failure) -> Result<(), Gone> {
-        let place = self.last.as_ref().map(|(_, place)| *place);
+        let place = self.place();
         let leaves = matches!(failure.error_code(), ErrorCode::Stopping | ErrorCode::Repairing);
         let text = if leaves {
-            let node = &self.asking.front.0.server.node;
-            let moved = Moved::new(place.as_ref(), &node.nodes(), node.name().as_str());
+            let moved = self.moved();
             match self.form {
                 Form::Events => event(Some("moved"), place.as_ref(), &moved),
                 Form::Lines => line(&Ended::Moved(moved)),

@@ -6,24 +6,31 @@
 use std::time::Duration;
 
 use axum::extract::{RawQuery, State};
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use proto::wire::{Empty, Op, Reply, Request};
 use proto::{ErrorCode, Failure};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 use views::health::{StatusView, VerdictView};
 
 use crate::node::{Check, Deadline};
 
-use super::answer::{Refused, json};
+use super::answer::{IN_A_MOMENT, Refused, UNCACHED, json};
 use super::visit::Visit;
 
 /// How long a read may take of a node that is ready.
 const BARRIER_WITHIN: Duration = Duration::from_secs(1);
 /// How long what was found out is taken for true.
 const KNOWN_FOR: Duration = Duration::from_millis(500);
+/// Who has asked in this time is expected to ask again.
+const ASKS_WITHIN: Duration = Duration::from_secs(30);
+/// Longest that a node which stops waits to be asked whether it is ready.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
+/// Time for that answer to be written.
+const GOES_OUT_WITHIN: Duration = Duration::from_millis(100);
 /// Longest wait for the thread of the way of a message.
 const MOVES_WITHIN: Duration = Duration::from_secs(2);
 
@@ -35,6 +42,32 @@ pub(super) struct Lately<T>(Mutex<Option<(Instant, T)>>);
 impl<T> Default for Lately<T> {
     fn default() -> Self {
         Self(Mutex::new(None))
+    }
+}
+
+/// Those who ask whether this node is ready, and send clients elsewhere once they are told that it is not.
+#[derive(Debug, Default)]
+pub(super) struct Balancers {
+    asked: parking_lot::Mutex<Option<Instant>>,
+    told: CancellationToken,
+}
+
+impl Balancers {
+    /// Somebody was answered, and told that the node leaves if it does.
+    fn answered(&self, leaves: bool) {
+        *self.asked.lock() = Some(Instant::now());
+        if leaves {
+            self.told.cancel();
+        }
+    }
+
+    /// Completes once somebody who asks now and then was told that the node leaves; at once if nobody asks.
+    pub(super) async fn told(&self) {
+        let asks = self.asked.lock().is_some_and(|last| last.elapsed() < ASKS_WITHIN);
+        if asks && timeout(TOLD_WITHIN, self.told.cancelled()).await.is_ok() {
+            // The answer has to go out yet.
+            tokio::time::sleep(GOES_OUT_WITHIN).await;
+        }
     }
 }
 
@@ -86,9 +119,18 @@ impl Asked {
             (false, true) => "ok\n".to_owned(),
             (false, false) => format!("{what} check passed\n"),
         };
-        let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8")];
-        (status, headers, text).into_response()
+        let headers =
+            [(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")), UNCACHED];
+        later_if(failed, (status, headers, text).into_response())
     }
+}
+
+/// The answer of one that may be well in a moment says when to look again.
+fn later_if(failed: bool, mut response: Response) -> Response {
+    if failed {
+        response.headers_mut().extend([IN_A_MOMENT]);
+    }
+    response
 }
 
 /// Whether a restart would not help: the evidence that feeds the service manager's watchdog.
@@ -110,8 +152,10 @@ pub(super) async fn ready(State(visit): State<Visit>, RawQuery(query): RawQuery)
     let asked = Asked::read(query.as_deref());
     let front = &visit.front.0;
     let node = &front.server.node;
+    let leaves = node.is_leaving();
     let mut checks = node.ready();
-    if !asked.stale {
+    // One that stops says so at once.
+    if !asked.stale && !leaves {
         let barrier = || async {
             let reached = node.reach_barrier(Deadline::within(BARRIER_WITHIN)).await;
             reached.map_err(|failure| failure.message)
@@ -119,6 +163,7 @@ pub(super) async fn ready(State(visit): State<Visit>, RawQuery(query): RawQuery)
         let failed = front.readiness.asked(barrier).await.err();
         checks.push(Check { name: "barrier", failed });
     }
+    front.balancers.answered(leaves);
     asked.answer("readyz", checks)
 }
 
@@ -144,11 +189,9 @@ pub(super) async fn healthy(State(visit): State<Visit>) -> Result<Response, Refu
     };
     let view = StatusView::new(status, node.wall_unix_s());
     let verdict = VerdictView::new(&view, visit.known().is_ok());
-    let status = match verdict.exit_code {
-        0 => StatusCode::OK,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    Ok(json(status, &verdict))
+    let well = verdict.exit_code == 0;
+    let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok(later_if(!well, json(status, &verdict)))
 }
 
 impl<T: Clone> Lately<T> {
@@ -190,6 +233,25 @@ mod tests {
         assert_eq!((readiness.asked(barrier).await, count.get()), (Ok(()), 1));
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!((readiness.asked(barrier).await, count.get()), (Err("no".to_owned()), 2));
+    }
+
+    /// Seen to fail with: nobody waited for; somebody waited for who never asked, or long ago.
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_stops_waits_for_who_asks_now_and_then() {
+        let waited = async |balancers: &Balancers| {
+            let began = Instant::now();
+            balancers.told().await;
+            began.elapsed()
+        };
+        let balancers = Balancers::default();
+        assert_eq!(waited(&balancers).await, Duration::ZERO, "nobody asks");
+        balancers.answered(false);
+        assert_eq!(waited(&balancers).await, TOLD_WITHIN, "it asks no more");
+        tokio::time::advance(ASKS_WITHIN).await;
+        assert_eq!(waited(&balancers).await, Duration::ZERO, "it has not asked for long");
+        balancers.answered(false);
+        balancers.answered(true);
+        assert_eq!(waited(&balancers).await, GOES_OUT_WITHIN, "it was told");
     }
 
     #[test]

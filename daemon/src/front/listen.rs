@@ -109,9 +109,15 @@ impl Front {
         let Some(chain) = tls.peer_certificates() else { return Caller::Nobody };
         let proven = certs::peer_of(chain)
             .map_err(|error| Failure::new(ErrorCode::Denied, error))
-            .and_then(|peer: Peer| self.0.endpoint.seat(&peer).map(|seat| (peer, seat)));
+            .and_then(|peer: Peer| match peer.identity.role {
+                Role::Node => Ok((peer, None)),
+                Role::Client | Role::Admin => {
+                    self.0.endpoint.seat(&peer).map(|seat| (peer, Some(seat)))
+                }
+            });
         match proven {
-            Ok((peer, seat)) => {
+            Ok((peer, None)) => Caller::Node(Box::new(peer)),
+            Ok((peer, Some(seat))) => {
                 Caller::Known(Principal::of(&peer, self.0.server.node.name()), seat)
             }
             Err(failure) => Caller::Refused(failure),

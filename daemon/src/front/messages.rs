@@ -1,11 +1,9 @@
 //! Messages: sending, reading, one by its id, deleting; and the events of the cluster, which are read alike.
 
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, State};
-use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::http::header::{CONTENT_TYPE, HeaderName, LOCATION};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
 use dialects::http::{self, Drafted, Query, Reading};
 use proto::limits::BODY_BYTES_MAX;
 use proto::wire::{Delete, Get, Op, Page, Reply};
@@ -13,11 +11,10 @@ use proto::{ErrorCode, Executed, Failure, MessageId, Name};
 use views::place;
 use views::record::{AckView, RecordView, When};
 
-use super::answer::{Refused, json, unreadable};
-use super::asking::{Asking, header, unexpected};
+use super::answer::{Refused, json, long, unreadable};
+use super::asking::{Asking, InPath, Question, header, parsed, too_long, unexpected};
 use super::follow::{self, Form};
 use super::page;
-use super::visit::Visit;
 
 /// A message as JSON may take so much more than its body: base64, and its headers.
 const JSON_BYTES_MAX: usize = 2 * BODY_BYTES_MAX;
@@ -33,47 +30,27 @@ const END: HeaderName = HeaderName::from_static("logd-end");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// A name in the path, or why it is none.
-pub(super) type InPath = Result<Path<String>, PathRejection>;
-
-/// The text of it.
-///
-/// # Errors
-/// When it is no text.
-pub(super) fn text(path: InPath) -> Result<String, Failure> {
-    path.map(|Path(text)| text).map_err(|error| Failure::new(ErrorCode::Invalid, error))
-}
-
 /// Sends a message whose id is in the path.
 pub(super) async fn put(
-    State(visit): State<Visit>,
-    path: InPath,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    Question { mut asking, query, .. }: Question,
+    InPath(id): InPath<String>,
     body: Body,
 ) -> Result<Response, Refused> {
-    let mut asking = visit.asking(&headers)?;
-    let (id, query) = (text(path)?, Query::read(query.as_deref())?);
     let body = asking.body(body, BODY_BYTES_MAX).await?;
     send(&asking, http::put(&id, query, body)?).await
 }
 
 /// Sends a message whose id is in a header or in the body, or is drawn here.
 pub(super) async fn post(
-    State(visit): State<Visit>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    Question { mut asking, query, headers }: Question,
     body: Body,
 ) -> Result<Response, Refused> {
-    let mut asking = visit.asking(&headers)?;
     let key = header(&headers, &IDEMPOTENCY_KEY)?;
     let kind = header(&headers, &CONTENT_TYPE)?;
-    let query = Query::read(query.as_deref())?;
     let body = asking.body(body, JSON_BYTES_MAX).await?;
     if body.len() > BODY_BYTES_MAX && !kind.is_some_and(|kind| kind.starts_with("application/json"))
     {
-        let message = format!("a body of more than {BODY_BYTES_MAX} bytes");
-        return Err(Refused::with(Failure::new(ErrorCode::Invalid, message), 413));
+        return Err(too_long(BODY_BYTES_MAX));
     }
     send(&asking, http::posted(key, kind, query, body)?).await
 }
@@ -120,8 +97,9 @@ fn not_sent(failure: Failure, id: &str, drawn: bool) -> Refused {
     }
     if drawn && code.executed() == Executed::Unknown {
         let message = format!(
-            "{}. The node drew the id {id}: with it, as PUT /v1/messages/{id}, it is stored only once",
-            failure.message
+            "{}. The node drew the id {id}: with it, as PUT /v1/messages/{}, it is stored only once",
+            failure.message,
+            http::segment(id)
         );
         return Failure { message, ..failure }.into();
     }
@@ -130,14 +108,12 @@ fn not_sent(failure: Failure, id: &str, drawn: bool) -> Refused {
 
 /// One message by its id; as JSON, or its body alone to whoever wants bytes.
 pub(super) async fn get(
-    State(visit): State<Visit>,
-    path: InPath,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    question: Question,
+    InPath(id): InPath<String>,
 ) -> Result<Response, Refused> {
-    let asking = visit.asking(&headers)?;
-    let id: MessageId = parsed(&text(path)?)?;
-    let mut query = Query::read(query.as_deref())?;
+    let bytes = question.accepts("application/octet-stream")?;
+    let Question { asking, mut query, .. } = question;
+    let id: MessageId = parsed(&id)?;
     let (stale, from) = (query.flag("stale")?, sender(&mut query)?);
     query.end()?;
     let Reply::Record(record) =
@@ -145,7 +121,7 @@ pub(super) async fn get(
     else {
         return Err(unexpected().into());
     };
-    if !accepts(&headers, "application/octet-stream")? {
+    if !bytes {
         let view = RecordView::try_from(record).map_err(unreadable)?;
         return Ok(long(asking, StatusCode::OK, page::line(&view)?, "application/json")?);
     }
@@ -158,14 +134,10 @@ pub(super) async fn get(
 
 /// Deletes one.
 pub(super) async fn delete(
-    State(visit): State<Visit>,
-    path: InPath,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    Question { asking, mut query, .. }: Question,
+    InPath(id): InPath<String>,
 ) -> Result<Response, Refused> {
-    let asking = visit.asking(&headers)?;
-    let id: MessageId = parsed(&text(path)?)?;
-    let mut query = Query::read(query.as_deref())?;
+    let id: MessageId = parsed(&id)?;
     let (reason, from) = (query.one("reason")?.unwrap_or_default(), sender(&mut query)?);
     query.end()?;
     let delete = Delete { id: id.to_string(), reason, from };
@@ -180,39 +152,25 @@ fn sender(query: &mut Query) -> Result<String, Failure> {
     query.parsed::<Name>("from").map(|name| name.map(|name| name.to_string()).unwrap_or_default())
 }
 
-fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Failure> {
-    text.parse().map_err(|error| Failure::new(ErrorCode::Invalid, error))
-}
-
 /// Reads a page of messages, or follows them.
-pub(super) async fn list(
-    State(visit): State<Visit>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Refused> {
-    read(&visit, query, &headers, http::messages, page::Shown::Messages).await
+pub(super) async fn list(question: Question) -> Result<Response, Refused> {
+    read(question, http::messages, page::Shown::Messages).await
 }
 
 /// The same for the events of the cluster.
-pub(super) async fn events(
-    State(visit): State<Visit>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Refused> {
-    read(&visit, query, &headers, http::events, page::Shown::Events).await
+pub(super) async fn events(question: Question) -> Result<Response, Refused> {
+    read(question, http::events, page::Shown::Events).await
 }
 
 async fn read(
-    visit: &Visit,
-    query: Option<String>,
-    headers: &HeaderMap,
+    question: Question,
     understand: impl FnOnce(Query, Option<&str>) -> Result<Reading, Failure>,
     shown: page::Shown,
 ) -> Result<Response, Refused> {
-    let asking = visit.asking(headers)?;
-    let stream = accepts(headers, "text/event-stream")?;
-    let lines = accepts(headers, "application/x-ndjson")?;
-    let reading = understand(Query::read(query.as_deref())?, header(headers, &LAST_EVENT_ID)?)?;
+    let stream = question.accepts("text/event-stream")?;
+    let lines = question.accepts("application/x-ndjson")?;
+    let Question { asking, query, headers } = question;
+    let reading = understand(query, header(&headers, &LAST_EVENT_ID)?)?;
     let follows = reading.follows() || stream;
     let kinds = reading.kinds.clone();
     let now_ns = asking.front.0.server.node.node_clock().reading().now_ns;
@@ -252,30 +210,4 @@ fn one_page(
     let end = HeaderValue::from_static(if end { "true" } else { "false" });
     response.headers_mut().insert(END, end);
     Ok(response)
-}
-
-/// An answer that may be long.
-pub(super) fn long(
-    asking: Asking,
-    status: StatusCode,
-    text: Vec<u8>,
-    kind: &'static str,
-) -> Result<Response, Failure> {
-    let headers = [
-        (CONTENT_TYPE, HeaderValue::from_static(kind)),
-        (CONTENT_LENGTH, HeaderValue::from(text.len())),
-        super::answer::UNCACHED,
-    ];
-    Ok((status, headers, asking.long(text)?).into_response())
-}
-
-/// Whether a media type is asked for by name.
-pub(super) fn accepts(headers: &HeaderMap, kind: &str) -> Result<bool, Failure> {
-    let mut kinds = Vec::new();
-    for value in headers.get_all(ACCEPT) {
-        let text = value.to_str();
-        kinds.extend(text.map_err(|error| Failure::new(ErrorCode::Invalid, error))?.split(','));
-    }
-    let name = |text: &str| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    Ok(kinds.into_iter().any(|text| name(text) == kind))
 }

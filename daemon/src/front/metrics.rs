@@ -16,8 +16,13 @@ const NOWHERE: &str = "none";
 /// What a scrape returns.
 pub(super) async fn metrics(State(visit): State<Visit>) -> Result<Response, Refused> {
     let front = &visit.front.0;
-    let text = match (visit.known(), &front.open_metrics, &visit.caller) {
-        (Ok((principal, _)), _, _) => {
+    let open = match &visit.caller {
+        Caller::Nobody => front.open_metrics,
+        Caller::Node(peer) => front.server.node.is_member_key(peer),
+        Caller::Known(..) | Caller::Refused(_) => false,
+    };
+    let text = match visit.known() {
+        Ok((principal, _)) => {
             let request = Request { op: Some(Op::Metrics(Empty {})), ..Request::default() };
             match front.server.answer(principal, request).await.reply {
                 Some(Reply::Metrics(metrics)) => metrics.text,
@@ -25,10 +30,8 @@ pub(super) async fn metrics(State(visit): State<Visit>) -> Result<Response, Refu
                 _ => return Err(Failure::new(ErrorCode::Internal, "no metrics").into()),
             }
         }
-        (Err(_), Some(lately), Caller::Nobody) => {
-            lately.asked(|| Box::pin(front.server.node.metrics_text())).await
-        }
-        (Err(refused), _, _) => return Err(refused),
+        Err(_) if open => front.metrics.asked(|| Box::pin(front.server.node.metrics_text())).await,
+        Err(refused) => return Err(refused),
     };
     let headers = [(CONTENT_TYPE, views::metrics::CONTENT_TYPE), (CACHE_CONTROL, "no-store")];
     Ok((headers, text).into_response())

@@ -39,7 +39,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::server::Server;
 use crate::tasks::Tasks;
 
-use self::health::Lately;
+use self::health::{Balancers, Lately};
 
 /// What is spoken, the best first.
 const ALPNS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -63,9 +63,12 @@ struct Inner {
     acceptor: ArcSwap<TlsAcceptor>,
     strangers: Crowd<AbortHandle>,
     readiness: Lately<Result<(), String>>,
+    balancers: Balancers,
     verdict: Lately<Status>,
-    /// What is told to who shows no certificate, where that is wanted.
-    open_metrics: Option<Lately<String>>,
+    /// What Prometheus is told that is no client.
+    metrics: Lately<String>,
+    /// Whether that is told to who shows no certificate, too.
+    open_metrics: bool,
     /// Where the way of a message runs.
     core: Handle,
 }
@@ -98,12 +101,19 @@ impl Front {
             acceptor,
             strangers: Crowd::new(HTTP_STRANGERS_MAX),
             readiness: Lately::default(),
+            balancers: Balancers::default(),
             verdict: Lately::default(),
-            open_metrics: open_metrics.then(Lately::default),
+            metrics: Lately::default(),
+            open_metrics,
             core: Handle::current(),
         }));
         tasks.aside().keep("https", listen::run(front.clone(), listener));
         front
+    }
+
+    /// Completes once balancers know that the node stops, as far as there are any.
+    pub(crate) async fn balancers_told(&self) {
+        self.0.balancers.told().await;
     }
 
     /// Shows other certificates from now on.

@@ -1,30 +1,22 @@
 //! What the clocks' bounds were, from the log: the rows of `logctl clock report`.
 
-use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
-use dialects::http::{Query, Report, report};
+use dialects::http::{Report, report};
 use proto::wire::{Empty, Op, Reply};
 use proto::{ErrorCode, Failure};
 use views::history::{self, Entry, Range, RowView};
 
-use super::answer::Refused;
-use super::asking::{Asking, unexpected};
-use super::messages::long;
+use super::answer::{Refused, long};
+use super::asking::{Asking, Question, unexpected};
 use super::page;
-use super::visit::Visit;
 
 /// Entries that one report is made of at most: three nodes write so many in five days.
 const ENTRIES_MAX: usize = 20_000;
 
 /// `?since=1d&until=now&tolerance=50ms&node=n1`
-pub(super) async fn get(
-    State(visit): State<Visit>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Refused> {
-    let asking = visit.asking(&headers)?;
-    let Report { since, until, tolerance_us, node: only } = report(Query::read(query.as_deref())?)?;
+pub(super) async fn get(Question { asking, query, .. }: Question) -> Result<Response, Refused> {
+    let Report { since, until, tolerance_us, node: only } = report(query)?;
     let now_ns = asking.front.0.server.node.node_clock().reading().now_ns;
     let at = |when: Option<views::range::When>| when.map(|when| when.hlc(now_ns).ns);
     let range = Range { since_ns: at(since), until_ns: at(until), now_ns };

@@ -1,5 +1,6 @@
 //! One connection, and who is at its other end.
 
+use certs::Peer;
 use net::ClientSeat;
 use proto::{ErrorCode, Failure};
 
@@ -20,6 +21,8 @@ pub(super) struct Visit {
 pub(super) enum Caller {
     /// A client or an administrator, with its place at this node.
     Known(Principal, ClientSeat),
+    /// A node, which is no client; whether it is a member still is looked at when it asks.
+    Node(Box<Peer>),
     /// Somebody who shows no certificate.
     Nobody,
     /// Somebody whose certificate opens nothing here.
@@ -38,6 +41,13 @@ impl Visit {
                 let message = "this path is for clients: show a certificate, as with curl --cert \
                                CRT --key KEY";
                 Err(Refused::with(Failure::new(ErrorCode::Denied, message), 401))
+            }
+            Caller::Node(peer) => {
+                let message = format!(
+                    "{} is a node: its certificate opens /metrics, and this path is for clients",
+                    peer.identity
+                );
+                Err(Failure::new(ErrorCode::Denied, message).into())
             }
             Caller::Refused(failure) => Err(failure.clone().into()),
         }

@@ -26,6 +26,7 @@ const PATIENCE: Patience = Patience {
     news: Duration::from_millis(20),
     spare: Duration::ZERO,
     no_primary: None,
+    no_majority: Some(Duration::from_millis(500)),
     again: |_| true,
 };
 

@@ -33,6 +33,7 @@ const PATIENCE: Patience = Patience {
     news: AGAIN,
     spare: Duration::ZERO,
     no_primary: None,
+    no_majority: None,
     again: primary_may_change_that,
 };
 

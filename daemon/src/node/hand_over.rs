@@ -74,6 +74,14 @@ impl Node {
         heard.is_some_and(|heard| heard.is_up())
     }
 
+    /// Whether clients are kept away from this node.
+    pub(crate) fn is_drained(&self) -> bool {
+        match &self.inner.body {
+            Body::Whole(core) => core.standing.borrow().drained,
+            Body::Repairing(_) => false,
+        }
+    }
+
     /// Completes when clients are to be kept away from this node from now on.
     pub(crate) async fn drained(&self) {
         let Body::Whole(core) = &self.inner.body else { return std::future::pending().await };

@@ -38,6 +38,7 @@ const PATIENCE: Patience = Patience {
     news: Duration::from_millis(50),
     spare: Duration::from_millis(100),
     no_primary: None,
+    no_majority: None,
     again: primary_may_change_that,
 };
 /// Longest wait of a signer for the admission to be applied.

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use net::{Lane, PeerAddr};
+use net::{FrameRx, FrameTx, Lane, PeerAddr};
 use prost::Message as _;
 use proto::peer::{PeerOp, PeerRequest};
 use proto::wire::{Reply, Response};
@@ -22,6 +22,11 @@ use tokio::time::Instant;
 use crate::raft::{EngineState, Role, peer_address};
 
 use super::{Core, Deadline, Node};
+
+/// A majority that does not answer this often, one look after the other, is not there.
+const NO_MAJORITY_LOOKS: u32 = 5;
+/// Between two of these looks.
+const NO_MAJORITY_LOOK: Duration = Duration::from_millis(100);
 
 /// Where the primary is.
 pub(super) enum Primary {
@@ -41,6 +46,8 @@ pub(super) struct Patience {
     pub(super) spare: Duration,
     /// Longest time without a primary, after which whoever asked may look elsewhere.
     pub(super) no_primary: Option<Duration>,
+    /// Longest time without a majority, after which no primary can be expected.
+    pub(super) no_majority: Option<Duration>,
     /// After which failures another try makes sense.
     pub(super) again: fn(ErrorCode) -> bool,
 }
@@ -104,12 +111,14 @@ pub(super) fn primary_may_change_that(code: ErrorCode) -> bool {
 
 impl Patience {
     /// Whether there is no further try after one that ended with `code` and left so much time, asked
-    /// for since so long.
-    fn ends(&self, code: ErrorCode, left: Duration, since: Duration) -> bool {
+    /// for since so long. `majority`: whether so many voters answer that there may be a primary.
+    fn ends(&self, code: ErrorCode, left: Duration, since: Duration, majority: bool) -> bool {
         let late = left.is_zero() || left < self.spare;
-        let nobody =
-            code == ErrorCode::NoQuorum && self.no_primary.is_some_and(|most| since > most);
-        late || nobody || !(self.again)(code)
+        let longer = |than: Option<Duration>| than.is_some_and(|most| since > most);
+        let unreached = matches!(code, ErrorCode::NoQuorum | ErrorCode::NotPrimary);
+        let nobody = code == ErrorCode::NoQuorum && longer(self.no_primary);
+        let hopeless = unreached && !majority && longer(self.no_majority);
+        late || nobody || hopeless || !(self.again)(code)
     }
 }
 
@@ -129,7 +138,9 @@ impl Tries<'_> {
         self.unknown |= code.executed() == Executed::Unknown;
         let left = self.deadline.left();
         let gave_up = |unknown| Err(GaveUp { last, unknown });
-        if self.patience.ends(code, left, self.began.elapsed()) || self.node.is_leaving() {
+        let majority = self.node.majority_answers(self.core);
+        if self.patience.ends(code, left, self.began.elapsed(), majority) || self.node.is_leaving()
+        {
             return gave_up(self.unknown);
         }
         match news(&mut self.changes, &mut self.seen, self.patience.news.min(left)).await {
@@ -251,13 +262,43 @@ impl Node {
     ) -> Result<bytes::Bytes, Failure> {
         let mut view = core.engine.view();
         let deposed = view.wait_for(|view| view.primary != Some(primary.raft_id));
+        let asked = async {
+            let stream = tokio::select! {
+                stream = self.request_stream(primary, deadline) => stream?,
+                () = self.no_majority(core) => {
+                    let message = format!("{} and others do not answer", primary.name);
+                    return Err(Failure::new(ErrorCode::NoQuorum, message));
+                }
+            };
+            exchange(primary, stream, op, deadline).await
+        };
         tokio::select! {
-            answer = self.ask_peer(primary, op, deadline) => answer,
+            answer = asked => answer,
             // Also when the engine ended: nothing will be answered either.
             _ = deposed => {
                 let message = format!("{} is no longer the primary", primary.name);
                 Err(Failure::new(ErrorCode::Unknown, message))
             }
+        }
+    }
+
+    /// Whether so many voters answer this node, itself included, that there may be a primary.
+    fn majority_answers(&self, core: &Core) -> bool {
+        let view = core.engine.view();
+        let view = view.borrow();
+        let answers = |id: &&u64| {
+            let name = view.members.get(*id).map_or("", |member| member.name.as_str());
+            **id == view.id || self.inner.members.heard(name).is_some_and(|heard| heard.is_up())
+        };
+        view.voters.iter().filter(answers).count() * 2 > view.voters.len()
+    }
+
+    /// Completes once no majority has answered for a while.
+    async fn no_majority(&self, core: &Core) {
+        let mut looks = 0;
+        while looks < NO_MAJORITY_LOOKS {
+            tokio::time::sleep(NO_MAJORITY_LOOK).await;
+            looks = if self.majority_answers(core) { 0 } else { looks + 1 };
         }
     }
 
@@ -268,27 +309,45 @@ impl Node {
         op: PeerOp,
         deadline: Deadline,
     ) -> Result<bytes::Bytes, Failure> {
+        let stream = self.request_stream(peer, deadline).await?;
+        exchange(peer, stream, op, deadline).await
+    }
+
+    /// A stream for one request to another node.
+    async fn request_stream(
+        &self,
+        peer: &PeerAddr,
+        deadline: Deadline,
+    ) -> Result<(FrameTx, FrameRx), Failure> {
         let not_sent = |error: &dyn std::fmt::Display| {
             Failure::new(ErrorCode::NotPrimary, format!("{}: {error}", peer.name))
-        };
-        let lost = |error: &dyn std::fmt::Display| {
-            Failure::new(ErrorCode::Unknown, format!("{}: {error}", peer.name))
         };
         let opened = self.inner.link.open(peer, Lane::Request);
         let opened = tokio::time::timeout_at(deadline.at(), opened).await;
         let opened = opened.map_err(|_| not_sent(&"no connection in time"))?;
-        let (mut tx, mut rx) = opened.map_err(|error| not_sent(&error))?;
-        let exchange = async {
-            tx.send_message(&PeerRequest { op: Some(op) }).await?;
-            tx.finish().await?;
-            rx.recv().await
-        };
-        match tokio::time::timeout_at(deadline.at(), exchange).await {
-            Ok(Ok(Some(answer))) => Ok(answer),
-            Ok(Ok(None)) => Err(lost(&"it ended without an answer")),
-            Ok(Err(error)) => Err(lost(&error)),
-            Err(_) => Err(lost(&"no answer in time")),
-        }
+        opened.map_err(|error| not_sent(&error))
+    }
+}
+
+async fn exchange(
+    peer: &PeerAddr,
+    (mut tx, mut rx): (FrameTx, FrameRx),
+    op: PeerOp,
+    deadline: Deadline,
+) -> Result<bytes::Bytes, Failure> {
+    let lost = |error: &dyn std::fmt::Display| {
+        Failure::new(ErrorCode::Unknown, format!("{}: {error}", peer.name))
+    };
+    let exchange = async {
+        tx.send_message(&PeerRequest { op: Some(op) }).await?;
+        tx.finish().await?;
+        rx.recv().await
+    };
+    match tokio::time::timeout_at(deadline.at(), exchange).await {
+        Ok(Ok(Some(answer))) => Ok(answer),
+        Ok(Ok(None)) => Err(lost(&"it ended without an answer")),
+        Ok(Err(error)) => Err(lost(&error)),
+        Err(_) => Err(lost(&"no answer in time")),
     }
 }
 
@@ -300,6 +359,7 @@ mod tests {
         news: Duration::from_millis(20),
         spare: Duration::from_millis(60),
         no_primary: Some(Duration::from_secs(3)),
+        no_majority: Some(Duration::from_millis(500)),
         again: primary_may_change_that,
     };
 
@@ -320,12 +380,22 @@ mod tests {
             (ErrorCode::Busy, 5000, 0, true),
             (ErrorCode::Internal, 5000, 0, true),
         ] {
-            let ended = PATIENCE.ends(code, ms(left_ms), ms(since_ms));
+            let ended = PATIENCE.ends(code, ms(left_ms), ms(since_ms), true);
             assert_eq!(ended, ends, "{code:?}, {left_ms} ms left, after {since_ms} ms");
         }
         // Without time left nothing waits, or a loop would spin.
         let none = Patience { spare: Duration::ZERO, no_primary: None, ..PATIENCE };
-        assert!(none.ends(ErrorCode::NotPrimary, Duration::ZERO, Duration::ZERO));
+        assert!(none.ends(ErrorCode::NotPrimary, Duration::ZERO, Duration::ZERO, true));
+        // Without a majority nobody can lead. What may have been done is asked for as long as there is time.
+        for (code, since_ms, ends) in [
+            (ErrorCode::NoQuorum, 500, false),
+            (ErrorCode::NoQuorum, 501, true),
+            (ErrorCode::NotPrimary, 501, true),
+            (ErrorCode::Unknown, 9000, false),
+        ] {
+            let ended = PATIENCE.ends(code, ms(900), ms(since_ms), false);
+            assert_eq!(ended, ends, "{code:?}, after {since_ms} ms without a majority");
+        }
     }
 
     /// Seen to fail with the former primary's word passed on as the gateway's own: clients were told of damage

@@ -79,8 +79,7 @@ impl Node {
         if self.is_leaving() {
             return Some("it is stopping".to_owned());
         }
-        let Body::Whole(core) = &self.inner.body else { return None };
-        core.standing.borrow().drained.then(|| "it is drained".to_owned())
+        self.is_drained().then(|| "it is drained".to_owned())
     }
 
     fn certificate_over(&self) -> Option<String> {

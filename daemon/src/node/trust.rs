@@ -96,6 +96,11 @@ impl Node {
         self.inner.trust.changes()
     }
 
+    /// Whether a certificate is that of a member, with the key that the table has for it.
+    pub(crate) fn is_member_key(&self, peer: &Peer) -> bool {
+        peer.identity.cluster == self.inner.identity.cluster && self.inner.trust.knows(peer)
+    }
+
     /// Asks the members that this node knows about a stranger.
     async fn ask_about(&self, peer: &Peer, store: StoreKey) {
         let deadline = Deadline::within(VOUCH_WITHIN);

@@ -19,11 +19,13 @@ use super::{Core, Deadline, Node, Principal, instants};
 
 /// What the primary is told to be done earlier, at most, for its own "too late" to arrive in time.
 const GRACE_MAX: Duration = Duration::from_millis(250);
-/// A gateway without a primary gives up after 3 s, so that the client can look elsewhere.
+/// A gateway without a primary gives up after 3 s, so that the client can look elsewhere, and at once where
+/// none can be expected.
 const PATIENCE: Patience = Patience {
     news: Duration::from_millis(20),
     spare: Duration::from_millis(60),
     no_primary: Some(Duration::from_secs(3)),
+    no_majority: Some(Duration::from_millis(500)),
     again: primary_may_change_that,
 };
 

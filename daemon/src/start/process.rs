@@ -166,7 +166,7 @@ async fn until_the_end(
     let tasks = &running.tasks.aside();
     keep_certificate(&running.node, &config.tls, &reloads.trigger(), tasks);
     note_members(&running.node, config, tasks);
-    let (endpoint, node) = (endpoint.clone(), running.node.clone());
+    let (endpoint, node, told) = (endpoint.clone(), running.node.clone(), front.clone());
     let take = move |node_identity: NodeIdentity| {
         endpoint.reload(&node_identity.credentials)?;
         if let Some(front) = &front {
@@ -196,7 +196,8 @@ async fn until_the_end(
     }
     tokio::select! {
         () = stop.cancelled() => {
-            running.stop().await;
+            let told = async { if let Some(front) = told { front.balancers_told().await } };
+            running.stop_once(told).await;
             Ok(())
         }
         why = running.ended() => Err(why),

@@ -107,6 +107,11 @@ impl Running {
     /// Stops the node in order: it hands the primary role over, answers what is under way, says
     /// goodbye, and closes the store.
     pub async fn stop(&self) {
+        self.stop_once(std::future::ready(())).await;
+    }
+
+    /// The same, but it answers until something has come to pass: somebody has to hear that it stops.
+    pub(super) async fn stop_once(&self, heard: impl Future<Output = ()>) {
         tracing::info!("stopping");
         self.node.leave();
         self.server.drain.cancel();
@@ -114,6 +119,7 @@ impl Running {
             self.node.hand_over(engine).await;
             self.node.stop_noted(engine).await;
         }
+        heard.await;
         self.server.requests.close();
         if tokio::time::timeout(DRAIN_WITHIN, self.server.requests.wait()).await.is_err() {
             tracing::warn!("requests were still under way; their clients ask other nodes");

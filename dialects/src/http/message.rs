@@ -66,6 +66,10 @@ pub fn posted(
         return raw(key, query, body);
     }
     query.end()?;
+    // A list of the fields in their order would be taken as well.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(invalid("the body is no message as JSON: {\"to\": …, \"body\": …} is wanted"));
+    }
     let written: Written = serde_json::from_slice(&body)
         .map_err(|error| invalid(format!("the body is no message as JSON: {error}")))?;
     let id = written.id.as_deref().map(str::parse::<MessageId>).transpose().map_err(invalid)?;
@@ -160,6 +164,7 @@ mod tests {
         assert!(!drawn.has_id());
     }
 
+    /// Seen to fail with a list of the fields taken for a message.
     #[test]
     fn json_is_read_strictly() {
         let got = json(r#"{"to":"bob","id":"m","headers":{"a":"1"},"body":"hi"}"#).unwrap();
@@ -169,6 +174,8 @@ mod tests {
         for bad in [
             "",
             "[]",
+            r#"["bob","m",{},"hi",null,false]"#,
+            r#"["bob","m",{},"hi"]"#,
             r#"{"to":"bob"}"#,
             r#"{"body":"hi"}"#,
             r#"{"to":"bob","body":"hi","body_b64":""}"#,

@@ -3,10 +3,14 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use proto::Failure;
 
 use super::invalid;
 
+/// What has a meaning in a part of a path, or may have one (RFC 3986, 2.3).
+const OUTSIDE_SEGMENTS: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
 /// More parameters than any question has.
 const PARAMETERS_MAX: usize = 128;
 
@@ -90,39 +94,29 @@ impl Query {
     }
 }
 
-/// A text as one part of a path: what has a meaning there is encoded (RFC 3986, 2.3).
+/// A text as one part of a path: what has a meaning there is encoded.
 #[must_use]
 pub fn segment(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-        out
-    })
+    utf8_percent_encode(text, OUTSIDE_SEGMENTS).to_string()
 }
 
-/// Text with `%41` for `A` and `+` for a space.
+/// Text with `%41` for `A` and `+` for a space. The crate takes a `%` that begins nothing for itself: here it
+/// is refused, as all that is not understood.
 fn decoded(text: &str) -> Result<String, Failure> {
     let wrong = || {
         let shown: String = text.chars().take(80).collect();
         invalid(format!("'{shown}' is no text in percent encoding, UTF-8"))
     };
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-                let (high, low) = digit(rest.next()).zip(digit(rest.next())).ok_or_else(wrong)?;
-                u8::try_from(high * 16 + low).map_err(|_| wrong())?
-            }
-            other => other,
-        });
+    let is_code = |rest: &str| {
+        let code = rest.as_bytes().get(..2);
+        code.is_some_and(|code| code.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !text.split('%').skip(1).all(is_code) {
+        return Err(wrong());
     }
-    String::from_utf8(bytes).map_err(|_| wrong())
+    let spaced = text.replace('+', " ");
+    let bytes = percent_decode_str(&spaced).decode_utf8();
+    bytes.map(std::borrow::Cow::into_owned).map_err(|_| wrong())
 }
 
 #[cfg(test)]
