@@ -27,6 +27,7 @@ mod answers;
 mod client;
 mod client_conn;
 mod crowd;
+mod due;
 mod endpoint;
 mod error;
 mod forwards;
@@ -54,6 +55,7 @@ pub use client::{
 };
 pub use client_conn::{ClientConn, Incoming, Numbered, ReplyTx, decode_numbered};
 pub use crowd::{Crowd, Place};
+pub use due::wait_until;
 pub use endpoint::{Accepted, Endpoint};
 pub use error::{CloseCode, LinkError, NetError, Refused};
 pub use forwards::{Batch, ForwardsRx, HandedOver, refuse_forwards};

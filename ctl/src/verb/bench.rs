@@ -15,7 +15,7 @@ use proto::ExitCode;
 use proto::wire::{self, Ack, Op, Position, Reply};
 use serde::Serialize;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::time::{Instant, interval};
 
 use crate::cli::{Bench, Globals, Policy};
 use crate::error::CtlError;
@@ -188,7 +188,7 @@ async fn drive(
             tokio::select! {
                 biased;
                 _ = &mut stop, if !ended => ended = true,
-                () = sleep_until(start + due.unwrap_or_default()), if due.is_some() => {
+                () = net::wait_until(start + due.unwrap_or_default()), if due.is_some() => {
                     break due.unwrap_or_default();
                 }
                 Some(end) = tasks.join_next(), if !tasks.is_empty() => done.extend(end.ok()),

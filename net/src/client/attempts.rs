@@ -14,12 +14,13 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use proto::wire::{Op, Reply, Response};
 use proto::{Action, ErrorCode};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::Inner;
 use super::ask::Miss;
 use super::call::{CallState, Next};
 use super::dial::Gateway;
+use crate::due::wait_until;
 
 /// Wait for an answer before another gateway is asked too; each further one is waited for twice as long.
 const HEDGE_AFTER: Duration = Duration::from_secs(1);
@@ -106,7 +107,9 @@ impl Attempts {
         loop {
             let (due, alone) = (self.due, self.under_way.is_empty());
             let reach = async {
-                sleep_until(due.unwrap_or_else(Instant::now)).await;
+                if let Some(due) = due {
+                    wait_until(due).await;
+                }
                 if alone {
                     Some(inner.reach(state).await)
                 } else {
