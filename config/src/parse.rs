@@ -248,12 +248,19 @@ fn clock_server(section: &Section<'_>) -> Option<Spot<ClockServer>> {
 }
 
 fn raft(section: &Section<'_>) -> Raft {
-    let heartbeat = section.number32("heartbeat_ms", "milliseconds", 10..=5000, 50);
+    let heartbeat = section.number32("heartbeat_ms", "milliseconds", 10..=5000, 100);
     let min = section.number32("election_min_ms", "milliseconds", 30..=30_000, 200);
     let max = section.number32("election_max_ms", "milliseconds", 60..=60_000, 400);
-    if min.value < 3 * heartbeat.value {
+    // A backup waits for so long at least, and for the random time behind that.
+    if max.value < 3 * heartbeat.value {
         let text = format!(
-            "{} is less than three heartbeats of {} ms: one lost packet would start an election",
+            "{} is less than three heartbeats of {} ms: lost packets would start an election",
+            max.value, heartbeat.value
+        );
+        section.wrong(max.at.max(heartbeat.at), "election_max_ms", text);
+    } else if min.value <= heartbeat.value {
+        let text = format!(
+            "{} is no more than the {} ms between heartbeats, which a vote may take as well",
             min.value, heartbeat.value
         );
         section.wrong(min.at.max(heartbeat.at), "election_min_ms", text);

@@ -161,8 +161,8 @@ key = "pki/{name}.key"
 
 const TAIL: &str = r#"
 [raft]
-# Milliseconds between two heartbeats of the primary. Default: 50.
-#heartbeat_ms = 50
+# Milliseconds between two heartbeats of the primary. Default: 100.
+#heartbeat_ms = 100
 
 # A backup that hears nothing for a random time between these two, in milliseconds, asks for an
 # election. Slow or distant links need more: 500 and 1000. Defaults: 200 and 400.

@@ -5,9 +5,10 @@ use std::time::Duration;
 use clock::ClockState;
 use clock::HlcClock;
 use clock::lead::{ClockFitness, Decision, Mint, OnLoss, Policy, Refusal, Situation};
-use model::query;
+use model::{Table, query};
 use proto::event::ClockCause;
 use proto::settings::OnLoss as OnLossSetting;
+use proto::wire::Settings;
 use proto::{Problem, ProblemCode};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -16,6 +17,7 @@ use super::fence::FenceWatch;
 use super::{LastDecision, Lead, Parts};
 use crate::peer_monitor::PeerMonitor;
 use crate::raft::{EngineState, Handle, Role};
+use crate::store::Kept;
 
 /// Between two looks at the situation.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -112,8 +114,8 @@ pub(super) struct Task {
     policy: Policy,
     fence: FenceWatch,
     started: Instant,
-    /// How far the state had been applied when the settings were read.
-    settings_at: Option<u64>,
+    /// The cluster's settings: read when they change, and not here, where heartbeats wait.
+    settings: Kept<Option<Settings>>,
     on_loss: OnLoss,
     before: DoneBefore,
 }
@@ -123,7 +125,8 @@ impl Task {
         let on_loss = lead.last.borrow().on_loss;
         let (fence, started) = (FenceWatch::default(), Instant::now());
         let before = DoneBefore::default();
-        Self { lead, parts, policy, fence, started, settings_at: None, on_loss, before }
+        let settings = Kept::new(Table::Settings);
+        Self { lead, parts, policy, fence, started, settings, on_loss, before }
     }
 
     pub(super) async fn run(mut self) {
@@ -142,7 +145,7 @@ impl Task {
 
     /// One look at the situation, and what follows from it.
     async fn look(&mut self) {
-        self.read_settings();
+        self.follow_settings();
         let view = self.parts.engine.view().borrow().clone();
         let others = view.voters.iter().filter(|id| **id != view.id);
         let others: Vec<_> =
@@ -154,19 +157,13 @@ impl Task {
         self.act(&view, &situation, decision).await;
     }
 
-    /// The cluster's settings, if the state has moved since they were read.
-    fn read_settings(&mut self) {
-        let applied = self.parts.engine.progress().borrow().index;
-        if applied.is_none() || applied == self.settings_at {
-            return;
-        }
-        let settings = match self.parts.store.snapshot().map(|view| query::settings(&view)) {
-            Ok(Ok(settings)) => settings,
-            Ok(Err(error)) => return tracing::error!(%error, "the settings cannot be read"),
+    /// Follows the cluster's settings.
+    fn follow_settings(&mut self) {
+        let settings = match self.parts.store.kept(&self.settings, |view| query::settings(view)) {
+            Ok(Some(settings)) => settings,
+            Ok(None) => return,
             Err(error) => return tracing::error!(%error, "the settings cannot be read"),
         };
-        self.settings_at = applied;
-        let Some(settings) = settings else { return };
         let max_error_ns = settings.max_clock_error_us.saturating_mul(1000);
         if max_error_ns != self.lead.node_clock.max_error_ns() {
             tracing::info!(max_error_us = settings.max_clock_error_us, "the cluster's setting");

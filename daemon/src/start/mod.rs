@@ -221,7 +221,7 @@ impl Basis {
         let just_joined = store.durable()?.last.is_none();
         take_part(&engine, &witness, just_joined, &tasks).await;
         let parts = lead::Parts::new(&engine, &members, &store, timing.election_max_ms);
-        lead.start(parts, config.clock.unsynced_start, &tasks.aside());
+        lead.start(parts, config.clock.unsynced_start, &tasks);
         let parts = proposer::Parts {
             engine: engine.clone(),
             node_clock: node_clock.clone(),
