@@ -23,6 +23,7 @@ use openraft::raft::{
 use openraft::{OptionalSend, RPCTypes, RaftNetworkFactory};
 use prost::Message as _;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::pause;
 
@@ -34,6 +35,8 @@ use super::types::{Member, Snapshot, Types, Vote};
 
 /// How long the next chunk of a snapshot, or its receipt, may take.
 const SNAPSHOT_IDLE: Duration = Duration::from_secs(30);
+/// How long a request that only says how far the log is committed waits for entries that say so as well.
+const BARE_WAITS: Duration = Duration::from_millis(1);
 /// First byte of a frame on the urgent lane that carries a message of the engine.
 pub(crate) const URGENT_RAFT: u8 = 1;
 /// First byte of a frame on the urgent lane that carries how a node is.
@@ -160,7 +163,7 @@ impl Peer {
             tx.finish().await.map_err(|error| unreachable(&error))?;
             receive(&mut rx).await
         };
-        let (mut exchange, since) = (std::pin::pin!(exchange), tokio::time::Instant::now());
+        let (mut exchange, since) = (std::pin::pin!(exchange), Instant::now());
         let answer = loop {
             match tokio::time::timeout(ttl, &mut exchange).await {
                 Ok(answer) => break answer,
@@ -373,13 +376,21 @@ async fn send_appends<S>(lane: Lane, mut tx: FrameTx, mut input: S, silent: Arc<
 where
     S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
 {
-    while let Some(request) = input.next().await {
+    let (mut company, mut next) = (Company::default(), input.next().await);
+    while let Some(request) = next.take() {
         if silent.load(Ordering::Relaxed) {
             break;
         }
         if lane == Lane::Append && request.entries.is_empty() {
             // It says how far the log is committed. Whoever waits here for just that goes first.
             tokio::task::yield_now().await;
+            if let Some(later) = company.overtaken_by(&mut input).await {
+                // That says so, too.
+                next = later;
+                continue;
+            }
+        } else {
+            company.entries(Instant::now());
         }
         let Some(request) = codec::encode_append(request) else {
             // The engine begins anew, and sees then that a snapshot has to go.
@@ -391,9 +402,42 @@ where
             tracing::debug!(%error, "an append stream ended");
             return;
         }
+        next = input.next().await;
     }
     if let Err(error) = tx.finish().await {
         tracing::debug!(%error, "an append stream ended");
+    }
+}
+
+/// Whether a request without entries is soon followed by one with some, as the last one was. Then it need not
+/// go: the others are woken once instead of twice.
+#[derive(Debug, Default)]
+struct Company {
+    /// When the last one without entries was there, and none with some since.
+    bare: Option<Instant>,
+    soon: bool,
+}
+
+impl Company {
+    /// Some entries are there.
+    fn entries(&mut self, now: Instant) {
+        if let Some(bare) = self.bare.take() {
+            self.soon = now < bare + BARE_WAITS;
+        }
+    }
+
+    /// What comes in the place of a request without entries, if there is soon something; the end of all, too.
+    async fn overtaken_by<S>(&mut self, input: &mut S) -> Option<Option<S::Item>>
+    where
+        S: Stream + Unpin,
+    {
+        self.bare = Some(Instant::now());
+        if !self.soon {
+            return None;
+        }
+        let next = tokio::time::timeout(BARE_WAITS, input.next()).await.ok();
+        self.soon = next.is_some();
+        next
     }
 }
 
@@ -444,5 +488,37 @@ impl Answers<'_> {
             Ok(_) => Err(unexpected()),
             Err(error) => Err(codec_error(&error)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Neither is each sent at once nor each held.
+    #[tokio::test(start_paused = true)]
+    async fn what_the_next_says_too_waits_for_it_where_that_is_soon() {
+        let (entries, mut input) = futures::channel::mpsc::unbounded();
+        let (mut company, began) = (Company::default(), Instant::now());
+        assert_eq!(company.overtaken_by(&mut input).await, None, "nobody knows yet");
+        company.entries(Instant::now());
+        for entry in [1, 2] {
+            entries.unbounded_send(entry).unwrap();
+            assert_eq!(company.overtaken_by(&mut input).await, Some(Some(entry)));
+            company.entries(Instant::now());
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        assert_eq!(company.overtaken_by(&mut input).await, None, "nothing came in time");
+        let waited = began.elapsed();
+        assert!(waited >= BARE_WAITS, "{waited:?}");
+        // What comes too late is no company.
+        company.entries(Instant::now());
+        entries.unbounded_send(3).unwrap();
+        assert_eq!(company.overtaken_by(&mut input).await, None);
+        assert_eq!(began.elapsed(), waited, "it is sent at once");
+        company.entries(Instant::now());
+        drop(entries);
+        assert_eq!(company.overtaken_by(&mut input).await, Some(Some(3)));
+        assert_eq!(company.overtaken_by(&mut input).await, Some(None), "the end");
     }
 }
