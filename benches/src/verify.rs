@@ -1,4 +1,4 @@
-//! Whether the messages that were acknowledged are there: promises P1 to P3 of the README, on every
+//! Whether the messages that were acknowledged are there: promises P1 to P3 (docs/promises.md), on every
 //! node.
 
 use std::collections::BTreeMap;

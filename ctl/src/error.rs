@@ -11,7 +11,7 @@ pub(crate) enum CtlError {
     /// answer.
     #[error("{what}")]
     Refused {
-        /// Exit code, from the table in the README.
+        /// Exit code, from the table in docs/troubleshooting.md.
         code: ExitCode,
         /// What was attempted and why it cannot be.
         what: String,

@@ -215,6 +215,18 @@ mod tests {
         }
     }
 
+    /// Seen to fail with "logctl node list" for "logctl nodes" in the page.
+    #[test]
+    fn every_hint_stands_in_the_page_about_trouble() {
+        let page = include_str!("../../docs/troubleshooting.md");
+        for asked in ALL {
+            for code in codes() {
+                let hint = asked.hint(code);
+                assert!(page.contains(hint), "{asked:?} {code:?}: {hint}");
+            }
+        }
+    }
+
     /// Meant to catch: one hint for all: an unknown node was looked for among the clients, and a taken
     /// name was to be sent with another id.
     #[test]

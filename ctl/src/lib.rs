@@ -1,8 +1,8 @@
 //! logctl, the command line.
 //!
 //! `cli` says what can be typed, `verb/` does it (one file a verb), `session` is the conversation
-//! with the cluster, `out` is the only place that prints. A command ends with an exit code from the
-//! README's table, and a failing one with a line that says what to try.
+//! with the cluster, `out` is the only place that prints. A command ends with an exit code of
+//! docs/troubleshooting.md, and a failing one with a line that says what to try.
 //!
 //! Not here: what answers look like (`views`), QUIC, retries and failover (`net`), certificates (`certs`), the daemon.
 

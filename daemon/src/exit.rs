@@ -18,7 +18,7 @@ use crate::logging::LoggingError;
 use crate::node_identity::ProofError;
 use crate::store::{StoreError, Trouble};
 
-/// The exit codes of `logd`; part of the README.
+/// The exit codes of `logd`; part of docs/troubleshooting.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {

@@ -186,7 +186,7 @@ impl ErrorCode {
         }
     }
 
-    /// The exit code of `logctl` (see the table in the README).
+    /// The exit code of `logctl` (see docs/troubleshooting.md).
     #[must_use]
     pub fn exit_code(self) -> ExitCode {
         match self {

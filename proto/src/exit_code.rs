@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// How a command ended that did not succeed; 0 is success, and the table in the README lists all.
+/// How a command ended that did not succeed; 0 is success, and docs/troubleshooting.md lists all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum ExitCode {

@@ -94,7 +94,7 @@ impl AtRest {
     }
 
     /// Waits until the others have noted, on their disks, all that the node holds now. What it has written
-    /// within the last second before all are killed nobody may know of (README, P6).
+    /// within the last second before all are killed nobody may know of (docs/promises.md, P6).
     fn remembered(&mut self) -> Result<(), Stop> {
         let others: Vec<_> = self.cluster.names().into_iter().filter(|name| name != NODE).collect();
         let saved = |cluster: &Cluster| -> anyhow::Result<Vec<_>> {

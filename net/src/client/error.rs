@@ -42,7 +42,7 @@ impl From<Failure> for ClientError {
 }
 
 impl ClientError {
-    /// The exit code of `logctl` (see the table in the README).
+    /// The exit code of `logctl` (see docs/troubleshooting.md).
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {

@@ -122,7 +122,7 @@ pub enum JoinError {
 }
 
 impl JoinError {
-    /// The exit code (see the table in the README).
+    /// The exit code (see docs/troubleshooting.md).
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {

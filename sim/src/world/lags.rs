@@ -71,7 +71,7 @@ impl World {
 
     /// Whether a machine's disk may lose what was durable: a majority has not, and holds what was
     /// acknowledged and remember it. Where one of two holders is damaged while the other is away, and the
-    /// third lacks what they held, nothing can tell (README, P6).
+    /// third lacks what they held, nothing can tell (docs/promises.md, P6).
     fn may_damage(&self, at: usize) -> bool {
         let mut others = self.members().into_iter().filter(|other| *other != at);
         let remembers = |machine: &Machine| {
