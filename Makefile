@@ -12,12 +12,13 @@ FLAGS := --release --locked
 BIN := $(CARGO_TARGET_DIR)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint doc deny check bench bench-peers sim sim-build bugs torture torture-long setup setup-test setup-torture setup-peers
+.PHONY: help demo build test lint doc deny check bench bench-peers sim sim-build bugs torture torture-long setup setup-test setup-torture setup-peers deb
 
 help:
 	@echo 'make demo    a three-node cluster on this machine: messages, a killed primary, nothing lost'
 	@echo 'make test    format, lints, documentation and all tests'
 	@echo 'make build   logd and logctl, in $(BIN)'
+	@echo 'make deb     Debian packages of logd and logctl, in $(DEBS)'
 	@echo 'make lint    format and lints'
 	@echo 'make check   everything of make test but the tests, and cargo deny where it is installed'
 	@echo 'make sim     whole clusters in virtual time under faults; N=2000 seeds, or SEED=7 again'
@@ -32,6 +33,14 @@ demo: build
 
 build: setup
 	$(CARGO) build $(FLAGS) --workspace --bins
+
+# Installs nothing; lintian looks at them where it is there.
+DEBS ?= $(CARGO_TARGET_DIR)/debian
+deb: build
+	@tools/deb $(BIN) $(DEBS)
+	@if lintian --version >/dev/null 2>&1; then \
+	lintian --allow-root --fail-on error,warning $(DEBS)/*.deb; \
+	else echo 'lintian is not installed: the packages are not checked'; fi
 
 # So many seeds are part of every `make test`, and the planted bugs that are quickly found.
 SEEDS ?= 500
