@@ -12,7 +12,7 @@ FLAGS := --release --locked
 BIN := $(CARGO_TARGET_DIR)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint doc deny check bench bench-peers sim sim-build bugs torture torture-long setup setup-test setup-torture setup-peers deb
+.PHONY: help demo build test lint doc deny check bench bench-peers sim sim-build bugs torture torture-long setup setup-test setup-torture setup-peers deb deb-test
 
 help:
 	@echo 'make demo    a three-node cluster on this machine: messages, a killed primary, nothing lost'
@@ -41,6 +41,10 @@ deb: build
 	@if lintian --version >/dev/null 2>&1; then \
 	lintian --allow-root --fail-on error,warning $(DEBS)/*.deb; \
 	else echo 'lintian is not installed: the packages are not checked'; fi
+
+# In a fresh root of Debian, as root, by mmdebstrap.
+deb-test: deb
+	@tools/deb-test $(DEBS)
 
 # So many seeds are part of every `make test`, and the planted bugs that are quickly found.
 SEEDS ?= 500
