@@ -2,6 +2,7 @@
 //!
 //! Not here: what the verbs do (`verb/`).
 
+mod access;
 mod admin;
 mod certs;
 mod chat;
@@ -26,6 +27,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use proto::Name;
 
+pub(crate) use self::access::Access;
 pub(crate) use self::admin::{Admin, AdminRecover};
 pub(crate) use self::certs::{Certs, CertsRenew};
 pub(crate) use self::chat::Chat;
@@ -172,6 +174,9 @@ pub(crate) enum Verb {
     /// The replicated dictionary: keys with one current value each
     #[command(subcommand)]
     Kv(Kv),
+    /// Access tokens: what stands for a client's certificate over HTTPS
+    #[command(subcommand)]
+    Access(Access),
     /// List the registered clients
     Clients(Clients),
     /// List the nodes

@@ -2,6 +2,7 @@
 //! who sends and to who removes a node.
 
 use proto::ErrorCode;
+use proto::token::TokenOp;
 use proto::wire::Op;
 
 /// What was asked for, as far as a hint depends on it.
@@ -23,6 +24,8 @@ pub(crate) enum Asked {
     Node,
     /// A token, made or revoked.
     Token,
+    /// An access token, made or revoked.
+    Access,
     /// A change of a group.
     Group,
     /// A change of a key.
@@ -49,7 +52,13 @@ impl Asked {
             Op::Register(_) => Self::Register,
             Op::Configure(_) => Self::Settings,
             Op::Member(_) | Op::Members(_) | Op::Route(_) | Op::Plan(_) => Self::Node,
-            Op::Token(_) | Op::Tokens(_) => Self::Token,
+            Op::Token(change) => match &change.op {
+                Some(TokenOp::CreateAccess(_) | TokenOp::RevokeAccess(_)) => Self::Access,
+                Some(TokenOp::Create(_) | TokenOp::Revoke(_) | TokenOp::AdmitClient(_)) | None => {
+                    Self::Token
+                }
+            },
+            Op::Tokens(_) => Self::Token,
             Op::Group(_) | Op::Groups(_) => Self::Group,
             Op::Kv(_) => Self::KvChange,
             Op::KvRead(_) => Self::KvRead,
@@ -113,6 +122,7 @@ impl Asked {
             Self::Register | Self::Node => "logctl nodes",
             Self::Settings | Self::Cluster => "logctl status",
             Self::Token => "logctl cluster token list, and logctl nodes for a home",
+            Self::Access => "logctl clients, and logctl access list",
             Self::Group => "logctl group list, and logctl clients for its members",
             Self::KvChange | Self::KvRead => "logctl kv list names the keys",
             Self::Admin => "logctl admin list",
@@ -130,6 +140,7 @@ impl Asked {
             Self::Settings => "logctl cluster settings",
             Self::Node => "logctl nodes says in which state each is",
             Self::Token => "logctl cluster token list",
+            Self::Access => "logctl access list, and logctl access revoke ID",
             Self::Group => "logctl group list",
             Self::KvChange | Self::KvRead => "logctl kv get KEY -o json shows value and version",
             Self::Admin => "logctl admin list",
@@ -148,6 +159,7 @@ impl Asked {
             Self::Settings => "logctl cluster set --help",
             Self::Node => "logctl node --help",
             Self::Token => "logctl cluster token --help",
+            Self::Access => "logctl access --help",
             Self::Group => "logctl group --help",
             Self::KvChange | Self::KvRead => "logctl kv --help",
             Self::Admin => "logctl admin --help",
@@ -167,6 +179,7 @@ impl Asked {
             Self::Settings => "logctl cluster settings shows whether it was done",
             Self::Node => "logctl nodes shows whether it was done",
             Self::Token => "logctl cluster token list shows whether it was done",
+            Self::Access => "logctl access list shows whether it was done",
             Self::Group => "logctl group list shows whether it was done",
             Self::KvChange => "logctl kv get KEY shows whether it was done",
             Self::Admin => "logctl admin list shows whether it was done",
@@ -178,7 +191,7 @@ impl Asked {
 mod tests {
     use super::*;
 
-    const ALL: [Asked; 16] = [
+    const ALL: [Asked; 17] = [
         Asked::Send { to_group: false },
         Asked::Send { to_group: true },
         Asked::Read { of_group: false },
@@ -189,6 +202,7 @@ mod tests {
         Asked::Settings,
         Asked::Node,
         Asked::Token,
+        Asked::Access,
         Asked::Group,
         Asked::KvChange,
         Asked::KvRead,

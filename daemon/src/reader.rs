@@ -231,7 +231,7 @@ fn inside(after: u64, last: u64) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    /// Seen to fail with every place taken.
+    /// Meant to catch: every place taken.
     #[test]
     fn a_place_beyond_the_log_is_refused() {
         inside(7, 7).unwrap();

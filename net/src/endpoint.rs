@@ -166,8 +166,8 @@ impl Endpoint {
     ///
     /// # Errors
     /// `Busy` beyond its share, else `Denied`.
-    pub fn seat(&self, peer: &Peer) -> Result<ClientSeat, Failure> {
-        self.0.admission.seat(&peer.identity).map(ClientSeat::new).map_err(|(code, reason)| {
+    pub fn seat(&self, who: &Identity) -> Result<ClientSeat, Failure> {
+        self.0.admission.seat(who).map(ClientSeat::new).map_err(|(code, reason)| {
             let busy = code == CloseCode::Busy;
             Failure::new(if busy { ErrorCode::Busy } else { ErrorCode::Denied }, reason)
         })

@@ -23,6 +23,8 @@ pub const SHARD: &str = "shard";
 pub const ALARM: &str = "alarm";
 /// The administrators changed.
 pub const ADMIN: &str = "admin";
+/// An access token was made or revoked.
+pub const ACCESS: &str = "access";
 /// A node turned somebody away whose key proves nothing: a removed node, an unknown key, a request in a
 /// name that the key is not entered for.
 pub const REFUSED: &str = "refused";
@@ -37,15 +39,16 @@ pub const AUDIT: &str = "audit";
 /// The cluster goes on with what one node holds, after the majority was lost.
 pub const LINEAGE: &str = "lineage";
 /// Every type of event.
-pub const TYPES: [&str; 15] = [
-    JOIN, SUSPECT, LEAVE, LEADER, MEMBER, REPAIR, CLOCK, SHARD, ALARM, ADMIN, REFUSED, SETTINGS,
-    CEILING, AUDIT, LINEAGE,
+pub const TYPES: [&str; 16] = [
+    JOIN, SUSPECT, LEAVE, LEADER, MEMBER, REPAIR, CLOCK, SHARD, ALARM, ADMIN, ACCESS, REFUSED,
+    SETTINGS, CEILING, AUDIT, LINEAGE,
 ];
 
 /// Whether events of a type are written by applying the change that they tell of, and by nobody else.
 #[must_use]
 pub fn is_of_the_log(kind: &str) -> bool {
-    [JOIN, SUSPECT, LEAVE, LEADER, MEMBER, REPAIR, SHARD, ADMIN, SETTINGS, LINEAGE].contains(&kind)
+    [JOIN, SUSPECT, LEAVE, LEADER, MEMBER, REPAIR, SHARD, ADMIN, ACCESS, SETTINGS, LINEAGE]
+        .contains(&kind)
 }
 
 /// Header that names the node that an event is about.

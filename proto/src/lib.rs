@@ -10,6 +10,7 @@
 // What is done for one more variant is decided where it is added, not by whoever comes by.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+pub mod access;
 pub mod address;
 pub mod admin;
 pub mod attest;
@@ -32,6 +33,7 @@ mod op;
 pub mod overview;
 pub mod peer;
 pub mod problem;
+pub mod proof;
 pub mod read;
 pub mod record;
 pub mod registry;
@@ -49,4 +51,5 @@ pub use identity::{ClusterId, Identity, Role};
 pub use name::{MessageId, Name, Stream};
 pub use op::Answering;
 pub use problem::{Gravity, Problem, ProblemCode};
+pub use proof::Proof;
 pub use record::{Header, Record, Tombstone};

@@ -181,6 +181,12 @@ pub const TOKEN_USES_MAX: u32 = 10_000;
 /// Longest life of a join token, in nanoseconds: 30 days. A secret in a shell's history should not
 /// outlive the reason it was made for.
 pub const TOKEN_TTL_MAX_NS: u64 = 30 * 24 * 3600 * 1_000_000_000;
+/// Access tokens of one client: one for each program that uses it, and some that are being replaced.
+pub const ACCESS_PER_CLIENT_MAX: usize = 16;
+/// Access tokens of one cluster that are remembered; the oldest dead ones make room.
+pub const ACCESS_MAX: usize = 4096;
+/// Longest life of an access token, in nanoseconds: 90 days, as a certificate's.
+pub const ACCESS_TTL_MAX_NS: u64 = 90 * 24 * 3600 * 1_000_000_000;
 /// Groups of one cluster.
 pub const GROUPS_MAX: usize = 10_000;
 /// Members of one group: it is listed whole, and each of them costs its readers nothing.

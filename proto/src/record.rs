@@ -60,7 +60,7 @@ pub struct Record {
     /// The node that took the request from the client.
     #[prost(string, tag = "9")]
     pub gateway: String,
-    /// SHA-256 of the sender's public key.
+    /// How the sender was proven, see [`crate::Proof`]: SHA-256 of its public key, or an access token.
     #[prost(bytes = "vec", tag = "10")]
     pub fingerprint: Vec<u8>,
     /// Hash of headers and body; stays when they are deleted.

@@ -6,6 +6,7 @@
 
 use prost::Message as _;
 
+use crate::access::{AccessView, CreateAccess};
 use crate::identity::{ClusterId, Role};
 
 /// In front of every token.
@@ -160,7 +161,7 @@ pub fn parse_id(text: &str) -> Option<[u8; ID_BYTES]> {
 
 const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
-fn base32(bytes: &[u8]) -> String {
+pub(crate) fn base32(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len().div_ceil(5) * 8);
     let (mut buffer, mut bits) = (0_u32, 0_u32);
     for &byte in bytes {
@@ -183,7 +184,7 @@ fn push(out: &mut String, five_bits: u32) {
     out.extend(ALPHABET.get(at).map(|&c| char::from(c)));
 }
 
-fn unbase32(text: &str) -> Result<Vec<u8>, TokenError> {
+pub(crate) fn unbase32(text: &str) -> Result<Vec<u8>, TokenError> {
     let mut out = Vec::with_capacity(text.len() * 5 / 8);
     let (mut buffer, mut bits) = (0_u32, 0_u32);
     for c in text.chars() {
@@ -205,11 +206,11 @@ fn unbase32(text: &str) -> Result<Vec<u8>, TokenError> {
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct TokenChange {
     /// Which.
-    #[prost(oneof = "TokenOp", tags = "1, 2, 3")]
+    #[prost(oneof = "TokenOp", tags = "1, 2, 3, 4, 5")]
     pub op: Option<TokenOp>,
 }
 
-/// What changes. The first two come from admins only, the last from nodes only.
+/// What changes. All come from admins only, but for what only nodes do: to admit.
 #[derive(Clone, PartialEq, Eq, prost::Oneof)]
 pub enum TokenOp {
     /// Remember a token.
@@ -222,6 +223,12 @@ pub enum TokenOp {
     /// name and key.
     #[prost(message, tag = "3")]
     AdmitClient(AdmitClient),
+    /// Remember an access token.
+    #[prost(message, tag = "4")]
+    CreateAccess(CreateAccess),
+    /// End an access token, and what is open with it.
+    #[prost(message, tag = "5")]
+    RevokeAccess(TokenId),
 }
 
 /// See [`TokenOp::Create`].
@@ -289,6 +296,9 @@ pub struct Tokens {
     /// The newest last.
     #[prost(message, repeated, tag = "1")]
     pub tokens: Vec<TokenView>,
+    /// Access tokens, the newest last.
+    #[prost(message, repeated, tag = "2")]
+    pub access: Vec<AccessView>,
 }
 
 /// A token as the cluster remembers it.

@@ -121,7 +121,7 @@ fn a_node_is_ready_while_it_would_serve_and_no_longer() {
     .unwrap();
 }
 
-/// A balancer hears that a node stops before its port is gone. Seen to fail with the port closed at once.
+/// A balancer hears that a node stops before its port is gone. Meant to catch: the port closed at once.
 #[test]
 fn who_asks_now_and_then_is_told_that_a_node_stops() {
     let mut cluster = Cluster::start(1).unwrap();
@@ -142,7 +142,7 @@ fn who_asks_now_and_then_is_told_that_a_node_stops() {
     assert_eq!(cluster.node("n1").unwrap().ended().unwrap().code(), Some(0));
 }
 
-/// Seen to fail with a node that dials the primary until the time of the request is over.
+/// Meant to catch: a node that dials the primary until the time of the request is over.
 #[test]
 fn without_a_majority_a_write_is_refused_and_not_waited_for() {
     let mut cluster = Cluster::start(3).unwrap();

@@ -174,7 +174,7 @@ fn bad_input_is_refused_and_changes_nothing() {
     let url_of = |path: &str| url(&cluster, "n1", path);
     let put = ["-T", "-", &url_of("messages/m?to=bob")];
     ask(&alice, &put, &large).refused(413, "invalid").unwrap();
-    // By HTTP/2 the answer is heard as well. Seen to fail with the rest of the body left unread.
+    // By HTTP/2 the answer is heard as well. Meant to catch: the rest of the body left unread.
     let larger = vec![b'x'; 5 << 20];
     let post = ["--data-binary", "@-", &url_of("messages?to=bob")];
     for version in ["--http1.1", "--http2"] {
@@ -287,7 +287,7 @@ fn a_followed_read_goes_on_over_a_killed_node_without_gap_or_repeat() {
     assert!(moved["nodes"].as_array().unwrap().contains(&json!(other)), "{moved}");
 }
 
-/// Seen to fail with a stream from a node that is drained already.
+/// Meant to catch: a stream from a node that is drained already.
 #[test]
 fn a_drained_node_sends_who_follows_elsewhere() {
     let Some((cluster, _, bob)) = clients(2) else { return };

@@ -2,6 +2,8 @@
 
 // `cfg(test)` always holds here; it tells clippy that helpers may unwrap like the tests they serve.
 #[cfg(test)]
+mod access;
+#[cfg(test)]
 mod admins;
 #[cfg(test)]
 mod bad_input;

@@ -11,8 +11,9 @@ use tests::Cluster;
 /// Fields that the product promises, and no other.
 pub(crate) const ACK: &[&str] =
     &["id", "shard", "seq", "stamp", "earliest", "latest", "primary", "gateway", "duplicate"];
-pub(crate) const RECORD: &[&str] =
-    &["seq", "stamp", "earliest", "latest", "from", "to", "id", "headers", "gateway", "body"];
+pub(crate) const RECORD: &[&str] = &[
+    "seq", "stamp", "earliest", "latest", "from", "proof", "to", "id", "headers", "gateway", "body",
+];
 /// A record of a list says also whether its order in real time is certain.
 pub(crate) const LISTED: &[&str] = &[
     "seq",
@@ -21,6 +22,7 @@ pub(crate) const LISTED: &[&str] = &[
     "latest",
     "order_certain",
     "from",
+    "proof",
     "to",
     "id",
     "headers",

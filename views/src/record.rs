@@ -6,7 +6,7 @@ use clock::hlc::utc_text;
 use clock::{Hlc, Stamp};
 use proto::record::read_stamp;
 use proto::wire::Ack;
-use proto::{Header, Record};
+use proto::{Header, Proof, Record};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -174,6 +174,8 @@ pub struct RecordView {
     #[serde(skip_serializing_if = "Option::is_none")]
     order_certain: Option<bool>,
     from: String,
+    /// How the sender was proven; `None` where the record does not say.
+    proof: Option<String>,
     to: String,
     id: String,
     headers: Headers,
@@ -182,6 +184,9 @@ pub struct RecordView {
     body: Body,
     #[serde(skip_serializing_if = "Option::is_none")]
     deleted: Option<DeletedView>,
+    /// Whether the sender was proven by less than a certificate.
+    #[serde(skip)]
+    weaker: bool,
     /// The stamp as people want to see it, and as programs do.
     #[serde(skip)]
     short: String,
@@ -255,18 +260,21 @@ impl TryFrom<Record> for RecordView {
             Ok(text) => Body::Text(Some(text)),
             Err(error) => Body::Bytes(error.into_bytes()),
         };
+        let proof = Proof::read(&record.fingerprint);
         Ok(Self {
             seq: record.seq,
             stamp: when.stamp(),
             earliest: when.earliest(),
             latest: when.latest(),
             from: record.from,
+            proof: proof.map(|proof| proof.to_string()),
             to: record.to,
             id: record.id,
             headers: record.headers.into(),
             gateway: record.gateway,
             body,
             deleted,
+            weaker: matches!(proof, Some(Proof::Token(_))),
             short: when.dated(None),
             times: vec![when.stamp()],
             order_certain: None,
@@ -332,10 +340,11 @@ impl Show for RecordView {
 
     fn row(&self) -> Vec<Cell> {
         let tone = if self.deleted.is_some() { Tone::Warning } else { Tone::Neutral };
+        let by = if self.weaker { " (token)" } else { "" };
         vec![
             self.seq.to_string().into(),
             self.short.as_str().into(),
-            self.from.as_str().into(),
+            format!("{}{by}", self.from).into(),
             self.to.as_str().into(),
             Cell::toned(self.text(), tone),
         ]

@@ -42,11 +42,27 @@ fn a_record_has_exactly_these_fields() {
             r#"{"seq":7,"stamp":"2026-11-21T01:30:45.123456789Z~0000002a","#,
             r#""earliest":"2026-11-21T01:30:45.121556789Z","#,
             r#""latest":"2026-11-21T01:30:45.124256789Z","#,
-            r#""from":"alice","to":"bob","id":"order-7","headers":{"z":"1, 3","a":"2"},"#,
+            r#""from":"alice","proof":null,"to":"bob","id":"order-7","#,
+            r#""headers":{"z":"1, 3","a":"2"},"#,
             r#""gateway":"n2","body":"hello\tbob\n"}"#,
             "\n"
         )
     );
+}
+
+/// Meant to catch: a message of a token shown as one of a certificate.
+#[test]
+fn a_record_says_how_its_sender_was_proven() {
+    let by = |proof: Proof| Record { fingerprint: proof.to_bytes().to_vec(), ..record() };
+    let said = |proof: Proof| ndjson(view(by(proof)));
+    let token = Proof::Token([0; 8]);
+    assert!(said(token).contains(r#""proof":"token aaaaaaaaaaaaa""#), "{}", said(token));
+    let key = Proof::Certificate([0xab; 32]);
+    let text = format!(r#""proof":"certificate {}""#, "ab".repeat(32));
+    assert!(said(key).contains(&text), "{}", said(key));
+    assert!(said(Proof::Node).contains(r#""proof":"node""#));
+    let table = |proof: Proof| shown(Shape::Table, &[view(by(proof))]);
+    assert!(table(token).contains("alice (token)") && !table(key).contains("(token)"));
 }
 
 #[test]
@@ -61,7 +77,7 @@ fn unknown_bounds_are_null_and_bytes_are_base64() {
         ndjson(view(record)),
         concat!(
             r#"{"seq":7,"stamp":"2026-11-21T01:30:45.123456789Z~0000002a","#,
-            r#""earliest":null,"latest":null,"from":"alice","to":"bob","id":"order-7","#,
+            r#""earliest":null,"latest":null,"from":"alice","proof":null,"to":"bob","id":"order-7","#,
             r#""headers":{},"gateway":"n2","body_b64":"/wA="}"#,
             "\n"
         )

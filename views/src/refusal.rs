@@ -101,7 +101,9 @@ const fn http_hint(code: ErrorCode) -> &'static str {
         ErrorCode::Invalid => {
             "change the request as the detail says; the rules are in docs/http.md"
         }
-        ErrorCode::Denied => "show the certificate of a client that may do this",
+        ErrorCode::Denied => {
+            "show the certificate, or a live access token, of a client that may do this"
+        }
         ErrorCode::NotFound => "check the path, the name or the id",
         ErrorCode::Conflict => "take another name or id, or read what is there first",
         ErrorCode::Unknown => "send the same request again, with the same id: it is done only once",

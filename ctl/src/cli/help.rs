@@ -65,6 +65,7 @@ const GROUPS: [Group; 6] = [
         "Trust",
         &[
             ("admin", "administrators: add, list, remove, recover"),
+            ("access", "tokens that stand for a client over HTTPS: create, list, revoke"),
             ("certs", "certificates: until when, and new ones"),
             ("context", "which cluster you talk to, and as whom"),
         ],
@@ -83,7 +84,7 @@ const GROUPS: [Group; 6] = [
 ];
 
 /// Examples, by the words of the verb.
-const EXAMPLES: [(&str, &[&str]); 41] = [
+const EXAMPLES: [(&str, &[&str]); 42] = [
     ("doctor", &["logctl doctor", "logctl doctor --config /etc/logd/node1.toml"]),
     ("support-bundle", &["logctl support-bundle", "logctl support-bundle - --config node1.toml"]),
     ("dev up", &["logctl dev up", "logctl dev up --fresh --nodes 5"]),
@@ -140,6 +141,7 @@ const EXAMPLES: [(&str, &[&str]); 41] = [
     ("events", &["logctl events -n 20", "logctl events --follow --types join,leave,leader"]),
     ("verify", &["logctl verify --state --deep"]),
     ("admin add", &["logctl admin add alice"]),
+    ("access create", &["logctl access create alice --ttl 30d"]),
     ("certs show", &["logctl certs show"]),
     ("certs renew", &["logctl certs renew"]),
     ("context use", &["logctl context use alice"]),

@@ -34,7 +34,7 @@ pub(crate) struct Events {
     #[arg(long)]
     pub(crate) allow_gap: bool,
     /// Show only these types: join, suspect, leave, leader, member, repair, clock, shard, alarm, admin,
-    /// refused, settings, ceiling, audit, lineage
+    /// access, refused, settings, ceiling, audit, lineage
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_type)]
     pub(crate) types: Vec<&'static str>,
 }

@@ -1,5 +1,6 @@
 //! What the verbs do: one file each.
 
+mod access;
 mod admin;
 mod bench;
 mod certs;
@@ -72,6 +73,7 @@ pub(crate) async fn run(cli: Cli, out: &mut Out) -> Result<(), CtlError> {
         Verb::Chat(args) => chat::run(args, globals, out).await,
         Verb::Group(args) => group::run(args, globals, out).await,
         Verb::Kv(args) => kv::run(args, globals, out).await,
+        Verb::Access(args) => access::run(args, globals, out).await,
         Verb::Clients(args) => clients::run(args, globals, out).await,
         Verb::Nodes => nodes::run(globals, out).await,
         Verb::Node(args) => node::run(args, globals, out).await,

@@ -65,7 +65,7 @@ fn acking(user: &User) -> FakeNode {
         Op::Token(TokenChange { op: Some(TokenOp::Create(create)) }) => {
             let id = create.token.clone().unwrap().id;
             let view = TokenView { id, ..TokenView::default() };
-            vec![Reply::Tokens(Tokens { tokens: vec![view] })]
+            vec![Reply::Tokens(Tokens { tokens: vec![view], access: Vec::new() })]
         }
         Op::Status(_) => vec![Reply::Status(Status { quorum: false, ..status() })],
         Op::Read(read) if read.follow => vec![

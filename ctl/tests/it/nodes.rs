@@ -239,7 +239,7 @@ fn nodes_to_come_are_named_counted_and_given_a_token_each() {
         Op::Token(TokenChange { op: Some(TokenOp::Create(create)) }) => {
             let id = create.token.clone().unwrap().id;
             let view = TokenView { id, expires_ns: 7_000_000_000, ..TokenView::default() };
-            vec![Reply::Tokens(Tokens { tokens: vec![view] })]
+            vec![Reply::Tokens(Tokens { tokens: vec![view], access: Vec::new() })]
         }
         _ => vec![failure(ErrorCode::Invalid)],
     });

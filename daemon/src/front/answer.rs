@@ -19,8 +19,8 @@ const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json"
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// What a node says of itself and its log is true for a moment.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
-/// How somebody without a certificate can say who it is.
-const CERTIFICATE: HeaderValue = HeaderValue::from_static("Certificate");
+/// How somebody can say who it is.
+const CERTIFICATE: HeaderValue = HeaderValue::from_static("Certificate, Bearer");
 
 /// For an answer that is put together by hand.
 pub(super) const UNCACHED: (HeaderName, HeaderValue) = (CACHE_CONTROL, NO_STORE);

@@ -60,7 +60,7 @@ impl FromRequestParts<Visit> for Question {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, visit: &Visit) -> Result<Self, Refused> {
-        let asking = visit.asking(parts)?;
+        let asking = visit.asking(parts).await?;
         let query = Query::read(parts.uri.query())?;
         Ok(Self { asking, query, headers: parts.headers.clone() })
     }
@@ -121,9 +121,9 @@ impl Visit {
     ///
     /// # Errors
     /// For strangers; for a client that has too much open; when a header of ours is not understood.
-    fn asking(&self, parts: &Parts) -> Result<Asking, Refused> {
+    async fn asking(&self, parts: &Parts) -> Result<Asking, Refused> {
         let (headers, version) = (&parts.headers, parts.version);
-        let (principal, seat) = self.known()?;
+        let (principal, seat) = self.known(headers).await?;
         let held = seat.request()?;
         let server = &self.front.0.server;
         let now_ns = server.node.node_clock().reading().now_ns;
@@ -144,7 +144,7 @@ impl Visit {
                 stamp.to_bytes().to_vec()
             }
         };
-        let (front, principal) = (self.front.clone(), principal.clone());
+        let front = self.front.clone();
         Ok(Asking { front, principal, held, deadline_ms, causal_token, version })
     }
 }

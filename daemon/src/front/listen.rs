@@ -20,7 +20,7 @@ use tokio_rustls::server::TlsStream;
 use crate::node::Principal;
 use crate::pause;
 
-use super::visit::{Caller, Visit};
+use super::visit::{Caller, Stranger, Visit};
 use super::{Front, routes};
 
 /// Time for a handshake.
@@ -50,9 +50,6 @@ pub(super) async fn run(front: Front, listener: TcpListener) {
     }
 }
 
-/// A place among those who have not shown a client's certificate.
-type Stranger = Arc<Place<AbortHandle>>;
-
 impl Front {
     /// Begins to serve a connection. If too many strangers are here, one that came before is let go.
     fn begin(&self, stream: TcpStream, remote: SocketAddr) {
@@ -72,7 +69,12 @@ impl Front {
         }
     }
 
-    async fn connection(self, stream: TcpStream, remote: SocketAddr, place: Stranger) {
+    async fn connection(
+        self,
+        stream: TcpStream,
+        remote: SocketAddr,
+        place: Arc<Place<AbortHandle>>,
+    ) {
         // Small answers would wait for acknowledgements; without it they still come.
         drop(stream.set_nodelay(true));
         let acceptor = self.0.acceptor.load_full();
@@ -89,11 +91,20 @@ impl Front {
                 return;
             }
         };
-        let caller = self.caller(&stream);
-        let Caller::Known(principal, _) = &caller else {
-            return self.serve(stream, caller, None).await;
+        let caller = self.caller(&stream, &place);
+        let crowded = match &caller {
+            Caller::Node(_) | Caller::Refused(_) => Some(place),
+            // The one has its own place, the other holds this one itself.
+            Caller::Known(..) | Caller::Nobody(_) => {
+                drop(place);
+                None
+            }
         };
-        drop(place);
+        let Caller::Known(principal, _) = &caller else {
+            self.serve(stream, caller, None).await;
+            drop(crowded);
+            return;
+        };
         let principal = principal.clone();
         let (node, name) = (&self.0.server.node, principal.identity.name.clone());
         let now = || node.node_clock().reading().now_ns;
@@ -104,15 +115,17 @@ impl Front {
     }
 
     /// Who is at the other end.
-    fn caller(&self, stream: &TlsStream<TcpStream>) -> Caller {
+    fn caller(&self, stream: &TlsStream<TcpStream>, place: &Arc<Place<AbortHandle>>) -> Caller {
         let (_, tls) = stream.get_ref();
-        let Some(chain) = tls.peer_certificates() else { return Caller::Nobody };
+        let Some(chain) = tls.peer_certificates() else {
+            return Caller::Nobody(Arc::new(Stranger::new(Arc::clone(place))));
+        };
         let proven = certs::peer_of(chain)
             .map_err(|error| Failure::new(ErrorCode::Denied, error))
             .and_then(|peer: Peer| match peer.identity.role {
                 Role::Node => Ok((peer, None)),
                 Role::Client | Role::Admin => {
-                    self.0.endpoint.seat(&peer).map(|seat| (peer, Some(seat)))
+                    self.0.endpoint.seat(&peer.identity).map(|seat| (peer, Some(seat)))
                 }
             });
         match proven {

@@ -1,6 +1,7 @@
 //! `/metrics`: what the node tells Prometheus, and what of HTTPS it counts for that.
 
 use axum::extract::{MatchedPath, Request as HttpRequest, State};
+use axum::http::HeaderMap;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -14,17 +15,20 @@ use super::visit::{Caller, Visit};
 const NOWHERE: &str = "none";
 
 /// What a scrape returns.
-pub(super) async fn metrics(State(visit): State<Visit>) -> Result<Response, Refused> {
+pub(super) async fn metrics(
+    State(visit): State<Visit>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
     let front = &visit.front.0;
     let open = match &visit.caller {
-        Caller::Nobody => front.open_metrics,
+        Caller::Nobody(_) => front.open_metrics,
         Caller::Node(peer) => front.server.node.is_member_key(peer),
         Caller::Known(..) | Caller::Refused(_) => false,
     };
-    let text = match visit.known() {
+    let text = match visit.known(&headers).await {
         Ok((principal, _)) => {
             let request = Request { op: Some(Op::Metrics(Empty {})), ..Request::default() };
-            match front.server.answer(principal, request).await.reply {
+            match front.server.answer(&principal, request).await.reply {
                 Some(Reply::Metrics(metrics)) => metrics.text,
                 Some(Reply::Failure(failure)) => return Err(failure.into()),
                 _ => return Err(Failure::new(ErrorCode::Internal, "no metrics").into()),

@@ -1,8 +1,8 @@
 //! HTTPS for whoever does not speak our protocol: curl, browsers, probes, monitoring. What a request means
 //! is asked of the node as `server` asks it; here are connections, paths and answers.
 //!
-//! Who asks is proven by a client's certificate, with the same check as over QUIC, and holds the same shares
-//! of the node. Without one only the health is answered.
+//! Who asks is proven by a client's certificate, with the same check as over QUIC, or by an access token that
+//! stands for one, and holds the same shares of the node. Without either only the health is answered.
 //!
 //! Invariant: no request has a way of its own to the log or the state: all go through [`Server::answer`], and
 //! followed reads through what that server follows.
@@ -62,6 +62,8 @@ struct Inner {
     endpoint: Endpoint,
     acceptor: ArcSwap<TlsAcceptor>,
     strangers: Crowd<AbortHandle>,
+    /// Held while a token is looked up that is not known here.
+    looks: tokio::sync::Mutex<()>,
     readiness: Lately<Result<(), String>>,
     balancers: Balancers,
     verdict: Lately<Status>,
@@ -100,6 +102,7 @@ impl Front {
             endpoint,
             acceptor,
             strangers: Crowd::new(HTTP_STRANGERS_MAX),
+            looks: tokio::sync::Mutex::default(),
             readiness: Lately::default(),
             balancers: Balancers::default(),
             verdict: Lately::default(),

@@ -2,6 +2,7 @@
 
 use axum::Router;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, put};
 use proto::{ErrorCode, Failure};
@@ -30,7 +31,7 @@ fn open() -> Router<Visit> {
         .route("/healthz", get(health::healthy))
 }
 
-/// What is for clients alone: each handler begins with [`Visit::asking`], which refuses everybody else.
+/// What is for clients alone: each handler takes `asking::Question`, which refuses everybody else.
 fn clients() -> Router<Visit> {
     Router::new()
         .route("/messages", get(messages::list).post(messages::post))
@@ -56,8 +57,8 @@ fn clients() -> Router<Visit> {
 }
 
 /// Nobody is told which paths there are before it says who it is.
-async fn no_path(State(visit): State<Visit>) -> Refused {
-    match visit.known() {
+async fn no_path(State(visit): State<Visit>, headers: HeaderMap) -> Refused {
+    match visit.known(&headers).await {
         Ok(_) => {
             Failure::new(ErrorCode::NotFound, "there is no such path: see docs/http.md").into()
         }
@@ -65,7 +66,7 @@ async fn no_path(State(visit): State<Visit>) -> Refused {
     }
 }
 
-async fn no_method(State(visit): State<Visit>) -> Refused {
+async fn no_method(State(visit): State<Visit>, headers: HeaderMap) -> Refused {
     let failure = Failure::new(ErrorCode::Invalid, "this path is not asked by that method");
-    visit.known().map_or_else(|refused| refused, |_| Refused::with(failure, 405))
+    visit.known(&headers).await.map_or_else(|refused| refused, |_| Refused::with(failure, 405))
 }

@@ -50,9 +50,17 @@ pub(super) fn command_op(
     principal: &Principal,
     change: &TokenChange,
 ) -> Result<CommandOp, Failure> {
-    principal.require_admin("change the join tokens")?;
-    if !matches!(change.op, Some(TokenOp::Create(_) | TokenOp::Revoke(_))) {
-        return Err(Failure::new(ErrorCode::Denied, "only the nodes themselves may do that"));
+    principal.require_admin("change the tokens")?;
+    match &change.op {
+        Some(
+            TokenOp::Create(_)
+            | TokenOp::Revoke(_)
+            | TokenOp::CreateAccess(_)
+            | TokenOp::RevokeAccess(_),
+        ) => {}
+        Some(TokenOp::AdmitClient(_)) | None => {
+            return Err(Failure::new(ErrorCode::Denied, "only the nodes themselves may do that"));
+        }
     }
     Ok(CommandOp::Token(change.clone()))
 }
@@ -88,7 +96,7 @@ impl Node {
         principal: &Principal,
         deadline: Deadline,
     ) -> Result<Tokens, Failure> {
-        principal.require_admin("list the join tokens")?;
+        principal.require_admin("list the tokens")?;
         let core = self.core()?;
         self.barrier(core, deadline).await?;
         let view = core.store.snapshot().map_err(store_failure)?;

@@ -3,6 +3,7 @@
 //! Not here: how requests arrive (`server`), what a node is put together from (`start`), what commands
 //! do (`model`).
 
+mod access;
 mod admins;
 mod answer;
 mod at_hand;
@@ -218,7 +219,7 @@ pub(crate) struct Outside {
 pub struct Principal {
     /// Cluster, role and name from the certificate.
     pub identity: Identity,
-    /// SHA-256 of the certificate's public key.
+    /// What proves it, as `proto::Proof` has it: SHA-256 of the certificate's public key, or an access token.
     pub fingerprint: [u8; 32],
     /// The node that took the request from the client.
     pub gateway: Name,

@@ -20,7 +20,7 @@ use proto::event;
 use proto::member::MemberOp;
 use proto::peer::{Hello, NodeEvent, PeerOp, Refusal, StoreKey, Vouched};
 use proto::wire::Op;
-use proto::{ErrorCode, Failure, Identity, Role};
+use proto::{ErrorCode, Failure, Identity, Proof, Role};
 
 use crate::doorman::{Door, Turned};
 use crate::pause;
@@ -292,6 +292,9 @@ impl Node {
     /// Whether somebody uses a name that is another key's. Who was never registered made a mistake.
     #[expect(clippy::unused_self, reason = "it stands beside those that need it")]
     fn is_forged(&self, core: &Core, principal: &Principal) -> Result<bool, Failure> {
+        if let Proof::Token(_) = Proof::of(&principal.fingerprint) {
+            return Ok(false);
+        }
         let Identity { role, name, .. } = &principal.identity;
         let view = core.store.snapshot().map_err(store_failure)?;
         let key = query::admitted_key(&view, *role, name.as_str());
@@ -324,10 +327,13 @@ impl Node {
         self.inner.trust.doorman().turned_away(turned);
     }
 
-    /// Completes when an administrator that was admitted is one no more, with what it is told. Never for
-    /// anybody else.
+    /// Completes when an administrator that was admitted is one no more, or the access token of a client is
+    /// over, with what it is told. Never for anybody else.
     pub(crate) async fn removed_admin(&self, principal: &Principal) -> Failure {
         let Body::Whole(core) = &self.inner.body else { return std::future::pending().await };
+        if let Proof::Token(id) = Proof::of(&principal.fingerprint) {
+            return self.access_over(core, principal, id).await;
+        }
         if !principal.is_admin() {
             return std::future::pending().await;
         }

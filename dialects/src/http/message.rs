@@ -164,7 +164,7 @@ mod tests {
         assert!(!drawn.has_id());
     }
 
-    /// Seen to fail with a list of the fields taken for a message.
+    /// Meant to catch: a list of the fields taken for a message.
     #[test]
     fn json_is_read_strictly() {
         let got = json(r#"{"to":"bob","id":"m","headers":{"a":"1"},"body":"hi"}"#).unwrap();

@@ -17,7 +17,7 @@ use std::ops::ControlFlow;
 
 use clock::Hlc;
 use proto::wire::{Position, Settings, TimeMode};
-use proto::{Failure, MessageId, Name, Record, Stream};
+use proto::{Failure, MessageId, Name, Proof, Record, Stream};
 
 use crate::query::page::reach_back_ns;
 use crate::rows::command::Caller;
@@ -39,6 +39,7 @@ pub use crate::query::page::{Page, Query, page};
 pub use crate::rows::find::Reader;
 pub use crate::rows::member_rows::{Binding, bindings, member, members, members_epoch, revoked};
 pub use crate::rows::slots::slot_table;
+pub use crate::rules::access::{access, require_access};
 pub use crate::rules::admins::admins;
 pub use crate::rules::groups::{group, groups};
 pub use crate::rules::homes::{home_of, plan, route, slots};
@@ -251,13 +252,16 @@ pub fn head(view: &dyn View, stream: &Stream) -> Result<Option<u64>, StateError>
 }
 
 /// Whether the caller may use the log at all: an administrator that is entered, or a client that is
-/// registered, with the key that it shows.
+/// registered, with the key that it shows, or with an access token that is live at the last stamp.
 ///
 /// # Errors
 /// `Denied` where it is neither.
 pub fn admitted(view: &dyn View, caller: &Caller) -> Result<(), QueryError> {
     if caller.admin {
         return require_admin(view, &caller.name, &caller.fingerprint);
+    }
+    if let Proof::Token(id) = caller.proof() {
+        return require_access(view, &caller.name, &id, State::load(view)?.last);
     }
     let row = client_row(view, &caller.name)?;
     Ok(admit(&caller.name, &caller.fingerprint, row.as_ref())?)

@@ -18,7 +18,7 @@ use proto::limits::BATCH_COMMANDS_MAX;
 use proto::wire::{
     AdminChange, Configure, GroupChange, KvChange, MemberChange, Position, TokenChange,
 };
-use proto::{Header, Name};
+use proto::{Header, Name, Proof};
 
 /// The reserved name of the cluster's administrator: it sends and has an inbox, but is never
 /// registered.
@@ -57,7 +57,8 @@ pub struct Caller {
     pub name: String,
     /// Whether the certificate's role is admin.
     pub admin: bool,
-    /// SHA-256 of the caller's public key; zeros for commands of the cluster's own.
+    /// What proved it, as [`Proof::to_bytes`] has it: SHA-256 of the caller's public key, an access token;
+    /// zeros for commands of the cluster's own.
     pub fingerprint: [u8; 32],
 }
 
@@ -74,6 +75,12 @@ impl Caller {
     #[must_use]
     pub fn owner(&self) -> &str {
         if self.admin { ADMIN } else { &self.name }
+    }
+
+    /// What proved it.
+    #[must_use]
+    pub fn proof(&self) -> Proof {
+        Proof::of(&self.fingerprint)
     }
 
     /// Whether this is a node of the cluster. No key has a hash of zeros, so no client can be.

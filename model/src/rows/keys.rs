@@ -74,6 +74,11 @@ pub(crate) fn token_use(id: &[u8], number: u32) -> Vec<u8> {
     [b"u", id, &number.to_be_bytes()].concat()
 }
 
+/// `a id`: an access token in `Tokens`.
+pub(crate) fn access(id: &[u8]) -> Vec<u8> {
+    [b"a", id].concat()
+}
+
 /// Above every key that [`age`] or a text makes.
 pub(crate) const END: &[u8] = &[0xff; Hlc::BYTES + 1];
 

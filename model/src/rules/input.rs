@@ -9,6 +9,7 @@ use proto::limits::{
     BODY_BYTES_MAX, CLOCK_ERROR_MAX_US, CLOCK_ERROR_MIN_US, HEADER_BYTES_MAX, HEADERS_MAX,
     NAME_BYTES_MAX, REASON_BYTES_MAX, RETAIN_AGE_MIN_MS,
 };
+use proto::token::{ID_BYTES, TokenProof};
 use proto::wire::{Configure, OnLoss, Position};
 use proto::{Failure, Header, MessageId, Name, Stream};
 
@@ -142,6 +143,13 @@ fn check_optional_name(name: &str) -> Result<(), Failure> {
 /// The refusal of a change that a newer release asks for.
 pub(crate) fn unknown_change() -> Failure {
     invalid("a change that this release does not know")
+}
+
+pub(crate) fn check_proof(proof: &TokenProof) -> Result<(), Failure> {
+    if proof.id.len() != ID_BYTES || proof.hash.len() != 32 {
+        return Err(invalid(format!("a token has an id of {ID_BYTES} bytes and a hash of 32")));
+    }
+    Ok(())
 }
 
 /// The refusal of somebody who comes without a token.

@@ -13,8 +13,7 @@ use proto::{Failure, MessageId, Name};
 
 use crate::rows::command::ADMIN;
 use crate::rows::error::invalid;
-use crate::rules::input::{no_token, unknown_change};
-use crate::rules::tokens;
+use crate::rules::input::{check_proof, no_token, unknown_change};
 
 /// What can be said of a change without knowing any state.
 pub(crate) fn check(change: &MemberChange) -> Result<(), Failure> {
@@ -119,7 +118,7 @@ fn check_first(given: &Members) -> Result<(), Failure> {
 }
 
 pub(crate) fn check_admit(ask: &AdmitNode) -> Result<(), Failure> {
-    tokens::check_proof(ask.token.as_ref().ok_or_else(no_token)?)?;
+    check_proof(ask.token.as_ref().ok_or_else(no_token)?)?;
     check_name(&ask.name)?;
     if ask.name == ADMIN {
         return Err(invalid(format!("the name '{ADMIN}' is reserved")));

@@ -3,6 +3,7 @@
 //!
 //! The middle floor: it stands on `rows`, and nothing here asks `query`.
 
+pub(crate) mod access;
 pub(crate) mod admins;
 pub(crate) mod apply;
 pub mod check;

@@ -3,13 +3,14 @@
 use bytes::Bytes;
 use prost::Message;
 use proto::limits::{CLIENTS_MAX, GROUPS_PER_OWNER_MAX};
-use proto::{Failure, Stream};
+use proto::{Failure, Proof, Stream};
 
 use crate::rows::command::{ADMIN, Caller};
-use crate::rows::error::{QueryError, StateError, conflict, denied, not_found};
+use crate::rows::error::{QueryError, StateError, conflict, denied, invalid, not_found};
 use crate::rows::names::require_free;
 use crate::rows::values::ClientRow;
 use crate::rows::view::Table;
+use crate::rules::access::require_access;
 use crate::rules::input::check_register;
 use crate::rules::machine::{Machine, Outcome, Place};
 
@@ -56,6 +57,9 @@ impl Machine<'_> {
                 "{CLIENTS_MAX} clients are registered, which is the limit"
             )));
         }
+        if let Proof::Token(_) = Proof::of(fingerprint) {
+            return Err(invalid("this is no hash of a key"));
+        }
         self.state.clients += 1;
         assert!(self.state.clients <= CLIENTS_MAX as u64, "clients within their limit");
         Ok(ClientRow {
@@ -78,6 +82,9 @@ impl Machine<'_> {
     pub(crate) fn require_registered(&mut self, caller: &Caller) -> Result<(), QueryError> {
         if caller.admin {
             return Ok(());
+        }
+        if let Proof::Token(id) = caller.proof() {
+            return require_access(&self.rows, &caller.name, &id, self.state.last);
         }
         admit(&caller.name, &caller.fingerprint, self.client(&caller.name)?)?;
         Ok(())

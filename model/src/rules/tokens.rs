@@ -20,7 +20,8 @@ use crate::rows::member_rows::node;
 use crate::rows::names::{admin_row, client_row, require_free, require_nobodys};
 use crate::rows::values::ClientRow;
 use crate::rows::view::{Direction, Table, View};
-use crate::rules::input::{check_register, no_token, unknown_change};
+use crate::rules::access::{access_tokens, check_create_access};
+use crate::rules::input::{check_proof, check_register, no_token, unknown_change};
 use crate::rules::machine::{Machine, Outcome, Place};
 
 /// A token.
@@ -126,9 +127,14 @@ impl Machine<'_> {
             TokenOp::Create(_) | TokenOp::Revoke(_) if !caller.admin => {
                 Err(denied("only an admin can make or revoke join tokens").into())
             }
+            TokenOp::CreateAccess(_) | TokenOp::RevokeAccess(_) if !caller.admin => {
+                Err(denied("only an admin can make or revoke access tokens").into())
+            }
             TokenOp::Create(create) => self.create_token(place, caller, create),
             TokenOp::Revoke(id) => self.revoke_token(place, id),
             TokenOp::AdmitClient(ask) => self.admit_client(place, ask),
+            TokenOp::CreateAccess(create) => self.create_access(place, caller, create),
+            TokenOp::RevokeAccess(id) => self.revoke_access(place, caller, id),
         }
     }
 
@@ -215,14 +221,15 @@ impl Machine<'_> {
         self.answer(id.id.as_slice(), token, place.stamp.hlc)
     }
 
-    /// Revokes the tokens that an administrator made and that somebody could still come in with: it may
+    /// Revokes the tokens of both kinds that an administrator made and that somebody could still use: it may
     /// have kept one for itself. Returns how many.
     pub(crate) fn revoke_tokens_of(
         &mut self,
         place: &Place<'_>,
         admin: &str,
     ) -> Result<usize, QueryError> {
-        self.revoke_tokens(place, |row| row.by == admin)
+        let access = self.revoke_access_by(place, admin)?;
+        Ok(access + self.revoke_tokens(place, |row| row.by == admin)?)
     }
 
     /// Revokes the tokens with which somebody could still become the administrator of this name.
@@ -253,7 +260,7 @@ impl Machine<'_> {
     fn answer(&self, id: &[u8], token: TokenRow, now: Hlc) -> Result<Outcome, QueryError> {
         let tokens =
             vec![TokenView { used_by: users(&self.rows, id, token.used)?, ..token.view(id, now) }];
-        Ok(Outcome::Tokens(Tokens { tokens }))
+        Ok(Outcome::Tokens(Tokens { tokens, ..Tokens::default() }))
     }
 
     /// Registers a client that brought a token. Who is registered with this key costs no use.
@@ -347,7 +354,7 @@ fn users(view: &dyn View, id: &[u8], used: u32) -> Result<Vec<String>, StateErro
     Ok(found.into_iter().map(|(_, name)| String::from_utf8_lossy(&name).into_owned()).collect())
 }
 
-/// All tokens, the newest last; their states are those at `now`, an instant of log time.
+/// All tokens of both kinds, the newest last; their states are those at `now`, an instant of log time.
 ///
 /// # Errors
 /// When the state cannot be read.
@@ -359,7 +366,7 @@ pub fn tokens(view: &dyn View, now: Hlc) -> Result<Tokens, StateError> {
         let used_by = users(view, &id, token.used)?;
         tokens.push(TokenView { used_by, ..token.view(&id, now) });
     }
-    Ok(Tokens { tokens })
+    Ok(Tokens { tokens, access: access_tokens(view, now)? })
 }
 
 /// Whether a client may come in with a token at `now`, an instant of log time: the rule that apply goes
@@ -513,21 +520,15 @@ pub fn renewal_refusal(
     })
 }
 
-pub(crate) fn check_proof(proof: &TokenProof) -> Result<(), Failure> {
-    if proof.id.len() != ID_BYTES || proof.hash.len() != 32 {
-        return Err(invalid(format!("a token has an id of {ID_BYTES} bytes and a hash of 32")));
-    }
-    Ok(())
-}
-
 /// What can be said of a change without knowing any state.
 pub(crate) fn check(change: &TokenChange) -> Result<(), Failure> {
     match change.op.as_ref().ok_or_else(unknown_change)? {
         TokenOp::Create(create) => check_create(create),
-        TokenOp::Revoke(id) if id.id.len() != ID_BYTES => {
+        TokenOp::Revoke(id) | TokenOp::RevokeAccess(id) if id.id.len() != ID_BYTES => {
             Err(invalid(format!("the id of a token has {ID_BYTES} bytes")))
         }
-        TokenOp::Revoke(_) => Ok(()),
+        TokenOp::Revoke(_) | TokenOp::RevokeAccess(_) => Ok(()),
+        TokenOp::CreateAccess(create) => check_create_access(create),
         TokenOp::AdmitClient(ask) => check_admit_client(ask),
     }
 }

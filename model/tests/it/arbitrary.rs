@@ -7,8 +7,10 @@ use model::{
     Batch, Caller, Command, CommandOp, Machine, MemoryView, Outcome, Query, Reader, query,
 };
 use proptest::prelude::*;
-use proto::wire::{Configure, Position};
-use proto::{Header, Record};
+use proto::access::CreateAccess;
+use proto::token::{TokenId, TokenOp, TokenProof};
+use proto::wire::{Configure, Position, TokenChange};
+use proto::{Header, Proof, Record};
 
 pub(crate) const NAMES: [&str; 4] = ["alice", "bob", "carol", "admin"];
 const HOUR_NS: u64 = 3_600_000_000_000;
@@ -57,9 +59,20 @@ fn op() -> impl Strategy<Value = CommandOp> {
             CommandOp::Expire { max_age_ns, max_records, max_bytes }
         }),
         1 => Just(CommandOp::Tick),
+        2 => access().prop_map(|op| CommandOp::Token(TokenChange { op: Some(op) })),
         1 => settings().prop_map(CommandOp::Configure),
         1 => settings().prop_map(CommandOp::InitSettings),
     ]
+}
+
+/// Access tokens: few, so that they meet.
+fn access() -> impl Strategy<Value = TokenOp> {
+    let create = (0u8..4, name(), 1..40 * HOUR_NS).prop_map(|(id, client, ttl_ns)| {
+        let token = Some(TokenProof { id: vec![id; 8], hash: vec![id; 32] });
+        TokenOp::CreateAccess(CreateAccess { token, client, ttl_ns })
+    });
+    let revoke = (0u8..4).prop_map(|id| TokenOp::RevokeAccess(TokenId { id: vec![id; 8] }));
+    prop_oneof![3 => create, 1 => revoke]
 }
 
 fn settings() -> impl Strategy<Value = Configure> {
@@ -97,7 +110,12 @@ fn command() -> impl Strategy<Value = Command> {
         let fingerprint = if real { [0; 32] } else { [7; 32] };
         (Caller { name: name.to_owned(), admin: false, fingerprint }, op)
     });
-    prop_oneof![8 => clients, 1 => nodes].prop_map(|(caller, op)| Command {
+    // By an access token, of whoever it is.
+    let by_token = (name(), 0u8..4, op()).prop_map(|(name, id, op)| {
+        let fingerprint = Proof::Token([id; 8]).to_bytes();
+        (Caller { name, admin: false, fingerprint }, op)
+    });
+    prop_oneof![8 => clients, 1 => nodes, 2 => by_token].prop_map(|(caller, op)| Command {
         caller,
         gateway: "n2".into(),
         op,
