@@ -80,6 +80,8 @@ mod moved;
 #[cfg(test)]
 mod no_quorum;
 #[cfg(test)]
+mod openapi;
+#[cfg(test)]
 mod prometheus;
 #[cfg(test)]
 mod removed;

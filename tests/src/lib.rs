@@ -41,6 +41,7 @@ pub mod patience;
 pub mod ports;
 pub mod prometheus;
 pub mod raw;
+pub mod schema;
 pub mod segments;
 pub mod slow_disk;
 pub mod timed;

@@ -18,6 +18,7 @@ mod health;
 mod listen;
 mod messages;
 mod metrics;
+mod openapi;
 mod page;
 mod report;
 mod routes;

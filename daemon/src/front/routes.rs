@@ -9,7 +9,7 @@ use proto::{ErrorCode, Failure};
 
 use super::answer::Refused;
 use super::visit::Visit;
-use super::{cluster, health, messages, metrics, report};
+use super::{cluster, health, messages, metrics, openapi, report};
 
 /// What is served to one connection.
 pub(super) fn router(visit: Visit) -> Router {
@@ -36,6 +36,7 @@ fn clients() -> Router<Visit> {
     Router::new()
         .route("/messages", get(messages::list).post(messages::post))
         .route("/messages/{id}", get(messages::get).put(messages::put).delete(messages::delete))
+        .route("/openapi.json", get(openapi::document))
         .route("/events", get(messages::events))
         .route("/status", get(cluster::status))
         .route("/nodes", get(cluster::nodes))
