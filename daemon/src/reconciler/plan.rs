@@ -109,13 +109,15 @@ pub(crate) fn missing(view: &EngineState, rows: &[MemberRow]) -> Option<Rows> {
 }
 
 /// Whether a node that was taken back is what it was before: it votes again, or follows closely if it is
-/// meant to do no more. `behind`: how many entries each log is behind.
+/// meant to do no more. `behind`: how many entries each other log is behind. The primary itself, which
+/// looks, may be one that got the role before its repair was noted as ended.
 pub(super) fn is_repaired(
     view: &EngineState,
     row: &MemberRow,
     behind: &BTreeMap<u64, Option<u64>>,
 ) -> bool {
-    let behind = behind.get(&row.raft_id).copied().flatten();
+    let leads = (row.raft_id == view.id).then_some(0);
+    let behind = leads.or_else(|| behind.get(&row.raft_id).copied().flatten());
     let votes = view.voters.contains(&row.raft_id) && !view.joint;
     row.repair.is_some()
         && row.noticed() == MemberState::Joined

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
+use proto::member::Repair;
 
 use super::*;
 
@@ -115,6 +116,25 @@ fn no_vote_is_given_or_taken_that_would_cost_the_majority() {
     assert_eq!(planned(&voters, &table, ALL), Some(Step::Change(Change::Demote(3))));
     let table = rows(&[1, 2, 3, 4]);
     assert_eq!(planned(&view(&[1, 2, 3], &[4]), &table, &[1, 4]), None, "two of four");
+}
+
+/// Seen to fail where the primary is looked for among those that are behind: then the repair of one that
+/// got the role too early never ends, and nobody else is taken back.
+#[test]
+fn a_primary_that_was_taken_back_itself_is_repaired() {
+    let mut all = rows(&[1, 2, 3]);
+    for id in [1, 3] {
+        changed(&mut all, id, |row| row.repair = Some(Repair::default()));
+    }
+    let behind = BTreeMap::from([(2, Some(0)), (3, Some(CAUGHT_UP + 1))]);
+    let ended = |all: &[MemberRow]| -> Vec<u64> {
+        let view = view(&[1, 2, 3], &[]);
+        let ended = all.iter().filter(|row| is_repaired(&view, row, &behind));
+        ended.map(|row| row.raft_id).collect()
+    };
+    assert_eq!(ended(&all), [1], "n2 was not taken back, and n3 is behind");
+    changed(&mut all, 1, |row| row.state = MemberState::Admitted.into());
+    assert!(ended(&all).is_empty(), "it was not heard yet");
 }
 
 #[test]
