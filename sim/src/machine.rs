@@ -380,7 +380,8 @@ impl Machine {
     /// Lets no sync that begins from now on end before this has passed.
     pub fn hang_disk(&self, time: Duration) {
         let until = self.trace.now_ns().saturating_add(nanos(time));
-        self.pace.hangs_until_ns.store(until, Ordering::Relaxed);
+        // A sync that began in an earlier and longer hang still waits for its end.
+        self.pace.hangs_until_ns.fetch_max(until, Ordering::Relaxed);
     }
 
     /// How long the disk still hangs.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use daemon::raft::LogKept;
+use daemon::raft::{LogKept, PATIENCE_MAX};
 use log::memory::Random;
 
 use crate::fault::{JUMP_MIN, Kind};
@@ -107,7 +107,10 @@ impl Shape {
         let far = if jumps { far.max(JUMP_MIN * 2) } else { far };
         // A node whose servers were away asks them again a few seconds later, and some times.
         let synced = if self.asks_time { SYNCS_WITHIN } else { Duration::ZERO };
-        SERVES_WITHIN + synced + far * 3
+        // A vote that was cast while a disk hung may be waited for as long as any.
+        let hangs = self.weights.iter().any(|(kind, _)| *kind == Kind::DiskHang);
+        let ballots = if hangs { PATIENCE_MAX } else { Duration::ZERO };
+        SERVES_WITHIN + synced + ballots + far * 3
     }
 
     /// Draws a fault.

@@ -29,7 +29,7 @@ const SLOW: Duration = Duration::from_millis(50);
 /// candidate and at a voter; or at a voter, and of the vote that makes the candidate primary.
 const SYNCS: u32 = 4;
 /// The longest wait for anybody's vote.
-pub(super) const PATIENCE_MAX: Duration = Duration::from_secs(10);
+pub const PATIENCE_MAX: Duration = Duration::from_secs(10);
 
 const _: () = assert!(
     SLOW.as_millis() * (SYNCS as u128) < PATIENCE_MAX.as_millis(),

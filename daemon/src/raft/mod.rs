@@ -47,6 +47,7 @@ use crate::store::{Store, StoreError, Writer};
 use crate::tally::Tally;
 use planted::Bug;
 
+pub use self::ballots::PATIENCE_MAX;
 pub(crate) use self::ballots::pace;
 pub(crate) use self::ending::is_expected;
 pub use self::engine_state::{EngineState, Role};

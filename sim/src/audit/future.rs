@@ -58,7 +58,8 @@ impl Future {
     ) -> Option<String> {
         let refuses = self.refused_by.get(&at).is_some_and(|names| names.contains(name));
         let may_not = refuses && is_good && self.jumped.as_deref() != Some(name);
-        if may_not && !is_committed && stamp.ns > self.let_in_ns {
+        // A stamp that true time has caught up with is one of now.
+        if may_not && !is_committed && stamp.ns > self.let_in_ns && is_ahead(stamp, now) {
             let (term, index) = at;
             let ahead_ms = stamp.ns.saturating_sub(WALL_NS) / 1_000_000;
             let ahead_ms = u128::from(ahead_ms).saturating_sub(now.as_millis());
@@ -91,6 +92,8 @@ mod tests {
         seen.sent((1, 5), far, now, good);
         assert!(seen.taken(("n2", true), ((1, 5), false), far, now).is_some());
         assert_eq!(seen.taken(("n1", true), ((1, 5), false), far, now), None, "its own");
+        let later = Duration::from_secs(14);
+        assert_eq!(seen.taken(("n2", true), ((1, 5), false), far, later), None, "caught up with");
         let near = Hlc::from_ns(WALL_NS + 9_500_000_000);
         seen.sent((1, 6), near, now, good);
         assert_eq!(seen.taken(("n2", true), ((1, 6), false), near, now), None);

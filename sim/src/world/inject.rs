@@ -173,7 +173,11 @@ impl World {
             |at: &usize| self.machine(*at).engine_state().is_some_and(|view| view.is_primary());
         let primary = self.members().into_iter().find(leads);
         match (kind, primary) {
-            (Kind::Pause | Kind::ClockJump, Some(primary)) if self.random.percent(50) => primary,
+            (Kind::Pause | Kind::ClockJump | Kind::DiskHang, Some(primary))
+                if self.random.percent(50) =>
+            {
+                primary
+            }
             _ => at,
         }
     }
