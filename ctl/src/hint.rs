@@ -229,7 +229,7 @@ mod tests {
         }
     }
 
-    /// Seen to fail with "logctl node list" for "logctl nodes" in the page.
+    /// Seen to fail where the page had no line for access tokens.
     #[test]
     fn every_hint_stands_in_the_page_about_trouble() {
         let page = include_str!("../../docs/troubleshooting.md");

@@ -18,7 +18,7 @@ mod tests {
 
     use super::*;
 
-    /// Each call of a client begins so. Seen to fail where a timer was asked all the same.
+    /// Each call of a client begins so. Meant to catch: a timer that is asked all the same.
     #[tokio::test]
     async fn what_is_due_waits_for_no_timer() {
         assert!(wait_until(Instant::now()).now_or_never().is_some());

@@ -65,7 +65,7 @@ const GROUPS: [Group; 6] = [
         "Trust",
         &[
             ("admin", "administrators: add, list, remove, recover"),
-            ("access", "tokens that stand for a client over HTTPS: create, list, revoke"),
+            ("access", "tokens to act as a client over HTTPS: create, list, revoke"),
             ("certs", "certificates: until when, and new ones"),
             ("context", "which cluster you talk to, and as whom"),
         ],

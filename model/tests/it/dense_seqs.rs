@@ -45,7 +45,7 @@ proptest! {
     #[test]
     fn seqs_are_dense(history in history()) {
         let mut view = MemoryView::default();
-        // Changed settings are events, one each, which nobody gets an acknowledgement of.
+        // Changed settings and access tokens are events, one each, which nobody gets an acknowledgement of.
         let (mut next, mut events) = (1, 0);
         for outcome in apply_all(&mut view, &history).into_iter().flatten() {
             match outcome {
@@ -57,6 +57,7 @@ proptest! {
                     }
                 }
                 Outcome::Configured(_) | Outcome::Done => events += settings(),
+                Outcome::Tokens(_) => events += 1,
                 _ => {}
             }
         }
