@@ -504,7 +504,9 @@ impl State {
         let (Some(node), Some(sender)) = (self.nodes.get(name), self.nodes.get(sender)) else {
             return;
         };
-        let applied = node.disk.now.range(..=node.applied[1].unwrap_or(0).min(index));
+        // Where the answer is heard late, what is applied since is what the snapshot brought.
+        let Some(applied) = node.applied[1].filter(|applied| *applied < index) else { return };
+        let applied = node.disk.now.range(..=applied);
         let other = |(index, kept): &(&u64, &disk::Kept)| {
             let theirs = sender.disk.now.get(index);
             theirs.is_some_and(|theirs| theirs.term != kept.term)
