@@ -363,7 +363,7 @@ mod tests {
         again: primary_may_change_that,
     };
 
-    /// Seen to fail with each of the three reasons to end left out.
+    /// Seen to fail with each of the first three reasons to end left out. Meant to catch the one of a lost majority.
     #[test]
     fn tries_end_with_the_time_the_primary_or_a_final_answer() {
         let ms = Duration::from_millis;
