@@ -43,6 +43,7 @@ pub(crate) use self::spreading::{
     Bench, Chart, ChartBars, ChartDistribution, ChartForm, Ping, Policy, Route,
 };
 pub(crate) use self::watching::{Events, NodeIs, Wait, WaitFor};
+use crate::completion::Shell;
 
 /// Talk to a logd cluster: send, read, register, administer.
 #[derive(Debug, Parser)]
@@ -218,10 +219,23 @@ pub(crate) enum Verb {
     /// Print what other programs need to watch a cluster
     #[command(subcommand)]
     Generate(Generate),
-    /// Print the completion script for a shell
-    Completion {
+    /// Print what a shell needs to complete verbs, options and the names of nodes, clients, groups and
+    /// contexts
+    #[command(alias = "completion")]
+    Completions {
         /// The shell
-        shell: clap_complete::Shell,
+        shell: Shell,
+    },
+    /// Say what may come next on a line; the scripts of `completions` ask
+    #[command(hide = true)]
+    CompleteLine {
+        /// The shell that asks
+        shell: Shell,
+        /// The line up to the cursor
+        line: String,
+        /// What the shell takes for the word at the cursor
+        #[arg(allow_hyphen_values = true)]
+        part: Option<String>,
     },
     /// Print the manual page logctl(1), or write all pages into a folder
     Man {
@@ -432,11 +446,9 @@ fn matched(args: &[OsString]) -> Result<(Cli, clap::ArgMatches), NotParsed> {
     parsed.map_err(|error| NotParsed::of(error, args))
 }
 
-/// The completion script.
-pub(crate) fn completion(shell: clap_complete::Shell) -> Vec<u8> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut help::command(), "logctl", &mut script);
-    script
+/// The command line with its help, as completion looks at it.
+pub(crate) fn definition() -> clap::Command {
+    help::command()
 }
 
 /// The page logctl(1).

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 
 mod chart;
 mod cli;
+mod completion;
 mod context;
 mod dev;
 mod each_node;

@@ -227,7 +227,7 @@ fn no_command_is_left_out() {
         })
         .collect();
     // Those have tests of their own: here, in `smoke`, in `seeds_*`, and beside logctl itself.
-    tried.extend(["delete", "cluster", "demo", "completion", "man"]);
+    tried.extend(["delete", "cluster", "demo", "completions", "man"]);
     tried.extend(["bench", "chart", "chat", "dev", "group", "ping", "shell"]);
     tried.extend(["doctor", "generate", "support-bundle"]);
     assert_eq!(named, tried);

@@ -77,7 +77,7 @@ const GROUPS: [Group; 6] = [
             ("chart", "draw which node took how many messages"),
             ("generate", "a scrape, alert rules and a dashboard for monitoring"),
             ("shell", "many commands in one process"),
-            ("completion", "the script for your shell"),
+            ("completions", "for bash, zsh and fish, with names"),
             ("man", "manual pages"),
         ],
     ),
@@ -147,7 +147,14 @@ const EXAMPLES: [(&str, &[&str]); 42] = [
     ("context use", &["logctl context use alice"]),
     ("bench", &["logctl bench --rate 500 --duration 30s --target p99=5ms"]),
     ("chart distribution", &["logctl chart distribution --svg chart.svg"]),
-    ("completion", &["logctl completion bash > ~/.local/share/bash-completion/completions/logctl"]),
+    (
+        "completions",
+        &[
+            "logctl completions bash > ~/.local/share/bash-completion/completions/logctl",
+            "logctl completions zsh > ~/.zfunc/_logctl",
+            "logctl completions fish > ~/.config/fish/completions/logctl.fish",
+        ],
+    ),
 ];
 
 const MORE: &str = "Options of every verb: logctl help options";

@@ -43,6 +43,7 @@ mod wait;
 use std::path::Path;
 
 use crate::cli::{self, Cli, Verb};
+use crate::completion;
 use crate::error::CtlError;
 use crate::out::Out;
 
@@ -90,7 +91,10 @@ pub(crate) async fn run(cli: Cli, out: &mut Out) -> Result<(), CtlError> {
         Verb::Certs(args) => certs::run(args, globals, out).await,
         Verb::Context(args) => context::run(args, globals, out),
         Verb::Generate(what) => generate::run(&what, globals, out),
-        Verb::Completion { shell } => out.bytes(&cli::completion(shell)),
+        Verb::Completions { shell } => out.bytes(completion::script(shell).as_bytes()),
+        Verb::CompleteLine { shell, line, part } => {
+            out.bytes(completion::answer(shell, &line, part.as_deref(), globals).as_bytes())
+        }
         Verb::Man { dir: None } => {
             let page = cli::man_page().map_err(CtlError::file("write", Path::new("the page")))?;
             out.bytes(&page)

@@ -15,6 +15,7 @@ mod user;
 mod alone;
 mod asking;
 mod clocks;
+mod completing;
 mod doctoring;
 mod gaps;
 mod interrupting;

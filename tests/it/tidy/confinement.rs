@@ -26,6 +26,7 @@ const CONFINED: &[(&[&str], &[&str])] = &[
         &["clap", "clap_complete", "clap_mangen"],
         &[
             "ctl/src/cli",
+            "ctl/src/completion/",
             "ctl/src/main.rs",
             "ctl/src/verb/",
             "daemon/src/cli.rs",
