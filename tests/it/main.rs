@@ -82,6 +82,8 @@ mod no_quorum;
 #[cfg(test)]
 mod openapi;
 #[cfg(test)]
+mod page;
+#[cfg(test)]
 mod prometheus;
 #[cfg(test)]
 mod removed;

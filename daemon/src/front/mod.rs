@@ -2,7 +2,8 @@
 //! is asked of the node as `server` asks it; here are connections, paths and answers.
 //!
 //! Who asks is proven by a client's certificate, with the same check as over QUIC, or by an access token that
-//! stands for one, and holds the same shares of the node. Without either only the health is answered.
+//! stands for one, and holds the same shares of the node. Without either only the health and the files
+//! of the page are answered.
 //!
 //! Invariant: no request has a way of its own to the log or the state: all go through [`Server::answer`], and
 //! followed reads through what that server follows.
@@ -12,6 +13,7 @@
 
 mod answer;
 mod asking;
+mod browser;
 mod cluster;
 mod follow;
 mod health;

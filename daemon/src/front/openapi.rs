@@ -22,6 +22,8 @@ mod tests {
 
     use serde_json::Value;
 
+    use crate::front::browser;
+
     use super::*;
 
     const METHODS: [&str; 4] = ["get", "put", "post", "delete"];
@@ -55,13 +57,22 @@ mod tests {
         each.collect()
     }
 
-    /// Meant to catch: one route left out of the document, and one path of it misspelt.
+    /// Meant to catch: one route left out of the document, and one path of it misspelt; a path for programs
+    /// among those of the page, which are the one exception.
     #[test]
     fn the_document_describes_the_routes_and_no_other() {
         let document: Value = serde_json::from_str(DOCUMENT).unwrap();
-        let routes = routes(include_str!("routes.rs"));
+        let source = include_str!("routes.rs");
+        let routes = routes(source);
         assert!(routes.len() > 25, "{routes:?}");
         assert_eq!(routes, described(&document));
+        let elsewhere: Vec<_> = source.split(".merge(").skip(1).collect();
+        assert!(elsewhere.len() == 2 && elsewhere[0].starts_with("open()"), "{elsewhere:?}");
+        assert!(elsewhere[1].starts_with("browser::paths()"), "{elsewhere:?}");
+        for path in browser::all_paths() {
+            let is_the_pages = path.starts_with("/page/") || ["/", "/favicon.ico"].contains(&path);
+            assert!(is_the_pages, "{path} is not described, and is no path of the page");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The paths. Each stands here, and nowhere else.
+//! The paths. Each stands here, or, where it is for the page alone, in `browser`; and nowhere else.
 
 use axum::Router;
 use axum::extract::State;
@@ -9,12 +9,13 @@ use proto::{ErrorCode, Failure};
 
 use super::answer::Refused;
 use super::visit::Visit;
-use super::{cluster, health, messages, metrics, openapi, report};
+use super::{browser, cluster, health, messages, metrics, openapi, report};
 
 /// What is served to one connection.
 pub(super) fn router(visit: Visit) -> Router {
     let paths = Router::new()
         .merge(open())
+        .merge(browser::paths())
         .route("/metrics", get(metrics::metrics))
         .nest("/v1", clients())
         .fallback(no_path)
