@@ -62,6 +62,46 @@ pub enum TokenError {
     Content(&'static str),
 }
 
+/// What has become of a token, a join token or an access token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenState {
+    /// It can be used.
+    Live,
+    /// It was used as often as it may be.
+    UsedUp,
+    /// Its time is over.
+    Expired,
+    /// An admin ended it.
+    Revoked,
+}
+
+impl TokenState {
+    /// The state of a token at an instant of log time.
+    #[must_use]
+    pub fn at(now_ns: u64, expires_ns: u64, revoked: bool, used_up: bool) -> Self {
+        if revoked {
+            Self::Revoked
+        } else if now_ns >= expires_ns {
+            Self::Expired
+        } else if used_up {
+            Self::UsedUp
+        } else {
+            Self::Live
+        }
+    }
+
+    /// As it is shown.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::UsedUp => "used up",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 struct Content {
     #[prost(string, tag = "1")]

@@ -8,7 +8,7 @@ use prost::Message;
 use proto::access::{AccessView, CreateAccess};
 use proto::event;
 use proto::limits::{ACCESS_MAX, ACCESS_PER_CLIENT_MAX, ACCESS_TTL_MAX_NS};
-use proto::token::{TokenId, TokenProof, id_text};
+use proto::token::{TokenId, TokenProof, TokenState, id_text};
 use proto::wire::Tokens;
 use proto::{Failure, Name};
 
@@ -44,26 +44,22 @@ impl AccessRow {
             .map_err(|_| StateError::corrupt(Table::Tokens, "an access token does not parse"))
     }
 
-    fn state(&self, now: Hlc) -> &'static str {
-        if self.revoked {
-            "revoked"
-        } else if now.ns >= self.expires_ns {
-            "expired"
-        } else {
-            "live"
-        }
+    fn state(&self, now: Hlc) -> TokenState {
+        TokenState::at(now.ns, self.expires_ns, self.revoked, false)
     }
 
     fn is_live(&self, now: Hlc) -> bool {
-        self.state(now) == "live"
+        self.state(now) == TokenState::Live
     }
 
     /// Whether it may be used at an instant of log time.
     fn usable(&self, id: &[u8], now: Hlc) -> Result<(), Failure> {
         let why = match self.state(now) {
-            "live" => return Ok(()),
-            "revoked" => "was revoked",
-            _ => "has expired",
+            TokenState::Live => return Ok(()),
+            TokenState::Revoked => "was revoked",
+            TokenState::Expired => "has expired",
+            // It can be used as often as its holder likes.
+            TokenState::UsedUp => "is used up",
         };
         let (id, client) = (id_text(id), &self.client);
         Err(denied(format!(
@@ -73,7 +69,7 @@ impl AccessRow {
     }
 
     fn view(self, id: &[u8], now: Hlc) -> AccessView {
-        let state = self.state(now).to_owned();
+        let state = self.state(now).label().to_owned();
         AccessView {
             id: id.to_vec(),
             client: self.client,

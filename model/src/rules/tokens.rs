@@ -8,7 +8,8 @@ use prost::Message;
 use proto::admin::AdminKey;
 use proto::limits::{TOKEN_TTL_MAX_NS, TOKEN_USERS_SHOWN_MAX, TOKEN_USES_MAX, TOKENS_MAX};
 use proto::token::{
-    AdmitClient, CreateToken, ID_BYTES, TokenId, TokenOp, TokenProof, TokenView, id_text,
+    AdmitClient, CreateToken, ID_BYTES, TokenId, TokenOp, TokenProof, TokenState, TokenView,
+    id_text,
 };
 use proto::wire::{TokenChange, Tokens};
 use proto::{Failure, Name, Role};
@@ -53,16 +54,8 @@ impl TokenRow {
             .map_err(|_| StateError::corrupt(Table::Tokens, "a token does not parse"))
     }
 
-    fn state(&self, now: Hlc) -> &'static str {
-        if self.revoked {
-            "revoked"
-        } else if now.ns >= self.expires_ns {
-            "expired"
-        } else if self.used >= self.uses {
-            "used up"
-        } else {
-            "live"
-        }
+    fn state(&self, now: Hlc) -> TokenState {
+        TokenState::at(now.ns, self.expires_ns, self.revoked, self.used >= self.uses)
     }
 
     /// Whether somebody may come in with it now, who is not in yet.
@@ -83,10 +76,10 @@ impl TokenRow {
             return Err(denied(format!("the join token {id} is for the name '{own}' alone")));
         }
         let why = match self.state(now) {
-            "live" => return Ok(()),
-            "revoked" => "was revoked".to_owned(),
-            "expired" => "has expired".to_owned(),
-            _ => format!("is used up ({} of {} uses)", self.used, self.uses),
+            TokenState::Live => return Ok(()),
+            TokenState::Revoked => "was revoked".to_owned(),
+            TokenState::Expired => "has expired".to_owned(),
+            TokenState::UsedUp => format!("is used up ({} of {} uses)", self.used, self.uses),
         };
         Err(denied(format!(
             "the join token {id} {why}: an admin makes another one with logctl cluster token create"
@@ -95,7 +88,7 @@ impl TokenRow {
 
     /// The token as it is shown, but for who used it.
     fn view(self, id: &[u8], now: Hlc) -> TokenView {
-        let state = self.state(now).to_owned();
+        let state = self.state(now).label().to_owned();
         TokenView {
             id: id.to_vec(),
             role: self.role,
@@ -193,14 +186,14 @@ impl Machine<'_> {
         if all.len() < TOKENS_MAX {
             return Ok(());
         }
-        let dead = all.into_iter().filter(|(_, token)| token.state(now) != "live");
+        let dead = all.into_iter().filter(|(_, token)| token.state(now) != TokenState::Live);
         let Some((id, token)) = dead.min_by(|a, b| a.1.since.cmp(&b.1.since)) else {
             return Err(conflict(format!(
                 "{TOKENS_MAX} join tokens are live, which is the limit: revoke some first"
             ))
             .into());
         };
-        assert_ne!(token.state(now), "live", "no token goes that could be used");
+        assert_ne!(token.state(now), TokenState::Live, "no token goes that could be used");
         for number in 0..token.used {
             self.remove(Table::Tokens, keys::token_use(&id, number));
         }
@@ -247,7 +240,8 @@ impl Machine<'_> {
         which: impl Fn(&TokenRow) -> bool,
     ) -> Result<usize, QueryError> {
         let live = rows(&self.rows)?.into_iter();
-        let live = live.filter(|(_, row)| which(row) && row.state(place.stamp.hlc) == "live");
+        let live =
+            live.filter(|(_, row)| which(row) && row.state(place.stamp.hlc) == TokenState::Live);
         let mut count = 0;
         for (id, mut token) in live {
             token.revoked = true;

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proto::token::{TokenOp, TokenProof};
 use proto::{ErrorCode, Proof};
 
-use crate::arbitrary::{apply_all, history};
+use crate::arbitrary::{apply_all, history, stamped};
 
 /// For whom, until when, and whether it was revoked.
 type Tokens = BTreeMap<Vec<u8>, (String, u64, bool)>;
@@ -31,33 +31,26 @@ proptest! {
         let mut view = MemoryView::default();
         let outcomes = apply_all(&mut view, &history);
         let (mut tokens, mut last) = (Tokens::new(), Hlc::ZERO);
-        for (batch, outcomes) in history.iter().zip(outcomes) {
-            let Some(batch) = batch else {
-                last = last.succ();
+        for (now, command, outcome) in stamped(&history, outcomes) {
+            last = now;
+            if let (Proof::Token(id), CommandOp::Send { to, .. }) =
+                (command.caller.proof(), &command.op)
+            {
+                let live = is_live(&tokens, &id, &command.caller.name, now);
+                prop_assert_eq!(is_denied(&outcome), !live, "to {}: {:?}", to, outcome);
+            }
+            let (CommandOp::Token(change), Outcome::Tokens(_)) = (&command.op, &outcome) else {
                 continue;
             };
-            for ((i, command), outcome) in (0u64..).zip(&batch.commands).zip(outcomes) {
-                let proposed = batch.base.hlc.advance(i);
-                last = if proposed > last { proposed } else { last.succ() };
-                if let (Proof::Token(id), CommandOp::Send { to, .. }) =
-                    (command.caller.proof(), &command.op)
-                {
-                    let live = is_live(&tokens, &id, &command.caller.name, last);
-                    prop_assert_eq!(is_denied(&outcome), !live, "to {}: {:?}", to, outcome);
+            prop_assert!(command.caller.admin, "only an admin makes them");
+            match change.op.as_ref().unwrap() {
+                TokenOp::CreateAccess(create) => {
+                    let until_ns = now.ns.saturating_add(create.ttl_ns);
+                    let id = create.token.as_ref().unwrap().id.clone();
+                    tokens.entry(id).or_insert_with(|| (create.client.clone(), until_ns, false));
                 }
-                let (CommandOp::Token(change), Outcome::Tokens(_)) = (&command.op, &outcome) else {
-                    continue;
-                };
-                prop_assert!(command.caller.admin, "only an admin makes them");
-                match change.op.as_ref().unwrap() {
-                    TokenOp::CreateAccess(create) => {
-                        let until_ns = last.ns.saturating_add(create.ttl_ns);
-                        let id = create.token.as_ref().unwrap().id.clone();
-                        tokens.entry(id).or_insert_with(|| (create.client.clone(), until_ns, false));
-                    }
-                    TokenOp::RevokeAccess(id) => tokens.get_mut(&id.id).unwrap().2 = true,
-                    other => panic!("{other:?}"),
-                }
+                TokenOp::RevokeAccess(id) => tokens.get_mut(&id.id).unwrap().2 = true,
+                other => panic!("{other:?}"),
             }
         }
         // A gateway judges alike, and knows the secret's hash.

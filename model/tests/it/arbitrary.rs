@@ -180,3 +180,24 @@ pub(crate) fn apply_all(view: &mut MemoryView, history: &[Option<Batch>]) -> Vec
     }
     all
 }
+
+/// Every command of a history in log order, with the log time that its stamp has (the batch's, moved on
+/// past everything before it) and what it came to.
+pub(crate) fn stamped(
+    history: &[Option<Batch>],
+    outcomes: Vec<Vec<Outcome>>,
+) -> Vec<(Hlc, &Command, Outcome)> {
+    let (mut all, mut last) = (Vec::new(), Hlc::ZERO);
+    for (batch, outcomes) in history.iter().zip(outcomes) {
+        let Some(batch) = batch else {
+            last = last.succ();
+            continue;
+        };
+        for ((i, command), outcome) in (0u64..).zip(&batch.commands).zip(outcomes) {
+            let proposed = batch.base.hlc.advance(i);
+            last = if proposed > last { proposed } else { last.succ() };
+            all.push((last, command, outcome));
+        }
+    }
+    all
+}

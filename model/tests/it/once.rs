@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use clock::Hlc;
 use model::{CommandOp, MemoryView, Outcome};
 use proptest::prelude::*;
 use proto::limits::DEDUP_WINDOW_NS;
@@ -14,7 +13,7 @@ use proto::record::read_stamp;
 use proto::wire::Ack;
 use proto::{ErrorCode, Header, Proof};
 
-use crate::arbitrary::{apply_all, history};
+use crate::arbitrary::{apply_all, history, stamped};
 
 /// The first ack of every (node or client, sender, id), and the message that got it.
 type Acks = BTreeMap<(bool, String, String), (Ack, String, Vec<Header>, bytes::Bytes)>;
@@ -31,51 +30,41 @@ proptest! {
         let mut view = MemoryView::default();
         let outcomes = apply_all(&mut view, &history);
         let mut first = Acks::new();
-        let mut last = Hlc::ZERO;
-        for (batch, outcomes) in history.iter().zip(outcomes) {
-            let Some(batch) = batch else {
-                last = last.succ();
-                continue;
+        for (now, command, outcome) in stamped(&history, outcomes) {
+            let (to, id, headers, body) = match &command.op {
+                CommandOp::Send { to, id, headers, body } => (&**to, id, headers, body),
+                CommandOp::Event { id, headers, body } if command.caller.is_node() => {
+                    ("$events", id, headers, body)
+                }
+                _ => continue,
             };
-            for ((i, command), outcome) in (0u64..).zip(&batch.commands).zip(outcomes) {
-                let proposed = batch.base.hlc.advance(i);
-                let now = if proposed > last { proposed } else { last.succ() };
-                last = now;
-                let (to, id, headers, body) = match &command.op {
-                    CommandOp::Send { to, id, headers, body } => (&**to, id, headers, body),
-                    CommandOp::Event { id, headers, body } if command.caller.is_node() => {
-                        ("$events", id, headers, body)
+            let caller = &command.caller;
+            if is_turned_away(caller.proof(), &outcome) {
+                continue;
+            }
+            // A node's ids are apart from those of a client with its name.
+            let key = (caller.is_node(), caller.name.clone(), id.clone());
+            let known = first.get(&key).filter(|(ack, ..)| {
+                read_stamp(&ack.stamp).unwrap().hlc.ns + DEDUP_WINDOW_NS > now.ns
+            });
+            match (known, outcome) {
+                (Some((ack, to2, headers2, body2)), outcome) => {
+                    if (to, headers, body) == (&**to2, headers2, body2) {
+                        let again = Ack { duplicate: true, ..ack.clone() };
+                        prop_assert_eq!(outcome, Outcome::Sent(again));
+                    } else {
+                        let Outcome::Refused(failure) = outcome else { panic!("{outcome:?}") };
+                        prop_assert_eq!(failure.error_code(), ErrorCode::Conflict);
                     }
-                    _ => continue,
-                };
-                let caller = &command.caller;
-                if is_turned_away(caller.proof(), &outcome) {
-                    continue;
                 }
-                // A node's ids are apart from those of a client with its name.
-                let key = (caller.is_node(), caller.name.clone(), id.clone());
-                let known = first.get(&key).filter(|(ack, ..)| {
-                    read_stamp(&ack.stamp).unwrap().hlc.ns + DEDUP_WINDOW_NS > now.ns
-                });
-                match (known, outcome) {
-                    (Some((ack, to2, headers2, body2)), outcome) => {
-                        if (to, headers, body) == (&**to2, headers2, body2) {
-                            let again = Ack { duplicate: true, ..ack.clone() };
-                            prop_assert_eq!(outcome, Outcome::Sent(again));
-                        } else {
-                            let Outcome::Refused(failure) = outcome else { panic!("{outcome:?}") };
-                            prop_assert_eq!(failure.error_code(), ErrorCode::Conflict);
-                        }
-                    }
-                    (None, Outcome::Sent(ack)) => {
-                        prop_assert!(!ack.duplicate);
-                        first.insert(key, (ack, to.to_owned(), headers.clone(), body.clone()));
-                    }
-                    (None, Outcome::Refused(failure)) => {
-                        prop_assert_eq!(failure.error_code(), ErrorCode::NotFound);
-                    }
-                    (None, other) => panic!("{other:?}"),
+                (None, Outcome::Sent(ack)) => {
+                    prop_assert!(!ack.duplicate);
+                    first.insert(key, (ack, to.to_owned(), headers.clone(), body.clone()));
                 }
+                (None, Outcome::Refused(failure)) => {
+                    prop_assert_eq!(failure.error_code(), ErrorCode::NotFound);
+                }
+                (None, other) => panic!("{other:?}"),
             }
         }
     }
