@@ -58,6 +58,7 @@ bugs! {
     RepairsAtOnce "repairs-at-once" "repair" "a node is repaired while another one is";
     AttestationSkipped "attestation-skipped" "evidence" "nobody compares a store with what it has shown before";
     VotesBeforeMeeting "votes-before-meeting" "evidence" "a node votes before it has met those who could know better";
+    BestLogIgnored "best-log-ignored" "evidence" "a node that has just started votes for a lesser log than one that it met";
     MemoryNotSaved "memory-not-saved" "evidence" "what others have shown is forgotten at the end of a process";
     LostTailUnseen "lost-tail-unseen" "evidence" "a log that ends before the watermark's mark is taken";
     BrokenMiddleUnseen "broken-middle-unseen" "evidence" "valid records behind a broken one are no damage";

@@ -66,6 +66,19 @@ pub struct Shown {
     /// still has other processes among them.
     #[prost(message, repeated, tag = "10")]
     pub former: Vec<Life>,
+    /// Term of the last entry that it holds; 0 from a release that does not say.
+    #[prost(uint64, tag = "11")]
+    pub last_term: u64,
+}
+
+/// The end of a log. Whose is greater goes further: a later term goes before a higher index, as in
+/// every election (Raft, section 5.4.1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogEnd {
+    /// Term of the last entry.
+    pub term: u64,
+    /// Index of it.
+    pub index: u64,
 }
 
 /// A start of a store, and what its process drew.
@@ -171,6 +184,13 @@ pub enum Finding {
 }
 
 impl Shown {
+    /// The end of its log; `None` where it holds none, or does not say.
+    #[must_use]
+    pub fn log_end(&self) -> Option<LogEnd> {
+        let says = self.starts > 0 && self.last_term > 0;
+        says.then_some(LogEnd { term: self.last_term, index: self.last })
+    }
+
     /// Whether both were shown by one process.
     fn is_life_of(&self, other: &Self) -> bool {
         let store = |shown: &Self| (shown.raft_id, shown.incarnation.clone(), shown.nonce.clone());
@@ -333,6 +353,14 @@ pub fn may_vote(
 ) -> bool {
     let heard = voters.iter().filter(|id| **id == me || met(**id)).count();
     !voters.is_empty() && (heard == voters.len() || patience_is_over && heard * 2 > voters.len())
+}
+
+/// Whether a candidate may get the vote of a node that has just started and has met a log that ends at
+/// `best`. What the node itself held, and lost with its disk, only that log may still show: where it was
+/// the primary, nobody remembers yet what it acknowledged last.
+#[must_use]
+pub fn goes_as_far(candidate: Option<LogEnd>, best: Option<LogEnd>) -> bool {
+    candidate >= best
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ fn shown(id: u64) -> Shown {
         committed: Some(place(100, b'a')),
         last: 110,
         former: Vec::new(),
+        last_term: 1,
     }
 }
 
@@ -141,4 +142,18 @@ fn a_voter_waits_for_all_who_could_know() {
     assert!(may(&[1, 2, 3, 4, 5], &[2, 9, 4], true));
     assert!(!may(&[2, 3], &[2], true), "a learner does not make up a majority");
     assert!(may(&[2, 3], &[2, 3], false));
+}
+
+#[test]
+fn a_vote_goes_to_a_log_that_goes_as_far_as_the_best_that_was_met() {
+    let end = |term, index| Some(LogEnd { term, index });
+    assert!(goes_as_far(end(1, 68), end(1, 68)));
+    assert!(goes_as_far(end(2, 10), end(1, 68)), "a later term goes before a higher index");
+    assert!(!goes_as_far(end(1, 67), end(1, 68)));
+    assert!(!goes_as_far(None, end(1, 1)), "who holds nothing");
+    assert!(goes_as_far(None, None), "nobody has shown anything");
+    let shows = |starts, last_term| Shown { starts, last: 68, last_term, ..Shown::default() };
+    assert_eq!(shows(1, 2).log_end(), end(2, 68));
+    assert_eq!(shows(0, 2).log_end(), None, "a store that cannot be read");
+    assert_eq!(shows(1, 0).log_end(), None, "a release that does not say");
 }

@@ -84,7 +84,8 @@ fn find(bug: Bug, plan: &Plan) -> anyhow::Result<bool> {
             say(&format!("  {name}: {}", done.text.trim_end().replace('\n', "\n    ")));
         }
         // What is only late does not say which promise is broken.
-        if done.is_broken() && run_within(&without(bug, seed), RUN_MAX)?.ok {
+        let seen = done.is_broken() || stalls(bug) && done.is_late();
+        if seen && run_within(&without(bug, seed), RUN_MAX)?.ok {
             let seconds = began.elapsed().as_secs_f64();
             let seen = done.text.lines().next().unwrap_or_default().trim();
             let seen: String = seen.chars().take(90).collect();
@@ -144,6 +145,11 @@ fn meets_histories(bug: Bug) -> bool {
     matches!(bug, Bug::CutBelowCommitted | Bug::SnapshotOverHistory)
 }
 
+/// Whether all that a bug does is that nobody can be served any more.
+fn stalls(bug: Bug) -> bool {
+    matches!(bug, Bug::MembershipNotInState)
+}
+
 /// Whether a bug shows only where logs are purged.
 fn purges(bug: Bug) -> bool {
     matches!(
@@ -195,6 +201,7 @@ fn needs(bug: Bug) -> &'static [Kind] {
         Bug::AttestationSkipped | Bug::MemoryNotSaved => &[SetBack],
         Bug::VotesBeforeMeeting | Bug::DedupForgotten => &[Kill, KillAll, Stop],
         Bug::LostTailUnseen => &[LostTail],
+        Bug::BestLogIgnored => &[LostTail, KillAll, Reset],
         Bug::BrokenMiddleUnseen | Bug::ChecksumIgnored => &[Flipped],
         Bug::CutBelowCommitted | Bug::SnapshotOverHistory => &[SetBack, Isolate],
         Bug::SnapshotWithoutDedup | Bug::SnapshotFlipNotFlushed => &[Wiped, Join, Isolate, Kill],

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use anyhow::Context as _;
 use planted::Bug;
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
-use sim::world::BROKEN;
+use sim::world::{BROKEN, LATE};
 
 use crate::shrink::shrink;
 
@@ -203,6 +203,11 @@ impl Done {
     /// Whether a promise was seen to be broken.
     pub(crate) fn is_broken(&self) -> bool {
         self.line().split(' ').nth(1) == Some(BROKEN)
+    }
+
+    /// Whether the cluster served nobody for longer than it may, and broke nothing.
+    pub(crate) fn is_late(&self) -> bool {
+        self.line().split(' ').nth(1) == Some(LATE)
     }
 }
 

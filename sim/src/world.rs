@@ -77,6 +77,8 @@ pub struct Order {
 
 /// The verdict on a run in which a promise was broken.
 pub const BROKEN: &str = "VIOLATED";
+/// How a run is told of in which the cluster did not serve in time, and nothing was broken.
+pub const LATE: &str = "LATE";
 
 impl Report {
     /// Whether all held, and came about in its time.
@@ -94,7 +96,7 @@ impl Report {
         }
         let verdict = match (self.wrong.is_empty(), self.late.is_empty()) {
             (false, _) => BROKEN,
-            (true, false) => "LATE",
+            (true, false) => LATE,
             (true, true) => "ok",
         };
         let took = self.took.as_secs_f64();

@@ -10,6 +10,7 @@ use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult
 use openraft::raft::{TransferLeaderRequest, VoteRequest, VoteResponse};
 use planted::Bug;
 use prost::Message as _;
+use proto::attest::LogEnd;
 
 use crate::store::SnapshotHead;
 use crate::store::format::{LogEntry, LogMark, Vote as StoredVote};
@@ -209,6 +210,11 @@ impl Ballot {
     /// Raft id of who stands for election; `None` if it does not say.
     pub(crate) fn candidate(&self) -> Option<u64> {
         self.vote.as_ref().map(|vote| vote.node)
+    }
+
+    /// Where the candidate's log ends; `None` if it holds nothing.
+    pub(crate) fn log_end(&self) -> Option<LogEnd> {
+        self.last.as_ref().map(|last| LogEnd { term: last.term, index: last.index })
     }
 }
 

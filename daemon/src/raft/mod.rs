@@ -11,6 +11,7 @@
 
 mod ballots;
 mod codec;
+mod elections;
 mod ending;
 mod engine_state;
 mod guard;
@@ -62,6 +63,7 @@ pub use self::timing::{LogKept, Timing};
 pub use self::types::{Member, Payload};
 
 use self::ballots::Ballots;
+use self::elections::Elections;
 use self::log::LogStore;
 use self::machine::StateMachine;
 use self::network::Network;
@@ -156,15 +158,6 @@ pub struct Handle {
     stopping: Arc<AtomicBool>,
 }
 
-/// Whether this node takes part in elections.
-#[derive(Debug, Default)]
-struct Elections {
-    /// Whether its clock lets it stand.
-    allowed: AtomicBool,
-    /// Whether all who could know that its store was set back were heard.
-    attested: AtomicBool,
-}
-
 impl Handle {
     /// Starts the engine on a store that is proven intact. `observe` is told the highest stamp of
     /// everything that enters the log, before anything else can be stamped; `guard` judges what
@@ -206,8 +199,7 @@ impl Handle {
         let view = engine_state::follow(&raft);
         let lease = engine_state::lease(&view);
         let (receiving, guard) = (Arc::default(), Arc::new(guard));
-        let elections = Arc::<Elections>::default();
-        elections.allowed.store(timing.from_the_start, Ordering::SeqCst);
+        let elections = Arc::new(Elections::new(timing.from_the_start));
         Ok(Self {
             raft,
             store,
@@ -358,26 +350,6 @@ impl Handle {
             Ok(Err(_)) => Err(BarrierError::Behind),
             Err(error) => Err(BarrierError::Stopped(error.to_string())),
         }
-    }
-
-    /// Lets this node stand for election when it hears no primary, or not. A transfer of the role
-    /// to it is an election of its own and goes on. Before [`Handle::attested`] it never stands.
-    pub fn allow_elections(&self, allowed: bool) {
-        self.elections.allowed.store(allowed, Ordering::SeqCst);
-        self.raft.runtime_config().elect(allowed && self.is_attested());
-    }
-
-    /// Lets this node take part in elections: whoever could know that its store was set back has
-    /// been heard. Until then it neither votes nor stands, and follows a primary all the same.
-    pub fn attested(&self) {
-        self.elections.attested.store(true, Ordering::SeqCst);
-        self.raft.runtime_config().elect(self.elections.allowed.load(Ordering::SeqCst));
-    }
-
-    /// Whether it does.
-    #[must_use]
-    pub fn is_attested(&self) -> bool {
-        self.elections.attested.load(Ordering::SeqCst) || planted::is(Bug::VotesBeforeMeeting)
     }
 
     /// Notes how long a sync takes at a majority, see [`pace`]: elections take their time by it.

@@ -99,7 +99,8 @@ impl Handle {
                 return;
             }
             RequestKind::Vote(ballot) | RequestKind::PreVote(ballot)
-                if !self.may_be_elected(ballot.candidate()) =>
+                if !self.may_be_elected(ballot.candidate())
+                    || !self.goes_as_far(ballot.log_end()) =>
             {
                 return;
             }

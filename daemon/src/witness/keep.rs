@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use planted::Bug;
-use proto::attest::may_vote;
+use proto::attest::{LogEnd, may_vote};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How long a voter waits, after its start, for others that may know more of it than it does. A
 /// node that is there answers a call at once; one lost packet costs less than this.
 const PATIENCE: Duration = Duration::from_millis(1200);
+/// How long a voter waits, after that, for the holder of the best log to be elected. Several tries of
+/// it fit in.
+const BEST_LOG_FIRST: Duration = Duration::from_secs(4);
 
 impl Witness {
     /// Keeps the memory until `stop`.
@@ -120,9 +123,10 @@ impl Witness {
                 may_vote(view.id, &view.voters, |id| met.contains(&id), over)
             };
             if may && !doubts {
+                engine.wait_for_log(self.best_log(&engine));
                 engine.attested();
                 tracing::info!(after = ?began.elapsed(), "this node takes part in elections");
-                return;
+                return self.let_best_log_lead(&engine, &stop).await;
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -131,5 +135,28 @@ impl Witness {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
         }
+    }
+
+    /// Lets nobody lead whose log is behind the best one that is there, until somebody leads.
+    async fn let_best_log_lead(&self, engine: &Handle, stop: &CancellationToken) {
+        let (began, mut view) = (Instant::now(), engine.view());
+        while began.elapsed() < BEST_LOG_FIRST && self.led_ago().is_none() {
+            if view.borrow_and_update().is_primary() {
+                break;
+            }
+            engine.wait_for_log(self.best_log(engine));
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = view.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+        engine.wait_for_log(None);
+    }
+
+    fn best_log(&self, engine: &Handle) -> Option<LogEnd> {
+        let view = engine.view();
+        let voters = view.borrow().voters.clone();
+        self.lock().ends.best(&voters)
     }
 }

@@ -17,6 +17,7 @@
 //!
 //! Not here: the rules (`proto::attest`), the order of a start (`start`).
 
+mod ends;
 mod file;
 mod keep;
 mod lives;
@@ -45,6 +46,7 @@ use crate::store::format::{Identity, LogMark};
 
 pub use self::file::Notebook;
 
+use self::ends::Ends;
 use self::file::{Contradiction, Remembered};
 use self::lives::{LifeVerdict, Lives};
 
@@ -93,6 +95,7 @@ struct State {
     /// Whether that is more than further entries.
     urgent: bool,
     lives: Lives,
+    ends: Ends,
     /// What is wrong with others, by name.
     trouble: BTreeMap<String, Trouble>,
     /// Stores that have committed something else than this one, by raft id. Written down: only a
@@ -211,7 +214,8 @@ impl Witness {
         match store.durable() {
             Ok(durable) => {
                 shown.term = durable.vote.map_or(0, |vote| vote.term);
-                shown.last = durable.last.map_or(0, |last| last.index);
+                (shown.last, shown.last_term) =
+                    durable.last.map_or((0, 0), |last| (last.index, last.term));
                 shown.committed = durable.committed.map(place);
             }
             // Whoever reads it next ends the node for it.
@@ -329,6 +333,7 @@ impl Witness {
             Finding::Fits if refused.is_some() => Ok(()),
             Finding::Fits => {
                 state.lives.let_in(shown, Instant::now());
+                state.ends.note(shown, false);
                 state.note(shown);
                 for remembered in they.remembers.iter().filter(|of| of.raft_id != me.raft_id) {
                     state.note(remembered);
@@ -430,6 +435,7 @@ impl Witness {
             state.led_at = Some(Instant::now());
         }
         if counts {
+            state.ends.note(shown, info.leaving);
             state.note(shown);
         }
         counts
