@@ -47,7 +47,7 @@ deb-test: deb
 	@tools/deb-test $(DEBS)
 
 # So many seeds are part of every `make test`, and the planted bugs that are quickly found.
-SEEDS ?= 500
+SEEDS ?= 2000
 test: lint doc build
 	$(CARGO) test $(FLAGS) --workspace
 	@$(MAKE) --no-print-directory sim N=$(SEEDS)

@@ -42,13 +42,14 @@ impl State {
         let Some(kept) = self.nodes.get(name).and_then(|node| node.disk.now.get(&index)) else {
             return;
         };
-        let at = (kept.term, index);
+        // By a snapshot, where its log still ends otherwise: then it is the committed one that it has.
+        let term = self.committed.get(&index).copied().unwrap_or(kept.term);
+        let at = (term, index);
         // Under the members of now alone is it known who had to hold it.
         let is_later = |view: &EngineState| view.membership_at.is_some_and(|(_, at)| at < index);
         if !self.reckless
             && let Some(wrong) = self.few_hold(name, at, is_later)
         {
-            let term = kept.term;
             self.say(format!("{name} applies entry {index} of term {term}, and {wrong}"));
         }
     }
