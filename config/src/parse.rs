@@ -372,6 +372,7 @@ mod tests {
         let shown = NodeConfig {
             name: &"n1".parse().unwrap(),
             address: "127.0.0.1:7101",
+            data_dir: None,
             advertise: None,
             time_servers: &["a.example:123".to_owned()],
             file: "node1.toml",

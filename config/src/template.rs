@@ -12,6 +12,8 @@ pub struct NodeConfig<'a> {
     pub name: &'a Name,
     /// `ip:port` to listen on.
     pub address: &'a str,
+    /// Folder of the node's data, if not `data/NAME` beside the file.
+    pub data_dir: Option<&'a str>,
     /// `host:port` that the others dial, if it is another.
     pub advertise: Option<&'a str>,
     /// Time servers, `host:port`; none means that the machine's own clock is trusted.
@@ -33,6 +35,7 @@ impl NodeConfig<'_> {
             Some(other) => format!("advertise = \"{other}\""),
             None => format!("#advertise = \"{address}\""),
         };
+        let data_dir = self.data_dir.map_or_else(|| format!("data/{name}"), str::to_owned);
         let mark = if self.signs { "" } else { "#" };
         let cert_life = match self.cert_life {
             Some(life) => format!("cert_life = \"{}s\"", life.as_secs()),
@@ -55,7 +58,7 @@ listen = "{address}"
 {advertise}
 
 # Folder of this node's data: one node, one folder, never a copy of another's. Required.
-data_dir = "data/{name}"
+data_dir = "{data_dir}"
 
 # Whether this node may ask the cluster to take it back with a new store, under its own name and key.
 # true: when its store is damaged, set back, or gone. false: only after 'logctl node recover {name}'.
@@ -228,6 +231,7 @@ mod tests {
         let config = NodeConfig {
             name: &"n1".parse().unwrap(),
             address: "127.0.0.1:7101",
+            data_dir: None,
             advertise: None,
             time_servers: &servers,
             file: "node1.toml",

@@ -32,7 +32,7 @@ pub(crate) use self::admin::{Admin, AdminRecover};
 pub(crate) use self::certs::{Certs, CertsRenew};
 pub(crate) use self::chat::Chat;
 pub(crate) use self::clock::{Clock, ClockReport, ClockVerb, ClockWait, Whose};
-pub(crate) use self::cluster::{Cluster, Create, Join, Token, TokenCreate, TokenRole};
+pub(crate) use self::cluster::{Cluster, Create, Join, Place, Token, TokenCreate, TokenRole};
 pub(crate) use self::group::{Group, GroupMembers};
 pub(crate) use self::kv::{Kv, KvCas, KvDelete, KvGet, KvPut};
 pub(crate) use self::line::{parse_line, words};

@@ -168,12 +168,12 @@ pub(crate) fn make_private_dir(path: &Path) -> Result<(), CtlError> {
         .map_err(CtlError::file("make the folder", path))
 }
 
-/// Refuses a folder that others may write: whoever can replace a key or a certificate in it is as good
-/// as its owner. One that is not there is none.
+/// Refuses a folder that others than oneself, root and perhaps the service's user may write: whoever can
+/// replace a key or a certificate in it is as good as its owner. One that is not there is none.
 ///
 /// # Errors
 /// Exit code 4.
-pub(crate) fn refuse_shared(path: &Path) -> Result<(), CtlError> {
+pub(crate) fn refuse_shared(path: &Path, service: Option<u32>) -> Result<(), CtlError> {
     let meta = match std::fs::metadata(path) {
         Ok(meta) => meta,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -183,7 +183,7 @@ pub(crate) fn refuse_shared(path: &Path) -> Result<(), CtlError> {
     let own = rustix::process::geteuid().as_raw();
     let what = match (mode & 0o022, owner) {
         (0, 0) => return Ok(()),
-        (0, owner) if owner == own => return Ok(()),
+        (0, owner) if owner == own || Some(owner) == service => return Ok(()),
         (0, owner) => format!("{shown} belongs to another user, {owner}, who may write it"),
         _ => format!("others may write {shown}, its mode is {mode:04o}"),
     };

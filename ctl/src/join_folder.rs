@@ -20,9 +20,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::CtlError;
 use crate::home::{make_private_dir, refuse_shared, write_atomic};
 use crate::layout;
+use crate::system::{self, System};
 
 /// The configuration's file name.
-const CONFIG: &str = "node.toml";
+const CONFIG: &str = system::CONFIG;
 
 /// What was begun; written before the cluster is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,17 +46,39 @@ pub(crate) struct Begun {
 pub(crate) struct Folder {
     dir: PathBuf,
     name: Name,
+    /// Where it is that of the machine's service.
+    system: Option<System>,
 }
 
 impl Folder {
     /// The folder for a node; nothing is looked at yet.
     pub(crate) fn new(dir: PathBuf, name: Name) -> Self {
-        Self { dir, name }
+        Self { dir, name, system: None }
     }
 
-    /// Its path.
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
+    /// Where the node of the machine has its files.
+    pub(crate) fn of_system(system: System, name: Name) -> Self {
+        Self { dir: system.conf(), name, system: Some(system) }
+    }
+
+    /// What to do with a folder of a node that was removed.
+    pub(crate) fn put_aside(&self) -> String {
+        let dir = self.dir.display();
+        match &self.system {
+            None => format!("move {dir} away, or give another --dir; and make a new token"),
+            Some(_) => {
+                let stores = self.stores();
+                format!("move {dir} and {} away, and make a new token", stores.display())
+            }
+        }
+    }
+
+    /// Gives the service's user what is its own.
+    ///
+    /// # Errors
+    /// When something cannot be given away.
+    pub(crate) fn hand_over(&self) -> Result<(), CtlError> {
+        self.system.as_ref().map_or(Ok(()), |system| system.hand_over(&self.name))
     }
 
     /// The configuration.
@@ -79,8 +102,12 @@ impl Folder {
         self.pki(&format!("{}.crt", self.name))
     }
 
+    fn stores(&self) -> PathBuf {
+        self.system.as_ref().map_or_else(|| self.dir.join("data"), System::data)
+    }
+
     fn data(&self) -> PathBuf {
-        self.dir.join("data").join(self.name.as_str())
+        self.stores().join(self.name.as_str())
     }
 
     /// What an earlier run began here for the same cluster and node; `None` in a folder that is
@@ -93,9 +120,13 @@ impl Folder {
         let text = match std::fs::read_to_string(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return match first_entry(&self.dir)? {
-                    None => Ok(None),
-                    Some(entry) => Err(self.foreign(&format!("it holds {entry}"))),
+                return match (first_entry(&self.dir)?, first_entry(&self.stores())?) {
+                    (None, None) => Ok(None),
+                    (Some(entry), _) => Err(self.foreign(&format!("it holds {entry}"))),
+                    (None, Some(entry)) => {
+                        let stores = self.stores();
+                        Err(self.foreign(&format!("{} holds {entry}", stores.display())))
+                    }
                 };
             }
             Err(error) => return Err(CtlError::file("read", &file)(error)),
@@ -126,8 +157,8 @@ impl Folder {
     /// # Errors
     /// When a file cannot be written.
     pub(crate) fn begin(&self, begun: &Begun) -> Result<Vec<u8>, CtlError> {
-        for folder in [self.dir.join("pki"), self.dir.join("data")] {
-            refuse_shared(&folder)?;
+        for folder in [self.dir.join("pki"), self.stores()] {
+            refuse_shared(&folder, self.system.as_ref().map(System::uid))?;
             make_private_dir(&folder)?;
         }
         // Strings always serialize.
@@ -135,7 +166,7 @@ impl Folder {
         let text =
             format!("# What 'logctl cluster join' began here; it goes on from this.\n{body}");
         write_atomic(&self.begun_file(), text.as_bytes())?;
-        for folder in ["pki", "data"] {
+        for folder in ["pki", "data"].into_iter().filter(|_| self.system.is_none()) {
             let ignore = self.dir.join(folder).join(".gitignore");
             write_atomic(&ignore, layout::IGNORE)?;
         }
@@ -168,7 +199,7 @@ impl Folder {
             let _ = std::fs::remove_file(path);
         }
         let _ = std::fs::remove_file(self.dir.join("data").join(".gitignore"));
-        for folder in [self.dir.join("pki"), self.dir.join("data"), self.dir.clone()] {
+        for folder in [self.dir.join("pki"), self.stores(), self.dir.clone()] {
             let _ = std::fs::remove_dir(folder);
         }
     }
@@ -200,9 +231,11 @@ impl Folder {
         let cluster = identity.cluster.clone();
         let seed = Seed::of_admitted(cluster, self.name.clone(), &rows.members)
             .ok_or_else(|| unexpected("members that make no sense"))?;
+        let apart = self.system.as_ref().map(|_| System::data_dir(&self.name));
         let config = NodeConfig {
             name: &self.name,
             address: &begun.listen,
+            data_dir: apart.as_deref(),
             advertise: (begun.advertise != begun.listen).then_some(begun.advertise.as_str()),
             time_servers,
             file: CONFIG,
@@ -216,22 +249,31 @@ impl Folder {
     }
 
     fn foreign(&self, reason: &str) -> CtlError {
-        CtlError::conflict(
-            format!("{} is not for {} to join from: {reason}", self.dir.display(), self.name),
-            "another --dir; nothing was changed in this one",
-        )
+        let hint = match self.system {
+            None => "another --dir; nothing was changed in this one",
+            Some(_) => system::IN_THE_WAY,
+        };
+        let what =
+            format!("{} is not for {} to join from: {reason}", self.dir.display(), self.name);
+        CtlError::conflict(what, hint)
     }
 }
 
 /// The first thing in a folder, hidden ones too; `None` if it is empty or not there.
 fn first_entry(dir: &Path) -> Result<Option<String>, CtlError> {
-    let mut entries = match std::fs::read_dir(dir) {
+    let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(CtlError::file("list", dir)(error)),
     };
-    let entry = entries.next().transpose().map_err(CtlError::file("list", dir))?;
-    Ok(entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+    let name = |entry: io::Result<std::fs::DirEntry>| {
+        entry.map(|entry| entry.file_name().to_string_lossy().into_owned())
+    };
+    entries
+        .map(name)
+        .find(|name| !name.as_ref().is_ok_and(|name| System::is_no_sign(name)))
+        .transpose()
+        .map_err(CtlError::file("list", dir))
 }
 
 #[cfg(test)]

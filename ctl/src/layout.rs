@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::error::CtlError;
 use crate::home::{make_private_dir, refuse_shared, write_atomic};
 use crate::renewal::now_s;
+use crate::system::{self, System};
 
 /// Name of the identity that may do everything; nobody can register it.
 pub(crate) const ADMIN: &str = "admin";
@@ -37,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) time_servers: Vec<String>,
     /// How long its certificates live, if not for the default.
     pub(crate) cert_life: Option<Duration>,
+    /// Where its only node is this machine's, and a service: the files go where that looks for them.
+    pub(crate) system: Option<System>,
 }
 
 /// A node to be made.
@@ -101,7 +104,7 @@ pub(crate) fn create(plan: &Plan, dry_run: bool) -> Result<Outcome, CtlError> {
         return Ok(outcome);
     }
     std::fs::create_dir_all(&plan.dir).map_err(CtlError::file("make the folder", &plan.dir))?;
-    for folder in [plan.pki(), plan.data()] {
+    for folder in plan.private() {
         make_private_dir(&folder)?;
     }
     let authority = match found.authority.take() {
@@ -120,6 +123,10 @@ pub(crate) fn create(plan: &Plan, dry_run: bool) -> Result<Outcome, CtlError> {
         make(plan, piece, &authority, &bound, &admins)?;
     }
     plan.renew_seeds(&authority, &members, &bound, &admins)?;
+    if let Some(system) = &plan.system {
+        certs::write_public(&plan.admin_ca(), authority.cert_pem())?;
+        plan.nodes.iter().try_for_each(|node| system.hand_over(&node.name))?;
+    }
     outcome.cluster = Some(authority.cluster().clone());
     Ok(outcome)
 }
@@ -174,8 +181,8 @@ fn make_pair(plan: &Plan, authority: &Authority, role: Role, name: &Name) -> Res
 
 /// Reads and checks what lies in the folder.
 fn look(plan: &Plan) -> Result<Found, CtlError> {
-    for folder in [plan.pki(), plan.data()] {
-        refuse_shared(&folder)?;
+    for folder in plan.private() {
+        refuse_shared(&folder, plan.system.as_ref().map(System::uid))?;
     }
     let authority = look_for_authority(plan)?;
     let mut found = Found { authority, members: None, started: false };
@@ -183,7 +190,7 @@ fn look(plan: &Plan) -> Result<Found, CtlError> {
         look_for_seed(plan, node, &mut found)?;
     }
     if found.authority.is_none() {
-        for folder in [plan.data(), plan.pki()] {
+        for folder in plan.private() {
             if let Some(first) = first_foreign_entry(&folder)? {
                 return Err(foreign(plan, &format!("it holds {first} and no authority")));
             }
@@ -251,7 +258,9 @@ fn missing<'a>(
     outcome: &mut Outcome,
 ) -> Result<Vec<Piece<'a>>, CtlError> {
     let mut pieces = Vec::new();
-    for folder in [plan.pki(), plan.data()] {
+    // Nobody keeps a machine's folders in a repository.
+    let kept = [plan.pki(), plan.data()].into_iter().filter(|_| plan.system.is_none());
+    for folder in kept {
         let ignore = folder.join(".gitignore");
         if !ignore.exists() {
             pieces.push(Piece::Ignore(ignore));
@@ -328,7 +337,13 @@ impl Plan {
     }
 
     fn data(&self) -> PathBuf {
-        self.dir.join("data")
+        self.system.as_ref().map_or_else(|| self.dir.join("data"), System::data)
+    }
+
+    /// The folders that nobody else may write.
+    fn private(&self) -> Vec<PathBuf> {
+        let admin = self.system.as_ref().map(System::admin);
+        [self.data(), self.pki()].into_iter().chain(admin).collect()
     }
 
     /// Certificate of the authority.
@@ -341,9 +356,17 @@ impl Plan {
         self.pki().join("ca.key")
     }
 
+    /// The authority's certificate for the administrator: the daemon can replace its own.
+    pub(crate) fn admin_ca(&self) -> PathBuf {
+        let admin = self.system.as_ref().map(System::admin);
+        admin.map_or_else(|| self.ca_cert(), |folder| folder.join("ca.crt"))
+    }
+
     /// Certificate and key of a member.
     pub(crate) fn pair(&self, name: &Name) -> (PathBuf, PathBuf) {
-        (self.pki().join(format!("{name}.crt")), self.pki().join(format!("{name}.key")))
+        let apart = self.system.as_ref().filter(|_| name.as_str() == ADMIN).map(System::admin);
+        let folder = apart.unwrap_or_else(|| self.pki());
+        (folder.join(format!("{name}.crt")), folder.join(format!("{name}.key")))
     }
 
     /// The admin's name.
@@ -361,9 +384,11 @@ impl Plan {
     }
 
     fn config_text(&self, node: &PlannedNode) -> String {
+        let apart = self.system.as_ref().map(|_| System::data_dir(&node.name));
         let config = NodeConfig {
             name: &node.name,
             address: &node.address,
+            data_dir: apart.as_deref(),
             advertise: None,
             time_servers: &self.time_servers,
             file: &node.config,
@@ -458,10 +483,12 @@ impl Piece<'_> {
 }
 
 fn foreign(plan: &Plan, reason: &str) -> CtlError {
-    CtlError::conflict(
-        format!("{} does not belong to this cluster: {reason}", plan.dir.display()),
-        "another folder; nothing was changed in this one",
-    )
+    let hint = match plan.system {
+        None => "another folder; nothing was changed in this one",
+        Some(_) => system::IN_THE_WAY,
+    };
+    let what = format!("{} does not belong to this cluster: {reason}", plan.dir.display());
+    CtlError::conflict(what, hint)
 }
 
 /// The first thing in a folder that `create` did not put there before the authority.
@@ -474,7 +501,11 @@ fn first_foreign_entry(folder: &Path) -> Result<Option<String>, CtlError> {
     for entry in entries {
         let path = entry.map_err(CtlError::file("list", folder))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name != ".gitignore" && name != "ca.crt" && !name.ends_with(".new") {
+        if !System::is_no_sign(&name)
+            && name != ".gitignore"
+            && name != "ca.crt"
+            && !name.ends_with(".new")
+        {
             return Ok(Some(path.display().to_string()));
         }
     }

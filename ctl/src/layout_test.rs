@@ -16,6 +16,7 @@ fn plan(dir: &Path, count: u16, base_port: u16) -> Plan {
         nodes: (1..=count).map(node).collect(),
         time_servers: Vec::new(),
         cert_life: None,
+        system: None,
     }
 }
 

@@ -36,6 +36,7 @@ mod seen_stamp_file;
 mod session;
 mod settings;
 mod spread;
+mod system;
 mod tail;
 mod target;
 mod turn_file;

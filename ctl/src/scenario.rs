@@ -219,6 +219,7 @@ impl Stage {
             nodes,
             time_servers: Vec::new(),
             cert_life: None,
+            system: None,
         };
         let made = layout::create(&plan, false)?;
         let (cert, key) = plan.pair(&plan.admin());

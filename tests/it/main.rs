@@ -112,4 +112,6 @@ mod states;
 #[cfg(test)]
 mod stopping;
 #[cfg(test)]
+mod system;
+#[cfg(test)]
 mod tidy;

@@ -47,8 +47,9 @@ pub(crate) struct Create {
     /// Folder of the cluster
     #[arg(default_value = "logd-cluster")]
     pub(crate) dir: PathBuf,
-    /// Number of nodes: 3 survive the loss of one, 5 of two
+    /// Number of nodes: 3 survive the loss of one, 5 of two; 1 with --system
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
+    #[arg(default_value_if("system", clap::builder::ArgPredicate::IsPresent, "1"))]
     pub(crate) nodes: u8,
     /// UDP port of the first node; the others follow
     #[arg(long, value_name = "PORT", default_value_t = 7101, value_parser = clap::value_parser!(u16).range(1..))]
@@ -75,6 +76,21 @@ pub(crate) struct Create {
     /// Only say what would be written
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Where the files go
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+/// Whether a node is this machine's own.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// The node is this machine's own, and a service: its files go to /etc/logd and /var/lib/logd and
+    /// belong to the user logd, and --start has systemd start it. As root, with the package installed
+    #[arg(long, conflicts_with = "dir")]
+    pub(crate) system: bool,
+    /// What stands for / with --system: the root of a machine that does not run
+    #[arg(long, value_name = "DIR", requires = "system", conflicts_with = "start")]
+    pub(crate) root: Option<PathBuf>,
 }
 
 /// A node that joins.
@@ -116,6 +132,9 @@ pub(crate) struct Join {
     /// The daemon, for --start; default: next to logctl, else from PATH
     #[arg(long, value_name = "PATH", env = "LOGCTL_LOGD")]
     pub(crate) logd: Option<PathBuf>,
+    /// Where the files go
+    #[command(flatten)]
+    pub(crate) place: Place,
 }
 
 /// Join tokens.

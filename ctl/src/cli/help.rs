@@ -94,9 +94,16 @@ const EXAMPLES: [(&str, &[&str]); 42] = [
         &[
             "logctl cluster create mycluster --nodes 3",
             "logctl cluster create --host 10.0.0.1 --nodes 1 --start",
+            "logctl cluster create --system --host 10.0.0.1 --start",
         ],
     ),
-    ("cluster join", &["logctl cluster join --token-file token --start"]),
+    (
+        "cluster join",
+        &[
+            "logctl cluster join --token-file token --start",
+            "logctl cluster join --token-file token --system --start",
+        ],
+    ),
     ("cluster token create", &["logctl cluster token create --role node --ttl 30m --uses 2"]),
     ("cluster set", &["logctl cluster set retain-age=30d retain-bytes=10GiB"]),
     ("register", &["logctl register alice", "logctl register bob --home n2"]),

@@ -1,7 +1,7 @@
 //! `logctl cluster create`: everything that a new cluster needs, with `--start` its processes too.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proto::address::TimeServersError;
@@ -11,7 +11,7 @@ use proto::wire::Status;
 use proto::{ClusterId, ExitCode, Name, Role};
 use serde::Serialize;
 
-use crate::cli::{Create, Globals};
+use crate::cli::{Create, Globals, Place};
 use crate::context::{Context, Node};
 use crate::dev::{self, DirNode};
 use crate::error::CtlError;
@@ -21,6 +21,7 @@ use crate::layout::{self, Outcome, Plan, PlannedNode};
 use crate::local::{find_logd, take_ports};
 use crate::out::{Cell, Out, Shape, Show};
 use crate::session::Session;
+use crate::system::{self, Starter, System};
 
 use super::token::command;
 
@@ -55,7 +56,7 @@ struct NodeLine {
 
 pub(crate) async fn create(args: Create, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     let plan = plan(&args)?;
-    let logd = if args.start { Some(find_logd(args.logd.clone())?) } else { None };
+    let starter = starter(args.start, &args.place, args.logd.clone()).await?;
     let home = Home::from_env()?;
     let fresh = !plan.ca_cert().exists();
     let outcome = layout::create(&plan, args.dry_run)?;
@@ -63,8 +64,8 @@ pub(crate) async fn create(args: Create, globals: &Globals, out: &mut Out) -> Re
         Some(cluster) if !args.dry_run => Some(store_context(&plan, cluster, &home)?),
         _ => None,
     };
-    let token = match (&logd, &context) {
-        (Some(logd), Some(context)) => Some(start(&plan, logd, globals, &home, context).await?),
+    let token = match (&starter, &context) {
+        (Some(by), Some(context)) => Some(start(&plan, by, globals, &home, context).await?),
         _ => None,
     };
     let current = context.is_some() && home.current()? == context;
@@ -148,6 +149,13 @@ fn plan(args: &Create) -> Result<Plan, CtlError> {
             "give --host one address of this machine",
         ));
     }
+    let system = place_of(&args.place)?;
+    if system.is_some() && args.nodes != 1 {
+        return Err(usage(
+            format!("--system makes this machine's own node, not {} of them", args.nodes),
+            "leave out --nodes; other machines join",
+        ));
+    }
     let mut nodes = Vec::new();
     for n in 0..u16::from(args.nodes) {
         let port = args.base_port.checked_add(n).ok_or_else(|| {
@@ -161,15 +169,42 @@ fn plan(args: &Create) -> Result<Plan, CtlError> {
         nodes.push(PlannedNode {
             name: name.map_err(|error| usage(error.to_string(), "logctl cluster create --help"))?,
             address: address(args.host, port),
-            config: format!("node{number}.toml"),
+            config: match system {
+                Some(_) => system::CONFIG.to_owned(),
+                None => format!("node{number}.toml"),
+            },
         });
     }
     let time_servers = time_servers(&args.time_servers)?;
     for node in &nodes {
         check_not_own(&time_servers, &node.address, &node.address)?;
     }
-    let dir = args.dir.clone();
-    Ok(Plan { dir, nodes, time_servers, cert_life: args.cert_life })
+    let dir = system.as_ref().map_or_else(|| args.dir.clone(), System::conf);
+    Ok(Plan { dir, nodes, time_servers, cert_life: args.cert_life, system })
+}
+
+/// The machine as the place of its node, if that is asked for.
+///
+/// # Errors
+/// See [`System::find`].
+pub(crate) fn place_of(place: &Place) -> Result<Option<System>, CtlError> {
+    place.system.then(|| System::find(place.root.as_deref())).transpose()
+}
+
+/// What starts the node, if that is asked for.
+///
+/// # Errors
+/// Exit code 5 where it is not there.
+pub(crate) async fn starter(
+    start: bool,
+    place: &Place,
+    logd: Option<PathBuf>,
+) -> Result<Option<Starter>, CtlError> {
+    match (start, place.system) {
+        (false, _) => Ok(None),
+        (true, false) => find_logd(logd).map(Starter::Process).map(Some),
+        (true, true) => system::check_unit().await.map(|()| Some(Starter::Service)),
+    }
 }
 
 /// The time servers of an option that may be given several times, by the rule of the configuration.
@@ -206,22 +241,29 @@ pub(crate) fn check_not_own(
 /// for others to join with.
 async fn start(
     plan: &Plan,
-    logd: &Path,
+    by: &Starter,
     globals: &Globals,
     home: &Home,
     context: &Name,
 ) -> Result<JoinToken, CtlError> {
-    let nodes = plan.nodes.iter().map(|node| DirNode::read(&plan.dir.join(&node.config)));
-    let nodes: Vec<DirNode> = nodes.collect::<Result<_, _>>()?;
-    for node in nodes.iter().filter(|node| node.pid().is_none()) {
-        node.start(logd)?;
-    }
+    let nodes: Vec<DirNode> = match by {
+        // What it does not bring up systemd says itself.
+        Starter::Service => system::start().await.map(|()| Vec::new())?,
+        Starter::Process(logd) => {
+            let nodes = plan.nodes.iter().map(|node| DirNode::read(&plan.dir.join(&node.config)));
+            let nodes: Vec<DirNode> = nodes.collect::<Result<_, _>>()?;
+            for node in nodes.iter().filter(|node| node.pid().is_none()) {
+                node.start(logd)?;
+            }
+            nodes
+        }
+    };
     let stored = home.load(context)?.ok_or_else(|| CtlError::unexpected("no context"))?;
     let all_up = |status: &Status| {
-        let is_up = |node: &DirNode| {
+        let is_up = |node: &PlannedNode| {
             status.nodes.iter().any(|row| row.up && row.name == node.name.as_str())
         };
-        nodes.iter().all(is_up)
+        plan.nodes.iter().all(is_up)
     };
     dev::wait_until((globals, home), (context, &stored), &nodes, START_WITHIN, all_up).await?;
     let session = Session::with(globals, home, context, stored, None)?;
@@ -253,7 +295,7 @@ fn store_context(plan: &Plan, cluster: &ClusterId, home: &Home) -> Result<Name, 
         cluster: cluster.clone(),
         name: admin.clone(),
         role: Role::Admin,
-        ca: full(&plan.ca_cert())?,
+        ca: full(&plan.admin_ca())?,
         cert: full(&cert)?,
         key: full(&key)?,
         home: None,
@@ -314,7 +356,10 @@ fn advise(plan: &Plan, outcome: &Outcome, view: &CreateView, out: &Out) {
     out.note(&format!("context '{context}' is written, {current}"));
     out.note("next:");
     for node in view.nodes.iter().filter(|_| view.token.is_none()) {
-        out.note(&format!("  logd --config {} &", node.config));
+        match plan.system {
+            None => out.note(&format!("  logd --config {} &", node.config)),
+            Some(_) => out.note(&format!("  {}", system::ENABLE)),
+        }
     }
     if !view.current {
         out.note(&format!("  logctl context use {context}"));

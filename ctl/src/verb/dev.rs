@@ -304,7 +304,7 @@ fn plan(dir: &Path, mark: Mark) -> Result<Plan, CtlError> {
         })
     };
     let nodes = (1..=mark.nodes).map(node).collect::<Result<_, CtlError>>()?;
-    Ok(Plan { dir: dir.to_owned(), nodes, time_servers: Vec::new(), cert_life: None })
+    Ok(Plan { dir: dir.to_owned(), nodes, time_servers: Vec::new(), cert_life: None, system: None })
 }
 
 fn start(nodes: &[&DirNode], logd: Option<PathBuf>) -> Result<(), CtlError> {

@@ -19,8 +19,9 @@ use crate::error::CtlError;
 use crate::join_folder::{Begun, Folder};
 use crate::join_token::{TOKEN_VARIABLE, TokenFrom};
 use crate::layout::ADMIN;
-use crate::local::{find_logd, take_ports};
+use crate::local::take_ports;
 use crate::out::{Cell, Out, Show};
+use crate::system::{self, Starter};
 
 /// The port of a node that was told none.
 const PORT: u16 = 7101;
@@ -69,9 +70,12 @@ pub(crate) async fn run(args: Join, globals: &Globals, out: &mut Out) -> Result<
     let time_servers = super::cluster::time_servers(&args.time_servers)?;
     let name = choose_name(&args, &token)?;
     // What can be found missing before the cluster is asked costs no use of the token.
-    let logd = if args.start { Some(find_logd(args.logd.clone())?) } else { None };
+    let starter = super::cluster::starter(args.start, &args.place, args.logd.clone()).await?;
     let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from(format!("logd-{name}")));
-    let folder = Folder::new(dir, name);
+    let folder = match super::cluster::place_of(&args.place)? {
+        Some(system) => Folder::of_system(system, name),
+        None => Folder::new(dir, name),
+    };
     let before = folder.begun(&token)?;
     let begun = match &before {
         Some(begun) if folder.is_complete() => {
@@ -81,24 +85,32 @@ pub(crate) async fn run(args: Join, globals: &Globals, out: &mut Out) -> Result<
         }
         _ => ask(&args, globals, &token, &folder, before.as_ref(), &time_servers).await?,
     };
+    folder.hand_over()?;
     if time_servers.is_empty() && before.is_none() {
         out.note("clock: local, this machine's own, because no --time-server was given");
     }
-    if let Some(logd) = &logd {
-        start(&folder, logd, &args, out).await?;
+    match &starter {
+        None => {}
+        Some(Starter::Process(logd)) => start(&folder, logd, &args, out).await?,
+        Some(Starter::Service) => {
+            system::start().await?;
+            out.note(&format!("{} runs as a service: journalctl -u logd", begun.node));
+        }
     }
     let view = JoinView {
         node: begun.node.clone(),
         address: begun.advertise.clone(),
         config: folder.config().display().to_string(),
         cluster: begun.cluster.clone(),
-        started: logd.is_some(),
+        started: starter.is_some(),
     };
     out.did(format!("{} is a node of cluster {}, by {}", view.node, view.cluster, view.config));
     out.one(&view)?;
     out.hand_over();
-    if logd.is_none() {
-        out.note(&format!("next: logd --config {} &", view.config));
+    match (&starter, args.place.system) {
+        (Some(_), _) => {}
+        (None, false) => out.note(&format!("next: logd --config {} &", view.config)),
+        (None, true) => out.note(&format!("next: {}", system::ENABLE)),
     }
     Ok(())
 }
@@ -137,11 +149,7 @@ async fn still_member(
     let asked = request(begun, folder.request()?, &Wants::default(), LOOK_WITHIN);
     match join(token, &asked?).await {
         Err(JoinError::Refused(failure)) if failure.error_code() == ErrorCode::Removed => {
-            let dir = folder.dir().display();
-            Err(CtlError::conflict(
-                failure.message,
-                format!("move {dir} away, or give another --dir; and make a new token"),
-            ))
+            Err(CtlError::conflict(failure.message, folder.put_aside()))
         }
         Err(error) => {
             let node = &begun.node;

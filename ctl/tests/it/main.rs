@@ -25,6 +25,7 @@ mod nodes;
 mod registering;
 mod shell;
 mod spreading;
+mod system;
 mod tail;
 mod talking;
 mod watching;

@@ -167,6 +167,7 @@ mod tests {
         let config = NodeConfig {
             name: &"n1".parse().unwrap(),
             address: "127.0.0.1:7101",
+            data_dir: None,
             time_servers: &[],
             file: "node1.toml",
             advertise: None,
