@@ -1,5 +1,5 @@
 //! What a node finds in files: its configuration, and the seed of its store. Each key stands here once,
-//! with its type, range and default (`parse`), and with what is shown to people (`template`).
+//! with its type, range and default (`parse`), and with what is shown to people (`template`, `manual`).
 //!
 //! Both are TOML, read strictly, validated once, then plain data.
 //! A key that nobody knows, a value of the wrong type or out of range, and a file that is not there
@@ -24,6 +24,7 @@ use proto::Name;
 mod error;
 mod files;
 pub mod filter;
+pub mod manual;
 mod parse;
 mod reader;
 pub mod seed;

@@ -51,7 +51,7 @@ pub(super) fn parse(
 }
 
 /// `None` if something is missing or makes no sense; what, was noted.
-fn read(top: &Section<'_>, file: &Path, listen: Option<SocketAddr>) -> Option<Config> {
+pub(super) fn read(top: &Section<'_>, file: &Path, listen: Option<SocketAddr>) -> Option<Config> {
     let node = top.need_as("node", "n1", str::parse::<Name>);
     let (listen, advertise) = addresses(top, listen);
     let folder = file.parent().unwrap_or_else(|| Path::new(""));

@@ -31,10 +31,21 @@ pub(crate) type Marks = BTreeMap<String, usize>;
 pub(crate) struct Notes {
     wrong: RefCell<Vec<Note>>,
     marks: RefCell<Marks>,
-    /// Section and key of everything that was asked for.
-    known: RefCell<Vec<(String, &'static str)>>,
+    /// Everything that was asked for.
+    known: RefCell<Vec<Known>>,
     /// Section, key and offset of what was there and was not asked for.
     unknown: RefCell<Vec<(String, String, usize)>>,
+}
+
+/// A key that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// Dotted name of its table; empty for the top of the file.
+    pub(crate) section: String,
+    /// The key.
+    pub(crate) key: &'static str,
+    /// What may stand there, for people; `None` for tables.
+    pub(crate) kind: Option<String>,
 }
 
 impl Notes {
@@ -46,11 +57,16 @@ impl Notes {
     /// Dotted names of all keys that were asked for.
     #[cfg(test)]
     pub(crate) fn known(&self) -> Vec<String> {
-        let dotted = |(section, key): &(String, &'static str)| match section.as_str() {
-            "" => (*key).to_owned(),
-            section => format!("{section}.{key}"),
+        let dotted = |known: &Known| match known.section.as_str() {
+            "" => known.key.to_owned(),
+            section => format!("{section}.{}", known.key),
         };
         self.known.borrow().iter().map(dotted).collect()
+    }
+
+    /// All keys that were asked for.
+    pub(crate) fn keys(self) -> Vec<Known> {
+        self.known.into_inner()
     }
 
     /// Everything that is wrong, and where the values stand.
@@ -121,7 +137,7 @@ impl<'a> Section<'a> {
     /// A table below this one; an empty one if it is not there.
     pub(crate) fn table(&self, key: &'static str) -> Self {
         let name = self.dotted(key);
-        match self.take(key) {
+        match self.take(key, None) {
             Some(Entry { value: DeValue::Table(table), key_at, .. }) => {
                 Self::new(self.notes, name, key_at, table)
             }
@@ -144,7 +160,7 @@ impl<'a> Section<'a> {
         let name = self.dotted(key);
         let wanted = "an array of tables";
         let example = format!("[[{name}]] on a line of its own");
-        match self.take(key) {
+        match self.take(key, None) {
             None => Vec::new(),
             Some(Entry { value: DeValue::Array(array), .. }) => array
                 .iter()
@@ -173,7 +189,8 @@ impl<'a> Section<'a> {
         read: impl Fn(&str) -> Result<T, E>,
     ) -> Vec<T> {
         let shown = format!("{key} = [\"{example}\"]");
-        let Some(entry) = self.take(key) else { return Vec::new() };
+        let kind = format!("list of texts, as [\"{example}\"]");
+        let Some(entry) = self.take(key, Some(kind)) else { return Vec::new() };
         let DeValue::Array(array) = entry.value else {
             self.wrong_type(key, entry, "a list of texts", &shown);
             return Vec::new();
@@ -193,7 +210,12 @@ impl<'a> Section<'a> {
 
     /// A text that may be left out. `example` is how the value could look.
     pub(crate) fn text(&self, key: &'static str, example: &str) -> Option<Spot<&'a str>> {
-        let entry = self.take(key)?;
+        self.text_of(key, example, "")
+    }
+
+    /// `need` is what people are told besides the example.
+    fn text_of(&self, key: &'static str, example: &str, need: &str) -> Option<Spot<&'a str>> {
+        let entry = self.take(key, Some(format!("text, as \"{example}\"{need}")))?;
         if let DeValue::String(text) = entry.value {
             return Some(Spot { at: entry.at, value: text.as_ref() });
         }
@@ -204,13 +226,13 @@ impl<'a> Section<'a> {
     /// A text that must be there.
     pub(crate) fn need(&self, key: &'static str, example: &str) -> Option<Spot<&'a str>> {
         if !self.left.borrow().contains_key(key) {
-            self.know(key);
+            self.know(key, None);
             let place =
                 if self.name.is_empty() { String::new() } else { format!(" in [{}]", self.name) };
             self.notes.add(self.at, format!("'{key}' is missing{place}: {key} = \"{example}\""));
             return None;
         }
-        self.text(key, example)
+        self.text_of(key, example, "; required")
     }
 
     /// A text that must be there and that `read` can make sense of.
@@ -245,7 +267,11 @@ impl<'a> Section<'a> {
     ) -> Spot<u64> {
         debug_assert!(range.contains(&default), "the default of {key} is out of range");
         let fallback = Spot { at: self.at, value: default };
-        let Some(entry) = self.take(key) else { return fallback };
+        let (low, high) = (range.start(), range.end());
+        let bounds =
+            if *high == u64::MAX { format!("at least {low}") } else { format!("{low} to {high}") };
+        let kind = format!("whole number of {unit}, {bounds}; default {default}");
+        let Some(entry) = self.take(key, Some(kind)) else { return fallback };
         let DeValue::Integer(number) = entry.value else {
             let wanted = format!("a whole number of {unit}");
             self.wrong_type(key, entry, &wanted, &format!("{key} = {default}"));
@@ -255,9 +281,6 @@ impl<'a> Section<'a> {
         if let Some(value) = value.filter(|value| range.contains(value)) {
             return Spot { at: entry.at, value };
         }
-        let (low, high) = (range.start(), range.end());
-        let bounds =
-            if *high == u64::MAX { format!("at least {low}") } else { format!("{low} to {high}") };
         let name = self.dotted(key);
         self.notes.add(entry.at, format!("'{name}' is {number}; {bounds} {unit} are allowed"));
         fallback
@@ -278,7 +301,8 @@ impl<'a> Section<'a> {
 
     /// `true` or `false`.
     pub(crate) fn flag(&self, key: &'static str, default: bool) -> bool {
-        let Some(entry) = self.take(key) else { return default };
+        let kind = format!("true or false; default {default}");
+        let Some(entry) = self.take(key, Some(kind)) else { return default };
         if let DeValue::Boolean(value) = entry.value {
             return *value;
         }
@@ -288,7 +312,7 @@ impl<'a> Section<'a> {
 
     /// `true` or `false`, if it is there.
     pub(crate) fn optional_flag(&self, key: &'static str) -> Option<bool> {
-        let entry = self.take(key)?;
+        let entry = self.take(key, Some("true or false".to_owned()))?;
         if let DeValue::Boolean(value) = entry.value {
             return Some(*value);
         }
@@ -321,15 +345,16 @@ impl<'a> Section<'a> {
         self.notes.add(entry.at, format!("'{name}' is {found}; {wanted} is wanted: {example}"));
     }
 
-    fn take(&self, key: &'static str) -> Option<Entry<'a>> {
-        self.know(key);
+    fn take(&self, key: &'static str, kind: Option<String>) -> Option<Entry<'a>> {
+        self.know(key, kind);
         let entry = self.left.borrow_mut().remove(key)?;
         self.notes.marks.borrow_mut().insert(self.dotted(key), entry.at);
         Some(entry)
     }
 
-    fn know(&self, key: &'static str) {
-        self.notes.known.borrow_mut().push((self.name.clone(), key));
+    fn know(&self, key: &'static str, kind: Option<String>) {
+        let known = Known { section: self.name.clone(), key, kind };
+        self.notes.known.borrow_mut().push(known);
     }
 
     fn dotted(&self, key: &str) -> String {
@@ -354,12 +379,13 @@ pub(crate) fn table(text: &str) -> Result<Spanned<DeTable<'_>>, Note> {
     })
 }
 
-fn unknown_key(known: &[(String, &'static str)], section: &str, key: &str) -> String {
-    let here = known.iter().filter(|(of, _)| of == section).map(|(_, key)| *key);
+fn unknown_key(known: &[Known], section: &str, key: &str) -> String {
+    let here = known.iter().filter(|known| known.section == section).map(|known| known.key);
     if let Some(near) = nearest(key, here.clone()) {
         return format!("unknown key '{key}'; did you mean '{near}'?");
     }
-    if let Some((of, _)) = known.iter().find(|(of, name)| of != section && *name == key) {
+    let elsewhere = known.iter().find(|known| known.section != section && known.key == key);
+    if let Some(Known { section: of, .. }) = elsewhere {
         let place =
             if of.is_empty() { "at the top of the file".into() } else { format!("in [{of}]") };
         return format!("unknown key '{key}'; it belongs {place}");

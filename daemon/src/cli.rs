@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// The daemon of a logd cluster: serves clients and replicates with its peers.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
-#[command(name = "logd", version, about, after_help = EXIT_CODES)]
+#[command(name = "logd", version, about, after_help = HELP)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct CommandLine {
     /// What to do instead of running the node.
@@ -23,6 +23,12 @@ pub struct CommandLine {
 pub enum Verb {
     /// Go on with what this node holds, after the majority of the voters was lost for ever.
     Recover(Recover),
+    /// Write the manual pages of this program into a folder.
+    #[command(hide = true)]
+    Man {
+        /// The folder.
+        dir: PathBuf,
+    },
 }
 
 /// Says what this node can prove; and makes the cluster go on with this node alone, if that is asked for.
@@ -80,7 +86,8 @@ pub struct Cli {
     pub token_file: Option<PathBuf>,
 }
 
-const EXIT_CODES: &str = "\
+/// What stands behind the options, block by block.
+pub(crate) const HELP: &str = "\
 Exit codes:
    0  stopped as asked, or what was to be checked is right
    1  any other error; a second signal before the end
@@ -110,7 +117,8 @@ Signals:
   HUP        read certificates and log filter again
 
 Environment:
-  LOGD_LOG   log filter; wins over the configuration";
+  LOGD_LOG   log filter; wins over the configuration
+  NO_COLOR   no colours on a terminal";
 
 #[cfg(test)]
 mod tests {
@@ -136,7 +144,7 @@ mod tests {
         assert!(parse(&["--config", "n.toml"]).is_err());
         assert!(parse(&["--dry-run"]).is_err());
         let line = parse(&["--config", "n.toml", "--dry-run", "-o", "json"]).unwrap();
-        let Some(Verb::Recover(recover)) = line.verb else { panic!("no verb") };
+        let Some(Verb::Recover(recover)) = line.verb else { panic!("another verb") };
         assert!(recover.dry_run && !recover.i_have_lost_the_majority);
         assert_eq!((recover.output, line.serve), (Output::Json, None));
         assert!(parse(&["--config", "n.toml", "--i-have-lost-the-majority"]).is_ok());

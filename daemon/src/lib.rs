@@ -11,6 +11,7 @@ pub mod cli;
 pub mod exit;
 mod front;
 pub mod logging;
+pub mod man;
 pub mod node_identity;
 pub mod notify;
 pub mod process;

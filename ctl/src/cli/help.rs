@@ -185,6 +185,14 @@ Exit codes:
   141  the reader of the output went before all was done
 ";
 
+/// What stands at no option.
+const ENVIRONMENT: &str = "\
+Environment, besides the variables that stand at the options:
+  LOGCTL_HOME   folder of contexts and keys; default: ~/.config/logctl, state in ~/.local/state/logctl
+  LOGCTL_TOKEN  join token, for cluster join and register, read last
+  NO_COLOR      no colours
+";
+
 const TIMES: &str = "\
 Times after --since and --until. Days are those of UTC, and what is relative is so to the clock of the
 node that answers, for this machine's may be wrong:
@@ -221,7 +229,7 @@ pub(crate) fn command() -> Command {
 
 /// The same for manual pages, which have room.
 pub(crate) fn manual() -> Command {
-    command().after_help(CODES)
+    command().after_help(format!("{CODES}\n{ENVIRONMENT}"))
 }
 
 /// The verbs, a line each.

@@ -30,6 +30,7 @@ const CONFINED: &[(&[&str], &[&str])] = &[
             "ctl/src/main.rs",
             "ctl/src/verb/",
             "daemon/src/cli.rs",
+            "daemon/src/man.rs",
             "daemon/src/main.rs",
             "sim/src/main.rs",
         ],
