@@ -34,7 +34,6 @@ mod renewal;
 mod scenario;
 mod seen_stamp_file;
 mod session;
-mod settings;
 mod spread;
 mod system;
 mod tail;

@@ -62,6 +62,8 @@ mod hostile;
 #[cfg(test)]
 mod http;
 #[cfg(test)]
+mod http_admin;
+#[cfg(test)]
 mod http_messages;
 #[cfg(test)]
 mod joining;

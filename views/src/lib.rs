@@ -34,10 +34,12 @@ pub mod range;
 pub mod read_hash;
 pub mod record;
 pub mod refusal;
+pub mod setting;
 pub mod settings;
 pub mod show;
 pub mod stages;
 pub mod table;
+pub mod verified;
 
 pub use show::{Cell, Shape, Show, Tone};
 

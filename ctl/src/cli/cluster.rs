@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use proto::Name;
+use views::setting::Setting;
 
 use super::certs::parse_life;
-use crate::settings::Setting;
 
 /// Create clusters, and manage what holds for all their nodes.
 #[derive(Debug, Subcommand)]

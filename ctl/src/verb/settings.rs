@@ -1,6 +1,7 @@
 //! `logctl cluster settings` and `logctl cluster set`: what holds for every node.
 
 use proto::wire::{Empty, Op, Reply};
+use views::setting::{Setting, change};
 use views::settings::SettingsView;
 
 use crate::cli::Globals;
@@ -8,8 +9,6 @@ use crate::error::CtlError;
 use crate::home::Home;
 use crate::out::Out;
 use crate::session::Session;
-
-use crate::settings::{Setting, change};
 
 /// Shows the settings.
 pub(crate) async fn show(globals: &Globals, out: &mut Out) -> Result<(), CtlError> {

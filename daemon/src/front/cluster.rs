@@ -1,11 +1,13 @@
-//! The cluster itself: status, nodes, clock, settings; and what clients keep in it besides messages: cursors,
+//! The cluster itself: status, nodes, members, clock, settings; and what clients keep in it besides messages: cursors,
 //! groups, keys.
 
 use axum::body::Body;
 use axum::http::header::{ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
-use dialects::http::{GroupPart, Query, kv_change, precondition};
+use dialects::http::{
+    GroupPart, Query, kv_change, precondition, setting, verify as what_to_verify,
+};
 use proto::group::Groups;
 use proto::kv::{KvRead, KvRow, KvRows};
 use proto::limits::KV_VALUE_BYTES_MAX;
@@ -15,13 +17,18 @@ use views::clocks::ClockView;
 use views::group::{GroupLine, WholeGroup};
 use views::health::StatusView;
 use views::key::KeyView;
+use views::member::MemberView;
 use views::node::{NodeLine, NodesView};
 use views::place;
 use views::settings::SettingsView;
+use views::verified::VerifiedView;
 
 use super::answer::{Refused, json, long, unreadable};
 use super::asking::{Asking, InPath, Question, header, parsed, unexpected};
 use super::page;
+
+/// Longer than any value of a setting.
+const SETTING_BYTES_MAX: usize = 256;
 
 /// Whether there are more keys than the answer has.
 const MORE: HeaderName = HeaderName::from_static("logd-more");
@@ -45,6 +52,39 @@ pub(super) async fn settings(question: Question) -> Result<Response, Refused> {
         Failure::new(ErrorCode::NotFound, message)
     })?;
     Ok(json(StatusCode::OK, &SettingsView::from(settings)))
+}
+
+/// Changes one setting; its value comes as text.
+pub(super) async fn set_setting(
+    Question { mut asking, query, .. }: Question,
+    InPath(name): InPath<String>,
+    body: Body,
+) -> Result<Response, Refused> {
+    let value = asking.body(body, SETTING_BYTES_MAX).await?;
+    let change = setting(&name, &value, query)?;
+    let Reply::Configured(settings) = asking.ask(Op::Configure(change)).await? else {
+        return Err(unexpected().into());
+    };
+    Ok(json(StatusCode::OK, &SettingsView::from(settings)))
+}
+
+/// The members as the log has them, those that were removed, too.
+pub(super) async fn members(question: Question) -> Result<Response, Refused> {
+    let asking = question.alone()?;
+    let Reply::Members(members) = asking.ask(Op::Members(Empty {})).await? else {
+        return Err(unexpected().into());
+    };
+    let rows: Vec<_> = members.members.iter().map(MemberView::from).collect();
+    Ok(json(StatusCode::OK, &rows))
+}
+
+/// What this node finds in itself.
+pub(super) async fn verify(Question { asking, query, .. }: Question) -> Result<Response, Refused> {
+    let op = Op::Verify(what_to_verify(query)?);
+    let Reply::Verified(verified) = asking.ask(op).await? else {
+        return Err(unexpected().into());
+    };
+    Ok(json(StatusCode::OK, &VerifiedView::from(verified)))
 }
 
 pub(super) async fn nodes(question: Question) -> Result<Response, Refused> {

@@ -43,7 +43,10 @@ fn clients() -> Router<Visit> {
         .route("/nodes", get(cluster::nodes))
         .route("/clock", get(cluster::clock))
         .route("/clock/report", get(report::get))
+        .route("/members", get(cluster::members))
+        .route("/verify", get(cluster::verify))
         .route("/settings", get(cluster::settings))
+        .route("/settings/{name}", put(cluster::set_setting))
         .route("/cursors/{name}", put(cluster::set_cursor))
         .route("/groups", get(cluster::groups))
         .route(

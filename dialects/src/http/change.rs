@@ -1,9 +1,11 @@
-//! Changes of groups and of the dictionary.
+//! Changes of groups, of the dictionary and of settings, and what a node is to find out of itself.
 
 use proto::group::{GroupMembers, GroupName, GroupOp};
 use proto::kv::KvChange;
-use proto::wire::GroupChange;
-use proto::{Failure, MessageId, Name};
+use proto::limits::PLACES_MAX;
+use proto::wire::{Configure, GroupChange, Verify};
+use proto::{ErrorCode, Failure, MessageId, Name};
+use views::setting::{Setting, SettingError, change};
 
 use super::{Query, invalid};
 
@@ -70,6 +72,44 @@ pub fn kv_change(
     Ok(KvChange { key, value, expect, id, shared_with })
 }
 
+/// A change of one setting of the cluster, whose value comes as people write it: `30d`, `none`.
+///
+/// # Errors
+/// When there is no such setting, or the value is none of it.
+pub fn setting(name: &str, value: &[u8], query: Query) -> Result<Configure, Failure> {
+    query.end()?;
+    let value = std::str::from_utf8(value).map_err(invalid)?.trim();
+    let setting = format!("{name}={value}").parse::<Setting>().map_err(|error| match error {
+        SettingError::Form => {
+            Failure::new(ErrorCode::NotFound, format!("there is no setting '{name}': {error}"))
+        }
+        SettingError::MaxClockError
+        | SettingError::OnLoss
+        | SettingError::RetainAge
+        | SettingError::RetainCount
+        | SettingError::RetainBytes
+        | SettingError::CertLife => invalid(error),
+    })?;
+    change(&[setting]).ok_or_else(|| invalid("one setting at a time"))
+}
+
+/// What a node is to find out of itself: `?deep`, `?place=7&place=9`.
+///
+/// # Errors
+/// When something is not understood, or asks for too much.
+pub fn verify(mut query: Query) -> Result<Verify, Failure> {
+    let deep = query.flag("deep")?;
+    let number = |text: String| {
+        text.parse().map_err(|_| invalid(format!("place={text} is no index of the log")))
+    };
+    let places: Vec<u64> = query.all("place").into_iter().map(number).collect::<Result<_, _>>()?;
+    query.end()?;
+    if places.len() > PLACES_MAX {
+        return Err(invalid(format!("more than {PLACES_MAX} places")));
+    }
+    Ok(Verify { deep, places })
+}
+
 /// What a change is bound to: an `If-Match`, or `If-None-Match: *`, which wants that there is no such key.
 ///
 /// # Errors
@@ -125,6 +165,36 @@ mod tests {
         ] {
             assert!(change(part, names, text).is_err(), "{part:?} {names:?} {text}");
         }
+    }
+
+    #[test]
+    fn a_setting_is_changed_as_people_write_it() {
+        let made = setting("retain-age", b" 30d\n", query("")).unwrap();
+        assert_eq!(made.retain_age_ms, Some(30 * 86_400_000));
+        assert_eq!(made, Configure { retain_age_ms: made.retain_age_ms, ..Configure::default() });
+        let refused = |name: &str, value: &str, text: &str| {
+            setting(name, value.as_bytes(), query(text)).unwrap_err().error_code()
+        };
+        assert_eq!(refused("colour", "blue", ""), ErrorCode::NotFound);
+        for (name, value, text) in [
+            ("retain-age", "", ""),
+            ("retain-age", "soon", ""),
+            ("on-loss=refuse", "", ""),
+            ("on-loss", "refuse", "id=x"),
+        ] {
+            assert_eq!(refused(name, value, text), ErrorCode::Invalid, "{name} {value} {text}");
+        }
+        assert!(setting("on-loss", b"\xff", query("")).is_err());
+    }
+
+    #[test]
+    fn a_node_is_asked_for_so_many_places() {
+        let asked = verify(query("deep&place=1&place=9")).unwrap();
+        assert!(asked.deep && asked.places == [1, 9]);
+        for bad in ["deep=maybe", "place=-1", "place=x", "index=1"] {
+            assert!(verify(query(bad)).is_err(), "{bad}");
+        }
+        assert!(verify(query(&"place=1&".repeat(PLACES_MAX + 1))).is_err());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::fmt;
 
 use proto::{ErrorCode, Failure};
 
-pub use change::{GroupPart, kv_change, precondition, version};
+pub use change::{GroupPart, kv_change, precondition, setting, verify, version};
 pub use message::{Drafted, posted, put};
 pub use query::{Query, segment};
 pub use read::{Reading, Report, events, messages, report};

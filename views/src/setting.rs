@@ -1,4 +1,4 @@
-//! The settings of the whole cluster as people write and read them.
+//! The settings of the whole cluster as people write them.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -6,7 +6,8 @@ use std::time::Duration;
 use proto::life::{LIFE_MAX_S, LIFE_MIN_S};
 use proto::limits::RETAIN_AGE_MIN_MS;
 use proto::wire::{Configure, OnLoss};
-use views::settings::{
+
+use crate::settings::{
     CERT_LIFE, MAX_CLOCK_ERROR, NONE, ON_LOSS, RETAIN_AGE, RETAIN_BYTES, RETAIN_COUNT,
 };
 
@@ -16,7 +17,7 @@ const ERROR_MAX: Duration = Duration::from_secs(10);
 
 /// One `key=value` of `cluster set`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Setting {
+pub enum Setting {
     /// Largest error bound of a clock with which a node may be primary.
     MaxClockError(Duration),
     /// What happens when no clock is good enough.
@@ -33,7 +34,7 @@ pub(crate) enum Setting {
 
 /// Why a text is no setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SettingError {
+pub enum SettingError {
     /// No `=`, or a key that nobody knows.
     #[error(
         "expected max-clock-error=TIME, on-loss=degrade|refuse, retain-age=TIME|none, \
@@ -124,7 +125,8 @@ fn bytes(text: &str) -> Option<u64> {
 }
 
 /// The change that several settings make together; `None` if one is given twice.
-pub(crate) fn change(settings: &[Setting]) -> Option<Configure> {
+#[must_use]
+pub fn change(settings: &[Setting]) -> Option<Configure> {
     let mut change = Configure::default();
     for setting in settings {
         let before = match *setting {
@@ -148,9 +150,9 @@ pub(crate) fn change(settings: &[Setting]) -> Option<Configure> {
 #[cfg(test)]
 mod tests {
     use proto::wire::Settings;
-    use views::settings::SettingsView;
 
     use super::*;
+    use crate::settings::SettingsView;
 
     fn ms(ms: u64) -> Setting {
         Setting::MaxClockError(Duration::from_millis(ms))
