@@ -35,11 +35,24 @@ async function answer(path) {
     throw error;
   }
   contact(true);
+  // The token is over or revoked: whoever looks signs in again.
+  if (response.status === 401) location.reload();
   if (!response.ok) {
     const problem = await response.json().catch(() => ({}));
     throw Object.assign(new Error(problem.detail ?? `status ${response.status}`), { problem });
   }
   return response;
+}
+
+/** Has this browser keep an access token, or, without one, forget it. Says what was wrong, if something was. */
+export async function sign(token) {
+  const asked = token === null ? { method: "DELETE" } : { method: "POST", headers: { Authorization: `Bearer ${token}` } };
+  try {
+    const response = await fetch("/page/sign-in", asked);
+    return response.ok ? null : ((await response.json()).detail ?? `status ${response.status}`);
+  } catch (error) {
+    return error.message;
+  }
 }
 
 /** What a path answers, as JSON or as text. */

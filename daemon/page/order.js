@@ -52,7 +52,7 @@ export function draw(all) {
   const base = records.length * LINE + 14;
   it.append(svg("line", { x1: LEFT, x2: right, y1: base - 10, y2: base - 10, class: "grid" }));
   it.append(svg("text", { x: LEFT, y: base + 4, class: "tick" }, short(record_time(low), now())));
-  it.append(svg("text", { x: right, y: base + 4, class: "tick", "text-anchor": "end" }, `+${span(Number(high - low) / 1e6)}${pieces.length > 1 ? "; dotted: time left out" : ""}`));
+  it.append(svg("text", { x: right, y: base + 4, class: "tick", "text-anchor": "end" }, `+${span(Number(high - low) / 1e6)}`));
   it.addEventListener("click", (event) => {
     const box = it.getBoundingClientRect(), at = (event.clientX - box.left) * width / box.width - LEFT;
     const on = pieces.find((one) => at >= one.left && at <= one.right);

@@ -7,7 +7,7 @@ import * as order from "./order.js";
 import * as replication from "./replication.js";
 import * as trust from "./trust.js";
 import { byId, el, forget, onZoom } from "./draw.js";
-import { ask, follow, node, now, onContact, repeat, text } from "./node.js";
+import { ask, follow, node, now, onContact, repeat, sign, text } from "./node.js";
 import { ms, utc } from "./time.js";
 import { between, isLive, onMark, onRange, range, start, view } from "./view.js";
 
@@ -114,14 +114,24 @@ async function reload() {
   soon();
 }
 
-/** How to come by a file that a browser can import. */
+/** Signs in or out, and shows the page anew; says why not. */
+async function signed(token) {
+  const wrong = await sign(token);
+  if (wrong === null) location.reload();
+  else byId("refused").textContent = wrong;
+}
+
+/** How to come by a file that a browser can import, or sign in with a token. */
 function signIn() {
+  byId("token-form").onsubmit = (event) => { event.preventDefault(); signed(byId("token").value.trim()); };
   byId("sign-in-command").textContent = [
     "logctl register alice        # or take the files of an administrator: certs/admin.crt and .key",
     'cd "${LOGCTL_HOME:-$HOME/.config/logctl}/keys"',
     "openssl pkcs12 -export -in alice.crt -inkey alice.key -name logd-alice -out alice.p12",
   ].join("\n");
   byId("sign-in").hidden = false;
+  // Somebody may sign in beside this window; and a node that has just started may not know yet who looks.
+  repeat(3000, async () => { if ((await ask("/page/who")).name !== null) location.reload(); });
   byId("verdict").textContent = "not signed in";
 }
 
@@ -130,6 +140,11 @@ async function begin() {
   node.name = who.node;
   document.title = `logd ${who.node}`;
   byId("who").textContent = `${who.node}, seen by ${who.name ?? "nobody"}${who.role === "admin" ? " (administrator)" : ""}`;
+  if (who.by_token) {
+    const out = el("button", { type: "button", class: "small" }, "sign out");
+    out.onclick = () => signed(null);
+    byId("who").append(" ", out);
+  }
   if (who.name === null) { signIn(); return; }
   byId("panels").hidden = false;
   byId("range").hidden = false;

@@ -10,13 +10,14 @@ use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, IF_NONE_MATCH,
     REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde::Serialize;
 
 use super::answer::json;
-use super::visit::Visit;
+use super::sign_in;
+use super::visit::{Caller, Visit};
 
 /// Only files of this node, nothing inline, nothing evaluated, and in nobody's frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -66,6 +67,9 @@ const FILES: &[File] = &[
     file!("/page/uPlot.LICENSE", TEXT, "vendor/uPlot.LICENSE"),
 ];
 
+/// What a browser may make of an answer that is none of the files: nothing, even if it is led there.
+const NO_PAGE: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+
 /// Where the page asks who looks at it.
 const WHO: &str = "/page/who";
 
@@ -75,13 +79,23 @@ pub(super) fn paths() -> Router<Visit> {
         router
             .route(file.path, get(move |headers: HeaderMap| async move { served(file, &headers) }))
     });
-    files.route(WHO, get(who))
+    let sign = post(sign_in::sign_in).delete(sign_in::sign_out);
+    files.route(WHO, get(who)).route(sign_in::PATH, sign)
 }
 
 /// All paths that are the page's own, and described to nobody.
 #[cfg(test)]
 pub(super) fn all_paths() -> impl Iterator<Item = &'static str> {
-    FILES.iter().map(|file| file.path).chain([WHO])
+    FILES.iter().map(|file| file.path).chain([WHO, sign_in::PATH])
+}
+
+/// Says of every answer that it is what it says it is, and of those that are none of the files that nothing
+/// in them is to be run.
+pub(super) async fn guarded(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert(NO_PAGE);
+    response
 }
 
 fn served(file: &'static File, headers: &HeaderMap) -> Response {
@@ -94,7 +108,6 @@ fn served(file: &'static File, headers: &HeaderMap) -> Response {
     });
     let rules = [
         (CONTENT_SECURITY_POLICY, POLICY),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
         (OPENER_POLICY, "same-origin"),
         (RESOURCE_POLICY, "same-origin"),
@@ -116,6 +129,8 @@ struct Who {
     name: Option<String>,
     /// `client` or `admin`.
     role: Option<&'static str>,
+    /// Whether an access token said so, from which one can sign out.
+    by_token: bool,
     version: &'static str,
 }
 
@@ -126,6 +141,7 @@ async fn who(State(visit): State<Visit>, headers: HeaderMap) -> Response {
         node: visit.front.0.server.node.name().to_string(),
         name: known.as_ref().map(|identity| identity.name.to_string()),
         role: known.as_ref().map(|identity| identity.role.label()),
+        by_token: known.is_some() && matches!(visit.caller, Caller::Nobody(_)),
         version: env!("CARGO_PKG_VERSION"),
     };
     json(StatusCode::OK, &who)

@@ -24,6 +24,7 @@ mod openapi;
 mod page;
 mod report;
 mod routes;
+mod sign_in;
 mod visit;
 
 use std::sync::Arc;

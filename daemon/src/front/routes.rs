@@ -3,13 +3,13 @@
 use axum::Router;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::routing::{get, put};
 use proto::{ErrorCode, Failure};
 
 use super::answer::Refused;
 use super::visit::Visit;
-use super::{browser, cluster, health, messages, metrics, openapi, report};
+use super::{browser, cluster, health, messages, metrics, openapi, report, sign_in};
 
 /// What is served to one connection.
 pub(super) fn router(visit: Visit) -> Router {
@@ -20,7 +20,11 @@ pub(super) fn router(visit: Visit) -> Router {
         .nest("/v1", clients())
         .fallback(no_path)
         .method_not_allowed_fallback(no_method);
-    paths.layer(from_fn_with_state(visit.clone(), metrics::count)).with_state(visit)
+    paths
+        .layer(from_fn(sign_in::by_cookie))
+        .layer(map_response(browser::guarded))
+        .layer(from_fn_with_state(visit.clone(), metrics::count))
+        .with_state(visit)
 }
 
 /// What everybody may ask, without a certificate: how this node is, for probes.

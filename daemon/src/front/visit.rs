@@ -50,6 +50,27 @@ pub(super) struct Stranger {
     seat: Mutex<Option<([u8; 32], ClientSeat)>>,
 }
 
+/// The access token that a request shows.
+///
+/// # Errors
+/// 401 where there is none, or no whole one.
+pub(super) fn shown_token(headers: &HeaderMap) -> Result<AccessToken, Refused> {
+    let denied = |why: &str| Refused::with(Failure::new(ErrorCode::Denied, why), 401);
+    let Some(text) = header(headers, &AUTHORIZATION)? else {
+        return Err(denied(
+            "this path is for clients: show a certificate, as with curl --cert CRT --key KEY, or an \
+             access token, as with curl --oauth2-bearer TOKEN",
+        ));
+    };
+    let scheme = text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    scheme.and_then(|(_, token)| AccessToken::decode(token).ok()).ok_or_else(|| {
+        denied(
+            "this is no whole access token: Authorization: Bearer logd-access-1.…, as logctl access \
+             create printed it, to the last character",
+        )
+    })
+}
+
 impl Stranger {
     pub(super) fn new(place: Arc<Place<AbortHandle>>) -> Self {
         Self { place: Mutex::new(Some(place)), seat: Mutex::default() }
@@ -85,21 +106,7 @@ impl Visit {
         stranger: &Stranger,
         headers: &HeaderMap,
     ) -> Result<(Principal, ClientSeat), Refused> {
-        let denied = |why: &str| Refused::with(Failure::new(ErrorCode::Denied, why), 401);
-        let Some(text) = header(headers, &AUTHORIZATION)? else {
-            return Err(denied(
-                "this path is for clients: show a certificate, as with curl --cert CRT --key KEY, or an \
-                 access token, as with curl --oauth2-bearer TOKEN",
-            ));
-        };
-        let scheme =
-            text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let token = scheme.and_then(|(_, token)| AccessToken::decode(token).ok()).ok_or_else(|| {
-            denied(
-                "this is no whole access token: Authorization: Bearer logd-access-1.…, as logctl access \
-                 create printed it, to the last character",
-            )
-        })?;
+        let token = shown_token(headers)?;
         let hash = certs::sha256(&token.secret).to_vec();
         let proof = TokenProof { id: token.id.to_vec(), hash };
         let principal = self.principal(&proof).await.map_err(|failure| {
