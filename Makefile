@@ -12,7 +12,7 @@ FLAGS := --release --locked
 BIN := $(CARGO_TARGET_DIR)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint doc deny check bench bench-peers sim sim-build bugs torture torture-long setup setup-test setup-torture setup-peers deb deb-test
+.PHONY: help demo build test lint doc deny check bench bench-peers sim sim-build bugs torture torture-long setup setup-test setup-torture setup-peers deb deb-test setup-page page-test screenshots
 
 help:
 	@echo 'make demo    a three-node cluster on this machine: messages, a killed primary, nothing lost'
@@ -23,6 +23,8 @@ help:
 	@echo 'make check   everything of make test but the tests, and cargo deny where it is installed'
 	@echo 'make sim     whole clusters in virtual time under faults; N=2000 seeds, or SEED=7 again'
 	@echo 'make bugs    plants one bug after the other, and the simulator finds each'
+	@echo 'make page-test     looks at the page in Chromium, which it installs'
+	@echo 'make screenshots   takes the pictures of docs/page.md'
 	@echo 'make bench   replication latency beside the disk and the network, as JSON'
 	@echo 'make bench-peers   the same beside etcd and NATS JetStream, in turn, in one run'
 	@echo 'make torture       power cuts and kills under load, for some minutes; appends to the ledger'
@@ -68,6 +70,13 @@ deny:
 
 check: lint doc deny
 
+# What a browser makes of the page. `make test` does the same where Chromium is installed already.
+page-test: build setup-page
+	$(CARGO) test $(FLAGS) --workspace --test it -- page_in_browser
+
+screenshots: build setup-page
+	LOGD_SCREENSHOTS=$(CURDIR)/docs/pictures $(CARGO) test $(FLAGS) --workspace --test it -- page_in_browser
+
 # Arguments in BENCH, as in: make bench BENCH='--seconds 20 --dir /mnt/disk --out bench.json'
 bench: build
 	@$(BIN)/benches $(BENCH)
@@ -107,6 +116,9 @@ setup-test:
 
 setup-torture:
 	@tools/setup torture
+
+setup-page:
+	@tools/setup page
 
 setup-peers:
 	@tools/setup peers

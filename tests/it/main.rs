@@ -86,6 +86,8 @@ mod openapi;
 #[cfg(test)]
 mod page;
 #[cfg(test)]
+mod page_in_browser;
+#[cfg(test)]
 mod prometheus;
 #[cfg(test)]
 mod removed;

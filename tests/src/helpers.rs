@@ -12,10 +12,15 @@ pub(crate) fn found<T>(what: &str, package: &str, it: Option<T>) -> anyhow::Resu
     if it.is_none() {
         let text = format!("no {what} here: install {package}, or run tools/setup test");
         anyhow::ensure!(!required(), "{text}");
-        // Nobody can be told that the terminal is gone.
-        let _ = writeln!(std::io::stderr().lock(), "skipped: {text}");
+        say(&text);
     }
     Ok(it)
+}
+
+/// Says why something is skipped.
+pub(crate) fn say(why: &str) {
+    // Nobody can be told that the terminal is gone.
+    let _ = writeln!(std::io::stderr().lock(), "skipped: {why}");
 }
 
 /// Where `tools/setup test` unpacks programs that cannot be installed beside what the machine has.

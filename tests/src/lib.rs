@@ -6,6 +6,7 @@
 //! - [`life`]: nodes that join a cluster, and what it says of its life: events, counts
 //! - [`netns`]: hosts of their own, whose packets can be dropped one way
 //! - [`curl`]: another program that speaks HTTPS to a node
+//! - [`browser`]: a real Chromium that looks at a node's page
 //! - [`follower`]: `logctl` commands that go on until they are stopped
 //! - [`user`]: `logctl` with a home of its own
 //! - [`load`] and [`history`]: sends in flight, and what every one of them was told
@@ -21,6 +22,7 @@
 //! Waiting is asking again, with bounded patience, until something is so; nothing here sleeps for a
 //! time that is hoped to be long enough, and nothing asserts how long anything took.
 
+pub mod browser;
 pub mod checks;
 pub mod chronyd;
 pub mod cluster;
