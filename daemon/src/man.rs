@@ -74,7 +74,8 @@ fn pages(dir: &Path) -> io::Result<()> {
 
 fn daemon_page() -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
-    let command = CommandLine::command().disable_help_subcommand(true);
+    let about = "the daemon of a replicated log of messages";
+    let command = CommandLine::command().about(about).disable_help_subcommand(true);
     options(command, &mut page)?;
     for block in HELP.split("\n\n") {
         let (heading, text) = block.split_once('\n').unwrap_or((block, ""));
@@ -216,8 +217,15 @@ mod tests {
             }
         }
         let daemon = read(&daemon_page().unwrap());
-        for part in ["--check-store", "EXIT STATUS", "SIGNALS", "LOGD_LOG", "EXAMPLES", "data_dir"]
-        {
+        for part in [
+            "logd - the daemon",
+            "--check-store",
+            "EXIT STATUS",
+            "SIGNALS",
+            "LOGD_LOG",
+            "EXAMPLES",
+            "data_dir",
+        ] {
             assert!(daemon.contains(part), "{part}: {daemon}");
         }
         assert!(!daemon.contains("logd-man"), "{daemon}");
