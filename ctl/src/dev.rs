@@ -27,8 +27,10 @@ use crate::home::Home;
 use crate::local::{Stopped, is_running, start_detached, stop_detached};
 use crate::session::Session;
 
-pub(crate) use self::grow::{add_node, folder, free_names, retire};
+pub(crate) use self::grow::{add_node, folder, free_names, home_of, retire};
 
+/// What makes a folder one of `logctl dev`, which may be emptied.
+pub(crate) const MARK: &str = "dev.toml";
 /// Time that one question may take while a cluster is coming up.
 const ASK_WITHIN: Duration = Duration::from_secs(2);
 /// The configuration of a node that joined from a folder of its own.
@@ -116,6 +118,22 @@ impl DirNode {
             format!("{} ended; the end of its log: {last}", self.name),
             format!("less {}", log.display()),
         )
+    }
+}
+
+/// The folder of `logctl dev` that a node's configuration lies in, if it is of one: its clock is this
+/// machine's own on purpose, and one command starts what is down.
+pub(crate) fn made_for(config: &Path) -> Option<&Path> {
+    // The file of a node that joined lies in a folder of its own below it.
+    config.ancestors().skip(1).take(2).find(|dir| dir.join(MARK).is_file())
+}
+
+/// What starts the nodes of such a folder.
+pub(crate) fn start_hint(dir: &Path, home: &Home) -> String {
+    if dir == home.state_folder().join("dev") {
+        "logctl dev up".to_owned()
+    } else {
+        format!("logctl dev up --dir {}", dir.display())
     }
 }
 
@@ -225,7 +243,11 @@ mod tests {
             let text = format!("node = \"n{n}\"\nlisten = \"127.0.0.1:{n}\"\n[tls]\nca = \"x\"\n");
             std::fs::write(dir.path().join(format!("node{n}.toml")), text).unwrap();
         }
-        std::fs::write(dir.path().join("dev.toml"), "nodes = 3\n").unwrap();
+        assert_eq!(made_for(&dir.path().join("node1.toml")), None);
+        std::fs::write(dir.path().join(MARK), "nodes = 3\n").unwrap();
+        for config in ["node1.toml", "n4/node.toml"] {
+            assert_eq!(made_for(&dir.path().join(config)), Some(dir.path()), "{config}");
+        }
         let found = nodes(dir.path()).unwrap();
         let names: Vec<&str> = found.iter().map(|node| node.name.as_str()).collect();
         assert_eq!(names, ["n1", "n2", "n10"]);

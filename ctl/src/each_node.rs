@@ -1,6 +1,7 @@
 //! Asking nodes about themselves: one of them, or each one through a connection of its own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use proto::Name;
 use proto::wire::{Op, Reply};
@@ -11,6 +12,15 @@ use crate::context::{self, Context};
 use crate::error::CtlError;
 use crate::home::Home;
 use crate::session::Session;
+
+/// Time that one question may take where much is asked: somebody waits for all of it, and what is not
+/// answered is told.
+const ASK_WITHIN: Duration = Duration::from_secs(2);
+
+/// Options of a command that asks much, and waits for none of it for long.
+pub(crate) fn brief(globals: &Globals) -> Globals {
+    Globals { timeout: ASK_WITHIN.min(globals.timeout), ..globals.clone() }
+}
 
 /// Who asks, and which cluster. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -44,6 +54,11 @@ impl EachNode {
         session.close().await;
         let strange = |_| CtlError::unexpected("a node without a name");
         list?.iter().map(|node| node.name.parse().map_err(strange)).collect()
+    }
+
+    /// The same, or where no node tells them, those that the context names.
+    pub(crate) async fn known(&self) -> Vec<Name> {
+        self.names().await.unwrap_or_else(|_| self.remembered())
     }
 
     /// Asks one node, or any without a name. Returns who answered.

@@ -1,7 +1,7 @@
 //! Where logctl keeps its things: contexts and keys under `$LOGCTL_HOME`, state beside or below it.
 
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use proto::{ExitCode, Name};
@@ -194,14 +194,53 @@ pub(crate) fn refuse_shared(path: &Path, service: Option<u32>) -> Result<(), Ctl
     ))
 }
 
+/// What becomes of a file that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Existing {
+    /// It stays, and that is an error.
+    Keep,
+    /// The new one takes its place.
+    Replace,
+}
+
+/// Writes a file that only its owner may read.
+///
+/// # Errors
+/// [`io::ErrorKind::AlreadyExists`] where the one that is there is to be kept.
+pub(crate) fn write_private(path: &Path, bytes: &[u8], existing: Existing) -> io::Result<()> {
+    if existing == Existing::Keep {
+        return create_private(path, bytes);
+    }
+    let draft = draft_of(path);
+    let written = create_private(&draft, bytes).and_then(|()| std::fs::rename(&draft, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&draft);
+    }
+    written
+}
+
+fn create_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if written.is_err() {
+        let _ = std::fs::remove_file(path);
+    }
+    written
+}
+
+/// Where a file is written before it takes the place of another.
+fn draft_of(path: &Path) -> PathBuf {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{}.new", uuid::Uuid::new_v4().simple()));
+    PathBuf::from(draft)
+}
+
 /// Replaces a file as a whole; a reader sees the old text or the new, never a part.
 pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), CtlError> {
     if let Some(folder) = path.parent() {
         make_private_dir(folder)?;
     }
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(format!(".{}.new", uuid::Uuid::new_v4().simple()));
-    let draft = PathBuf::from(draft);
+    let draft = draft_of(path);
     let written = std::fs::File::create_new(&draft)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .and_then(|()| std::fs::rename(&draft, path));

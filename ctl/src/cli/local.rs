@@ -29,6 +29,9 @@ pub(crate) struct Doctor {
 pub(crate) struct SupportBundle {
     /// Where to; - is standard output. Default: logd-support-TIME.json
     pub(crate) file: Option<PathBuf>,
+    /// Replace the file if it is there
+    #[arg(long)]
+    pub(crate) force: bool,
     /// Configuration of a node of this machine to look at, as doctor does; give it several times
     #[arg(long = "config", value_name = "FILE")]
     pub(crate) configs: Vec<PathBuf>,

@@ -43,14 +43,19 @@ pub(crate) struct Added {
     pub(crate) took: Duration,
 }
 
-/// The folder of a context's cluster, if its nodes run on this machine: made by `logctl dev up` or
-/// `logctl cluster create --start`, and one of them at least is running.
-pub(crate) fn folder(home: &Home, context: &Context) -> Option<PathBuf> {
+/// The folder of a context's cluster, if it was made on this machine.
+pub(crate) fn home_of(home: &Home, context: &Context) -> Option<PathBuf> {
     let ca = home.folder().join(&context.ca);
     let pki = ca.parent().filter(|pki| pki.file_name() == Some(OsStr::new("pki")))?;
-    let dir = pki.parent()?;
-    let nodes = nodes(dir).ok()?;
-    nodes.iter().any(|node| node.pid().is_some()).then(|| dir.to_owned())
+    pki.parent().map(Path::to_owned)
+}
+
+/// The same, if its nodes run on this machine: made by `logctl dev up` or `logctl cluster create
+/// --start`, and one of them at least is running.
+pub(crate) fn folder(home: &Home, context: &Context) -> Option<PathBuf> {
+    let dir = home_of(home, context)?;
+    let nodes = nodes(&dir).ok()?;
+    nodes.iter().any(|node| node.pid().is_some()).then_some(dir)
 }
 
 /// Adds a node to a running cluster of this machine: makes a token for it, joins with it from a

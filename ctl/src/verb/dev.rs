@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::{Dev, DevDir, DevDown, DevUp, Globals};
 use crate::context::{Context, Node};
-use crate::dev::{self, DirNode};
+use crate::dev::{self, DirNode, MARK};
 use crate::error::CtlError;
 use crate::home::{Home, make_private_dir, write_atomic};
 use crate::layout::{self, Plan, PlannedNode};
@@ -21,8 +21,6 @@ use crate::out::{Cell, Out, Show, Tone};
 
 /// Name of the context.
 const CONTEXT: &str = "dev";
-/// What makes a folder one of ours, which may be emptied.
-const MARK: &str = "dev.toml";
 /// Held by the command that is at work in the folder.
 const LOCK: &str = ".lock";
 /// Nodes until there is a word of another number.

@@ -1,6 +1,7 @@
 //! `logctl support-bundle`: one file for whoever helps, with what the cluster says of itself. No message is
 //! in it, nor a key, a token, or the configuration of this user; it can be read before it is sent.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clock::overlap::Overlap;
@@ -16,10 +17,10 @@ use views::settings::SettingsView;
 use views::stages::StageView;
 
 use crate::cli::{Globals, SupportBundle};
-use crate::each_node::EachNode;
+use crate::each_node::{EachNode, brief};
 use crate::error::CtlError;
 use crate::filter::Filter;
-use crate::home::{Home, write_atomic};
+use crate::home::{Existing, Home, write_private};
 use crate::out::Out;
 use crate::renewal::now_s;
 use crate::session::Session;
@@ -38,12 +39,23 @@ pub(crate) async fn run(
     let made_unix_s = now_s();
     let path =
         args.file.unwrap_or_else(|| PathBuf::from(format!("logd-support-{made_unix_s}.json")));
-    let bundle = gather(&args.configs, made_unix_s, globals, out).await?;
+    let existing = if args.force { Existing::Replace } else { Existing::Keep };
+    // Said before the nodes are asked, which takes a while; what comes meanwhile stays, too.
+    if existing == Existing::Keep && path.symlink_metadata().is_ok() {
+        return Err(taken(&path));
+    }
+    let bundle = Box::pin(gather(&args.configs, made_unix_s, globals, out)).await?;
     let text = serde_json::to_string_pretty(&bundle).map_err(|e| CtlError::Output(e.into()))?;
     if path == Path::new("-") {
         return out.line(&text);
     }
-    write_atomic(&path, (text + "\n").as_bytes())?;
+    write_private(&path, (text + "\n").as_bytes(), existing).map_err(|error| {
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            taken(&path)
+        } else {
+            CtlError::file("write", &path)(error)
+        }
+    })?;
     out.did(format!("{} is written", path.display()));
     out.line(&path.display().to_string())?;
     out.hand_over();
@@ -53,6 +65,11 @@ pub(crate) async fn run(
     Ok(())
 }
 
+fn taken(path: &Path) -> CtlError {
+    let what = format!("{} is there already", path.display());
+    CtlError::conflict(what, "give another file, or --force, which replaces it")
+}
+
 /// What the file holds. Whatever cannot be had is in it as an error: that is what it is for.
 async fn gather(
     configs: &[PathBuf],
@@ -60,48 +77,59 @@ async fn gather(
     globals: &Globals,
     out: &Out,
 ) -> Result<Value, CtlError> {
-    let findings = doctor::look(configs, globals, out).await?;
-    out.progress("asking the nodes");
+    let (findings, parts) = tokio::join!(doctor::look(configs, globals, out), cluster(globals));
+    let findings = findings?;
     let mut bundle = json!({
         "logctl": env!("CARGO_PKG_VERSION"),
         "made_unix_s": made_unix_s,
         "doctor": findings,
     });
-    let parts = match cluster(globals).await {
+    let parts = match parts {
         Ok(parts) => parts,
         Err(error) => vec![("error", json!(error.line()))],
     };
     if let Value::Object(all) = &mut bundle {
         all.extend(parts.into_iter().map(|(name, part)| (name.to_owned(), part)));
     }
-    out.progress("");
     Ok(bundle)
 }
 
+/// What the cluster and each node say, asked at a time.
 async fn cluster(globals: &Globals) -> Result<Vec<(&'static str, Value)>, CtlError> {
+    let globals = &brief(globals);
     let session = Session::open(globals, &Home::from_env()?)?;
-    let events = part(events(&session).await);
-    let status = session.call(Op::Status(Empty {})).await;
-    session.close().await;
     let each = EachNode::open(globals)?;
-    let names = each.names().await.unwrap_or_else(|_| each.remembered());
-    let mut nodes = Vec::new();
-    for (node, answer) in each.ask_all(&names, &Op::Raft(Empty {})).await {
-        let engine = answer.map(|reply| {
-            let Reply::Raft(view) = reply else { return Value::Null };
-            let stages = StageView::all(&view);
-            json!({ "engine": EngineView::from(view), "stages": stages })
-        });
-        nodes.push(json!({ "node": node.as_str(), "raft": part(engine) }));
-    }
-    let mut clocks = Vec::new();
-    for (node, answer) in each.ask_all(&names, &Op::Clock(Empty {})).await {
-        let clock = answer.map(|reply| {
-            let Reply::Clock(report) = reply else { return None };
-            Some(ClockView::from(report))
-        });
-        clocks.push(json!({ "node": node.as_str(), "clock": part(clock) }));
-    }
+    let names = each.known().await;
+    let ops = (Op::Status(Empty {}), Op::Raft(Empty {}), Op::Clock(Empty {}));
+    let (events, status, engines, clocks) = tokio::join!(
+        events(&session),
+        session.call(ops.0),
+        each.ask_all(&names, &ops.1),
+        each.ask_all(&names, &ops.2),
+    );
+    session.close().await;
+    let events = part(events);
+    let nodes: Vec<Value> = engines
+        .into_iter()
+        .map(|(node, answer)| {
+            let engine = answer.map(|reply| {
+                let Reply::Raft(view) = reply else { return Value::Null };
+                let stages = StageView::all(&view);
+                json!({ "engine": EngineView::from(view), "stages": stages })
+            });
+            json!({ "node": node.as_str(), "raft": part(engine) })
+        })
+        .collect();
+    let clocks: Vec<Value> = clocks
+        .into_iter()
+        .map(|(node, answer)| {
+            let clock = answer.map(|reply| {
+                let Reply::Clock(report) = reply else { return None };
+                Some(ClockView::from(report))
+            });
+            json!({ "node": node.as_str(), "clock": part(clock) })
+        })
+        .collect();
     let (settings, status) = match status {
         Ok((_, Reply::Status(status))) => (
             json!(status.settings.map(SettingsView::from)),

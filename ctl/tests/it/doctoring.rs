@@ -1,5 +1,7 @@
 //! `doctor` and `support-bundle`: what is looked at, what is said of it, and what is in no file.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use proto::wire::{ClockReport, Op, Reply};
 use proto::{ErrorCode, Record};
 
@@ -87,4 +89,41 @@ fn a_bundle_has_events_and_no_secret() {
     assert!(!bundle.contains("PRIVATE KEY") && !bundle.contains("logd-join"));
     let read = |op: &Op| matches!(op, Op::Read(read) if read.to != "$events");
     assert!(!node.ops().iter().any(read), "messages are not even read");
+}
+
+/// Seen to fail with the file written as any other: it took the place of one that was there, and everybody
+/// could read it.
+#[test]
+fn a_bundle_is_its_owners_and_replaces_nothing() {
+    let user = User::with_cluster();
+    let brief = ["support-bundle", "bundle.json", "--timeout", "100ms"];
+    let path = user.home.path().join("bundle.json");
+    std::fs::write(&path, "mine").unwrap();
+    assert!(user.fails(&brief, 6).contains("--force"));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+    user.ok(&[&brief[..], &["--force"]].concat());
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(json(&std::fs::read_to_string(&path).unwrap())["doctor"].is_array());
+    user.ok(&["support-bundle", "other.json", "--timeout", "100ms"]);
+    let other = user.home.path().join("other.json");
+    assert_eq!(std::fs::metadata(&other).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+/// Seen to fail with every such node called ill, because no time server is asked, and sent to systemd.
+#[test]
+fn a_doctor_knows_a_cluster_to_try_things_on() {
+    let user = User::with_cluster();
+    std::fs::write(user.home.path().join("cluster/dev.toml"), "").unwrap();
+    let output = user.run(&["doctor", "--timeout", "100ms", "--json"]);
+    let findings = json(&text(&output.stdout));
+    for finding in findings.as_array().unwrap() {
+        let hint = finding["try"].as_str().unwrap_or_default();
+        match finding["check"].as_str().unwrap() {
+            "configuration" => assert_eq!(finding["state"], "ok", "{finding}"),
+            "node" => assert!(hint.starts_with("logctl dev up --dir /"), "{finding}"),
+            _ => {}
+        }
+    }
+    assert!(text(&output.stderr).lines().last().unwrap().starts_with("try: logctl dev up"));
 }

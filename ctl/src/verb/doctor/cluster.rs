@@ -1,13 +1,13 @@
 //! The context, the way to each node, and what the cluster says of itself and of the time.
 
 use proto::life::{Validity, left_text};
-use proto::wire::{Empty, Op, Reply};
+use proto::wire::{ClockReport, Empty, Op, Reply};
 use proto::{ExitCode, Name};
 use views::health::{ClockHealth, StatusView, clock_health};
 
 use crate::cli::Globals;
 use crate::context::Context;
-use crate::each_node::EachNode;
+use crate::each_node::{EachNode, brief};
 use crate::error::CtlError;
 use crate::home::Home;
 use crate::renewal::{Files, now_s};
@@ -18,27 +18,25 @@ use super::Finding;
 /// How far this machine's clock may be from the cluster's before that is worth a look.
 const APART_MAX_S: u64 = 2;
 
-/// Looks from a context outwards.
+/// Looks from a context outwards. Everything is asked at a time.
 pub(super) async fn look(
     home: &Home,
     name: &Name,
     context: Context,
     globals: &Globals,
 ) -> Vec<Finding> {
+    let globals = &brief(globals);
     let mut findings = vec![credentials(home, name, &context)];
-    let nodes = nodes(globals, &mut findings).await;
-    if let Err(error) = nodes {
-        findings.push(Finding::error("nodes", "-", &error));
-        return findings;
-    }
-    match Session::with(globals, home, name, context, globals.via.as_ref()) {
-        Ok(session) => {
-            findings.push(own_clock(&session).await);
-            findings.push(status(&session).await);
-            session.close().await;
-        }
-        Err(error) => findings.push(Finding::error("cluster", "-", &error)),
-    }
+    let here = async {
+        let session = Session::with(globals, home, name, context, globals.via.as_ref())?;
+        let found = tokio::join!(own_clock(&session), status(&session));
+        session.close().await;
+        Ok::<_, CtlError>([found.0, found.1])
+    };
+    let (nodes, here) = tokio::join!(nodes(globals), here);
+    let told = |check, error: CtlError| vec![Finding::error(check, "-", &error)];
+    findings.extend(nodes.unwrap_or_else(|error| told("nodes", error)));
+    findings.extend(here.map_or_else(|error| told("cluster", error), Vec::from));
     findings
 }
 
@@ -69,22 +67,35 @@ fn credentials(home: &Home, name: &Name, context: &Context) -> Finding {
     }
 }
 
-/// Asks every node, each over a connection of its own; those of the context where no list is to be had.
-async fn nodes(globals: &Globals, findings: &mut Vec<Finding>) -> Result<(), CtlError> {
+/// Asks every node, each over a connection of its own.
+async fn nodes(globals: &Globals) -> Result<Vec<Finding>, CtlError> {
     let each = EachNode::open(globals)?;
-    let names = each.names().await.unwrap_or_else(|_| each.remembered());
+    let names = each.known().await;
+    let (status, clock) = (Op::Status(Empty {}), Op::Clock(Empty {}));
+    let (states, clocks) =
+        tokio::join!(each.ask_all(&names, &status), each.ask_all(&names, &clock));
+    let mut findings = releases(states);
+    // A node that does not answer has been named.
+    let told = clocks.into_iter().filter_map(|(node, answer)| match answer {
+        Ok(Reply::Clock(report)) => Some(clock_of(&node, &report)),
+        Ok(_) | Err(_) => None,
+    });
+    findings.extend(told);
+    Ok(findings)
+}
+
+/// What each node is and runs, and whether all run the same.
+fn releases(states: Vec<(Name, Result<Reply, CtlError>)>) -> Vec<Finding> {
+    let mut findings = Vec::new();
     let mut versions: Vec<(String, String)> = Vec::new();
-    for (node, answer) in each.ask_all(&names, &Op::Status(Empty {})).await {
+    for (node, answer) in states {
         match answer {
             Ok(Reply::Status(status)) => {
                 let row = status.nodes.iter().find(|row| row.name == node.as_str());
                 let (version, role) =
                     row.map_or(("", ""), |row| (row.version.as_str(), row.role.as_str()));
-                findings.push(Finding::ok(
-                    "node",
-                    node.as_str(),
-                    format!("{role}, logd {version}"),
-                ));
+                let found = format!("{role}, logd {version}");
+                findings.push(Finding::ok("node", node.as_str(), found));
                 versions.push((node.to_string(), version.to_owned()));
             }
             Ok(_) => {
@@ -101,22 +112,21 @@ async fn nodes(globals: &Globals, findings: &mut Vec<Finding>) -> Result<(), Ctl
         let hint = "bring all nodes to one release, one after the other";
         findings.push(Finding::warning("releases", "nodes", found, hint));
     }
-    for (node, answer) in each.ask_all(&names, &Op::Clock(Empty {})).await {
-        // A node that does not answer has been named.
-        let Ok(Reply::Clock(report)) = answer else { continue };
-        let reason =
-            if report.reason.is_empty() { String::new() } else { format!(": {}", report.reason) };
-        let found = format!("{}{reason}", report.state);
-        let hint = format!("logctl clock sources --via {node}");
-        findings.push(match clock_health(&report.state) {
-            ClockHealth::Fine => Finding::ok("clock", node.as_str(), found),
-            ClockHealth::Degraded => Finding::warning("clock", node.as_str(), found, hint),
-            ClockHealth::Untrusted => {
-                Finding::bad("clock", node.as_str(), found, (ExitCode::Clock, hint))
-            }
-        });
+    findings
+}
+
+fn clock_of(node: &Name, report: &ClockReport) -> Finding {
+    let reason =
+        if report.reason.is_empty() { String::new() } else { format!(": {}", report.reason) };
+    let found = format!("{}{reason}", report.state);
+    let hint = format!("logctl clock sources --via {node}");
+    match clock_health(&report.state) {
+        ClockHealth::Fine => Finding::ok("clock", node.as_str(), found),
+        ClockHealth::Degraded => Finding::warning("clock", node.as_str(), found, hint),
+        ClockHealth::Untrusted => {
+            Finding::bad("clock", node.as_str(), found, (ExitCode::Clock, hint))
+        }
     }
-    Ok(())
 }
 
 /// This machine's clock beside that of the node that answers, to the second.

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use certs::Credentials;
-use config::Config;
+use config::{ClockMode, Config};
 use proto::ExitCode;
 use proto::life::{Validity, left_text};
 use rustix::fs::statvfs;
 use tokio::time::Instant;
 
+use crate::dev;
+use crate::home::Home;
 use crate::renewal::now_s;
 
 use super::Finding;
@@ -25,7 +27,7 @@ const SYNCS: usize = 15;
 const SYNC_WARNING: Duration = Duration::from_millis(20);
 
 /// Looks at the node of a configuration.
-pub(super) async fn look(file: &Path) -> Vec<Finding> {
+pub(super) async fn look(file: &Path, home: &Home) -> Vec<Finding> {
     let shown = file.display().to_string();
     let config = match Config::load(file, None) {
         Ok(config) => config,
@@ -37,7 +39,13 @@ pub(super) async fn look(file: &Path) -> Vec<Finding> {
     };
     let node = config.node.to_string();
     let mut findings = Vec::new();
+    let dev = dev::made_for(file);
     match &config.warnings()[..] {
+        _ if dev.is_some() && config.clock.mode == ClockMode::Local => {
+            let found =
+                format!("{shown}; its clock is this machine's own, as in all of 'logctl dev'");
+            findings.push(Finding::ok("configuration", &node, found));
+        }
         [] => findings.push(Finding::ok("configuration", &node, &shown)),
         warnings => {
             let hint = format!("edit {shown}");
@@ -45,7 +53,9 @@ pub(super) async fn look(file: &Path) -> Vec<Finding> {
         }
     }
     findings.push(certificate(&node, &config));
-    findings.push(port(&node, &config));
+    let start =
+        dev.map_or_else(|| format!("logd --config {shown}"), |dir| dev::start_hint(dir, home));
+    findings.push(port(&node, &config, start));
     let folder = existing(&config.data_dir);
     findings.push(room(&node, &folder));
     findings.push(syncs(&node, &folder).await);
@@ -80,14 +90,15 @@ fn certificate(node: &str, config: &Config) -> Finding {
     }
 }
 
-fn port(node: &str, config: &Config) -> Finding {
+/// Whether something serves its address; `start` is what makes it do so.
+fn port(node: &str, config: &Config, start: String) -> Finding {
     let check = "port";
     match UdpSocket::bind(config.listen) {
         Ok(_) => Finding::warning(
             check,
             node,
             format!("nothing listens on UDP {}", config.listen),
-            format!("logd --config {}", config.file.display()),
+            start,
         ),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             Finding::ok(check, node, format!("UDP {} is in use", config.listen))

@@ -74,6 +74,16 @@ impl Finding {
         Self { state: State::Bad, hint, code, ..Self::ok(check, subject, found) }
     }
 
+    /// The same, where a command of this machine starts what nobody reaches.
+    fn or_start(self, start: Option<&str>) -> Self {
+        match start {
+            Some(start) if self.code == ExitCode::Unreachable => {
+                Self { hint: Some(start.to_owned()), ..self }
+            }
+            Some(_) | None => self,
+        }
+    }
+
     /// The same, of an error that was met.
     pub(super) fn error(check: &'static str, subject: impl Into<String>, error: &CtlError) -> Self {
         Self::bad(check, subject, error.line(), (error.exit_code(), error.hint()))
@@ -105,15 +115,20 @@ pub(super) async fn look(
     let mut findings = Vec::new();
     let chosen = context::choose(&home, globals.context.as_ref());
     let mut configs = configs.to_vec();
-    if configs.is_empty()
-        && let Ok((_, context)) = &chosen
-        && let Some(dir) = dev::folder(&home, context)
-    {
-        configs.extend(dev::nodes(&dir)?.into_iter().map(|node| node.config));
+    let mut start = None;
+    if let Ok((_, context)) = &chosen {
+        let dev = dev::home_of(&home, context).filter(|dir| dir.join(dev::MARK).is_file());
+        start = dev.as_ref().map(|dir| dev::start_hint(dir, &home));
+        // Nodes of another folder may be meant for other machines, unless they run here.
+        if configs.is_empty()
+            && let Some(dir) = dev.or_else(|| dev::folder(&home, context))
+        {
+            configs.extend(dev::nodes(&dir)?.into_iter().map(|node| node.config));
+        }
     }
     for config in &configs {
         out.progress(&format!("looking at {}", config.display()));
-        findings.extend(machine::look(config).await);
+        findings.extend(machine::look(config, &home).await);
     }
     match chosen {
         // Who looks at the files of a node need not be anybody's client.
@@ -121,7 +136,8 @@ pub(super) async fn look(
         Err(error) => findings.push(Finding::error("context", "-", &error)),
         Ok((name, context)) => {
             out.progress("asking the nodes");
-            findings.extend(cluster::look(&home, &name, context, globals).await);
+            let found = cluster::look(&home, &name, context, globals).await;
+            findings.extend(found.into_iter().map(|finding| finding.or_start(start.as_deref())));
         }
     }
     out.progress("");
