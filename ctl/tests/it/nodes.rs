@@ -87,6 +87,7 @@ fn a_removal_waits_until_the_engine_is_done_with_it() {
     let node = FakeNode::start(&user, move |_, op| match op {
         Op::Member(_) => members(vec![member("n3", MemberState::Removed)]),
         Op::Members(_) => members(vec![member("n3", MemberState::Joined)]),
+        Op::Plan(_) => vec![Reply::Planned(Planned::default())],
         Op::Raft(_) => engines(),
         _ => vec![failure(ErrorCode::Invalid)],
     });
@@ -104,12 +105,31 @@ fn a_removal_waits_until_the_engine_is_done_with_it() {
     assert_eq!(looks, 4);
 }
 
+/// Seen to fail with the question asked first: a person said yes to what was refused then.
+#[test]
+fn nobody_is_asked_about_a_removal_that_cannot_be() {
+    let user = User::with_cluster();
+    let node = FakeNode::start(&user, |_, op| match op {
+        Op::Members(_) => {
+            members(vec![member("n2", MemberState::Left), member("n3", MemberState::Joined)])
+        }
+        Op::Plan(plan) if plan.remove == ["n3"] => vec![failure(ErrorCode::Conflict)],
+        Op::Plan(_) => vec![Reply::Planned(Planned::default())],
+        _ => vec![failure(ErrorCode::Invalid)],
+    });
+    assert!(user.fails(&["node", "remove", "n3"], 6).contains("as the test wants it"));
+    assert!(user.fails(&["node", "remove", "n2"], 6).contains("--force"));
+    assert!(user.fails(&["node", "remove", "n2", "--force"], 2).contains("terminal"));
+    assert_eq!(changes(&node), []);
+}
+
 #[test]
 fn a_removal_that_is_not_done_in_time_says_that_it_goes_on() {
     let user = User::with_cluster();
     let _node = FakeNode::start(&user, |_, op| match op {
         Op::Member(_) => members(vec![member("n3", MemberState::Removed)]),
         Op::Members(_) => members(vec![member("n3", MemberState::Joined)]),
+        Op::Plan(_) => vec![Reply::Planned(Planned::default())],
         Op::Raft(_) => engine(&["n1", "n2", "n3"], &[], false),
         _ => vec![failure(ErrorCode::Invalid)],
     });

@@ -88,7 +88,9 @@ pub(super) async fn run(
     let what = names.join(", ");
     let question = format!("Remove {what} for good, with store and certificate?");
     let talk = Talk::open(globals)?;
-    if let Err(error) = check(&talk, &names, &question, out).await {
+    if let Err(error) = check(&talk, &names, args.force).await.and_then(|()| {
+        out.confirm(&question, &format!("logctl -y node remove {}", names.join(" ")))
+    }) {
         talk.close().await;
         return Err(error);
     }
@@ -112,15 +114,28 @@ pub(super) async fn run(
     out.list(&done)
 }
 
-/// Whether there is anything to remove, and then whether it is meant.
-async fn check(talk: &Talk, names: &[String], question: &str, out: &Out) -> Result<(), CtlError> {
+/// Whether there is anything to remove, and the others can do without it: nobody is asked about what would
+/// be refused.
+async fn check(talk: &Talk, names: &[String], force: bool) -> Result<(), CtlError> {
     let rows = talk.members().await?;
-    // A row that is removed stays: an earlier call may have ordered it and not have seen the end.
-    let unknown = names.iter().find(|name| rows.iter().all(|row| row.name != **name));
-    if let Some(name) = unknown {
+    let row = |name: &String| rows.iter().find(|row| row.name == *name);
+    if let Some(name) = names.iter().find(|name| row(name).is_none()) {
         return Err(CtlError::not_found(format!("there is no node {name}"), "logctl nodes"));
     }
-    out.confirm(question, &format!("logctl -y node remove {}", names.join(" ")))
+    let is = |name: &String, wanted: &[MemberState]| {
+        row(name).is_some_and(|row| wanted.contains(&row.noticed()))
+    };
+    let away = [MemberState::Left, MemberState::Suspect];
+    if let Some(name) = names.iter().find(|name| !force && is(name, &away)) {
+        let what = format!("{name} does not answer: start it, or remove it with --force");
+        return Err(CtlError::conflict(what, "logctl nodes says in which state each is"));
+    }
+    // A row that is removed stays: an earlier call may have ordered it and not have seen the end.
+    if names.iter().any(|name| is(name, &[MemberState::Removed])) {
+        return Ok(());
+    }
+    let plan = Plan { add: Vec::new(), remove: names.to_vec() };
+    talk.change.call(Op::Plan(plan)).await.map(drop)
 }
 
 /// Whether somebody signs now, and nobody would without these.
