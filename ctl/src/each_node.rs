@@ -47,9 +47,9 @@ impl EachNode {
         self.0.context.nodes.iter().map(|node| node.name.clone()).collect()
     }
 
-    /// The nodes of the live list.
+    /// The nodes of the live list, as the node tells them that the command names.
     pub(crate) async fn names(&self) -> Result<Vec<Name>, CtlError> {
-        let session = self.0.session(None)?;
+        let session = self.0.session(self.0.globals.via.as_ref())?;
         let list = session.nodes().await;
         session.close().await;
         let strange = |_| CtlError::unexpected("a node without a name");

@@ -79,6 +79,91 @@ fn commands_with_bad_input_are_refused_and_change_nothing() {
     assert!(!user.home().join("keys/carol.key").exists());
 }
 
+/// Every verb that takes a name of something that is there, with one that nobody has.
+const UNKNOWN: &[&str] = &[
+    // A client, or whoever sends.
+    "--as alice send --to zed hi",
+    "--as alice chat --to zed",
+    "read --from zed",
+    "read --to zed",
+    "read --follow --from zed",
+    "bench --to zed --rate 5 --duration 1s",
+    "group add ops zed",
+    "group remove ops zed",
+    "access create zed",
+    "get m --from zed",
+    "-y delete m --from zed",
+    "-y admin remove zed",
+    // A group.
+    "--as alice send --to @zed hi",
+    "read --to @zed",
+    "group show zed",
+    "group add zed alice",
+    "group remove zed alice",
+    "-y group delete zed",
+    "--as alice kv put k v --group zed",
+    // A node.
+    "register carol --home zed",
+    "clients --home zed",
+    "node show zed",
+    "node stats zed",
+    "-y node remove zed",
+    "node remove --dry-run zed",
+    "node drain zed",
+    "node step-down zed",
+    "node promote zed",
+    "node demote zed",
+    "node recover zed",
+    "node set zed --priority 2",
+    "health --node zed",
+    "wait node zed --state removed",
+    "route --plan remove zed",
+    "clock sources --via zed",
+    "status --via zed",
+    "nodes --via zed",
+    "ping --via zed",
+    "raft show --via zed",
+    "verify --state --via zed",
+    "compact --via zed",
+    "certs show --via zed",
+    "events --via zed",
+    // A context, a message, a key, a token.
+    "--as zed status",
+    "context use zed",
+    "context show zed",
+    "context remove zed",
+    "generate prometheus --as zed",
+    "get zed",
+    "-y delete zed",
+    "kv get zed",
+    "-y kv delete zed",
+];
+
+/// Seen to fail with `verify --via` of such a node, which looked at the others, and with `read --follow`, which
+/// waited for ever.
+#[test]
+fn a_name_that_nobody_has_is_5_at_every_verb() {
+    let cluster = alice_and_bob();
+    let user = cluster.user();
+    user.ok(&["group", "create", "ops"]).unwrap();
+    user.ok(&["--as", "alice", "send", "--to", "bob", "--id", "m", "hi"]).unwrap();
+    let before = state(&cluster);
+    let access = proto::token::id_text(&[7; proto::token::ID_BYTES]);
+    let mut all: Vec<String> = UNKNOWN.iter().map(|&verb| verb.to_owned()).collect();
+    all.extend(["access", "cluster token"].map(|verb| format!("{verb} revoke {access}")));
+    for args in &all {
+        let args: Vec<&str> = args.split(' ').collect();
+        let said = user.run(&args).unwrap();
+        assert_eq!(said.code, 5, "{said}");
+        assert!(
+            said.stderr.lines().last().unwrap().starts_with("try: logctl ")
+                || said.stderr.contains("try: check the id"),
+            "{said}"
+        );
+    }
+    assert_eq!(state(&cluster), before);
+}
+
 fn a_send(to: &str, id: &str) -> Send {
     Send { to: to.to_owned(), id: id.to_owned(), body: "hi".into(), ..Send::default() }
 }

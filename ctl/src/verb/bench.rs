@@ -62,8 +62,8 @@ struct BenchView {
     errors: Vec<String>,
     targets: Vec<Reached>,
     #[serde(skip)]
-    /// Why the first that failed did.
-    code: Option<ExitCode>,
+    /// Why the first that failed did, and what to try then.
+    first: Option<(ExitCode, String)>,
 }
 
 /// A target, and what came of it.
@@ -299,7 +299,7 @@ fn summary(
         counts,
         errors: Vec::new(),
         targets: Vec::new(),
-        code: None,
+        first: None,
     };
     for done in done {
         let copies = stored.get(&done.id).copied().unwrap_or(0);
@@ -319,9 +319,7 @@ fn summary(
             Err(error) => {
                 view.failed += 1;
                 let line = error.line();
-                if view.errors.is_empty() {
-                    view.code = Some(error.exit_code());
-                }
+                view.first.get_or_insert_with(|| (error.exit_code(), error.hint()));
                 if view.errors.len() < 10 && !view.errors.contains(&line) {
                     view.errors.push(line);
                 }
@@ -437,9 +435,15 @@ impl BenchView {
     /// Whether all went well, and what was wanted was reached.
     fn verdict(&self) -> Result<(), CtlError> {
         if self.failed + self.lost + self.duplicates > 0 {
-            let code = match self.code {
-                Some(code) if self.lost + self.duplicates == 0 => code,
-                Some(_) | None => ExitCode::Integrity,
+            let slower = "logctl status; run the same with a lower --rate";
+            let (code, hint) = match &self.first {
+                Some((code @ (ExitCode::NotFound | ExitCode::Denied | ExitCode::Usage), hint))
+                    if self.lost + self.duplicates == 0 =>
+                {
+                    (*code, hint.as_str())
+                }
+                Some((code, _)) if self.lost + self.duplicates == 0 => (*code, slower),
+                Some(_) | None => (ExitCode::Integrity, slower),
             };
             let first = self.errors.first().map(|error| format!("; the first: {error}"));
             let problem = format!(
@@ -450,7 +454,6 @@ impl BenchView {
                 self.duplicates,
                 first.unwrap_or_default()
             );
-            let hint = "logctl status; run the same with a lower --rate";
             return Err(CtlError::refused(code, problem, hint));
         }
         let missed = self.targets.iter().filter(|reached| !reached.met).map(Reached::line);
@@ -498,7 +501,8 @@ mod tests {
         ];
         let view = summary(all, &stored, Counts::default(), &[]).unwrap();
         assert_eq!((view.sent, view.acked, view.failed), (5, 4, 1));
-        assert_eq!((view.duplicates, view.lost, view.code), (1, 1, Some(ExitCode::NoQuorum)));
+        let code = view.first.as_ref().map(|(code, _)| *code);
+        assert_eq!((view.duplicates, view.lost, code), (1, 1, Some(ExitCode::NoQuorum)));
         // Of 62 ms three digits are kept: to 32 us, rounded up.
         assert_eq!((view.p50_us, view.max_us), (62_015, 90_000));
         assert_eq!((view.p99_us, view.p999_us), (90_000, 90_000));

@@ -148,6 +148,7 @@ async fn value(session: &Session, key: &str, stale: bool) -> Result<Option<KvRow
 /// Sends a change and shows the row: as it is now, or as it was if it is gone.
 async fn done(change: KvChange, session: Session, out: &mut Out) -> Result<(), CtlError> {
     let (key, id, gone) = (change.key.clone(), change.id.clone(), change.value.is_none());
+    let shared = change.shared_with.as_ref().is_some_and(|group| !group.is_empty());
     let answer = session.call(Op::Kv(change)).await;
     let is_admin = session.context().role == Role::Admin;
     session.close().await;
@@ -163,6 +164,7 @@ async fn done(change: KvChange, session: Session, out: &mut Out) -> Result<(), C
                 ExitCode::Unknown => {
                     format!("run the same command with --id {id}: it is done only once")
                 }
+                ExitCode::NotFound if shared => "logctl group list".to_owned(),
                 ExitCode::NotFound => "logctl kv list names the keys".to_owned(),
                 ExitCode::Conflict => {
                     format!("logctl kv get {key}, then run it again with --if-version")

@@ -42,6 +42,10 @@ pub(crate) async fn run(args: Read, globals: &Globals, out: &mut Out) -> Result<
 }
 
 async fn read(args: &Read, session: &Session, out: &mut Out) -> Result<(), CtlError> {
+    // Nobody would ever see that a name is mistyped.
+    if args.follow {
+        known(args, session).await?;
+    }
     // Whether an answer is complete up to `10m` can be told only by a clock as well.
     let relative =
         args.since.is_some_and(When::needs_now) || args.until.is_some_and(When::is_relative);
@@ -96,9 +100,9 @@ async fn read(args: &Read, session: &Session, out: &mut Out) -> Result<(), CtlEr
         sink.out.note(&note);
     }
     sink.end(session).await?;
-    let nothing = !sink.any && !args.follow;
+    let nothing = !sink.any;
     sink.gaps.verdict()?;
-    if nothing { known(args, session).await } else { Ok(()) }
+    if nothing && !args.follow { known(args, session).await } else { Ok(()) }
 }
 
 /// Whether a sender or recipient of whom nothing was found is anybody: a name may be mistyped.
