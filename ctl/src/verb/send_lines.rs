@@ -256,11 +256,14 @@ impl Tally {
             (None, true, true) => ExitCode::Interrupted,
             (None, true, false) => return None,
         };
+        let again = "run the same again with the same --id: no line is stored twice";
         let hint = match (&self.refused, self.left) {
-            _ if named => {
-                "run the same again with the same --id: no line is stored twice".to_owned()
+            // The same again would be refused again.
+            (Some((_, error)), _) if self.open.is_empty() && named => {
+                format!("{}; then {again}", error.hint())
             }
             (Some((_, error)), _) if self.open.is_empty() => error.hint(),
+            _ if named => again.to_owned(),
             (_, Some(left)) => format!(
                 "send those again one by one with --id, and the rest: tail -n +{left} FILE | \
                  logctl send --lines"
@@ -279,7 +282,8 @@ mod tests {
         CtlError::refused(code, "no client 'bob'", "logctl clients")
     }
 
-    /// Meant to catch: the refusal before the doubt: who got 5 did not look for what may be stored.
+    /// Meant to catch: the refusal before the doubt: who got 5 did not look for what may be stored. Seen to
+    /// fail with: whoever gave ids told to run it again, whatever was refused.
     #[test]
     fn doubt_comes_before_a_refusal() {
         let mut tally = Tally { stored: 3, seqs: Some((5, 9)), left: Some(8), ..Tally::default() };
@@ -291,6 +295,8 @@ mod tests {
             (error.exit_code(), error.hint().as_str()),
             (ExitCode::NotFound, "logctl clients")
         );
+        let named = tally.verdict(true).unwrap().hint();
+        assert!(named.starts_with("logctl clients; then run the same"), "{named}");
         assert_eq!(
             error.line(),
             "3 messages stored, seq 5 to 9; line 6 was refused: no client 'bob'; 1 more were refused; \

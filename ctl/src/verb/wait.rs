@@ -71,7 +71,7 @@ pub(crate) async fn run(args: Wait, globals: &Globals, out: &mut Out) -> Result<
             break Err(CtlError::refused(
                 ExitCode::Unknown,
                 what,
-                "logctl status, or give a longer --timeout",
+                "logctl doctor says what is in the way; or give a longer --timeout",
             ));
         }
         sleep(LOOK_EVERY).await;

@@ -28,6 +28,38 @@ fn every_refusal_has_its_code_and_says_what_to_try() {
     }
 }
 
+/// Seen to fail with `wait ready` sent to `status`, which sent back to `wait ready` or to itself.
+#[test]
+fn no_hint_leads_back_to_where_it_was_said() {
+    let user = User::with_cluster();
+    let down = Status { problems: vec![Problem::new(ProblemCode::NodeDown).of("n2")], ..status() };
+    let _node = FakeNode::start(&user, move |_, op| match op {
+        Op::Status(_) => vec![Reply::Status(down.clone())],
+        _ => vec![failure(ErrorCode::NoQuorum)],
+    });
+    for args in [
+        &["wait", "ready", "--timeout", "1s"][..],
+        &["doctor", "--timeout", "300ms"],
+        &["clients", "--timeout", "300ms"],
+        &["group", "list", "--timeout", "300ms"],
+        &["kv", "list", "--timeout", "300ms"],
+        &["admin", "list", "--timeout", "300ms"],
+        &["access", "list", "--timeout", "300ms"],
+        &["cluster", "token", "list", "--timeout", "300ms"],
+        &["cluster", "settings", "--timeout", "300ms"],
+    ] {
+        let output = user.run(args);
+        let said = text(&output.stderr);
+        let hint = said.lines().last().unwrap().strip_prefix("try: ").unwrap().to_owned();
+        let verbs: Vec<&str> =
+            args.iter().copied().take_while(|word| !word.starts_with('-')).collect();
+        assert_ne!(output.status.code(), Some(0), "{args:?}: {said}");
+        assert!(!hint.starts_with(&format!("logctl {}", verbs.join(" "))), "{args:?}: {said}");
+        let back = args[0] == "wait" && hint.starts_with("logctl status");
+        assert!(!back, "{args:?}: {said}");
+    }
+}
+
 #[test]
 fn an_answer_to_another_question_is_refused() {
     let user = User::with_cluster();
