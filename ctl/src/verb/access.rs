@@ -12,16 +12,15 @@ use serde::Serialize;
 use crate::cli::{Access, Globals};
 use crate::error::CtlError;
 use crate::home::Home;
-use crate::out::{Cell, Out, Show, Tone};
+use crate::out::{Cell, Out, Show};
 use crate::session::Session;
 
-/// A token that was just made.
+use super::made_token::{Made, cells, id_of};
+
+/// Whom a token stands for.
 #[derive(Debug, Serialize)]
-struct Made {
-    token: String,
-    id: String,
+struct For {
     client: String,
-    expires: String,
 }
 
 /// A token as the cluster remembers it.
@@ -72,7 +71,8 @@ async fn create(
     let id = token::id_text(&token.id);
     out.did(format!("the access token {id} is made; logctl access revoke {id} ends it"));
     let expires = utc_text(made.expires_ns);
-    out.one(&Made { token: token.encode(), id, client, expires: expires.clone() })?;
+    let lets = For { client };
+    out.one(&Made { token: token.encode(), id, expires: expires.clone(), lets })?;
     out.hand_over();
     out.note(&format!("usable until {expires}; it is a secret, and shown only now"));
     out.note("next: curl --cacert CA --oauth2-bearer TOKEN https://HOST:7101/v1/messages");
@@ -88,30 +88,12 @@ async fn list(session: &Session, out: &mut Out) -> Result<(), CtlError> {
 }
 
 async fn revoke(session: &Session, text: &str, out: &mut Out) -> Result<(), CtlError> {
-    // Whoever wants to end a token often holds nothing but the token.
-    let pasted = AccessToken::decode(text).ok().map(|token| token.id);
-    let id = pasted.or_else(|| token::parse_id(text)).ok_or_else(|| {
-        let what = format!("'{text}' is neither an access token nor the id of one");
-        CtlError::usage(what, "logctl access list")
-    })?;
+    let decode = |text: &str| AccessToken::decode(text).ok().map(|token| token.id);
+    let id = id_of(text, decode, ("an access token", "logctl access list"))?;
     let view = change(session, TokenOp::RevokeAccess(TokenId { id: id.to_vec() })).await?;
     let (id, client) = (token::id_text(&id), view.client);
     out.note(&format!("the access token {id} of {client} is revoked"));
     Ok(())
-}
-
-impl Show for Made {
-    fn headings() -> &'static [&'static str] {
-        &["TOKEN"]
-    }
-
-    fn row(&self) -> Vec<Cell> {
-        vec![Cell::from(self.token.clone())]
-    }
-
-    fn plain(&self) -> Vec<String> {
-        vec![self.token.clone()]
-    }
 }
 
 impl From<AccessView> for Line {
@@ -133,11 +115,7 @@ impl Show for Line {
     }
 
     fn row(&self) -> Vec<Cell> {
-        let tone = if self.state == "live" { Tone::Good } else { Tone::Neutral };
-        let cells = self.plain().into_iter().enumerate();
-        cells
-            .map(|(at, text)| if at == 2 { Cell::toned(text, tone) } else { text.into() })
-            .collect()
+        cells(self.plain())
     }
 
     fn plain(&self) -> Vec<String> {

@@ -22,6 +22,7 @@ mod group;
 mod histories;
 mod join;
 mod kv;
+mod made_token;
 mod node;
 mod nodes;
 mod ping;

@@ -11,17 +11,16 @@ use crate::cli::{Globals, Token, TokenCreate, TokenRole};
 use crate::error::CtlError;
 use crate::home::Home;
 use crate::join_token::{TOKEN_VARIABLE, TokenSpec, make_token};
-use crate::out::{Cell, Out, Show, Tone};
+use crate::out::{Cell, Out, Show};
 use crate::session::Session;
 
-/// A token that was just made.
+use super::made_token::{Made, cells, id_of};
+
+/// Whom a token lets in.
 #[derive(Debug, Serialize)]
-struct Made {
-    token: String,
-    id: String,
+struct For {
     role: &'static str,
     uses: u32,
-    expires: String,
     name: Option<String>,
 }
 
@@ -61,7 +60,7 @@ async fn create(args: TokenCreate, globals: &Globals, out: &mut Out) -> Result<(
     let token = made?;
     let id = token::id_text(&token.id);
     out.did(format!("the token {id} is made; logctl cluster token revoke {id} ends it"));
-    out.one(&Made::of(&token, spec.uses))?;
+    out.one(&shown(&token, spec.uses))?;
     out.hand_over();
     let times = if spec.uses == 1 { "once".to_owned() } else { format!("{} times", spec.uses) };
     out.note(&format!("usable {times} until {}; it is a secret", expiry(&token)));
@@ -95,14 +94,8 @@ async fn list(globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
 }
 
 async fn revoke(text: &str, globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
-    // Whoever wants to end a token often holds nothing but the token.
-    let pasted = JoinToken::decode(text).ok().map(|token| token.id);
-    let id = pasted.or_else(|| token::parse_id(text)).ok_or_else(|| {
-        CtlError::usage(
-            format!("'{text}' is neither a token nor the id of one"),
-            "logctl cluster token list",
-        )
-    })?;
+    let decode = |text: &str| JoinToken::decode(text).ok().map(|token| token.id);
+    let id = id_of(text, decode, ("a token", "logctl cluster token list"))?;
     let session = Session::open(globals, &Home::from_env()?)?;
     let change = TokenChange { op: Some(TokenOp::Revoke(TokenId { id: id.to_vec() })) };
     let answer = session.call(Op::Token(change)).await;
@@ -114,30 +107,13 @@ async fn revoke(text: &str, globals: &Globals, out: &mut Out) -> Result<(), CtlE
     Ok(())
 }
 
-impl Made {
-    fn of(token: &JoinToken, uses: u32) -> Self {
-        Self {
-            token: token.encode(),
-            id: token::id_text(&token.id),
-            role: token.role.label(),
-            uses,
-            expires: expiry(token),
-            name: (!token.name.is_empty()).then(|| token.name.clone()),
-        }
-    }
-}
-
-impl Show for Made {
-    fn headings() -> &'static [&'static str] {
-        &["TOKEN"]
-    }
-
-    fn row(&self) -> Vec<Cell> {
-        vec![Cell::from(self.token.clone())]
-    }
-
-    fn plain(&self) -> Vec<String> {
-        vec![self.token.clone()]
+fn shown(token: &JoinToken, uses: u32) -> Made<For> {
+    let name = (!token.name.is_empty()).then(|| token.name.clone());
+    Made {
+        token: token.encode(),
+        id: token::id_text(&token.id),
+        expires: expiry(token),
+        lets: For { role: token.role.label(), uses, name },
     }
 }
 
@@ -164,11 +140,7 @@ impl Show for Line {
     }
 
     fn row(&self) -> Vec<Cell> {
-        let tone = if self.state == "live" { Tone::Good } else { Tone::Neutral };
-        let cells = self.plain().into_iter().enumerate();
-        cells
-            .map(|(at, text)| if at == 2 { Cell::toned(text, tone) } else { text.into() })
-            .collect()
+        cells(self.plain())
     }
 
     fn plain(&self) -> Vec<String> {
