@@ -28,6 +28,7 @@ mod input;
 mod join_folder;
 mod join_token;
 mod layout;
+mod line_editor;
 mod local;
 mod out;
 mod renewal;

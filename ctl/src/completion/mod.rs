@@ -15,7 +15,7 @@ use clap::{Arg, Command};
 use clap_complete::engine::{self, ArgValueCandidates, CompletionCandidate};
 
 pub(crate) use self::names::{Known, Names};
-pub(crate) use self::scripts::{Shell, answer, script};
+pub(crate) use self::scripts::{Shell, answer, quoted, script};
 
 use crate::cli;
 

@@ -63,7 +63,7 @@ fn told(shell: Shell, found: &[Candidate], word: &str, part: &str) -> String {
 }
 
 /// A word with a backslash before whatever means something to a shell.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "_-./=:@%+,".contains(c);
     let mut text = String::new();
     for c in word.chars() {

@@ -1,4 +1,4 @@
-//! `logctl shell`: one command a line, in one process.
+//! `logctl shell`: one command a line, in one process. On a terminal lines are edited and remembered.
 
 use std::io::{self, IsTerminal};
 use std::sync::mpsc;
@@ -11,6 +11,7 @@ use crate::cli::{Globals, Verb, parse_line, words};
 use crate::context;
 use crate::error::CtlError;
 use crate::home::Home;
+use crate::line_editor::LineEditor;
 use crate::out::{self, Out};
 
 /// Time that an interrupted command has to end by itself, with its last words.
@@ -18,19 +19,19 @@ const END_WITHIN: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(globals: &Globals, out: &mut Out) -> Result<(), CtlError> {
     let interactive = io::stdin().is_terminal();
+    let edits = interactive && can_edit();
     let failed = |source| CtlError::File { what: "cannot watch for Ctrl-C".into(), source };
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut lines = Lines::start();
+    let mut lines = Lines::start(edits.then(|| globals.clone()));
     if interactive {
         out.note("one logctl command a line, without 'logctl'; help, or exit");
     }
     let (mut last, mut failed_first) = (0, 0);
     loop {
-        if interactive {
-            out::prompt(&format!("logctl({})> ", who(globals)));
-        }
+        let prompt =
+            if interactive { format!("logctl({})> ", who(globals)) } else { String::new() };
         let line = tokio::select! {
-            line = lines.next() => line?,
+            line = lines.next(prompt) => line?,
             _ = interrupt.recv() => {
                 if interactive {
                     // The terminal has thrown the half line away.
@@ -55,10 +56,15 @@ pub(crate) async fn run(globals: &Globals, out: &mut Out) -> Result<(), CtlError
             break;
         }
     }
-    if interactive {
+    if interactive && !edits {
         out::prompt("\n");
     }
     finish(interactive, failed_first)
+}
+
+/// Whether lines can be edited: what is typed and what is shown are one terminal that can move its cursor.
+fn can_edit() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
 }
 
 /// A person has seen what failed; a script is told of the first that did, whatever came after it.
@@ -86,7 +92,7 @@ enum Next {
 /// said, if there is anything.
 async fn unheard(code: u8, out: &Out, lines: &mut Lines) -> Result<(), CtlError> {
     loop {
-        match lines.next().await? {
+        match lines.next(String::new()).await? {
             None => return finish(false, code),
             Some(line) => {
                 let first = words(&line).map(|words| words.first().cloned());
@@ -146,21 +152,26 @@ async fn command(line: &str, shell: &Globals, interrupt: &mut Signal) -> Next {
 /// Lines of standard input, read on a thread of their own and only when asked for: in between, a
 /// command may want to read from it.
 struct Lines {
-    ask: mpsc::Sender<()>,
-    come: tokio::sync::mpsc::Receiver<io::Result<String>>,
+    ask: mpsc::Sender<String>,
+    come: tokio::sync::mpsc::Receiver<io::Result<Option<String>>>,
     /// A line is asked for and has not come: Ctrl-C came first.
     asked: bool,
 }
 
 impl Lines {
-    fn start() -> Self {
-        let (ask, asked) = mpsc::channel();
+    /// With what completes the lines, if they are edited.
+    fn start(edit: Option<Globals>) -> Self {
+        let (ask, asked) = mpsc::channel::<String>();
         let (send, come) = tokio::sync::mpsc::channel(1);
         // It may wait for a line when the process ends; nobody waits for it.
         std::thread::spawn(move || {
-            while asked.recv().is_ok() {
-                let mut line = String::new();
-                let read = io::stdin().read_line(&mut line).map(|_| line);
+            let mut editor =
+                edit.and_then(|globals| LineEditor::new(globals, &Home::from_env().ok()?).ok());
+            while let Ok(prompt) = asked.recv() {
+                let read = match &mut editor {
+                    Some(editor) => editor.read(&prompt),
+                    None => plain_line(&prompt),
+                };
                 if send.blocking_send(read).is_err() {
                     return;
                 }
@@ -170,16 +181,24 @@ impl Lines {
     }
 
     /// The next line; `None` at the end.
-    async fn next(&mut self) -> Result<Option<String>, CtlError> {
+    async fn next(&mut self, prompt: String) -> Result<Option<String>, CtlError> {
         if !self.asked {
             // The thread ends only after this is dropped.
-            let _ = self.ask.send(());
+            let _ = self.ask.send(prompt);
             self.asked = true;
+        } else if !prompt.is_empty() {
+            out::prompt(&prompt);
         }
         let line = self.come.recv().await;
         self.asked = false;
         let failed = |source| CtlError::File { what: "cannot read commands".into(), source };
-        let line = line.transpose().map_err(failed)?;
-        Ok(line.filter(|line| !line.is_empty()))
+        Ok(line.transpose().map_err(failed)?.flatten())
     }
+}
+
+fn plain_line(prompt: &str) -> io::Result<Option<String>> {
+    out::prompt(prompt);
+    let mut line = String::new();
+    let read = io::stdin().read_line(&mut line)?;
+    Ok((read > 0).then_some(line))
 }

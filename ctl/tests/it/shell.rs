@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::process::{Output, Stdio};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Output, Stdio};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
@@ -58,22 +59,59 @@ impl Terminal {
     }
 }
 
-/// Seen to fail with the prompt's name taken once, at the beginning.
-#[test]
-fn a_terminal_gets_a_prompt_that_says_who() {
-    let user = User::with_cluster();
-    let second = user.ok(&["cluster", "create", "other", "--base-port", "9001", "-o", "json"]);
-    let second = crate::user::json(&second)["context"].as_str().unwrap().to_owned();
+/// The shell on a terminal of a kind.
+fn on_a_terminal(user: &User, term: &str) -> (Terminal, Child) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
     let slave = || File::options().read(true).write(true).open(&name).unwrap();
     let mut command = user.command(&["shell"]);
-    command.stdin(slave()).stdout(slave()).stderr(slave());
-    let mut child = command.spawn().unwrap();
+    command.stdin(slave()).stdout(slave()).stderr(slave()).env("TERM", term);
+    let child = command.spawn().unwrap();
     drop(command);
-    let mut terminal = Terminal { master: File::from(master), seen: String::new() };
+    (Terminal { master: File::from(master), seen: String::new() }, child)
+}
+
+/// Seen to wait for ever on lines that the terminal alone edits: it shows keys as they come.
+#[test]
+fn lines_are_edited_completed_and_remembered() {
+    let user = User::with_cluster();
+    let (mut terminal, mut child) = on_a_terminal(&user, "xterm");
+    terminal.wait_for("logctl(admin)> ");
+    // Home, then what was forgotten; a verb by its beginning and Tab.
+    terminal.master.write_all(b"show admin -o json\x01conte\t\r").unwrap();
+    terminal.wait_for("\"name\": \"admin\"");
+    terminal.wait_for("logctl(admin)> ");
+    terminal.master.write_all(b"access revoke logd-access-1.secret\r").unwrap();
+    terminal.wait_for("try: ");
+    terminal.wait_for("logctl(admin)> ");
+    // Ctrl-C leaves a line, and Ctrl-D the shell.
+    terminal.master.write_all(b"half\x03").unwrap();
+    terminal.wait_for("logctl(admin)> ");
+    terminal.master.write_all(b"\x04").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let (mut terminal, mut child) = on_a_terminal(&user, "xterm");
+    terminal.wait_for("logctl(admin)> ");
+    // Up: the last line of the shell before, which is not the one with the secret.
+    terminal.master.write_all(b"\x1b[A\r").unwrap();
+    terminal.wait_for("\"name\": \"admin\"");
+    terminal.wait_for("logctl(admin)> ");
+    terminal.master.write_all(b"exit\r").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let history = user.home.path().join("state/shell.history");
+    let mode = std::fs::metadata(&history).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(!std::fs::read_to_string(&history).unwrap().contains("secret"));
+}
+
+/// Seen to fail with the prompt's name taken once, at the beginning.
+#[test]
+fn a_terminal_gets_a_prompt_that_says_who() {
+    let user = User::with_cluster();
+    let second = user.ok(&["cluster", "create", "other", "--base-port", "9001", "-o", "json"]);
+    let second = crate::user::json(&second)["context"].as_str().unwrap().to_owned();
+    let (mut terminal, mut child) = on_a_terminal(&user, "dumb");
     terminal.wait_for("logctl(admin)> ");
     terminal.master.write_all(format!("context use {second}\n").as_bytes()).unwrap();
     terminal.wait_for(&format!("logctl({second})> "));

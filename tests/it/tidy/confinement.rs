@@ -20,6 +20,7 @@ const CONFINED: &[(&[&str], &[&str])] = &[
     (&["rcgen"], &["certs/", "tests/"]),
     (&["sntpc"], &["daemon/src/time/sntp.rs"]),
     (&["prometheus_client"], &["views/src/metrics/"]),
+    (&["rustyline"], &["ctl/src/line_editor.rs"]),
     // Whoever turns messages to bytes needs its trait; identities and the command line do not.
     (&["prost"], &["proto/", "model/", "net/", "daemon/"]),
     (
