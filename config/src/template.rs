@@ -180,10 +180,10 @@ const TAIL: &str = r#"
 # stay.
 #max_age = "30d"
 
-# At most so many messages are kept. Default: 0, no limit.
+# At most so many messages are kept; the cluster's own events count, too. Default: 0, no limit.
 #max_records = 0
 
-# At most so many bytes of messages are kept. Default: 0, no limit.
+# At most so many bytes of both are kept. Default: 0, no limit.
 #max_bytes = 0
 
 [log]

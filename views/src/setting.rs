@@ -24,7 +24,7 @@ pub enum Setting {
     OnLoss(OnLoss),
     /// How long messages stay, in milliseconds; 0 = for ever.
     RetainAge(u64),
-    /// How many messages stay; 0 = all.
+    /// How many messages and events stay; 0 = all.
     RetainCount(u64),
     /// How many bytes of messages stay; 0 = all.
     RetainBytes(u64),
@@ -51,7 +51,7 @@ pub enum SettingError {
     #[error("retain-age is a time from 1s on, such as 30d, or none: messages stay for ever")]
     RetainAge,
     /// No number, or 0.
-    #[error("retain-count is a number of messages from 1 on, or none: all of them stay")]
+    #[error("retain-count is a number of messages and events from 1 on, or none: all of them stay")]
     RetainCount,
     /// No number, or 0.
     #[error(

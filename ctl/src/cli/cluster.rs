@@ -32,7 +32,8 @@ pub(crate) enum Cluster {
     /// max-clock-error=100ms: largest error bound of a clock with which a node may be primary,
     /// 1ms to 10s. on-loss=degrade|refuse: what a primary does when no clock is good enough: go on
     /// with unknown bounds, or refuse writes. retain-age=30d, retain-count=100000,
-    /// retain-bytes=10GiB: messages beyond any of these go, the oldest first; none keeps them.
+    /// retain-bytes=10GiB: messages and the cluster's events beyond any of these go, the oldest first;
+    /// none keeps them.
     /// cert-life=30d: how long new certificates live, whoever signs them, 20s to 730d.
     Set {
         /// What to change; what is not named stays
