@@ -52,6 +52,8 @@ pub const LIFE_MAX_S: u64 = 730 * DAY_S;
 pub const RENEW_LATE_MAX_S: i64 = 90 * 24 * 3600;
 /// Before the end a person is told, of a life of 90 days: 20.
 const LATE_DAYS: i64 = 20;
+/// The same of a longer life, seconds.
+pub const LATE_MAX_S: i64 = LATE_DAYS * 24 * 3600;
 /// Between two tries to renew at most.
 const RETRY_MAX_S: i64 = 3600;
 const DAY_S: u64 = 24 * 3600;
@@ -79,17 +81,21 @@ impl Life {
         u64::try_from((self.length_s() / 40).clamp(1, RETRY_MAX_S)).unwrap_or(1)
     }
 
-    /// How it stands. It is late in the last 20 of 90 days, and so in proportion if it is shorter;
-    /// a longer one is late 20 days before its end as well.
+    /// With less than this left it should have been made anew: the last 20 of 90 days, and so in
+    /// proportion if it is shorter; a longer one is late 20 days before its end as well.
     #[must_use]
-    pub fn standing(self, now_unix_s: i64) -> Validity {
-        let left_s = self.until_unix_s.saturating_sub(now_unix_s);
-        let day_s = i64::try_from(DAY_S).unwrap_or(i64::MAX);
+    pub fn late_s(self) -> i64 {
         let share_s = self.length_s() / DEFAULT_DAYS * LATE_DAYS
             + self.length_s() % DEFAULT_DAYS * LATE_DAYS / DEFAULT_DAYS;
-        match left_s {
+        share_s.min(LATE_MAX_S)
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn standing(self, now_unix_s: i64) -> Validity {
+        match self.until_unix_s.saturating_sub(now_unix_s) {
             ..0 => Validity::Expired,
-            left_s if left_s < share_s.min(LATE_DAYS * day_s) => Validity::Late,
+            left_s if left_s < self.late_s() => Validity::Late,
             _ => Validity::Fine,
         }
     }

@@ -1,5 +1,6 @@
 //! The cluster as a node sees it, and what is known of each node.
 
+use proto::life::Life;
 use proto::wire::NodeRow;
 use proto::{Problem, ProblemCode};
 
@@ -77,7 +78,15 @@ pub(super) const FAMILIES: &[Family] = &[
         (Gauge, "logd_cert_expiry_timestamp_seconds"),
         "Last moment of a certificate: the node's own, and that of the cluster's authority.",
         &["cert"],
-        |seen| certs(seen).map(|(cert, until)| Sample::signed(until).with(cert)).collect(),
+        |seen| {
+            certs(seen).map(|(cert, life)| Sample::signed(life.until_unix_s).with(cert)).collect()
+        },
+    ),
+    Family::of_node(
+        (Gauge, "logd_cert_late_seconds"),
+        "With less than this left it should have been renewed: two ninths of its life, 20 days at most.",
+        &["cert"],
+        |seen| certs(seen).map(|(cert, life)| Sample::signed(life.late_s()).with(cert)).collect(),
     ),
     Family::of_node(
         (Gauge, "logd_cert_left_seconds"),
@@ -85,8 +94,8 @@ pub(super) const FAMILIES: &[Family] = &[
         &["cert"],
         |seen| {
             let Some(now) = seen.now_unix_s else { return Vec::new() };
-            let left = |until: i64| Sample::signed(until.saturating_sub(now));
-            certs(seen).map(|(cert, until)| left(until).with(cert)).collect()
+            let left = |life: Life| Sample::signed(life.until_unix_s.saturating_sub(now));
+            certs(seen).map(|(cert, life)| left(life).with(cert)).collect()
         },
     ),
     Family::of_node(
@@ -146,8 +155,15 @@ fn of_kind(problems: &[Problem], code: ProblemCode) -> Sample {
 }
 
 /// Certificates, and when they end.
-fn certs(seen: &Seen) -> impl Iterator<Item = (&'static str, i64)> {
-    let own = own(seen).map(|row| row.not_after_unix_s).filter(|until| *until != 0);
-    let own = own.map(|until| ("node", until));
-    own.into_iter().chain(seen.facts.authority_until_unix_s.map(|until| ("authority", until)))
+fn certs(seen: &Seen) -> impl Iterator<Item = (&'static str, Life)> {
+    let own = own(seen).filter(|row| row.not_after_unix_s != 0);
+    let own = own.map(|row| {
+        let (from_unix_s, until_unix_s) = (row.not_before_unix_s, row.not_after_unix_s);
+        ("node", Life { from_unix_s, until_unix_s })
+    });
+    // It lives for years, whenever it began.
+    let authority = seen.facts.authority_until_unix_s;
+    let authority =
+        authority.map(|until| ("authority", Life { from_unix_s: 0, until_unix_s: until }));
+    own.into_iter().chain(authority)
 }

@@ -46,6 +46,7 @@ fn full() -> NodeFacts {
         lag,
         rtt_us: 250,
         version: "0.1.0".into(),
+        not_before_unix_s: 10,
         not_after_unix_s: 100,
         scrub: Some(Scrubbing { rounds: 3, last_round_age_s: Some(70), ..Scrubbing::default() }),
         ..NodeRow::default()
@@ -103,6 +104,7 @@ fn every_value_is_there_in_base_units() {
         r#"logd_ready{node="n1"} 1"#,
         r#"logd_cert_expiry_timestamp_seconds{node="n1",cert="node"} 100"#,
         r#"logd_cert_left_seconds{node="n1",cert="authority"} 998"#,
+        r#"logd_cert_late_seconds{node="n1",cert="node"} 20"#,
         r#"logd_scrub_age_seconds{node="n1"} 70"#,
         r#"logd_is_primary{node="n1"} 1"#,
         r#"logd_replication_lag_entries{node="n1"} 5"#,
