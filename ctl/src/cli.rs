@@ -278,7 +278,7 @@ pub(crate) struct Register {
     /// Node that the client prefers
     #[arg(long, value_name = "NODE")]
     pub(crate) home: Option<Name>,
-    /// A token that an admin has made for clients; with it no admin's context is needed. - reads it
+    /// A join token that an admin has made for clients; with it no admin's context is needed. - reads it
     /// from standard input. Others on this machine can see an argument in the list of processes:
     /// better use -, --token-file, or the variable LOGCTL_TOKEN
     #[arg(long, value_name = "TOKEN")]

@@ -12,7 +12,7 @@ use crate::context::{Node, parse_node};
 /// Administrators: who may do everything. Each has a key of its own, and the cluster's table says which.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Admin {
-    /// Make a token with which one person becomes an administrator; the key is made where the token
+    /// Make a join token with which one person becomes an administrator; the key is made where the token
     /// is used
     Add {
         /// Name of the new administrator

@@ -97,7 +97,7 @@ pub(crate) struct Place {
 /// A node that joins.
 #[derive(Debug, Args)]
 pub(crate) struct Join {
-    /// The token, as `logctl cluster token create` printed it; - reads it from standard input. Others on
+    /// The join token, as `logctl cluster token create` printed it; - reads it from standard input. Others on
     /// this machine can see an argument in the list of processes: better use -, --token-file, or the
     /// variable LOGCTL_TOKEN, which is read last
     pub(crate) token: Option<String>,
