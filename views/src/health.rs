@@ -378,7 +378,7 @@ impl StatusView {
             ),
             Gravity::Degraded => (
                 "the cluster is degraded",
-                "logctl status --watch; then look at the log of that node",
+                "look at the log of the node that it names: journalctl -u logd",
             ),
         };
         let why = sentences(&self.problems);

@@ -38,7 +38,9 @@ fn no_hint_leads_back_to_where_it_was_said() {
         _ => vec![failure(ErrorCode::NoQuorum)],
     });
     for args in [
-        &["wait", "ready", "--timeout", "1s"][..],
+        &["status"][..],
+        &["health"],
+        &["wait", "ready", "--timeout", "1s"],
         &["doctor", "--timeout", "300ms"],
         &["clients", "--timeout", "300ms"],
         &["group", "list", "--timeout", "300ms"],
