@@ -157,6 +157,9 @@ impl Folder {
     /// # Errors
     /// When a file cannot be written.
     pub(crate) fn begin(&self, begun: &Begun) -> Result<Vec<u8>, CtlError> {
+        if let Some(system) = &self.system {
+            system.make_parents()?;
+        }
         for folder in [self.dir.join("pki"), self.stores()] {
             refuse_shared(&folder, self.system.as_ref().map(System::uid))?;
             make_private_dir(&folder)?;

@@ -103,6 +103,9 @@ pub(crate) fn create(plan: &Plan, dry_run: bool) -> Result<Outcome, CtlError> {
     if dry_run {
         return Ok(outcome);
     }
+    if let Some(system) = &plan.system {
+        system.make_parents()?;
+    }
     std::fs::create_dir_all(&plan.dir).map_err(CtlError::file("make the folder", &plan.dir))?;
     for folder in plan.private() {
         make_private_dir(&folder)?;

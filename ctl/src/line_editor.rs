@@ -108,7 +108,8 @@ fn completed(line: &str, names: impl FnOnce(&[String]) -> Names) -> (usize, Vec<
     let whole = if named { line.to_owned() } else { format!("logctl {line}") };
     let Some(words) = words_so_far(&whole) else { return nothing };
     // A word with quotes in it is left to whoever types it.
-    let Some(before) = words.last().and_then(|word| line.strip_suffix(word.as_str())) else {
+    let before = words.last().and_then(|word| line.strip_suffix(word.as_str()));
+    let Some(before) = before.filter(|before| !before.ends_with(['"', '\''])) else {
         return nothing;
     };
     let pair = |value: &str| {
@@ -150,7 +151,7 @@ mod tests {
         assert_eq!(next("logctl regi"), (7, of(&["register "])));
         assert_eq!(next("node show n"), (10, of(&["n1 ", "n2 "])));
         assert_eq!(next("status --via=n"), (7, of(&["--via=n1 ", "--via=n2 "])));
-        assert_eq!(next("send \"a b"), (10, of(&[])), "what is quoted is left alone");
+        assert_eq!(next("send \"a b"), (9, of(&[])), "what is quoted is left alone");
         assert_eq!(next("# x"), (3, of(&[])));
     }
 

@@ -7,7 +7,7 @@
 //! Not here: what is in the files (`layout`, `join_folder`).
 
 use std::io;
-use std::os::unix::fs::{PermissionsExt, chown, lchown};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt, chown, lchown};
 use std::path::{Path, PathBuf};
 
 use proto::{ExitCode, Name};
@@ -69,6 +69,20 @@ impl System {
             CtlError::not_found(what, "install the package logd (make deb), which makes it")
         })?;
         Ok(Self { root, uid, gid })
+    }
+
+    /// Makes what the machine has above the folders of the service, where it does not: everybody may
+    /// go through them.
+    ///
+    /// # Errors
+    /// When a folder cannot be made.
+    pub(crate) fn make_parents(&self) -> Result<(), CtlError> {
+        let parents = [self.conf(), self.data()];
+        for parent in parents.iter().filter_map(|folder| folder.parent()) {
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent);
+            made.map_err(CtlError::file("make the folder", parent))?;
+        }
+        Ok(())
     }
 
     /// The folder of configuration and keys.

@@ -74,6 +74,8 @@ function away() {
   }
   const age = Math.round((performance.now() - node.lost) / 1000);
   byId("contact").textContent = "cut off";
+  // What it said last may hold no more.
+  byId("verdict").className = "warn";
   if (lost.hidden) {
     const links = node.others.map((it) => el("a", { href: `https://${it.address}/${location.hash}` }, it.name));
     lost.replaceChildren(el("strong", {}, `${node.name || "The node"} does not answer.`), " ", el("span", { id: "age" }),
@@ -125,7 +127,7 @@ async function signed(token) {
 function signIn() {
   byId("token-form").onsubmit = (event) => { event.preventDefault(); signed(byId("token").value.trim()); };
   byId("sign-in-command").textContent = [
-    "logctl register alice        # or take the files of an administrator: certs/admin.crt and .key",
+    "logctl register alice        # or an administrator, whose files are pki/admin.crt and .key",
     'cd "${LOGCTL_HOME:-$HOME/.config/logctl}/keys"',
     "openssl pkcs12 -export -in alice.crt -inkey alice.key -name logd-alice -out alice.p12",
   ].join("\n");

@@ -3,7 +3,7 @@
 import { byId, el, row, table } from "./draw.js";
 import { node } from "./node.js";
 
-const COMMANDS = ["logctl verify --state", "logctl certs list", "logctl doctor", "logctl events --since 1h"];
+const COMMANDS = ["logctl verify --state", "logctl certs show", "logctl doctor", "logctl events --since 1h"];
 
 /** Draws it. */
 export function draw(nodes, status) {

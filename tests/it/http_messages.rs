@@ -188,6 +188,23 @@ fn bad_input_is_refused_and_changes_nothing() {
     assert_eq!(ids, [&json!("good")]);
 }
 
+/// Seen to fail: the reset of the stream came before the answer, and a group was made without one.
+#[test]
+fn no_answer_is_lost_where_nobody_reads_the_body() {
+    let Some((cluster, alice, _)) = clients(1) else { return };
+    let whole = vec![b'x'; 1 << 20];
+    let unread = |path: &str| {
+        let url = url(&cluster, "n1", path);
+        ask(&alice, &["--http2", "-X", "PUT", "--data-binary", "@-", &url], &whole)
+    };
+    for turn in 0..6 {
+        let made = unread(&format!("groups/unread{turn}"));
+        assert_eq!(made.status, 201, "{made:?}");
+        unread("nosuch").refused(404, "not-found").unwrap();
+        unread("status").refused(405, "invalid").unwrap();
+    }
+}
+
 /// A followed read by curl; ends with it.
 struct Reading {
     child: Child,

@@ -188,6 +188,13 @@ fn plan(args: &Create) -> Result<Plan, CtlError> {
 /// # Errors
 /// See [`System::find`].
 pub(crate) fn place_of(place: &Place) -> Result<Option<System>, CtlError> {
+    // The argument's own rule is dropped where another argument excludes --system.
+    if place.root.is_some() && !place.system {
+        return Err(CtlError::usage(
+            "--root stands for / with --system alone",
+            "give --system, too",
+        ));
+    }
     place.system.then(|| System::find(place.root.as_deref())).transpose()
 }
 

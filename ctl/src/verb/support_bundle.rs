@@ -44,6 +44,11 @@ pub(crate) async fn run(
     if existing == Existing::Keep && path.symlink_metadata().is_ok() {
         return Err(taken(&path));
     }
+    // A file that takes the place of a device would be the machine's damage, not only this command's.
+    if path != Path::new("-") && path.symlink_metadata().is_ok_and(|there| !there.is_file()) {
+        let what = format!("{} is there and is no file", path.display());
+        return Err(CtlError::conflict(what, "give another name, or - for standard output"));
+    }
     let bundle = Box::pin(gather(&args.configs, made_unix_s, globals, out)).await?;
     let text = serde_json::to_string_pretty(&bundle).map_err(|e| CtlError::Output(e.into()))?;
     if path == Path::new("-") {

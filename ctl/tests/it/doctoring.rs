@@ -105,6 +105,12 @@ fn a_bundle_is_its_owners_and_replaces_nothing() {
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert!(json(&std::fs::read_to_string(&path).unwrap())["doctor"].is_array());
+    // Seen to fail: a device, a pipe or a socket was taken for a file that may be replaced.
+    let socket = user.home.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let named = ["support-bundle", "socket", "--force", "--timeout", "100ms"];
+    assert!(user.fails(&named, 6).contains("is no file"));
+    assert!(!std::fs::symlink_metadata(&socket).unwrap().is_file());
     user.ok(&["support-bundle", "other.json", "--timeout", "100ms"]);
     let other = user.home.path().join("other.json");
     assert_eq!(std::fs::metadata(&other).unwrap().permissions().mode() & 0o777, 0o600);

@@ -57,6 +57,8 @@ fn create_writes_what_the_service_needs_and_no_more_is_the_daemons() {
     let data = root.join("var/lib/logd");
     assert_eq!(standing(&data), (uid, gid, 0o700));
     assert_eq!(standing(&data.join("n1")), (uid, gid, 0o700));
+    // Seen to fail: where /var/lib was not there, only root could go through it.
+    assert_eq!(standing(data.parent().unwrap()).2 & 0o055, 0o055);
     assert_eq!(standing(&data.join("n1/init.toml")).0, uid);
     let config = std::fs::read_to_string(conf.join("node.toml")).unwrap();
     for line in ["data_dir = \"/var/lib/logd/n1\"", "cert = \"pki/n1.crt\""] {
@@ -108,6 +110,10 @@ fn who_may_not_and_what_does_not_fit_is_refused() {
         user.fails(&[&system[..], bad].concat(), 2);
     }
     user.fails(&["cluster", "create", "--root", "root"], 2);
+    // Seen to fail: where a folder is given, nobody asked for --system, and --root was passed over.
+    user.fails(&["cluster", "create", "folder", "--root", "root"], 2);
+    user.fails(&["cluster", "join", "x", "--root", "root", "--dir", "d"], 2);
+    assert!(!user.home.path().join("folder").exists());
     user.fails(&["cluster", "join", "x", "--system", "--dir", "d"], 2);
     std::fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").unwrap();
     let errors = user.fails(&[&system[..], &["--root", "root"]].concat(), 5);

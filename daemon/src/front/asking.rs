@@ -26,10 +26,10 @@ use super::answer::Refused;
 use super::visit::Visit;
 
 /// Time for a request to come in whole.
-const REQUEST_TIME: Duration = Duration::from_secs(10);
+pub(super) const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// What is still taken of a body that is too long: whoever speaks HTTP/2 hears of it only once the body is
 /// sent, as its stream would be reset otherwise.
-const DRAINED_BYTES_MAX: usize = 64 << 20;
+pub(super) const DRAINED_BYTES_MAX: usize = 64 << 20;
 /// Pieces in which a long answer is handed over: what is not taken yet stays counted.
 const PIECE_BYTES: usize = 64 << 10;
 

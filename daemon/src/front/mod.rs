@@ -17,6 +17,7 @@ mod browser;
 mod cluster;
 mod follow;
 mod health;
+mod leftover;
 mod listen;
 mod messages;
 mod metrics;

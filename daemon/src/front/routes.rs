@@ -9,7 +9,7 @@ use proto::{ErrorCode, Failure};
 
 use super::answer::Refused;
 use super::visit::Visit;
-use super::{browser, cluster, health, messages, metrics, openapi, report, sign_in};
+use super::{browser, cluster, health, leftover, messages, metrics, openapi, report, sign_in};
 
 /// What is served to one connection.
 pub(super) fn router(visit: Visit) -> Router {
@@ -21,6 +21,7 @@ pub(super) fn router(visit: Visit) -> Router {
         .fallback(no_path)
         .method_not_allowed_fallback(no_method);
     paths
+        .layer(from_fn(leftover::read))
         .layer(from_fn(sign_in::by_cookie))
         .layer(map_response(browser::guarded))
         .layer(from_fn_with_state(visit.clone(), metrics::count))

@@ -15,6 +15,10 @@ use crate::session::Session;
 
 use super::Finding;
 
+/// What the finding about the whole cluster is called.
+pub(super) const STATUS: &str = "cluster";
+/// What those about single nodes are called.
+pub(super) const NODE: &str = "node";
 /// How far this machine's clock may be from the cluster's before that is worth a look.
 const APART_MAX_S: u64 = 2;
 
@@ -36,7 +40,7 @@ pub(super) async fn look(
     let (nodes, here) = tokio::join!(nodes(globals), here);
     let told = |check, error: CtlError| vec![Finding::error(check, "-", &error)];
     findings.extend(nodes.unwrap_or_else(|error| told("nodes", error)));
-    findings.extend(here.map_or_else(|error| told("cluster", error), Vec::from));
+    findings.extend(here.map_or_else(|error| told(STATUS, error), Vec::from));
     findings
 }
 
@@ -95,14 +99,14 @@ fn releases(states: Vec<(Name, Result<Reply, CtlError>)>) -> Vec<Finding> {
                 let (version, role) =
                     row.map_or(("", ""), |row| (row.version.as_str(), row.role.as_str()));
                 let found = format!("{role}, logd {version}");
-                findings.push(Finding::ok("node", node.as_str(), found));
+                findings.push(Finding::ok(NODE, node.as_str(), found));
                 versions.push((node.to_string(), version.to_owned()));
             }
             Ok(_) => {
                 let error = CtlError::unexpected("no status");
-                findings.push(Finding::error("node", node.as_str(), &error));
+                findings.push(Finding::error(NODE, node.as_str(), &error));
             }
-            Err(error) => findings.push(Finding::error("node", node.as_str(), &error)),
+            Err(error) => findings.push(Finding::error(NODE, node.as_str(), &error)),
         }
     }
     if let Some((one, first)) = versions.first()
@@ -154,7 +158,7 @@ async fn own_clock(session: &Session) -> Finding {
 }
 
 async fn status(session: &Session) -> Finding {
-    let (check, subject) = ("cluster", "status");
+    let (check, subject) = (STATUS, "status");
     match session.call(Op::Status(Empty {})).await {
         Ok((_, Reply::Status(status))) => {
             let view = StatusView::new(status, now_s());

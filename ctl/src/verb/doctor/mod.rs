@@ -154,7 +154,15 @@ fn verdict(findings: &[Finding]) -> Result<(), CtlError> {
         (n, _) => format!("{n} do not work; the first: {} {}", first.check, first.subject),
     };
     let what = format!("{what}: {}", first.found);
-    Err(CtlError::refused(first.code, what, first.hint.clone().unwrap_or_default()))
+    // What the cluster says of itself is what `status` ends with; who hears from one node has reached it.
+    let told = findings.iter().find(|it| it.check == cluster::STATUS && it.state != State::Ok);
+    let reached = of(State::Ok).any(|it| it.check == cluster::NODE);
+    let code = match (told, first.code) {
+        (Some(told), _) => told.code,
+        (None, ExitCode::Unreachable) if reached => ExitCode::Degraded,
+        (None, code) => code,
+    };
+    Err(CtlError::refused(code, what, first.hint.clone().unwrap_or_default()))
 }
 
 impl Show for Finding {
@@ -206,8 +214,15 @@ mod tests {
         assert_eq!(verdict(&[ok(), warning()]).unwrap_err().exit_code(), ExitCode::Degraded);
         let error = verdict(&[warning(), ok(), bad()]).unwrap_err();
         assert_eq!((error.exit_code(), error.hint().as_str()), (ExitCode::Unreachable, "start it"));
+        let node = Finding::ok(cluster::NODE, "n1", "primary");
+        let error = verdict(&[node, bad()]).unwrap_err();
+        assert_eq!(error.exit_code(), ExitCode::Degraded, "who hears from one has reached it");
+        let told =
+            Finding::bad(cluster::STATUS, "status", "no quorum", (ExitCode::NoQuorum, "wait"));
+        let error = verdict(&[warning(), bad(), told]).unwrap_err();
+        assert_eq!(error.exit_code(), ExitCode::NoQuorum, "as status ends");
         assert!(
-            error.line().contains("1 do not work; the first: node n2: silent"),
+            error.line().contains("2 do not work; the first: node n2: silent"),
             "{}",
             error.line()
         );
