@@ -157,7 +157,8 @@ fn verdict(findings: &[Finding]) -> Result<(), CtlError> {
     // What the cluster says of itself is what `status` ends with; who hears from one node has reached it.
     let told = findings.iter().find(|it| it.check == cluster::STATUS && it.state != State::Ok);
     let reached = of(State::Ok).any(|it| it.check == cluster::NODE);
-    let code = match (told, first.code) {
+    let far = first.check == cluster::NODE || first.check == cluster::STATUS;
+    let code = match (told.filter(|_| far), first.code) {
         (Some(told), _) => told.code,
         (None, ExitCode::Unreachable) if reached => ExitCode::Degraded,
         (None, code) => code,
