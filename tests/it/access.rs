@@ -20,12 +20,7 @@ fn url(cluster: &Cluster, node: &str, path: &str) -> String {
 fn ask(curl: &Curl, token: &str, args: &[&str], stdin: &[u8]) -> Answer {
     let header = format!("Authorization: Bearer {token}");
     let args = [&["-H", &header], args].concat();
-    until("an answer", || {
-        let answer = curl.ask_with(&args, stdin).map_err(|error| error.to_string())?;
-        when(!matches!(answer.status, 429 | 503 | 504), format!("{answer:?}"))?;
-        Ok(answer)
-    })
-    .unwrap()
+    curl.ask_until_served(&args, stdin).unwrap()
 }
 
 fn made(cluster: &Cluster, client: &str, ttl: &str) -> (String, String) {

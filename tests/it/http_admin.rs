@@ -15,11 +15,7 @@ fn url(cluster: &Cluster, node: &str, path: &str) -> String {
 
 /// Asks until the cluster can answer: while it elects, nothing is done, and a setting is set twice as well.
 fn ask(curl: &Curl, args: &[&str], stdin: &[u8]) -> Answer {
-    until("an answer", || {
-        let answer = curl.ask_with(args, stdin).map_err(|error| error.to_string())?;
-        when(!matches!(answer.status, 429 | 503 | 504), format!("{answer:?}")).map(|()| answer)
-    })
-    .unwrap()
+    curl.ask_until_served(args, stdin).unwrap()
 }
 
 #[test]

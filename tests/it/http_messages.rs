@@ -31,12 +31,7 @@ fn clients(nodes: u16) -> Option<(Cluster, Curl, Curl)> {
 
 /// Asks until the answer is one that was not for want of a primary: elections happen.
 fn ask(curl: &Curl, args: &[&str], stdin: &[u8]) -> Answer {
-    until("an answer", || {
-        let answer = curl.ask_with(args, stdin).map_err(|error| error.to_string())?;
-        when(!matches!(answer.status, 429 | 503 | 504), format!("{answer:?}"))?;
-        Ok(answer)
-    })
-    .unwrap()
+    curl.ask_until_served(args, stdin).unwrap()
 }
 
 fn fields(value: &Value) -> BTreeSet<&str> {

@@ -5,7 +5,6 @@
 use serde_json::Value;
 use tests::Cluster;
 use tests::curl::{Answer, Curl};
-use tests::patience::{until, when};
 use tests::schema::check;
 
 /// A question: its method, its path as the document has it and as it is asked, and what curl sends besides.
@@ -46,11 +45,7 @@ const ASKED: [Asked<'static>; 30] = [
 ];
 
 fn ask(curl: &Curl, args: &[&str]) -> Answer {
-    until("an answer", || {
-        let answer = curl.ask_with(args, b"hi").map_err(|error| error.to_string())?;
-        when(!matches!(answer.status, 429 | 503 | 504), format!("{answer:?}")).map(|()| answer)
-    })
-    .unwrap()
+    curl.ask_until_served(args, b"hi").unwrap()
 }
 
 #[test]

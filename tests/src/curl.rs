@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::Context as _;
 use serde_json::Value;
 
+use crate::patience::{until, when};
 use crate::user::{User, finish};
 use crate::{Cluster, helpers};
 
@@ -99,6 +100,18 @@ impl Curl {
         let run = finish(command, args, stdin)?;
         anyhow::ensure!(run.code == 0, "curl {args:?} ended with {}: {}", run.code, run.stderr);
         Answer::read(&run.stderr, run.text()).with_context(|| format!("{args:?}: {}", run.stderr))
+    }
+
+    /// The same again until the answer is one that was not for want of a primary, of room or of time: elections
+    /// happen.
+    ///
+    /// # Errors
+    /// When none came.
+    pub fn ask_until_served(&self, args: &[&str], stdin: &[u8]) -> anyhow::Result<Answer> {
+        until("an answer", || {
+            let answer = self.ask_with(args, stdin).map_err(|error| error.to_string())?;
+            when(!matches!(answer.status, 429 | 503 | 504), format!("{answer:?}")).map(|()| answer)
+        })
     }
 }
 
