@@ -7,7 +7,7 @@ use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequestParts, Path};
 use axum::http::header::{ACCEPT, HeaderName};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Version};
+use axum::http::{HeaderMap, HeaderValue};
 use bytes::{Bytes, BytesMut};
 use clock::Hlc;
 use dialects::http::Query;
@@ -27,9 +27,6 @@ use super::visit::Visit;
 
 /// Time for a request to come in whole.
 pub(super) const REQUEST_TIME: Duration = Duration::from_secs(10);
-/// What is still taken of a body that is too long: whoever speaks HTTP/2 hears of it only once the body is
-/// sent, as its stream would be reset otherwise.
-pub(super) const DRAINED_BYTES_MAX: usize = 64 << 20;
 /// Pieces in which a long answer is handed over: what is not taken yet stays counted.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -46,7 +43,6 @@ pub(super) struct Asking {
     pub(super) held: ClientRequest,
     pub(super) deadline_ms: u32,
     pub(super) causal_token: Vec<u8>,
-    version: Version,
 }
 
 /// What a handler of a client's path begins with: who is no client does not come so far.
@@ -122,7 +118,7 @@ impl Visit {
     /// # Errors
     /// For strangers; for a client that has too much open; when a header of ours is not understood.
     async fn asking(&self, parts: &Parts) -> Result<Asking, Refused> {
-        let (headers, version) = (&parts.headers, parts.version);
+        let headers = &parts.headers;
         let (principal, seat) = self.known(headers).await?;
         let held = seat.request()?;
         let server = &self.front.0.server;
@@ -145,7 +141,7 @@ impl Visit {
             }
         };
         let front = self.front.clone();
-        Ok(Asking { front, principal, held, deadline_ms, causal_token, version })
+        Ok(Asking { front, principal, held, deadline_ms, causal_token })
     }
 }
 
@@ -171,30 +167,23 @@ impl Asking {
     /// # Errors
     /// When it is longer than that, longer than `most`, or does not come.
     pub(super) async fn body(&mut self, body: Body, most: usize) -> Result<Bytes, Refused> {
-        let two = self.version == Version::HTTP_2;
-        let told = body.size_hint().lower();
-        // Whoever waits for a word before it sends so much need not send it.
-        if told > most as u64 && (!two || told > DRAINED_BYTES_MAX as u64) {
+        // What is left of it, `leftover` reads.
+        if body.size_hint().lower() > most as u64 {
             return Err(too_long(most));
         }
         let read = async {
-            let (mut pieces, mut whole, mut beyond) = (body.into_data_stream(), BytesMut::new(), 0);
+            let (mut pieces, mut whole) = (body.into_data_stream(), BytesMut::new());
             while let Some(piece) = pieces.next().await {
                 let piece = piece.map_err(|error| {
                     Failure::new(ErrorCode::Invalid, format!("the body did not come: {error}"))
                 })?;
-                if beyond > 0 || whole.len() + piece.len() > most {
-                    whole = BytesMut::new();
-                    beyond += piece.len();
-                    if beyond > DRAINED_BYTES_MAX {
-                        break;
-                    }
-                    continue;
+                if whole.len() + piece.len() > most {
+                    return Err(too_long(most));
                 }
                 whole.extend_from_slice(&piece);
                 self.held.grow_to(whole.len())?;
             }
-            if beyond > 0 { Err(too_long(most)) } else { Ok(whole.freeze()) }
+            Ok(whole.freeze())
         };
         tokio::time::timeout(REQUEST_TIME, read).await.unwrap_or_else(|_| {
             let message = format!("the body did not come in {} s", REQUEST_TIME.as_secs());

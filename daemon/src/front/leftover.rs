@@ -1,7 +1,8 @@
-//! What a handler leaves of a body is read all the same, over HTTP/2, before its answer goes.
+//! What a handler leaves of a body is read all the same before its answer goes.
 //!
 //! A stream that is dropped with a part of its body unread is reset, and the reset may overtake the answer:
-//! the caller would not know that what it asked for is done. HTTP/1.1 ends the connection behind the answer.
+//! the caller would not know that what it asked for is done. Over HTTP/1.1 it is left where the caller says how
+//! much comes: it may wait for a word before it sends that.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,9 +15,12 @@ use axum::response::Response;
 use futures::StreamExt as _;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
-use super::asking::{DRAINED_BYTES_MAX, REQUEST_TIME};
+use super::asking::REQUEST_TIME;
+
+/// What is taken of a body that nobody wants.
+const DRAINED_BYTES_MAX: usize = 64 << 20;
 
 /// A body that goes back to its lender if it is dropped before its end.
 struct Lent {
@@ -58,7 +62,9 @@ impl Drop for Lent {
 
 /// Answers, and reads first what is left of the body: so much at most, and no longer than a request takes.
 pub(super) async fn read(request: HttpRequest, next: Next) -> Response {
-    if request.version() != Version::HTTP_2 {
+    let (told, until) = (request.body().size_hint().lower(), Instant::now() + REQUEST_TIME);
+    let waits = request.version() != Version::HTTP_2 && told > 0;
+    if waits || told > DRAINED_BYTES_MAX as u64 {
         return next.run(request).await;
     }
     let (back, mut left) = oneshot::channel();
@@ -75,7 +81,7 @@ pub(super) async fn read(request: HttpRequest, next: Next) -> Response {
             }
         };
         // Whoever sends no more gets the answer, and the reset behind it.
-        drop(timeout(REQUEST_TIME, rest).await);
+        drop(timeout_at(until, rest).await);
     }
     response
 }
